@@ -62,7 +62,6 @@ UNFINISHED = (
     "tests/metrics",
     "tests/queries",
     "tests/replication",
-    "tests/rpc",
     "tests/services",
     "tests/simulation",
     "tests/statemachine",

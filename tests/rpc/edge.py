@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gRPC edge on loopback ports, with real TLS and use cases that are told what to say."""
+"""The gRPC edge on loopback ports, with real TLS and scripted use cases."""
 
 import contextlib
 import dataclasses
@@ -112,7 +112,7 @@ class Edge:
         return grpc.aio.secure_channel(self.address(listener), credentials)
 
     def address(self, listener: str) -> str:
-        """Return where to call."""
+        """Return the address of a listener."""
         return f"127.0.0.1:{self.listeners.ports[listener]}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The edge over the real use cases and a replicator of one: everything but Raft."""
+"""A node without Raft: the edge, the real use cases and a loopback replicator."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ PIN = "2468"
 
 
 class RestlessClock(SystemClock):
-    """A clock on which a minute passes with every look."""
+    """A clock that advances by one minute with every reading."""
 
     def __init__(self) -> None:
         self._minutes = 0
@@ -57,7 +57,7 @@ class RestlessClock(SystemClock):
 
 
 def new_id() -> str:
-    """Draw a request id."""
+    """Return a new request ID."""
     return str(uuid.uuid4())
 
 
@@ -76,7 +76,7 @@ class LoopbackNode(Edge):
         return self.state.read_digest()[1]
 
     def rows(self) -> dict[str, list[Any]]:
-        """Return every row of the state but the time, which passes with each barrier."""
+        """Return every row of the state except the time, which each barrier changes."""
         with contextlib.closing(sqlite3.connect(self.path)) as db:
             tables = db.execute(
                 "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'meta'"
@@ -89,7 +89,7 @@ class LoopbackNode(Edge):
             }
 
     def facts(self) -> dict[str, list[Any]]:
-        """Return every row but what is recorded of calls, and ended sessions."""
+        """Return every row except records of calls and ended sessions."""
         rows = self.rows()
         now_ms = SystemClock().now_ms()
         rows["sessions"] = [each for each in rows["sessions"] if each[3] > now_ms]
@@ -99,12 +99,12 @@ class LoopbackNode(Edge):
 
     @contextlib.contextmanager
     def state_written(self) -> Iterator[sqlite3.Connection]:
-        """Write to the state behind everybody's back."""
+        """Open the state for writing, bypassing the use cases."""
         with contextlib.closing(sqlite3.connect(self.path)) as db, db:
             yield db
 
-    async def noted(self) -> list[tuple[str, ...]]:
-        """Have refused calls noted; return the events: who, what, outcome, why."""
+    async def recorded_events(self) -> list[tuple[str, ...]]:
+        """Record refused calls; return each event's actor, action, target, outcome, reason."""
         while not await self.refusals.flush(self.replicator):
             pass
         with contextlib.closing(sqlite3.connect(self.path)) as db:
@@ -114,7 +114,7 @@ class LoopbackNode(Edge):
             ).fetchall()
 
     async def sign_in(self) -> str:
-        """Open a session; return its bearer."""
+        """Open a session; return its bearer token."""
         async with self.admin() as channel:
             answer = await sessions_pb2_grpc.SessionServiceStub(channel).Login(
                 sessions_pb2.LoginRequest(
@@ -125,21 +125,21 @@ class LoopbackNode(Edge):
         return str(answer.session)
 
     async def call(self, stub: Any, method: str, request: Any) -> Any:
-        """Call as the administrator."""
+        """Call a method as the administrator."""
         async with self.admin() as channel:
             return await getattr(stub(channel), method)(
                 request, timeout=5, metadata=self.bearer
             )
 
     async def emergency(self, method: str, request: Any) -> Any:
-        """Call the emergency access service."""
+        """Call the emergency access service as the administrator."""
         stub = emergency_access_pb2_grpc.EmergencyAccessServiceStub
         return await self.call(stub, method, request)
 
     async def authenticate(
         self, passcode: str, request_id: str = "", username: str = "ALICE"
     ) -> int:
-        """Call as an agent; return the decision."""
+        """Authenticate as an agent; return the decision."""
         async with self.agents() as channel:
             stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
             answer = await stub.Authenticate(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators and policy over the wire, with the real use cases behind it."""
+"""Administrators and the policy over gRPC, with the real use cases."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,7 +47,7 @@ async def sign_in(node, password: str):
     return (("authorization", f"Bearer {answer.session}"),)
 
 
-async def test_a_help_desk_administrator_from_first_password_to_last_day(node) -> None:
+async def test_help_desk_administrator_from_creation_to_removal(node) -> None:
     """(P1, P2, I10) Temporary password, own password, role, self service, removal."""
     root = node.bearer
     await node.call(
@@ -108,8 +108,8 @@ async def test_a_help_desk_administrator_from_first_password_to_last_day(node) -
     ) == (CODE.FAILED_PRECONDITION, "LAST_SUPER_ADMIN")
 
 
-async def test_the_policy_is_replaced_by_version(node) -> None:
-    """(I6) What was read goes back; an old version, or odds too good, do not."""
+async def test_policy_update_needs_the_current_version(node) -> None:
+    """(I6) An old version, or codes that are too easy to guess, are refused."""
     read = (
         await node.call(PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
     ).policy

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents over the wire: what is changed holds at once, on open connections too."""
+"""Agents over gRPC: changes apply at once, also on open connections."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -100,10 +100,10 @@ async def change(node: LoopbackNode, method: str, **fields: Any) -> None:
     ],
     ids=["disabled", "restricted", "cloud", "removed"],
 )
-async def test_a_change_holds_for_the_next_call_of_an_open_connection(
+async def test_agent_change_applies_to_the_next_call_on_an_open_connection(
     node: LoopbackNode, ask: Ask, refusing: Any, accepting: Any
 ) -> None:
-    """(A4) The connection stays as it is; what is asked over it is judged anew."""
+    """(A4) The connection stays open, and each call on it is judged separately."""
     async with node.agents() as channel:
         assert await ask(channel) == ACCEPTED
         await change(node, refusing[0], **refusing[1])
@@ -113,10 +113,10 @@ async def test_a_change_holds_for_the_next_call_of_an_open_connection(
 
 
 @pytest.mark.parametrize("mark", ["fingerprint", "serial_number"])
-async def test_a_denied_certificate_is_refused_on_its_open_connection(
+async def test_denied_certificate_is_refused_on_its_open_connection(
     node: LoopbackNode, ask: Ask, mark: str
 ) -> None:
-    """(A4) A stolen key is of no use from the commit on; a new certificate is."""
+    """(A4) From the commit on a stolen key is useless, and a new certificate works."""
     if mark == "fingerprint":
         number = certificate_fingerprint(AGENT.certificate)
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Approvals at the edge: translated both ways, and named where one is needed (P3)."""
+"""Approvals at the edge: a refusal names the approval that is needed (P3)."""
 
 import grpc
 import pytest
@@ -15,8 +15,8 @@ from tests.rpc.edge import BEARER, failure, running_edge
 pytestmark = pytest.mark.asyncio
 
 
-async def test_who_needs_an_approval_is_told_its_number():
-    """(P3) As a program reads it: in the metadata of `ErrorInfo`."""
+async def test_refusal_carries_the_number_of_the_needed_approval():
+    """(P3) Programs read it in the metadata of `ErrorInfo`."""
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["policies"].answer = ApprovalNeededError(7)
         with pytest.raises(grpc.aio.AioRpcError) as raised:

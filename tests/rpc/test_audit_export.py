@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ExportAuditEvents`: a stream of answers, held to the same as other calls."""
+"""`ExportAuditEvents`: a stream with the same limits as other calls."""
 
 import asyncio
 from pathlib import Path
@@ -35,7 +35,7 @@ def piece(content: bytes, *, events: int = 1, last: int = 1):
 
 
 class Pieces:
-    """The pieces of an export, as they are asked for, and an end."""
+    """The parts of an export, sent on request, and its end."""
 
     def __init__(self, *pieces, end: Exception | None = None, hangs: bool = False):
         self.left = list(pieces)
@@ -59,7 +59,7 @@ class Pieces:
 
 
 async def exported(channel, request=None, *, metadata=BEARER, timeout_s: float = 5):
-    """Return the answers, and the status if it is not OK."""
+    """Return the responses, and the status if it is not OK."""
     answers = []
     stub = AuditServiceStub(channel)
     try:
@@ -74,8 +74,8 @@ async def exported(channel, request=None, *, metadata=BEARER, timeout_s: float =
     return answers, None
 
 
-async def test_refusal_in_the_middle_ends_the_stream_with_its_status():
-    """What came before it stays: the caller may go on from there."""
+async def test_refusal_during_an_export_ends_the_stream_with_its_status():
+    """The caller keeps the earlier parts and can continue after them."""
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["audit"].answer = Pieces(piece(b"a\n"), end=NotSignedInError())
         answers, failed = await exported(channel)
@@ -90,7 +90,7 @@ async def test_refusal_in_the_middle_ends_the_stream_with_its_status():
         (RuntimeError("the secret of a bug"), CODE.INTERNAL),
     ],
 )
-async def test_refusal_at_the_beginning(error, code):
+async def test_refusal_before_an_export_sends_no_content(error, code):
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["audit"].answer = error
         answers, failed = await exported(channel)
@@ -101,14 +101,14 @@ async def test_refusal_at_the_beginning(error, code):
 @pytest.mark.parametrize(
     "metadata", [None, BEARER, (("authorization", "Basic cm9vdDpyb290"),)]
 )
-async def test_nobody_exports_without_a_session(tmp_path: Path, metadata):
-    """(P1) And reads not even a header."""
+async def test_export_needs_a_session(tmp_path: Path, metadata):
+    """(P1) A caller without one does not even receive the header."""
     async with running_node(tmp_path) as node, node.admin() as channel:
         answers, failed = await exported(channel, metadata=metadata)
     assert (answers, failed.reason) == ([], "SESSION_ENDED")
 
 
-async def test_export_ends_with_the_callers_time_and_lets_go_of_what_it_reads():
+async def test_export_ends_at_the_deadline_and_closes_its_reader():
     async with running_edge() as edge, edge.admin() as channel:
         pieces = Pieces(piece(b"a\n"), hangs=True)
         edge.services["audit"].answer = pieces
@@ -119,7 +119,7 @@ async def test_export_ends_with_the_callers_time_and_lets_go_of_what_it_reads():
             await pieces.closed.wait()
 
 
-async def test_export_lets_go_when_its_caller_leaves():
+async def test_export_closes_its_reader_when_the_caller_leaves():
     async with running_edge() as edge, edge.admin() as channel:
         pieces = Pieces(piece(b"a\n"), hangs=True)
         edge.services["audit"].answer = pieces
@@ -132,14 +132,14 @@ async def test_export_lets_go_when_its_caller_leaves():
             assert await pieces.closed.wait()
 
 
-async def test_format_must_be_known():
+async def test_export_format_must_be_known():
     async with running_edge() as edge, edge.admin() as channel:
         _, failed = await exported(channel, pb.ExportAuditEventsRequest(format=7))
     assert (failed.code, failed.field) == (CODE.INVALID_ARGUMENT, "format")
 
 
-async def test_streams_both_ways_are_not_ours():
-    """Nobody adds one without saying what it is held to."""
+async def test_methods_that_stream_both_ways_are_refused():
+    """A method of this kind must not be added without deciding its limits."""
 
     class Both(grpc.RpcMethodHandler):
         request_streaming = response_streaming = True
@@ -167,8 +167,8 @@ async def content_of(node: LoopbackNode, **fields) -> bytes:
     return b"".join(answer.content for answer in answers)
 
 
-async def test_loopback_node_exports_all_it_has(tmp_path: Path):
-    """Over the real use cases; what is exported is what is listed."""
+async def test_export_contains_all_listed_events(tmp_path: Path):
+    """On the real use cases, the export equals the list."""
     async with running_node(tmp_path) as node:
         await node.populate()
         listed = await node.call(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`BulkIssueTokencodes`: a stream of results, translated and held to the caller's time."""
+"""`BulkIssueTokencodes` on a node: a stream of results."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from tests.rpc.loopback_node import new_id, running_node
 pytestmark = pytest.mark.asyncio
 
 
-async def test_bulk_issue_through_the_edge(tmp_path: Path):
-    """(I9) A whole node; asked again under the id, it shows no code a second time."""
+async def test_bulk_issue_shows_each_code_only_once(tmp_path: Path):
+    """(I9) On a real node, a retry with the same request ID shows no code again."""
     request = pb.BulkIssueTokencodesRequest(
         request_id=new_id(),
         rows=[pb.BulkIssueRow(row=1, serial="1"), pb.BulkIssueRow(row=2, serial="2")],

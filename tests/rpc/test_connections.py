@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strangers who only connect: bounded in number, and not for long."""
+"""Connections without a call: limited in number and in time."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ BOUND = 4
 async def strangers(
     edge: Edge, listener: str, count: int
 ) -> AsyncIterator[list[asyncio.StreamReader]]:
-    """Connect so often, and say nothing."""
+    """Open this many connections, and send nothing."""
     host, port = edge.address(listener).split(":")
     pairs = [await asyncio.open_connection(host, int(port)) for _ in range(count)]
     try:
@@ -61,10 +61,10 @@ async def hung_up(reader: asyncio.StreamReader) -> None:
 @pytest.mark.parametrize(
     ("listener", "name"), [("agents", "AGENTS"), ("admin", "ADMINISTRATORS")]
 )
-async def test_no_more_connect_than_a_listener_takes(
+async def test_listener_refuses_connections_beyond_its_limit(
     listener: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else whoever reaches a port takes the files that the node needs to commit."""
+    """Otherwise any caller could use up the files that the node needs to commit."""
     monkeypatch.setattr(server, name, Connections(most=BOUND, share=1))
     async with running_edge() as edge, strangers(edge, listener, BOUND * 2) as them:
         left = {asyncio.create_task(hung_up(each)) for each in them}
@@ -72,12 +72,14 @@ async def test_no_more_connect_than_a_listener_takes(
             while len(left) > BOUND:
                 _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
             assert len(left) == BOUND
-            # Whoever is let in is not hung up on.
+            # Accepted connections stay open.
 
 
 @pytest.mark.asyncio
-async def test_who_says_nothing_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time of a handshake, callers get through again."""
+async def test_silent_connections_are_closed_after_the_handshake_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Callers can connect again when the handshake timeout has passed."""
     monkeypatch.setattr(server, "ADMINISTRATORS", Connections(most=BOUND, share=1))
     monkeypatch.setattr(listening, "HANDSHAKE_MS", 300)
     async with running_edge() as edge, strangers(edge, "admin", BOUND) as them:
@@ -96,7 +98,7 @@ async def test_who_says_nothing_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
     ("open_files", "most"),
     [(65_536, 1024), (4096, 256), (resource.RLIM_INFINITY, 1024)],
 )
-def test_few_open_files_are_not_all_for_one_listener(
+def test_one_listener_does_not_use_up_all_open_files(
     open_files: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
@@ -118,10 +120,10 @@ def test_few_open_files_are_not_all_for_one_listener(
         (500_000, 524_288, None),
     ],
 )
-def test_a_node_opens_as_many_files_as_it_may(
+def test_node_raises_its_limit_of_open_files(
     soft: int, hard: int, raised: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shells give 1,024, whatever the system allows."""
+    """Shells set 1,024, even if the system allows more."""
     given: list[object] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))

@@ -2,8 +2,8 @@
 """
 Every method with every wrong credential: refused, nothing changed, and recorded.
 
-Who fails in the TLS handshake never reaches a method; `tests/system/test_strangers.py`
-has those, on the listeners of real nodes.
+A caller that fails in the TLS handshake never reaches a method. These cases are in
+`tests/system/test_strangers.py`, on the listeners of real nodes.
 """
 
 import base64
@@ -52,7 +52,7 @@ def bearer(session: str) -> Bearer:
 
 @pytest_asyncio.fixture
 async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
-    """Start a node; Alice has token 1 with a PIN, and an agent may ask."""
+    """Start a node; Alice has token 1 with a PIN, and an agent may call."""
     async with running_node(tmp_path) as started:
         await started.populate()
         yield started
@@ -60,9 +60,9 @@ async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
 
 async def test_every_method_is_in_the_matrix() -> None:
     """
-    (P1) What the tests below go through is all that there is, read from the contract.
+    (P1) The tests below cover every method of the contract.
 
-    What no session is needed for is what gives one, and what agents call.
+    Only signing in and the methods for agents need no session.
     """
     without_session = {
         "SessionService/Login",
@@ -76,7 +76,7 @@ async def test_every_method_is_in_the_matrix() -> None:
 
 
 async def administrator(node: LoopbackNode, name: str, role: Any) -> str:
-    """Add an administrator who has a password of their own; return a session."""
+    """Add an administrator with a password of their own; return a session."""
     await node.call(
         AdministratorServiceStub,
         "CreateAdministrator",
@@ -173,31 +173,31 @@ async def revoked(node: LoopbackNode) -> Bearer:
     [nothing, another_clusters, expired, removed, disabled, revoked],
     ids=lambda credential: credential.__name__,
 )
-async def test_no_method_without_a_session_that_lives(
+async def test_every_method_needs_a_live_session(
     node: LoopbackNode, credential: Callable[[LoopbackNode], Any]
 ) -> None:
-    """(P1, P2, U1) Every administrators' method: refused, nothing changed, recorded."""
+    """(P1, P2, U1) Without one: refused, nothing changed, recorded."""
     metadata = await credential(node)
     async with node.admin() as channel:
         for method in NEEDS:
             before = node.facts()
-            found = await refusal_of(channel, method, metadata)
-            assert (found.code, found.reason) == (
+            refusal = await refusal_of(channel, method, metadata)
+            assert (refusal.code, refusal.reason) == (
                 CODE.UNAUTHENTICATED,
                 "SESSION_ENDED",
             ), method
             assert node.facts() == before, method
-            assert (await node.noted())[-1] == (
+            assert (await node.recorded_events())[-1] == (
                 *("nobody", "NoteRefusedCalls", method),
                 *("refused", "session_ended"),
             )
 
 
 @pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR, Role.OPERATOR])
-async def test_no_method_that_the_role_may_not_call(
+async def test_every_method_needs_a_role_that_allows_it(
     node: LoopbackNode, role: Role
 ) -> None:
-    """(P1, U1) The wrong role: refused, nothing changed, recorded under their name."""
+    """(P1, U1) The wrong role: refused, nothing changed, recorded with the name."""
     number = administrators_pb2.AdministratorRole.Value(
         f"ADMINISTRATOR_ROLE_{role.name}"
     )
@@ -207,36 +207,38 @@ async def test_no_method_that_the_role_may_not_call(
             if permission is None or may(role, permission):
                 continue
             before = node.facts()
-            found = await refusal_of(channel, method, metadata)
-            assert (found.code, found.reason) == (CODE.PERMISSION_DENIED, "ROLE")
+            refusal = await refusal_of(channel, method, metadata)
+            assert (refusal.code, refusal.reason) == (CODE.PERMISSION_DENIED, "ROLE")
             assert node.facts() == before, method
-            assert (await node.noted())[-1] == (
+            assert (await node.recorded_events())[-1] == (
                 *("administrator:dora", "NoteRefusedCalls", method),
                 *("refused", "role"),
             )
 
 
-async def test_an_agent_is_nobody_for_administrators(node: LoopbackNode) -> None:
-    """(P1, U1) Its certificate is not even asked for there."""
+async def test_agent_certificate_is_anonymous_on_the_admin_listener(
+    node: LoopbackNode,
+) -> None:
+    """(P1, U1) The listener does not request a certificate."""
     async with node.admin(own=AGENT) as channel:
         for method in NEEDS:
             before = node.facts()
-            found = await refusal_of(channel, method)
-            assert found.code is CODE.UNAUTHENTICATED, method
+            refusal = await refusal_of(channel, method)
+            assert refusal.code is CODE.UNAUTHENTICATED, method
             assert node.facts() == before, method
-            assert (await node.noted())[-1][0] == "nobody"
-        found = await refusal_of(channel, "AuthenticationService/Authenticate")
-        assert found.code is CODE.UNIMPLEMENTED
+            assert (await node.recorded_events())[-1][0] == "nobody"
+        refusal = await refusal_of(channel, "AuthenticationService/Authenticate")
+        assert refusal.code is CODE.UNIMPLEMENTED
 
 
-async def test_what_is_no_session_is_recorded_too(node: LoopbackNode) -> None:
-    """(U1) A header that the edge alone has seen."""
+async def test_malformed_session_header_is_recorded(node: LoopbackNode) -> None:
+    """(U1) The edge refuses such a header before any use case sees it."""
     async with node.admin() as channel:
-        found = await refusal_of(
+        refusal = await refusal_of(
             channel, "UserService/ListUsers", (("authorization", "Basic cm9vdA=="),)
         )
-    assert found.code is CODE.UNAUTHENTICATED
-    assert (await node.noted())[-1] == (
+    assert refusal.code is CODE.UNAUTHENTICATED
+    assert (await node.recorded_events())[-1] == (
         *("nobody", "NoteRefusedCalls", "UserService/ListUsers"),
         *("refused", "session_ended"),
     )
@@ -245,29 +247,33 @@ async def test_what_is_no_session_is_recorded_too(node: LoopbackNode) -> None:
 # --- On the agents' listener -------------------------------------------------
 
 
-async def test_an_agent_administers_nothing(node: LoopbackNode) -> None:
-    """(P1, U1) With an administrator's session in its hands neither."""
+async def test_agents_listener_has_no_administration_methods(
+    node: LoopbackNode,
+) -> None:
+    """(P1, U1) An administrator's session does not help there."""
     async with node.agents() as channel:
         for method in (*NEEDS, "SessionService/Login"):
             before = node.facts()
-            found = await refusal_of(channel, method, node.bearer)
-            assert found.code is CODE.UNIMPLEMENTED, method
+            refusal = await refusal_of(channel, method, node.bearer)
+            assert refusal.code is CODE.UNIMPLEMENTED, method
             assert node.facts() == before, method
-            assert (await node.noted())[-1] == (
+            assert (await node.recorded_events())[-1] == (
                 *("agent:sparecode://agent/vpn", "NoteRefusedCalls", method),
                 *("refused", "unimplemented"),
             )
 
 
-async def test_a_certificate_that_names_nobody_asks_nothing(node: LoopbackNode) -> None:
-    """(U1) An agents' authority signed it, and nobody knows for whom."""
+async def test_certificate_without_an_identity_is_refused_and_recorded(
+    node: LoopbackNode,
+) -> None:
+    """(U1) An agents' authority signed it, but it names no agent."""
     own = AGENTS.issue("vpn", [], now=NOW)
     before = node.facts()
     async with node.agents(own) as channel:
-        found = await refusal_of(channel, "AuthenticationService/Authenticate")
-    assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
+        refusal = await refusal_of(channel, "AuthenticationService/Authenticate")
+    assert (refusal.code, refusal.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
     assert node.facts() == before
-    assert (await node.noted())[-1] == (
+    assert (await node.recorded_events())[-1] == (
         *("nobody", "NoteRefusedCalls", "AuthenticationService/Authenticate"),
         *("refused", "certificate"),
     )
@@ -289,10 +295,10 @@ NO_LONGER = pytest.mark.parametrize(
 
 
 @NO_LONGER
-async def test_an_agent_that_may_no_longer_ask_changes_nothing(
+async def test_disabled_agent_changes_nothing(
     node: LoopbackNode, method: str, fields: dict[str, Any], reason: str
 ) -> None:
-    """(A4, A6, U1) Refused as a wrong passcode is; and no user is charged for it."""
+    """(A4, A6, U1) Refused like a wrong passcode; no failure is counted for the user."""
     request = getattr(agents_pb2, f"{method}Request")(request_id=new_id(), **fields)
     await node.call(AgentServiceStub, method, request)
     before = node.facts()
@@ -305,17 +311,17 @@ async def test_an_agent_that_may_no_longer_ask_changes_nothing(
         )
     assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
     assert node.facts() == before
-    assert (await node.noted())[-1] == (
+    assert (await node.recorded_events())[-1] == (
         *("agent:sparecode://agent/vpn", "Authenticate", "alice"),
         *("refused", reason),
     )
 
 
 @NO_LONGER
-async def test_what_such_an_agent_has_begun_it_does_not_end(
+async def test_disabled_agent_cannot_answer_an_earlier_challenge(
     node: LoopbackNode, method: str, fields: dict[str, Any], reason: str
 ) -> None:
-    """(A4, K3, U1) It holds a challenge of before, with the right next step: refused."""
+    """(A4, K3, U1) Refused, even with the right answer."""
     await node.call(
         TokenServiceStub,
         "ClearPin",
@@ -347,6 +353,6 @@ async def test_what_such_an_agent_has_begun_it_does_not_end(
         )
     assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
     assert node.facts() == before
-    noted = (await node.noted())[-1]
+    noted = (await node.recorded_events())[-1]
     assert noted[:2] == ("agent:sparecode://agent/vpn", "ContinueAuthentication")
     assert noted[-2:] == ("refused", reason)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every method with every wrong kind of credential: nothing gets through."""
+"""Every method with every wrong kind of credential: no use case is called."""
 
 import grpc
 import pytest
@@ -54,7 +54,7 @@ async def call(channel, method, metadata=None):
 
 
 async def refusal_of(channel, method, metadata=None):
-    """Call a method, which must fail."""
+    """Call a method that must fail; return the failure."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(channel, method, metadata)
     return failure(caught.value)
@@ -74,7 +74,7 @@ def no_use_case_was_called(edge) -> bool:
         ("expired", EXPIRED),
     ],
 )
-async def test_agents_listener_lets_nobody_else_in(what, own):
+async def test_agents_listener_refuses_other_certificates(what, own):
     async with running_edge() as edge, edge.agents(own) as channel:
         refusal = await refusal_of(channel, AUTHENTICATE, metadata=BEARER)
         assert no_use_case_was_called(edge)
@@ -83,7 +83,7 @@ async def test_agents_listener_lets_nobody_else_in(what, own):
 
 
 @pytest.mark.asyncio
-async def test_agents_listener_takes_no_plaintext():
+async def test_agents_listener_refuses_plaintext():
     async with running_edge() as edge:
         address = edge.address("agents")
         async with grpc.aio.insecure_channel(address) as channel:
@@ -93,7 +93,7 @@ async def test_agents_listener_takes_no_plaintext():
 
 
 @pytest.mark.asyncio
-async def test_agent_does_not_take_a_stranger_for_a_node():
+async def test_agent_refuses_a_node_of_another_authority():
     async with running_edge() as edge, edge.agents(ca=STRANGERS) as channel:
         refusal = await refusal_of(channel, AUTHENTICATE)
     assert refusal.code is CODE.UNAVAILABLE
@@ -126,7 +126,7 @@ async def test_certificate_must_name_exactly_one_agent(names):
         (("uri:a://1", "dns:a.example", "dns:b.example"), "a://1"),
     ],
 )
-async def test_identity_is_the_one_uri_or_else_the_one_dns_name(names, identity):
+async def test_identity_is_the_only_uri_or_else_the_only_dns_name(names, identity):
     own = AGENTS.issue("someone else", [san(name) for name in names], now=NOW)
     async with running_edge() as edge:
         edge.services["authentication"].answer = AgentAnswer(
@@ -147,7 +147,7 @@ def san(name: str) -> x509.GeneralName:
     return x509.RFC822Name("a@example.net")
 
 
-def test_identity_of_strange_length_or_letters_is_none():
+def test_identity_must_be_ascii_and_within_its_length():
     for names in ([b""], [b"x" * 257], [b"\xff"]):
         with pytest.raises(UnidentifiedError):
             agent_identity({"peer_uri": names})
@@ -156,7 +156,7 @@ def test_identity_of_strange_length_or_letters_is_none():
 @pytest.mark.asyncio
 @pytest.mark.parametrize("method", ADMIN_METHODS)
 async def test_administration_does_not_exist_for_agents(method):
-    """Neither the agent's certificate nor an administrator's bearer helps there."""
+    """Neither the agent's certificate nor an administrator's session helps."""
     async with running_edge() as edge, edge.agents() as channel:
         refusal = await refusal_of(channel, method, metadata=BEARER)
         assert no_use_case_was_called(edge)
@@ -173,11 +173,11 @@ async def test_authentication_does_not_exist_for_administrators():
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("method", SESSION_METHODS)
-async def test_agent_certificate_is_nobody_on_the_admin_listener(method):
+async def test_admin_listener_ignores_agent_certificates(method):
     """
-    The listener does not ask for certificates, so there is nothing to show one to.
+    The listener does not request certificates, so the caller is anonymous.
 
-    The use case is told that nobody has signed in, and refuses.
+    The use case receives an anonymous caller, and refuses.
     """
     async with running_edge() as edge:
         for service in edge.services.values():
@@ -202,7 +202,7 @@ async def test_agent_certificate_is_nobody_on_the_admin_listener(method):
     ],
 )
 @pytest.mark.parametrize("method", SESSION_METHODS[:1] + SESSION_METHODS[-1:])
-async def test_header_that_is_no_bearer_is_refused_at_once(method, metadata):
+async def test_malformed_bearer_header_is_refused_at_once(method, metadata):
     async with running_edge() as edge, edge.admin() as channel:
         refusal = await refusal_of(channel, method, metadata=metadata)
         assert no_use_case_was_called(edge)
@@ -211,8 +211,8 @@ async def test_header_that_is_no_bearer_is_refused_at_once(method, metadata):
 
 
 @pytest.mark.asyncio
-async def test_signing_in_ignores_a_session_that_has_ended():
-    """Who has an old session in the pocket must be able to get a new one."""
+async def test_sign_in_ignores_an_ended_session():
+    """A caller that still sends an old session must be able to open a new one."""
     async with running_edge() as edge:
         edge.services["sessions"].answer = NotSignedInError()
         async with edge.admin() as channel:

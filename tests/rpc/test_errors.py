@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one table of errors, row by row, as a client reads it."""
+"""The table of errors, row by row, as a client reads it."""
 
 import asyncio
 import logging
@@ -125,18 +125,18 @@ async def authenticate(edge) -> Failure:
         (TimeoutError(SECRET), CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 0.5),
     ],
 )
-async def test_row_of_the_table(error, code, reason, retry_s):
+async def test_each_error_has_its_status(error, code, reason, retry_s):
     async with running_edge() as edge:
         edge.services["users"].answer = error
-        found = await create_user(edge)
-    assert (found.code, found.reason, found.domain) == (code, reason, "sparecode")
-    assert found.retry_s == retry_s
-    assert found.words
-    assert SECRET not in found.words
+        refusal = await create_user(edge)
+    assert (refusal.code, refusal.reason, refusal.domain) == (code, reason, "sparecode")
+    assert refusal.retry_s == retry_s
+    assert refusal.words
+    assert SECRET not in refusal.words
 
 
 def test_every_failure_of_replication_has_a_row():
-    """What is not in the table would be called a bug, and perhaps not retried."""
+    """An error without a row would be reported as a bug, and perhaps not retried."""
 
     def leaves(kind: type[Exception]) -> set[type[Exception]]:
         below = kind.__subclasses__()
@@ -148,8 +148,8 @@ def test_every_failure_of_replication_has_a_row():
     assert set(REASONS) == set(Reason)
 
 
-def test_only_an_unknown_outcome_says_that_something_may_have_happened():
-    """Everything else was certainly not applied (A7)."""
+def test_only_an_unknown_outcome_may_have_changed_something():
+    """Every other refused call was certainly not applied (A7)."""
     unknown = {
         row.reason
         for row in (*EXCEPTIONS.values(), *REASONS.values())
@@ -159,33 +159,33 @@ def test_only_an_unknown_outcome_says_that_something_may_have_happened():
 
 
 @pytest.mark.asyncio
-async def test_field_is_named_with_its_bounds():
+async def test_invalid_field_is_named_with_its_bounds():
     async with running_edge() as edge:
         edge.services["users"].answer = InvalidFieldError("count", "1 to 50; got 51")
-        found = await create_user(edge)
-    assert (found.field, found.description) == ("count", "1 to 50; got 51")
-    assert found.words == "count: 1 to 50; got 51"
+        refusal = await create_user(edge)
+    assert (refusal.field, refusal.description) == ("count", "1 to 50; got 51")
+    assert refusal.words == "count: 1 to 50; got 51"
 
 
 @pytest.mark.asyncio
-async def test_rule_says_what_it_is_about_and_what_to_do_next():
+async def test_refusal_names_its_subject_and_the_next_step():
     async with running_edge() as edge:
         edge.services["users"].answer = refused(
             Reason.TOKEN_DISABLED, "token 1 is disabled", "serial"
         )
-        found = await create_user(edge)
-    assert found.words == "token 1 is disabled; enable it first"
-    assert (found.field, found.description) == ("serial", "token 1 is disabled")
+        refusal = await create_user(edge)
+    assert refusal.words == "token 1 is disabled; enable it first"
+    assert (refusal.field, refusal.description) == ("serial", "token 1 is disabled")
 
 
 @pytest.mark.asyncio
-async def test_bug_is_a_bare_internal_and_a_trace_in_the_log(caplog):
-    """No detail leaks, whatever the exception holds."""
+async def test_bug_gives_internal_without_details_and_a_logged_trace(caplog):
+    """No detail leaks, whatever the exception contains."""
     async with running_edge() as edge:
         edge.services["users"].answer = RuntimeError(f"it was {SECRET}")
         with caplog.at_level(logging.ERROR, logger="sparecode_node"):
-            found = await create_user(edge)
-    assert found == Failure(CODE.INTERNAL, "internal error")
+            refusal = await create_user(edge)
+    assert refusal == Failure(CODE.INTERNAL, "internal error")
     (record,) = [r for r in caplog.records if r.name.startswith("sparecode_node")]
     assert record.exc_info
     assert record.method == "UserService/CreateUser"
@@ -205,13 +205,13 @@ async def test_bug_is_a_bare_internal_and_a_trace_in_the_log(caplog):
         }
     ),
 )
-async def test_agent_learns_no_reason_of_the_rules(reason, caplog):
-    """Even if a use case were to let one through (A6)."""
+async def test_agent_sees_no_reason_of_the_rules(reason, caplog):
+    """Not even if a use case let one through (A6)."""
     async with running_edge() as edge:
         edge.services["authentication"].answer = refused(reason, "alice is locked")
         with caplog.at_level(logging.CRITICAL):
-            found = await authenticate(edge)
-    assert found == Failure(CODE.INTERNAL, "internal error")
+            refusal = await authenticate(edge)
+    assert refusal == Failure(CODE.INTERNAL, "internal error")
 
 
 @pytest.mark.asyncio
@@ -227,26 +227,26 @@ async def test_agent_learns_no_reason_of_the_rules(reason, caplog):
         (RateError("this user", 1), "RATE"),
     ],
 )
-async def test_agent_learns_what_it_needs_for_a_retry(error, reason):
-    """Everything but a reason (A7)."""
+async def test_agent_sees_reasons_that_decide_a_retry(error, reason):
+    """But no reason of the rules (A7)."""
     async with running_edge() as edge:
         edge.services["authentication"].answer = error
-        found = await authenticate(edge)
-    assert found.reason == reason
+        refusal = await authenticate(edge)
+    assert refusal.reason == reason
 
 
 @pytest.mark.asyncio
-async def test_nothing_of_a_request_gets_into_the_log(caplog):
+async def test_log_contains_no_content_of_a_request(caplog):
     async with running_edge() as edge:
         edge.services["authentication"].answer = OutcomeUnknownError()
         edge.services["users"].answer = OutcomeUnknownError()
         with caplog.at_level(logging.DEBUG):
             await authenticate(edge)
             await create_user(edge)
-    said = "\n".join(f"{vars(record)}" for record in caplog.records)
-    assert "sparecode://agent/vpn" in said
-    assert SECRET not in said
-    assert "s3cret-bearer" not in said
+    logged = "\n".join(f"{vars(record)}" for record in caplog.records)
+    assert "sparecode://agent/vpn" in logged
+    assert SECRET not in logged
+    assert "s3cret-bearer" not in logged
 
 
 @pytest.mark.asyncio
@@ -271,20 +271,20 @@ async def test_nothing_of_a_request_gets_into_the_log(caplog):
     ],
     ids=lambda value: repr(str(value)),
 )
-async def test_what_cannot_be_a_value_of_ours_is_a_bad_field(request_, field):
+async def test_unconvertible_value_is_an_invalid_field(request_, field):
     async with running_edge() as edge, edge.admin() as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.EnrollToken(request_, timeout=5, metadata=BEARER)
         assert not edge.services["tokens"].calls
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
-    assert found.field == field
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
+    assert refusal.field == field
 
 
 @pytest.mark.asyncio
 async def test_call_ends_at_its_deadline_with_the_outcome_unknown():
-    """The use case hangs; who has set no deadline is told after ours."""
+    """The use case hangs. A call without a deadline ends after the default time."""
 
     async def hang() -> None:
         await asyncio.Event().wait()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Health: alive, and ready to serve; on both public listeners."""
+"""Health on both public listeners: alive, and ready to serve."""
 
 import asyncio
 
@@ -27,24 +27,24 @@ async def test_node_without_a_quorum_is_alive_and_not_ready(listener):
 
 
 @pytest.mark.asyncio
-async def test_watcher_is_told_when_the_node_gets_ready_and_when_not():
+async def test_watcher_receives_every_change_of_readiness():
     async with running_edge() as edge, edge.admin() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(service="sparecode.ready"), timeout=10
         )
-        told = []
+        statuses = []
         async for response in watch:
-            told.append(response.status)
+            statuses.append(response.status)
             edge.ready[0] = not edge.ready[0]
-            if len(told) == 3:
+            if len(statuses) == 3:
                 break
         assert await check(channel, "") == Status.SERVING
-    assert told == [Status.NOT_SERVING, Status.SERVING, Status.NOT_SERVING]
+    assert statuses == [Status.NOT_SERVING, Status.SERVING, Status.NOT_SERVING]
 
 
 @pytest.mark.asyncio
-async def test_watcher_is_let_go_when_the_node_stops():
-    """Else every watcher would hold the node back for the whole grace."""
+async def test_watch_ends_when_the_node_stops():
+    """Otherwise every watcher would delay the stop for the full grace period."""
     async with running_edge() as edge, edge.admin() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=10
@@ -59,7 +59,7 @@ async def test_watcher_is_let_go_when_the_node_stops():
 
 
 @pytest.mark.asyncio
-async def test_watcher_that_does_not_read_holds_nobody_up():
+async def test_watcher_that_does_not_read_delays_no_other():
     async with running_edge() as edge, edge.admin() as idle, edge.admin() as channel:
         request = health_pb2.HealthCheckRequest(service="sparecode.ready")
         lazy = health_pb2_grpc.HealthStub(idle).Watch(request)
@@ -74,7 +74,7 @@ async def test_watcher_that_does_not_read_holds_nobody_up():
 
 
 async def watching(watch) -> bool:
-    """Say whether a watch was let in."""
+    """Return whether a watch was accepted."""
     try:
         return bool(await watch.read())
     except grpc.aio.AioRpcError:
@@ -87,7 +87,7 @@ async def watching(watch) -> bool:
     [("agents", "AGENT_CALLS_MAX"), ("admin", "ADMIN_CALLS_MAX")],
 )
 async def test_watchers_leave_room_for_calls(monkeypatch, listener, bound):
-    """Whoever reaches the port may watch, for ever: calls would be refused by it."""
+    """Any caller may watch forever, and watchers must not use up the room for calls."""
     monkeypatch.setattr(f"sparecode_node.rpc.server.{bound}", 2)
     request = health_pb2.HealthCheckRequest()
     async with running_edge() as edge, getattr(edge, listener)() as channel:
@@ -99,7 +99,7 @@ async def test_watchers_leave_room_for_calls(monkeypatch, listener, bound):
             await stub.Watch(request, timeout=20).read()
         assert await check(channel, "") == Status.SERVING
         watches[0].cancel()
-        # Whoever goes makes room for the next.
+        # A watcher that leaves makes room for the next one.
         async with asyncio.timeout(20):
             while not await watching(stub.Watch(request)):
                 pass
@@ -108,7 +108,7 @@ async def test_watchers_leave_room_for_calls(monkeypatch, listener, bound):
 
 
 @pytest.mark.asyncio
-async def test_unknown_name_is_not_found():
+async def test_unknown_health_service_is_not_found():
     async with running_edge() as edge, edge.admin() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await check(channel, "sparecode.raedy")

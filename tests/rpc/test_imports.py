@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of tokens and users on the wire: put together, bounded, answered row by row."""
+"""Uploaded files of tokens and users: joined, limited, and answered by row."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -67,18 +67,18 @@ def imported(*rows: ImportedRow, error: Exception | None = None) -> Import[Impor
     return Import(rows=len(rows), results=results())
 
 
-async def test_file_in_pieces_is_put_together_and_answered_by_row():
-    """A row says its reason in the form that statuses have (K4)."""
+async def test_parts_of_a_file_are_joined_and_answered_by_row():
+    """A row has its reason in the same form as a status (K4)."""
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["token_import"].answer = imported(*ROWS)
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         response = await stub.ImportTokens(
             iter(pieces(b"<a", b">")), timeout=5, metadata=BEARER
         )
-    (asked,) = edge.services["token_import"].calls
-    assert asked.context.method == "TokenService/ImportTokens"
-    assert asked.context.request_id == ID
-    assert asked.arguments["file"] == TokenFile(
+    (recorded,) = edge.services["token_import"].calls
+    assert recorded.context.method == "TokenService/ImportTokens"
+    assert recorded.context.request_id == ID
+    assert recorded.arguments["file"] == TokenFile(
         format=TokenFileFormat.PSKC,
         content=b"<a>",
         password="pw",
@@ -88,8 +88,8 @@ async def test_file_in_pieces_is_put_together_and_answered_by_row():
     assert list(response.tokens) == ON_THE_WIRE
 
 
-async def test_what_was_decided_is_told_before_the_error():
-    """(A7) A retry with the same request id tells the rest."""
+async def test_results_arrive_before_the_error():
+    """(A7) A retry with the same request ID returns the rest."""
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["token_import"].answer = imported(
             ROWS[0], error=OutcomeUnknownError()
@@ -103,8 +103,8 @@ async def test_what_was_decided_is_told_before_the_error():
     assert failure(caught.value).reason == "OUTCOME_UNKNOWN"
 
 
-async def test_admin_listener_takes_more_than_64_kib_only_for_files():
-    """A mebibyte in one piece or in many, and not a byte more."""
+async def test_admin_listener_accepts_more_than_64_kib_only_for_files():
+    """One mebibyte in one part or in many, and not a byte more."""
     async with running_edge() as edge, edge.admin() as channel:
         users = UserServiceStub(channel)
         tokens = tokens_pb2_grpc.TokenServiceStub(channel)
@@ -122,14 +122,11 @@ async def test_admin_listener_takes_more_than_64_kib_only_for_files():
         call = tokens.ImportTokenFile(one_file(b"7" * 2**21), metadata=BEARER)
         with pytest.raises(grpc.aio.AioRpcError) as too_large:
             await anext(aiter(call))
-    found = failure(caught.value)
-    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, "request")
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.field) == (CODE.INVALID_ARGUMENT, "request")
     assert too_large.value.code() is CODE.RESOURCE_EXHAUSTED
-    asked = edge.services["token_import"].calls
-    assert [len(each.arguments["file"].content) for each in asked] == [
-        2**20,
-        2**20,
-    ]
+    recorded = edge.services["token_import"].calls
+    assert [len(each.arguments["file"].content) for each in recorded] == [2**20, 2**20]
 
 
 @pytest.mark.parametrize(
@@ -151,22 +148,22 @@ async def test_admin_listener_takes_more_than_64_kib_only_for_files():
         ),
     ],
 )
-async def test_import_in_the_wrong_form_names_the_part(requests, field):
-    """And changes nothing."""
+async def test_malformed_import_names_the_part(requests, field):
+    """It reaches no use case."""
     async with running_edge() as edge, edge.admin() as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ImportTokens(iter(requests), timeout=5, metadata=BEARER)
         assert not edge.services["token_import"].calls
-    found = failure(caught.value)
-    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, field)
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.field) == (CODE.INVALID_ARGUMENT, field)
 
 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [({"format": 0}, "format"), ({"default_pin_rule": 99}, "default_pin_rule")],
 )
-async def test_file_of_an_unknown_kind_is_refused(fields, field):
+async def test_unknown_file_format_is_refused(fields, field):
     async with running_edge() as edge, edge.admin() as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -177,8 +174,8 @@ async def test_file_of_an_unknown_kind_is_refused(fields, field):
     assert failure(caught.value).field == field
 
 
-async def test_imports_at_once_are_few():
-    """A file is in memory before anybody has looked at the session."""
+async def test_concurrent_imports_are_limited():
+    """Each holds a file in memory before its session is checked."""
     async with running_edge() as edge, edge.admin() as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         open_calls = [stub.ImportTokens(metadata=BEARER) for _ in range(9)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way in for joiners, over TLS: who gets through the handshake, and what is said."""
+"""Joining over TLS: which certificates pass the handshake, and how calls are answered."""
 
 import asyncio
 import contextlib
@@ -50,46 +50,46 @@ ADMITTED = Admission(
 
 
 @dataclass
-class Told:
-    """A use case that answers as it is told."""
+class ScriptedJoining:
+    """A use case that returns a scripted answer."""
 
     answer: Admission | Exception = ADMITTED
-    asked: Joiner | None = None
+    joiner: Joiner | None = None
 
     async def admit(self, joiner: Joiner, *, timeout_s: float) -> Admission:
         assert 0 < timeout_s <= 15
-        self.asked = joiner
+        self.joiner = joiner
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
 class Member:
-    """A peers listener with nothing but the way in."""
+    """A peers listener with only the joining service."""
 
     def __init__(self) -> None:
         self.doors: list[bytes] = [DOOR.certificate]
         self.refusals = Refusals(clock=SystemClock(), entropy=SystemEntropy())
-        self.told = Told()
-        self.entrance = JoiningServicer(self.read_doors, self.refusals)
+        self.use_case = ScriptedJoining()
+        self.servicer = JoiningServicer(self.read_doors, self.refusals)
         self.server = grpc.aio.server()
-        self.entrance.add_to(self.server)
+        self.servicer.add_to(self.server)
         own = PeerTls(certificate=MEMBER.certificate, key=MEMBER.key, ca=MEMBERS.pem)
         self.port = self.server.add_secure_port(
             "127.0.0.1:0",
             renewable_credentials(
-                ListenerCertificates(lambda: own, self.entrance.doors)
+                ListenerCertificates(lambda: own, self.servicer.doors)
             ),
         )
 
     def read_doors(self) -> tuple[bytes, ...]:
         return tuple(self.doors)
 
-    async def join(self, shown: Issued, **said: object) -> pb.JoinResponse:
-        """Ask to join, with some certificate."""
+    async def join(self, own: Issued, **fields: object) -> pb.JoinResponse:
+        """Send a join request with some certificate."""
         channel = grpc.aio.secure_channel(
             f"127.0.0.1:{self.port}",
-            grpc.ssl_channel_credentials(MEMBERS.pem, shown.key, shown.certificate),
+            grpc.ssl_channel_credentials(MEMBERS.pem, own.key, own.certificate),
             options=(
                 ("grpc.ssl_target_name_override", "n1.members.sparecode"),
                 ("grpc.use_local_subchannel_pool", 1),
@@ -97,13 +97,13 @@ class Member:
         )
         async with channel:
             stub = pb_grpc.JoiningServiceStub(channel)
-            return await stub.Join(pb.JoinRequest(**said), timeout=5)
+            return await stub.Join(pb.JoinRequest(**fields), timeout=5)
 
 
 @contextlib.asynccontextmanager
 async def member() -> AsyncIterator[Member]:
     running = Member()
-    running.entrance.serve(running.told)  # type: ignore[arg-type]
+    running.servicer.serve(running.use_case)  # type: ignore[arg-type]
     await running.server.start()
     try:
         yield running
@@ -125,10 +125,10 @@ def issued(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> Is
 TICKET_HOLDER = Issued(DOOR.certificate_pem, DOOR.key_pem)
 
 
-async def test_whoever_has_the_ticket_is_heard() -> None:
-    """(P5) It has proved it in the handshake; what it says is passed on."""
-    async with member() as asked:
-        answer = await asked.join(
+async def test_ticket_holder_reaches_the_use_case() -> None:
+    """(P5) The handshake proves the ticket, and the request is passed on."""
+    async with member() as running:
+        answer = await running.join(
             TICKET_HOLDER,
             request_id="r",
             address="n4:1",
@@ -143,7 +143,7 @@ async def test_whoever_has_the_ticket_is_heard() -> None:
         members=[pb.JoinMember(node_id="n1", address="h:1")],
         cluster_id="c",
     )
-    assert asked.told.asked == Joiner(
+    assert running.use_case.joiner == Joiner(
         ticket_certificate=DOOR.certificate,
         request_id="r",
         address="n4:1",
@@ -174,12 +174,12 @@ def forged(names: str, *, signed_by: ec.EllipticCurvePrivateKey) -> Issued:
     return Issued(alone.certificate + DOOR.certificate_pem, alone.key)
 
 
-async def test_a_ticket_opens_for_itself_and_signs_nothing() -> None:
-    """(P5) Else whoever has a ticket could be any member, as often as it likes."""
+async def test_ticket_certificate_cannot_sign_other_certificates() -> None:
+    """(P5) Otherwise a ticket could be used for any member, any number of times."""
     other = door_of(b"another ticket's", N4)
     another_node = door_of(SECRET, NodeId("n5"))
-    async with member() as asked:
-        for shown in (
+    async with member() as running:
+        for own in (
             forged("sparecode://member/n2", signed_by=DOOR.key),
             forged("sparecode://joiner/n4", signed_by=DOOR.key),
             Issued(other.certificate_pem, other.key_pem),
@@ -187,114 +187,114 @@ async def test_a_ticket_opens_for_itself_and_signs_nothing() -> None:
             STRANGERS.issue_member("n4", now=NOW),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await asked.join(shown)
+                await running.join(own)
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert asked.told.asked is None
+        assert running.use_case.joiner is None
     # And what is let through names no member.
     assert caller({"x509_subject_alternative_name": [b"sparecode://joiner/n4"]}) is None
 
 
-async def test_a_ticket_opens_from_its_commit_on_and_not_before_or_after() -> None:
-    async with member() as asked:
+async def test_ticket_opens_only_while_it_is_in_the_state() -> None:
+    async with member() as running:
         for doors, opens in (([], False), ([DOOR.certificate], True), ([], False)):
-            asked.doors = doors
+            running.doors = doors
             if opens:
-                await asked.join(TICKET_HOLDER)
+                await running.join(TICKET_HOLDER)
                 continue
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await asked.join(TICKET_HOLDER)
+                await running.join(TICKET_HOLDER)
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_member_does_not_join() -> None:
-    """Its certificate opens the port; the way in takes a ticket, and it is noted (U1)."""
-    async with member() as asked:
+async def test_member_certificate_cannot_join() -> None:
+    """It opens the port, but joining needs a ticket. The refusal is recorded (U1)."""
+    async with member() as running:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await asked.join(MEMBERS.issue_member("n2", now=NOW))
+            await running.join(MEMBERS.issue_member("n2", now=NOW))
         assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert asked.told.asked is None
-        assert asked.refusals._counts
+        assert running.use_case.joiner is None
+        assert running.refusals._counts
 
 
 async def test_a_refusal_says_why() -> None:
-    async with member() as asked:
-        asked.told.answer = Refused(Rejected(Reason.TICKET_USED, "it was used"))
+    async with member() as running:
+        running.use_case.answer = Refused(Rejected(Reason.TICKET_USED, "it was used"))
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await asked.join(TICKET_HOLDER)
+            await running.join(TICKET_HOLDER)
         assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert failure(raised.value).reason == "TICKET_USED"
         assert "create a new one" in str(raised.value.details())
-        asked.told.answer = RuntimeError("the ring's bytes")
+        running.use_case.answer = RuntimeError("the ring's bytes")
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await asked.join(TICKET_HOLDER)
+            await running.join(TICKET_HOLDER)
         assert raised.value.code() is grpc.StatusCode.INTERNAL
         assert "ring" not in str(raised.value.details())
 
 
-async def test_who_has_a_ticket_and_says_nonsense_is_noted() -> None:
-    """(U1) It has come as far as this with a ticket, and it is tried by hand."""
-    async with member() as asked:
-        asked.told.answer = InvalidFieldError(
+async def test_malformed_join_request_is_recorded() -> None:
+    """(U1) Such a caller has a ticket and sends requests made by hand."""
+    async with member() as running:
+        running.use_case.answer = InvalidFieldError(
             "hosts", "n1.members.sparecode is no host"
         )
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await asked.join(TICKET_HOLDER)
+            await running.join(TICKET_HOLDER)
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        [(noted, count)] = asked.refusals._counts.items()
-        assert (noted.method, noted.reason, count) == (JOIN, "field", 1)
+        [(refusal, count)] = running.refusals._counts.items()
+        assert (refusal.method, refusal.reason, count) == (JOIN, "field", 1)
 
 
-async def test_an_unreadable_state_lets_members_in() -> None:
-    """A handshake does not fail by what it looks at besides."""
-    async with member() as asked:
-        await asked.join(TICKET_HOLDER)
+async def test_unreadable_state_does_not_block_members() -> None:
+    """A handshake of a member does not depend on the tickets."""
+    async with member() as running:
+        await running.join(TICKET_HOLDER)
 
         def fail() -> tuple[bytes, ...]:
             raise OSError("gone")
 
-        asked.entrance._read_doors = fail
+        running.servicer._read_doors = fail
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await asked.join(MEMBERS.issue_member("n2", now=NOW))
+            await running.join(MEMBERS.issue_member("n2", now=NOW))
         assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_before_the_state_is_open_no_ticket_is_known() -> None:
+async def test_no_ticket_is_known_before_the_state_is_open() -> None:
     running = Member()
     await running.server.start()
     try:
-        assert running.entrance.doors() == b""
+        assert running.servicer.doors() == b""
         with pytest.raises(grpc.aio.AioRpcError):
             await running.join(TICKET_HOLDER)
     finally:
         await running.server.stop(0)
 
 
-async def test_a_door_is_always_the_same() -> None:
-    """The joiner makes it anew from the ticket: the member knows it by its bytes."""
+async def test_ticket_certificate_is_deterministic() -> None:
+    """The joiner derives it again from the ticket, and the member compares the bytes."""
     assert door_of(SECRET, N4).certificate == DOOR.certificate
     assert pem((DOOR.certificate,)) == DOOR.certificate_pem
 
 
-async def test_a_joiner_asks_again_where_there_is_too_much_to_do() -> None:
-    """What a crowd takes away comes back: no ticket shall have to be made anew for it."""
-    async with member() as asked:
-        asked.told.answer = OverloadedError("too many calls")
-        admit = asked.told.admit
+async def test_joiner_retries_after_overload() -> None:
+    """Overload passes, and must not make a new ticket necessary."""
+    async with member() as running:
+        running.use_case.answer = OverloadedError("too many calls")
+        admit = running.use_case.admit
 
         async def once_full(joiner: Joiner, *, timeout_s: float) -> Admission:
             try:
                 return await admit(joiner, timeout_s=timeout_s)
             finally:
-                asked.told.answer = ADMITTED
+                running.use_case.answer = ADMITTED
 
-        asked.told.admit = once_full  # type: ignore[method-assign]
+        running.use_case.admit = once_full  # type: ignore[method-assign]
         authority = x509.load_pem_x509_certificate(MEMBERS.pem)
         ticket = JoinTicket(
             secret=SECRET,
             node_id=N4,
             cluster_id="c",
             authorities=(authority.public_bytes(serialization.Encoding.DER),),
-            members=((NodeId("n1"), f"127.0.0.1:{asked.port}"),),
+            members=((NodeId("n1"), f"127.0.0.1:{running.port}"),),
             ends_at_ms=0,
         )
         joiner = Joiner(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key is replaced on a whole node: nothing notices, and nothing of the old is left."""
+"""Key rotation on a node: callers notice nothing, and nothing of the old key is left."""
 
 import itertools
 import json
@@ -125,7 +125,7 @@ async def add_people(node: LoopbackNode) -> None:
 
 def blobs(path: Path) -> dict[tuple[str, str], set[bytes]]:
     """Return every value in every table that is made with a key."""
-    found: dict[tuple[str, str], set[bytes]] = defaultdict(set)
+    contents: dict[tuple[str, str], set[bytes]] = defaultdict(set)
     with closing(sqlite3.connect(path)) as db:
         for (table,) in db.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table'"
@@ -135,19 +135,19 @@ def blobs(path: Path) -> dict[tuple[str, str], set[bytes]]:
             for row in rows.fetchall():
                 for name, value in zip(names, row, strict=True):
                     if isinstance(value, bytes) and value:
-                        found[table, name].add(value)
+                        contents[table, name].add(value)
     return {
         column: values
-        for column, values in found.items()
+        for column, values in contents.items()
         if column not in NOT_OF_THE_RING
     }
 
 
-async def test_nothing_that_was_made_with_the_old_key_is_left(tmp_path: Path) -> None:
+async def test_rotation_leaves_nothing_made_with_the_old_key(tmp_path: Path) -> None:
     """
-    (T3, P5) Every blob of every table is another one, and everything works as before.
+    (T3, P5) Every blob in every table has changed, and everything still works.
 
-    A table or column that comes later is looked at too, without being named here.
+    The test finds all tables and columns itself, so it covers later ones too.
     """
     async with running_node(tmp_path) as node:
         await node.populate()
@@ -156,7 +156,7 @@ async def test_nothing_that_was_made_with_the_old_key_is_left(tmp_path: Path) ->
         await issue(node, "2")
         before = blobs(node.path)
         ring = tmp_path / "keys.json"
-        said = await rotate(node)
+        progress = await rotate(node)
         after = blobs(node.path)
         assert before.keys() == after.keys()
         assert {
@@ -164,9 +164,9 @@ async def test_nothing_that_was_made_with_the_old_key_is_left(tmp_path: Path) ->
             for column in before
             if before[column] & after[column]
         } == {}
-        assert said[0].phase == cluster_pb2.ROTATION_PHASE_HANDING_OUT
-        assert said[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
-        assert said[-1].key_id == 2
+        assert progress[0].phase == cluster_pb2.ROTATION_PHASE_HANDING_OUT
+        assert progress[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
+        assert progress[-1].key_id == 2
         assert await node.authenticate(PIN + codes[0]) == ACCEPTED
         assert await node.authenticate(PIN + codes[0]) != ACCEPTED
         assert await node.sign_in()
@@ -177,10 +177,10 @@ async def test_nothing_that_was_made_with_the_old_key_is_left(tmp_path: Path) ->
         assert written.encode() not in node.path.read_bytes()
 
 
-async def test_session_and_request_ids_of_before_stay_what_they_are(
+async def test_rotation_keeps_sessions_and_request_ids(
     tmp_path: Path,
 ) -> None:
-    """(Q1, P2) A retry over the rotation finds the answer of the first try."""
+    """(Q1, P2) A retry after the rotation gets the answer of the first try."""
     async with running_node(tmp_path) as node:
         await node.populate()
         (code, _) = await issue(node, "1")
@@ -189,14 +189,14 @@ async def test_session_and_request_ids_of_before_stay_what_they_are(
         async with node.admin() as channel:
             stub = cluster_pb2_grpc.ClusterServiceStub(channel)
             request = cluster_pb2.RotateKeysRequest(request_id=new_id())
-            said = [
+            progress = [
                 each
                 async for each in stub.RotateKeys(
                     request, timeout=20, metadata=node.bearer
                 )
             ]
-        assert said[-1].phase == cluster_pb2.ROTATION_PHASE_RETIRING
-        assert said[-1].HasField("retire_time")
+        assert progress[-1].phase == cluster_pb2.ROTATION_PHASE_RETIRING
+        assert progress[-1].HasField("retire_time")
         assert await node.authenticate(PIN + code, request_id) == ACCEPTED
 
 
@@ -236,7 +236,7 @@ async def exported(node: LoopbackNode) -> bytes:
 def verified_offline(
     log: Path, checkpoints: list[Path], public_keys: Path
 ) -> dict[str, object]:
-    """Return what `sparecode audit verify` says, which asks no node."""
+    """Return the verdict of `sparecode audit verify`, which contacts no node."""
     result = CliRunner().invoke(
         app,
         [
@@ -249,10 +249,10 @@ def verified_offline(
     return verdict | {"exit_code": result.exit_code, "stderr": result.stderr}
 
 
-async def test_checkpoint_of_before_verifies_when_its_key_is_gone(
+async def test_earlier_checkpoint_verifies_after_its_key_is_deleted(
     tmp_path: Path,
 ) -> None:
-    """(U2, P5) Of a retired key the public half is kept, on each member and for ever."""
+    """(U2, P5) Every member keeps the public half of a retired key forever."""
     before, after, log, keys, old_keys = (
         tmp_path / name for name in ("before", "after", "log", "keys.pem", "old.pem")
     )
@@ -278,19 +278,19 @@ async def test_checkpoint_of_before_verifies_when_its_key_is_gone(
     ):
         verdict = verified_offline(log, files, keys)
         assert (verdict["exit_code"], verdict["proved_up_to"]) == (0, proved), verdict
-    # The keys as they were told after the first rotation do not know the third.
+    # The keys printed after the first rotation do not include the third key.
     old_keys.write_text("".join(keys.read_text().splitlines(keepends=True)[:6]))
     verdict = verified_offline(log, [before, after], old_keys)
     assert verdict["exit_code"] == 1
     assert "not in --public-key" in str(verdict["stderr"])
     assert str(after) in str(verdict["stderr"])
-    # And what was changed before the first one is found, whoever has signed since.
+    # A change before the first checkpoint is detected, even with later checkpoints.
     text = log.read_text().splitlines(keepends=True)
     log.write_text("".join([text[0].replace("root", "toor"), *text[1:]]))
     assert verified_offline(log, [before], keys)["exit_code"] == 1
 
 
-async def test_seal_that_is_moved_to_another_row_does_not_open(tmp_path: Path) -> None:
+async def test_seal_moved_to_another_row_does_not_open(tmp_path: Path) -> None:
     """(T3) For every kind of seal, and every pair of rows that hold one."""
     async with running_node(tmp_path) as node:
         await node.populate()
@@ -301,12 +301,12 @@ async def test_seal_that_is_moved_to_another_row_does_not_open(tmp_path: Path) -
         sealing = Sealing(KeyRing.load(tmp_path / "keys.json"))
         state = await LocalState.open(node.path)
         async with state.transaction() as transaction:
-            found = await seals.to_replace(transaction, KeyId(99), most=1000)
+            replaced = await seals.to_replace(transaction, KeyId(99), most=1000)
         await state.close()
-    kinds = {each.kind for each in found}
+    kinds = {each.kind for each in replaced}
     assert kinds == set(SealKind) - {SealKind.PENDING_CHANGE, SealKind.SECOND_FACTOR}
     for kind in kinds - {SealKind.NAME_TAG}:  # That is computed from its own row.
-        rows = [each for each in found if each.kind is kind]
+        rows = [each for each in replaced if each.kind is kind]
         assert len(rows) > 1
         for own, other in itertools.permutations(rows, 2):
             assert new_seals(sealing, own, KeyId(2)) == own.sealed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deadlines, sizes, and what is not there unless it is asked for."""
+"""Limits: deadlines, sizes, concurrent calls; reflection is off by default."""
 
 import asyncio
 
@@ -29,23 +29,23 @@ CODE = grpc.StatusCode
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("given", "at_most"),
+    ("timeout_s", "at_most"),
     [(None, DEADLINE_DEFAULT_S), (2, 2), (3600, DEADLINE_MAX_S)],
 )
-async def test_use_case_is_told_how_much_time_is_left(given, at_most):
-    """A little less than the caller waits, so that the answer still arrives."""
+async def test_use_case_gets_slightly_less_time_than_the_caller(timeout_s, at_most):
+    """The answer can then still arrive in time."""
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["users"].answer = Applied(index=1)
         stub = users_pb2_grpc.UserServiceStub(channel)
         await stub.CreateUser(
-            users_pb2.CreateUserRequest(), timeout=given, metadata=BEARER
+            users_pb2.CreateUserRequest(), timeout=timeout_s, metadata=BEARER
         )
-    (asked,) = edge.services["users"].calls
-    assert at_most - 0.5 < asked.context.deadline_s < at_most
+    (recorded,) = edge.services["users"].calls
+    assert at_most - 0.5 < recorded.context.deadline_s < at_most
 
 
 @pytest.mark.asyncio
-async def test_call_without_a_deadline_ends_all_the_same(monkeypatch):
+async def test_call_without_a_deadline_still_ends(monkeypatch):
     monkeypatch.setattr("sparecode_node.rpc.calls.DEADLINE_DEFAULT_S", 0.05)
 
     async def hang() -> None:
@@ -56,13 +56,13 @@ async def test_call_without_a_deadline_ends_all_the_same(monkeypatch):
         stub = users_pb2_grpc.UserServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.CreateUser(users_pb2.CreateUserRequest(), metadata=BEARER)
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN")
-    assert "same request_id" in found.words
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN")
+    assert "same request_id" in refusal.words
 
 
 @pytest.mark.asyncio
-async def test_call_with_no_time_left_is_not_begun(monkeypatch):
+async def test_call_with_no_time_left_does_not_begin(monkeypatch):
     monkeypatch.setattr("sparecode_node.rpc.interceptors._TIME_FLOOR_S", 60)
     async with running_edge() as edge, edge.admin() as channel:
         stub = users_pb2_grpc.UserServiceStub(channel)
@@ -71,12 +71,12 @@ async def test_call_with_no_time_left_is_not_begun(monkeypatch):
                 users_pb2.CreateUserRequest(), timeout=5, metadata=BEARER
             )
         assert not edge.services["users"].calls
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.DEADLINE_EXCEEDED, "DEADLINE")
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.DEADLINE_EXCEEDED, "DEADLINE")
 
 
 @pytest.mark.asyncio
-async def test_agents_listener_takes_no_more_than_64_kib():
+async def test_agents_listener_limits_requests_to_64_kib():
     async with running_edge() as edge, edge.agents() as channel:
         stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -89,7 +89,7 @@ async def test_agents_listener_takes_no_more_than_64_kib():
 
 
 @pytest.mark.asyncio
-async def test_headers_are_bounded():
+async def test_headers_have_a_size_limit():
     huge = (("authorization", "Bearer " + "A" * 17 * 1024),)
     async with running_edge() as edge, edge.admin() as channel:
         stub = users_pb2_grpc.UserServiceStub(channel)
@@ -145,7 +145,7 @@ async def test_port_in_use_is_named_with_the_reason():
 
 @pytest.mark.asyncio
 async def test_running_call_ends_before_the_listeners_close():
-    """Stopping is graceful: what was begun gets its answer."""
+    """Stopping is graceful: running calls get their answers."""
     begun, finish = asyncio.Event(), asyncio.Event()
 
     async def slow() -> AgentAnswer:
@@ -168,14 +168,14 @@ async def test_running_call_ends_before_the_listeners_close():
     assert response.decision == authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
 
 
-def test_key_is_not_shown_by_accident():
+def test_private_key_is_not_in_the_repr():
     assert MEMBER.key.decode() not in repr(settings(mutual=True))
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("listener", ["agents", "admin"])
-async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch, listener):
-    """Before anything of a call is done; the others go on."""
+async def test_calls_beyond_the_limit_are_shed_with_a_hint(monkeypatch, listener):
+    """They are refused before any work is done, and the other calls go on."""
     monkeypatch.setattr("sparecode_node.rpc.server.AGENT_CALLS_MAX", 3)
     monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 3)
     release, begun = asyncio.Event(), asyncio.Semaphore(0)
@@ -212,14 +212,14 @@ async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch, listener):
         assert len(service.calls) == 3
         release.set()
         await asyncio.gather(*calls, call())
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
-    assert found.retry_s
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert refusal.retry_s
 
 
 @pytest.mark.asyncio
-async def test_calls_that_send_nothing_are_bounded(monkeypatch):
-    """Nothing of Sparecode runs before a request is there: gRPC has to count them."""
+async def test_calls_without_a_request_are_limited(monkeypatch):
+    """No code of Sparecode runs before a request arrives, so gRPC must count them."""
     monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 2)
     async with running_edge() as edge, edge.admin() as silent, edge.admin() as channel:
         method = silent.stream_unary("/sparecode.v1.UserService/CreateUser")
@@ -238,7 +238,7 @@ async def test_calls_that_send_nothing_are_bounded(monkeypatch):
 
 
 async def answered(call) -> bool:
-    """Say whether it was, or shed."""
+    """Return whether the call was answered and not shed."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -249,8 +249,8 @@ async def answered(call) -> bool:
 
 
 @pytest.mark.asyncio
-async def test_what_would_be_shed_is_shed_before_its_request_is_read():
-    """Who is too many shall not cost what an answer costs, nor wait for it."""
+async def test_call_is_shed_before_its_request_is_read():
+    """Shedding must be cheaper than answering, and must not wait."""
 
     async def never():
         await asyncio.Event().wait()
@@ -270,14 +270,14 @@ async def test_what_would_be_shed_is_shed_before_its_request_is_read():
         await stub.ContinueAuthentication(
             authentication_pb2.ContinueAuthenticationRequest(), timeout=20
         )
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
-    assert found.retry_s == pytest.approx(0.7)
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert refusal.retry_s == pytest.approx(0.7)
 
 
 @pytest.mark.asyncio
-async def test_streams_of_one_connection_are_bounded(monkeypatch):
-    """The next one waits until another has ended; other connections do not."""
+async def test_streams_per_connection_are_limited(monkeypatch):
+    """The next stream waits until another one ends. Other connections do not wait."""
     monkeypatch.setattr("sparecode_node.rpc.server.STREAMS_MAX", 3)
     request = health_pb2.HealthCheckRequest()
     async with (
@@ -298,8 +298,8 @@ async def test_streams_of_one_connection_are_bounded(monkeypatch):
 
 
 @pytest.mark.asyncio
-async def test_pages_are_bounded():
-    """Of users, tokens, audit events alike: `fields.page_size` is asked by all."""
+async def test_page_size_is_limited():
+    """For users, tokens and audit events: all of them use `fields.page_size`."""
     assert fields.page_size(0) == fields.PAGE_SIZE_DEFAULT
     assert fields.page_size(fields.PAGE_SIZE_MAX) == fields.PAGE_SIZE_MAX
     for wrong in (-1, fields.PAGE_SIZE_MAX + 1):

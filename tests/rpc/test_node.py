@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the wire to the state and back: the main job, wrong input, wrong credentials."""
+"""From gRPC to the state and back: the main job, wrong input, wrong credentials."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -53,21 +53,21 @@ async def test_code_is_accepted_once_with_the_pin_of_its_token(node):
         await node.authenticate("1357" + other),
     ]
     assert decisions == [ACCEPTED, REFUSED, REFUSED]
-    shown = await node.emergency(
+    read = await node.emergency(
         "GetEmergencyAccess", pb.GetEmergencyAccessRequest(serial="1")
     )
-    access = shown.emergency_access
+    access = read.emergency_access
     assert [code.state for code in access.sets[0].codes] == [
         pb.TOKENCODE_STATE_USED,
         pb.TOKENCODE_STATE_LIVE,
     ]
     assert access.sets[0].codes[0].agent == "sparecode://agent/vpn"
     assert (access.lost, access.live_codes) == (True, 1)
-    assert shown.position.node_id == "n1"
+    assert read.position.node_id == "n1"
 
 
 @pytest.mark.asyncio
-async def test_retry_gets_the_same_answer_and_another_content_is_refused(node):
+async def test_retry_gets_the_same_answer_and_other_content_is_refused(node):
     """(Q1, Q2)."""
     issued = await node.emergency("IssueTokencodes", issue())
     passcode = PIN + issued.codes[0].code
@@ -76,12 +76,15 @@ async def test_retry_gets_the_same_answer_and_another_content_is_refused(node):
     assert await node.authenticate(passcode, request_id) == ACCEPTED
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await node.authenticate(passcode + "x", request_id)
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (
+        CODE.INVALID_ARGUMENT,
+        "REQUEST_ID_REUSED",
+    )
 
 
 @pytest.mark.asyncio
-async def test_generated_codes_live_once_they_are_saved(node):
+async def test_generated_codes_are_live_after_saving(node):
     """(I3)."""
     generated = await node.emergency(
         "GenerateTokencodes", pb.GenerateTokencodesRequest(serial="1", count=3)
@@ -140,7 +143,7 @@ async def test_agent_that_is_not_registered_is_refused_without_a_reason(node):
         ),
     ],
 )
-async def test_bad_issue_names_the_thing_and_changes_nothing(
+async def test_refused_issue_names_the_subject_and_changes_nothing(
     node, fields, code, reason, word
 ):
     """(I4, I7, R1)."""
@@ -149,10 +152,10 @@ async def test_bad_issue_names_the_thing_and_changes_nothing(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await node.emergency("IssueTokencodes", issue(**fields))
     after = await node.emergency("GetEmergencyAccess", access)
-    found = failure(caught.value)
-    assert found.code is code
-    assert reason in (found.reason, None)
-    assert word in found.words
+    refusal = failure(caught.value)
+    assert refusal.code is code
+    assert reason in (refusal.reason, None)
+    assert word in refusal.words
     assert after.emergency_access == before.emergency_access
 
 
@@ -171,9 +174,9 @@ async def test_file_that_cannot_be_read_changes_nothing(node):
     before = node.rows()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await node.call(TokenServiceStub, "ImportTokens", iter(pieces(b"<broken")))
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
-    assert found.field in {"content", "password", "key"}
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
+    assert refusal.field in {"content", "password", "key"}
     assert node.rows() == before
 
 
@@ -189,8 +192,8 @@ async def test_status_shows_the_digest(node):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("method", SESSION_METHODS)
-async def test_nobody_administers_without_a_living_session(node, method):
-    """No session, a made-up one, one that has ended: refused, no change of state (P2)."""
+async def test_administration_needs_a_live_session(node, method):
+    """No session, an invented one, an ended one: refused, and nothing changes (P2)."""
     ended = (("authorization", f"Bearer {await node.sign_in()}"),)
     async with node.admin() as channel:
         await SessionServiceStub(channel).Logout(
@@ -199,11 +202,11 @@ async def test_nobody_administers_without_a_living_session(node, method):
     before = node.rows()
     made_up = (("authorization", "Bearer AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),)
     async with node.admin() as channel:
-        found = [
+        refusal = [
             await refusal_of(channel, method, metadata=metadata)
             for metadata in (None, made_up, ended)
         ]
-    assert {(each.code, each.reason) for each in found} == {
+    assert {(each.code, each.reason) for each in refusal} == {
         (CODE.UNAUTHENTICATED, "SESSION_ENDED")
     }
     assert node.rows() == before
@@ -213,8 +216,8 @@ async def test_nobody_administers_without_a_living_session(node, method):
 @pytest.mark.parametrize(
     ("administrator", "password"), [("root", "wrong horse battery"), ("rot", PASSWORD)]
 )
-async def test_sign_in_says_only_that_it_is_refused(node, administrator, password):
-    """The same for a wrong name and a wrong password."""
+async def test_refused_sign_in_gives_no_reason(node, administrator, password):
+    """A wrong name and a wrong password get the same answer."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await node.call(
             SessionServiceStub,
@@ -223,6 +226,6 @@ async def test_sign_in_says_only_that_it_is_refused(node, administrator, passwor
                 request_id=ID, administrator=administrator, password=password
             ),
         )
-    found = failure(caught.value)
-    assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "SIGN_IN_REFUSED")
-    assert administrator not in found.words
+    refusal = failure(caught.value)
+    assert (refusal.code, refusal.reason) == (CODE.UNAUTHENTICATED, "SIGN_IN_REFUSED")
+    assert administrator not in refusal.words

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that no program of ours would send, to every method: no bug answers them."""
+"""Random requests to every method never cause an internal error."""
 
 import random
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ CALLS = 400
 DEPTH_MAX = 3
 ENDLESS = {"WatchStatus"}
 OF_THE_SESSION = {"Logout", "LogoutEverywhere", "ChangePassword"}
-"""They end what all the others are asked with."""
+"""They end the session that all other calls use."""
 
 TEXTS = (
     *("", " ", "1", "alice", "ALICE", "root", "vpn", "-1", "999999999999999999999"),
@@ -50,7 +50,7 @@ LIKELY = {"serial": "1", "username": "alice", "node_id": "n" * 63}
 
 
 class Odd:
-    """Draws requests: some fields as they should be, some missing, most of them odd."""
+    """Draws requests: some fields valid, some missing, most of them odd."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -110,28 +110,28 @@ async def answered(
         for request in requests:
             yield request
 
-    asked = call(
+    responses = call(
         stream() if method.client_streaming else requests[0],
         timeout=20,
         metadata=node.bearer,
     )
     try:
         if method.server_streaming:
-            async for _ in asked:
+            async for _ in responses:
                 pass
         else:
-            await asked
+            await responses
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_is_sent_is_answered_by_no_bug(
+async def test_random_requests_never_cause_an_internal_error(
     tmp_path: Path, seed: int
 ) -> None:
-    """Bad input gets a clear error; `INTERNAL` is for faults of the node alone."""
-    odd, found = Odd(seed), set()
+    """Invalid input gets a clear error. `INTERNAL` is only for bugs of the node."""
+    odd, codes = Odd(seed), set()
     async with running_node(tmp_path) as node:
         await node.populate()
         async with node.admin() as admin, node.agents() as agents:
@@ -141,10 +141,10 @@ async def test_whatever_is_sent_is_answered_by_no_bug(
                 channel = agents if service == "AuthenticationService" else admin
                 requests = [odd.message(method.input_type) for _ in range(2)]
                 code = await answered(node, channel, method, requests)
-                found.add(code)
+                codes.add(code)
                 assert code not in (
                     grpc.StatusCode.INTERNAL,
                     grpc.StatusCode.UNKNOWN,
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                 ), (method.full_name, requests)
-        assert {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT} <= found
+        assert {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT} <= codes

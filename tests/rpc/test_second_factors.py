@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A code besides the password, from the QR code to the key that seals it (P1, L7)."""
+"""Second factors, from the QR code to the key that seals the secret (P1, L7)."""
 
 import base64
 import time
@@ -32,7 +32,7 @@ ADMINISTRATORS = administrators_pb2_grpc.AdministratorServiceStub
 
 
 def code_of(seed: bytes, ahead: int) -> str:
-    """Return the code so many steps from now: near steps are accepted too."""
+    """Return the code of a step *ahead* of now: near steps are accepted too."""
     now = step_at(int(time.time() * 1000), SECOND_FACTOR)
     return tokencode_at(seed, SECOND_FACTOR, Moment(now + ahead))
 
@@ -64,12 +64,12 @@ async def enroll(node: LoopbackNode) -> bytes:
         "EnrollSecondFactor",
         administrators_pb2.EnrollSecondFactorRequest(),
     )
-    said = parse_qs(urlsplit(enrolled.uri).query)
+    parameters = parse_qs(urlsplit(enrolled.uri).query)
     assert enrolled.uri.startswith("otpauth://totp/Sparecode%3Aroot?")
-    assert said["secret"] == [enrolled.secret]
-    assert said["digits"], said["period"] == (["6"], ["30"])
+    assert parameters["secret"] == [enrolled.secret]
+    assert parameters["digits"], parameters["period"] == (["6"], ["30"])
     seed = base64.b32decode(enrolled.secret)
-    await sign_in(node)  # Nothing is in force before it is confirmed.
+    await sign_in(node)  # Nothing changes before it is confirmed.
     await node.call(
         ADMINISTRATORS,
         "ConfirmSecondFactor",
@@ -80,10 +80,10 @@ async def enroll(node: LoopbackNode) -> bytes:
     return seed
 
 
-async def test_password_alone_is_not_enough_then_and_a_code_is_good_once(
+async def test_sign_in_needs_a_code_and_accepts_it_once(
     tmp_path: Path,
 ) -> None:
-    """(K1, L7) Whoever has seen one being typed has nothing of it."""
+    """(K1, L7) A code seen while it is typed is of no use afterwards."""
     async with running_node(tmp_path) as node:
         seed = await enroll(node)
         assert "a code of the second factor is needed" in await refused(node)
@@ -93,25 +93,25 @@ async def test_password_alone_is_not_enough_then_and_a_code_is_good_once(
 
 
 async def test_second_factor_outlasts_the_key_that_seals_it(tmp_path: Path) -> None:
-    """(T3) It is sealed anew with all the rest."""
+    """(T3) It is resealed with everything else."""
     async with running_node(tmp_path) as node:
         seed = await enroll(node)
         async with node.admin() as channel:
             stub = cluster_pb2_grpc.ClusterServiceStub(channel)
             request = cluster_pb2.RotateKeysRequest(request_id=new_id(), at_once=True)
-            said = [
+            progress = [
                 each
                 async for each in stub.RotateKeys(
                     request, timeout=20, metadata=node.bearer
                 )
             ]
-        assert said[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
+        assert progress[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
         assert (await sign_in(node, code_of(seed, 1))).session
         assert seed not in node.path.read_bytes()
 
 
-async def test_draft_is_its_owner_s_and_seals_are_bound_to_the_name() -> None:
-    """(T3) Nobody puts the seed of one administrator into the row of another."""
+async def test_seal_is_bound_to_the_administrators_name() -> None:
+    """(T3) The seed of one administrator does not work in the row of another."""
     sealing, key = Sealing(KeyRing.draw(SystemEntropy())), KeyId(1)
     root, ada = AdministratorName("root"), AdministratorName("ada")
     sealed = sealing.seal_second_factor(root, b"s" * 20, key)
@@ -120,8 +120,10 @@ async def test_draft_is_its_owner_s_and_seals_are_bound_to_the_name() -> None:
         sealing.unseal_second_factor(ada, sealed, key)
 
 
-async def test_nobody_takes_their_own_away(tmp_path: Path) -> None:
-    """(I10) Whoever has found an open session does not get rid of it."""
+async def test_administrators_cannot_remove_their_own_second_factor(
+    tmp_path: Path,
+) -> None:
+    """(I10) A stolen session must not be able to remove it."""
     async with running_node(tmp_path) as node:
         await enroll(node)
         with pytest.raises(grpc.aio.AioRpcError, match="nobody takes their own"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces: what a span tells of a call, and what none may tell."""
+"""Traces: what a span contains, and what it must not contain."""
 
 import sys
 import time
@@ -60,7 +60,7 @@ def traced(tracing, spans, code, *, decision="", metadata=None) -> ReadableSpan:
     return span
 
 
-def test_span_tells_what_the_log_tells(tracing, spans):
+def test_span_has_the_fields_of_the_log_line(tracing, spans):
     span = traced(tracing, spans, grpc.StatusCode.OK, decision="ACCEPTED")
     assert span.name == "AuthenticationService/Authenticate"
     assert dict(span.attributes) == {
@@ -74,7 +74,7 @@ def test_span_tells_what_the_log_tells(tracing, spans):
     assert not span.events
 
 
-def test_call_goes_on_with_the_trace_of_its_caller(tracing, spans):
+def test_call_continues_the_trace_of_its_caller(tracing, spans):
     metadata = {"traceparent": PARENT, "authorization": "Bearer secret"}
     span = traced(tracing, spans, grpc.StatusCode.OK, metadata=metadata)
     assert f"{span.context.trace_id:032x}" in PARENT
@@ -90,18 +90,18 @@ def test_call_goes_on_with_the_trace_of_its_caller(tracing, spans):
         (grpc.StatusCode.FAILED_PRECONDITION, StatusCode.UNSET),
     ],
 )
-def test_what_the_rules_refuse_is_no_fault_of_the_node(tracing, spans, code, status):
+def test_refusal_by_the_rules_is_not_an_error_of_the_span(tracing, spans, code, status):
     span = traced(tracing, spans, code)
     assert span.status.status_code is status
     assert span.attributes["rpc.grpc.status_code"] == code.value[0]
 
 
-def test_nothing_is_traced_unless_the_environment_asks():
+def test_tracing_is_off_unless_configured():
     assert set_up_tracing("n1", "1", AsyncExitStack(), {}) is None
 
 
-def test_extra_that_is_missing_is_named(monkeypatch, caplog):
-    """And the node serves all the same."""
+def test_missing_extra_is_named_in_the_log(monkeypatch, caplog):
+    """The node still serves."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     assert set_up_tracing("n1", "1", AsyncExitStack(), environment) is None
@@ -109,7 +109,7 @@ def test_extra_that_is_missing_is_named(monkeypatch, caplog):
 
 
 class Collector(TraceServiceServicer):
-    """Takes what OpenTelemetry's collector would."""
+    """Receives the requests of an OpenTelemetry exporter."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
@@ -123,7 +123,7 @@ class Collector(TraceServiceServicer):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """Run one where the environment says that it is."""
+    """Run a collector at the endpoint named by the environment."""
     server = grpc.server(ThreadPoolExecutor(1))
     collector = Collector()
     add_TraceServiceServicer_to_server(collector, server)
@@ -135,7 +135,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 def ask(tracing: Tracing | None) -> None:
-    """Have one call traced."""
+    """Trace one call."""
     assert tracing is not None
     ended = EndedCall(audience=Audience.AGENT, method="UserService/GetUser")
     with tracing.call(ended, {}):
@@ -143,21 +143,23 @@ def ask(tracing: Tracing | None) -> None:
 
 
 @pytest.mark.asyncio
-async def test_spans_reach_a_collector_by_the_time_that_the_node_has_stopped(collector):
+async def test_spans_reach_the_collector_before_the_node_stops(collector):
     async with AsyncExitStack() as started:
         ask(set_up_tracing("n7", "1.2.3", started))
     (request,) = collector.requests
     (sent,) = request.resource_spans
-    told = {each.key: each.value.string_value for each in sent.resource.attributes}
-    assert told["service.name"] == "sparecode"
-    assert told["service.version"] == "1.2.3"
-    assert told["service.instance.id"] == "n7"
+    attributes = {
+        each.key: each.value.string_value for each in sent.resource.attributes
+    }
+    assert attributes["service.name"] == "sparecode"
+    assert attributes["service.version"] == "1.2.3"
+    assert attributes["service.instance.id"] == "n7"
     (scope,) = sent.scope_spans
     assert [span.name for span in scope.spans] == ["UserService/GetUser"]
 
 
 @pytest.mark.asyncio
-async def test_collector_that_is_not_there_does_not_keep_a_node_from_stopping(
+async def test_missing_collector_does_not_delay_stopping(
     monkeypatch,
 ):
     monkeypatch.setenv(ENDPOINTS[0], "http://127.0.0.1:1")
@@ -169,8 +171,8 @@ async def test_collector_that_is_not_there_does_not_keep_a_node_from_stopping(
 
 
 @pytest.mark.asyncio
-async def test_span_of_a_real_call_holds_nothing_of_its_content(tracing, spans):
-    """Passcode, bearer, and what the answer says in words."""
+async def test_span_contains_no_content_of_the_call(tracing, spans):
+    """No passcode, no session, and no words of the answer."""
     async with running_edge(tracer=tracing) as edge:
         edge.services["authentication"].answer = InvalidFieldError("username", "words")
         edge.services["users"].answer = OutcomeUnknownError()
@@ -181,6 +183,6 @@ async def test_span_of_a_real_call_holds_nothing_of_its_content(tracing, spans):
     assert refused.status.status_code is StatusCode.UNSET
     assert unknown.name == "UserService/CreateUser"
     assert unknown.status.status_code is StatusCode.ERROR
-    said = refused.to_json() + unknown.to_json()
+    exported = refused.to_json() + unknown.to_json()
     for secret in (SECRET, "s3cret-bearer", "words"):
-        assert secret not in said
+        assert secret not in exported
