@@ -94,7 +94,7 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs iproute2 iptables nftables oathtool openssl \
+	for package in chromium curl e2fsprogs git iproute2 iptables nftables oathtool openssl \
 		promtool stoken strace systemd xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \

@@ -106,7 +106,7 @@ def build(commit: str) -> Release:
 def _require_history() -> None:
     """Raise `HistoryMissingError` unless git and the whole history are here."""
     if shutil.which("git") is None:
-        raise HistoryMissingError("git is not installed")
+        raise HistoryMissingError("git is missing: make system-packages")
     git = ("git", "-C", ROOT, "rev-parse")
     try:
         shallow = _run(*git, "--is-shallow-repository").strip() == "true"
