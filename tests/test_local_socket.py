@@ -10,7 +10,7 @@ import pytest
 
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocket, LocalSocketError
-from sparecode_node.services.people.password_reset import LocalAdministration
+from sparecode_node.services.people.password_reset import PasswordReset
 from tests.services.one_node import OneNode, one_node
 
 pytestmark = pytest.mark.asyncio
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.asyncio
 PASSWORD = "a temporary password"
 
 
-def administration(node: OneNode) -> LocalAdministration:
-    return LocalAdministration(
+def administration(node: OneNode) -> PasswordReset:
+    return PasswordReset(
         replicator=node.replicator,
         sealing=node.sealing,
         kdf=node.kdf,

@@ -30,7 +30,7 @@ from sparecode_node.rpc.server import Listeners
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.backups import BackupSource
-from sparecode_node.services.keys.key_holder import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.people.founding import Founder, prepare_founding
 from sparecode_node.services.secrets.kdf import TESTING, Kdf
 from sparecode_node.services.secrets.keyring import KeyRing
@@ -203,7 +203,7 @@ class LoopbackNode(Edge):
 async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node without Raft, begin its cluster, and sign in."""
     clock, entropy = SystemClock(), SystemEntropy()
-    keeper = KeyKeeper(KeyRing.draw(entropy), RingFile(path=directory / "keys.json"))
+    keeper = KeyHolder(KeyRing.draw(entropy), RingFile(path=directory / "keys.json"))
     sealing = Sealing(keeper.ring)
     processes = StateProcesses()
     file = StateFile(

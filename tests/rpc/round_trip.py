@@ -29,7 +29,7 @@ from sparecode_node.queries.views import DeniedCertificateView, Page
 from sparecode_node.rpc.tickets import to_text
 from sparecode_node.services.cluster.status import MemberView
 from sparecode_node.services.context import Read
-from sparecode_node.services.emergency.emergency_access import Issued, ShownCode
+from sparecode_node.services.emergency.emergency_access import IssuedCodes, ShownCode
 from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets.tickets import JoinTicket
@@ -386,7 +386,7 @@ SPECIAL: Mapping[Any, Callable[[Values, Any, Any], Any]] = {
     EmergencyAccessSaved: _saved,
     ImportedRow: _imported,
     ImportedUser: _imported,
-    Issued: _issued,
+    IssuedCodes: _issued,
     JoinTicket: _ticket,
     LastBackup: _last_backup,
     Link: _link,

@@ -29,7 +29,7 @@ from sparecode_node.rpc.join_client import JoinClient
 from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.cluster.joining import JOIN, Admission, Joiner
+from sparecode_node.services.cluster.joining import JOIN, Joiner, JoinGrant
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem
 from tests.rpc.edge import MEMBER, MEMBERS, NOW, STRANGERS, failure
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.asyncio
 N4 = NodeId("n4")
 SECRET = b"0123456789abcdef"
 DOOR = door_of(SECRET, N4)
-ADMITTED = Admission(
+ADMITTED = JoinGrant(
     cluster_id="c",
     certificate=b"certificate",
     members_ca=b"members",
@@ -53,10 +53,10 @@ ADMITTED = Admission(
 class ScriptedJoining:
     """A use case that returns a scripted answer."""
 
-    answer: Admission | Exception = ADMITTED
+    answer: JoinGrant | Exception = ADMITTED
     joiner: Joiner | None = None
 
-    async def admit(self, joiner: Joiner, *, timeout_s: float) -> Admission:
+    async def admit(self, joiner: Joiner, *, timeout_s: float) -> JoinGrant:
         assert 0 < timeout_s <= 15
         self.joiner = joiner
         if isinstance(self.answer, Exception):
@@ -281,7 +281,7 @@ async def test_joiner_retries_after_overload() -> None:
         running.use_case.answer = OverloadedError("too many calls")
         admit = running.use_case.admit
 
-        async def once_full(joiner: Joiner, *, timeout_s: float) -> Admission:
+        async def once_full(joiner: Joiner, *, timeout_s: float) -> JoinGrant:
             try:
                 return await admit(joiner, timeout_s=timeout_s)
             finally:

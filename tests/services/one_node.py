@@ -38,8 +38,8 @@ from sparecode_node.services.context import (
     CallContext,
     SessionCaller,
 )
-from sparecode_node.services.emergency.emergency_access import Issued, Lifetime
-from sparecode_node.services.keys.key_holder import KeyKeeper
+from sparecode_node.services.emergency.emergency_access import IssuedCodes, Lifetime
+from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.rates import RateLimits
 from sparecode_node.services.secrets.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import KeyRing
@@ -87,7 +87,7 @@ class OneNode:
     primary_db: sqlite3.Connection
     local_db: sqlite3.Connection
     replicator: TwoReplicas
-    keeper: KeyKeeper
+    keeper: KeyHolder
     refusals: Refusals
     services: Services
     bearer: str = ""
@@ -207,7 +207,7 @@ class OneNode:
         lifetime: Lifetime | None = None,
         recovery: RecoveryPolicy = RecoveryPolicy.ALLOW_AND_DISABLE,
         keep_unused_codes: bool = False,
-    ) -> Issued:
+    ) -> IssuedCodes:
         """Issue emergency codes."""
         return await self.emergency.issue(
             self.admin("EmergencyAccessService/IssueTokencodes", request_id),
@@ -301,7 +301,7 @@ async def one_node(
     stamper = PrimaryStamper(seeds=seeds, sealing=sealing, clock=clock)
     replicator = TwoReplicas(primary, local, stamper, clock)
     state = await LocalState.open(folder / "local.db", connections=2)
-    keeper = KeyKeeper(ring, RingFile(path=folder / "key.ring"))
+    keeper = KeyHolder(ring, RingFile(path=folder / "key.ring"))
     refusals = Refusals(clock=clock, entropy=entropy)
     node = OneNode(
         clock=clock,

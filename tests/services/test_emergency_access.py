@@ -15,8 +15,8 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import UNAMBIGUOUS
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.emergency.emergency_access import (
-    Generated,
-    Issued,
+    GeneratedCodes,
+    IssuedCodes,
     Lifetime,
 )
 from sparecode_node.services.emergency.issuing import draw_codes, grouped
@@ -31,7 +31,9 @@ HOUR_MS = 3_600_000
 METHOD = "EmergencyAccessService"
 
 
-async def generate(node: OneNode, serial: str = SERIAL, count: int = 3) -> Generated:
+async def generate(
+    node: OneNode, serial: str = SERIAL, count: int = 3
+) -> GeneratedCodes:
     return await node.emergency.generate(
         node.admin(f"{METHOD}/GenerateTokencodes"), serial=serial, count=count
     )
@@ -436,7 +438,7 @@ async def test_token_without_pin_has_codes_of_its_own_rule(node: OneNode) -> Non
 # --- Fixed tokencodes
 
 
-async def issue_fixed(node: OneNode, request_id: str = "") -> Issued:
+async def issue_fixed(node: OneNode, request_id: str = "") -> IssuedCodes:
     return await node.emergency.issue_fixed(
         node.admin("EmergencyAccessService/IssueFixedTokencode", request_id),
         serial=SERIAL,

@@ -31,11 +31,11 @@ OPEN = "ClusterService/OpenCluster"
 
 
 async def test_a_cluster_that_was_never_restored_is_open(node: OneNode) -> None:
-    seen = (await node.opening.review(node.admin(REVIEW))).value
+    seen = (await node.epoch_review.review(node.admin(REVIEW))).value
     assert seen.open
     assert (seen.epoch, seen.cause, seen.began_at_ms) == (1, "", None)
     with pytest.raises(Refused) as refused:
-        await node.opening.open(node.admin(OPEN), review=seen.mark)
+        await node.epoch_review.open(node.admin(OPEN), review=seen.mark)
     assert refused.value.rejected.reason is Reason.ALREADY_OPEN
 
 
@@ -44,13 +44,13 @@ async def test_a_review_lists_everything_that_grants_access(node: OneNode) -> No
     await node.add_user("alice")
     for db in (node.primary_db, node.local_db):
         db.execute("UPDATE users SET enabled = 0")
-    seen = (await node.opening.review(node.admin(REVIEW))).value
+    seen = (await node.epoch_review.review(node.admin(REVIEW))).value
     assert [each.role for each in seen.administrators] == ["super_admin"]
     assert [each.name for each in seen.agents]
     assert len(seen.disabled_users) == seen.disabled_users_count > 0
     for db in (node.primary_db, node.local_db):
         db.execute("UPDATE administrators SET role = ?", (Role.OPERATOR,))
-    again = (await node.opening.review(node.admin(REVIEW))).value
+    again = (await node.epoch_review.review(node.admin(REVIEW))).value
     assert again.disabled_users == ()
     assert again.disabled_users_count == seen.disabled_users_count
     assert again.mark != seen.mark  # An administrator's role has changed.
@@ -58,7 +58,7 @@ async def test_a_review_lists_everything_that_grants_access(node: OneNode) -> No
 
 async def test_an_invalid_mark_names_the_field(node: OneNode) -> None:
     with pytest.raises(InvalidFieldError, match="review"):
-        await node.opening.open(node.admin(OPEN), review="yes")
+        await node.epoch_review.open(node.admin(OPEN), review="yes")
 
 
 async def test_a_new_epoch_ends_earlier_sessions(node: OneNode) -> None:
@@ -66,4 +66,4 @@ async def test_a_new_epoch_ends_earlier_sessions(node: OneNode) -> None:
     begun = BeginEpoch(cluster_id="c9", cause="restore", state_index=1, state_at_ms=1)
     node.replicator.commit([Proposal(call=beginning(begun))])
     with pytest.raises(NotSignedInError):
-        await node.opening.review(node.admin(REVIEW))
+        await node.epoch_review.review(node.admin(REVIEW))

@@ -16,7 +16,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import NoQuorumError
-from sparecode_node.services.cluster.joining import Joiner, Joining
+from sparecode_node.services.cluster.joining import Admissions, Joiner
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.tickets import JoinTicket, der, door_of
 from sparecode_node.services.secrets.wrapping import (
@@ -83,8 +83,8 @@ def request_of(
     return asked.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
-def joining(node: OneNode, files: Files | None = None) -> Joining:
-    return Joining(
+def joining(node: OneNode, files: Files | None = None) -> Admissions:
+    return Admissions(
         replicator=node.replicator,
         state=node.state,
         sealing=node.sealing,
@@ -95,7 +95,7 @@ def joining(node: OneNode, files: Files | None = None) -> Joining:
 
 
 async def ticket(node: OneNode, node_id: str = "n4") -> JoinTicket:
-    return await node.cluster_changes.create_join_ticket(
+    return await node.membership.create_join_ticket(
         node.admin("ClusterService/CreateJoinTicket"), node_id=node_id
     )
 
@@ -250,11 +250,11 @@ async def test_no_node_joins_under_the_id_of_a_founder(node: OneNode) -> None:
     made = await ticket(node)
     asks = joiner(made, key())
     assert await refused(node, replace(asks, address="n1:7301")) is Reason.MEMBER_EXISTS
-    await node.cluster_changes.add_member(
+    await node.membership.add_member(
         node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
     )
     assert await refused(node, asks) is Reason.MEMBER_EXISTS
-    await node.cluster_changes.remove_member(
+    await node.membership.remove_member(
         node.admin("ClusterService/RemoveMember"), node_id="n4"
     )
     again = joiner(made, key())

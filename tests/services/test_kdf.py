@@ -70,7 +70,7 @@ async def test_full_lane_for_issuing_leaves_authentication_alone(
     release = threading.Event()
     hashed = kdf_module.hashed
 
-    def blocking(profile: kdf_module.KdfProfile, each: KdfInput) -> bytes:
+    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
         if each.secret is Secret.CODE:
             assert release.wait(10)
         return hashed(profile, each)
@@ -118,7 +118,7 @@ async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
     """(I12) A busy pool must not take a core from heartbeats and answers."""
     priorities: dict[Secret, int] = {}
 
-    def noting(_: kdf_module.KdfProfile, each: KdfInput) -> bytes:
+    def noting(_: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
         thread = threading.get_native_id()
         priorities[each.secret] = os.getpriority(os.PRIO_PROCESS, thread)
         return b""

@@ -11,7 +11,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.replication.members import Member
 from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
-from sparecode_node.services.cluster.status import Standing
+from sparecode_node.services.cluster.status import MemberStanding
 from sparecode_node.services.context import Anonymous
 from sparecode_node.services.errors import (
     InvalidFieldError,
@@ -37,7 +37,7 @@ def last_event(node: OneNode) -> tuple[str, str, str]:
 
 async def test_a_transfer_is_recorded_and_done(node: OneNode) -> None:
     """(U1)."""
-    changes = node.cluster_changes
+    changes = node.membership
     assert await changes.transfer_primary(node.admin(TRANSFER), target="n2") == "n2"
     assert last_event(node) == ("TransferPrimary", "n2", "applied")
     assert await changes.transfer_primary(node.admin(TRANSFER), target="") == "n3"
@@ -47,10 +47,10 @@ async def test_a_transfer_is_recorded_and_done(node: OneNode) -> None:
 
 async def test_an_impossible_transfer_names_the_reason(node: OneNode) -> None:
     with pytest.raises(Refused) as refused:
-        await node.cluster_changes.transfer_primary(node.admin(TRANSFER), target="n9")
+        await node.membership.transfer_primary(node.admin(TRANSFER), target="n9")
     assert refused.value.rejected.reason is Reason.MEMBER_UNKNOWN
     with pytest.raises(InvalidFieldError, match="target"):
-        await node.cluster_changes.transfer_primary(node.admin(TRANSFER), target="N 9")
+        await node.membership.transfer_primary(node.admin(TRANSFER), target="N 9")
 
 
 # --- Members that come and go
@@ -63,7 +63,7 @@ REQUEST = "0b0a1ad5-9b1f-4c6d-9a0e-6f0f7f3f1c11"
 
 async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) -> None:
     """(P5) It has 128 bits; the log and the state hold only a verifier."""
-    changes = node.cluster_changes
+    changes = node.membership
     ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
     assert len(ticket.secret) == 16
     assert ticket.node_id == "n4"
@@ -87,7 +87,7 @@ async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) 
 async def test_a_ticket_is_for_a_node_of_any_name(node: OneNode, length: int) -> None:
     """(P5) A node id has up to 63 characters, a certificate's common name up to 64."""
     wanted = NodeId("n" * length)
-    ticket = await node.cluster_changes.create_join_ticket(
+    ticket = await node.membership.create_join_ticket(
         node.admin(TICKET), node_id=wanted
     )
     door = x509.load_der_x509_certificate(door_of(ticket.secret, wanted).certificate)
@@ -102,7 +102,7 @@ async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
     node: OneNode,
 ) -> None:
     """(Q1) A lost answer costs nothing. A node never has two valid tickets."""
-    changes = node.cluster_changes
+    changes = node.membership
     first = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
     again = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
     other = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
@@ -113,7 +113,7 @@ async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
 
 
 async def test_a_ticket_survives_its_text_form(node: OneNode) -> None:
-    changes = node.cluster_changes
+    changes = node.membership
     ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
     text = to_text(ticket)
     assert from_text(f"  {text[:70]}\n{text[70:]}\n") == ticket
@@ -129,7 +129,7 @@ async def test_a_ticket_survives_its_text_form(node: OneNode) -> None:
 
 async def test_no_ticket_for_a_member(node: OneNode) -> None:
     """Neither for a founder nor for a later member."""
-    changes = node.cluster_changes
+    changes = node.membership
     add = node.admin("ClusterService/AddMember")
     await changes.add_member(add, node_id="n4", address="n4:7301")
     assert last_event(node) == ("AddMember", "n4", "applied")
@@ -150,7 +150,7 @@ async def test_an_address_must_be_one_that_others_reach(
     node: OneNode, address: str
 ) -> None:
     with pytest.raises(InvalidFieldError, match="address"):
-        await node.cluster_changes.add_member(
+        await node.membership.add_member(
             node.admin("ClusterService/AddMember"), node_id="n4", address=address
         )
 
@@ -159,7 +159,7 @@ async def test_a_retry_of_adding_a_member_gets_the_first_answer(
     node: OneNode,
 ) -> None:
     """(Q1) Although it is a member by now. Another request fails."""
-    changes, add = node.cluster_changes, "ClusterService/AddMember"
+    changes, add = node.membership, "ClusterService/AddMember"
     first = await changes.add_member(
         node.admin(add, REQUEST), node_id="n4", address="N4.Example:07301"
     )
@@ -176,7 +176,7 @@ async def test_a_retry_of_adding_a_member_gets_the_first_answer(
 
 async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
     """(U1) And its id is not used again."""
-    changes = node.cluster_changes
+    changes = node.membership
     await changes.remove_member(node.admin(REMOVE), node_id="n3")
     assert last_event(node) == ("RemoveMember", "n3", "applied")
     assert node.replicator.changes == [("remove_member", "n3")]
@@ -192,16 +192,16 @@ async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
 
 async def test_an_admitted_node_is_listed_and_can_be_removed(node: OneNode) -> None:
     """The engine need not undo what it has not done yet."""
-    changes, listing = node.cluster_changes, node.admin("ClusterService/ListMembers")
+    changes, listing = node.membership, node.admin("ClusterService/ListMembers")
     await changes.add_member(
         node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
     )
     listed = await node.cluster.members(listing, stale_ok=False)
     assert [(each.node_id, each.standing) for each in listed] == [
-        ("n0", Standing.VOTER),
-        ("n1", Standing.VOTER),
-        ("n3", Standing.VOTER),
-        ("n4", Standing.ADMITTED),
+        ("n0", MemberStanding.VOTER),
+        ("n1", MemberStanding.VOTER),
+        ("n3", MemberStanding.VOTER),
+        ("n4", MemberStanding.ADMITTED),
     ]
     await changes.remove_member(node.admin(REMOVE), node_id="n4")
     assert len(await node.cluster.members(listing, stale_ok=False)) == 3
@@ -224,19 +224,19 @@ async def test_a_new_primary_is_given_time_to_hear_of_the_others(
 ) -> None:
     """The old primary has just handed over. After the wait, the refusal says why."""
     node.replicator.not_ready = 2
-    await node.cluster_changes.remove_member(node.admin(REMOVE), node_id="n3")
+    await node.membership.remove_member(node.admin(REMOVE), node_id="n3")
     assert node.replicator.changes == [("remove_member", "n3")]
     node.replicator.not_ready = 10**6
     context = replace(node.admin(REMOVE), deadline_s=0.3)
     with pytest.raises(Refused) as refused:
-        await node.cluster_changes.remove_member(context, node_id="n0")
+        await node.membership.remove_member(context, node_id="n0")
     assert refused.value.rejected.reason is Reason.MEMBER_NOT_READY
 
 
 async def test_the_only_member_stays(node: OneNode) -> None:
     node.replicator.gone |= {"n0", "n3"}
     with pytest.raises(Refused, match="only member"):
-        await node.cluster_changes.remove_member(node.admin(REMOVE), node_id="n1")
+        await node.membership.remove_member(node.admin(REMOVE), node_id="n1")
 
 
 async def test_watching_ends_before_the_deadline(node: OneNode) -> None:

@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import ChangeRefusedError
 from sparecode_node.replication.members import Member, MemberRole
-from sparecode_node.services.cluster.membership_sync import Growing
+from sparecode_node.services.cluster.membership_sync import MembershipSync
 from tests.services.one_node import OneNode
 from tests.services.two_replicas import TwoReplicas
 
@@ -44,22 +44,22 @@ class Engine(TwoReplicas):
 
 
 @pytest.fixture
-def growing(node: OneNode) -> Growing:
+def growing(node: OneNode) -> MembershipSync:
     """Return the synchronization of the node's engine."""
     node.replicator.__class__ = Engine
     assert isinstance(node.replicator, Engine)
     node.replicator.learners = {}
-    return Growing(node.replicator, node.state)
+    return MembershipSync(node.replicator, node.state)
 
 
 async def add(node: OneNode) -> None:
-    await node.cluster_changes.add_member(
+    await node.membership.add_member(
         node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
     )
 
 
 async def test_an_admitted_node_is_added_and_then_votes(
-    node: OneNode, growing: Growing
+    node: OneNode, growing: MembershipSync
 ) -> None:
     await growing.step()
     assert node.replicator.changes == []
@@ -71,7 +71,7 @@ async def test_an_admitted_node_is_added_and_then_votes(
 
 
 async def test_a_refused_change_is_retried_and_logged_once(
-    node: OneNode, growing: Growing, caplog: pytest.LogCaptureFixture
+    node: OneNode, growing: MembershipSync, caplog: pytest.LogCaptureFixture
 ) -> None:
     await add(node)
     assert isinstance(node.replicator, Engine)
@@ -86,11 +86,11 @@ async def test_a_refused_change_is_retried_and_logged_once(
 
 
 async def test_a_removed_node_is_not_added_again(
-    node: OneNode, growing: Growing
+    node: OneNode, growing: MembershipSync
 ) -> None:
     """A learner without a record is not forgotten: it votes when it can."""
     await add(node)
-    await node.cluster_changes.remove_member(
+    await node.membership.remove_member(
         node.admin("ClusterService/RemoveMember"), node_id="n4"
     )
     await growing.step()

@@ -31,7 +31,7 @@ async def works(node: OneNode, *, stale_ok: bool = False) -> bool:
         await node.policies.get(reading(node), stale_ok=stale_ok)
     except NotSignedInError:
         return False
-    await node.touching.flush(node.replicator)
+    await node.session_use.flush(node.replicator)
     return True
 
 
@@ -53,8 +53,8 @@ async def test_one_command_holds_a_bounded_number_of_sessions(node: OneNode) -> 
     """The others are recorded at their next use."""
     node.clock.pass_s(3600)
     for number in range(SESSIONS_MAX + 50):
-        node.touching.saw(SessionId(f"{number:064d}"), 0)
-    await node.touching.flush(node.replicator)
+        node.session_use.saw(SessionId(f"{number:064d}"), 0)
+    await node.session_use.flush(node.replicator)
     (command,) = (
         call.command
         for entry in node.replicator.entries

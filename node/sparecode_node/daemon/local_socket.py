@@ -20,7 +20,7 @@ from typing import Any
 
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.services.errors import ServiceError
-from sparecode_node.services.people.password_reset import LocalAdministration
+from sparecode_node.services.people.password_reset import PasswordReset
 
 NAME = "local.sock"
 LINE_BYTES_MAX = 8192
@@ -39,7 +39,7 @@ class LocalSocketError(Exception):
 class LocalSocket:
     """Listens in the data folder. `start` it once, `stop` it once."""
 
-    def __init__(self, directory: Path, administration: LocalAdministration) -> None:
+    def __init__(self, directory: Path, administration: PasswordReset) -> None:
         self._directory = directory
         self._administration = administration
         self._server: asyncio.Server | None = None

@@ -64,7 +64,7 @@ from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
-from sparecode_node.services.keys.key_holder import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.people.founding import Founder, FoundingError
 from sparecode_node.services.secrets.kdf import PROFILES, Kdf
@@ -234,7 +234,7 @@ class Node:
         self._run(started, raise_feature_level(replicator, self._entropy), "levels")
         self._run(started, keeper.run(), "keys")
         self._run(started, services.resealer.run(), "resealing")
-        self._run(started, services.touching.run(replicator), "touching")
+        self._run(started, services.session_use.run(replicator), "session_use")
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(
@@ -349,7 +349,7 @@ class Node:
     def _make_replicator(
         self,
         tls: TlsFiles,
-        keeper: KeyKeeper,
+        keeper: KeyHolder,
         measures: Measures,
         processes: StateProcesses,
     ) -> ClusterReplicator:

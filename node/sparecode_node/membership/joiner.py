@@ -38,7 +38,7 @@ from sparecode_node.membership.preparation import (
 from sparecode_node.rpc.join_client import JoinClient, NotAdmittedError
 from sparecode_node.rpc.tickets import NotATicketError, from_text
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.cluster.joining import Admission, Joiner
+from sparecode_node.services.cluster.joining import Joiner, JoinGrant
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 from sparecode_node.services.secrets.tickets import JoinTicket, der
 from sparecode_node.services.secrets.wrapping import (
@@ -185,7 +185,7 @@ def _certificate_request(key: ec.EllipticCurvePrivateKey, node_id: str) -> bytes
 def _opened(
     config: Config,
     ticket: JoinTicket,
-    answer: Admission,
+    answer: JoinGrant,
     key: ec.EllipticCurvePrivateKey,
 ) -> MemberSecrets:
     """Return the secrets in an answer that fits together."""
@@ -207,7 +207,7 @@ def _opened(
 
 def _keep(
     config: Config,
-    answer: Admission,
+    answer: JoinGrant,
     secrets: MemberSecrets,
     missing: tuple[Pair, ...],
     key: ec.EllipticCurvePrivateKey,

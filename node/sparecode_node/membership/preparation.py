@@ -15,7 +15,7 @@ from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.cluster import checkpoints
-from sparecode_node.services.keys.key_holder import KeyKeeper, open_ring
+from sparecode_node.services.keys.key_holder import KeyHolder, open_ring
 from sparecode_node.services.load.rates import RateLimits
 from sparecode_node.services.people.founding import prepare_founding
 from sparecode_node.services.secrets.kdf import PROFILES, Kdf
@@ -201,7 +201,7 @@ def peer_addresses(
     )
 
 
-async def key_keeper(config: Config, tls: PeerTls) -> KeyKeeper:
+async def key_keeper(config: Config, tls: PeerTls) -> KeyHolder:
     """Open the key ring, with all that the state needs. Raises `KeyRingError`."""
     file = ring_file(config)
     ring = file.load()

@@ -11,8 +11,8 @@ from sparecode_node.replication.replicator import Replicator
 from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.cluster.joining import Joining
-from sparecode_node.services.cluster.membership_sync import Growing
+from sparecode_node.services.cluster.joining import Admissions
+from sparecode_node.services.cluster.membership_sync import MembershipSync
 from sparecode_node.services.secrets.sealing import Sealing
 
 
@@ -40,7 +40,7 @@ class Welcome:
         """Admit nodes from now on; the task has the engine follow."""
         if self._entrance is not None:
             self._entrance.serve(
-                Joining(
+                Admissions(
                     replicator=replicator,
                     state=state,
                     sealing=sealing,
@@ -49,5 +49,5 @@ class Welcome:
                     clock=self._clock,
                 )
             )
-        growing = Growing(replicator, state)
+        growing = MembershipSync(replicator, state)
         return asyncio.create_task(growing.run(), name="growing")

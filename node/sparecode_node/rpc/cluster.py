@@ -10,13 +10,13 @@ from sparecode_node.queries.review import Review
 from sparecode_node.rpc import calls, conversion, tickets
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.cluster.backups import Backups
-from sparecode_node.services.cluster.epoch_review import Opening
-from sparecode_node.services.cluster.membership_commands import ClusterChanges
+from sparecode_node.services.cluster.epoch_review import EpochReview
+from sparecode_node.services.cluster.membership_commands import MembershipCommands
 from sparecode_node.services.cluster.status import (
     Cluster,
     ClusterStatus,
+    MemberStanding,
     MemberView,
-    Standing,
 )
 from sparecode_node.services.keys.rotation import Phase, Rotation, RotationProgress
 
@@ -28,9 +28,9 @@ _PHASES = {
 }
 
 _STANDINGS = {
-    Standing.VOTER: pb.MEMBER_STANDING_VOTER,
-    Standing.LEARNER: pb.MEMBER_STANDING_LEARNER,
-    Standing.ADMITTED: pb.MEMBER_STANDING_ADMITTED,
+    MemberStanding.VOTER: pb.MEMBER_STANDING_VOTER,
+    MemberStanding.LEARNER: pb.MEMBER_STANDING_LEARNER,
+    MemberStanding.ADMITTED: pb.MEMBER_STANDING_ADMITTED,
 }
 
 
@@ -41,8 +41,8 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         self,
         node_id: str,
         cluster: Cluster,
-        changes: ClusterChanges,
-        opening: Opening,
+        changes: MembershipCommands,
+        opening: EpochReview,
         backups: Backups,
         rotation: Rotation,
     ) -> None:

@@ -12,7 +12,7 @@ from sparecode_node.queries.views import CodeSetView, EmergencyAccessView
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.emergency.bulk_issuing import (
-    BulkIssuing,
+    BulkIssue,
     BulkResult,
     BulkRow,
 )
@@ -32,9 +32,9 @@ Issuing = (
 
 
 class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
-    """Translates between the wire and `Emergency` and `BulkIssuing`."""
+    """Translates between the wire and `Emergency` and `BulkIssue`."""
 
-    def __init__(self, node_id: str, emergency: Emergency, bulk: BulkIssuing) -> None:
+    def __init__(self, node_id: str, emergency: Emergency, bulk: BulkIssue) -> None:
         self._node_id = node_id
         self._emergency = emergency
         self._bulk = bulk

@@ -14,7 +14,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.links.tls import target_name
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.cluster.joining import Admission, Joiner
+from sparecode_node.services.cluster.joining import Joiner, JoinGrant
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem
 
 PATIENCE_S = 20.0
@@ -44,7 +44,7 @@ class JoinClient:
         self._patience_s = patience_s
         self._errors: dict[NodeId, str] = {}
 
-    def join(self, joiner: Joiner) -> tuple[NodeId, Admission]:
+    def join(self, joiner: Joiner) -> tuple[NodeId, JoinGrant]:
         """
         Return the member that has admitted this node, and its answer.
 
@@ -110,8 +110,8 @@ class JoinClient:
         )
 
 
-def _admission(answer: pb.JoinResponse) -> Admission:
-    return Admission(
+def _admission(answer: pb.JoinResponse) -> JoinGrant:
+    return JoinGrant(
         cluster_id=answer.cluster_id,
         certificate=answer.certificate,
         members_ca=answer.members_ca,

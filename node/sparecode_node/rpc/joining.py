@@ -18,7 +18,7 @@ from sparecode_node.rpc.errors import Audience, answer_for, status_of
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
-from sparecode_node.services.cluster.joining import JOIN, Admission, Joiner, Joining
+from sparecode_node.services.cluster.joining import JOIN, Admissions, Joiner, JoinGrant
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.tickets import DOOR_URI, pem
 
@@ -40,11 +40,11 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
     ) -> None:
         self._read_doors = read_doors
         self._refusals = refusals
-        self._joining: Joining | None = None
+        self._joining: Admissions | None = None
         self._doors: tuple[bytes, ...] = ()
         self._pem = b""
 
-    def serve(self, joining: Joining) -> None:
+    def serve(self, joining: Admissions) -> None:
         """Answer calls with *joining* from now on."""
         self._joining = joining
 
@@ -126,7 +126,7 @@ def _door(context: Context) -> bytes | None:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
-def _response(admission: Admission) -> pb.JoinResponse:
+def _response(admission: JoinGrant) -> pb.JoinResponse:
     return pb.JoinResponse(
         certificate=admission.certificate,
         members_ca=admission.members_ca,

@@ -268,8 +268,8 @@ def _add_administration(
         ClusterServicer(
             node_id,
             services.cluster,
-            services.cluster_changes,
-            services.opening,
+            services.membership,
+            services.epoch_review,
             services.backups,
             services.rotation,
         ),

@@ -8,19 +8,19 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.authorization import Authorization
 from sparecode_node.services.access.refusals import Refusals
-from sparecode_node.services.access.session_use import Touching
+from sparecode_node.services.access.session_use import SessionUse
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.authentication.decisions import Decisions
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
 from sparecode_node.services.cluster.audit import Audit
 from sparecode_node.services.cluster.backups import Backups, BackupSource
-from sparecode_node.services.cluster.epoch_review import Opening
-from sparecode_node.services.cluster.membership_commands import ClusterChanges
+from sparecode_node.services.cluster.epoch_review import EpochReview
+from sparecode_node.services.cluster.membership_commands import MembershipCommands
 from sparecode_node.services.cluster.status import Cluster
-from sparecode_node.services.emergency.bulk_issuing import BulkIssuing
+from sparecode_node.services.emergency.bulk_issuing import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
-from sparecode_node.services.keys.key_holder import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.keys.resealing import Resealer
 from sparecode_node.services.keys.rotation import Rotation
 from sparecode_node.services.load.pacing import Pace
@@ -28,7 +28,7 @@ from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
-from sparecode_node.services.people.password_reset import LocalAdministration
+from sparecode_node.services.people.password_reset import PasswordReset
 from sparecode_node.services.people.policies import Policies
 from sparecode_node.services.people.second_factors import SecondFactors
 from sparecode_node.services.people.sessions import Sessions
@@ -54,28 +54,28 @@ class Services:
     tokens: Tokens
     token_import: TokenImport
     emergency: Emergency
-    bulk: BulkIssuing
+    bulk: BulkIssue
     agents: Agents
     cluster: Cluster
-    cluster_changes: ClusterChanges
+    membership: MembershipCommands
     rotation: Rotation
     resealer: Resealer
-    opening: Opening
+    epoch_review: EpochReview
     backups: Backups
-    local: LocalAdministration
+    local: PasswordReset
     audit: Audit
     policies: Policies
     administrators: Administrators
     approvals: Approvals
     second_factors: SecondFactors
-    touching: Touching
+    session_use: SessionUse
 
 
 def build_services(  # noqa: PLR0913  It is the one place that has them all.
     replicator: Replicator,
     state: LocalState,
     *,
-    keeper: KeyKeeper,
+    keeper: KeyHolder,
     kdf: Kdf,
     clock: Clock,
     entropy: Entropy,
@@ -86,12 +86,12 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
     sealing = Sealing(keeper.ring)
-    touching = Touching(clock=clock, entropy=entropy)
+    session_use = SessionUse(clock=clock, entropy=entropy)
     authorization = Authorization(
         replicator=replicator,
         state=state,
         refusals=refusals,
-        touching=touching,
+        session_use=session_use,
         clock=clock,
     )
     proposer = Proposer(
@@ -152,7 +152,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             rates=rates,
             entropy=entropy,
         ),
-        bulk=BulkIssuing(
+        bulk=BulkIssue(
             proposer=proposer,
             state=state,
             sealing=sealing,
@@ -165,7 +165,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
         cluster=Cluster(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
-        opening=Opening(proposer=proposer, reader=reader),
+        epoch_review=EpochReview(proposer=proposer, reader=reader),
         backups=Backups(
             proposer=proposer,
             replicator=replicator,
@@ -175,14 +175,14 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             entropy=entropy,
             source=backup_source,
         ),
-        cluster_changes=ClusterChanges(
+        membership=MembershipCommands(
             proposer=proposer,
             replicator=replicator,
             sealing=sealing,
             state=state,
             authorities=authorities,
         ),
-        local=LocalAdministration(
+        local=PasswordReset(
             replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
         ),
         rotation=Rotation(
@@ -208,7 +208,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             rates=rates,
             entropy=entropy,
         ),
-        touching=touching,
+        session_use=session_use,
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),

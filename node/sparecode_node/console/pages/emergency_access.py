@@ -31,7 +31,7 @@ from sparecode_node.domain.policy import DAY_MS, Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.emergency.emergency_access import (
-    Issued,
+    IssuedCodes,
     Lifetime,
     ShownCode,
 )
@@ -288,7 +288,7 @@ async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
     return await _saved(visit, before, typed, done)
 
 
-async def _commit(visit: Visit, serial: str, typed: Typed) -> Applied | Issued:
+async def _commit(visit: Visit, serial: str, typed: Typed) -> Applied | IssuedCodes:
     if not typed.online:
         return await visit.site.services.emergency.disable(
             visit.call(
@@ -300,7 +300,7 @@ async def _commit(visit: Visit, serial: str, typed: Typed) -> Applied | Issued:
     if typed.kind == "fixed":
         return await _issue_fixed(visit, serial, typed)
     saved = await _save_set(visit, serial, typed)
-    return Issued(saved=saved, codes=typed.codes, withheld=not typed.codes)
+    return IssuedCodes(saved=saved, codes=typed.codes, withheld=not typed.codes)
 
 
 async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessSaved:
@@ -327,7 +327,7 @@ async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessS
     )
 
 
-async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> Issued:
+async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> IssuedCodes:
     if typed.lifetime == "never":
         raise InvalidFieldError(
             "expires", "a temporary fixed tokencode must end: choose “Expires on”"
@@ -342,7 +342,7 @@ async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> Issued:
 
 
 async def _saved(
-    visit: Visit, before: Subject, typed: Typed, done: Applied | Issued
+    visit: Visit, before: Subject, typed: Typed, done: Applied | IssuedCodes
 ) -> Response:
     """
     Say what was committed, and show the codes for the last time.
@@ -352,7 +352,7 @@ async def _saved(
     after: Subject | None = None
     with contextlib.suppress(*EXPLAINED):
         after = await _find(visit, before.token.serial)
-    issued = done if isinstance(done, Issued) else None
+    issued = done if isinstance(done, IssuedCodes) else None
     return visit.page(
         "emergency_saved.html",
         token=(after or before).token,

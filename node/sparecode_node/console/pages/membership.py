@@ -59,7 +59,7 @@ async def invite(visit: Visit) -> Response:
         ticket = await attempt(
             visit,
             TICKET,
-            lambda call: visit.site.services.cluster_changes.create_join_ticket(
+            lambda call: visit.site.services.membership.create_join_ticket(
                 call, node_id=node_id
             ),
             fields=FIELDS,
@@ -86,7 +86,7 @@ async def add(visit: Visit) -> Response:
 
         async def make(call: CallContext) -> Applied:
             return Applied(
-                index=await visit.site.services.cluster_changes.add_member(
+                index=await visit.site.services.membership.add_member(
                     call, node_id=node_id, address=visit.form.text("address")
                 )
             )
@@ -112,9 +112,7 @@ async def remove(visit: Visit) -> Response:
     if visit.is_form:
 
         async def make(call: CallContext) -> NodeId:
-            await visit.site.services.cluster_changes.remove_member(
-                call, node_id=node_id
-            )
+            await visit.site.services.membership.remove_member(call, node_id=node_id)
             return node_id
 
         removed = await attempt(visit, REMOVE, make, within_s=REMOVE_S)
@@ -144,7 +142,7 @@ async def hand_over(visit: Visit) -> Response:
         leads = await attempt(
             visit,
             TRANSFER,
-            lambda call: visit.site.services.cluster_changes.transfer_primary(
+            lambda call: visit.site.services.membership.transfer_primary(
                 call, target=target
             ),
             fields={"": "target"},

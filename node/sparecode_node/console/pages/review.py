@@ -18,7 +18,7 @@ async def look_over(visit: Visit) -> Response:
         answer = await change(
             visit,
             "ClusterService/OpenCluster",
-            lambda call: visit.site.services.opening.open(
+            lambda call: visit.site.services.epoch_review.open(
                 call, review=visit.form.text("review")
             ),
             to="/cluster",
@@ -27,7 +27,7 @@ async def look_over(visit: Visit) -> Response:
         )
         if answer is not None:
             return answer
-    found = await visit.site.services.opening.review(
+    found = await visit.site.services.epoch_review.review(
         visit.call(METHOD, within_s=READ_S)
     )
     return visit.page("review.html", review=found.value)
@@ -38,7 +38,7 @@ async def if_not_open(visit: Visit) -> Review | None:
     if not visit.may(METHOD) or not visit.site.is_ready():
         return None
     try:
-        found = await visit.site.services.opening.review(
+        found = await visit.site.services.epoch_review.review(
             visit.call(METHOD, within_s=READ_S)
         )
     except UNAVAILABLE:

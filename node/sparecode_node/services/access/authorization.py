@@ -16,7 +16,7 @@ from sparecode_node.queries import cluster, sessions
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.refusals import NOBODY, Refusals
-from sparecode_node.services.access.session_use import Touching
+from sparecode_node.services.access.session_use import SessionUse
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline, SessionCaller
 from sparecode_node.services.errors import (
@@ -173,13 +173,13 @@ class Authorization:
         replicator: Replicator,
         state: LocalState,
         refusals: Refusals,
-        touching: Touching,
+        session_use: SessionUse,
         clock: Clock,
     ) -> None:
         self._replicator = replicator
         self._state = state
         self._refusals = refusals
-        self._touching = touching
+        self._session_use = session_use
         self._clock = clock
 
     async def find(self, context: CallContext, deadline: Deadline) -> Session:
@@ -247,7 +247,7 @@ class Authorization:
             return _Found(
                 refused=NotSignedInError("no such session, or it has ended: sign in")
             )
-        self._touching.saw(key, found.used_at_ms)
+        self._session_use.saw(key, found.used_at_ms)
         session = Session(
             session_id=key,
             administrator=found.administrator,

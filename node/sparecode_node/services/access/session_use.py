@@ -26,7 +26,7 @@ SESSIONS_MAX = 256
 ATTEMPT_S = 5.0
 
 
-class Touching:
+class SessionUse:
     """Has it noted which sessions are used. Lives in the loop."""
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:

@@ -15,7 +15,7 @@ from sparecode_node.statemachine.results import Applied
 from sparecode_node.statemachine.tables.review import MARK_DIGITS
 
 
-class Opening:
+class EpochReview:
     """
     Shows what a state of the past brings back, and lets agents in afterwards.
 

@@ -39,7 +39,7 @@ from sparecode_node.statemachine.handlers.membership import ticket_id_of
 JOIN = "JoiningService/Join"
 
 
-class Authority(Protocol):
+class MemberAuthority(Protocol):
     """The files of this node that make a member."""
 
     def members_ca(self) -> bytes:
@@ -80,7 +80,7 @@ class Joiner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class JoinGrant:
     """What a joiner is given."""
 
     cluster_id: str
@@ -92,7 +92,7 @@ class Admission:
     members: tuple[tuple[NodeId, str], ...]
 
 
-class Joining:
+class Admissions:
     """Admits nodes, on behalf of the cluster."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Joining:
         replicator: Replicator,
         state: LocalState,
         sealing: Sealing,
-        authority: Authority,
+        authority: MemberAuthority,
         refusals: Refusals,
         clock: Clock,
     ) -> None:
@@ -112,7 +112,7 @@ class Joining:
         self._refusals = refusals
         self._clock = clock
 
-    async def admit(self, joiner: Joiner, *, timeout_s: float) -> Admission:
+    async def admit(self, joiner: Joiner, *, timeout_s: float) -> JoinGrant:
         """
         Use the ticket up, and return what makes a member.
 
@@ -243,13 +243,13 @@ class Joining:
 
     def _admission(
         self, joiner: Joiner, node_id: NodeId, key: ec.EllipticCurvePublicKey
-    ) -> Admission:
+    ) -> JoinGrant:
         authority, cluster_id = self._authority, self._sealing.cluster_id
         certificate = b""
         if not joiner.certificate:
             now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
             certificate = authority.sign(node_id, key, joiner.hosts, now)
-        return Admission(
+        return JoinGrant(
             cluster_id=cluster_id,
             certificate=certificate,
             members_ca=authority.members_ca(),

@@ -30,7 +30,7 @@ SETTLE_S = 5.0
 AGAIN_S = 0.2
 
 
-class ClusterChanges:
+class MembershipCommands:
     """
     Orders a change in the log, where it is judged and recorded, and has it done.
 

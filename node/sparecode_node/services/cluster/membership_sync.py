@@ -25,7 +25,7 @@ PROMOTE_S = 10.0
 """For one learner to catch up, before the next one is looked at."""
 
 
-class Growing:
+class MembershipSync:
     """Adds and promotes. Lives in the loop."""
 
     def __init__(self, replicator: Replicator, state: LocalState) -> None:

@@ -68,7 +68,7 @@ class ClusterStatus:
     last_backup: LastBackup | None = None
 
 
-class Standing(enum.StrEnum):
+class MemberStanding(enum.StrEnum):
     """How far a node is on its way."""
 
     VOTER = "voter"
@@ -85,7 +85,7 @@ class ListedMember:
 
     node_id: NodeId
     address: str
-    standing: Standing
+    standing: MemberStanding
 
 
 class Cluster:
@@ -160,7 +160,7 @@ class Cluster:
             member.node_id: ListedMember(
                 node_id=member.node_id,
                 address=member.address,
-                standing=Standing(member.role.value),
+                standing=MemberStanding(member.role.value),
             )
             for member in self._replicator.members()
         }
@@ -169,7 +169,7 @@ class Cluster:
                 listed[node.node_id] = ListedMember(
                     node_id=node.node_id,
                     address=node.address,
-                    standing=Standing.ADMITTED,
+                    standing=MemberStanding.ADMITTED,
                 )
         return tuple(listed[node_id] for node_id in sorted(listed))
 

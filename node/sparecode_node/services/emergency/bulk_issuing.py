@@ -16,7 +16,7 @@ from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.emergency import issuing
-from sparecode_node.services.emergency.issuing import Drawer, ShownCode, Wish
+from sparecode_node.services.emergency.issuing import CodeDrawer, ShownCode, Wish
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,
@@ -73,7 +73,7 @@ class BulkResult:
     problem: str = ""
 
 
-class BulkIssuing:
+class BulkIssue:
     """
     Issues a set for each of many tokens, one after the other.
 
@@ -95,7 +95,9 @@ class BulkIssuing:
     ) -> None:
         self._proposer = proposer
         self._state = state
-        self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
+        self._drawer = CodeDrawer(
+            sealing=sealing, kdf=kdf, rates=rates, entropy=entropy
+        )
         self._entropy = entropy
         self._pace = pace
         self._running: set[AdministratorName] = set()

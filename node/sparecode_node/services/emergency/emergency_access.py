@@ -17,7 +17,12 @@ from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.emergency import issuing
-from sparecode_node.services.emergency.issuing import Drawer, Lifetime, ShownCode, Wish
+from sparecode_node.services.emergency.issuing import (
+    CodeDrawer,
+    Lifetime,
+    ShownCode,
+    Wish,
+)
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
@@ -40,13 +45,13 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 
-__all__ = ["Emergency", "Generated", "Issued", "Lifetime", "ShownCode"]
+__all__ = ["Emergency", "GeneratedCodes", "IssuedCodes", "Lifetime", "ShownCode"]
 
 DRAFT_BYTES_MAX = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
+class GeneratedCodes:
     """Codes that are not active until the draft is saved (I3)."""
 
     codes: tuple[ShownCode, ...]
@@ -56,7 +61,7 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
+class IssuedCodes:
     """Codes that are live, unless an earlier call with this id had issued others."""
 
     saved: EmergencyAccessSaved
@@ -89,12 +94,14 @@ class Emergency:
         self._reader = reader
         self._state = state
         self._sealing = sealing
-        self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
+        self._drawer = CodeDrawer(
+            sealing=sealing, kdf=kdf, rates=rates, entropy=entropy
+        )
         self._entropy = entropy
 
     async def generate(
         self, context: CallContext, *, serial: str, count: int | None = None
-    ) -> Generated:
+    ) -> GeneratedCodes:
         """Draw codes and a draft of their set; changes nothing. Without *count*: as many as policy says."""
         key = fields.serial(serial)
         deadline = self._proposer.deadline(context)
@@ -125,7 +132,7 @@ class Emergency:
             ends_at_ms=now_ms + policy.draft_lifetime_ms,
             verifiers=tuple(code.verifier for code in drawn.sealed),
         )
-        return Generated(
+        return GeneratedCodes(
             codes=drawn.shown,
             draft=self._sealing.seal_draft(draft),
             draft_ends_at_ms=draft.ends_at_ms,
@@ -169,7 +176,7 @@ class Emergency:
         recovery: RecoveryPolicy,
         keep_unused_codes: bool = False,
         weaken_recovery_policy: bool = False,
-    ) -> Issued:
+    ) -> IssuedCodes:
         """Generate and save in one step; the codes leave after the commit (I2)."""
         key = fields.serial(serial)
         wish = Wish(
@@ -201,7 +208,7 @@ class Emergency:
         # Another set was committed under this id by an earlier call, whose codes
         # nobody can read back (I9).
         withheld = saved.set_id != drawn.set_id
-        return Issued(
+        return IssuedCodes(
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
         )
 
@@ -214,7 +221,7 @@ class Emergency:
         lifetime: Lifetime,
         recovery: RecoveryPolicy,
         weaken_recovery_policy: bool = False,
-    ) -> Issued:
+    ) -> IssuedCodes:
         """Issue one code that may be used until its end, not only once (I11)."""
         key = fields.serial(serial)
         wish = Wish(
@@ -241,7 +248,7 @@ class Emergency:
             await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
         withheld = saved.set_id != drawn.set_id
-        return Issued(
+        return IssuedCodes(
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
         )
 

@@ -167,7 +167,7 @@ def fixed(
     )
 
 
-class Drawer:
+class CodeDrawer:
     """Draws sets of codes, and hashes them in the lane for issuing (I5, I12)."""
 
     def __init__(

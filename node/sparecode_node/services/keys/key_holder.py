@@ -37,7 +37,7 @@ FETCH_S = 2.0
 RETRY_S = 1.0
 
 
-class KeyKeeper:
+class KeyHolder:
     """The one who changes a node's ring."""
 
     def __init__(self, ring: KeyRing, file: RingFile) -> None:
@@ -139,7 +139,7 @@ async def open_ring(
     *,
     others: Mapping[NodeId, str],
     tls: PeerTls,
-) -> KeyKeeper:
+) -> KeyHolder:
     """
     Return the keeper of a ring and its file, with every key that the state uses.
 
@@ -147,7 +147,7 @@ async def open_ring(
     `KeyRingError` if it cannot be had: without it this node could not tell a right
     passcode from a wrong one.
     """
-    keeper = KeyKeeper(ring, file)
+    keeper = KeyHolder(ring, file)
     found = await asyncio.to_thread(_keys_in_file, state)
     if found is not None:
         keeper.follow(found)

@@ -28,7 +28,7 @@ from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.idempotency import idempotent
-from sparecode_node.services.keys.key_holder import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.keys.resealing import unopened
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.keyring_form import KEY_BYTES
@@ -96,7 +96,7 @@ class Rotation:
         proposer: Proposer,
         replicator: Replicator,
         state: LocalState,
-        keeper: KeyKeeper,
+        keeper: KeyHolder,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer

@@ -17,7 +17,7 @@ from sparecode_node.statemachine.commands.administrators import ResetAdministrat
 RESET_S = 30.0
 
 
-class LocalAdministration:
+class PasswordReset:
     """What is asked of a node on its own machine. Who may ask, the socket says."""
 
     def __init__(

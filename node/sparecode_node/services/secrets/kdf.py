@@ -38,7 +38,7 @@ SALT_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KdfProfile:
+class Argon2Parameters:
     """Argon2id's parameters."""
 
     memory_kib: int
@@ -46,10 +46,10 @@ class KdfProfile:
     lanes: int
 
 
-PRODUCTION = KdfProfile(memory_kib=19 * 1024, passes=2, lanes=1)
+PRODUCTION = Argon2Parameters(memory_kib=19 * 1024, passes=2, lanes=1)
 """What OWASP asks for; 18 ms of a core (T3)."""
 
-TESTING = KdfProfile(memory_kib=8, passes=1, lanes=1)
+TESTING = Argon2Parameters(memory_kib=8, passes=1, lanes=1)
 """The smallest that Argon2 allows: protects nothing."""
 
 PROFILES = {"production": PRODUCTION, "testing": TESTING}
@@ -98,7 +98,7 @@ class Kdf:
 
     def __init__(
         self,
-        profile: KdfProfile,
+        profile: Argon2Parameters,
         *,
         workers: int | None = None,
         waiting_max: int = 64,
@@ -292,7 +292,7 @@ def _told_when_all_are_done(
     return told
 
 
-def hashed(profile: KdfProfile, each: KdfInput) -> bytes:
+def hashed(profile: Argon2Parameters, each: KdfInput) -> bytes:
     """Hash one input."""
     return hash_secret_raw(
         secret=b"sparecode/"
