@@ -10,6 +10,7 @@ from sparecode_node.console.pages.audit import OUTCOMES
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.services.emergency.emergency_access import Lifetime
+from sparecode_node.services.emergency.issuing import SetTerms
 from tests.console.desk import Desk
 from tests.services.one_node import PIN, ROOT, SERIAL
 
@@ -108,8 +109,9 @@ async def test_a_fixed_tokencode_is_no_set_that_is_low(desk: Desk) -> None:
     await node.emergency.issue_fixed(
         node.admin("EmergencyAccessService/IssueFixedTokencode"),
         serial="222",
-        lifetime=Lifetime(duration_ms=5 * DAY_MS),
-        recovery=RecoveryPolicy.DENY,
+        terms=SetTerms(
+            lifetime=Lifetime(duration_ms=5 * DAY_MS), recovery=RecoveryPolicy.DENY
+        ),
     )
     browser = await desk.administrator()
     page = await browser.open("/")

@@ -38,7 +38,11 @@ from sparecode_node.services.context import (
     CallContext,
     SessionCaller,
 )
-from sparecode_node.services.emergency.emergency_access import IssuedCodes, Lifetime
+from sparecode_node.services.emergency.emergency_access import (
+    IssuedCodes,
+    Lifetime,
+    SetTerms,
+)
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.rates import RateLimits
 from sparecode_node.services.secrets.kdf import TESTING, Kdf, KdfInput, Lane, Secret
@@ -213,9 +217,11 @@ class OneNode:
             self.admin("EmergencyAccessService/IssueTokencodes", request_id),
             serial=serial,
             count=count,
-            lifetime=lifetime or Lifetime(duration_ms=3_600_000),
-            recovery=recovery,
-            keep_unused_codes=keep_unused_codes,
+            terms=SetTerms(
+                lifetime=lifetime or Lifetime(duration_ms=3_600_000),
+                recovery=recovery,
+                keep_unused_codes=keep_unused_codes,
+            ),
         )
 
     async def accepts(

@@ -13,7 +13,7 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.services.emergency.bulk_issuing import BulkResult
-from sparecode_node.services.emergency.issuing import Lifetime
+from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,
@@ -23,7 +23,7 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.people.administrators import Link
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.test_administrators import change, create, settled, sign_in
-from tests.services.test_bulk_issuing import METHOD, bulk, rows, wish
+from tests.services.test_bulk_issuing import METHOD, bulk, rows, terms
 
 pytestmark = pytest.mark.asyncio
 
@@ -157,8 +157,7 @@ async def test_an_administrator_who_set_the_pin_needs_a_permit_to_issue(
         await pair.node.emergency.issue_fixed(
             pair.node.admin("EmergencyAccessService/IssueFixedTokencode"),
             serial=SERIAL,
-            lifetime=Lifetime(),
-            recovery=RecoveryPolicy.DENY,
+            terms=SetTerms(lifetime=Lifetime(), recovery=RecoveryPolicy.DENY),
         )
     assert again.value.approval_id == raised.value.approval_id
     await pair.approve(raised.value.approval_id)
@@ -217,7 +216,7 @@ async def test_a_withdrawn_permit_ends_a_bulk_midway(
         await bulk(pair.node, rows("1", "2"))
     await pair.approve(raised.value.approval_id)
     results = await pair.node.bulk.issue(
-        pair.node.admin(METHOD), rows=rows("1", "2"), count=1, wish=wish()
+        pair.node.admin(METHOD), rows=rows("1", "2"), count=1, terms=terms()
     )
     async with aclosing(results):
         assert (await anext(results)).saved

@@ -14,7 +14,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.emergency import bulk_issuing
 from sparecode_node.services.emergency.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
-from sparecode_node.services.emergency.issuing import Lifetime, Wish
+from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotSignedInError,
@@ -38,13 +38,9 @@ def rows(*serials: str, count: int | None = None) -> list[BulkRow]:
     ]
 
 
-def wish(recovery: RecoveryPolicy = RecoveryPolicy.DENY, **given: object) -> Wish:
-    return Wish(
-        lifetime=Lifetime(duration_ms=3_600_000),
-        recovery=recovery,
-        keep_unused_codes=False,
-        weaken_recovery_policy=False,
-        **given,
+def terms() -> SetTerms:
+    return SetTerms(
+        lifetime=Lifetime(duration_ms=3_600_000), recovery=RecoveryPolicy.DENY
     )
 
 
@@ -57,7 +53,7 @@ async def bulk(
     deadline_s: float = 10,
 ) -> list[BulkResult]:
     context = dataclasses.replace(node.admin(METHOD, request_id), deadline_s=deadline_s)
-    results = await node.bulk.issue(context, rows=wanted, count=count, wish=wish())
+    results = await node.bulk.issue(context, rows=wanted, count=count, terms=terms())
     async with aclosing(results):
         return [result async for result in results]
 
@@ -131,7 +127,9 @@ async def test_an_administrator_has_one_bulk_at_a_time(node: OneNode) -> None:
     """(I12) Its end makes room, also when the caller leaves midway."""
     serials = await estate(node)
     context = node.admin(METHOD)
-    results = await node.bulk.issue(context, rows=rows(*serials), count=1, wish=wish())
+    results = await node.bulk.issue(
+        context, rows=rows(*serials), count=1, terms=terms()
+    )
     async with aclosing(results):
         await anext(results)
         with pytest.raises(OverloadedError):
@@ -189,7 +187,7 @@ async def test_a_deadline_during_a_pause_ends_the_bulk_without_an_error(
 
     watch_pauses(node, monkeypatch, node.bulk)
     results = await node.bulk.issue(
-        node.admin(METHOD), rows=rows(*serials), count=1, wish=wish()
+        node.admin(METHOD), rows=rows(*serials), count=1, terms=terms()
     )
     async with aclosing(results):
         assert (await anext(results)).saved
@@ -227,7 +225,7 @@ async def test_a_session_that_ends_ends_the_bulk(node: OneNode) -> None:
     """(P1) Apply checks every row; issued codes stay."""
     serials = await estate(node)
     results = await node.bulk.issue(
-        node.admin(METHOD), rows=rows(*serials), count=1, wish=wish()
+        node.admin(METHOD), rows=rows(*serials), count=1, terms=terms()
     )
     async with aclosing(results):
         await anext(results)

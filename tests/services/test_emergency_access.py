@@ -19,7 +19,7 @@ from sparecode_node.services.emergency.emergency_access import (
     IssuedCodes,
     Lifetime,
 )
-from sparecode_node.services.emergency.issuing import draw_codes, grouped
+from sparecode_node.services.emergency.issuing import SetTerms, draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.tokens import AssignToken
@@ -46,8 +46,9 @@ async def save(
         node.admin(f"{METHOD}/SaveEmergencyAccess", request_id),
         serial=serial,
         draft=draft,
-        lifetime=Lifetime(ends_at_ms=NOW_MS + HOUR_MS),
-        recovery=RecoveryPolicy.DENY,
+        terms=SetTerms(
+            lifetime=Lifetime(ends_at_ms=NOW_MS + HOUR_MS), recovery=RecoveryPolicy.DENY
+        ),
     )
 
 
@@ -442,8 +443,7 @@ async def issue_fixed(node: OneNode, request_id: str = "") -> IssuedCodes:
     return await node.emergency.issue_fixed(
         node.admin("EmergencyAccessService/IssueFixedTokencode", request_id),
         serial=SERIAL,
-        lifetime=Lifetime(),
-        recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
+        terms=SetTerms(lifetime=Lifetime(), recovery=RecoveryPolicy.ALLOW_AND_DISABLE),
     )
 
 

@@ -13,6 +13,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.emergency.emergency_access import Lifetime
+from sparecode_node.services.emergency.issuing import SetTerms
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,
@@ -213,8 +214,7 @@ async def test_a_change_makes_drafts_stale(node: OneNode) -> None:
             node.admin("EmergencyAccessService/SaveEmergencyAccess"),
             serial=SERIAL,
             draft=generated.draft,
-            lifetime=Lifetime(),
-            recovery=RecoveryPolicy.DENY,
+            terms=SetTerms(lifetime=Lifetime(), recovery=RecoveryPolicy.DENY),
         )
     assert raised.value.rejected.reason is Reason.DRAFT_STALE
 

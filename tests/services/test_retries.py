@@ -7,7 +7,7 @@ import pytest
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.services.emergency.bulk_issuing import BulkRow
-from sparecode_node.services.emergency.issuing import Lifetime, Wish
+from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.statemachine.results import Decision
 from tests.services.one_node import PIN, SERIAL, OneNode
@@ -58,12 +58,7 @@ async def test_retry_of_a_bulk_ignores_a_newer_policy(
             node.admin("EmergencyAccessService/BulkIssueTokencodes", wanted),
             rows=[BulkRow(row=1, serial=SERIAL, count=5)],
             count=None,
-            wish=Wish(
-                lifetime=Lifetime(),
-                recovery=RecoveryPolicy.DENY,
-                keep_unused_codes=False,
-                weaken_recovery_policy=False,
-            ),
+            terms=SetTerms(lifetime=Lifetime(), recovery=RecoveryPolicy.DENY),
         )
         return [each.problem or each.withheld async for each in results]
 

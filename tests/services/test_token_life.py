@@ -15,6 +15,7 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.context import Deadline
 from sparecode_node.services.emergency.emergency_access import Lifetime
+from sparecode_node.services.emergency.issuing import SetTerms
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
@@ -92,8 +93,7 @@ async def test_draft_of_a_token_that_changed_is_stale(node: OneNode) -> None:
             node.admin("EmergencyAccessService/SaveEmergencyAccess"),
             serial=SERIAL,
             draft=generated.draft,
-            lifetime=Lifetime(),
-            recovery=RecoveryPolicy.DENY,
+            terms=SetTerms(lifetime=Lifetime(), recovery=RecoveryPolicy.DENY),
         )
     assert raised.value.rejected.reason is Reason.DRAFT_STALE
 

@@ -21,7 +21,7 @@ from sparecode_node.services.emergency.emergency_access import (
     Lifetime,
     ShownCode,
 )
-from sparecode_node.services.emergency.issuing import Wish
+from sparecode_node.services.emergency.issuing import SetTerms
 
 Issuing = (
     pb.SaveEmergencyAccessRequest
@@ -66,10 +66,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             ),
             serial=request.serial,
             draft=request.draft,
-            lifetime=_lifetime(request),
-            recovery=_recovery(request),
-            keep_unused_codes=request.keep_unused_codes,
-            weaken_recovery_policy=request.weaken_recovery_policy,
+            terms=_terms(request, keep_unused_codes=request.keep_unused_codes),
         )
         return pb.SaveEmergencyAccessResponse(
             saved=conversion.saved_tokencodes(self._node_id, saved)
@@ -85,10 +82,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             ),
             serial=request.serial,
             count=request.count if request.HasField("count") else None,
-            lifetime=_lifetime(request),
-            recovery=_recovery(request),
-            keep_unused_codes=request.keep_unused_codes,
-            weaken_recovery_policy=request.weaken_recovery_policy,
+            terms=_terms(request, keep_unused_codes=request.keep_unused_codes),
         )
         return pb.IssueTokencodesResponse(
             saved=conversion.saved_tokencodes(self._node_id, issued.saved),
@@ -115,12 +109,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
                 for row in request.rows
             ],
             count=request.count if request.HasField("count") else None,
-            wish=Wish(
-                lifetime=_lifetime(request),
-                recovery=_recovery(request),
-                keep_unused_codes=False,
-                weaken_recovery_policy=request.weaken_recovery_policy,
-            ),
+            terms=_terms(request),
         )
         async with aclosing(results):
             async for result in results:
@@ -152,9 +141,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
                 request.request_id,
             ),
             serial=request.serial,
-            lifetime=_lifetime(request),
-            recovery=_recovery(request),
-            weaken_recovery_policy=request.weaken_recovery_policy,
+            terms=_terms(request),
         )
         return pb.IssueFixedTokencodeResponse(
             saved=conversion.saved_tokencodes(self._node_id, issued.saved),
@@ -217,9 +204,16 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
         )
 
 
-def _recovery(
-    request: Issuing,
-) -> RecoveryPolicy:
+def _terms(request: Issuing, *, keep_unused_codes: bool = False) -> SetTerms:
+    return SetTerms(
+        lifetime=_lifetime(request),
+        recovery=_recovery(request),
+        keep_unused_codes=keep_unused_codes,
+        weaken_recovery_policy=request.weaken_recovery_policy,
+    )
+
+
+def _recovery(request: Issuing) -> RecoveryPolicy:
     if request.recovery_policy == types_pb2.RECOVERY_POLICY_UNSPECIFIED:
         return RecoveryPolicy.DENY
     return conversion.enum_value(
@@ -227,9 +221,7 @@ def _recovery(
     )
 
 
-def _lifetime(
-    request: Issuing,
-) -> Lifetime:
+def _lifetime(request: Issuing) -> Lifetime:
     lifetime = request.lifetime
     match lifetime.WhichOneof("lifetime"):
         case "end_time":

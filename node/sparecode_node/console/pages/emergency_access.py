@@ -33,6 +33,7 @@ from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.emergency.emergency_access import (
     IssuedCodes,
     Lifetime,
+    SetTerms,
     ShownCode,
 )
 from sparecode_node.services.errors import (
@@ -320,10 +321,7 @@ async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessS
         visit.call(f"{SERVICE}/SaveEmergencyAccess", request_id=typed.request_id),
         serial=serial,
         draft=draft,
-        lifetime=_lifetime(visit.form, typed),
-        recovery=_recovery(typed),
-        keep_unused_codes=typed.keep,
-        weaken_recovery_policy=typed.weaken,
+        terms=replace(_terms(visit.form, typed), keep_unused_codes=typed.keep),
     )
 
 
@@ -335,9 +333,7 @@ async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> IssuedCodes:
     return await visit.site.services.emergency.issue_fixed(
         visit.call(f"{SERVICE}/IssueFixedTokencode", request_id=typed.request_id),
         serial=serial,
-        lifetime=_lifetime(visit.form, typed),
-        recovery=_recovery(typed),
-        weaken_recovery_policy=typed.weaken,
+        terms=_terms(visit.form, typed),
     )
 
 
@@ -361,6 +357,14 @@ async def _saved(
         issued=issued,
         fixed=typed.kind == "fixed",
         recovery=RECOVERY[_recovery(typed)][0] if issued else "",
+    )
+
+
+def _terms(form: Form, typed: Typed) -> SetTerms:
+    return SetTerms(
+        lifetime=_lifetime(form, typed),
+        recovery=_recovery(typed),
+        weaken_recovery_policy=typed.weaken,
     )
 
 

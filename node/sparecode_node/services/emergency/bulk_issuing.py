@@ -16,7 +16,7 @@ from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.emergency import issuing
-from sparecode_node.services.emergency.issuing import CodeDrawer, ShownCode, Wish
+from sparecode_node.services.emergency.issuing import CodeDrawer, SetTerms, ShownCode
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,
@@ -108,7 +108,7 @@ class BulkIssue:
         *,
         rows: Sequence[BulkRow],
         count: int | None,
-        wish: Wish,
+        terms: SetTerms,
     ) -> AsyncGenerator[BulkResult, None]:
         """
         Return the results, each as soon as its row is decided.
@@ -120,7 +120,7 @@ class BulkIssue:
         `Refused` and `ProposeError`.
         """
         _check(rows, count)
-        wish.check()
+        terms.check()
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         await self._announce(context, session, deadline, rows)
@@ -134,7 +134,7 @@ class BulkIssue:
                         if row is not rows[0] and not deadline.allows(ROW_S):
                             return
                         result = await self._issue_row(
-                            context, session, deadline, row, count, wish, turn
+                            context, session, deadline, row, count, terms, turn
                         )
                     yield result
             finally:
@@ -174,7 +174,7 @@ class BulkIssue:
         deadline: Deadline,
         row: BulkRow,
         count: int | None,
-        wish: Wish,
+        terms: SetTerms,
         turn: Turn,
     ) -> BulkResult:
         serial = TokenSerial(row.serial)
@@ -199,11 +199,11 @@ class BulkIssue:
                         deadline,
                         administrator=session.administrator,
                     )
-            return wish.issuing_in_bulk(serial, user, policy, drawn)
+            return terms.issuing_in_bulk(serial, user, policy, drawn)
 
         row_context = replace(
             _of_row(context, row),
-            content=content_of({"serial": row.serial, "count": wanted, "wish": wish}),
+            content=content_of({"serial": row.serial, "count": wanted, "terms": terms}),
         )
         try:
             saved = await self._proposer.propose_prepared(

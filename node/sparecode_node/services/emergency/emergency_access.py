@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
@@ -20,8 +19,8 @@ from sparecode_node.services.emergency import issuing
 from sparecode_node.services.emergency.issuing import (
     CodeDrawer,
     Lifetime,
+    SetTerms,
     ShownCode,
-    Wish,
 )
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.idempotency import idempotent
@@ -45,7 +44,14 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 
-__all__ = ["Emergency", "GeneratedCodes", "IssuedCodes", "Lifetime", "ShownCode"]
+__all__ = [
+    "Emergency",
+    "GeneratedCodes",
+    "IssuedCodes",
+    "Lifetime",
+    "SetTerms",
+    "ShownCode",
+]
 
 DRAFT_BYTES_MAX = 16 * 1024
 
@@ -145,23 +151,14 @@ class Emergency:
         *,
         serial: str,
         draft: bytes,
-        lifetime: Lifetime,
-        recovery: RecoveryPolicy,
-        keep_unused_codes: bool = False,
-        weaken_recovery_policy: bool = False,
+        terms: SetTerms,
     ) -> EmergencyAccessSaved:
         """Make a generated set live, once, on whichever node (I3)."""
         key = fields.serial(serial)
-        wish = Wish(
-            lifetime=lifetime,
-            recovery=recovery,
-            keep_unused_codes=keep_unused_codes,
-            weaken_recovery_policy=weaken_recovery_policy,
-        )
-        wish.check()
+        terms.check()
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        command = wish.saving_draft(self._opened(draft, key, session))
+        command = terms.saving_draft(self._opened(draft, key, session))
         result = await self._proposer.propose(context, session, deadline, command)
         return _saved(result)
 
@@ -172,20 +169,11 @@ class Emergency:
         *,
         serial: str,
         count: int | None = None,
-        lifetime: Lifetime,
-        recovery: RecoveryPolicy,
-        keep_unused_codes: bool = False,
-        weaken_recovery_policy: bool = False,
+        terms: SetTerms,
     ) -> IssuedCodes:
         """Generate and save in one step; the codes leave after the commit (I2)."""
         key = fields.serial(serial)
-        wish = Wish(
-            lifetime=lifetime,
-            recovery=recovery,
-            keep_unused_codes=keep_unused_codes,
-            weaken_recovery_policy=weaken_recovery_policy,
-        )
-        wish.check()
+        terms.check()
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         drawn = self._drawer.nothing()
@@ -196,11 +184,11 @@ class Emergency:
             wanted = issuing.count_of(count, policy)
             if user is None:
                 # Apply says why; and whether the id has an answer already.
-                return wish.saving_set(key, None, policy, drawn)
+                return terms.saving_set(key, None, policy, drawn)
             drawn = await self._drawer.draw(
                 user, policy, wanted, deadline, administrator=session.administrator
             )
-            return wish.saving_set(key, user, policy, drawn)
+            return terms.saving_set(key, user, policy, drawn)
 
         saved = _saved(
             await self._proposer.propose_prepared(context, session, deadline, prepare)
@@ -218,19 +206,11 @@ class Emergency:
         context: CallContext,
         *,
         serial: str,
-        lifetime: Lifetime,
-        recovery: RecoveryPolicy,
-        weaken_recovery_policy: bool = False,
+        terms: SetTerms,
     ) -> IssuedCodes:
         """Issue one code that may be used until its end, not only once (I11)."""
         key = fields.serial(serial)
-        wish = Wish(
-            lifetime=lifetime,
-            recovery=recovery,
-            keep_unused_codes=False,
-            weaken_recovery_policy=weaken_recovery_policy,
-        )
-        wish.check()
+        terms.check()
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         drawn = self._drawer.nothing()
@@ -242,7 +222,7 @@ class Emergency:
                 drawn = await self._drawer.draw(
                     user, policy, 1, deadline, administrator=session.administrator
                 )
-            return issuing.fixed(key, user, policy, drawn, wish)
+            return terms.fixed_code(key, user, policy, drawn)
 
         saved = _saved(
             await self._proposer.propose_prepared(context, session, deadline, prepare)

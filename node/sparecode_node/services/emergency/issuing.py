@@ -64,13 +64,13 @@ class DrawnSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What is asked for, apart from the codes."""
+class SetTerms:
+    """The terms of a new set: how long it lives, and what it does to other codes."""
 
     lifetime: Lifetime
     recovery: RecoveryPolicy
-    keep_unused_codes: bool
-    weaken_recovery_policy: bool
+    keep_unused_codes: bool = False
+    weaken_recovery_policy: bool = False
 
     def check(self) -> None:
         """Check the form. Raises `InvalidFieldError`."""
@@ -123,6 +123,25 @@ class Wish:
             draft_ends_at_ms=0,
         )
 
+    def fixed_code(
+        self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+    ) -> IssueFixedTokencode:
+        """Return the command that issues a temporary fixed tokencode (I11)."""
+        return IssueFixedTokencode(
+            serial=serial,
+            user_id=user.user_id if user else UserId(""),
+            auth_version=user.auth_version if user else 0,
+            policy_version=policy.version,
+            key_id=drawn.key_id,
+            set_id=drawn.set_id,
+            code_length=policy.code_length,
+            verifier=drawn.sealed[0].verifier if drawn.sealed else b"",
+            ends_at_ms=self.lifetime.ends_at_ms,
+            lifetime_ms=self.lifetime.duration_ms,
+            recovery=self.recovery,
+            weaken_recovery_policy=self.weaken_recovery_policy,
+        )
+
     def issuing_in_bulk(
         self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
     ) -> IssueTokencodesInBulk:
@@ -141,30 +160,6 @@ class Wish:
             recovery=self.recovery,
             weaken_recovery_policy=self.weaken_recovery_policy,
         )
-
-
-def fixed(
-    serial: TokenSerial,
-    user: User | None,
-    policy: Policy,
-    drawn: DrawnSet,
-    wish: Wish,
-) -> IssueFixedTokencode:
-    """Return the command that issues a fixed tokencode (I11)."""
-    return IssueFixedTokencode(
-        serial=serial,
-        user_id=user.user_id if user else UserId(""),
-        auth_version=user.auth_version if user else 0,
-        policy_version=policy.version,
-        key_id=drawn.key_id,
-        set_id=drawn.set_id,
-        code_length=policy.code_length,
-        verifier=drawn.sealed[0].verifier if drawn.sealed else b"",
-        ends_at_ms=wish.lifetime.ends_at_ms,
-        lifetime_ms=wish.lifetime.duration_ms,
-        recovery=wish.recovery,
-        weaken_recovery_policy=wish.weaken_recovery_policy,
-    )
 
 
 class CodeDrawer:
@@ -253,7 +248,7 @@ def problem(
     """
     Say why codes for this token would not be saved, before any are shown (I1, I6).
 
-    Only what no wish changes: the wish comes with Save, and apply judges again.
+    Only what no terms change: the terms come with Save, and apply judges again.
     """
     issue = issuing.issue(
         token,
