@@ -11,11 +11,10 @@ import pytest
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
-from sparecode_node.replication.log.file import MARK, NAME, JournalFile
+from sparecode_node.replication.log.file import MARK, NAME
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import (
     CONFIGURATION,
-    FIRST_ENTRY,
     Journal,
     open_journal,
 )
@@ -221,19 +220,6 @@ def test_a_journal_keeps_its_name_and_another_has_another(
         Disk("n1", random.Random(1)), ME, MEMBERS, must_exist=False, salt=b"t" * 16
     )
     assert other.journal_id != name
-
-
-def test_a_journal_of_before_there_were_names_and_addresses_gets_them(
-    disk: Disk,
-) -> None:
-    old = form.record(form.RecordKind.MEMBERS, b'["n1","n2","n3"]')
-    records = form.identity_record(ME) + old + form.add_record(FIRST_ENTRY)
-    JournalFile(disk).create(records, b"o" * 16)
-    for _ in range(2):
-        found = open_journal(disk, ME, MEMBERS, must_exist=True, salt=b"n" * 16)
-        assert found.journal_id == (b"n" * 16).hex()
-        assert found.configuration == MEMBERS.naming("n1", found.journal_id)
-        found.close()
 
 
 @pytest.mark.parametrize(

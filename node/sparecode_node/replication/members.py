@@ -113,7 +113,7 @@ class Configuration:
         return self.with_member(replace(member, journal_id=journal_id))
 
     def completed(self, known: "Configuration") -> "Configuration":
-        """Return it with what it does not say, as an older release wrote it."""
+        """Return it with the addresses and journals that only *known* has."""
         by_id = {member.node_id: member for member in known.members}
         return Configuration.of(
             (

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What both ends of a link say of themselves when it begins, in its metadata.
-
-Older releases show nothing, or only a level; they have no journal with a name.
-"""
+"""What both ends of a link say of themselves when it begins, in its metadata."""
 
 import asyncio
 from collections.abc import Iterable
@@ -48,7 +44,7 @@ async def introduction_of(
 ) -> Introduction | None:
     """Return what the called member shows, None if it ends the call instead."""
     hello = hello_in(await call.initial_metadata())
-    if not hello.journal_id:  # An older release, or none that accepts this node.
+    if not hello.journal_id:  # A node that refuses this one shows none.
         ending = asyncio.ensure_future(call.code())
         done, _ = await asyncio.wait({ending}, timeout=REFUSAL_S)
         ending.cancel()

@@ -92,8 +92,7 @@ class KnownPeers:
         """
         known = self.configuration.member(peer)
         if known is not None and shown == peers_pb2.Hello():
-            # An older release: its journal has no name, and nobody knows one of it.
-            return Hello("") if not known.journal_id else "shows no journal"
+            return "shows no journal"
         if not shown.journal_id or shown.cluster_id != self._cluster_id:
             return "not a member of this cluster"
         if len(shown.journal_id) > JOURNAL_ID_MAX or not _is_address(shown.address):
@@ -120,5 +119,5 @@ class KnownPeers:
 
 
 def _is_address(address: str) -> bool:
-    """Say whether a member may be reached there; one of before tells none."""
+    """Return whether a member may be reached there; empty: it did not tell."""
     return not address or in_one_spelling(address) is not None

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.members import Configuration
 
 FILE_MAGIC = b"SPCJRNL\x01"
 BATCH_MAGIC = b"SPCB"
@@ -53,7 +53,6 @@ class RecordKind(enum.IntEnum):
     """What a record says. On disk: never reuse one."""
 
     IDENTITY = 1
-    MEMBERS = 2
     TERM = 3
     ADD = 4
     TRUNCATE = 5
@@ -252,11 +251,6 @@ def _read_body(kind: RecordKind, body: bytes) -> Any:  # noqa: ANN401 - see read
     match kind:
         case RecordKind.IDENTITY:
             return Identity(*json.loads(body))
-        case RecordKind.MEMBERS:
-            # As it was written before addresses and roles were.
-            return Configuration.of(
-                Member(node_id=member, address="") for member in json.loads(body)
-            )
         case RecordKind.CONFIGURATION:
             return Configuration.from_bytes(body)
         case RecordKind.JOURNAL_ID:

@@ -294,18 +294,6 @@ class Journal(EngineJournal):
         first = head + form.add_record(FIRST_ENTRY)
         self._file.create(first, salt)
 
-    def _complete(self, given: Configuration, salt: bytes) -> None:
-        """Give a journal of before there were such things a name, and addresses."""
-        if self.journal_id or not salt:
-            return
-        self.journal_id = salt.hex()
-        completed = self.configuration.completed(given)
-        configuration = completed.naming(self.identity.node_id, self.journal_id)
-        self._configurations = [(self.first_index, configuration)]
-        self._unsynced += form.journal_id_record(self.journal_id)
-        self._unsynced += form.configuration_record(configuration)
-        self.sync()
-
     def _load(self) -> None:
         try:
             for kind, value, offset in self._file.load():
@@ -325,7 +313,7 @@ class Journal(EngineJournal):
                 self.identity = value
             case RecordKind.JOURNAL_ID, str():
                 self.journal_id = value
-            case RecordKind.MEMBERS | RecordKind.CONFIGURATION, Configuration():
+            case RecordKind.CONFIGURATION, Configuration():
                 self._configurations = [(0, value)]
             case RecordKind.TERM, (int() as term, str() | None as vote):
                 self._term, self._vote = term, vote
@@ -386,7 +374,6 @@ def open_journal(
             f" {owner.cluster_id!r}; this is node {identity.node_id!r} of cluster"
             f" {identity.cluster_id!r}"
         )
-    journal._complete(configured, salt)
     _tell_differences(configured.members, journal.configuration.members)
     return journal
 

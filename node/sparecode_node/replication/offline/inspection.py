@@ -63,7 +63,7 @@ def read_journal(directory: Path) -> JournalFacts:
                         configurations = [
                             each for each in configurations if each[0] <= last
                         ]
-                    case RecordKind.MEMBERS | RecordKind.CONFIGURATION:
+                    case RecordKind.CONFIGURATION:
                         configurations.append((0, value))
     except (form.FormatError, ConfigurationError) as error:
         raise DamagedJournalError(f"{path} {error}") from error

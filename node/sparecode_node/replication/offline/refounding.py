@@ -149,7 +149,7 @@ def write_log(
 
 
 def _members_of(addresses: Mapping[str, str]) -> Configuration:
-    """Return what `node.toml` knows, for a journal of before they were in it."""
+    """Return the members that `node.toml` names."""
     return Configuration.of(
         Member(node_id=NodeId(member), address=address)
         for member, address in addresses.items()

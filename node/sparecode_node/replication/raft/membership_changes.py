@@ -136,11 +136,7 @@ class Membership:
         return self.leader.knows_commit_index()
 
     def _can_be_read(self) -> bool:
-        """
-        Say whether every voter has shown the name of its journal.
-
-        One of an older release has none, and could not read such an entry either.
-        """
+        """Return whether every voter has shown the name of its journal."""
         members = self.journal.configuration
         voters = map(members.member, members.voters)
         return all(self._journal_of(voter) for voter in voters if voter)

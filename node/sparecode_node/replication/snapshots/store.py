@@ -18,13 +18,11 @@ from typing import Self
 from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import snapshot_pb2
-from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.storage import AppendFile, Storage
 from sparecode_node.replication.members import (
     Configuration,
     ConfigurationError,
-    Member,
 )
 from sparecode_node.replication.settings import SNAPSHOT_CHUNK_BYTES
 
@@ -105,7 +103,7 @@ class Manifest:
         if not plausible:
             raise BrokenSnapshotError("not a manifest of this version")
         try:
-            configuration = _members_in(message)
+            configuration = Configuration.from_message(message.configuration)
         except ConfigurationError as error:
             raise BrokenSnapshotError(str(error)) from error
         return cls(
@@ -117,16 +115,6 @@ class Manifest:
             length=message.length,
             sha256=message.sha256,
         )
-
-
-def _members_in(message: snapshot_pb2.SnapshotManifest) -> Configuration:
-    """Return who the members are. Raises `ConfigurationError`."""
-    if message.HasField("configuration"):
-        return Configuration.from_message(message.configuration)
-    # Of an older release, which has no more than their ids.
-    return Configuration.of(
-        Member(node_id=NodeId(member), address="") for member in message.members
-    )
 
 
 class SnapshotStore:

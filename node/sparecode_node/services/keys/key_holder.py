@@ -165,7 +165,7 @@ async def open_ring(
 
 
 def _keys_in_file(state: Path) -> KeysInState | None:
-    """Return the keys that a state uses; None: there is no state, or one of before."""
+    """Return the keys that a state uses; None: there is no state, or an empty file."""
     if not state.exists():
         return None
     uri = read_only_uri(state)
