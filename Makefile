@@ -138,6 +138,16 @@ proto: $(INSTALLED) ## Generate Python from protos/
 .PHONY: proto-check
 proto-check: $(INSTALLED) proto-breaking proto-fresh ## Fail if generated code is stale or the contract is broken
 
+LEVELS := node/sparecode_node/replication/levels
+NEWEST := sparecode_node.statemachine.feature_level import NEWEST
+
+.PHONY: level
+level: $(INSTALLED) ## Write level_N.binpb of a new feature level that is not released yet
+	@level=$$($(PYTHON) -c 'from $(NEWEST); print(NEWEST)'); \
+	$(PYTHON) -m grpc_tools.protoc -I protos \
+		--descriptor_set_out=$(LEVELS)/level_$$level.binpb \
+		sparecode/internal/v1/log_entry.proto
+
 # Without a prerequisite on $(INSTALLED), so that a test can run it in its own
 # environment: make proto-fresh PYTHON=...
 .PHONY: proto-fresh

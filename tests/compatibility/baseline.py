@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Earlier releases, built from the history: `make baseline`.
+Releases to upgrade from, built from the history: `make baseline`.
 
 Each is a wheel of a pinned commit, in an environment of its own under var/, which
-borrows the dependencies of the one that runs the tests. Built once.
+borrows the dependencies of the environment that runs the tests. Built once.
 """
 
 import dataclasses
+import importlib
 import json
 import shutil
 import subprocess
@@ -20,11 +21,8 @@ HTMX = "node/sparecode_node/console/static/htmx.min.js"
 
 FACTS = """
 import json
-from sparecode_node.statemachine import schema
-try:
-    from sparecode_node.statemachine.feature_level import NEWEST
-except ImportError:  # The first level does not speak of levels.
-    NEWEST = 1
+from sparecode_node.statemachine.feature_level import NEWEST
+from sparecode_node.statemachine.tables import schema
 print(json.dumps({"level": NEWEST, "schema": schema.VERSION}))
 """
 
@@ -48,15 +46,17 @@ class Release:
     """The version of its tables."""
 
 
-BASELINES = {
-    "level-1": "b9b0dcb8759ccdd67c45ae6122f230041dcfcac2",
-    "level-2": "cc83683c13e1cd22a84f7570140e44de01d220d8",
-    "level-3": "1594d2c927031e61f2dc18c5c3600819eec0994f",
-    "newest": "48737990bea2e336e72f70648885a9a4f633e57e",
-}
+BASELINES: dict[str, str] = {}
 """
-Commits on main: a late one of each earlier level, and a late one of the newest, to
-which one may go back. A release takes the place of the last.
+The commit of each release, by its version. It is on main, so that every clone has it.
+
+A level that is not released yet may stand here with a late commit of it: its release
+takes the place of that commit.
+"""
+
+NEXT_LEVEL = """
+from sparecode_node.statemachine import feature_level
+feature_level.NEWEST += 1
 """
 
 
@@ -88,19 +88,62 @@ def build(commit: str) -> Release:
             *("--outdir", folder, source),
         )
         (wheel,) = folder.glob("*.whl")
-        _run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+        _environment(folder)
         _run(
             *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet"),
             *("--no-deps", "--no-index", wheel),
         )
-        # A .pth file of the folder that it names is not followed: what is installed
-        # there as editable, the software that is tested, does not come along.
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        packages = folder / "venv" / "lib" / version / "site-packages"
-        (packages / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         shutil.rmtree(source)
         (folder / "built").touch()
     return release_of(str(python))
+
+
+def next_level(folder: Path) -> Release:
+    """
+    Return the software that is tested, made to know one feature level more.
+
+    It stands for a release that comes after the newest level. The environment in
+    *folder* changes the number before any other module reads it.
+    """
+    python = _environment(folder)
+    packages = _packages(folder)
+    (packages / "next_level.py").write_text(NEXT_LEVEL)
+    (packages / "next_level.pth").write_text("import next_level\n")
+    sources = {
+        str(Path(path).parent)
+        for name in ("sparecode", "sparecode_client", "sparecode_node")
+        for path in importlib.import_module(name).__path__
+    }
+    (packages / "editable.pth").write_text("".join(f"{path}\n" for path in sources))
+    return release_of(str(python))
+
+
+def file_of(commit: str, path: str) -> bytes:
+    """Return a file as a commit has it. Raises `BaselineError`."""
+    _require_history()
+    done = subprocess.run(
+        ("git", "-C", ROOT, "show", f"{commit}:{path}"),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BaselineError(done.stderr.decode())
+    return done.stdout
+
+
+def _environment(folder: Path) -> Path:
+    """Make an environment that borrows the dependencies of this one; return its Python."""
+    _run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    # A .pth file of the folder that it names is not followed: what is installed
+    # there as editable, the software that is tested, does not come along.
+    borrowed = _packages(folder) / "borrowed.pth"
+    borrowed.write_text(f"{sysconfig.get_path('purelib')}\n")
+    return folder / "venv" / "bin" / "python"
+
+
+def _packages(folder: Path) -> Path:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return folder / "venv" / "lib" / version / "site-packages"
 
 
 def _require_history() -> None:

@@ -2,12 +2,11 @@
 """
 Data folders as releases have left them: testdata/NAME, made once and kept.
 
-    python -m tests.compatibility.golden level-1
+    PYTHONPATH=deploy python -m tests.compatibility.golden 0.1.0
 
-has the release of that name (see baseline.py) live through what `live` does, as a
-cluster of one, and keeps what is on its disk: key ring, journal, snapshot, state. A
-golden folder is never made again: it is what a user of that release has. That of
-`newest` is named after its formats: `level-4-format-19`.
+runs the release of that name (see baseline.py) through what `live` does, as a cluster
+of one, and keeps what is on its disk: key ring, journal, snapshot, state. A golden
+folder is never made again: it is what a user of that release has.
 """
 
 import asyncio
@@ -103,8 +102,7 @@ def make(name: str) -> Path:
     """Make the golden folder of a release."""
     commit = baseline.BASELINES[name]
     release = baseline.build(commit)
-    formats = f"level-{release.level}-format-{release.schema}"
-    target = TESTDATA / (formats if name == "newest" else name)
+    target = TESTDATA / name
     if target.exists():
         message = f"{target} is there, and is never made again"
         raise SystemExit(message)

@@ -2,9 +2,10 @@
 """
 Upgrades of a running cluster, one node after the other, under load; and back again.
 
-Real processes of an earlier release and of this one, side by side. No call fails
-beyond the client's retries, every code is accepted once, and in the end all
-members have the same state.
+Real processes of a release and of the tree, side by side. No call fails beyond the
+client's retries, every code is accepted once, and in the end all members have the same
+state. The software that an upgrade leads to is the tree as it is, and the tree made to
+know one feature level more, so that a level is raised whatever the release knows.
 """
 
 import asyncio
@@ -18,7 +19,6 @@ import pytest
 from local_cluster.cluster import LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
-from sparecode_node.statemachine.feature_level import NEWEST
 from tests.compatibility import baseline
 from tests.compatibility.baseline import BASELINES, HistoryMissingError, Release
 from tests.system.estate import PIN, Estate, Holder
@@ -36,6 +36,14 @@ def release(request: pytest.FixtureRequest) -> Release:
         return baseline.build(BASELINES[request.param])
     except HistoryMissingError as missing:
         pytest.skip(f"earlier releases are built from the history: {missing}")
+
+
+@pytest.fixture(params=["tree", "next level"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Release:
+    """Return the software to upgrade to."""
+    if request.param == "tree":
+        return baseline.current()
+    return baseline.next_level(tmp_path / "next")
 
 
 @pytest.fixture
@@ -103,7 +111,7 @@ async def level_of(estate: Estate) -> int:
 
 
 async def test_rolling_upgrade_under_load_and_the_way_back(
-    cluster: LocalCluster, release: Release
+    cluster: LocalCluster, release: Release, target: Release
 ):
     """
     Node by node there, and back where the formats are the same.
@@ -111,7 +119,6 @@ async def test_rolling_upgrade_under_load_and_the_way_back(
     The level of the cluster is raised when the last node is upgraded, not before. A
     release that does not know the state refuses it, in one line, and changes nothing.
     """
-    now = baseline.current()
     async with Estate(cluster) as estate:
         holders = [
             await estate.holder(f"user-{number}", codes=CODES)
@@ -119,18 +126,18 @@ async def test_rolling_upgrade_under_load_and_the_way_back(
         ]
         async with Load(estate, holders) as load:
             for node in cluster.nodes:
-                if now.level > release.level:
+                if target.level > release.level:
                     assert await level_of(estate) <= release.level
-                await put(cluster, node, now.python)
+                await put(cluster, node, target.python)
             async with asyncio.timeout(30):
-                while await level_of(estate) != NEWEST:  # noqa: ASYNC110
+                while await level_of(estate) != target.level:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             before = load.changes
-            if (now.level, now.schema) == (release.level, release.schema):
+            if (target.level, target.schema) == (release.level, release.schema):
                 for node in cluster.nodes:
                     await put(cluster, node, release.python)
             else:
-                await refused_by(release, cluster, cluster.nodes[0])
+                await refused_by(release, cluster, cluster.nodes[0], target)
             async with asyncio.timeout(30):
                 while load.changes < before + 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
@@ -140,7 +147,9 @@ async def test_rolling_upgrade_under_load_and_the_way_back(
         assert len(set(codes)) == len(codes)
 
 
-async def refused_by(release: Release, cluster: LocalCluster, node: LocalNode) -> None:
+async def refused_by(
+    release: Release, cluster: LocalCluster, node: LocalNode, target: Release
+) -> None:
     """See that an earlier release does not touch what it does not know."""
     state = node.directory / "data" / "state.db"
     assert await asyncio.to_thread(node.stop) == 0
@@ -153,6 +162,6 @@ async def refused_by(release: Release, cluster: LocalCluster, node: LocalNode) -
     assert state.read_bytes() == before
     with suppress(ProcessLookupError):
         node.kill()
-    node.python = baseline.current().python
+    node.python = target.python
     node.start()
     await asyncio.to_thread(cluster.wait_ready, node)

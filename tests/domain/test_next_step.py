@@ -42,8 +42,8 @@ THREE_WRONG = {Factor.TOKEN: replace(failures(3), blocked_until_ms=NOW_MS)}
 
 
 def first_step(*readings: Reading, **changes: Any) -> Judgement:
-    """Judge a passcode of an agent that knows of challenges."""
-    return judge(make_attempt(*readings, **{"challenges": True, **changes}))
+    """Judge a passcode."""
+    return judge(make_attempt(*readings, **changes))
 
 
 def challenge(step: NextStep, **changes: Any) -> Challenge:
@@ -76,9 +76,7 @@ def second_step(answer: ChallengeAnswer, **changes: Any) -> Judgement:
     """Judge the answer, after the first tokencode was spent."""
     token = NO_PIN if answer.pin else make_token()
     spent = replace(token, spent=STEP)
-    return judge_next(
-        make_attempt(**{"token": spent, "challenges": True, **changes}), answer
-    )
+    return judge_next(make_attempt(**{"token": spent, **changes}), answer)
 
 
 def charged(judgement: Judgement) -> bool:
@@ -101,7 +99,6 @@ def test_a_token_without_a_pin_asks_for_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"challenges": False}, Reason.PIN_NOT_SET),
         ({"token": replace(NO_PIN, lost=True)}, Reason.PIN_NOT_SET),
         ({"token": replace(NO_PIN, enabled=False)}, Reason.TOKEN_DISABLED),
         ({"token": replace(NO_PIN, expires_at_ms=NOW_MS)}, Reason.TOKEN_EXPIRED),
@@ -111,7 +108,7 @@ def test_a_token_without_a_pin_asks_for_one() -> None:
 def test_no_pin_is_asked_for_where_the_token_is_not_to_be_used(
     changes: dict[str, Any], reason: Reason
 ) -> None:
-    """Nor by older entries, nor for a token that counts as lost (A4, K1, R2)."""
+    """Nor for a token that counts as lost (A4, K1, R2)."""
     judgement = first_step(BARE, **{"token": NO_PIN, **changes})
     assert judgement.reason is reason
     assert judgement.token is None
@@ -271,22 +268,17 @@ def test_a_refusal_before_judging_consumes_nothing(
     assert judgement == Judgement(reason=reason)
 
 
-@pytest.mark.parametrize("own_ends_count", [False, True])
-def test_a_lost_token_is_held_back_by_a_kept_set_that_was_used_up(
-    *, own_ends_count: bool
-) -> None:
-    """(R2) From feature level 4 on, at its second step as at its first."""
+def test_a_lost_token_is_held_back_by_a_kept_set_that_was_used_up() -> None:
+    """(R2) At its second step as at its first."""
     token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
     ended, lives = (make_set(1, ends_at_ms=NOW_MS + more) for more in (0, DAY_MS))
     judgement = second_step(
         challenge_answer(NextStep.NEXT_TOKENCODE),
         token=token,
         code_sets=(ended, lives.spend(1, USE)),
-        own_ends_count=own_ends_count,
     )
-    assert judgement.accepted is not own_ends_count
-    refused = Reason.RECOVERED_TOKEN_REFUSED if own_ends_count else None
-    assert judgement.reason is refused
+    assert not judgement.accepted
+    assert judgement.reason is Reason.RECOVERED_TOKEN_REFUSED
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_every_number_has_bounds_and_every_field_a_place_in_the_command() -> Non
     assert numbers == set(BOUNDS)
     assert {field.name for field in fields(Policy)} == {
         field.name for field in fields(UpdatePolicy)
-    } - {"keep_code_lengths"}
+    }
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -241,15 +241,6 @@ def test_a_fourth_length_is_refused_by_the_bound() -> None:
         Reason.POLICY_VALUE,
         "further_code_lengths",
     )
-
-
-def test_old_entries_keep_the_one_length() -> None:
-    """A replay decides an old entry as it was decided then."""
-    wanted = {"code_length": 9}
-    result = changed(POLICY, 1, wanted, in_use(7), keep_lengths=False)
-    assert isinstance(result, Rejected)
-    assert (result.reason, result.field) == (Reason.CODES_LIVE, "code_length")
-    assert isinstance(changed(POLICY, 1, wanted, NOTHING, keep_lengths=False), Policy)
 
 
 def test_another_order_of_the_same_symbols_is_no_other_form() -> None:

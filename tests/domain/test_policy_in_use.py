@@ -83,17 +83,11 @@ def uses(draw: st.DrawFn) -> InUse:
 
 
 @settings(deadline=None)
-@given(
-    POLICIES,
-    st.lists(st.tuples(LENGTHS, RULES), max_size=6),
-    CHANGES,
-    st.booleans(),
-)
+@given(POLICIES, st.lists(st.tuples(LENGTHS, RULES), max_size=6), CHANGES)
 def test_tokens_that_are_alike_are_judged_as_one_by_one(
     policy: Policy,
     tokens: list[tuple[dict[int, int], PinRule]],
     wanted: dict[str, Any],
-    keep_lengths: bool,
 ) -> None:
     """(I6, T4) To the word: every replica's audit log has the answer."""
     singly = [
@@ -106,13 +100,7 @@ def test_tokens_that_are_alike_are_judged_as_one_by_one(
         known = together.setdefault(kind, replace(each, tokens=0))
         together[kind] = replace(known, tokens=known.tokens + 1)
     one, other = (
-        changed(
-            policy,
-            1,
-            wanted,
-            InUse(live=live),
-            keep_lengths=keep_lengths,
-        )
+        changed(policy, 1, wanted, InUse(live=live))
         for live in (singly, tuple(reversed(together.values())))
     )
     assert one == other
@@ -136,9 +124,6 @@ def test_refusals_say_how_many_codes_and_tokens_stand_in_the_way() -> None:
         refused = changed(policy, 1, wanted, use)
         assert isinstance(refused, Rejected)
         assert says in refused.detail
-        before = changed(policy, 1, wanted, use, names_token=False)
-        assert isinstance(before, Rejected)
-        assert "first" not in before.detail
 
 
 def in_order(policy: Policy, use: InUse) -> InUse:
@@ -206,7 +191,6 @@ CROWD = InUse(live=(alike({8: 10}),), without_pin=1, lettered_pins=(TokenSerial(
 LETTERED = replace(POLICY, pin_letters=True)
 
 
-@pytest.mark.parametrize("keep_lengths", [True, False])
 @pytest.mark.parametrize(
     ("version", "wanted", "names"),
     [
@@ -223,11 +207,11 @@ LETTERED = replace(POLICY, pin_letters=True)
     ],
 )
 def test_live_codes_are_read_only_where_the_answer_depends_on_them(
-    version: int, wanted: dict[str, Any], names: set[str], *, keep_lengths: bool
+    version: int, wanted: dict[str, Any], names: set[str]
 ) -> None:
     """A stale or out-of-bounds change costs no count (c)."""
     use = Asked(CROWD)
-    changed(LETTERED, version, wanted, use, keep_lengths=keep_lengths)
+    changed(LETTERED, version, wanted, use)
     assert use.names == names
 
 
@@ -239,15 +223,13 @@ def test_tokens_without_pin_are_read_only_where_they_matter() -> None:
         assert use.names == names
 
 
-def judged(
-    policy: Policy, wanted: dict[str, Any], use: InUse, *, keep_lengths: bool
-) -> Policy | Reason:
+def judged(policy: Policy, wanted: dict[str, Any], use: InUse) -> Policy | Reason:
     """Return the new policy or the refusal, with everything known in advance."""
     after = replace(policy, **wanted, version=policy.version + 1)
     lengths = {length for each in use.live for length in each.lengths}
     longer = after.code_length != policy.code_length
     same = after.further_code_lengths == policy.further_code_lengths
-    if keep_lengths and longer and same:
+    if longer and same:
         kept = lengths & {*policy.code_lengths} - {after.code_length}
         further = " ".join(str(length) for length in sorted(kept))
         after = replace(after, further_code_lengths=further)
@@ -255,7 +237,7 @@ def judged(
         return Reason.POLICY_VALUE
     other = {*policy.code_alphabet} != {*after.code_alphabet}
     gone = lengths & {*policy.code_lengths} - {*after.code_lengths}
-    if gone or (use.live and (other or (longer and not keep_lengths))):
+    if gone or (use.live and other):
         return Reason.CODES_LIVE
     if use.lettered_pins and not after.pin_letters:
         return Reason.PINS_LETTERED
@@ -276,11 +258,11 @@ def judged(
 
 
 @settings(deadline=None)
-@given(POLICIES, uses(), CHANGES, st.booleans())
+@given(POLICIES, uses(), CHANGES)
 def test_late_reads_decide_as_if_all_were_known_in_advance(
-    policy: Policy, use: InUse, wanted: dict[str, Any], keep_lengths: bool
+    policy: Policy, use: InUse, wanted: dict[str, Any]
 ) -> None:
     """(I6, T4) For any change, and any live codes."""
-    after = changed(policy, 1, wanted, use, keep_lengths=keep_lengths)
+    after = changed(policy, 1, wanted, use)
     found = after.reason if isinstance(after, Rejected) else after
-    assert found == judged(policy, wanted, use, keep_lengths=keep_lengths)
+    assert found == judged(policy, wanted, use)

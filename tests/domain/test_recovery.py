@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lost token comes back: the table of R, row by row."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,23 +26,10 @@ EXHAUSTED_THEN_ENDED = ENDED.spend(1, USE)
 EXHAUSTED_BEFORE = LIVES.spend(1, replace(USE, at_ms=NOW_MS - 1))
 
 
-@dataclass(frozen=True)
-class Level:
-    """How entries of a feature level are decided."""
-
-    end_together: bool
-    own_ends_count: bool
-
-
-LEVELS = [Level(False, False), Level(True, False), Level(True, True)]
-
-
-def later(token: Token, sets: list[EmergencyCodeSet], level: Level) -> bool:
-    """Void all, and say whether the token is refused when all ends are past."""
-    after, _ = all_void(sets, NOW_MS, None, **asdict(level))
-    return refuses_recovered(
-        token, after, NOW_MS + DAY_MS, own_ends_count=level.own_ends_count
-    )
+def later(token: Token, sets: list[EmergencyCodeSet]) -> bool:
+    """Void all sets; return whether the token is refused when all ends are past."""
+    after, _ = all_void(sets, NOW_MS)
+    return refuses_recovered(token, after, NOW_MS + DAY_MS)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +68,14 @@ def test_a_lost_token_is_treated_as_its_policy_says(
 ) -> None:
     """DENY, ALLOW_AND_DISABLE, ALLOW_AFTER_EXPIRY (R, R2)."""
     token = make_token(lost=True, recovery=policy)
-    said = refuses_recovered(token, sets, NOW_MS, own_ends_count=True)
-    assert said is refused
+    assert refuses_recovered(token, sets, NOW_MS) is refused
 
 
 @pytest.mark.parametrize("policy", RecoveryPolicy)
 def test_a_token_that_is_not_lost_works(policy: RecoveryPolicy) -> None:
     """An earlier policy does not matter to a reinstated token (R)."""
     token = make_token(lost=False, recovery=policy)
-    assert not refuses_recovered(token, [LIVES], NOW_MS, own_ends_count=True)
+    assert not refuses_recovered(token, [LIVES], NOW_MS)
 
 
 def test_codes_that_die_before_their_end_let_no_token_in() -> None:
@@ -100,31 +86,25 @@ def test_codes_that_die_before_their_end_let_no_token_in() -> None:
     token work before the kept codes' own end (R2).
     """
     token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
-    assert refuses_recovered(token, [ENDED, LIVES], NOW_MS, own_ends_count=False)
-    for level in LEVELS:
-        for before, refused in (
-            ([ENDED, LIVES], level.end_together),
-            ([ENDED], False),  # Over, whatever comes later.
-            ([ENDED, EXHAUSTED_THEN_ENDED], False),
-            ([ENDED, EXHAUSTED], level.own_ends_count),
-        ):
-            assert later(token, before, level) is refused, (level, before)
+    assert refuses_recovered(token, [ENDED, LIVES], NOW_MS)
+    for before, refused in (
+        ([ENDED, LIVES], True),
+        ([ENDED], False),  # Over, whatever comes later.
+        ([ENDED, EXHAUSTED_THEN_ENDED], False),
+        ([ENDED, EXHAUSTED], True),
+    ):
+        assert later(token, before) is refused, before
 
 
 def test_codes_that_are_used_up_before_their_end_let_no_token_in_until_then() -> None:
-    """(R2) The newest set has ended, and the kept one has not; level 4 looks at that."""
+    """(R2) The newest set has ended, and the kept one has not."""
     token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
-    for own_ends_count in (False, True):
-        for moment, refused in ((NOW_MS, own_ends_count), (NOW_MS + DAY_MS, False)):
-            said = refuses_recovered(
-                token, [ENDED, EXHAUSTED], moment, own_ends_count=own_ends_count
-            )
-            assert said is refused
+    for moment, refused in ((NOW_MS, True), (NOW_MS + DAY_MS, False)):
+        assert refuses_recovered(token, [ENDED, EXHAUSTED], moment) is refused
 
 
 def test_codes_of_an_expired_token_die_with_it_turned_off() -> None:
-    """(R2) From level 4 on: the token may be given another end, and they with it."""
-    for level in LEVELS:
-        after, died = all_void([ENDED, LIVES], NOW_MS, NOW_MS, **asdict(level))
-        assert died == (1 if level.own_ends_count else 0)
-        assert after[0].voided is level.own_ends_count
+    """(R2) Its end does not matter: the token may be given another end."""
+    after, died = all_void([ENDED, LIVES], NOW_MS)
+    assert died == 1
+    assert after[0].voided

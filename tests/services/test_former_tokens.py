@@ -6,9 +6,6 @@ import pytest
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.replication.codec import decode_entry, encode_call
-from sparecode_node.replication.levels import needed
-from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.tables.former import FORMER_SETS_MAX
 from tests.generators import oathtool_hotp
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
@@ -217,19 +214,3 @@ async def test_nothing_of_a_deleted_token_s_seed_is_kept(node: OneNode) -> None:
     await delete(node)
     database = "\n".join(node.primary_db.iterdump()).lower()
     assert sealed.hex() not in database
-
-
-async def test_nothing_is_asked_of_a_member_that_knows_of_no_memory(
-    node: OneNode,
-) -> None:
-    """An older member could not read the command and would stop."""
-    await node.add_user()
-    for db in (node.primary_db, node.local_db):
-        db.execute("UPDATE meta SET value = 1 WHERE name = 'feature_level'")
-        db.commit()
-    before = len(node.replicator.entries)
-    await unassign(node)
-    await delete(node)
-    for entry in node.replicator.entries[before:]:
-        (call,) = decode_entry(entry)
-        assert needed(encode_call(call)) == FIRST

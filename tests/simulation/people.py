@@ -86,6 +86,7 @@ def beginning() -> list[Command]:
                 email="",
                 pin_salt=b"p",
                 code_salt=b"c",
+                key_id=KeyId(1),
             ),
             EnrollToken(
                 serial=TokenSerial(name),

@@ -14,7 +14,7 @@ from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import AgentIdentity, Moment, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import TokencodeMatch
-from sparecode_node.statemachine import machine
+from sparecode_node.statemachine import feature_level, machine
 from sparecode_node.statemachine import requests as requests_module
 from sparecode_node.statemachine.commands import Call, Command
 from sparecode_node.statemachine.commands.authentication import Authenticate
@@ -255,8 +255,11 @@ def test_another_versions_database_is_refused() -> None:
         StateMachine(db)
 
 
-def test_feature_level_is_raised_and_never_goes_back(world: World) -> None:
+def test_feature_level_is_raised_and_never_goes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And it is part of the state: a restart and a snapshot bring it along."""
+    monkeypatch.setattr(feature_level, "NEWEST", 2)
     assert world.machine.feature_level == FIRST
     world.handle("raise-feature-level", {"level": "2"})
     world.handle("raise-feature-level", {"level": "1"})
@@ -275,113 +278,40 @@ def test_feature_level_that_this_software_does_not_know_stops_it(world: World) -
         StateMachine(world.db)
 
 
-LATER = {
-    2: (",\n    fixed INTEGER NOT NULL DEFAULT 0",),
-    3: (
-        (
-            ",\n    user_id TEXT REFERENCES users (user_id)"
-            ",\n    temporary INTEGER NOT NULL DEFAULT 0"
-        ),
-        "CREATE INDEX administrators_by_user ON administrators (user_id);\n",
-    ),
-    4: (",\n    restricted INTEGER NOT NULL DEFAULT 0", schema._AGENT_TABLES),
-    5: (
-        (
-            "CREATE TABLE consumed_challenges (\n    challenge_id TEXT PRIMARY KEY,\n"
-            "    ends_at_ms INTEGER NOT NULL\n) STRICT, WITHOUT ROWID;\n"
-        ),
-        "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);\n",
-    ),
-    6: (schema._APPROVAL_TABLES,),
-    7: (",\n    sealed_pin BLOB NOT NULL DEFAULT x''",),
-    8: (
-        (
-            ",        -- of a PINpad token with a PIN\n"
-            "    out_of_step INTEGER NOT NULL DEFAULT 0"
-        ),
-    ),
-    9: (schema._FORMER_TABLES,),
-    10: (",\n    tag_key_id INTEGER NOT NULL DEFAULT 1", schema._KEY_TABLES),
-    11: (),
-    12: (",\n    pin_lettered INTEGER NOT NULL DEFAULT 0",),
-    13: (schema._MEMBERSHIP_TABLES,),
-    14: (schema._GROUP_TABLES,),
-    15: (
-        (
-            ",\n    sealed_factor BLOB NOT NULL DEFAULT x''"
-            ",\n    factor_key_id INTEGER NOT NULL DEFAULT 0"
-            ",\n    factor_spent INTEGER NOT NULL DEFAULT -1"
-        ),
-    ),
-    16: (),
-    17: (schema._DELETED_TABLES,),
-    18: (),
-    19: (",\n    used_at_ms INTEGER NOT NULL DEFAULT 0        -- to the minute",),
-}
-"""What each version has more than the one before."""
-
-FIELDS = {
-    6: '"second_approver": true, ',
-    11: '"backup_recipients": "", ',
-    12: '"pin_letters": false, ',
-    16: '"further_code_lengths": "", ',
-    18: '"session_idle_ms": 1800000, ',
-    19: '"session_unused_ms": 604800000, ',
-}
-"""What the policy has more."""
-
-
-@pytest.mark.parametrize("version", range(1, VERSION))
-def test_database_of_a_version_before_is_brought_to_this_one(
-    world: World, version: int
+def test_database_of_the_format_before_is_brought_to_this_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upgraded node has the state, column by column, that a new one makes."""
-    world.apply(world.call("save", {"serial": "1001", "set": "Z"}))
-    world.db.execute("DELETE FROM pin_changes")  # Nobody knows who set them before.
-    before = schema._TABLES
-    for later in range(version + 1, VERSION + 1):
-        for part in LATER[later]:
-            assert before.count(part) == 1
-            before = before.replace(part, "")
-    old = open_database()
-    old.executescript(before)
-    old.execute(f"PRAGMA user_version = {version}")
-    tables = [
-        name
-        for (name,) in world.db.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' "
-            "AND name NOT LIKE 'sqlite_%'"
-        )
-    ]
-    for table in tables:
-        names = [
-            name
-            for (name,) in old.execute(
-                "SELECT name FROM pragma_table_info(?)", (table,)
-            )
-        ]
-        if not names:
-            continue  # There was no such table.
-        old.executemany(
-            f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})",  # noqa: S608
-            world.db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(),  # noqa: S608
-        )
-    for later in range(version + 1, VERSION + 1):
-        old.execute(
-            "UPDATE policy SET value = replace(value, ?, '')", (FIELDS.get(later, ""),)
-        )
-    old.commit()
+    tables = schema._TABLES
+    column = ",\n    extra INTEGER NOT NULL DEFAULT 7"
+    end = "\n) STRICT, WITHOUT ROWID;\n"
+    at = tables.index(end, tables.index("CREATE TABLE agents "))
+    monkeypatch.setattr(schema, "_TABLES", tables[:at] + column + tables[at:])
+    monkeypatch.setattr(schema, "VERSION", VERSION + 1)
+    script = "ALTER TABLE agents ADD COLUMN extra INTEGER NOT NULL DEFAULT 7;"
+    monkeypatch.setitem(schema._MIGRATIONS, VERSION, script)
+    new = World()
+    new.begin()
 
-    upgraded = StateMachine(old)
+    upgraded = StateMachine(world.db)
 
-    assert upgraded.digest() == world.machine.digest()
-    assert old.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    columns = 'SELECT name, type, "notnull", dflt_value FROM pragma_table_info(?)'
-    for table in tables:
-        assert (
-            old.execute(columns, (table,)).fetchall()
-            == world.db.execute(columns, (table,)).fetchall()
-        )
+    assert world.db.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
+    assert upgraded.applied_index == world.machine.applied_index
+    assert world.db.execute("SELECT name, extra FROM agents").fetchall()
+    assert columns(world.db) == columns(new.db)
+
+
+def columns(db: sqlite3.Connection) -> list[tuple[object, ...]]:
+    """Return the columns of every table, in their order."""
+    return db.execute(
+        'SELECT tables.name, found.name, found.type, "notnull", dflt_value '
+        "FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS found "
+        "WHERE tables.type = 'table' ORDER BY tables.name, found.cid"
+    ).fetchall()
+
+
+def test_every_format_before_has_a_way_to_the_next() -> None:
+    assert set(schema._MIGRATIONS) == set(range(1, VERSION))
 
 
 # --- Agents
@@ -663,7 +593,7 @@ def test_issuing_without_an_administrator_is_a_bug(
 
 def test_a_barrier_has_no_target(world: World) -> None:
     """Every command has a target or none; an event always has an answer."""
-    assert target_of(world.db, world.call("barrier", {}).command, FIRST) == ""
+    assert target_of(world.db, world.call("barrier", {}).command) == ""
 
 
 def test_a_second_user_under_a_known_id_changes_nothing(world: World) -> None:

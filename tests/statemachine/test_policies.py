@@ -9,17 +9,9 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine.feature_level import (
-    OWN_ENDS_COUNT,
-    WEIGHED_IF_CONCERNED,
-)
 from sparecode_node.statemachine.handlers.policy import LIVE_CODES
-from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import meta
 from tests.statemachine.world import World
-
-LEVELS = (WEIGHED_IF_CONCERNED - 1, WEIGHED_IF_CONCERNED)
 
 PIN = "1234"
 OTHER_FORM = {"code_alphabet": "0123456789ABCDEF"}
@@ -29,11 +21,9 @@ Owners = Counter[tuple[str, tuple[tuple[int, int], ...]]]
 """The number of tokens with this PIN rule and these counts of codes by length."""
 
 
-def begun(level: int = WEIGHED_IF_CONCERNED) -> World:
+def begun() -> World:
     world = World()
     world.begin()
-    meta.write(world.db, "feature_level", level)
-    world.machine = StateMachine(world.db)
     return world
 
 
@@ -93,20 +83,18 @@ def crowd() -> World:
     return world
 
 
-def counted(world: World, *, expired: bool) -> list[tuple[str, str, int, str]]:
-    given = {"now": world.machine.now_ms, "expired": expired}
-    return world.db.execute(LIVE_CODES, given).fetchall()
+def counted(world: World) -> list[tuple[str, str, int, str]]:
+    return world.db.execute(LIVE_CODES, {"now": world.machine.now_ms}).fetchall()
 
 
-def counted_singly(world: World, *, expired: bool) -> tuple[Owners, dict[str, str]]:
+def counted_singly(world: World) -> tuple[Owners, dict[str, str]]:
     """Count token by token; return the first serial of each group of equal tokens."""
     rows = world.db.execute(
         "SELECT serial, pin_rule, code_length FROM tokens "
         "JOIN code_sets USING (serial) JOIN codes USING (set_id) "
         "WHERE state = 'live' "
-        "AND coalesce(ends_at_ms, :now + 1) > :now "
-        "AND (coalesce(expires_at_ms, :now + 1) > :now OR :expired)",
-        {"now": world.machine.now_ms, "expired": expired},
+        "AND coalesce(ends_at_ms, :now + 1) > :now",
+        {"now": world.machine.now_ms},
     ).fetchall()
     owners: Owners = Counter()
     first: dict[str, str] = {}
@@ -119,21 +107,20 @@ def counted_singly(world: World, *, expired: bool) -> tuple[Owners, dict[str, st
     return owners, first
 
 
-@pytest.mark.parametrize("expired", [False, True])
-def test_codes_are_counted_as_if_token_by_token(expired: bool) -> None:
-    """(I6, T4) Used, void and ended ones do not count; lengths count apart."""
+def test_codes_are_counted_as_if_token_by_token() -> None:
+    """(I6, T4) Used, void and ended codes do not count; lengths count apart."""
     world = crowd()
-    rows = counted(world, expired=expired)
+    rows = counted(world)
     owners: Owners = Counter()
     first = {}
     for lengths, rule, tokens, serial in rows:
         counts = sorted((int(length), n) for length, n in json.loads(lengths).items())
         owners[rule, tuple(counts)] += tokens
         first[repr((rule, tuple(counts)))] = serial
-    assert (owners, first) == counted_singly(world, expired=expired)
+    assert (owners, first) == counted_singly(world)
     assert owners == {
         ("prepended", ((6, 4),)): 1,
-        ("prepended", ((6, 3),)): 2 if expired else 1,
+        ("prepended", ((6, 3),)): 2,
         ("prepended", ((6, 2),)): 1,
         ("prepended", ((6, 3), (7, 2))): 1,
         ("prepended", ((7, 2),)): 1,
@@ -148,7 +135,7 @@ def test_equal_tokens_are_one_row() -> None:
     world = begun()
     for number in range(20):
         holder(world, f"{number:02}", 2)
-    rows = counted(world, expired=False)
+    rows = counted(world)
     assert rows == [('{"8":2}', "prepended", 20, "00")]
     refused = update(world, **OTHER_FORM)
     assert isinstance(refused, Rejected)
@@ -189,7 +176,6 @@ def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
     return read, result
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("given", "concerned"),
     [
@@ -203,11 +189,11 @@ def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
     ],
 )
 def test_live_codes_are_counted_only_where_a_change_concerns_them(
-    given: dict[str, str], concerned: bool, level: int
+    given: dict[str, str], concerned: bool
 ) -> None:
-    """(U1, c) From one feature level on, so that replicas of two releases agree."""
-    read, result = tables_read(begun(level), **given)
-    assert ("codes" in read) is (concerned or level < WEIGHED_IF_CONCERNED)
+    """(U1, c) Other changes need no count."""
+    read, result = tables_read(begun(), **given)
+    assert ("codes" in read) is concerned
     assert isinstance(result, Applied)
 
 
@@ -232,7 +218,6 @@ def test_most_changes_read_no_token(given: dict[str, str]) -> None:
     assert isinstance(result, Applied)
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
@@ -243,11 +228,9 @@ def test_most_changes_read_no_token(given: dict[str, str]) -> None:
         ({"code_alphabet": "ABC"}, Reason.POLICY_VALUE),
     ],
 )
-def test_refused_changes_read_no_token(
-    given: dict[str, str], reason: Reason, level: int
-) -> None:
+def test_refused_changes_read_no_token(given: dict[str, str], reason: Reason) -> None:
     """(c) A stale or mistyped change delays no other call."""
-    world = begun(level)
+    world = begun()
     holder(world, "1", 3)
     read, refused = tables_read(world, **given)
     assert not read & {"tokens", "code_sets", "codes"}
@@ -255,10 +238,9 @@ def test_refused_changes_read_no_token(
     assert refused.reason is reason
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_pins_with_letters_are_looked_for_when_those_are_turned_off(level: int) -> None:
-    """(T4, U1) And under a policy without letters, below that level."""
-    world = begun(level)
+def test_pins_with_letters_are_looked_for_when_those_are_turned_off() -> None:
+    """(T4, U1) Every other change looks at no token."""
+    world = begun()
     play(
         world,
         ("create-user", {"name": "anna"}),
@@ -266,7 +248,7 @@ def test_pins_with_letters_are_looked_for_when_those_are_turned_off(level: int) 
         ("assign", {"serial": "1", "user": "anna"}),
     )
     read, _ = tables_read(world, lock_ms="30m")
-    assert ("tokens" in read) is (level < LEVELS[-1])
+    assert "tokens" not in read
     assert isinstance(update(world, pin_letters="yes"), Applied)
     play(world, ("set-pin", {"serial": "1", "pin": "abcd", "lettered": "yes"}))
     refused = update(world, pin_letters="no")
@@ -276,9 +258,8 @@ def test_pins_with_letters_are_looked_for_when_those_are_turned_off(level: int) 
     assert isinstance(update(world, pin_letters="no"), Applied)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_what_is_decided_is_the_same_before_and_after(level: int) -> None:
-    world = begun(level)
+def test_live_codes_keep_their_form_and_their_length() -> None:
+    world = begun()
     holder(world, "1", 3)
     assert isinstance(update(world, lock_ms="30m"), Applied)
     assert isinstance(update(world, **OTHER_FORM), Rejected)
@@ -288,36 +269,30 @@ def test_what_is_decided_is_the_same_before_and_after(level: int) -> None:
     assert world.policy.lock_ms == 30 * 60_000 != Policy().lock_ms
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_codes_that_may_come_back_with_their_token_count(
-    level: int,
-) -> None:
+def test_codes_that_may_come_back_with_their_token_count() -> None:
     """(I6, T4) An expired token may get another end under any later policy."""
-    world = begun(level)
+    world = begun()
     fewer = {"code_length": "6", "factor_off_at_failures": "5"}
     assert isinstance(update(world, **fewer), Applied)
     holder(world, "1", 20, **{"pin-rule": "none", "expires": "5m"})
     play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
-    counted = level >= OWN_ENDS_COUNT
     refused = update(world, factor_off_at_failures="80", codes_per_set_default="1")
-    assert getattr(refused, "reason", None) is (Reason.GUESS_ODDS if counted else None)
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.GUESS_ODDS
     assert isinstance(update(world, code_length="9"), Applied)
-    assert world.policy.code_lengths == ((9, 6) if counted else (9,))
+    assert world.policy.code_lengths == (9, 6)
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     refused = update(world, further_code_lengths="")
-    # Decided as earlier, the returned codes are found too late, at the next change.
     assert isinstance(refused, Rejected)
-    assert refused.reason is (Reason.CODES_LIVE if counted else Reason.GUESS_ODDS)
+    assert refused.reason is Reason.CODES_LIVE
 
 
 EXPIRES = ("update-token", {"serial": "1", "expires": "90m"})
 
 
-def one_set_behind_another(
-    level: int, codes: int, *steps: tuple[str, dict[str, str]]
-) -> World:
+def one_set_behind_another(codes: int, *steps: tuple[str, dict[str, str]]) -> World:
     """Return a lost token whose newest set has ended, and a kept one not by itself."""
-    world = begun(level)
+    world = begun()
     assert isinstance(update(world, factor_off_at_failures="5"), Applied)
     holder(world, "1", codes, lifetime="40h", recovery="allow_after_expiry")
     again = {"serial": "1", "set": "newest", "count": "2", "lifetime": "1h"}
@@ -331,69 +306,58 @@ def one_set_behind_another(
     return world
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_codes_that_are_turned_off_while_their_token_has_expired_let_no_lost_token_in(
-    level: int,
-) -> None:
+def authenticate_by_token(world: World) -> str:
+    return world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
+
+
+def test_codes_turned_off_after_their_token_expired_let_no_lost_token_in() -> None:
     """(R2) The newest set has ended, and a kept one would live on with another end."""
-    world = one_set_behind_another(level, 2, EXPIRES)
+    world = one_set_behind_another(2, EXPIRES)
     world.handle("disable", {"serial": "1"})
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     world.handle("disable", {"serial": "1"})
-    said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
-    assert "refused recovered_token_refused" in said
+    assert "refused recovered_token_refused" in authenticate_by_token(world)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_codes_that_guesses_end_while_their_token_has_expired_let_no_lost_token_in(
-    level: int,
-) -> None:
-    """(R2) Too many failures void them; before level 4, as if the newest had ended."""
-    world = one_set_behind_another(level, 2, EXPIRES)
+def test_codes_ended_by_guesses_after_their_token_expired_let_no_lost_token_in() -> (
+    None
+):
+    """(R2) Too many failures void the codes of an expired token, too."""
+    world = one_set_behind_another(2, EXPIRES)
     guess = {"user": "u1", "pin": PIN, "code": "WRONG"}
     for _ in range(5):
         said = world.handle("authenticate", guess)
         play(world, ("wait", {"1h": "yes"}))
-    counted = level >= OWN_ENDS_COUNT
-    assert ("CODES_VOIDED 1 noted (too many failures: 2 codes)" in said) is counted
+    assert "CODES_VOIDED 1 noted (too many failures: 2 codes)" in said
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
-    said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
-    assert said.splitlines()[0] == ("refused" if counted else "accepted")
-    assert ("recovered_token_refused" in said) is counted
+    assert "refused recovered_token_refused" in authenticate_by_token(world)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_kept_codes_that_are_used_up_let_no_lost_token_in(level: int) -> None:
-    """(R2) The newest set has ended, and the kept one will: from level 4 on that counts."""
-    world = one_set_behind_another(level, 1)
+def test_kept_codes_that_are_used_up_let_no_lost_token_in() -> None:
+    """(R2) The newest set has ended, and the kept one will."""
+    world = one_set_behind_another(1)
     play(world, ("authenticate", {"user": "u1", "pin": PIN, "code": "1/1"}))
-    said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
-    counted = level >= OWN_ENDS_COUNT
-    assert said.splitlines()[0] == ("refused" if counted else "accepted")
-    assert ("recovered_token_refused" in said) is counted
+    assert "refused recovered_token_refused" in authenticate_by_token(world)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_codes_of_an_expired_token_can_be_taken_out_of_the_way(level: int) -> None:
+def test_codes_of_an_expired_token_can_be_taken_out_of_the_way() -> None:
     """(T4) The refusal says whose they are, and what it says to do can be done."""
-    world = begun(level)
+    world = begun()
     for serial in ("2", "1"):
         holder(world, serial, 3, expires="5m")
     holder(world, "3", 3)
     play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
     refused = update(world, **OTHER_FORM)
     assert isinstance(refused, Rejected)
-    counted = level >= OWN_ENDS_COUNT
-    named = "9 live codes of 3 tokens (the first is 1; expired ones count) have the old"
-    assert (named if counted else "3 live codes of 1 tokens have the old") in (
-        refused.detail
+    assert (
+        "9 live codes of 3 tokens (the first is 1; expired ones count) have the old"
+        in refused.detail
     )
     for serial in ("1", "2"):
         said = world.handle("disable", {"serial": serial})
-        assert said.startswith("applied" if counted else "rejected no_emergency_access")
-        assert ("3 codes" in said) is counted
+        assert said.startswith("applied")
+        assert "3 codes" in said
     play(world, ("disable", {"serial": "3"}))
     assert isinstance(update(world, **OTHER_FORM), Applied)
-    if counted:
-        play(world, ("update-token", {"serial": "1", "never": "yes"}))
-        assert not counted_singly(world, expired=False)[0]
+    play(world, ("update-token", {"serial": "1", "never": "yes"}))
+    assert not counted_singly(world)[0]

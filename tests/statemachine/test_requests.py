@@ -18,11 +18,9 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX
 from sparecode_node.statemachine import requests, snapshots
 from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.feature_level import PURGED_IN_STEPS
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.requests import ANY_DUE, PURGE, PURGED_PER_ENTRY_MAX
 from sparecode_node.statemachine.results import Result
-from sparecode_node.statemachine.tables import meta
 from tests.statemachine.test_properties import ANYTHING, BEGINNING, LIVES
 from tests.statemachine.test_snapshots import FileWorld
 from tests.statemachine.world import START_MS, World
@@ -35,11 +33,10 @@ ROOM = 10_000
 Row = tuple[int, str, str, str]
 
 
-def begun(world: World, level: int = PURGED_IN_STEPS) -> World:
-    """Return a cluster of that level that remembers no request, not even its first."""
+def begun(world: World) -> World:
+    """Return a cluster that remembers no request, not even its first."""
     world.begin()
     world.db.execute("DELETE FROM requests")
-    meta.write(world.db, "feature_level", level)
     world.machine = StateMachine(world.db)
     return world
 
@@ -130,23 +127,8 @@ def test_clock_that_stands_keeps_no_row(world: World) -> None:
     assert not left(world)
 
 
-def test_before_feature_level_4_all_goes_at_once() -> None:
-    """A log of then is decided as it was."""
-    world = begun(World(), PURGED_IN_STEPS - 1)
-    add(world, 2 * PURGED_PER_ENTRY_MAX)
-    world.handle("wait", LATER)
-    world.apply(user(world, 1))
-    assert not left(world)
-
-
-@pytest.mark.parametrize(
-    ("level", "rows"), [(PURGED_IN_STEPS - 1, 5), (PURGED_IN_STEPS, 0)]
-)
-def test_what_policy_makes_due_goes_when_time_moves_or_at_once(
-    level: int, rows: int
-) -> None:
-    """Before feature level 4 time had to move. A log of then is decided as it was."""
-    world = begun(World(), level)
+def test_what_policy_makes_due_goes_at_once(world: World) -> None:
+    """Whether the log's time moves or not."""
     for retention, wait in (("1h", "30m"), ("10m", "0s")):
         given = {"request_retention_ms": retention, "second_approver": "no"}
         result = world.apply(world.call("update-policy", given))
@@ -155,7 +137,7 @@ def test_what_policy_makes_due_goes_when_time_moves_or_at_once(
             add(world, 5)
         world.handle("wait", {wait: "yes"})
         world.apply(world.call("barrier", {}))
-    assert len(left(world)) == rows
+    assert not left(world)
 
 
 @pytest.mark.parametrize("passes", ["at once", "restart", "snapshot"])
@@ -397,6 +379,13 @@ def same_but_for_what_is_due(one: World, other: World) -> None:
     assert remembered[0] == remembered[1]
 
 
+class AtOnce(requests.Requests):
+    """Request ids of which all that are due go with one entry."""
+
+    def begin_entry(self) -> None:
+        self._purges_left = 2**63 - 1  # The most that SQLite takes for a limit.
+
+
 @LIVES
 @given(st.lists(ANYTHING, max_size=25), st.integers(1, 2), st.booleans())
 def test_purging_in_steps_decides_as_purging_at_once(
@@ -411,7 +400,8 @@ def test_purging_in_steps_decides_as_purging_at_once(
         patched.setattr(requests, "PURGED_PER_ENTRY_MAX", most)
         steps, at_once = World(), World()
         begun(steps)
-        begun(at_once, PURGED_IN_STEPS - 1)
+        begun(at_once)
+        at_once.machine._requests = AtOnce(at_once.db)
         for directive, arguments in (*BEGINNING[1:], *life):
             if directive == "wait":
                 steps.handle(directive, arguments)

@@ -331,10 +331,7 @@ class World:
                     serial=TokenSerial(given["serial"]), name_key=fold(given["user"])
                 )
             case "unassign":
-                return UnassignToken(
-                    serial=TokenSerial(given["serial"]),
-                    remember_sets="as-before" not in given,
-                )
+                return UnassignToken(serial=TokenSerial(given["serial"]))
             case "enable-token":
                 return EnableToken(serial=TokenSerial(given["serial"]))
             case "disable-token":
@@ -349,11 +346,7 @@ class World:
                     never_expires="never" in given,
                 )
             case "delete-token":
-                return DeleteToken(
-                    serial=TokenSerial(given["serial"]),
-                    remember_spent="as-before" not in given,
-                    remember_sets="as-before" not in given,
-                )
+                return DeleteToken(serial=TokenSerial(given["serial"]))
             case "replace":
                 return self._replace(given)
             case "resynchronize":
@@ -572,6 +565,7 @@ class World:
             email=given.get("email", ""),
             pin_salt=b"pin salt",
             code_salt=b"code salt",
+            key_id=self.machine.keys.active,
             join_groups=names(given.get("join")),
         )
 
@@ -638,7 +632,6 @@ class World:
             sealed_pin=self._sealed_pin(new, pin)
             if keep and token and token.sealed_pin
             else b"",
-            remember_sets="as-before" not in given,
         )
 
     def _save(self, given: Arguments) -> SaveEmergencyAccess:
@@ -700,7 +693,6 @@ class World:
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)
         values["version"] = int(given.get("version", self.policy.version))
-        values["keep_code_lengths"] = None if "as-before" in given else True
         return UpdatePolicy(**values)
 
     @property
@@ -762,7 +754,6 @@ class World:
             resource=given.get("resource", ""),
             certificate_fingerprint=given.get("fingerprint", ""),
             certificate_serial_number=given.get("serial-number", ""),
-            challenges="no-challenges" not in given,
         )
 
     def _continue(self, given: Arguments) -> ContinueAuthentication:

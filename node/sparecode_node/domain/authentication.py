@@ -69,11 +69,6 @@ class Attempt:
     policy: Policy
     use: Use
     """What a spent code will say of its use; its time is now."""
-    challenges: bool = False
-    """The next step may be asked for; entries of before know of none."""
-    sets_end_together: bool = True
-    own_ends_count: bool = True
-    """See `all_void`, of both."""
 
     def open_factors(self) -> tuple[Factor, ...]:
         """Return those of its factors that neither wait nor are locked (L5)."""
@@ -221,13 +216,7 @@ def _void_all(
     events: list[Event] = []
     for token in tokens:
         sets = attempt.sets.get(token.serial, ())
-        after, live = all_void(
-            sets,
-            attempt.use.at_ms,
-            token.expires_at_ms,
-            end_together=attempt.sets_end_together,
-            own_ends_count=attempt.own_ends_count,
-        )
+        after, live = all_void(sets, attempt.use.at_ms)
         voided += [
             each for before, each in zip(sets, after, strict=True) if not before.voided
         ]
@@ -320,9 +309,9 @@ def _judge_token(attempt: Attempt) -> Judgement | Refusal:
 def _judge_tokencode(
     attempt: Attempt, token: Token, reading: Reading
 ) -> Judgement | Refusal:
-    asks_next = attempt.challenges and attempt.lockouts.get(
-        Factor.TOKEN, FREE
-    ).asks_next_tokencode(attempt.policy)
+    asks_next = attempt.lockouts.get(Factor.TOKEN, FREE).asks_next_tokencode(
+        attempt.policy
+    )
     matches = [
         match
         for match in reading.tokencodes
@@ -335,7 +324,7 @@ def _judge_tokencode(
     matches.sort(key=lambda match: (match.wide, match.moment))
     moments = [match.moment for match in matches if match.folded == folded]
     pin_problem = tokencode_pin_refused(token, reading, folded=folded)
-    new_pin = attempt.challenges and may_choose_pin(token, reading)
+    new_pin = may_choose_pin(token, reading)
     if pin_problem is not None and not new_pin:
         charged = pin_problem is Reason.WRONG_PIN
         return Refusal(pin_problem, token.serial, charged=charged)
@@ -351,8 +340,7 @@ def _judge_tokencode(
         # It was right once, and is no guess: a double submit locks nobody out (A5).
         return Refusal(spent.reason, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
-    own_ends = attempt.own_ends_count
-    if refuses_recovered(token, sets, now_ms, own_ends_count=own_ends):
+    if refuses_recovered(token, sets, now_ms):
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
     if new_pin or asks_next:
         # Drift is learned from what is proved; one in a wide window is not yet.

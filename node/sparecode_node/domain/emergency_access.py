@@ -153,12 +153,7 @@ class FormerSet:
 
 
 def all_void(
-    sets: Sequence[EmergencyCodeSet],
-    now_ms: int,
-    token_expires_at_ms: int | None,
-    *,
-    end_together: bool,
-    own_ends_count: bool,
+    sets: Sequence[EmergencyCodeSet], now_ms: int
 ) -> tuple[tuple[EmergencyCodeSet, ...], int]:
     """
     Return the sets of one token, newest first, after somebody has ended them all.
@@ -168,14 +163,10 @@ def all_void(
     then the newest is voided even where its own end is past, for it is the newest that
     lets a token back in (R2). Codes that have ended with their token alone live, too:
     another end of the token would revive them.
-
-    Entries of before a feature level are decided without what it has brought:
-    *end_together* came with level 3, *own_ends_count* with level 4.
     """
     voided = [each.void(now_ms) for each in sets]
-    live = live_codes(sets, now_ms, None if own_ends_count else token_expires_at_ms)
-    lasts = own_ends_count and used_while_it_outlives(sets, now_ms)
-    if end_together and (live or lasts):
+    live = live_codes(sets, now_ms, token_expires_at_ms=None)
+    if live or used_while_it_outlives(sets, now_ms):
         voided[0] = voided[0].void_for_good()
     return tuple(voided), live
 

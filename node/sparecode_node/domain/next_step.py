@@ -93,12 +93,7 @@ def _judge(
     spent = token.spend(next(unspent, answer.moments[0]), now_ms)
     if isinstance(spent, Rejected):
         return Refusal(spent.reason, serial, charged=False)
-    if refuses_recovered(
-        token,
-        attempt.sets.get(serial, ()),
-        now_ms,
-        own_ends_count=attempt.own_ends_count,
-    ):
+    if refuses_recovered(token, attempt.sets.get(serial, ()), now_ms):
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, serial, charged=False)
     if challenge.step is NextStep.NEXT_TOKENCODE:
         return accept(attempt, token, spent)

@@ -90,17 +90,12 @@ def changed(
     version: int,
     wanted: Mapping[str, object],
     in_use: InUse,
-    *,
-    keep_lengths: bool = True,
-    names_token: bool = True,
 ) -> Policy | Rejected:
     """
     Return the policy after a change, or why it is refused.
 
     *version* is that of the value that was changed; *wanted* the new values by
-    field. *keep_lengths*: the lengths of codes that live go on being accepted;
-    entries of before could have one length alone, and are decided as they were.
-    *names_token*: a refusal names a token whose codes stand in the way.
+    field. The lengths of live codes stay accepted (T4).
     """
     if version != policy.version:
         return Rejected(
@@ -112,18 +107,17 @@ def changed(
     after = replace(policy, **wanted, version=policy.version + 1)  # type: ignore[arg-type]
     problem = numbers_problem(after)  # Whichever lengths are kept.
     if problem is None:
-        if keep_lengths:
-            after = _with_lengths_kept(policy, after, in_use)
+        after = _with_lengths_kept(policy, after, in_use)
         problem = policy_problem(after)
     if problem is not None:
         return Rejected(
             Reason.POLICY_VALUE, f"{problem.field} {problem.words}", problem.field
         )
-    problem_of_form = _format_problem(
-        policy, after, in_use, keep_lengths=keep_lengths, names_token=names_token
-    )
     return (
-        problem_of_form or _pin_problem(after, in_use) or _odds(after, in_use) or after
+        _format_problem(policy, after, in_use)
+        or _pin_problem(after, in_use)
+        or _odds(after, in_use)
+        or after
     )
 
 
@@ -148,28 +142,16 @@ def _lengths(in_use: InUse) -> set[int]:
     return {length for alike in in_use.live for length in alike.lengths}
 
 
-def _format_problem(
-    before: Policy,
-    after: Policy,
-    in_use: InUse,
-    *,
-    keep_lengths: bool,
-    names_token: bool,
-) -> Rejected | None:
+def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | None:
     """Keep accepting the form of the codes that live: alphabet and lengths (T4)."""
-    field = ""
-    if not keep_lengths and before.code_length != after.code_length:
-        field = "code_length"
-    elif set(before.code_alphabet) != set(after.code_alphabet):
-        field = "code_alphabet"
-    if field and in_use.live:
+    if set(before.code_alphabet) != set(after.code_alphabet) and in_use.live:
         live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
         return Rejected(
             Reason.CODES_LIVE,
-            f"{field} cannot change while {live} live codes of "
-            f"{_owners(in_use.live, named=names_token)} have the old form: only one is "
+            f"code_alphabet cannot change while {live} live codes of "
+            f"{_owners(in_use.live)} have the old form: only one is "
             "accepted at a time; wait for their end, or disable them",
-            field,
+            "code_alphabet",
         )
     taken_out = {*before.code_lengths} - {*after.code_lengths}
     length = min(_lengths(in_use) & taken_out, default=None) if taken_out else None
@@ -180,21 +162,18 @@ def _format_problem(
     return Rejected(
         Reason.CODES_LIVE,
         f"further_code_lengths must hold {length} while {live} live codes of "
-        f"{_owners(those, named=names_token)} have {length} symbols: wait for their "
-        "end, or disable them",
+        f"{_owners(those)} have {length} symbols: wait for their end, or disable them",
         "further_code_lengths",
     )
 
 
-def _owners(live: Sequence[LiveCodes], *, named: bool) -> str:
+def _owners(live: Sequence[LiveCodes]) -> str:
     """
-    Say how many tokens these are, and name the first.
+    Return the number of these tokens and the serial of the first, in words.
 
-    Lists do not show it where it has expired.
+    The serial is named because lists of live codes leave expired tokens out.
     """
     tokens = f"{sum(alike.tokens for alike in live)} tokens"
-    if not named:
-        return tokens
     first = min(alike.first for alike in live)
     return f"{tokens} (the first is {first}; expired ones count)"
 

@@ -28,18 +28,12 @@ from sparecode_node.domain.tokens import Token
 
 
 def refuses_recovered(
-    token: Token,
-    sets: Sequence[EmergencyCodeSet],
-    now_ms: int,
-    *,
-    own_ends_count: bool,
+    token: Token, sets: Sequence[EmergencyCodeSet], now_ms: int
 ) -> bool:
     """
-    Say whether a right passcode of the token is refused because it counts as lost.
+    Return whether a right passcode of the token is refused because it counts as lost.
 
-    *sets* are those of the token, newest first: the newest governs (I8). Without
-    *own_ends_count*, as entries of before feature level 4 are decided, a kept set
-    that was used up ends with that.
+    *sets* are those of the token, newest first: the newest governs (I8).
     """
     if not token.lost:
         return False
@@ -49,6 +43,6 @@ def refuses_recovered(
         return True
     if live_codes(sets, now_ms, token.expires_at_ms):
         return True
-    if own_ends_count and used_while_it_outlives(sets, now_ms):
+    if used_while_it_outlives(sets, now_ms):
         return True
     return not (sets and sets[0].reached_its_end(now_ms, token.expires_at_ms))

@@ -14,6 +14,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.statemachine.commands import Call, UnstampedCall
+from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
 
@@ -65,7 +66,7 @@ class MemberStatus:
     digest: str = ""
     """Hash of the state at `applied_index`, hex; empty if not asked for."""
     version: str = ""
-    feature_level: int = 1
+    feature_level: int = FIRST
     """The newest that its software knows."""
     clock_ms: int = 0
     """The member's clock when it answered."""

@@ -29,7 +29,7 @@ class Applying:
     keys: KeysInState
     """What is made with a key that is not in use must not enter the state (T2)."""
     feature_level: int
-    """Of the cluster: replicas of two releases decide alike (see `feature_level`)."""
+    """Of the cluster. A rule that a level changes asks it (see `feature_level`)."""
     administrator: Administrator | None = None
     """Whose session it is; None for agents and nodes."""
     target: str = ""

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a release can read and do, as one number; and that of the whole cluster.
+The feature level: what a release can read and do, as one number.
 
-A replica that does not know a command must not skip it: it stops. So a command, or a
-field of one, that is newer than the oldest member must not get into the log. Members
-say which level they know, and when all of them know a higher one, the primary has it
-raised: by a command, so that it is part of the state, and never goes back.
+A replica that does not know a command must not skip it: it stops. So a command or a
+field that the oldest member does not know must not enter the log. Each member tells the
+others the level that it knows. When all members know a higher level than the cluster
+has, the primary raises the level of the cluster with a command. The level is therefore
+part of the state, and it never goes back. docs/operations.md tells operators about it.
 
-A rule that decides otherwise than before asks `StateMachine.feature_level`, so that
-replicas of both releases decide alike until it is raised. docs/operations.md tells
-operators; replication/DESIGN.md tells the rest.
+Level 1 is release 0.1.0. To begin level N + 1, after a release of level N:
+
+1. Set `NEWEST` to N + 1, and run `make level`. It writes the messages of the new level
+   to `replication/levels/level_(N + 1).binpb`; those of level N stay as released.
+2. Add to log_entry.proto and to its classes, and run `make level` again. A new command
+   or field needs nothing else: a node refuses to propose what level N cannot read.
+3. A rule that decides otherwise than in level N compares `Applying.feature_level` with
+   a constant of this module, so that replicas of both releases decide alike.
+4. A change of the tables raises `schema.VERSION` and adds a migration.
+5. When a commit with all of it is on main, name it in `BASELINES` of
+   tests/compatibility/baseline.py, and keep its golden folder: see golden.py there.
 """
 
 import sqlite3
@@ -17,36 +26,14 @@ import sqlite3
 from sparecode_node.statemachine.tables import meta
 
 FIRST = 1
-"""The commands up to `Reject`; members of that level do not speak of levels."""
+"""The level of release 0.1.0, and of a state that has no other."""
 
-NEWEST = 4
-"""What this software knows. A release that adds to the log raises it, by one."""
-
-MEMBERS_CHANGE = 2
-"""From this level on the log may have entries that change the members."""
-
-ONE_IS_ONE = 3
-"""From this level on the log says `1 token`, where it said `1 tokens`."""
-
-SETS_END_TOGETHER = 3
-"""From this level on a set that has ended is voided with one that was kept (R2)."""
-
-PURGED_IN_STEPS = 4
-"""From this level on an entry deletes so many due request ids, and no more (Q3)."""
-
-WEIGHED_IF_CONCERNED = 4
-"""From this level on a change of policy looks at live codes and lettered PINs if need be."""
-
-OWN_ENDS_COUNT = 4
-"""
-From this level on a set counts until its own end. One that has ended with its token
-alone stands in the way of a change, and is voided (I6, T4, R2); a lost token waits for
-one that was kept and has been used up (R2).
-"""
+NEWEST = 1
+"""The level that this software knows. A release that adds to the log raises it by one."""
 
 
 class FeatureLevelError(Exception):
-    """The cluster is of a level that this software does not know."""
+    """The cluster has a level that this software does not know."""
 
     def __init__(self, level: int) -> None:
         super().__init__(
@@ -55,13 +42,8 @@ class FeatureLevelError(Exception):
         )
 
 
-def tokens_said(number: int, level: int) -> str:
-    """Return so many tokens in words of the log, which replicas have to share."""
-    return "1 token" if number == 1 and level >= ONE_IS_ONE else f"{number} tokens"
-
-
 def read(db: sqlite3.Connection) -> int:
-    """Return the level of a state. Raises `FeatureLevelError` if it is not known here."""
+    """Return the level of a state. Raises `FeatureLevelError` for an unknown level."""
     level: int = meta.read(db, "feature_level", FIRST)
     if level > NEWEST:
         raise FeatureLevelError(level)
@@ -70,10 +52,10 @@ def read(db: sqlite3.Connection) -> int:
 
 def raise_to(db: sqlite3.Connection, level: int) -> int:
     """
-    Raise the level of a state, and return it; it never goes back.
+    Raise the level of a state and return it. The level never goes back.
 
-    Raises `FeatureLevelError`: members say what they know, so this is no member's
-    doing, and a replica that cannot know what comes next must stop.
+    Raises `FeatureLevelError` for an unknown level. The members tell what they know, so
+    no member causes this by mistake. The replica must stop: it cannot know what follows.
     """
     if level > NEWEST:
         raise FeatureLevelError(level)

@@ -141,7 +141,7 @@ class StateMachine:
             policy=self._policy,
             keys=self._keys,
             feature_level=self._feature_level,
-            target=target_of(self._db, call.command, self._feature_level, person),
+            target=target_of(self._db, call.command, person),
             person=person,
         )
         if isinstance(call.command, commands.PassBarrier | commands.TouchSessions):
@@ -228,7 +228,7 @@ class StateMachine:
         # Before a request id is looked up: time alone says how long it is remembered.
         now_ms = min(max(call.at_ms, self._now_ms), TIME_MS_MAX)
         moves, self._now_ms = now_ms > self._now_ms, now_ms
-        self._requests.purge(now_ms, self._policy, self._feature_level, moves=moves)
+        self._requests.purge(now_ms, self._policy)
         if moves:
             forget_ended(self._db, self._audit, call.node_id, now_ms, self._policy)
 

@@ -17,7 +17,6 @@ import sqlite3
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.commands import RequestKey
-from sparecode_node.statemachine.feature_level import PURGED_IN_STEPS
 from sparecode_node.statemachine.results import Result, from_json, to_json
 
 PURGED_PER_ENTRY_MAX = 512
@@ -102,19 +101,14 @@ class Requests:
         """Let the next entry delete its share."""
         self._purges_left = PURGED_PER_ENTRY_MAX
 
-    def purge(self, now_ms: int, policy: Policy, level: int, *, moves: bool) -> None:
+    def purge(self, now_ms: int, policy: Policy) -> None:
         """
         Forget what was decided longer ago than the retention (Q3).
 
-        To be called before each call, whether time *moves* with it or not: else a
-        clock that stands would let the table grow. Before the level all goes, then.
+        Call it before each call, whether the log's time moves or not: a clock that
+        stands would otherwise let the table grow.
         """
         due = due_before(now_ms, policy)
-        if level < PURGED_IN_STEPS:
-            if moves:
-                gone = self._db.execute("DELETE FROM requests WHERE at_ms < ?", (due,))
-                self._count -= gone.rowcount
-            return
         self._due_before = due
         if due <= self._purged_before or not self._purges_left:
             return

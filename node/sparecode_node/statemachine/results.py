@@ -129,7 +129,7 @@ def to_json(result: Result) -> str:
         written[name] = getattr(result, name)
     if isinstance(result, Authenticated):
         if result.challenge is None:
-            del written["challenge"]  # As before there were challenges.
+            del written["challenge"]  # Most results have none: save the room.
         else:
             written["challenge"] = asdict(result.challenge)
     return _COMPACT.encode(written)

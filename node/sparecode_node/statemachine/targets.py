@@ -5,7 +5,6 @@ import sqlite3
 
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import commands
-from sparecode_node.statemachine.feature_level import tokens_said
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
@@ -18,14 +17,12 @@ TARGET_FIELDS = ("serial", "name_key", "name", "node_id")
 def target_of(
     db: sqlite3.Connection,
     command: commands.Command,
-    level: int,
     person: User | None = None,
 ) -> str:
     """
     Return the user, token, agent, administrator, member or cluster of a command.
 
-    *level*: the feature level. *person*: the user that `person_of` found.
-    Empty: the command has no target.
+    *person*: the user that `person_of` found. Empty: the command has no target.
     """
     match command:
         case commands.InitializeCluster() | commands.BeginEpoch():
@@ -46,7 +43,7 @@ def target_of(
             ticket = membership_tables.find_ticket(db, command.ticket_id)
             return ticket.node_id if ticket else "unknown ticket"
         case commands.RequestBulkIssue():
-            return tokens_said(len(command.serials), level)
+            return tokens_in_words(len(command.serials))
         case commands.Approve() | commands.Reject():
             return f"approval {command.approval_id}"
         case commands.UpdatePolicy():
@@ -90,3 +87,8 @@ def _name(
         # People type PINs into the name field: an unknown name is its hash (A6).
         return f"unknown {command.name_tag.hex()}"
     return "unknown"
+
+
+def tokens_in_words(number: int) -> str:
+    """Return a number of tokens as the audit log has it, the same on all replicas."""
+    return "1 token" if number == 1 else f"{number} tokens"

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which feature level a call needs, and which one all members know.
+The feature level that a call needs, and the level that all members know.
 
-`level_N.binpb` is log_entry.proto as it was at level N, for every level before the
-newest: `protoc -I protos --descriptor_set_out=... sparecode/internal/v1/log_entry.proto`.
-A member of that level refuses what it holds no field for, so that is asked here: a
-call needs the first level whose messages have a place for all of it. Nobody keeps a
-list, and nothing can be forgotten in one. (A new value of an enumeration looks like
-an old one: give it a field of its own, or a command.)
+`level_N.binpb` is log_entry.proto at level N; `make level` writes that of the newest.
+A member of level N refuses an entry that has a field unknown to level N. So a call
+needs the first level whose messages have a place for all of it, and no list of
+commands can be forgotten. (A new value of an enumeration looks like an old one: give
+it a field of its own, or a command.)
+
+`statemachine/feature_level.py` lists the steps that begin a new level.
 """
 
 import functools
@@ -52,10 +53,10 @@ def _call_class(level: int) -> type[Message]:
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         pool.Add(file)
-    found: type[Message] = message_factory.GetMessageClass(
+    call: type[Message] = message_factory.GetMessageClass(
         pool.FindMessageTypeByName(CALL)
     )
-    return found
+    return call
 
 
 def _has_unknown(message: Message) -> bool:
@@ -70,23 +71,23 @@ def _has_unknown(message: Message) -> bool:
 
 
 BEGINNINGS = (InitializeCluster, BeginEpoch, RaiseFeatureLevel)
-"""They are what a level begins with; who proposes them has seen to it."""
+"""They begin a level. The proposer has made sure that all members can read them."""
 
 
 class Known(Protocol):
-    """What a replica knows of the cluster."""
+    """The state of the cluster as a replica knows it."""
 
     @property
     def feature_level(self) -> int:
-        """The level that all members know, as far as this replica has applied."""
+        """The level of the cluster, as far as this replica has applied."""
 
 
 def check(call: UnstampedCall, known: Known) -> None:
     """
-    Refuse a call that an older member could not read: it would stop.
+    Refuse a call that an older member could not read: that member would stop.
 
-    What this replica has applied may lag behind, and is never ahead. Raises
-    `OlderMemberError`.
+    The level that this replica has applied may lag behind the cluster's, and is never
+    ahead of it. Raises `OlderMemberError`.
     """
     level = known.feature_level
     if level >= NEWEST or isinstance(call.command, BEGINNINGS):
@@ -96,7 +97,7 @@ def check(call: UnstampedCall, known: Known) -> None:
 
 
 async def told_level(call: "grpc.aio.StreamUnaryCall[Any, Any]") -> int:
-    """Return the level that the called member tells; a first one tells none."""
+    """Return the level that the called member tells; the first one if it tells none."""
     for key, value in await call.initial_metadata() or ():
         if key == METADATA and isinstance(value, str) and value.isdecimal():
             return int(value)
@@ -107,10 +108,10 @@ def to_raise(
     now: int, members: Iterable[NodeId], linked: Mapping[NodeId, int]
 ) -> int | None:
     """
-    Return the level that the primary may raise the cluster to, if it may.
+    Return the level to which the primary may raise the cluster; None: it may not.
 
-    *linked*: the other members that can be asked, with what they know. A member
-    that is away may be of an older release: as long as one is, nothing is raised.
+    *now* is the cluster's level. *linked* has the levels that the linked members know.
+    A member that is away may run an older release, so its absence prevents the raise.
     """
     levels = [linked.get(member, FIRST) for member in members]
     lowest = min([NEWEST, *levels])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.errors import NoPrimaryError, OlderMemberError
+from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
 from sparecode_node.replication.log.storage import Storage
@@ -40,7 +40,7 @@ from sparecode_node.replication.snapshots.recovery_checks import (
     open_snapshots,
 )
 from sparecode_node.replication.snapshots.store import Manifest
-from sparecode_node.statemachine.feature_level import MEMBERS_CHANGE
+from sparecode_node.statemachine.feature_level import FIRST
 
 ENTRIES_BEHIND_MAX = 256
 """A replica that lacks more than this has not caught up."""
@@ -66,7 +66,7 @@ class ReplicaStatus:
     """From a quorum's: this node must not become the primary (T5)."""
     linked: frozenset[NodeId] = frozenset()
     """The members that this one has a link to."""
-    feature_level: int = 1
+    feature_level: int = FIRST
     """That all members know; see statemachine/feature_level.py."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of the log, committed or not."""
@@ -187,10 +187,6 @@ class Replica:
         callback: Callable[[ChangeOutcome], object],
     ) -> None:
         """Have other members, if this replica leads; called exactly once."""
-        if self._state.feature_level < MEMBERS_CHANGE:
-            # A first release has no entry for it, and would stop.
-            callback(OlderMemberError("some members cannot change the members yet"))
-            return
         pending = PendingChange(
             change=change, deadline=now() + timeout_s, callback=callback
         )

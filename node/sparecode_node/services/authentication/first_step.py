@@ -154,7 +154,6 @@ class Authentication:
             readings=readings,
             client_address=attempt.client_address,
             resource=attempt.resource,
-            challenges=True,
             certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
             certificate_serial_number=attempt.request.agent.certificate.serial_number,
         )

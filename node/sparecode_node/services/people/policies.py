@@ -65,6 +65,5 @@ class Policies:
                 )
         # Every field of the command may be absent; what it holds, apply judges.
         absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
-        wanted = {**absent, **values, "keep_code_lengths": True}
-        command = UpdatePolicy(version=version, **wanted)
+        command = UpdatePolicy(version=version, **{**absent, **values})
         return await self._proposer.change(context, command)

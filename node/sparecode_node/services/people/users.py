@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from sparecode_node.domain.ids import FIRST_KEY, NO_KEY, GroupKey, UserId
+from sparecode_node.domain.ids import GroupKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import users
@@ -48,8 +48,7 @@ def creation(
         username=username,
         name_key=name_key,
         name_tag=sealing.name_tag(name_key, key_id),
-        # An older member knows of no other key than the first one, and of no field.
-        key_id=NO_KEY if key_id == FIRST_KEY else key_id,
+        key_id=key_id,
         display_name=display_name,
         email=email,
         pin_salt=entropy.token_bytes(SALT_BYTES),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A token that is to be added: its fields checked, its seed sealed."""
 
-from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.services import fields
 from sparecode_node.services.files.token_files import FileToken
@@ -31,6 +30,5 @@ def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:
         sealed_seed=sealing.seal_seed(serial, fields.seed(token.seed), key_id),
         key_id=key_id,
         pin_rule=token.pin_rule,
-        folds_pin=token.pin_rule is PinRule.PINPAD,
         expires_at_ms=fields.time_ms("expire_time", token.expires_at_ms),
     )

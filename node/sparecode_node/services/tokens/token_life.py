@@ -2,7 +2,7 @@
 """Use cases: what happens to a token between assignment and end (K, R3)."""
 
 from sparecode_node.domain.ids import TokenSerial, UserId
-from sparecode_node.queries import cluster, tokens
+from sparecode_node.queries import tokens
 from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext
@@ -21,7 +21,6 @@ from sparecode_node.statemachine.commands.tokens import (
     UnassignToken,
     UpdateToken,
 )
-from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.results import Applied
 
 
@@ -44,9 +43,7 @@ class TokenLife:
     @idempotent
     async def unassign(self, context: CallContext, *, serial: str) -> Applied:
         """Take a token from its user; its PIN is gone and its codes are void (R3)."""
-        command = UnassignToken(
-            serial=fields.serial(serial), remember_sets=await self._remembers()
-        )
+        command = UnassignToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
     @idempotent
@@ -85,12 +82,7 @@ class TokenLife:
     @idempotent
     async def delete(self, context: CallContext, *, serial: str) -> Applied:
         """Delete a token; its codes are void (R3)."""
-        remembers = await self._remembers()
-        command = DeleteToken(
-            serial=fields.serial(serial),
-            remember_spent=remembers,
-            remember_sets=remembers,
-        )
+        command = DeleteToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
     @idempotent
@@ -140,11 +132,6 @@ class TokenLife:
         command = ClearPin(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
-    async def _remembers(self) -> bool:
-        """Say whether all members can note what outlasts a token (see levels)."""
-        async with self._state.transaction() as transaction:
-            return await cluster.feature_level(transaction) > FIRST
-
     async def _replacement(
         self, old: TokenSerial, new: TokenSerial, *, keep_pin: bool
     ) -> ReplaceToken:
@@ -177,5 +164,4 @@ class TokenLife:
             key_id=key_id,
             pin_verifier=verifier,
             sealed_pin=sealed_pin,
-            remember_sets=await self._remembers(),
         )

@@ -33,12 +33,6 @@ class Authenticate:
     certificate_fingerprint: str = ""
     """Of the certificate that the agent calls with; see `CertificateMark`."""
     certificate_serial_number: str = ""
-    challenges: bool = False
-    """
-    The called node can ask for a next step (K3).
-
-    Entries of before there were challenges say no, and are decided as they were.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

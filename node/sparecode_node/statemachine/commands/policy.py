@@ -43,9 +43,3 @@ class UpdatePolicy:
     session_unused_ms: int | None = None
     further_code_lengths: str | None = None
     session_idle_ms: int | None = None
-    keep_code_lengths: bool | None = None
-    """
-    The lengths of codes that live go on being accepted (T4).
-
-    Entries of before do not say so: a length could not change while codes of it lived.
-    """

@@ -24,13 +24,6 @@ class EnrollToken:
     key_id: KeyId
     pin_rule: PinRule
     expires_at_ms: int | None
-    folds_pin: bool = False
-    """
-    The PIN rule is PINPAD.
-
-    Said once more for members of feature level 1, which know no such PIN rule: what
-    they hold no field for is not asked of them.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +39,6 @@ class UnassignToken:
     """Take a token from its user, with its PIN and its emergency codes (R3)."""
 
     serial: TokenSerial
-    remember_sets: bool = False
-    """The codes stay known as the user's (A5); entries of before did not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +73,6 @@ class DeleteToken:
     """Delete a token; its codes are void (R3)."""
 
     serial: TokenSerial
-    remember_spent: bool = False
-    """For when it is enrolled anew (K1); entries of before did not say so."""
-    remember_sets: bool = False
-    """Its codes stay known as the user's (A5); entries of before did not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +95,6 @@ class ReplaceToken:
     """Empty unless *keep_pin*."""
     sealed_pin: bytes = b""
     """The PIN sealed anew, where both are PINpad tokens; else empty."""
-    remember_sets: bool = False
-    """As with `UnassignToken`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

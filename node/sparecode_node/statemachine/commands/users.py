@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import NO_KEY, GroupKey, KeyId, NameKey, UserId
+from sparecode_node.domain.ids import GroupKey, KeyId, NameKey, UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +19,8 @@ class CreateUser:
     email: str
     pin_salt: bytes
     code_salt: bytes
-    key_id: KeyId = NO_KEY
-    """That the tag was made with; 0: the first one, of which there was no other."""
+    key_id: KeyId
+    """The key of the ring with which the tag was made."""
     join_groups: tuple[GroupKey, ...] = ()
     """Where the user is from the beginning: added with all of them, or not at all."""
 

@@ -42,12 +42,11 @@ from sparecode_node.statemachine.commands.emergency_access import (
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.feature_level import tokens_said
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
-from sparecode_node.statemachine.targets import target_of
+from sparecode_node.statemachine.targets import target_of, tokens_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +112,7 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
         case RequestBulkIssue():
             return Hold(
                 ApprovalKind.BULK_ISSUE,
-                "codes for "
-                + tokens_said(len(command.serials), applying.feature_level),
+                "codes for " + tokens_in_words(len(command.serials)),
                 command.serials,
             )
         case IssueTokencodesInBulk():
@@ -273,7 +271,7 @@ def _approve(
         applying,
         call=replace(applying.call, command=change),
         administrator=author,
-        target=target_of(applying.db, change, applying.feature_level),
+        target=target_of(applying.db, change),
         detail="",
         events=[],
     )

@@ -31,10 +31,6 @@ from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.feature_level import (
-    OWN_ENDS_COUNT,
-    SETS_END_TOGETHER,
-)
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
@@ -62,7 +58,6 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
         user,
         factors=factors,
         readings=command.readings,
-        challenges=command.challenges,
     )
     if _under_other_keys(attempt, command):
         return Rejected(Reason.STALE_PARAMETERS)
@@ -189,7 +184,6 @@ def _attempt(
     *,
     factors: Sequence[Factor],
     readings: tuple[Reading, ...] = (),
-    challenges: bool = True,
 ) -> Attempt:
     db = applying.db
     tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
@@ -215,9 +209,6 @@ def _attempt(
             node_id=applying.call.node_id,
             index=applying.index,
         ),
-        challenges=challenges,
-        sets_end_together=applying.feature_level >= SETS_END_TOGETHER,
-        own_ends_count=applying.feature_level >= OWN_ENDS_COUNT,
     )
 
 

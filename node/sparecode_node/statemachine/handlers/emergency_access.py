@@ -25,11 +25,6 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SealedCode,
 )
 from sparecode_node.statemachine.commands.tokens import ReinstateToken
-from sparecode_node.statemachine.feature_level import (
-    OWN_ENDS_COUNT,
-    SETS_END_TOGETHER,
-    tokens_said,
-)
 from sparecode_node.statemachine.handlers.tokens import raise_version, unknown_token
 from sparecode_node.statemachine.results import (
     Applied,
@@ -39,6 +34,7 @@ from sparecode_node.statemachine.results import (
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
+from sparecode_node.statemachine.targets import tokens_in_words
 
 ENDED_SETS_KEPT = 8
 """Ended sets that stay, so that their codes are known as such (A5); the log has all."""
@@ -76,7 +72,7 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
 
 def request_bulk_issue(applying: Applying, command: RequestBulkIssue) -> Result:
     """Apply `RequestBulkIssue`: it says what is about to come, for the audit log."""
-    applying.detail = tokens_said(len(command.serials), applying.feature_level)
+    applying.detail = tokens_in_words(len(command.serials))
     return Applied(index=applying.index)
 
 
@@ -268,13 +264,7 @@ def _note_voided(
 def void_live(applying: Applying, token: Token, cause: str) -> int:
     """Void every set of a token; return how many codes died by it."""
     sets = code_tables.find_sets(applying.db, token.serial)
-    voided, live = all_void(
-        sets,
-        applying.now_ms,
-        token.expires_at_ms,
-        end_together=applying.feature_level >= SETS_END_TOGETHER,
-        own_ends_count=applying.feature_level >= OWN_ENDS_COUNT,
-    )
+    voided, live = all_void(sets, applying.now_ms)
     for before, after in zip(sets, voided, strict=True):
         code_tables.update_set(applying.db, before, after)
     if live:

@@ -19,10 +19,6 @@ from sparecode_node.domain.policy_changes import (
 )
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.feature_level import (
-    OWN_ENDS_COUNT,
-    WEIGHED_IF_CONCERNED,
-)
 from sparecode_node.statemachine.results import Applied, Result
 
 
@@ -52,14 +48,7 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     }
     if wanted.get("lifetime_ms_max") == 0:
         wanted["lifetime_ms_max"] = None
-    after = changed(
-        applying.policy,
-        command.version,
-        wanted,
-        _InUse(applying, wanted),
-        keep_lengths=bool(command.keep_code_lengths),
-        names_token=applying.feature_level >= OWN_ENDS_COUNT,
-    )
+    after = changed(applying.policy, command.version, wanted, _InUse(applying, wanted))
     if isinstance(after, Rejected):
         return after
     add_policy(applying.db, after)
@@ -76,7 +65,6 @@ WITH sets AS MATERIALIZED (
     ) AS live
     FROM tokens JOIN code_sets USING (serial)
     WHERE (ends_at_ms IS NULL OR ends_at_ms > :now)
-    AND (:expired OR expires_at_ms IS NULL OR expires_at_ms > :now)
 ), lengths AS (
     SELECT serial, pin_rule, code_length, sum(live) AS live FROM sets
     WHERE live > 0 GROUP BY serial, pin_rule, code_length
@@ -88,8 +76,8 @@ SELECT lengths, pin_rule, count(*), min(serial) FROM owners
 GROUP BY lengths, pin_rule
 """
 """
-What users could use now, or (*expired*) once their token is given another end; a row
-for all tokens that are alike.
+The codes that users can use now, or could use if their expired token got another end.
+Tokens that are alike share a row.
 
 A thread that applies sends no heartbeat meanwhile: with a row for each of 75,000 tokens
 it took 1.3 s, and cost the primary its place. This takes 0.2 s for a million codes.
@@ -102,19 +90,15 @@ class _InUse:
     def __init__(self, applying: Applying, wanted: Mapping[str, object]) -> None:
         self._applying = applying
         self._wanted = wanted
-        self._all = applying.feature_level < WEIGHED_IF_CONCERNED
 
     @cached_property
     def live(self) -> tuple[LiveCodes, ...]:
         """Count the codes that live, or would with another end of their token."""
         applying = self._applying
-        if not (self._all or weighs_live_codes(applying.policy, self._wanted)):
+        if not weighs_live_codes(applying.policy, self._wanted):
             return ()
         # An expired token may be given another end, and its codes then live again.
-        expired = applying.feature_level >= OWN_ENDS_COUNT
-        rows = applying.db.execute(
-            LIVE_CODES, {"now": applying.now_ms, "expired": expired}
-        )
+        rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
         return tuple(
             LiveCodes(
                 lengths={
@@ -140,7 +124,7 @@ class _InUse:
     def lettered_pins(self) -> tuple[TokenSerial, ...]:
         """Return the tokens whose PIN has a letter."""
         applying = self._applying
-        if not (self._all or weighs_lettered_pins(applying.policy, self._wanted)):
+        if not weighs_lettered_pins(applying.policy, self._wanted):
             return ()
         rows = applying.db.execute(
             "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"

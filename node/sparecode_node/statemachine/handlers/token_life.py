@@ -47,7 +47,7 @@ def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | Non
         return unassigned
     applying.detail = _from_user(applying, token)
     void_live(applying, token, "token unassigned")
-    if command.remember_sets and token.user_id is not None:
+    if token.user_id is not None:
         former_tables.remember_sets(applying.db, token.serial, token.user_id)
     _save(applying, token, unassigned)
     return None
@@ -109,10 +109,8 @@ def delete_token(applying: Applying, command: DeleteToken) -> Rejected | None:
     applying.detail = _from_user(applying, token)
     void_live(applying, token, "token deleted")
     raise_version(applying, token)
-    if command.remember_spent:
-        former_tables.remember_spent(applying.db, token)
-    if command.remember_sets:
-        former_tables.keep_sets(applying.db, token)
+    former_tables.remember_spent(applying.db, token)
+    former_tables.keep_sets(applying.db, token)
     token_tables.delete_token(applying.db, token.serial)
     return None
 
@@ -142,7 +140,7 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
     if isinstance(replaced, Rejected):
         return replaced
     void_live(applying, old, "token replaced")
-    if command.remember_sets and old.user_id is not None:
+    if old.user_id is not None:
         former_tables.remember_sets(applying.db, old.serial, old.user_id)
     token_tables.save_token(applying.db, replaced.old)
     token_tables.save_token(applying.db, replaced.new)

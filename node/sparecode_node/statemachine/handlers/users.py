@@ -46,7 +46,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         return Rejected(
             Reason.USER_EXISTS, "there is a user of this id already", "username"
         )
-    if command.key_id and not applying.keys.uses(command.key_id):
+    if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     user = User(
         user_id=command.user_id,
@@ -59,7 +59,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         auth_version=1,
         pin_salt=command.pin_salt,
         code_salt=command.code_salt,
-        tag_key_id=command.key_id or applying.keys.active,
+        tag_key_id=command.key_id,
     )
     user_tables.save_user(db, user)
     refused = _change_groups(applying, user, join=command.join_groups)

@@ -51,7 +51,7 @@ def keep_sets(db: sqlite3.Connection, token: Token) -> None:
     ).fetchall()
     for set_id, owner, key_id, code_length in rows:
         if owner is None:
-            continue  # Nobody knows: no entry of before has noted it.
+            continue  # The user of its codes has been deleted.
         db.execute(
             "INSERT OR IGNORE INTO deleted_sets "
             "(set_id, serial, user_id, key_id, code_length) VALUES (?, ?, ?, ?, ?)",

@@ -10,8 +10,12 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 import sqlite3
 from pathlib import Path
 
-VERSION = 19
-"""Stored as `user_version`; raised with every change of the tables."""
+VERSION = 1
+"""
+The table format, which SQLite stores as `user_version`.
+
+Every change of the tables raises it by one and adds a script to `_MIGRATIONS`.
+"""
 
 _KEY_TABLES = """
 CREATE TABLE ring_keys (
@@ -161,10 +165,10 @@ CREATE TABLE administrators (
     failures INTEGER NOT NULL,
     blocked_until_ms INTEGER NOT NULL,
     user_id TEXT REFERENCES users (user_id),
-    temporary INTEGER NOT NULL DEFAULT 0,
-    sealed_factor BLOB NOT NULL DEFAULT x'',
-    factor_key_id INTEGER NOT NULL DEFAULT 0,
-    factor_spent INTEGER NOT NULL DEFAULT -1
+    temporary INTEGER NOT NULL,
+    sealed_factor BLOB NOT NULL,
+    factor_key_id INTEGER NOT NULL,
+    factor_spent INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX administrators_by_user ON administrators (user_id);
 
@@ -173,7 +177,7 @@ CREATE TABLE sessions (
     administrator TEXT NOT NULL REFERENCES administrators (name),
     opened_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,
-    used_at_ms INTEGER NOT NULL DEFAULT 0        -- to the minute
+    used_at_ms INTEGER NOT NULL        -- to the minute
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_administrator ON sessions (administrator);
 CREATE INDEX sessions_by_end ON sessions (ends_at_ms);
@@ -189,7 +193,7 @@ CREATE TABLE users (
     auth_version INTEGER NOT NULL,
     pin_salt BLOB NOT NULL,
     code_salt BLOB NOT NULL,
-    tag_key_id INTEGER NOT NULL DEFAULT 1
+    tag_key_id INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lockouts (
@@ -221,9 +225,9 @@ CREATE TABLE tokens (
     drift INTEGER NOT NULL,
     lost INTEGER NOT NULL,
     recovery TEXT NOT NULL,
-    sealed_pin BLOB NOT NULL DEFAULT x'',        -- of a PINpad token with a PIN
-    out_of_step INTEGER NOT NULL DEFAULT 0,
-    pin_lettered INTEGER NOT NULL DEFAULT 0
+    sealed_pin BLOB NOT NULL,        -- of a PINpad token with a PIN
+    out_of_step INTEGER NOT NULL,
+    pin_lettered INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_user ON tokens (user_id);
 CREATE INDEX tokens_lost ON tokens (serial) WHERE lost;
@@ -240,7 +244,7 @@ CREATE TABLE code_sets (
     issued_index INTEGER NOT NULL,
     ends_at_ms INTEGER,
     voided INTEGER NOT NULL,
-    fixed INTEGER NOT NULL DEFAULT 0            -- its one code is not spent by use
+    fixed INTEGER NOT NULL            -- its one code is not spent by use
 ) STRICT;
 CREATE INDEX code_sets_by_token ON code_sets (serial, number);
 
@@ -274,7 +278,7 @@ CREATE TABLE agents (
     name_key TEXT NOT NULL UNIQUE,
     protects TEXT NOT NULL,
     enabled INTEGER NOT NULL,
-    restricted INTEGER NOT NULL DEFAULT 0
+    restricted INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (
@@ -311,58 +315,17 @@ CREATE TABLE audit_events (
 )
 
 
-_MIGRATIONS = {
-    1: "ALTER TABLE code_sets ADD COLUMN fixed INTEGER NOT NULL DEFAULT 0;",
-    2: "ALTER TABLE administrators ADD COLUMN user_id TEXT REFERENCES users (user_id);"
-    "ALTER TABLE administrators ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0;"
-    "CREATE INDEX administrators_by_user ON administrators (user_id);",
-    3: "ALTER TABLE agents ADD COLUMN restricted INTEGER NOT NULL DEFAULT 0;"
-    + _AGENT_TABLES,
-    4: "CREATE TABLE consumed_challenges ("
-    "challenge_id TEXT PRIMARY KEY, ends_at_ms INTEGER NOT NULL"
-    ") STRICT, WITHOUT ROWID;"
-    "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);",
-    5: _APPROVAL_TABLES
-    + "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
-    '\'"second_approver": true, "session_lifetime_ms":\');',
-    6: "ALTER TABLE tokens ADD COLUMN sealed_pin BLOB NOT NULL DEFAULT x'';",
-    7: "ALTER TABLE tokens ADD COLUMN out_of_step INTEGER NOT NULL DEFAULT 0;",
-    8: _FORMER_TABLES,
-    9: "ALTER TABLE users ADD COLUMN tag_key_id INTEGER NOT NULL DEFAULT 1;"
-    "UPDATE users SET tag_key_id = (SELECT value FROM meta WHERE name = 'key_id');"
-    + _KEY_TABLES
-    + "INSERT INTO ring_keys SELECT value, X'', 0, NULL, 0, 0 "
-    "FROM meta WHERE name = 'key_id';",
-    10: "UPDATE policy SET value = replace(value, '\"code_alphabet\":', "
-    '\'"backup_recipients": "", "code_alphabet":\');',
-    11: "ALTER TABLE tokens ADD COLUMN pin_lettered INTEGER NOT NULL DEFAULT 0;"
-    "UPDATE policy SET value = replace(value, '\"request_retention_ms\":', "
-    '\'"pin_letters": false, "request_retention_ms":\');',
-    12: _MEMBERSHIP_TABLES,
-    13: _GROUP_TABLES,
-    14: "ALTER TABLE administrators ADD COLUMN sealed_factor BLOB NOT NULL DEFAULT x'';"
-    "ALTER TABLE administrators ADD COLUMN factor_key_id INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE administrators ADD COLUMN factor_spent INTEGER NOT NULL DEFAULT -1;",
-    15: "UPDATE policy SET value = replace(value, '\"hotp_look_ahead\":', "
-    '\'"further_code_lengths": "", "hotp_look_ahead":\');',
-    16: _DELETED_TABLES,
-    17: "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
-    '\'"session_idle_ms": 1800000, "session_lifetime_ms":\');',
-    18: "ALTER TABLE sessions ADD COLUMN used_at_ms INTEGER NOT NULL DEFAULT 0;"
-    "UPDATE sessions SET used_at_ms = opened_at_ms;"
-    "UPDATE policy SET value = replace(value, '\"set_low_threshold\":', "
-    '\'"session_unused_ms": 604800000, "set_low_threshold":\');',
-}
+_MIGRATIONS: dict[int, str] = {}
 """
-From each version to the next one; a node that is upgraded keeps its state.
+The script that brings the tables of each older format to the next one.
 
-Columns come last, as in a new database, and have the value that every row of
-before would have been written with: the digest is that of a new replica.
+Append new columns last, in `_TABLES` too, and fill the rows with the value that a new
+replica writes: the digests of a migrated and of a new replica must be equal.
 """
 
 
 class SchemaError(Exception):
-    """The database is of another version of this software."""
+    """The database has a table format that this software does not read."""
 
 
 def read_only_uri(path: Path, *, immutable: bool = False) -> str:
@@ -376,9 +339,9 @@ def read_only_uri(path: Path, *, immutable: bool = False) -> str:
 
 def prepare(db: sqlite3.Connection) -> None:
     """
-    Make the tables in an empty database, or bring those of before to this version.
+    Create the tables in an empty database, or migrate those of an older format.
 
-    Raises `SchemaError` for a database of a newer version.
+    Raises `SchemaError` for a database of a newer format.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == VERSION:

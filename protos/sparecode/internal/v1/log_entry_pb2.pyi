@@ -641,7 +641,7 @@ class CreateUser(_message.Message):
     code_salt: _builtins.bytes
     """The salt of the user's codes."""
     key_id: _builtins.int
-    """The key of the ring with which the tag was made. 0: the first key."""
+    """The key of the ring with which the tag was made."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The groups that the user joins at once, as they are compared."""
@@ -785,7 +785,6 @@ class EnrollToken(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     PIN_RULE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
-    FOLDS_PIN_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The serial number of the token."""
     algorithm: _builtins.str
@@ -806,8 +805,6 @@ class EnrollToken(_message.Message):
     """Where the PIN stands in a passcode: a value of PinRule."""
     expires_at_ms: _builtins.int
     """When the token expires. Not set: never."""
-    folds_pin: _builtins.bool
-    """The PIN rule is pinpad, which members of feature level 1 do not support."""
     def __init__(
         self,
         *,
@@ -821,11 +818,10 @@ class EnrollToken(_message.Message):
         key_id: _builtins.int = ...,
         pin_rule: _builtins.str = ...,
         expires_at_ms: _builtins.int | None = ...,
-        folds_pin: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "algorithm", b"algorithm", "counter", b"counter", "digits", b"digits", "expires_at_ms", b"expires_at_ms", "folds_pin", b"folds_pin", "hash_name", b"hash_name", "key_id", b"key_id", "period_s", b"period_s", "pin_rule", b"pin_rule", "sealed_seed", b"sealed_seed", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "algorithm", b"algorithm", "counter", b"counter", "digits", b"digits", "expires_at_ms", b"expires_at_ms", "hash_name", b"hash_name", "key_id", b"key_id", "period_s", b"period_s", "pin_rule", b"pin_rule", "sealed_seed", b"sealed_seed", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_at_ms: _TypeAlias = _typing.Literal["expires_at_ms"]  # noqa: Y015
     _WhichOneofArgType__expires_at_ms: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms"]  # noqa: Y015
@@ -866,20 +862,16 @@ class UnassignToken(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
-    REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token's serial."""
-    remember_sets: _builtins.bool
-    """Keep its sets on record for the user."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
-        remember_sets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["remember_sets", b"remember_sets", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -968,24 +960,16 @@ class DeleteToken(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
-    REMEMBER_SPENT_FIELD_NUMBER: _builtins.int
-    REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token's serial."""
-    remember_spent: _builtins.bool
-    """Keep what the token has spent on record, in case it is enrolled again."""
-    remember_sets: _builtins.bool
-    """Keep its sets on record for the user."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
-        remember_spent: _builtins.bool = ...,
-        remember_sets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["remember_sets", b"remember_sets", "remember_spent", b"remember_spent", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1005,7 +989,6 @@ class ReplaceToken(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     PIN_VERIFIER_FIELD_NUMBER: _builtins.int
     SEALED_PIN_FIELD_NUMBER: _builtins.int
-    REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token that goes out of use."""
     replacement: _builtins.str
@@ -1022,8 +1005,6 @@ class ReplaceToken(_message.Message):
     """The verifier of the PIN for the new token. Empty unless keep_pin is set."""
     sealed_pin: _builtins.bytes
     """The PIN, sealed for the new token, if both are PINpad tokens. Otherwise empty."""
-    remember_sets: _builtins.bool
-    """The same as in UnassignToken."""
     def __init__(
         self,
         *,
@@ -1035,11 +1016,10 @@ class ReplaceToken(_message.Message):
         key_id: _builtins.int = ...,
         pin_verifier: _builtins.bytes = ...,
         sealed_pin: _builtins.bytes = ...,
-        remember_sets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "remember_sets", b"remember_sets", "replacement", b"replacement", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "replacement", b"replacement", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1412,7 +1392,6 @@ class UpdatePolicy(_message.Message):
     BACKUP_RECIPIENTS_FIELD_NUMBER: _builtins.int
     FURTHER_CODE_LENGTHS_FIELD_NUMBER: _builtins.int
     SESSION_IDLE_MS_FIELD_NUMBER: _builtins.int
-    KEEP_CODE_LENGTHS_FIELD_NUMBER: _builtins.int
     SESSION_UNUSED_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version of the policy that was changed."""
@@ -1474,8 +1453,6 @@ class UpdatePolicy(_message.Message):
     """Further accepted lengths of codes, separated by spaces."""
     session_idle_ms: _builtins.int
     """Sign a browser out of the console after this long without use."""
-    keep_code_lengths: _builtins.bool
-    """Keep accepting the lengths of codes that are live."""
     session_unused_ms: _builtins.int
     """End a session after this long without a call."""
     def __init__(
@@ -1510,12 +1487,11 @@ class UpdatePolicy(_message.Message):
         backup_recipients: _builtins.str | None = ...,
         further_code_lengths: _builtins.str | None = ...,
         session_idle_ms: _builtins.int | None = ...,
-        keep_code_lengths: _builtins.bool | None = ...,
         session_unused_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_keep_code_lengths", b"_keep_code_lengths", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "keep_code_lengths", b"keep_code_lengths", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_keep_code_lengths", b"_keep_code_lengths", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "keep_code_lengths", b"keep_code_lengths", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backup_recipients: _TypeAlias = _typing.Literal["backup_recipients"]  # noqa: Y015
     _WhichOneofArgType__backup_recipients: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients"]  # noqa: Y015
@@ -1535,8 +1511,6 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__further_code_lengths: _TypeAlias = _typing.Literal["_further_code_lengths", b"_further_code_lengths"]  # noqa: Y015
     _WhichOneofReturnType__hotp_look_ahead: _TypeAlias = _typing.Literal["hotp_look_ahead"]  # noqa: Y015
     _WhichOneofArgType__hotp_look_ahead: _TypeAlias = _typing.Literal["_hotp_look_ahead", b"_hotp_look_ahead"]  # noqa: Y015
-    _WhichOneofReturnType__keep_code_lengths: _TypeAlias = _typing.Literal["keep_code_lengths"]  # noqa: Y015
-    _WhichOneofArgType__keep_code_lengths: _TypeAlias = _typing.Literal["_keep_code_lengths", b"_keep_code_lengths"]  # noqa: Y015
     _WhichOneofReturnType__lifetime_ms_max: _TypeAlias = _typing.Literal["lifetime_ms_max"]  # noqa: Y015
     _WhichOneofArgType__lifetime_ms_max: _TypeAlias = _typing.Literal["_lifetime_ms_max", b"_lifetime_ms_max"]  # noqa: Y015
     _WhichOneofReturnType__lock_from_failures: _TypeAlias = _typing.Literal["lock_from_failures"]  # noqa: Y015
@@ -1595,8 +1569,6 @@ class UpdatePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__further_code_lengths) -> _WhichOneofReturnType__further_code_lengths | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hotp_look_ahead) -> _WhichOneofReturnType__hotp_look_ahead | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_code_lengths) -> _WhichOneofReturnType__keep_code_lengths | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lifetime_ms_max) -> _WhichOneofReturnType__lifetime_ms_max | None: ...
     @_typing.overload
@@ -2020,7 +1992,6 @@ class Authenticate(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
-    CHALLENGES_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2045,8 +2016,6 @@ class Authenticate(_message.Message):
     """The SHA-256 hash of the agent's certificate, in hexadecimal digits."""
     certificate_serial_number: _builtins.str
     """The serial number of the agent's certificate, in hexadecimal digits."""
-    challenges: _builtins.bool
-    """The called node supports next steps."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """The ways to read the passcode."""
@@ -2067,11 +2036,10 @@ class Authenticate(_message.Message):
         resource: _builtins.str = ...,
         certificate_fingerprint: _builtins.str = ...,
         certificate_serial_number: _builtins.str = ...,
-        challenges: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenges", b"challenges", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
