@@ -137,4 +137,4 @@ class Reading:
     bare: bool
     pins: tuple[PinCandidate, ...]
     codes: tuple[CodeCandidate, ...]
-    tokencodes: tuple[TokencodeMatch, ...]
+    tokencodes: tuple[TokencodeMatch, ...] = ()

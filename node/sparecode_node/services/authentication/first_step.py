@@ -215,7 +215,6 @@ class Authentication:
                     codes=self._codes(code, len(split.code), user, active)
                     if user and code
                     else (),
-                    tokencodes=(),
                 )
             )
         return tuple(readings)

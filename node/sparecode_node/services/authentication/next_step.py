@@ -148,7 +148,6 @@ class Continuation:
             policy_version=policy.version,
             key_id=key_id,
             challenge=challenge,
-            moments=(),
             pin_verifier=verifier,
             certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
             certificate_serial_number=attempt.request.agent.certificate.serial_number,

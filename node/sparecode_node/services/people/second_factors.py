@@ -131,7 +131,6 @@ class SecondFactors:
             sealed_seed=self._sealing.seal_second_factor(name, opened.seed, key_id),
             key_id=key_id,
             draft_ends_at_ms=opened.ends_at_ms,
-            moments=(),
         )
         return await self._proposer.change(context, command, tokencodes=(digits,))
 

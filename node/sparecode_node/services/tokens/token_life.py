@@ -119,7 +119,7 @@ class TokenLife:
         second_tokencode: str,
     ) -> Applied:
         """Learn from two consecutive tokencodes where a token is; spend both (K1)."""
-        command = ResynchronizeToken(serial=fields.serial(serial), moments=())
+        command = ResynchronizeToken(serial=fields.serial(serial))
         digits = (
             fields.tokencode("first_tokencode", first_tokencode),
             fields.tokencode("second_tokencode", second_tokencode),

@@ -68,7 +68,7 @@ class SetSecondFactor:
     sealed_seed: bytes
     key_id: KeyId
     draft_ends_at_ms: int
-    moments: tuple[Moment, ...]
+    moments: tuple[Moment, ...] = ()
     """Steps that what was typed is the code of; filled in by the primary (T1)."""
 
 

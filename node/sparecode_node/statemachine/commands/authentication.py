@@ -52,7 +52,7 @@ class ContinueAuthentication:
     policy_version: int
     key_id: KeyId
     challenge: Challenge | None
-    moments: tuple[Moment, ...]
+    moments: tuple[Moment, ...] = ()
     """
     After that of the challenge, at which the digits are the tokencode.
 

@@ -102,7 +102,7 @@ class ResynchronizeToken:
     """Learn from two consecutive tokencodes where a token is, and spend them (K1)."""
 
     serial: TokenSerial
-    moments: tuple[Moment, ...]
+    moments: tuple[Moment, ...] = ()
     """
     Of the second tokencode, each with the first one right before it.
 
