@@ -88,6 +88,12 @@ class RateError(OverloadedError):
         self.retry_after_s = retry_after_s
 
 
+REFUSES_ALL_ROWS = frozenset(
+    {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
+)
+"""These refusals do not depend on the row: a request of many rows ends with them."""
+
+
 def refusal(rejected: Rejected) -> Refused:
     """Return the exception that says *rejected*."""
     match rejected.reason:

@@ -20,6 +20,7 @@ import dataclasses
 import enum
 import functools
 import inspect
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -53,6 +54,19 @@ def idempotent(use_case: _UseCase[S, P, R]) -> _UseCase[S, P, R]:
         )
 
     return call
+
+
+def row_context(context: CallContext, row: int, fields: object) -> CallContext:
+    """
+    Return the context of one row of a request, with an id and a content of its own.
+
+    The id follows from the request's, so a retry of the request finds the results of
+    the rows that were decided.
+    """
+    row_id = uuid.uuid5(uuid.UUID(context.request_id), f"row {row}")
+    return dataclasses.replace(
+        context, request_id=str(row_id), content=content_of(fields)
+    )
 
 
 def content_of(value: object) -> bytes:

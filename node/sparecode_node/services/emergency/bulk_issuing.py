@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use case: one-time tokencodes for many tokens at once (I12)."""
 
-import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
-from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries import policies, tokens
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
@@ -18,13 +16,14 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.emergency import issuing
 from sparecode_node.services.emergency.issuing import CodeDrawer, SetTerms, ShownCode
 from sparecode_node.services.errors import (
+    REFUSES_ALL_ROWS,
     ApprovalNeededError,
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
     Refused,
 )
-from sparecode_node.services.idempotency import content_of
+from sparecode_node.services.idempotency import content_of, row_context
 from sparecode_node.services.load.pacing import Pace, Turn
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
@@ -42,10 +41,6 @@ BULKS_MAX = 4
 """At once on one node, and one for each administrator: others issue too."""
 ROW_S = 1.0
 """With less time left no row is begun: its codes would be lost with the answer."""
-NOT_OF_THE_ROW = frozenset(
-    {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
-)
-"""Refusals that say nothing of the row: the whole ends with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +196,12 @@ class BulkIssue:
                     )
             return terms.issuing_in_bulk(serial, user, policy, drawn)
 
-        row_context = replace(
-            _of_row(context, row),
-            content=content_of({"serial": row.serial, "count": wanted, "terms": terms}),
+        call = row_context(
+            context, row.row, {"serial": row.serial, "count": wanted, "terms": terms}
         )
         try:
             saved = await self._proposer.propose_prepared(
-                row_context, session, deadline, prepare
+                call, session, deadline, prepare
             )
         except InvalidFieldError as error:
             return replace(result, reason="FIELD", problem=str(error))
@@ -215,7 +209,7 @@ class BulkIssue:
             raise
         except Refused as refused:
             reason, detail = refused.rejected.reason, refused.rejected.detail
-            if reason in NOT_OF_THE_ROW:
+            if reason in REFUSES_ALL_ROWS:
                 raise
             return replace(result, reason=reason.name, problem=detail)
         if not isinstance(saved, EmergencyAccessSaved):
@@ -248,9 +242,3 @@ def _check(rows: Sequence[BulkRow], count: int | None) -> None:
         [(value, times)] = values.most_common(1)
         if times > 1:
             raise InvalidFieldError("rows", f"{field} {value} is there {times} times")
-
-
-def _of_row(context: CallContext, row: BulkRow) -> CallContext:
-    """Return the context of one row, with a request id of its own (Q1)."""
-    name = uuid.uuid5(uuid.UUID(context.request_id), f"row {row.row}")
-    return replace(context, request_id=str(name))

@@ -10,21 +10,20 @@ rest (Q1).
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import (
+    REFUSES_ALL_ROWS,
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
     Refused,
 )
-from sparecode_node.services.idempotency import content_of
+from sparecode_node.services.idempotency import row_context
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.statemachine.commands import Command
@@ -34,11 +33,6 @@ S = TypeVar("S")
 
 ROWS_AT_ONCE = 32
 """So many rows of a file are proposed together, and share commits."""
-
-NOT_OF_THE_ROW = frozenset(
-    {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
-)
-"""Refusals that say nothing of the row: the import as a whole ends with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +83,7 @@ class RowProposer:
         the row's, for the request's tag (Q1). Raises `ProposeError`, and what does not
         concern the row alone.
         """
-        name = uuid.uuid5(uuid.UUID(self._context.request_id), f"row {row}")
-        context = replace(
-            self._context, request_id=str(name), content=content_of(fields)
-        )
+        context = row_context(self._context, row, fields)
         try:
             await self._proposer.propose(
                 context, self._session, self._deadline, command()
@@ -103,7 +94,7 @@ class RowProposer:
             raise
         except Refused as refused:
             reason, detail = refused.rejected.reason, refused.rejected.detail
-            if reason in NOT_OF_THE_ROW:
+            if reason in REFUSES_ALL_ROWS:
                 raise
             return RowOutcome(applied=False, problem=detail, reason=reason.value)
         return RowOutcome(applied=True)
