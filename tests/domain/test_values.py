@@ -190,7 +190,7 @@ def test_a_token_expires_at_its_end() -> None:
 
 def test_a_reinstated_token_is_not_lost() -> None:
     """`ReinstateToken` clears the lost mark (R)."""
-    assert not make_token(lost=True).found().lost
+    assert not make_token(lost=True).reinstated().lost
 
 
 @pytest.mark.parametrize("rule", PinRule)

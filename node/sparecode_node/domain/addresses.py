@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node is reached: HOST:PORT, in the one spelling in which it is compared."""
+"""Addresses of nodes: HOST:PORT, normalized so that equal addresses compare equal."""
 
 import ipaddress
 import re
@@ -15,9 +15,10 @@ _ADDRESS = re.compile(
 
 def in_one_spelling(address: str) -> str | None:
     """
-    Return an address as it is compared, None if it is none.
+    Return the normalized form of an address, or None if it is not an address.
 
-    A name in lower case, an IPv6 address as RFC 5952 has it, a port without zeros.
+    Host names are in lower case, IPv6 addresses in the form of RFC 5952, and ports
+    have no leading zeros.
     """
     matched = _ADDRESS.fullmatch(address)
     if not matched or not 1 <= int(matched["port"]) <= PORT_MAX:
@@ -32,5 +33,5 @@ def in_one_spelling(address: str) -> str | None:
 
 
 def host_of(address: str) -> str:
-    """Return the host of an address, IPv6 in brackets."""
+    """Return the host of an address; IPv6 addresses keep their brackets."""
     return address.rpartition(":")[0]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Administrators: their roles, and what each role may do (P1).
+Administrators, their roles, and the permissions of each role (P1).
 
-One table says it, by permission; services ask it when a call arrives, and
-apply asks it again when the command is decided.
+One table holds the permissions. Services check it when a call arrives; apply
+checks it again when the command is decided.
 """
 
 import enum
@@ -20,7 +20,7 @@ from sparecode_node.domain.tokencodes import (
 
 
 class Role(enum.StrEnum):
-    """What an administrator is there for."""
+    """What an administrator is responsible for."""
 
     SUPER_ADMIN = "super_admin"
     HELP_DESK = "help_desk"
@@ -29,7 +29,7 @@ class Role(enum.StrEnum):
 
 
 class Permission(enum.StrEnum):
-    """What a call needs. Many calls share one."""
+    """The permission that a call needs. Several calls may need the same one."""
 
     READ_USERS = "read_users"
     CHANGE_USERS = "change_users"
@@ -83,7 +83,7 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
 
 
 def may(role: Role, permission: Permission) -> bool:
-    """Say whether the role has the permission (P1)."""
+    """Return whether the role has the permission (P1)."""
     return permission in _ALLOWED[role]
 
 
@@ -92,7 +92,7 @@ _WAIT_MS_MAX = 60 * SECOND_MS
 SECOND_FACTOR = TokencodeParameters(
     algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
 )
-"""What every authenticator app can do (RFC 6238)."""
+"""Parameters that every authenticator app supports (RFC 6238)."""
 SECOND_FACTOR_WINDOW = 1
 SECOND_FACTOR_SEED_BYTES = 20
 SECOND_FACTOR_DRAFT_MS = 15 * MINUTE_MS
@@ -100,12 +100,12 @@ SECOND_FACTOR_DRAFT_MS = 15 * MINUTE_MS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactor:
-    """A time-based code that is asked for besides the password."""
+    """The seed of the time-based code that sign-in needs besides the password."""
 
     sealed_seed: bytes
     key_id: KeyId
     spent: Moment
-    """No step up to this one is accepted again."""
+    """The last spent time step. This step and earlier ones are not accepted again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,27 +118,27 @@ class Administrator:
     password_verifier: bytes
     key_id: KeyId
     version: int = 1
-    """Raised with every change of the password or the key it is sealed with."""
+    """Raised by every change of the password or of the key that it is sealed with."""
     enabled: bool = True
     failures: int = 0
     blocked_until_ms: int = 0
     user_id: UserId | None = None
-    """The user that this person is; None: said to be none (I10)."""
+    """The user that is the same person; None: declared to be no user (I10)."""
     temporary: bool = False
-    """Somebody else chose the password: nothing is done with it but to change it."""
+    """Another administrator chose the password; its owner can only change it."""
     second_factor: SecondFactor | None = None
     """None: the password is enough."""
 
     def blocks(self, now_ms: int) -> bool:
-        """Say whether signing in now is refused unseen."""
+        """Return whether sign-in is refused now without checking the password."""
         return now_ms < self.blocked_until_ms
 
     def failed(self, now_ms: int) -> "Administrator":
         """
         Return the administrator after a wrong password.
 
-        Waits only, doubling up to a minute, and never a lock: nobody shuts the
-        administrators out by typing wrong passwords (L7).
+        Each failure doubles the wait, up to a minute. There is no lock: otherwise
+        anyone could shut administrators out by typing wrong passwords (L7).
         """
         wait_ms = min(SECOND_MS << min(self.failures, 16), _WAIT_MS_MAX)
         return replace(
@@ -150,7 +150,11 @@ class Administrator:
         return replace(self, failures=0, blocked_until_ms=0)
 
     def with_code_spent(self, moments: Sequence[Moment]) -> "Administrator | None":
-        """Return the administrator after a right code; None: there is no unspent one."""
+        """
+        Return the administrator with a code spent, or None if no code is unspent.
+
+        *moments* are the time steps at which the typed code is right.
+        """
         factor = self.second_factor
         unspent = [m for m in moments if factor is not None and m > factor.spent]
         if factor is None or not unspent:
@@ -160,7 +164,7 @@ class Administrator:
     def with_password(
         self, salt: bytes, verifier: bytes, key_id: KeyId, *, temporary: bool
     ) -> "Administrator":
-        """Return the administrator with another password; waits are over."""
+        """Return the administrator with a new password and without a wait."""
         return replace(
             self.succeeded(),
             password_salt=salt,
@@ -172,5 +176,5 @@ class Administrator:
 
     @property
     def rules(self) -> bool:
-        """Whether this one can make administrators and undo what others did to them."""
+        """Whether this is an enabled super administrator, who can change the others."""
         return self.enabled and self.role is Role.SUPER_ADMIN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents: programs that check passcodes, what each protects, and whom it admits."""
+"""Agents: programs that check passcodes, what they protect, and whom they admit."""
 
 import enum
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sparecode_node.domain.ids import AgentIdentity
 
 GROUPS_MAX = 32
-"""Of a user, and on the allow list of an agent."""
+"""Maximum groups of one user, and maximum groups on one agent's allow list."""
 
 ALLOWED_USERS_MAX = 2_000
-"""On the allow list of one agent."""
+"""Maximum users on one agent's allow list."""
 
 
 class Protects(enum.StrEnum):
@@ -21,17 +21,17 @@ class Protects(enum.StrEnum):
 
 
 class CertificateMark(enum.StrEnum):
-    """By what a certificate is denied."""
+    """The property by which the deny list names a certificate."""
 
     FINGERPRINT = "fingerprint"
-    """SHA-256 of its DER form, in lower-case hexadecimal digits."""
+    """SHA-256 of the DER form, in lower-case hexadecimal digits."""
     SERIAL_NUMBER = "serial_number"
-    """The number that its authority gave it, in lower-case hexadecimal digits."""
+    """The serial number set by the issuing authority, in lower-case hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """The certificate that an agent calls with, as the deny list may name it."""
+    """The certificate that an agent calls with, by the properties of the deny list."""
 
     fingerprint: str
     serial_number: str
@@ -39,16 +39,16 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A program that checks passcodes, known by its certificate."""
+    """A program that checks passcodes and identifies itself by its certificate."""
 
     name: str
     identity: AgentIdentity
     protects: Protects
     enabled: bool = True
     restricted: bool = False
-    """Only the users on its allow list come in; else everybody."""
+    """Whether it admits only the users on its allow list; otherwise all users."""
 
     @property
     def covers_emergency_codes(self) -> bool:
-        """Emergency codes open only what this system protects itself (A4)."""
+        """Whether emergency codes work here: they do not cover cloud services (A4)."""
         return self.protects is not Protects.CLOUD

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A second approver: what one administrator asks for and another one allows (P3, I10).
+Approvals: requests of one administrator that another one has to approve (P3, I10).
 
-A change waits as it was asked for, and is made by the commit that approves it.
-Codes cannot wait, since nobody keeps them (I9): for issuing, what is approved is a
-permit, which its author uses.
+A change is stored as requested, and the commit that approves it makes the change.
+Codes cannot be stored (I9), so for issuing an approval is a permit: its author
+requests the codes again and uses the permit.
 """
 
 import enum
@@ -15,42 +15,44 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import DAY_MS
 
 APPROVAL_MS = DAY_MS
-"""So long something waits, and so long a permit lasts."""
+"""How long a request waits, and how long a permit is valid."""
 
 PIN_KNOWN_MS = DAY_MS
-"""So long whoever set or cleared a PIN does not issue for its token alone (I10)."""
+"""
+How long the administrator who set or cleared a PIN needs an approval to issue (I10).
+"""
 
 PENDING_MAX = 20
-"""Of one author: somebody is to look through them."""
+"""Maximum waiting requests of one author, so that approvers can review them all."""
 
 
 class ApprovalKind(enum.StrEnum):
-    """What approving does. The values are in the state: never reuse one."""
+    """What an approval allows. The values are in the state: never reuse one."""
 
     CHANGE = "change"
-    """Makes the change."""
+    """The change itself, made when approved."""
     ISSUE = "issue"
-    """Lets the author issue for one token, once."""
+    """A permit for the author to issue codes for one token, once."""
     BULK_ISSUE = "bulk_issue"
-    """Lets the author issue for many tokens."""
+    """A permit for the author to issue codes for several tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """Something that was asked for, and by whom it was approved, if it was."""
+    """A request that needs an approval, and its approver once it has one."""
 
     approval_id: int
     kind: ApprovalKind
     author: AdministratorName
     action: str
-    """The command that is wanted, by its name."""
+    """The name of the requested command."""
     target: str
     said: str
-    """In words, for whoever decides."""
+    """Description of the request, for the approver to read."""
     change: str
-    """Of a `CHANGE`: the command, as it was asked for."""
+    """For a `CHANGE`: the command, as JSON; otherwise empty."""
     serials: tuple[TokenSerial, ...]
-    """The tokens that codes are wanted for."""
+    """The tokens to issue codes for; empty for a `CHANGE`."""
     asked_at_ms: int
     ends_at_ms: int
     approver: AdministratorName | None = None
@@ -58,7 +60,7 @@ class Approval:
     def approved(
         self, approver: AdministratorName, now_ms: int
     ) -> "Approval | Rejected":
-        """Return the permit: never of its author's own hand (P3)."""
+        """Return the approved request; an author cannot approve their own (P3)."""
         if approver == self.author:
             return Rejected(
                 Reason.SELF_SERVICE_FORBIDDEN,
@@ -74,5 +76,5 @@ class Approval:
         return replace(self, approver=approver, ends_at_ms=now_ms + APPROVAL_MS)
 
     def covers(self, serials: tuple[TokenSerial, ...]) -> bool:
-        """Say whether all these tokens are among its own."""
+        """Return whether the request is for all of these tokens."""
         return set(serials) <= set(self.serials)

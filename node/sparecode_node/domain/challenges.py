@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Challenges: what is asked for after a passcode that was right so far (K1, K3).
+Challenges: the next step after a passcode that was right so far (K1, K3).
 
-           right, but 3 wrong ones came before
-    passcode ------------------------------> NEXT_TOKENCODE -- it follows --> accepted
+           right, after 3 wrong ones
+    passcode ------------------------------> NEXT_TOKENCODE -- consecutive --> accepted
         |
         |  right, but the token has no PIN
         +----------------------------------> NEW_PIN -- a PIN, and the next
                                                         tokencode -----------> accepted
 
-A challenge is for one agent, user and state of the user, lives for two minutes,
-and is consumed by the commit that decides on its answer, on whichever node. The
-state has only the ids of consumed ones; the challenge itself is with the agent,
-sealed.
+A challenge is valid for one agent, one user and one version of the user, for two
+minutes. The commit that decides on the answer consumes it; the answer may come in on
+any node. The state holds only the ids of consumed challenges. The agent holds the
+challenge itself, sealed.
 """
 
 import enum
@@ -26,7 +26,7 @@ CHALLENGE_MS = 2 * MINUTE_MS
 
 
 class NextStep(enum.StrEnum):
-    """What the user has to give. The values are in the log: never reuse one."""
+    """What the user has to enter next. The values are in the log: never reuse one."""
 
     NEXT_TOKENCODE = "next_tokencode"
     NEW_PIN = "new_pin"
@@ -34,24 +34,24 @@ class NextStep(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """What was right so far, and what is asked for now."""
+    """What was right so far, and what the user has to enter next."""
 
     challenge_id: str
-    """That of the attempt that it continues."""
+    """The id of the authentication that the answer continues."""
     step: NextStep
     agent: AgentIdentity
     user_id: UserId
     auth_version: int
-    """Of the user, when the first step was judged."""
+    """The user's version when the first step was judged."""
     serial: TokenSerial
     moment: Moment
-    """Of the first tokencode, which is spent."""
+    """The moment of the first tokencode, which is spent."""
     ends_at_ms: int
 
     def problem(
         self, agent: AgentIdentity, auth_version: int, now_ms: int, *, consumed: bool
     ) -> str:
-        """Return why it cannot be answered, in words; empty if it can (K3)."""
+        """Return why the challenge cannot be answered now; empty if it can (K3)."""
         if agent != self.agent:
             return "it is another agent's"
         if consumed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which emergency code a passcode ends with, if it is one of the user's."""
+"""Look up the emergency code at the end of a passcode among the user's sets."""
 
 import hmac
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,12 @@ Sets = Mapping[TokenSerial, Sequence[EmergencyCodeSet]]
 def find_code(
     readings: Sequence[Reading], tokens: Sequence[Token], sets: Sets
 ) -> tuple[Token, EmergencyCodeSet, EmergencyCode, Reading] | None:
-    """Return the code that was typed, a live one first, or None."""
-    found = None
+    """
+    Return the typed code with its token, set and reading, or None.
+
+    A live code goes before used and void ones.
+    """
+    match = None
     for reading in readings:
         candidates = {each.set_id: each.verifier for each in reading.codes}
         for token in tokens:
@@ -35,14 +39,14 @@ def find_code(
                         continue
                     if code.state is CodeState.LIVE:
                         return token, code_set, code, reading
-                    found = found or (token, code_set, code, reading)
-    return found
+                    match = match or (token, code_set, code, reading)
+    return match
 
 
 def former_serial(
     readings: Sequence[Reading], former_sets: Sequence[FormerSet]
 ) -> TokenSerial | None:
-    """Return the token whose code was typed, if that was the user's before (A4)."""
+    """Return the user's former token whose code was typed, or None (A4)."""
     for reading in readings:
         candidates = {each.set_id: each.verifier for each in reading.codes}
         for code_set in former_sets:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Names of things, each with a type of its own, so that mypy refuses to mix them.
+Identifiers, each with its own type, so that mypy refuses to mix them.
 
 Times are `at_ms` (milliseconds since the Unix epoch, int); durations end in
 `_ms` or `_s`.
@@ -9,44 +9,44 @@ Times are `at_ms` (milliseconds since the Unix epoch, int); durations end in
 from typing import NewType
 
 UserId = NewType("UserId", str)
-"""Identifies a user for ever, through changes of the username (UUID)."""
+"""Identifies a user forever, even if the username changes (UUID)."""
 
 GroupKey = NewType("GroupKey", str)
-"""The folded name of a group of users; there is no more to a group."""
+"""The folded name of a group of users; a group has no other properties."""
 
 NameKey = NewType("NameKey", str)
-"""A username after NFKC and casefold: equal names have equal keys."""
+"""A folded username (NFKC and casefold): equal names have equal keys."""
 
 TokenSerial = NewType("TokenSerial", str)
-"""The serial number on a token's back; unique."""
+"""The unique serial number on the back of a token."""
 
 SetId = NewType("SetId", str)
-"""Identifies a set of one-time tokencodes (UUID, drawn where it was generated)."""
+"""Identifies a set of emergency codes (UUID, drawn by the node that generates it)."""
 
 AgentIdentity = NewType("AgentIdentity", str)
-"""What an agent's certificate says it is: its one URI or DNS subject name."""
+"""The one URI or DNS subject name in an agent's certificate."""
 
 AdministratorName = NewType("AdministratorName", str)
-"""Names an administrator; folded like a username."""
+"""The name of an administrator, folded like a username."""
 
 SessionId = NewType("SessionId", str)
 """SHA-256 of a session's bearer token, in hex; the bearer itself is never stored."""
 
 NodeId = NewType("NodeId", str)
-"""Names one node of the cluster, as its certificate does."""
+"""The name of a node, as in its certificate."""
 
 RequestId = NewType("RequestId", str)
-"""A caller's name for one request (UUID); a retry carries the same (Q1)."""
+"""A caller's id of one request (UUID); a retry carries the same id (Q1)."""
 
 KeyId = NewType("KeyId", int)
-"""Names a key of the key ring; stands beside whatever was made with that key."""
+"""The number of a key in the key ring, stored beside every value made with the key."""
 
 NO_SESSION = SessionId("")
-"""Of callers that are not administrators."""
+"""The session of callers that are not administrators."""
 NO_KEY = KeyId(0)
-"""Of a value that is not there."""
+"""The key of an absent value."""
 FIRST_KEY = KeyId(1)
-"""Of every cluster, from its beginning on."""
+"""The first key of every cluster."""
 
 Moment = NewType("Moment", int)
-"""What a tokencode is spent at: a time step (TOTP, SecurID) or an HOTP counter."""
+"""The position of a tokencode: a time step (TOTP, SecurID) or a counter (HOTP)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Issuing a set of one-time tokencodes: what is allowed, and what it changes (I)."""
+"""Issuing emergency codes: what is allowed, and what it changes (I)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,19 @@ ODDS_ONE_IN = {
     PinRule.PREPENDED: 10_000,
     PinRule.PINPAD: 10_000,
 }
-"""A set may be guessed once in so many: more where no PIN stands before it (I6)."""
+"""
+The probability of guessing one code of a set is at most 1 in this number (I6).
+
+Tokens without a PIN need a higher number.
+"""
 
 FIXED_LENGTH_MIN = 8
-"""Symbols of a code that may be used again and again (I11)."""
+"""Minimum length of a temporary fixed tokencode (I11)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the administrator asked for, apart from the codes themselves."""
+    """What the administrator requested, apart from the codes themselves."""
 
     ends_at_ms: int | None
     lifetime_ms: int | None
@@ -46,7 +50,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """What issuing changes: the token, the older sets, and the new set's end."""
+    """What issuing changes: the token, the older sets, and the end of the new set."""
 
     token: Token
     older: tuple[EmergencyCodeSet, ...]
@@ -56,7 +60,11 @@ class Issue:
 
 
 def code_space(alphabet: str, length: int) -> int:
-    """Return how many codes there are: those with at least one letter, if any has (I5)."""
+    """
+    Return the number of possible codes.
+
+    If the alphabet has letters, only codes with at least one letter count (I5).
+    """
     symbols = set(alphabet)
     figures = {symbol for symbol in symbols if symbol.isdigit()}
     everything: int = len(symbols) ** length
@@ -75,7 +83,7 @@ def issue(
     """
     Decide whether a set of *count* codes may be issued now, and what that changes.
 
-    *sets* are the token's, newest first; *user* is the token's.
+    *user* and *sets* belong to the token; the newest set comes first.
     """
     refused = _token_problem(token, user, now_ms)
     if refused is not None:
@@ -83,7 +91,7 @@ def issue(
     end = _end(wish, policy, now_ms)
     if isinstance(end, Rejected):
         return end
-    # A fixed tokencode is never kept beside one-time ones (I11).
+    # A fixed tokencode is never kept beside one-time tokencodes (I11).
     older = tuple(
         each if wish.keep_unused_codes and not each.fixed else each.void(now_ms)
         for each in sets
@@ -126,10 +134,10 @@ def issue_fixed(
     now_ms: int,
 ) -> Issue | Rejected:
     """
-    Decide whether a reusable code may be issued now, and what that changes (I11).
+    Decide whether a fixed tokencode may be issued now, and what that changes (I11).
 
-    It must end: after a week, or as policy caps it, if nobody says. One-time
-    codes of the token are void, whatever the wish.
+    A fixed tokencode must end. The default is a week, or the policy's maximum if that
+    is shorter. All one-time codes of the token become void.
     """
     if policy.code_length < FIXED_LENGTH_MIN:
         return Rejected(
@@ -148,7 +156,7 @@ def issue_fixed(
 
 
 def _token_problem(token: Token, user: User | None, now_ms: int) -> Rejected | None:
-    """Apply I1."""
+    """Refuse tokens that cannot have emergency codes now (I1)."""
     unusable = token.usable(now_ms)
     if unusable is not None:
         return replace(unusable, field="serial")
@@ -168,7 +176,7 @@ def _token_problem(token: Token, user: User | None, now_ms: int) -> Rejected | N
 
 
 def _count_problem(count: int, kept: int, policy: Policy) -> Rejected | None:
-    """Apply I4."""
+    """Refuse too many or too few codes (I4)."""
     most = policy.codes_per_set_max
     if not 1 <= count <= most:
         return Rejected(
@@ -188,9 +196,10 @@ def odds_problem(
     live: Mapping[int, int], rule: PinRule, policy: Policy, advice: str, field: str
 ) -> Rejected | None:
     """
-    Refuse so many live codes, by length, if one is guessed too easily (I6), exactly.
+    Refuse these live codes if guessing one is too likely (I6). The sum is exact.
 
-    One guess is tried as a code of every length that is accepted, so the odds add up.
+    *live* counts the live codes by length. One guess is tried as a code of every
+    accepted length, so the probabilities add up.
     """
     spaces = {length: code_space(policy.code_alphabet, length) for length in live}
     one_in = ODDS_ONE_IN[rule]
@@ -219,7 +228,7 @@ class _End:
 
 
 def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
-    """Apply I7: return when the set ends, by the primary's time."""
+    """Return when the set ends, by the primary's time, or the refusal (I7)."""
     end = wish.ends_at_ms
     if wish.lifetime_ms is not None:
         end = now_ms + wish.lifetime_ms
@@ -256,7 +265,11 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
 def _recovery_problem(
     token: Token, ends: Sequence[int | None], wish: Wish
 ) -> Rejected | None:
-    """Apply R1 and I8; *ends* are those of the new set and of every kept one that lives."""
+    """
+    Refuse a recovery policy that does not fit (R1, I8).
+
+    *ends* are the ends of the new set and of every kept set with live codes.
+    """
     if wish.recovery is RecoveryPolicy.ALLOW_AFTER_EXPIRY:
         whose = "the set" if len(ends) == 1 else "the set and every kept one"
         if None in ends:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which keys of the ring the state uses, and until when: facts about keys, never a key.
+The keys that the state uses, and until when. These are facts about keys, never keys.
 
-                  activated              the next one activated        nothing uses it
+                  activated              next key activated            nothing uses it
     waiting  ------------------> active ---------------------> aging -----------------> retired
 
-An aging key still opens what was sealed with it, while all of it is sealed anew.
+An aging key still opens the values sealed with it, until all are resealed.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from sparecode_node.domain.policy import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyInUse:
-    """A key that something in the state may be sealed with."""
+    """A key that values in the state may be sealed with."""
 
     key_id: KeyId
     fingerprint: bytes
-    """Tells the key from any other; empty: not known of a cluster's first one."""
+    """Identifies the key; empty if unknown, for a cluster's first key."""
     retire_at_ms: int | None = None
-    """Not before then; None: it is active."""
+    """The earliest time at which the key may be retired; None: the key is active."""
     keep: bool = False
-    """The members keep it in their rings, for backups of before."""
+    """Whether members keep the key in their rings, to open older backups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetiredKey:
-    """A key that nothing is sealed with any more."""
+    """A key that no value is sealed with any more."""
 
     key_id: KeyId
     keep: bool
@@ -38,29 +38,29 @@ class RetiredKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysInState:
-    """The keys as the state knows them."""
+    """The keys that the state knows."""
 
     active: KeyId
-    """0: the cluster has not begun."""
+    """0: the cluster is not initialized."""
     in_use: tuple[KeyInUse, ...] = ()
     retired: tuple[RetiredKey, ...] = ()
 
     def uses(self, key_id: KeyId) -> bool:
-        """Say whether what is sealed with the key may enter the state."""
+        """Return whether values sealed with the key may enter the state."""
         return any(each.key_id == key_id for each in self.in_use)
 
     @property
     def aging(self) -> tuple[KeyInUse, ...]:
-        """The keys whose seals are to be replaced."""
+        """The keys whose seals must be replaced."""
         return tuple(each for each in self.in_use if each.key_id != self.active)
 
 
 def retire_at_ms(policy: Policy, now_ms: int, *, at_once: bool) -> int:
     """
-    Return when a key that was active until now may go.
+    Return the earliest time to retire a key that was active until now.
 
-    By then nothing that was handed out under it can be used any more: drafts,
-    challenges, and retries whose request ids are remembered with its tags.
+    By then everything issued under the key has ended: drafts, challenges, and
+    remembered request ids with the key's tags.
     """
     if at_once:
         return now_ms

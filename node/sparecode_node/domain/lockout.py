@@ -7,9 +7,9 @@ Lockout of one factor of one user: what repeated failures cost (L1-L6).
      ^   <- success, unlock -|  (1 s, 5 s)  (15 min, doubling)  (100 failures,
      |<----------------------+------------------+                only unlock)
 
-Two counts, because they end differently: `failures` runs towards the 100 of
-NIST SP 800-63B (3.2.2) and only success or an administrator ends it; `rung` is
-the place on the ladder of waits, and a day without failure ends that (L6).
+There are two counts because they are reset differently. `failures` counts towards the
+100 of NIST SP 800-63B (3.2.2); only a success or an administrator resets it. `rung`
+is the position on the ladder of waits; a day without failures also resets it (L6).
 """
 
 import enum
@@ -19,37 +19,37 @@ from sparecode_node.domain.policy import DAY_MS, SECOND_MS, Policy
 
 
 class Factor(enum.StrEnum):
-    """What is guessed at, and locked, apart from the other (L)."""
+    """What an attacker guesses at. Each factor is locked on its own (L)."""
 
     TOKEN = "token"
     EMERGENCY = "emergency"
 
 
 _WAITS_MS = (1 * SECOND_MS, 1 * SECOND_MS, 5 * SECOND_MS, 5 * SECOND_MS)
-"""After the first, second, third and fourth failure (L1-L4)."""
+"""The waits after the first, second, third and fourth failure (L1-L4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lockout:
-    """The failures of one factor of one user."""
+    """The lockout state of one factor of one user."""
 
     failures: int = 0
     rung: int = 0
     blocked_until_ms: int = 0
     failed_at_ms: int = 0
     off: bool = False
-    """Until an administrator unlocks."""
+    """Whether the factor is off until an administrator unlocks the user."""
 
     def blocks(self, now_ms: int) -> bool:
-        """Say whether an attempt now is refused unseen: not judged, not counted (L5)."""
+        """Return whether an attempt now is refused without judging or counting (L5)."""
         return self.off or now_ms < self.blocked_until_ms
 
     def asks_next_tokencode(self, policy: Policy) -> bool:
-        """Say whether so many have failed that one right tokencode is not enough (K1)."""
+        """Return whether the failures require a second, consecutive tokencode (K1)."""
         return 0 < policy.next_tokencode_from_failures <= self.failures
 
     def given_up(self, policy: Policy) -> bool:
-        """Say whether so many have failed that the factor is off (L4)."""
+        """Return whether the number of failures turns the factor off (L4)."""
         return self.failures >= policy.factor_off_at_failures
 
     def failed(self, now_ms: int, policy: Policy) -> "Lockout":
@@ -69,12 +69,12 @@ class Lockout:
 
 
 FREE = Lockout()
-"""After a success of the factor, or `UnlockUser` (L6)."""
+"""The state after a success of the factor, or after `UnlockUser` (L6)."""
 
 
 def _wait_ms(rung: int, policy: Policy) -> int:
     over = rung - policy.lock_from_failures
     if over < 0:
         return _WAITS_MS[min(rung, len(_WAITS_MS)) - 1]
-    # Beyond 64 doublings every lock is at its maximum; the bound keeps ints small.
+    # After 64 doublings every lock has its maximum; the bound keeps the numbers small.
     return min(policy.lock_ms << min(over, 64), policy.lock_ms_max)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tickets to join a cluster, and the nodes that came or went by them (P5)."""
+"""Tickets for joining a cluster, and the nodes that joined or left (P5)."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,30 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.policy import MINUTE_MS
 
 TICKET_MS = 15 * MINUTE_MS
-"""For so long a ticket is good."""
+"""How long a ticket is valid."""
 TICKET_KNOWN_MS = 60 * MINUTE_MS
-"""For so long after that it is known why a ticket is good no more."""
+"""How long after that a refusal can still name the reason."""
 TICKETS_MAX = 16
-"""Known at once: a member looks at each of them in every handshake with a stranger."""
+"""Maximum tickets at a time: a handshake with an unknown node checks each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Lets one node be admitted, once. What it opens by is not here."""
+    """Admits one node, once. Its secret is not stored here."""
 
     node_id: NodeId
     ticket_id: str
     certificate: bytes
     good_until_ms: int
     ends_at_ms: int
-    """Until then it is known why it is good no more."""
+    """When the ticket is forgotten; until then a refusal can name the reason."""
     used_by: str | None = None
-    """Fingerprint of the key that was admitted by it."""
+    """Fingerprint of the key that used the ticket; None: not used yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownNode:
-    """A node that came or went after the cluster's beginning."""
+    """A node that joined or left after the cluster was initialized."""
 
     node_id: NodeId
     address: str

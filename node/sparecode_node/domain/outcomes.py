@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The closed vocabulary of refusals.
+Reasons of refusals: a closed list.
 
-A refusal is a value that every replica computes alike, never an exception. What
-an agent is told is less than this: accepted, refused, or the next step (A6).
+A refusal is a value that every replica computes alike, never an exception. Agents
+learn less: accepted, refused, or the next step (A6).
 """
 
 import enum
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 
 class Reason(enum.StrEnum):
-    """Why something was refused. The values are in the log: never reuse one."""
+    """Why a request was refused. The values are in the log: never reuse one."""
 
-    # Of the request itself; see the rules of request ids (Q) and versions (T2).
+    # The request itself; see the rules of request ids (Q) and versions (T2)
     REQUEST_ID_REUSED = "request_id_reused"
     REQUEST_TABLE_FULL = "request_table_full"
     STALE_PARAMETERS = "stale_parameters"
@@ -51,7 +51,7 @@ class Reason(enum.StrEnum):
     SECOND_FACTOR_NOT_SET = "second_factor_not_set"
     USER_IS_ADMINISTRATOR = "user_is_administrator"
 
-    # The cluster
+    # Members, keys and tickets
     MEMBER_UNKNOWN = "member_unknown"
     MEMBER_NOT_READY = "member_not_ready"
     MEMBER_EXISTS = "member_exists"
@@ -131,10 +131,10 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The rules forbid it. A result, not an exception: every replica computes it."""
+    """The rules forbid the request. A result, not an exception: replicas compute it."""
 
     reason: Reason
     detail: str = ""
-    """Words for a person: names the thing and its bound. Never a secret."""
+    """A message for people: it names the object and the bound, never a secret."""
     field: str = ""
-    """The request's field at fault, if it is one field."""
+    """The request field at fault, if it is a single field."""

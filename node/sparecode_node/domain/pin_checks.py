@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a passcode has the PIN that its token wants (A1, A2, K2)."""
+"""Checks of the PIN in a passcode against the PIN rule of the token (A1, A2, K2)."""
 
 import hmac
 
@@ -10,7 +10,7 @@ from sparecode_node.domain.tokens import Token
 
 
 def pin_refused(token: Token, reading: Reading) -> Reason | None:
-    """Return why the part before the code is not what the token wants, or None (A1, A2)."""
+    """Return why the part before the code does not match the token, or None (A1, A2)."""
     if token.pin_rule is PinRule.NONE:
         return None if reading.bare else Reason.WRONG_PIN
     if not token.pin_set:
@@ -26,7 +26,7 @@ def pin_refused(token: Token, reading: Reading) -> Reason | None:
 def tokencode_pin_refused(
     token: Token, reading: Reading, *, folded: bool
 ) -> Reason | None:
-    """Return what is wrong about the PIN of a passcode with a tokencode, or None."""
+    """Return why the PIN of a passcode with a tokencode is wrong, or None."""
     if token.pin_rule is not PinRule.PINPAD or not token.pin_set:
         return pin_refused(token, reading)
     return None if folded and reading.bare else Reason.WRONG_PIN
@@ -34,9 +34,9 @@ def tokencode_pin_refused(
 
 def may_choose_pin(token: Token, reading: Reading) -> bool:
     """
-    Say whether the owner of a token without a PIN may choose one (K2).
+    Return whether the owner of a token without a PIN may choose one (K2).
 
-    Not while the token counts as lost: whoever has it is not to make it theirs (R2).
+    Not while the token counts as lost: a finder must not make it theirs (R2).
     """
     return (
         token.pin_rule is not PinRule.NONE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PINs: where they stand in a passcode, and what makes one acceptable (K2)."""
+"""PINs: their place in a passcode, and the rules for new ones (K2)."""
 
 import enum
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from sparecode_node.domain.policy import Policy
 
 
 class PinRule(enum.StrEnum):
-    """How a token's passcode is made of PIN and tokencode."""
+    """How PIN and tokencode make up the passcode of a token."""
 
     PREPENDED = "prepended"
     PINPAD = "pinpad"
     """
     The PIN is folded into the tokencode, digit by digit, without carry.
 
-    Its owner types the PIN into the token, which shows the sum. An emergency code
-    comes from no token, so there the PIN is typed before the code (A1).
+    The owner types the PIN into the token, which shows the sum. An emergency code
+    does not come from the token, so the owner types the PIN before it (A1).
     """
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPin:
-    """A PIN as its token keeps it."""
+    """A PIN in the form that its token stores."""
 
     verifier: bytes
     key_id: KeyId
     sealed: bytes = b""
-    """What a PINpad token needs besides."""
+    """The sealed PIN, which only PINpad tokens need."""
     lettered: bool = False
-    """It has a letter, which policy has to go on allowing (T4)."""
+    """Whether it has a letter, which the policy must keep allowing (T4)."""
 
 
 def pin_problem(pin: str, policy: Policy) -> str:
-    """Return what is wrong with a new PIN, in words without it; empty if nothing is."""
+    """Return what is wrong with a new PIN, without quoting it; empty if it is valid."""
     shortest, longest = policy.pin_length_min, policy.pin_length_max
     allowed, words = (pin.isdigit(), "digits")
     if policy.pin_letters:
@@ -47,10 +47,10 @@ def pin_problem(pin: str, policy: Policy) -> str:
 
 def folding_problem(pin: str, digits: int) -> str:
     """
-    Return what makes a PIN useless in tokencodes of so many digits; empty if nothing.
+    Return why a PIN cannot be folded into tokencodes of *digits* digits; empty if it can.
 
-    A zero in front would change nothing, and what is longer than the tokencode
-    would be cut off: the PIN would be shorter than it looks.
+    A leading zero would change nothing, and digits beyond the tokencode's length would
+    be cut off. In both cases the PIN would be shorter than it looks.
     """
     if not (pin.isascii() and pin.isdigit()) or pin.startswith("0"):
         return "the PIN of a PINpad token is digits, and does not begin with 0"
@@ -60,7 +60,7 @@ def folding_problem(pin: str, digits: int) -> str:
 
 
 def unfolded(passcode: str, pin: str) -> str:
-    """Return the tokencode into which *pin* was folded: the last digits, less the PIN."""
+    """Return the tokencode into which *pin* was folded: each digit less the PIN's."""
     aligned = pin.zfill(len(passcode))
     return "".join(
         str((int(shown) - int(folded)) % 10)

@@ -2,8 +2,8 @@
 """
 The policy: one replicated, versioned value, the same on every node.
 
-Never node configuration: two nodes with different files would judge one command
-differently.
+It is never node configuration: nodes with different files would decide the same
+command differently.
 """
 
 import re
@@ -15,25 +15,25 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 FIXED_LIFETIME_MS = 7 * DAY_MS
-"""Of a fixed tokencode, if nobody says: it must end (I11)."""
+"""Default lifetime of a fixed tokencode, which must end (I11)."""
 
 TIME_MS_MAX = 253_402_300_799_999
-"""The end of the year 9999: no time is later, so that sums of times are numbers too."""
+"""The end of the year 9999. No time is later, so sums of times cannot overflow."""
 
 UNAMBIGUOUS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-"""Digits and capitals without 0 O 1 I L: 31 symbols that survive being read aloud."""
+"""Digits and capitals without 0 O 1 I L: 31 symbols that are safe to read aloud."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What administrators may tune. The defaults are those of a new cluster."""
+    """The settings of the cluster. The defaults are those of a new cluster."""
 
     version: int = 1
 
     # Emergency codes, see I4 to I7.
     code_length: int = 8
     further_code_lengths: str = ""
-    """Of codes from before, which are accepted too (T4): in order, with spaces between."""
+    """Other accepted lengths of issued codes (T4): ascending, separated by spaces."""
     code_alphabet: str = UNAMBIGUOUS
     codes_per_set_default: int = 10
     codes_per_set_max: int = 50
@@ -59,14 +59,18 @@ class Policy:
     # Administrators, see P3 and I10.
     second_approver: bool = True
 
-    # Who can open backups: age public keys, separated by spaces; see P1 and P3.
+    # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
 
     # Sessions and request ids, see P2 and Q3.
     session_lifetime_ms: int = 12 * HOUR_MS
     session_idle_ms: int = 30 * MINUTE_MS
     session_unused_ms: int = 7 * DAY_MS
-    """Without a call for so long it ends sooner; as long as any session: never."""
+    """
+    A session without a call for this long ends early.
+
+    The maximum is the longest lifetime of a session: then none ends early.
+    """
     request_retention_ms: int = 10 * MINUTE_MS
     requests_max: int = 200_000
 
@@ -77,7 +81,7 @@ class Policy:
 
     @property
     def code_lengths(self) -> tuple[int, ...]:
-        """What emergency codes are accepted by their length: that of new ones first."""
+        """The accepted lengths of emergency codes; that of new codes comes first."""
         return (self.code_length, *lengths_of(self.further_code_lengths))
 
 
@@ -106,7 +110,11 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
     "requests_max": (10_000, 5_000_000),
 }
-"""The least and the most of every number. No more than 100 guesses, whoever says so (L4)."""
+"""
+The bounds of every number.
+
+No administrator can allow more than 100 guesses (L4).
+"""
 
 _ORDERED = (
     ("codes_per_set_default", "codes_per_set_max"),
@@ -117,13 +125,13 @@ _ORDERED = (
     ("lock_from_failures", "factor_off_at_failures"),
     ("lock_ms", "lock_ms_max"),
 )
-"""What must not be more than what."""
+"""Pairs of fields: the first must not be more than the second."""
 
 RECIPIENTS_MAX = 8
 _RECIPIENT = re.compile("age1[02-9ac-hj-np-z]{58}")
 
 FURTHER_LENGTHS_MAX = 2
-"""Lengths beside that of new codes: each costs everybody two hashes (T4)."""
+"""Maximum further lengths: each costs every attempt two hashes (T4)."""
 _LENGTHS = re.compile("([1-9][0-9]?( [1-9][0-9]?)*)?")
 
 _SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -132,20 +140,20 @@ _SYMBOLS_MIN = 10
 
 @dataclass(frozen=True, slots=True)
 class PolicyProblem:
-    """What is wrong with a policy: which field, and words for a person."""
+    """The field of a policy that is wrong, and what is wrong with it."""
 
     field: str
-    """As callers name it."""
+    """Its public name."""
     words: str
 
 
 def public_name(name: str) -> str:
-    """Return a field's name as callers know it: their times have units of their own."""
+    """Return the public name of a field: without its unit, as public times have one."""
     return name.replace("_ms", "")
 
 
 def policy_problem(policy: Policy) -> PolicyProblem | None:
-    """Return the first field that is out of its bounds or at odds with another."""
+    """Return the first field that is out of bounds or conflicts with another."""
     return (
         numbers_problem(policy)
         or _lengths_problem(policy)
@@ -155,7 +163,7 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
 
 
 def numbers_problem(policy: Policy) -> PolicyProblem | None:
-    """Return the first number that is out of its bounds or at odds with another."""
+    """Return the first number that is out of bounds or conflicts with another."""
     for name, (least, most) in BOUNDS.items():
         value: int | None = getattr(policy, name)
         if value is None:
@@ -182,7 +190,7 @@ def lengths_of(further: str) -> tuple[int, ...]:
 
 
 def _lengths_problem(policy: Policy) -> PolicyProblem | None:
-    """Refuse what is no list of other lengths of codes, or too long a one (T4)."""
+    """Refuse a list of further lengths that is malformed or too long (T4)."""
     further = policy.further_code_lengths
     least, most = BOUNDS["code_length"]
     words = ""
@@ -203,7 +211,7 @@ def _lengths_problem(policy: Policy) -> PolicyProblem | None:
 
 
 def _recipients_problem(recipients: str) -> PolicyProblem | None:
-    """Refuse what is no public key of age's; services look closer before it is asked."""
+    """Refuse malformed public keys; services check them closely beforehand."""
     keys = recipients.split(" ") if recipients else []
     words = ""
     if len(keys) > RECIPIENTS_MAX:
@@ -219,7 +227,7 @@ def _recipients_problem(recipients: str) -> PolicyProblem | None:
 
 
 def _alphabet_problem(alphabet: str) -> PolicyProblem | None:
-    """Refuse symbols that nobody can type or that occur twice (I5)."""
+    """Refuse symbols that are hard to type or occur twice (I5)."""
     symbols = set(alphabet)
     words = ""
     if not symbols <= set(_SYMBOLS):
@@ -232,7 +240,7 @@ def _alphabet_problem(alphabet: str) -> PolicyProblem | None:
 
 
 def changes(before: Policy, after: Policy) -> str:
-    """Say in words what is other than before, for the audit log."""
+    """Return the changed fields with old and new values, for the audit log."""
     parts = []
     for field in fields(Policy):
         old, new = getattr(before, field.name), getattr(after, field.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One token in place of another: what is allowed, and what it changes (R3)."""
+"""Replacing a token: what is allowed, and what it changes (R3)."""
 
 from dataclasses import dataclass, replace
 
@@ -8,12 +8,12 @@ from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 
 NEW = "replacement_serial"
-"""The request's field that names the new token."""
+"""The request field that names the new token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """Both tokens afterwards."""
+    """Both tokens after the replacement."""
 
     old: Token
     new: Token
@@ -25,9 +25,9 @@ def replace_token(
     """
     Decide whether *new* may take the place of *old*, and what that changes.
 
-    The old token is nobody's and disabled then, and still lost if it was: whoever
-    has it has nothing (R2). Without a *pin*, which is the old one's sealed anew for
-    the serial of the new one, that has none yet.
+    The old token becomes unassigned and disabled. If it was lost, it stays lost: a
+    finder cannot use it (R2). *pin* is the old token's PIN, resealed for the new
+    serial. Without it, the new token has no PIN yet.
     """
     if old.user_id is None:
         return replace(old.not_assigned(), field="serial")
@@ -44,4 +44,4 @@ def replace_token(
         assigned = assigned.with_pin(pin)
         if isinstance(assigned, Rejected):
             return replace(assigned, field=NEW)
-    return Replacement(old=replace(old.of_nobody(), enabled=False), new=assigned)
+    return Replacement(old=replace(old.without_user(), enabled=False), new=assigned)

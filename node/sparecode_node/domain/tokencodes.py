@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tokencodes: HOTP (RFC 4226), TOTP (RFC 6238), SecurID; their windows and drift.
+Tokencodes of HOTP (RFC 4226), TOTP (RFC 6238) and SecurID, with windows and drift.
 
 The primary finds the *moments* (time steps or HOTP counters) at which the typed
-digits are the tokencode; apply decides whether one of them may still be spent.
+digits are the tokencode. Apply decides whether one of them may still be spent.
 """
 
 import enum
@@ -21,16 +21,16 @@ from sparecode_node.domain.ids import Moment, TokenSerial
 
 
 class Algorithm(enum.StrEnum):
-    """How a token makes its tokencodes."""
+    """How a token computes its tokencodes."""
 
     TOTP = "totp"
     SECURID = "securid"
-    """SecurID, 128 bit: AES over time and serial."""
+    """SecurID with 128-bit seeds: AES over time and serial."""
     HOTP = "hotp"
 
 
 class HashName(enum.StrEnum):
-    """The hash under HMAC (RFC 6238, 1.2)."""
+    """The hash function of HMAC (RFC 6238, 1.2)."""
 
     SHA1 = "sha1"
     SHA256 = "sha256"
@@ -52,20 +52,20 @@ _HASHES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokencodeParameters:
-    """What a token's tokencodes depend on besides its seed and the moment."""
+    """What tokencodes depend on, apart from the seed and the moment."""
 
     algorithm: Algorithm
     hash_name: HashName
-    """Under HMAC; SecurID has none."""
+    """Hash function of HMAC; SecurID does not use it."""
     digits: int
     period_s: int
-    """Of a time step; 0 for HOTP."""
+    """Length of a time step; 0 for HOTP."""
     serial: TokenSerial = NO_SERIAL
-    """Of a SecurID token: it goes into the tokencode."""
+    """Serial of a SecurID token, which is part of the computation."""
 
     @property
     def by_time(self) -> bool:
-        """Moments are steps of time, and not counters."""
+        """Whether moments are time steps, not counters."""
         return self.algorithm is not Algorithm.HOTP
 
 
@@ -88,13 +88,13 @@ def parameters_of(
 
 
 def parameters_problem(parameters: TokencodeParameters, counter: int) -> str:
-    """Return what makes a token of these impossible, in words; empty if nothing does."""
+    """Return why no token can have these parameters; empty if one can."""
     if parameters.digits not in DIGITS:
         return f"a tokencode has 6 or 8 digits, not {parameters.digits}"
     match parameters.algorithm:
         case Algorithm.HOTP:
             if parameters.period_s or counter < 0:
-                return "a HOTP token has a counter from 0 on, and no period"
+                return "an HOTP token has a counter of 0 or more, and no period"
         case Algorithm.TOTP:
             if parameters.period_s not in PERIODS_S or counter:
                 return "a TOTP token has a period of 30 or 60 s, and no counter"
@@ -107,7 +107,7 @@ def parameters_problem(parameters: TokencodeParameters, counter: int) -> str:
 
 
 def tokencode_at(seed: bytes, parameters: TokencodeParameters, moment: Moment) -> str:
-    """Return the tokencode of a moment (RFC 4226, 5.3; a TOTP step is a counter too)."""
+    """Return the tokencode of a moment (RFC 4226, 5.3; for TOTP the step is the counter)."""
     if parameters.algorithm is Algorithm.SECURID:
         return _securid_tokencode_at(seed, parameters, moment)
     generator = pyotp.HOTP(
@@ -147,12 +147,12 @@ def moments_to_try(
     look_ahead: int,
 ) -> Iterable[Moment]:
     """
-    Return the moments whose tokencode would be taken now, spent ones included.
+    Return the moments whose tokencode is acceptable now, including spent moments.
 
-    By time: the window around now, shifted by the token's learned drift (RFC 6238,
-    6). HOTP: the look-ahead after the last spent counter (RFC 4226, 7.4), and
-    that counter itself. Spent moments are there so that a tokencode that comes
-    twice is known as such in the audit log; apply refuses them.
+    TOTP and SecurID: the window around now, shifted by the token's learned drift (RFC
+    6238, 6). HOTP: the last spent counter and the look-ahead after it (RFC 4226, 7.4).
+    Spent moments are included so that the audit log can name a repeated tokencode;
+    apply refuses them.
     """
     if parameters.by_time:
         middle = step_at(at_ms, parameters) + drift
@@ -166,10 +166,10 @@ def moments_after(
     parameters: TokencodeParameters, moment: Moment, *, within_ms: int
 ) -> Iterable[Moment]:
     """
-    Return the moments of the next tokencode, after that of *moment*.
+    Return the moments of the next tokencode after *moment*.
 
-    HOTP: the one that follows (RFC 4226, 7.4). By time: any that the token has shown
-    by then, if it is given *within_ms*: people miss one.
+    HOTP: the next counter (RFC 4226, 7.4). TOTP and SecurID: every step that the token
+    can show until *within_ms* have passed, because people miss one.
     """
     count = 1
     if parameters.by_time:
@@ -184,10 +184,10 @@ def consecutive_moments(
     moments: Iterable[Moment],
 ) -> tuple[Moment, ...]:
     """
-    Return the moments of the second of two tokencodes that follow each other.
+    Return the moments of the second of two consecutive tokencodes.
 
-    *moments* are tried for the first. Two in a row are as unlikely to be hit by
-    chance in a wide window as one in a narrow one is (RFC 4226, 7.4).
+    *moments* are tried for the first one. Guessing two in a row in a wide window is as
+    unlikely as guessing one in a narrow window (RFC 4226, 7.4).
     """
     first, second = digits
     return tuple(
@@ -203,7 +203,7 @@ def matching_moments(
     digits: str,
     moments: Iterable[Moment],
 ) -> tuple[Moment, ...]:
-    """Return those moments at which *digits* is the tokencode, in their order."""
+    """Return the moments at which *digits* is the tokencode, in the given order."""
     return tuple(
         moment
         for moment in moments

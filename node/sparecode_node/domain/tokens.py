@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens: what a user has; their states and transitions (K)."""
+"""Tokens, their states and transitions (K)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from sparecode_node.domain.pins import NewPin, PinRule
 from sparecode_node.domain.tokencodes import TokencodeParameters, step_at
 
 NOTHING_SPENT = Moment(-1)
-"""Before the first step or counter."""
+"""The moment before the first step or counter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,31 +30,31 @@ class Token:
     """Empty: no PIN is set."""
     pin_key_id: KeyId = NO_KEY
     pin_lettered: bool = False
-    """The PIN has a letter."""
+    """Whether the PIN has a letter."""
     sealed_pin: bytes = b""
-    """The PIN of a PINpad token as its tokencodes need it; else empty (T3)."""
+    """The sealed PIN of a PINpad token, needed to check tokencodes; else empty (T3)."""
     spent: Moment = NOTHING_SPENT
-    """The last spent time step or HOTP counter; none before it is accepted again (K1)."""
+    """The last spent moment; it and earlier ones are never accepted again (K1)."""
     drift: int = 0
-    """Steps by which the token's clock is ahead of ours, as last seen."""
+    """Time steps by which the token's clock was last seen ahead of the primary's."""
     lost: bool = False
-    """Emergency codes were issued for it, and it has not come back since (R)."""
+    """Whether codes were issued for it and it has not been used or reinstated since (R)."""
     recovery: RecoveryPolicy = RecoveryPolicy.DENY
-    """Of the newest set (I8)."""
+    """Recovery policy of the newest set (I8)."""
     out_of_step: bool = False
-    """Nobody knows which counter was spent last: it waits to be resynchronized (E1)."""
+    """Whether the last spent counter is unknown, so the token needs resynchronizing (E1)."""
 
     @property
     def pin_set(self) -> bool:
-        """A PIN is set."""
+        """Whether a PIN is set."""
         return bool(self.pin_verifier)
 
     def expired(self, now_ms: int) -> bool:
-        """Say whether it has expired (from its end on, I7)."""
+        """Return whether the token has expired: from its end on (I7)."""
         return self.expires_at_ms is not None and now_ms >= self.expires_at_ms
 
     def usable(self, now_ms: int) -> Rejected | None:
-        """Return why nothing of this token is accepted now, or None (A4, I1)."""
+        """Return why no passcode of this token is accepted now, or None (A4, I1)."""
         if self.user_id is None:
             return self.not_assigned()
         if not self.enabled:
@@ -64,7 +64,7 @@ class Token:
         return None
 
     def assigned(self, user_id: UserId) -> "Token | Rejected":
-        """Return the token as the user's. Its PIN, of whoever had it, is gone."""
+        """Return the token assigned to the user, without the previous user's PIN."""
         if self.user_id is not None:
             return Rejected(
                 Reason.TOKEN_ASSIGNED,
@@ -95,20 +95,20 @@ class Token:
 
     def unassigned(self) -> "Token | Rejected":
         """
-        Return the token as nobody's, without the PIN of who had it.
+        Return the token without a user and without a PIN.
 
-        A lost one stays lost: to take it away from its user is not to find it (R2).
+        A lost token stays lost: unassigning it does not mean that it was found (R2).
         """
         if self.user_id is None:
             return replace(self.not_assigned(), field="serial")
-        return self.of_nobody()
+        return self.without_user()
 
-    def of_nobody(self) -> "Token":
+    def without_user(self) -> "Token":
         """Return the token without a user and without a PIN."""
         return replace(self._without_pin(), user_id=None)
 
     def not_assigned(self) -> Rejected:
-        """Return the refusal of what only a user's token can do."""
+        """Return the refusal for a token without a user."""
         return Rejected(
             Reason.TOKEN_NOT_ASSIGNED, f"token {self.serial} is not assigned"
         )
@@ -127,10 +127,9 @@ class Token:
         """
         Return the token after the tokencode of *moment* has been spent.
 
-        A tokencode is accepted at most once (RFC 6238, 5.2; RFC 4226, 7.2), and
-        moments only move forward, so one integer is enough to refuse every
-        replay. The drift of a token's clock is learned from each success (RFC 6238,
-        6).
+        A tokencode is accepted at most once (RFC 6238, 5.2; RFC 4226, 7.2). Moments
+        only move forward, so one integer is enough to refuse every replay. Each success
+        updates the learned drift of the token's clock (RFC 6238, 6).
         """
         if moment <= self.spent:
             return Rejected(Reason.TOKENCODE_SPENT)
@@ -143,10 +142,10 @@ class Token:
         self, moments: Sequence[Moment], now_ms: int
     ) -> "Token | Rejected":
         """
-        Return the token after two consecutive tokencodes told where it is (K1).
+        Return the token after two consecutive tokencodes have shown its position (K1).
 
-        *moments* are those of the second one at which both are right. Both are
-        spent; neither may have been before.
+        *moments* are the moments of the second tokencode at which both are right. Both
+        become spent; neither may be spent already.
         """
         if not moments:
             return Rejected(
@@ -156,18 +155,18 @@ class Token:
             )
         for moment in sorted(moments):
             if moment - 1 > self.spent:
-                known = self.spend(moment, now_ms)
-                if isinstance(known, Token):
-                    known = replace(known, out_of_step=False)
-                return known
+                spent = self.spend(moment, now_ms)
+                if isinstance(spent, Token):
+                    spent = replace(spent, out_of_step=False)
+                return spent
         return Rejected(
             Reason.TOKENCODE_SPENT,
             "one of these tokencodes was used before, or a later one was; wait for "
             "the next two",
         )
 
-    def found(self) -> "Token":
-        """Return the token as its owner's again (R)."""
+    def reinstated(self) -> "Token":
+        """Return the token without its lost mark (R)."""
         return replace(self, lost=False)
 
     def _without_pin(self) -> "Token":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users: people who authenticate."""
+"""Users: people who sign in with tokens."""
 
 import unicodedata
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ def fold(name: str) -> NameKey:
     """
     Return the key of a name: equal names have equal keys.
 
-    NFKC and casefold until neither changes anything, since each can undo the
-    other (Unicode, 3.13, "compatibility caseless match"); no spaces around it.
+    Apply NFKC and casefold until neither changes anything, since each can undo the
+    other (Unicode, 3.13, "compatibility caseless match"). Strip spaces around the name.
     """
     folded = name
     while (again := _folded_once(folded)) != folded:
@@ -30,13 +30,13 @@ def _folded_once(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person who authenticates."""
+    """A person who signs in with tokens."""
 
     user_id: UserId
     username: str
     name_key: NameKey
     name_tag: bytes
-    """Keyed hash of the name key, by which authentication finds the user (A6)."""
+    """Keyed hash of the name key; authentication looks the user up by it (A6)."""
     display_name: str
     email: str
     enabled: bool
@@ -45,8 +45,8 @@ class User:
     pin_salt: bytes
     code_salt: bytes
     tag_key_id: KeyId = FIRST_KEY
-    """Key of the ring that the name's tag was made with."""
+    """Key of the ring that the name tag was made with."""
 
     def changed(self) -> "User":
-        """Return the user after something that candidates depend on has changed."""
+        """Return the user with the next version: candidates made for it become stale."""
         return replace(self, auth_version=self.auth_version + 1)

@@ -287,7 +287,7 @@ def disable_emergency_access(
             "serial",
         )
     if command.reinstate_token:
-        token_tables.save_token(applying.db, token.found())
+        token_tables.save_token(applying.db, token.reinstated())
         applying.detail = "and reinstated"
     raise_version(applying, token)
     return Applied(index=applying.index)
@@ -305,6 +305,6 @@ def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
             "serial",
         )
     void_live(applying, token, "token reinstated")
-    token_tables.save_token(applying.db, token.found())
+    token_tables.save_token(applying.db, token.reinstated())
     raise_version(applying, token)
     return Applied(index=applying.index)
