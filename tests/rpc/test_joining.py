@@ -252,7 +252,7 @@ async def test_unreadable_state_does_not_block_members() -> None:
         def fail() -> tuple[bytes, ...]:
             raise OSError("gone")
 
-        running.servicer._read_doors = fail
+        running.servicer._read_certificates = fail
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await running.join(MEMBERS.issue_member("n2", now=NOW))
         assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED

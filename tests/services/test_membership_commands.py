@@ -119,8 +119,8 @@ async def test_a_ticket_survives_its_text_form(node: OneNode) -> None:
     assert from_text(f"  {text[:70]}\n{text[70:]}\n") == ticket
     for spoiled, says in (
         ("hello", "not a join ticket"),
-        (text[:40], "not whole"),
-        (text + "!", "not whole"),
+        (text[:40], "incomplete"),
+        (text + "!", "incomplete"),
     ):
         with pytest.raises(NotATicketError, match=says) as refused:
             from_text(spoiled)

@@ -118,7 +118,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(site: Site) -> None:
     file = site.directory / "ticket"
     for given, says in (
         (ticket, "the ticket is for n4, and this is n5"),
-        (ticket[:100], "not whole"),
+        (ticket[:100], "incomplete"),
         (str(file), "No such file"),
     ):
         refused = site.node(n5, "init", f"--join={given}")

@@ -91,7 +91,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
         link = _link(request)
         if link is None:
             raise InvalidFieldError(
-                "link", "must say username, or no_user for who is no user"
+                "link", "set username, or no_user if the administrator is not a user"
             )
         applied = await self._administrators.create(
             call,
@@ -233,10 +233,13 @@ def _link(
         return None
     if request.WhichOneof("link") == "no_user":
         if not request.no_user:
-            raise InvalidFieldError("no_user", "must be true, or not given")
+            raise InvalidFieldError("no_user", "must be true if it is set")
         return Link("")
     if not request.username:
-        raise InvalidFieldError("username", "must not be empty; see no_user")
+        raise InvalidFieldError(
+            "username",
+            "must not be empty; set no_user to unlink the administrator from a user",
+        )
     return Link(request.username)
 
 

@@ -76,7 +76,7 @@ def enum_value(field: str, number: N, values: Mapping[N, V]) -> V:
     except KeyError:
         allowed = ", ".join(f"{value} ({key})" for key, value in values.items())
         raise InvalidFieldError(
-            field, f"{'missing' if number == 0 else number}; allowed are {allowed}"
+            field, f"{'missing' if number == 0 else number}; allowed values: {allowed}"
         ) from None
 
 
@@ -88,7 +88,7 @@ def enum_number(value: V, values: Mapping[N, V]) -> N:
 def milliseconds(field: str, timestamp: Timestamp) -> int:
     """Return milliseconds since the epoch, rounded down."""
     if not _SECONDS_MIN <= timestamp.seconds <= _SECONDS_MAX:
-        raise InvalidFieldError(field, "not a time of the years 1 to 9999")
+        raise InvalidFieldError(field, "must be a time in the years 1 to 9999")
     if not 0 <= timestamp.nanos < 1000 * NANOS_PER_MS:
         raise InvalidFieldError(field, "nanos must be from 0 to 999,999,999")
     return timestamp.seconds * 1000 + timestamp.nanos // NANOS_PER_MS
@@ -104,11 +104,14 @@ def timestamp(at_ms: int | None) -> Timestamp | None:
 def duration_milliseconds(field: str, duration: Duration) -> int:
     """Return milliseconds, rounded towards zero."""
     if abs(duration.seconds) > _DURATION_SECONDS_MAX:
-        raise InvalidFieldError(field, "more than 10,000 years")
+        raise InvalidFieldError(field, "must not be more than 10,000 years")
     if abs(duration.nanos) >= 1000 * NANOS_PER_MS or (
         duration.seconds * duration.nanos < 0
     ):
-        raise InvalidFieldError(field, "seconds and nanos do not fit together")
+        raise InvalidFieldError(
+            field,
+            "seconds and nanos must have the same sign, and nanos be below a second",
+        )
     return duration.seconds * 1000 + int(duration.nanos / NANOS_PER_MS)
 
 

@@ -57,7 +57,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         status = self._status(request.service)
         if status == _Answer.SERVICE_UNKNOWN:
             await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"known are '{ALIVE}' and '{READY}'"
+                grpc.StatusCode.NOT_FOUND,
+                f"the known services are '{ALIVE}' and '{READY}'",
             )
         return _Answer(status=status)
 
@@ -68,7 +69,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if self._watchers >= self._watchers_max:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._watchers_max} watch already; use Check",
+                f"there are already {self._watchers_max} watchers; use Check",
             )
         self._watchers += 1
         try:

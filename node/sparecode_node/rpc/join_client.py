@@ -73,11 +73,11 @@ class JoinClient:
         self, node_id: NodeId, address: str, request: pb.JoinRequest
     ) -> pb.JoinResponse | None:
         """Return a member's answer, or None if another member may answer differently."""
-        door = door_of(self._ticket.secret, self._ticket.node_id)
+        credential = door_of(self._ticket.secret, self._ticket.node_id)
         credentials = grpc.ssl_channel_credentials(
             root_certificates=pem(self._ticket.authorities),
-            private_key=door.key_pem,
-            certificate_chain=door.certificate_pem,
+            private_key=credential.key_pem,
+            certificate_chain=credential.certificate_pem,
         )
         options = (
             ("grpc.ssl_target_name_override", target_name(node_id)),

@@ -36,12 +36,12 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
     """
 
     def __init__(
-        self, read_doors: Callable[[], tuple[bytes, ...]], refusals: Refusals
+        self, read_certificates: Callable[[], tuple[bytes, ...]], refusals: Refusals
     ) -> None:
-        self._read_doors = read_doors
+        self._read_certificates = read_certificates
         self._refusals = refusals
         self._joining: Admissions | None = None
-        self._doors: tuple[bytes, ...] = ()
+        self._certificates: tuple[bytes, ...] = ()
         self._pem = b""
 
     def serve(self, joining: Admissions) -> None:
@@ -57,23 +57,23 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         if self._joining is None:
             return b""  # The state is not open yet.
         try:
-            doors = self._read_doors()
+            certificates = self._read_certificates()
         except Exception:  # No error here may make a handshake fail.
             log.exception("tickets_unreadable")
             return self._pem
-        if doors != self._doors:
-            self._pem, self._doors = pem(doors), doors
+        if certificates != self._certificates:
+            self._pem, self._certificates = pem(certificates), certificates
         return self._pem
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Admit the node that the ticket is for."""
-        certificate = _door(context)
+        certificate = _ticket_certificate(context)
         if certificate is None:
             # The caller is a member, or has another certificate of their authority.
             self._turned_away(context, "NOT_A_TICKET")
             self._refusals.record(JOIN, "not_a_ticket", NOBODY)
             await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, "joining takes a ticket"
+                grpc.StatusCode.PERMISSION_DENIED, "joining requires a ticket"
             )
         if self._joining is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
@@ -113,7 +113,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         )
 
 
-def _door(context: Context) -> bytes | None:
+def _ticket_certificate(context: Context) -> bytes | None:
     """Return the caller's certificate (DER) if it belongs to a ticket."""
     certificates = list(context.auth_context().get("x509_pem_cert", ()))
     names = [

@@ -74,5 +74,5 @@ def policy_values(message: Message) -> dict[str, Any]:
             continue
         values[field.name] = conversion.duration_milliseconds(name, value)
         if value.nanos and not values[field.name]:
-            raise InvalidFieldError(name, "is less than a millisecond")
+            raise InvalidFieldError(name, "must not be less than a millisecond")
     return values

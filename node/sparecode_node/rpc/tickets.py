@@ -40,8 +40,8 @@ def from_text(text: str) -> JoinTicket:
     line = "".join(text.split())
     if not line.startswith(PREFIX):
         raise NotATicketError(
-            f"not a join ticket: it begins with {PREFIX}, and is what `sparecode "
-            "cluster ticket` shows"
+            f"not a join ticket: a ticket begins with {PREFIX} and is printed by "
+            "`sparecode cluster ticket`"
         )
     content = line.removeprefix(PREFIX)
     try:
@@ -52,7 +52,7 @@ def from_text(text: str) -> JoinTicket:
     except (binascii.Error, DecodeError, ValueError):
         message = pb.JoinTicket()
     if not (message.secret and message.node_id and message.authorities):
-        raise NotATicketError("the join ticket is not whole: copy all of it")
+        raise NotATicketError("the join ticket is incomplete: copy all of it")
     return JoinTicket(
         secret=message.secret,
         node_id=NodeId(message.node_id),

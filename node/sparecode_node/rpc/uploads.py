@@ -49,11 +49,12 @@ async def header_and_content(
             content += request.content
             if len(content) > FILE_BYTES_MAX:
                 raise InvalidFieldError(
-                    "content", f"more than {FILE_BYTES_MAX} bytes in all"
+                    "content", f"more than {FILE_BYTES_MAX} bytes in total"
                 )
         else:
             raise InvalidFieldError(
-                "part", "first comes one header, then pieces of content, none empty"
+                "part",
+                "send one header first, then parts of the content, none of them empty",
             )
     if header is None:
         raise InvalidFieldError("header", "missing")
