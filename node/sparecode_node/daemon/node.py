@@ -17,12 +17,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 from sparecode_node.config import Config, KdfProfile
+from sparecode_node.console.kit.site import Site
 from sparecode_node.console.server import (
+    ConsoleListener,
     ConsoleListenError,
     ConsoleServer,
 )
 from sparecode_node.daemon import systemd
-from sparecode_node.daemon.browsing import console_of
 from sparecode_node.daemon.certificate_watch import Certificates, changed_sections
 from sparecode_node.daemon.local_socket import LocalSocket
 from sparecode_node.daemon.metrics.census import Census
@@ -31,6 +32,7 @@ from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.daemon.metrics.observation import Observation
 from sparecode_node.daemon.tracing import set_up_tracing
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,
@@ -52,6 +54,7 @@ from sparecode_node.replication.cluster_replicator import (
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.log.format import SALT_BYTES
+from sparecode_node.rpc import tickets
 from sparecode_node.rpc.server import (
     ListenError,
     Listeners,
@@ -72,7 +75,7 @@ from sparecode_node.services.secrets.keyring import KeyRingError
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
-from sparecode_node.services.use_cases import build_services
+from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.tables.schema import SchemaError
 
@@ -254,7 +257,7 @@ class Node:
         )
         await listeners.start()
         started.push_async_callback(self._close, listeners)
-        self._console = console = console_of(
+        self._console = console = _console(
             self._config,
             services,
             replicator,
@@ -382,6 +385,38 @@ class Node:
             snapshots=state,
             on_fatal=self._stop_broken,
         )
+
+
+def _console(
+    config: Config,
+    services: Services,
+    replicator: ClusterReplicator,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+) -> ConsoleServer | None:
+    """Return the listener for browsers; None: this node has none."""
+    console, node_id = config.console, NodeId(config.node.id)
+    if console is None:
+        return None
+    return ConsoleServer(
+        ConsoleListener(
+            host=console.listen.host,
+            port=console.listen.port,
+            certificate=console.certificate,
+            key=console.key,
+        ),
+        Site(
+            node_id=node_id,
+            services=services,
+            is_ready=lambda: replicator.ready,
+            is_primary=lambda: replicator.primary == node_id,
+            clock=clock,
+            entropy=entropy,
+            ticket_text=tickets.to_text,
+            addresses=console.addresses,
+        ),
+    )
 
 
 def _peer_tls(files: TlsFiles) -> PeerTls:
