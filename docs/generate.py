@@ -40,7 +40,7 @@ def metrics() -> str:
     """Return the page of every metric."""
     rows = [
         f"| `{metric.name}` | {metric.kind} | "
-        f"{', '.join(f'`{label}`' for label in metric.labels)} | {metric.means} |"
+        f"{', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
         for metric in CATALOG
     ]
     return _page(

@@ -98,7 +98,7 @@ async def test_end_of_a_new_certificate_is_told_anew(
         days=20,
         force=True,
     )
-    await certificates.look()
+    await certificates.check()
     caplog.clear()
     certificates._warn()
     (end,) = {record.ends_at for record in caplog.records}

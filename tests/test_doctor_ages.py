@@ -17,9 +17,9 @@ from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.statemachine.tables.schema import prepare
-from sparecode_node.tool.doctor.ages import look_at_ages
+from sparecode_node.tool.doctor.ages import check_ages
 from sparecode_node.tool.doctor.findings import Finding, Verdict
-from sparecode_node.tool.doctor.ring import look_at_key_ring
+from sparecode_node.tool.doctor.ring import check_key_ring
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
@@ -48,7 +48,7 @@ def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
 
 def test_key_and_backup_that_are_young_are_fine(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=364), backup=dt.timedelta(hours=25))
-    found = list(look_at_ages(path, NOW))
+    found = list(check_ages(path, NOW))
     assert verdicts(found) == {"key age": Verdict.OK, "backup": Verdict.OK}
     assert "key 2 is active since 2025-06-02 (364 days)" in found[0].words
     assert "2026-05-30 23:00 UTC (25 hours ago)" in found[1].words
@@ -56,7 +56,7 @@ def test_key_and_backup_that_are_young_are_fine(tmp_path: Path) -> None:
 
 def test_key_and_backup_that_are_old_are_found_with_what_to_do(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=365), backup=dt.timedelta(hours=26))
-    found = list(look_at_ages(path, NOW))
+    found = list(check_ages(path, NOW))
     assert verdicts(found) == {"key age": Verdict.WARN, "backup": Verdict.WARN}
     assert "sparecode cluster rotate-keys" in found[0].words
     assert "sparecode-backup" in found[1].words
@@ -64,7 +64,7 @@ def test_key_and_backup_that_are_old_are_found_with_what_to_do(tmp_path: Path) -
 
 def test_backup_that_was_never_taken_is_found(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(), backup=None)
-    found = list(look_at_ages(path, NOW))
+    found = list(check_ages(path, NOW))
     assert verdicts(found)["backup"] is Verdict.WARN
     assert "sparecode cluster backup FILE" in found[1].words
 
@@ -80,7 +80,7 @@ def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
             (ms(dt.timedelta(days=400)),),
         )
         db.commit()
-    found = list(look_at_ages(path, NOW))
+    found = list(check_ages(path, NOW))
     assert found[0].verdict is Verdict.WARN
     assert "key 1" in found[0].words
     assert "(400 days)" in found[0].words
@@ -89,9 +89,9 @@ def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
 def test_state_that_is_not_there_or_no_database_is_not_judged_here(
     tmp_path: Path,
 ) -> None:
-    assert list(look_at_ages(tmp_path / "none", NOW)) == []
+    assert list(check_ages(tmp_path / "none", NOW)) == []
     (tmp_path / "state.db").write_bytes(b"not a database" * 100)
-    assert list(look_at_ages(tmp_path / "state.db", NOW)) == []
+    assert list(check_ages(tmp_path / "state.db", NOW)) == []
 
 
 # --- The ring's place
@@ -122,7 +122,7 @@ def save(config: Config, *, wrapped: bool) -> None:
 
 
 def looked_at(config: Config) -> list[tuple[Verdict, str]]:
-    _, found = look_at_key_ring(config)
+    _, found = check_key_ring(config)
     assert {each.subject for each in found} == {"key ring"}
     return [(each.verdict, each.words) for each in found]
 

@@ -9,13 +9,13 @@ import pytest
 
 from sparecode_node.tool.doctor import machine
 from sparecode_node.tool.doctor.findings import Finding, Verdict
-from sparecode_node.tool.doctor.machine import look_at_disk
+from sparecode_node.tool.doctor.machine import check_disk
 
 MIB = 1024**2
 
 
 def found(data_dir: Path, subject: str) -> Finding:
-    (finding,) = (each for each in look_at_disk(data_dir) if each.subject == subject)
+    (finding,) = (each for each in check_disk(data_dir) if each.subject == subject)
     return finding
 
 

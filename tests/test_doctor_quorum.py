@@ -37,7 +37,7 @@ async def failures(
         ]
 
     monkeypatch.setattr(machine, "ask_members", ask)
-    found = await machine.look_at_peers(
+    found = await machine.check_peers(
         dict.fromkeys((N2, N3, N4), "h:1"),
         NO_TLS,
         clock,

@@ -95,7 +95,7 @@ async def test_junk_is_answered_and_changes_nothing(tmp_path: Path) -> None:
         before = len(node.replicator.entries)
         junk = (b"\n", b"{}\n", b"[1]\n", b"x" * 20_000 + b"\n", b'{"action": 1}\n')
         for line in junk:
-            with local_socket._short(tmp_path) as path:
+            with local_socket._short_path(tmp_path) as path:
                 reader, writer = await asyncio.open_unix_connection(path)
             writer.write(line)
             answer = await reader.read()

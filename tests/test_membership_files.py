@@ -21,9 +21,9 @@ from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.tool.doctor.findings import Finding, Verdict
 from sparecode_node.tool.doctor.membership import (
-    look_at_authority,
-    look_at_membership,
-    others,
+    check_authority,
+    check_membership,
+    other_members,
 )
 
 NOW = dt.datetime.now(dt.UTC)
@@ -109,14 +109,14 @@ def test_a_node_begins_beside_members_with_all_that_they_have(config: Config) ->
 def test_who_has_the_authoritys_key_signs(config: Config) -> None:
     make_authorities(config, hosts=(), now=NOW)
     assert FileAuthority(config).can_sign()
-    assert look_at_authority(config).verdict is Verdict.OK
+    assert check_authority(config).verdict is Verdict.OK
     key = config.peers.ca.with_suffix(".key")
     key.write_bytes(Authority.create("another", now=NOW).key_pem)
     assert not FileAuthority(config).can_sign()
-    assert look_at_authority(config).verdict is Verdict.FAIL
+    assert check_authority(config).verdict is Verdict.FAIL
     key.unlink()
     assert not FileAuthority(config).can_sign()
-    assert "bring certificates" in look_at_authority(config).words
+    assert "bring certificates" in check_authority(config).words
 
 
 def journal(configuration: Configuration) -> JournalFacts:
@@ -131,7 +131,7 @@ def journal(configuration: Configuration) -> JournalFacts:
 
 
 def verdict(configuration: Configuration) -> tuple[Verdict, str]:
-    found: list[Finding] = list(look_at_membership(journal(configuration), N1))
+    found: list[Finding] = list(check_membership(journal(configuration), N1))
     (only,) = found
     return only.verdict, only.words
 
@@ -152,7 +152,7 @@ def test_doctor_tells_a_learner_and_who_was_removed() -> None:
         found, said = verdict(configuration)
         assert found is expected
         assert words in said
-    assert list(look_at_membership(None, N1)) == []
+    assert list(check_membership(None, N1)) == []
 
 
 def test_doctor_asks_the_members_of_now(config: Config) -> None:
@@ -160,5 +160,5 @@ def test_doctor_asks_the_members_of_now(config: Config) -> None:
     members = Configuration.of(
         (Member(node_id=N1, address="h:1"), Member(node_id=N2, address="h:2"))
     )
-    assert others(config, journal(members), None) == {"n2": "h:2"}
-    assert others(config, None, None) == {}
+    assert other_members(config, journal(members), None) == {"n2": "h:2"}
+    assert other_members(config, None, None) == {}

@@ -12,7 +12,7 @@ import pytest
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.membership import recovery as recovering
+from sparecode_node.membership import recovery
 from sparecode_node.membership.preparation import NEW, StartError, refuse_interrupted
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.bundles import Bundle
@@ -50,7 +50,7 @@ async def backed_up(folder: Path) -> tuple[Path, KeyRing, str]:
 
 def restored(folder: Path, backup: Path, ring: KeyRing, secret: str) -> Config:
     config = config_of(folder)
-    recovering.restore(
+    recovery.restore(
         config,
         backup,
         Bundle(ring=ring),
@@ -101,17 +101,17 @@ async def test_a_survivor_keeps_the_last_of_its_log_and_its_old_files(
     config, before = await survivor(tmp_path)
     _, epoch, applied = epoch_of(config)
     assert epoch == 1
-    own = recovering.standing(config)
+    own = recovery.surviving_log(config)
     assert (own.applied_index, own.last_index) == (applied, applied + 1)
 
-    made = recovering.recover(config, clock=SystemClock(), entropy=SystemEntropy())
+    made = recovery.recover(config, clock=SystemClock(), entropy=SystemEntropy())
 
     assert epoch_of(config) == (before, 2, applied + 1)
     ring = KeyRing.load(config.keys_file)
     assert ring.cluster_id == made.cluster_id != before
     assert made.kept_in is not None
     assert KeyRing.load(made.kept_in / "ring.json").cluster_id == before
-    assert recovering.standing(config).last_index == applied + 2
+    assert recovery.surviving_log(config).last_index == applied + 2
 
 
 @pytest.mark.parametrize("renames", range(4))
@@ -133,12 +133,12 @@ async def test_a_recovery_that_was_interrupted_is_finished(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", failing)
         with pytest.raises(StartError, match="power"):
-            recovering.recover(config, clock=SystemClock(), entropy=SystemEntropy())
-    assert recovering.was_interrupted(config)
+            recovery.recover(config, clock=SystemClock(), entropy=SystemEntropy())
+    assert recovery.was_interrupted(config)
     with pytest.raises(StartError, match="sparecode-node recover"):
         refuse_interrupted(config)
 
-    kept = recovering.move(config)
+    kept = recovery.move(config)
 
     assert kept is not None
     assert not (config.node.data_dir / NEW).exists()
@@ -146,7 +146,7 @@ async def test_a_recovery_that_was_interrupted_is_finished(
     assert KeyRing.load(config.keys_file).cluster_id != before
     assert KeyRing.load(kept / "ring.json").cluster_id == before
     assert {each.name for each in kept.iterdir()} >= {"state.db", "journal"}
-    own = recovering.standing(config)
+    own = recovery.surviving_log(config)
     assert own.last_index == own.applied_index + 1
 
 
@@ -154,5 +154,5 @@ async def test_without_files_there_is_nothing_to_recover(tmp_path: Path) -> None
     config, _ = await survivor(tmp_path)
     shutil.rmtree(config.node.data_dir / "journal")
     with pytest.raises(StartError, match="missing"):
-        recovering.standing(config)
+        recovery.surviving_log(config)
     assert not (config.node.data_dir / NEW).exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
-from sparecode_node.membership import recovery as recovering
+from sparecode_node.membership import recovery
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.replication.offline.refounding import SurvivingLog
 from sparecode_node.replication.replicator import MemberStatus
@@ -55,7 +55,7 @@ def test_a_survivor_is_refused_while_others_could_do_better(
     n2: tuple[int, int] | None, n3: tuple[int, int] | None, said: str
 ) -> None:
     """By term first: the last entry of a later term is newer, however short its log."""
-    objection = recovering.objection(OWN, [member("n2", n2), member("n3", n3)])
+    objection = recovery.objection(OWN, [member("n2", n2), member("n3", n3)])
     assert objection.startswith(said)
     assert bool(objection) == bool(said)
 
@@ -74,7 +74,7 @@ def test_a_member_that_has_too_much_to_do_is_not_lost(
 ) -> None:
     """It may have more of the log; whoever keeps it busy founds no second cluster."""
     n3 = replace(member("n3", None), busy=busy)
-    objection = recovering.objection(OWN, [member("n2", n2), n3])
+    objection = recovery.objection(OWN, [member("n2", n2), n3])
     assert objection.startswith(said)
     assert bool(objection) == bool(said)
 
@@ -83,12 +83,12 @@ def test_of_five_one_that_lives_and_has_less_does_not_object() -> None:
     """Two of five are no quorum: whoever has more recovers."""
     names = ("n3", "n4", "n5")
     others = [member("n2", (3, 9)), *(member(name, None) for name in names)]
-    assert recovering.objection(OWN, others) == ""
+    assert recovery.objection(OWN, others) == ""
 
 
 def test_a_removed_node_does_not_become_the_cluster() -> None:
     own = replace(OWN, node_id=NodeId("n9"))
-    assert recovering.objection(own, []).startswith("n9 was removed")
+    assert recovery.objection(own, []).startswith("n9 was removed")
 
 
 def test_only_who_counts_is_asked() -> None:

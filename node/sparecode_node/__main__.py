@@ -28,17 +28,16 @@ os.environ.pop("GRPC_VERBOSITY", None)
 
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
-from sparecode_node.daemon import node as bootstrap
 from sparecode_node.daemon.logs import set_up_logging
-from sparecode_node.membership import preparation as preparing
+from sparecode_node.daemon.node import VERSION, Node
+from sparecode_node.membership import preparation
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
 from sparecode_node.membership.founder import make_authorities
 from sparecode_node.replication.links.limits import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.tool import backup_tool, recovery_tool
-from sparecode_node.tool import setup as setting_up
+from sparecode_node.tool import backup_tool, recovery_tool, setup
 from sparecode_node.tool.doctor.examination import examine
 from sparecode_node.tool.doctor.findings import Verdict, summary
 from sparecode_node.tool.terminal import (
@@ -62,7 +61,7 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(backup_tool.app, name="backup")
-app.command("draw-ring")(setting_up.draw_ring)
+app.command("draw-ring")(setup.draw_ring)
 app.command("bundle")(recovery_tool.bundle)
 app.command("restore")(recovery_tool.restore)
 app.command("recover")(recovery_tool.recover)
@@ -72,7 +71,7 @@ app.command("reset-administrator")(recovery_tool.reset_administrator)
 def show_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so.
     """Print the version."""
     if value:
-        typer.echo(f"sparecode-node {bootstrap.VERSION}")
+        typer.echo(f"sparecode-node {VERSION}")
         raise typer.Exit
 
 
@@ -100,13 +99,13 @@ def run(
     if context.invoked_subcommand is not None:
         return
     loaded_config = loaded(context)
-    node = bootstrap.Node(loaded_config, clock=SystemClock(), entropy=SystemEntropy())
+    node = Node(loaded_config, clock=SystemClock(), entropy=SystemEntropy())
     with grpc_lines(node.security_log.grpc_line):
         set_up_logging(loaded_config.log, node=loaded_config.node.id)
         run_node(node, loaded_config)
 
 
-def run_node(node: bootstrap.Node, config: Config) -> None:
+def run_node(node: Node, config: Config) -> None:
     """Run the node, and end the process as it ends."""
     # What the node writes is for its owner; a core dump would hold the key ring.
     os.umask(0o077)
@@ -119,7 +118,7 @@ def run_node(node: bootstrap.Node, config: Config) -> None:
         # The same loop in C: a tenth less of a core for each call.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(serve(node, config))
-    except preparing.StartError as error:
+    except preparation.StartError as error:
         fail(str(error), EXIT_REFUSED)
     if code:
         # The engine has given up; whatever threads are left must not hold us.
@@ -127,7 +126,7 @@ def run_node(node: bootstrap.Node, config: Config) -> None:
         os._exit(code)
 
 
-async def serve(node: bootstrap.Node, config: Config) -> int:
+async def serve(node: Node, config: Config) -> int:
     """Run the node until it is told to stop; return the exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,7 +135,7 @@ async def serve(node: bootstrap.Node, config: Config) -> int:
     return await node.run()
 
 
-def reload(node: bootstrap.Node, path: Path) -> None:
+def reload(node: Node, path: Path) -> None:
     """Read the configuration again, and take of it what may change (SIGHUP)."""
     try:
         config = load_config(path)
@@ -188,7 +187,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
             metavar="TICKET",
         ),
     ] = None,
-    beside: setting_up.Beside = None,
+    beside: setup.Beside = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -222,38 +221,38 @@ def init(  # noqa: PLR0913, PLR0917 - options.
                 "--new-authority: the cluster has all of them already",
                 EXIT_USAGE,
             )
-        setting_up.join_cluster(config, join, host or [])
+        setup.join_cluster(config, join, host or [])
         return
     if beside:
-        setting_up.begin_beside(config, beside)
+        setup.begin_beside(config, beside)
         return
     if host and not new_authority:
         fail("--host goes with --new-authority or --join", EXIT_USAGE)
     try:
-        preparing.refuse_existing(config)
+        preparation.refuse_existing(config)
         if administrator is None:
-            administrator = asked("Name of the first administrator")
+            administrator = prompt("Name of the first administrator")
         if password_file is None:
-            password = asked("Password (at least 12 characters)", secret=True)
+            password = prompt("Password (at least 12 characters)", secret=True)
         else:
             password = read_password(password_file)
         if new_authority:
             now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
             make_authorities(config, hosts=host or [], now=now)
         asyncio.run(
-            preparing.initialize(
+            preparation.initialize(
                 config,
                 administrator=administrator,
                 password=password,
                 entropy=SystemEntropy(),
             )
         )
-    except (preparing.StartError, InvalidFieldError) as error:
+    except (preparation.StartError, InvalidFieldError) as error:
         fail(str(error), EXIT_REFUSED)
     typer.echo(
-        f"{setting_up.next_step(config)}\n"
+        f"{setup.next_step(config)}\n"
         "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
-        f"{preparing.audit_keys(config)}".rstrip()
+        f"{preparation.audit_keys(config)}".rstrip()
     )
     if bundle is None:
         typer.echo(
@@ -288,14 +287,16 @@ def doctor(
     code is 1 if something has failed, and 0 if there are warnings only.
     """
     config = loaded(context)
-    found = asyncio.run(examine(config, SystemClock()))
+    findings = asyncio.run(examine(config, SystemClock()))
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        typer.echo(
+            json.dumps([dataclasses.asdict(each) for each in findings], indent=2)
+        )
     else:
-        for finding in found:
+        for finding in findings:
             typer.echo(finding)
-        typer.echo(summary(found))
-    if any(finding.verdict is Verdict.FAIL for finding in found):
+        typer.echo(summary(findings))
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -309,12 +310,12 @@ def audit_keys(context: typer.Context) -> None:
     """
     config = loaded(context)
     try:
-        typer.echo(preparing.audit_keys(config), nl=False)
-    except preparing.StartError as error:
+        typer.echo(preparation.audit_keys(config), nl=False)
+    except preparation.StartError as error:
         fail(str(error), EXIT_REFUSED)
 
 
-def asked(question: str, *, secret: bool = False) -> str:
+def prompt(question: str, *, secret: bool = False) -> str:
     """Ask at the terminal."""
     if not sys.stdin.isatty():
         fail(
@@ -358,7 +359,7 @@ def certificates(
     """
     now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
     try:
-        written = write_certificates(
+        paths = write_certificates(
             directory,
             members=member or (),
             agents=agent or (),
@@ -368,7 +369,7 @@ def certificates(
         )
     except CertificatesError as error:
         fail(str(error), EXIT_REFUSED)
-    for path in written:
+    for path in paths:
         typer.echo(path)
 
 

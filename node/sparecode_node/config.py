@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparecode_node.config_section import Address, ConfigError, Section, shown
+from sparecode_node.config_section import Address, ConfigError, Section, quoted
 
 TESTING = "SPARECODE_TESTING"
 """The environment variable that lets a node use the testing profile of hashing."""
@@ -218,7 +218,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         log=_log(section("log")),
     )
     keys.done()
-    seen: dict[int, str] = {}
+    ports: dict[int, str] = {}
     for part, name, listener in (
         (agents, "agents", config.agents),
         (peers, "peers", config.peers),
@@ -228,13 +228,13 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     ):
         if listener is None:
             continue
-        if other := seen.get(listener.listen.port):
+        if other := ports.get(listener.listen.port):
             raise part.error(
                 "listen",
                 f"port {listener.listen.port} is that of [{other}] too; "
                 "every listener needs its own",
             )
-        seen[listener.listen.port] = name
+        ports[listener.listen.port] = name
     return config
 
 
@@ -242,7 +242,7 @@ def _node(section: Section) -> NodeConfig:
     node_id = section.text("id")
     if not _NODE_ID.fullmatch(node_id):
         raise section.error(
-            "id", f"{shown(node_id)} is not 1 to 63 of a-z, 0-9 and -, not at an end"
+            "id", f"{quoted(node_id)} is not 1 to 63 of a-z, 0-9 and -, not at an end"
         )
     node = NodeConfig(id=node_id, data_dir=section.file("data_dir"))
     section.done()
@@ -287,7 +287,7 @@ def _console(path: Path, section: Section) -> ConsoleConfig:
             if not _NODE_ID.fullmatch(node_id) or not _ORIGIN.fullmatch(address):
                 raise places.error(
                     node_id,
-                    f"{shown(address)} is not https://HOST or https://HOST:PORT of a "
+                    f"{quoted(address)} is not https://HOST or https://HOST:PORT of a "
                     "node's console",
                 )
             addresses[node_id] = address

@@ -33,12 +33,12 @@ class Section:
     def __init__(self, path: Path, name: str, table: object) -> None:
         if not isinstance(table, dict):
             raise ConfigError(
-                f"{path}: {name}: expected the section [{name}], got {shown(table)}"
+                f"{path}: {name}: expected the section [{name}], got {quoted(table)}"
             )
         self._path = path
         self._name = name
         self._table: dict[str, object] = table
-        self._asked: list[str] = []
+        self._known: list[str] = []
 
     def error(self, key: str, message: str) -> ConfigError:
         """Return the one clear line."""
@@ -47,29 +47,29 @@ class Section:
     def done(self) -> None:
         """Refuse keys that nobody asked for."""
         for key in self._table:
-            if key not in self._asked:
+            if key not in self._known:
                 raise self.error(
-                    key, f"unknown key; allowed are {', '.join(self._asked)}"
+                    key, f"unknown key; allowed are {', '.join(self._known)}"
                 )
 
     def text(self, key: str, default: str | None = None) -> str:
         """Return a text that is not empty."""
-        self._asked.append(key)
+        self._known.append(key)
         value = self._table.get(key, default)
         if value is None:
             raise self.error(key, "missing; a text is needed")
         if not isinstance(value, str) or not value:
-            raise self.error(key, f"expected a text, got {shown(value)}")
+            raise self.error(key, f"expected a text, got {quoted(value)}")
         return value
 
     def table(self, key: str) -> dict[str, object]:
         """Return a table of its own."""
-        self._asked.append(key)
+        self._known.append(key)
         value = self._table.get(key)
         if not isinstance(value, dict) or not value:
             raise self.error(
                 key,
-                f"{'missing' if value is None else f'got {shown(value)}'}; "
+                f"{'missing' if value is None else f'got {quoted(value)}'}; "
                 f'needed is [{self._name}.{key}] with lines like n1 = "HOST:PORT"',
             )
         return value
@@ -77,7 +77,7 @@ class Section:
     def table_or_none(self, key: str) -> dict[str, object] | None:
         """Return a table of its own, if there is one."""
         if key not in self._table:
-            self._asked.append(key)
+            self._known.append(key)
             return None
         return self.table(key)
 
@@ -97,24 +97,24 @@ class Section:
     ) -> Path | None:
         """Return a path or a credential, if the key is there."""
         if key not in self._table:
-            self._asked.append(key)
+            self._known.append(key)
             return None
         return self.credential(key, environment)
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return true or false."""
-        self._asked.append(key)
+        self._known.append(key)
         value = self._table.get(key, default)
         if not isinstance(value, bool):
-            raise self.error(key, f"expected true or false, got {shown(value)}")
+            raise self.error(key, f"expected true or false, got {quoted(value)}")
         return value
 
     def number(self, key: str, default: int, allowed: range) -> int:
         """Return a whole number in *allowed*."""
-        self._asked.append(key)
+        self._known.append(key)
         value = self._table.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(key, f"expected a whole number, got {shown(value)}")
+            raise self.error(key, f"expected a whole number, got {quoted(value)}")
         if value not in allowed:
             bounds = f"{allowed.start} to {allowed.stop - 1}"
             raise self.error(key, f"{value} is not from {bounds}")
@@ -131,7 +131,7 @@ class Section:
         ):
             raise self.error(
                 key,
-                f"{shown(text)} is not HOST:PORT with a port from 1 to {_PORT_MAX} "
+                f"{quoted(text)} is not HOST:PORT with a port from 1 to {_PORT_MAX} "
                 "(an IPv6 address stands in brackets)",
             )
         return Address(host, int(port))
@@ -141,12 +141,12 @@ class Section:
         value = self.text(key, default)
         if value not in list(options):
             raise self.error(
-                key, f"{shown(value)} is none of {', '.join(map(str, options))}"
+                key, f"{quoted(value)} is none of {', '.join(map(str, options))}"
             )
         return value
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """Quote a value of the file, shortened: nobody reads a whole table in a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004

@@ -145,7 +145,7 @@ async def test_clocks_of_members_are_set_against_ours(clock, members):
     )
     census = Census(members, clock)
     await census.ask()
-    assert census.seen == {"n2": 1500}
+    assert census.clock_offsets_ms == {"n2": 1500}
 
 
 @pytest.mark.asyncio

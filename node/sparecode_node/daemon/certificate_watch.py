@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ListenerT = TypeVar("ListenerT", bound=ListenerConfig)
 
-LOOK_S = 5.0
+CHECK_S = 5.0
 WARN_DAYS = (30, 7, 1)
 """A certificate that ends is in the log so many days before, and then again."""
 
@@ -52,7 +52,7 @@ class Certificates:
         self._config = config
         self._clock = clock
         self._on_renewed = on_renewed
-        self._asked = asyncio.Event()
+        self._reload = asyncio.Event()
         self._refused: dict[str, str] = {}
         self._warned: dict[str, int] = {}
         self._files = {name: self._read(name) for name in _listeners(config)}
@@ -68,27 +68,27 @@ class Certificates:
     def configure(self, config: Config) -> None:
         """Take the files that this configuration names, soon."""
         self._config = config
-        self._asked.set()
+        self._reload.set()
 
     async def run(self) -> None:
         """Look at the files until cancelled."""
         while True:
             self._warn()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._asked.wait()
-            self._asked.clear()
+                async with asyncio.timeout(CHECK_S):
+                    await self._reload.wait()
+            self._reload.clear()
             try:
-                await self.look()
+                await self.check()
             except Exception:
                 # Whatever it is: the old ones are in use, and good for a while.
                 log.exception("certificates_not_renewed")
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Take what has changed."""
         for name in self._files:
             try:
-                found = await asyncio.to_thread(self._read, name)
+                files = await asyncio.to_thread(self._read, name)
             except TlsFileError as error:
                 if self._refused.get(name) != str(error):
                     log.error(  # noqa: TRY400 - the message says it all.
@@ -98,15 +98,15 @@ class Certificates:
                 self._refused[name] = str(error)
                 continue
             self._refused.pop(name, None)
-            if found != self._files[name]:
-                self._files[name] = found
+            if files != self._files[name]:
+                self._files[name] = files
                 self._warned.pop(name, None)
-                ends_at = found.ends().own
+                ends_at = files.ends().own
                 log.info(
                     "certificate_renewed",
                     extra={"listener": name, "ends_at": ends_at.isoformat()},
                 )
-                await self._on_renewed(name, found)
+                await self._on_renewed(name, files)
 
     def _read(self, name: str) -> TlsFiles:
         listener = _listeners(self._config)[name]

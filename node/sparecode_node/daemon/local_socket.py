@@ -24,7 +24,7 @@ from sparecode_node.services.people.password_reset import PasswordReset
 
 NAME = "local.sock"
 LINE_BYTES_MAX = 8192
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 RESET = "reset-administrator"
 _CREDENTIALS = struct.Struct("3i")
 """pid, uid, gid: what `SO_PEERCRED` returns (unix(7))."""
@@ -47,14 +47,14 @@ class LocalSocket:
     async def start(self) -> None:
         """Listen, in the place of a socket that a killed node has left."""
         (self._directory / NAME).unlink(missing_ok=True)
-        with _short(self._directory) as path:
-            before = os.umask(0o177)
+        with _short_path(self._directory) as path:
+            mask = os.umask(0o177)
             try:
                 self._server = await asyncio.start_unix_server(
                     self._serve, path, limit=LINE_BYTES_MAX
                 )
             finally:
-                os.umask(before)
+                os.umask(mask)
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -67,7 +67,7 @@ class LocalSocket:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 uid = peer_uid(writer.get_extra_info("socket"))
                 answer = await self._answer(await reader.readline(), uid)
                 writer.write(json.dumps(answer).encode() + b"\n")
@@ -111,8 +111,11 @@ def reset_administrator(directory: Path, name: str, password: str) -> None:
     """Ask the node that runs in *directory*. Raises `LocalSocketError`."""
     request = {"action": RESET, "administrator": name, "password": password}
     try:
-        with _short(directory) as path, socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(PATIENCE_S)
+        with (
+            _short_path(directory) as path,
+            socket.socket(socket.AF_UNIX) as connection,
+        ):
+            connection.settimeout(TIMEOUT_S)
             connection.connect(path)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as answers:
@@ -132,7 +135,7 @@ def reset_administrator(directory: Path, name: str, password: str) -> None:
 
 
 @contextlib.contextmanager
-def _short(directory: Path) -> Iterator[str]:
+def _short_path(directory: Path) -> Iterator[str]:
     """Lend a path of the socket that fits into an address, however deep the folder."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -31,16 +31,16 @@ class _Formatter(logging.Formatter):
 
     def fields(self, record: logging.LogRecord) -> dict[str, str]:
         """Return what was logged beside the message."""
-        found = {
+        fields = {
             key: str(value)
             for key, value in vars(record).items()
             if key not in _STANDARD and value != ""
         }
         if request_id := REQUEST_ID.get():
-            found.setdefault("request_id", request_id)
+            fields.setdefault("request_id", request_id)
         if record.exc_info:
-            found["trace"] = self.formatException(record.exc_info)
-        return found
+            fields["trace"] = self.formatException(record.exc_info)
+        return fields
 
     def time(self, record: logging.LogRecord) -> str:
         """Return the time in UTC, to the millisecond."""

@@ -142,9 +142,9 @@ class Node:
 
         Raises `StartError`.
         """
-        async with contextlib.AsyncExitStack() as started:
+        async with contextlib.AsyncExitStack() as cleanup:
             try:
-                await self._start(started)
+                await self._start(cleanup)
             except _REFUSALS as error:
                 raise StartError(str(error)) from error
             except sqlite3.DatabaseError as error:
@@ -152,10 +152,10 @@ class Node:
                     f"{self._config.node.data_dir / STATE}: {error}"
                 ) from error
             log.info("started", extra={"node": self._config.node.id})
-            systemd.tell("READY=1")
+            systemd.notify("READY=1")
             await self._stopping.wait()
             log.info("stopping", extra={"node": self._config.node.id})
-            systemd.tell("STOPPING=1")
+            systemd.notify("STOPPING=1")
             asyncio.get_running_loop().call_later(STOP_MAX_S, self._give_up)
         if self._fatal:
             log.critical("stopped: %s", self._fatal)
@@ -173,14 +173,14 @@ class Node:
 
     def _run(
         self,
-        started: contextlib.AsyncExitStack,
+        cleanup: contextlib.AsyncExitStack,
         work: Coroutine[Any, Any, None],
         name: str,
     ) -> None:
         """Have something done beside; that it fails is a bug, and stops the node."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._stop_if_failed)
-        started.push_async_callback(_cancel, task)
+        cleanup.push_async_callback(_cancel, task)
 
     def _give_up(self) -> None:
         """End the process: something does not stop, and nobody shall wait for it."""
@@ -190,32 +190,34 @@ class Node:
         logging.shutdown()
         os._exit(EXIT_FATAL)
 
-    async def _start(self, started: contextlib.AsyncExitStack) -> None:
-        """Start everything; *started* is what will stop it, in reverse."""
+    async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
+        """Start everything; *cleanup* is what will stop it, in reverse."""
         config = self._config
         if config.kdf_profile is KdfProfile.TESTING:
             log.warning("hashing with the testing profile: this protects nothing")
         make_data_dir(config.node.data_dir)
         refuse_interrupted(config)
-        certificates = Certificates(config, self._clock, on_renewed=self._renewed)
+        certificates = Certificates(
+            config, self._clock, on_renewed=self._show_certificate
+        )
         keeper = await key_keeper(config, _peer_tls(certificates["peers"]))
         founder = Founder.load(
             config.node.data_dir / FOUNDING, cluster_id=keeper.ring.cluster_id
         )
         kdf = Kdf(PROFILES[config.kdf_profile.value])
-        started.callback(kdf.close)
+        cleanup.callback(kdf.close)
         measures, processes = Measures(), StateProcesses()
-        started.callback(processes.close)
+        cleanup.callback(processes.close)
         replicator = self._make_replicator(
             certificates["peers"], keeper, measures, processes
         )
         self._certificates, self._replicator = certificates, replicator
         check_free("peers", str(config.peers.listen))
         await replicator.start()
-        started.push_async_callback(replicator.stop)
+        cleanup.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
-        started.push_async_callback(state.close)
-        condition = self._observe(started, replicator, kdf, measures, certificates)
+        cleanup.push_async_callback(state.close)
+        condition = self._observe(cleanup, replicator, kdf, measures, certificates)
         services = build_services(
             replicator,
             state,
@@ -230,14 +232,14 @@ class Node:
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
         )
-        growing = self._welcome.begin(replicator, state, Sealing(keeper.ring))
-        growing.add_done_callback(self._stop_if_failed)
-        started.push_async_callback(_cancel, growing)
-        self._run(started, self._refusals.run(replicator), "refusals")
-        self._run(started, raise_feature_level(replicator, self._entropy), "levels")
-        self._run(started, keeper.run(), "keys")
-        self._run(started, services.resealer.run(), "resealing")
-        self._run(started, services.session_use.run(replicator), "session_use")
+        membership_sync = self._welcome.begin(replicator, state, Sealing(keeper.ring))
+        membership_sync.add_done_callback(self._stop_if_failed)
+        cleanup.push_async_callback(_cancel, membership_sync)
+        self._run(cleanup, self._refusals.run(replicator), "refusals")
+        self._run(cleanup, raise_feature_level(replicator, self._entropy), "levels")
+        self._run(cleanup, keeper.run(), "keys")
+        self._run(cleanup, services.resealer.run(), "resealing")
+        self._run(cleanup, services.session_use.run(replicator), "session_use")
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(
@@ -253,10 +255,10 @@ class Node:
             refusals=self._refusals,
             clock=self._clock,
             on_ended=measures.ended,
-            tracer=set_up_tracing(config.node.id, VERSION, started),
+            tracer=set_up_tracing(config.node.id, VERSION, cleanup),
         )
         await listeners.start()
-        started.push_async_callback(self._close, listeners)
+        cleanup.push_async_callback(self._close, listeners)
         self._console = console = _console(
             self._config,
             services,
@@ -266,20 +268,20 @@ class Node:
         )
         if console is not None:
             await console.start(grace_s=int(STOP_GRACE_S))
-            started.push_async_callback(console.stop)
+            cleanup.push_async_callback(console.stop)
         local = LocalSocket(config.node.data_dir, services.local)
         await local.start()
-        started.push_async_callback(local.stop)
-        self._run(started, certificates.run(), "certificates")
+        cleanup.push_async_callback(local.stop)
+        self._run(cleanup, certificates.run(), "certificates")
         if founder is not None:
-            self._run(started, founder.run(replicator), "the cluster cannot begin")
-        started.push_async_callback(self._leave, condition, listeners, replicator)
+            self._run(cleanup, founder.run(replicator), "the cluster cannot begin")
+        cleanup.push_async_callback(self._leave, condition, listeners, replicator)
         # What they read, nobody waits for any more.
-        started.callback(processes.close)
+        cleanup.callback(processes.close)
 
     def _observe(
         self,
-        started: contextlib.AsyncExitStack,
+        cleanup: contextlib.AsyncExitStack,
         replicator: ClusterReplicator,
         kdf: Kdf,
         measures: Measures,
@@ -318,7 +320,7 @@ class Node:
             address,
         )
         observation.start()
-        started.push_async_callback(observation.stop)
+        cleanup.push_async_callback(observation.stop)
         return condition
 
     async def _leave(
@@ -342,7 +344,7 @@ class Node:
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
-    async def _renewed(self, name: str, files: TlsFiles) -> None:
+    async def _show_certificate(self, name: str, files: TlsFiles) -> None:
         """Hand a new certificate to those who do not ask for it at each handshake."""
         if name == "peers" and self._replicator is not None:
             await self._replicator.renew_certificate(_peer_tls(files))
@@ -365,11 +367,11 @@ class Node:
             on_applied=measures.applied,
             on_keys=keeper.follow,
         )
-        entrance = self._welcome.entrance(state.read_doors)
+        servicer = self._welcome.servicer(state.read_doors)
         return ClusterReplicator(
             ClusterConfig(
                 cluster_id=keeper.ring.cluster_id,
-                addresses=peer_addresses(config, keeper.ring.cluster_id, entrance),
+                addresses=peer_addresses(config, keeper.ring.cluster_id, servicer),
                 tls=_peer_tls(tls),
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),

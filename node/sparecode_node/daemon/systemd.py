@@ -13,7 +13,7 @@ import socket
 log = logging.getLogger(__name__)
 
 
-def tell(state: str) -> None:
+def notify(state: str) -> None:
     """Send what sd_notify(3) sends, to whoever has started the node and asked for it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
@@ -21,8 +21,8 @@ def tell(state: str) -> None:
     if address.startswith("@"):  # A name that is not in the file system (unix(7)).
         address = "\0" + address[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
-            telling.connect(address)
-            telling.sendall(state.encode())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.connect(address)
+            connection.sendall(state.encode())
     except OSError as error:
         log.warning("systemd_not_told", extra={"cause": str(error)})

@@ -77,13 +77,13 @@ class Tracing:
 def set_up_tracing(
     node_id: str,
     version: str,
-    started: contextlib.AsyncExitStack,
+    cleanup: contextlib.AsyncExitStack,
     environment: Mapping[str, str] = os.environ,
 ) -> Tracing | None:
     """
     Return what traces calls, if the environment asks for it.
 
-    *started* sends, in the end, what was not sent yet.
+    *cleanup* sends, in the end, what was not sent yet.
     """
     if not any(environment.get(name) for name in ENDPOINTS):
         return None
@@ -113,5 +113,5 @@ def set_up_tracing(
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=SEND_S)))
     log.info("tracing")
-    started.push_async_callback(asyncio.to_thread, provider.shutdown)
+    cleanup.push_async_callback(asyncio.to_thread, provider.shutdown)
     return Tracing(provider)

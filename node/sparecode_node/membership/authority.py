@@ -73,7 +73,7 @@ class FileAuthority:
         if not key.exists():
             return None
         try:
-            return _fitting(self.members_ca(), key.read_bytes())
+            return _authority_of_key(self.members_ca(), key.read_bytes())
         except (OSError, ValueError, TypeError) as error:
             log.warning(
                 "authority_unusable", extra={"file": str(key), "cause": str(error)}
@@ -81,7 +81,7 @@ class FileAuthority:
             return None
 
 
-def _fitting(certificates: bytes, key: bytes) -> Authority:
+def _authority_of_key(certificates: bytes, key: bytes) -> Authority:
     """
     Return the authority that a key is of, while there may be two of them.
 

@@ -49,7 +49,7 @@ from sparecode_node.services.secrets.wrapping import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class JoinResult:
     """What has come of it."""
 
     cluster_id: str
@@ -64,7 +64,7 @@ def join(
     hosts: Sequence[str],
     clock: Clock,
     entropy: Entropy,
-) -> Joined:
+) -> JoinResult:
     """
     Have this node admitted, and write what it is given to the files of `node.toml`.
 
@@ -86,7 +86,7 @@ def join(
     own = Pair(certificate=config.peers.certificate, key=config.peers.key)
     key = _own_key(own, make=own in missing)
     own_address = config.members[config.node.id]
-    asks = Joiner(
+    joiner = Joiner(
         ticket_certificate=b"",  # It is shown in the handshake.
         request_id=entropy.uuid(),
         address=str(own_address),
@@ -95,21 +95,21 @@ def join(
     if own in missing:
         put(own.key, _pem(key), PRIVATE)
         request = _certificate_request(key, config.node.id)
-        asks = replace(asks, certificate_request=request)
+        joiner = replace(joiner, certificate_request=request)
     elif missing:
         raise StartError(
             f"{missing[0].certificate} is missing: the certificate of [peers] was "
             "brought along, so bring those of the other listeners too"
         )
     else:
-        asks = replace(asks, certificate=der(read(own.certificate))[0])
+        joiner = replace(joiner, certificate=der(read(own.certificate))[0])
     try:
-        by, answer = JoinClient(parsed, clock).join(asks)
+        by, answer = JoinClient(parsed, clock).join(joiner)
     except NotAdmittedError as error:
         raise StartError(str(error)) from error
-    secrets = _opened(config, parsed, answer, key)
-    _keep(config, answer, secrets, missing, key, entropy)
-    return Joined(cluster_id=answer.cluster_id, by=by)
+    secrets = _unwrapped_secrets(config, parsed, answer, key)
+    _write_files(config, answer, secrets, missing, key, entropy)
+    return JoinResult(cluster_id=answer.cluster_id, by=by)
 
 
 def begin_beside(config: Config, members: Mapping[NodeId, str]) -> None:
@@ -129,10 +129,10 @@ def begin_beside(config: Config, members: Mapping[NodeId, str]) -> None:
         ring = ring_file(config).load()
     except KeyRingError as error:
         raise StartError(f"{error}; bring the cluster's along") from error
-    _begin_among(config, ring.cluster_id, members)
+    _write_members(config, ring.cluster_id, members)
 
 
-def _begin_among(
+def _write_members(
     config: Config, cluster_id: str, members: Mapping[NodeId, str]
 ) -> None:
     """Write down whose cluster this node is to be of; the journal says it later."""
@@ -182,7 +182,7 @@ def _certificate_request(key: ec.EllipticCurvePrivateKey, node_id: str) -> bytes
     return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
-def _opened(
+def _unwrapped_secrets(
     config: Config,
     ticket: JoinTicket,
     answer: JoinGrant,
@@ -205,7 +205,7 @@ def _opened(
         raise StartError(str(error)) from error
 
 
-def _keep(
+def _write_files(
     config: Config,
     answer: JoinGrant,
     secrets: MemberSecrets,
@@ -226,7 +226,7 @@ def _keep(
     for pair in missing:
         put(pair.key, _pem(key), PRIVATE)
         put(pair.certificate, answer.certificate, PUBLIC)
-    _begin_among(config, answer.cluster_id, dict(answer.members))
+    _write_members(config, answer.cluster_id, dict(answer.members))
     try:
         file.prepare(entropy)
         file.save(KeyRing.from_bytes(secrets.key_ring.encode()))

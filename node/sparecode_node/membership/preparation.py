@@ -74,12 +74,12 @@ def first_members(config: Config, cluster_id: str) -> FirstMembers:
     of this node, begins anew. Raises `StartError` if what `init --join` has written
     cannot be read.
     """
-    path, found = config.node.data_dir / MEMBERS, {}
+    path, joined_members = config.node.data_dir / MEMBERS, {}
     try:
         joined = json.loads(path.read_bytes())
         members = joined["members"]
         if joined["cluster_id"] == cluster_id:
-            found = {NodeId(str(each)): str(members[each]) for each in members}
+            joined_members = {NodeId(str(each)): str(members[each]) for each in members}
     except FileNotFoundError:
         pass  # It begins a cluster, or came with its journal.
     except OSError as error:
@@ -89,9 +89,9 @@ def first_members(config: Config, cluster_id: str) -> FirstMembers:
             f"{path}: not what `sparecode-node init --join` writes; empty the data "
             "folder, and join again under a new node id"
         ) from error
-    if found:
+    if joined_members:
         own = {NodeId(config.node.id): str(config.members[config.node.id])}
-        return FirstMembers(members={**found, **own}, joins=True)
+        return FirstMembers(members={**joined_members, **own}, joins=True)
     written = {NodeId(each): str(at) for each, at in config.members.items()}
     return FirstMembers(members=written, joins=False)
 
@@ -188,7 +188,7 @@ def refuse_interrupted(config: Config) -> None:
 
 
 def peer_addresses(
-    config: Config, cluster_id: str, entrance: Entrance | None
+    config: Config, cluster_id: str, servicer: Entrance | None
 ) -> PeerAddresses:
     """Return where the members meet. Raises `StartError`."""
     first = first_members(config, cluster_id)
@@ -197,7 +197,7 @@ def peer_addresses(
         listen=str(config.peers.listen),
         members=first.members,
         joins=first.joins,
-        entrance=entrance,
+        entrance=servicer,
     )
 
 

@@ -114,13 +114,13 @@ def restore(
                 "somebody else has made it, or the bundle is of before that key; "
                 "export a new bundle after each rotation"
             )
-        begun = BeginEpoch(
+        command = BeginEpoch(
             cluster_id=entropy.uuid(),
             cause="restore",
             state_index=manifest.index,
             state_at_ms=manifest.state_at_ms,
         )
-        _write(config, bundle.ring, begun, manifest.term + 1, clock, entropy)
+        _write(config, bundle.ring, command, manifest.term + 1, clock, entropy)
         for name, data in bundle.files.items():
             folder = config.node.data_dir / RECOVERED
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -139,13 +139,15 @@ def restore(
     finally:
         if not (new / WHOLE).exists():
             shutil.rmtree(new, ignore_errors=True)
-    return NewCluster(cluster_id=begun.cluster_id, index=begun.state_index), manifest
+    return NewCluster(
+        cluster_id=command.cluster_id, index=command.state_index
+    ), manifest
 
 
 # --- From a survivor
 
 
-def standing(config: Config) -> SurvivingLog:
+def surviving_log(config: Config) -> SurvivingLog:
     """Say how much of the log this node has. Raises `StartError`."""
     try:
         ring = ring_file(config).load()
@@ -222,7 +224,7 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         write_snapshot(config.node.data_dir / STATE, new / STATE)
-        found = apply_log(
+        log = apply_log(
             config.node.data_dir / JOURNAL,
             new / STATE,
             _identity(ring.cluster_id, config),
@@ -237,13 +239,13 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
                 f"{config.node.data_dir / STATE}: the cluster never began here: there "
                 "is nothing to recover"
             )
-        begun = BeginEpoch(
+        command = BeginEpoch(
             cluster_id=entropy.uuid(),
             cause="recover",
-            state_index=found.last_index,
+            state_index=log.last_index,
             state_at_ms=row[0],
         )
-        _write(config, ring, begun, found.last_term + 1, clock, entropy)
+        _write(config, ring, command, log.last_term + 1, clock, entropy)
         kept = move(config)
     except (
         KeyRingError,
@@ -255,7 +257,7 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
     ) as error:
         raise StartError(str(error)) from error
     return NewCluster(
-        cluster_id=begun.cluster_id, index=begun.state_index, kept_in=kept
+        cluster_id=command.cluster_id, index=command.state_index, kept_in=kept
     )
 
 
@@ -278,7 +280,7 @@ def _addresses(config: Config) -> dict[str, str]:
 def _write(
     config: Config,
     ring: KeyRing,
-    begun: BeginEpoch,
+    command: BeginEpoch,
     term: int,
     clock: Clock,
     entropy: Entropy,
@@ -287,15 +289,15 @@ def _write(
     new = config.node.data_dir / NEW
     write_log(
         new / JOURNAL,
-        _identity(begun.cluster_id, config),
-        begun=begun,
+        _identity(command.cluster_id, config),
+        begun=command,
         at_ms=clock.now_ms(),
         term=term,
         salt=entropy.token_bytes(SALT_BYTES),
         address=str(config.members[config.node.id]),
     )
     file = ring_file(config)
-    file.beside(new / RING).save(ring.for_cluster(begun.cluster_id))
+    file.beside(new / RING).save(ring.for_cluster(command.cluster_id))
     write_private(new / WHOLE, b"")
 
 

@@ -23,23 +23,23 @@ class Welcome:
         self._authority = FileAuthority(config)
         self._refusals = refusals
         self._clock = clock
-        self._entrance: JoiningServicer | None = None
+        self._servicer: JoiningServicer | None = None
 
     def authorities(self) -> tuple[bytes, ...]:
         """Return the members' authorities, DER."""
         return self._authority.members_ca_der()
 
-    def entrance(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
+    def servicer(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
         """Return what the peers listener is to serve; nobody is admitted yet."""
-        self._entrance = JoiningServicer(read_doors, self._refusals)
-        return self._entrance
+        self._servicer = JoiningServicer(read_doors, self._refusals)
+        return self._servicer
 
     def begin(
         self, replicator: Replicator, state: LocalState, sealing: Sealing
     ) -> "asyncio.Task[None]":
         """Admit nodes from now on; the task has the engine follow."""
-        if self._entrance is not None:
-            self._entrance.serve(
+        if self._servicer is not None:
+            self._servicer.serve(
                 Admissions(
                     replicator=replicator,
                     state=state,
@@ -49,5 +49,5 @@ class Welcome:
                     clock=self._clock,
                 )
             )
-        growing = MembershipSync(replicator, state)
-        return asyncio.create_task(growing.run(), name="growing")
+        membership_sync = MembershipSync(replicator, state)
+        return asyncio.create_task(membership_sync.run(), name="membership sync")

@@ -74,7 +74,7 @@ def show(
         signed = backup_files.read_manifest(path)
     except BackupFileError as error:
         fail(str(error))
-    tell(signed, as_json=as_json)
+    print_manifest(signed, as_json=as_json)
 
 
 @app.command()
@@ -111,7 +111,7 @@ def verify(
         fail(f"NOT VERIFIED: {error}")
     if public_key is not None and not any(map(signed.signed_by, read_keys(public_key))):
         fail(f"NOT VERIFIED: {path}: none of the keys in {public_key} has signed it")
-    tell(signed, as_json=as_json)
+    print_manifest(signed, as_json=as_json)
     if not as_json:
         typer.echo("")
         typer.echo(
@@ -137,7 +137,7 @@ def read_keys(path: Path) -> list[bytes]:
     return [key.public_bytes_raw() for key in keys if isinstance(key, Ed25519PublicKey)]
 
 
-def tell(signed: SignedManifest, *, as_json: bool) -> None:
+def print_manifest(signed: SignedManifest, *, as_json: bool) -> None:
     """Write a manifest for people, or for programs."""
     manifest = signed.manifest
     if as_json:

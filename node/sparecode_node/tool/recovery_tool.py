@@ -15,7 +15,7 @@ import typer
 from sparecode_node.config import Config
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocketError
-from sparecode_node.membership import recovery as recovering
+from sparecode_node.membership import recovery
 from sparecode_node.membership.files import key_beside
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.membership.recovery import NewCluster
@@ -106,24 +106,24 @@ def export_bundle(
                 ring=ring_file(config).load(),
                 files={
                     each.name: each.read_bytes()
-                    for each in (*_authorities(config), *also)
+                    for each in (*_authority_keys(config), *also)
                 },
             )
         )
         if recipients:
-            sealed = age_files.encrypt_bytes(text, recipients)
+            ciphertext = age_files.encrypt_bytes(text, recipients)
         else:
-            sealed = age_files.encrypt_with_passphrase(
+            ciphertext = age_files.encrypt_with_passphrase(
                 text, _new_passphrase(passphrase_file)
             )
-        write_private(path, sealed)
+        write_private(path, ciphertext)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except (AgeError, KeyRingError) as error:
         fail(str(error))
 
 
-def _authorities(config: Config) -> tuple[Path, ...]:
+def _authority_keys(config: Config) -> tuple[Path, ...]:
     keys = dict.fromkeys(map(key_beside, (config.peers.ca, config.agents.ca)))
     return tuple(key for key in keys if key.exists())
 
@@ -183,11 +183,11 @@ def restore(
     _refuse_others_files(config)
     try:
         identities = age_files.read_identities(key)
-        opened = _open_bundle(bundle_file, identities, passphrase_file)
-        made, manifest = recovering.restore(
+        contents = _open_bundle(bundle_file, identities, passphrase_file)
+        cluster, manifest = recovery.restore(
             config,
             backup,
-            opened,
+            contents,
             identities=identities,
             clock=SystemClock(),
             entropy=SystemEntropy(),
@@ -196,15 +196,15 @@ def restore(
         fail(str(error))
     _give_to_node(config)
     typer.echo(
-        f"Restored: the state at log entry {made.index}, of "
+        f"Restored: the state at log entry {cluster.index}, of "
         f"{_time(manifest.state_at_ms)}."
     )
-    if opened.files:
+    if contents.files:
         typer.echo(
             f"The bundle's other files are in "
-            f"{config.node.data_dir / recovering.RECOVERED}."
+            f"{config.node.data_dir / recovery.RECOVERED}."
         )
-    tell_next(made)
+    print_next_steps(cluster)
 
 
 def _open_bundle(
@@ -213,13 +213,13 @@ def _open_bundle(
     """Open a bundle with the key, or else with its passphrase. Raises `AgeError`."""
     try:
         with path.open("rb") as file:
-            sealed = file.read(BUNDLE_BYTES_MAX)
+            ciphertext = file.read(BUNDLE_BYTES_MAX)
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     if passphrase_file is None:
         try:
             return bundles.from_bytes(
-                age_files.decrypt_bytes(sealed, identities=identities)
+                age_files.decrypt_bytes(ciphertext, identities=identities)
             )
         except AgeError as error:
             if not sys.stdin.isatty():
@@ -229,7 +229,7 @@ def _open_bundle(
     passphrase = _passphrase(passphrase_file)
     try:
         return bundles.from_bytes(
-            age_files.decrypt_bytes(sealed, passphrase=passphrase)
+            age_files.decrypt_bytes(ciphertext, passphrase=passphrase)
         )
     except (AgeError, BundleError) as error:
         raise AgeError(f"{path}: {error}") from None
@@ -260,30 +260,30 @@ def recover(
     _refuse_others_files(config)
     clock = SystemClock()
     try:
-        if recovering.was_interrupted(config):
-            recovering.move(config)
+        if recovery.was_interrupted(config):
+            recovery.move(config)
             _give_to_node(config)
             typer.echo("An interrupted recovery is finished; start the node.")
             return
-        own = recovering.standing(config)
-        others = asyncio.run(recovering.ask_others(config, own, clock))
-        tell_standing(own, others)
-        if objection := recovering.objection(own, others):
+        own = recovery.surviving_log(config)
+        others = asyncio.run(recovery.ask_others(config, own, clock))
+        print_logs(own, others)
+        if objection := recovery.objection(own, others):
             fail(f"refused: {objection}")
         if not confirmed:
-            tell_consequences(own)
+            print_consequences(own)
             raise typer.Exit(1)
-        made = recovering.recover(config, clock=clock, entropy=SystemEntropy())
+        cluster = recovery.recover(config, clock=clock, entropy=SystemEntropy())
         _give_to_node(config)
     except (KeyRingError, OSError, StartError) as error:
         fail(str(error))
-    typer.echo(f"Recovered: the state at log entry {made.index}.")
-    if made.kept_in is not None:
+    typer.echo(f"Recovered: the state at log entry {cluster.index}.")
+    if cluster.kept_in is not None:
         typer.echo(
             "What this node had before, with the old key ring, is in\n"
-            f"    {made.kept_in}"
+            f"    {cluster.kept_in}"
         )
-    tell_next(made)
+    print_next_steps(cluster)
 
 
 def reset_administrator(
@@ -328,7 +328,7 @@ def reset_administrator(
     )
 
 
-def tell_standing(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
+def print_logs(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
     """Say who has how much of the log."""
     names = ", ".join(each.node_id for each in own.members)
     typer.echo(f"Cluster {own.cluster_id}, members {names}.")
@@ -347,7 +347,7 @@ def tell_standing(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
         )
 
 
-def tell_consequences(own: SurvivingLog) -> None:
+def print_consequences(own: SurvivingLog) -> None:
     """Say what would happen, and how to have it."""
     lost = ", ".join(
         each.node_id for each in own.members if each.node_id != own.node_id
@@ -367,10 +367,10 @@ which has the most of the log, and recover there. Then:
     )
 
 
-def tell_next(made: NewCluster) -> None:
+def print_next_steps(cluster: NewCluster) -> None:
     """Say what to do now."""
     typer.echo(
-        f"""This node is the new cluster {made.cluster_id}. Next:
+        f"""This node is the new cluster {cluster.cluster_id}. Next:
   1. Start the node.
   2. Review it, put right what is of the past, and open it:
          sparecode cluster review

@@ -62,18 +62,18 @@ def draw_ring(
     )
 
 
-def join_cluster(config: Config, given: str, hosts: list[str]) -> None:
+def join_cluster(config: Config, source: str, hosts: list[str]) -> None:
     """Have this node admitted by a ticket, and say what to do next."""
     try:
-        if given == "-":
+        if source == "-":
             ticket = sys.stdin.read(TICKET_CHARACTERS_MAX)
-        elif given.startswith(TICKET_PREFIX):
-            ticket = given
+        elif source.startswith(TICKET_PREFIX):
+            ticket = source
         else:
-            with Path(given).open() as file:
+            with Path(source).open() as file:
                 ticket = file.read(TICKET_CHARACTERS_MAX)
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"--join {given}: {getattr(error, 'strerror', error)}")
+        fail(f"--join {source}: {getattr(error, 'strerror', error)}")
     try:
         joined = joiner.join(
             config, ticket, hosts=hosts, clock=SystemClock(), entropy=SystemEntropy()
@@ -87,10 +87,10 @@ def join_cluster(config: Config, given: str, hosts: list[str]) -> None:
     )
 
 
-def begin_beside(config: Config, given: list[str]) -> None:
+def begin_beside(config: Config, values: list[str]) -> None:
     """Have this node begin among members of which it was told, and say what is next."""
     members: dict[NodeId, Address] = {}
-    for each in given:
+    for each in values:
         node_id, _, address = each.partition("=")
         section = Section(Path("--beside"), each, {node_id: address})
         try:

@@ -23,7 +23,7 @@ class Metric:
 
     name: str
     kind: Kind
-    means: str
+    meaning: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 

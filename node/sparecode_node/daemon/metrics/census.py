@@ -50,7 +50,7 @@ class Census:
     def __init__(self, members: Members, clock: Clock) -> None:
         self._members = members
         self._clock = clock
-        self.seen: Mapping[NodeId, float] = {}
+        self.clock_offsets_ms: Mapping[NodeId, float] = {}
         """The members that answered, each with its clock's offset in ms."""
         self.heads_differ = False
         self.digests_differ = False
@@ -76,7 +76,7 @@ class Census:
         began_ms = self._clock.now_ms()
         members = await self._members.status(digest=False, timeout_s=ANSWER_S)
         middle_ms = (began_ms + self._clock.now_ms()) / 2
-        self.seen = {
+        self.clock_offsets_ms = {
             member.node_id: member.clock_ms - middle_ms
             for member in members
             if member.reachable and member.node_id != self._members.node_id
@@ -97,15 +97,15 @@ class Census:
         Raises `StoppingError`.
         """
         # Releases may have different tables: each is compared with its own.
-        told = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
-        newest = max(member.feature_level for member in told)
-        members = [each for each in told if each.feature_level == newest]
-        found = [(member.applied_index, member.digest) for member in members]
-        indexes = [index for index, digest in found if digest]
+        answers = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
+        newest = max(member.feature_level for member in answers)
+        members = [each for each in answers if each.feature_level == newest]
+        numbered_hashes = [(member.applied_index, member.digest) for member in members]
+        indexes = [index for index, digest in numbered_hashes if digest]
         compared = len(set(indexes)) < len(indexes)
         if compared:
             self.digests_compared_ms = self._clock.now_ms()
-        if (differing := _differing(found)) and not self.digests_differ:
+        if (differing := _differing(numbered_hashes)) and not self.digests_differ:
             self.digests_differ = True
             log.critical(
                 "states differ: a replica is broken", extra={"index": differing[0]}
@@ -113,10 +113,10 @@ class Census:
         return compared
 
 
-def _differing(found: Iterable[tuple[int, str]]) -> list[int]:
+def _differing(numbered_hashes: Iterable[tuple[int, str]]) -> list[int]:
     """Return where different hashes stand beside the same number."""
     hashes: dict[int, set[str]] = {}
-    for number, each in found:
+    for number, each in numbered_hashes:
         if each:
             hashes.setdefault(number, set()).add(each)
     return sorted(number for number, known in hashes.items() if len(known) > 1)

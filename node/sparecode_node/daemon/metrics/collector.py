@@ -77,16 +77,17 @@ class NodeCollector(Collector):
     def _labelled(self) -> dict[Metric, _Samples]:
         sources = self._sources
         peers, linked = sorted(sources.peers()), sources.replica().linked
-        seen = sources.census.seen
+        offsets_ms = sources.census.clock_offsets_ms
         loads = {lane.value: sources.kdf.load(lane) for lane in Lane}
         ends = sources.certificates()
         counts = sources.events.take()
         return {
             catalog.BUILD: [((sources.version,), 1)],
             catalog.PEER_CONNECTED: [((peer,), peer in linked) for peer in peers],
-            catalog.PEER_REACHABLE: [((peer,), peer in seen) for peer in peers],
+            catalog.PEER_REACHABLE: [((peer,), peer in offsets_ms) for peer in peers],
             catalog.PEER_CLOCK_OFFSET: [
-                ((peer,), offset_ms / 1000) for peer, offset_ms in sorted(seen.items())
+                ((peer,), offset_ms / 1000)
+                for peer, offset_ms in sorted(offsets_ms.items())
             ],
             catalog.KDF_TAKEN: [((lane,), load.taken) for lane, load in loads.items()],
             catalog.KDF_BOUND: [((lane,), load.bound) for lane, load in loads.items()],
@@ -110,9 +111,9 @@ class NodeCollector(Collector):
 def _family(metric: Metric, samples: _Samples) -> Family:
     family: GaugeMetricFamily | CounterMetricFamily
     if metric.kind is Kind.COUNTER:
-        family = CounterMetricFamily(metric.name, metric.means, labels=metric.labels)
+        family = CounterMetricFamily(metric.name, metric.meaning, labels=metric.labels)
     else:
-        family = GaugeMetricFamily(metric.name, metric.means, labels=metric.labels)
+        family = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
     for labels, value in samples:
         family.add_metric(labels, float(value))
     return family

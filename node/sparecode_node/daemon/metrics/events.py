@@ -20,7 +20,7 @@ class EventCounts:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
-        self._reading = threading.Lock()
+        self._lock = threading.Lock()
         self.last_backup_ms = 0
         """When the newest backup was taken that was handed out whole; 0: never."""
         self.is_open = True
@@ -30,7 +30,7 @@ class EventCounts:
 
     def take(self) -> dict[tuple[str, str, str], int]:
         """Return the counts, with what has been applied by now."""
-        with self._reading, self._open() as db:
+        with self._lock, self._open() as db:
             newest = _newest(db)
             self.last_backup_ms = _meta(db, "backup_at_ms")
             self.is_open = not _meta(db, "not_open")

@@ -53,8 +53,8 @@ class MetricsListener:
     def start(self) -> None:
         """Bind and serve. Raises `OSError`."""
         host, port = self._address
-        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        self._server = _Server(family, place, self._registry, self._condition)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self._server = _Server(family, address, self._registry, self._condition)
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.1},
@@ -82,7 +82,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(
         self,
         family: socket.AddressFamily,
-        place: Any,  # noqa: ANN401 - a socket address, as its family has it.
+        address: Any,  # noqa: ANN401 - a socket address, as its family has it.
         registry: CollectorRegistry,
         condition: Condition,
     ) -> None:
@@ -90,7 +90,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.registry = registry
         self.condition = condition
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        super().__init__(place, _Handler)
+        super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Answer in a thread, if there is one left."""
@@ -147,12 +147,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return _json(condition.alive, {"alive": condition.alive})
             case "/readyz":
                 problems = condition.problems()
-                said = {
+                report = {
                     "ready": not problems,
                     "problems": problems,
                     "warnings": condition.warnings(),
                 }
-                return _json(not problems, said)
+                return _json(not problems, report)
             case _:
                 known = "known are /metrics, /healthz, /readyz\n"
                 return HTTPStatus.NOT_FOUND, "text/plain", known.encode()
@@ -163,7 +163,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 def _json(
     fine: bool,  # noqa: FBT001 - what is said of it is in the words.
-    said: dict[str, object],
+    report: dict[str, object],
 ) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
-    return status, "application/json", json.dumps(said).encode() + b"\n"
+    return status, "application/json", json.dumps(report).encode() + b"\n"

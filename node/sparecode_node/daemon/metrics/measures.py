@@ -43,15 +43,17 @@ class Measures:
         self._authentications = self._counter(catalog.AUTHENTICATIONS)
 
     def _counter(self, metric: Metric) -> Counter:
-        return Counter(metric.name, metric.means, metric.labels, registry=self.registry)
+        return Counter(
+            metric.name, metric.meaning, metric.labels, registry=self.registry
+        )
 
     def _gauge(self, metric: Metric) -> Gauge:
-        return Gauge(metric.name, metric.means, metric.labels, registry=self.registry)
+        return Gauge(metric.name, metric.meaning, metric.labels, registry=self.registry)
 
     def _histogram(self, metric: Metric) -> Histogram:
         return Histogram(
             metric.name,
-            metric.means,
+            metric.meaning,
             metric.labels,
             registry=self.registry,
             buckets=metric.buckets,

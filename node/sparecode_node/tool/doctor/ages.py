@@ -17,7 +17,7 @@ BACKUP_WARN_HOURS = 26
 _HOUR = dt.timedelta(hours=1)
 
 
-def look_at_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
+def check_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
     """Say how old key and backup are, by the state; nothing, where there is none."""
     if not path.exists():
         return
@@ -25,11 +25,11 @@ def look_at_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
         contextlib.suppress(sqlite3.DatabaseError),  # Which the state's look names.
         contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
     ):
-        yield from _look_at_key(db, now)
-        yield from _look_at_backup(db, now)
+        yield from _check_key(db, now)
+        yield from _check_backup(db, now)
 
 
-def _look_at_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
+def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
     row = db.execute(
         "SELECT key_id, activated_at_ms FROM ring_keys WHERE retire_at_ms IS NULL "
         "ORDER BY key_id DESC LIMIT 1"
@@ -50,7 +50,7 @@ def _look_at_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
         yield ok("key age", words)
 
 
-def _look_at_backup(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
+def _check_backup(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
     meta = dict(
         db.execute(
             "SELECT name, value FROM meta WHERE name IN ('backup_at_ms', 'cluster_id')"

@@ -17,7 +17,7 @@ from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 WARN_DAYS = 30
 
 
-def look_at_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
+def check_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
     """Look at the certificate, key and authorities of every listener."""
     listeners: dict[str, ListenerConfig | None] = {
         "agents": config.agents,
@@ -27,10 +27,10 @@ def look_at_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
     }
     for name, listener in listeners.items():
         if listener is not None:
-            yield from _look_at_listener(name, listener, config.node.id, now)
+            yield from _check_listener(name, listener, config.node.id, now)
 
 
-def _look_at_listener(
+def _check_listener(
     name: str, listener: ListenerConfig, node_id: str, now: dt.datetime
 ) -> Iterator[Finding]:
     ca = listener.ca if isinstance(listener, MutualListenerConfig) else None
@@ -56,12 +56,10 @@ def _look_at_listener(
             f"chmod 600 {listener.key}",
         )
     if name == "peers":
-        yield from _look_at_names(files, listener.certificate, node_id)
+        yield from _check_names(files, listener.certificate, node_id)
 
 
-def _look_at_names(
-    files: TlsFiles, certificate: Path, node_id: str
-) -> Iterator[Finding]:
+def _check_names(files: TlsFiles, certificate: Path, node_id: str) -> Iterator[Finding]:
     """Check what the other members will: names and signature."""
     chain = x509.load_pem_x509_certificates(files.certificate)
     try:

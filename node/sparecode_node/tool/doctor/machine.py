@@ -25,7 +25,7 @@ ANSWER_S = 3.0
 _MIB = 1024**2
 
 
-def look_at_disk(data_dir: Path) -> Iterator[Finding]:
+def check_disk(data_dir: Path) -> Iterator[Finding]:
     """Look at the data folder and the disk that it is on."""
     try:
         mode = data_dir.stat().st_mode & 0o777
@@ -39,8 +39,8 @@ def look_at_disk(data_dir: Path) -> Iterator[Finding]:
         yield warn("data folder", f"{data_dir}: mode {mode:04o}; chmod 700 {data_dir}")
     else:
         yield ok("data folder", f"{data_dir}, mode {mode:04o}")
-    found = os.statvfs(data_dir)
-    free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    disk = os.statvfs(data_dir)
+    free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     words = f"{free // _MIB:,} MiB of {size // _MIB:,} MiB are free"
     if free < DISK_FLOOR_BYTES:
         yield fail("disk", f"{words}: the node will stop; make room")
@@ -82,7 +82,7 @@ def _time_syncs(path: Path) -> list[float]:
         path.unlink()
 
 
-def look_at_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding:
+def check_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding:
     """Say whether the node's ports are free, or it has them."""
     taken = [
         f"{name} {address}"
@@ -99,8 +99,8 @@ def look_at_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding
 def _is_free(address: Address) -> bool:
     host = address.host.strip("[]")
     try:
-        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, place in found:
+        addresses = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, place in addresses:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(place)
@@ -109,7 +109,7 @@ def _is_free(address: Address) -> bool:
     return True
 
 
-async def look_at_peers(
+async def check_peers(
     addresses: Mapping[NodeId, str],
     tls: PeerTls,
     clock: Clock,
@@ -127,10 +127,10 @@ async def look_at_peers(
     began_ms = clock.now_ms()
     members = await ask_members(addresses, tls, timeout_s=ANSWER_S)
     ended_ms = clock.now_ms()
-    found = []
+    findings = []
     for member in members:
         if not member.reachable:
-            found.append(
+            findings.append(
                 warn(
                     "members",
                     f"{member.node_id} at {addresses[member.node_id]} does not answer: "
@@ -143,18 +143,18 @@ async def look_at_peers(
         off_s = 0.0 if early <= 0 <= late else min(early, late, key=abs) / 1000
         words = f"{member.node_id} answers; its clock is {off_s:+.1f} s off"
         if abs(off_s) > MAX_CLOCK_OFFSET_S:
-            found.append(
+            findings.append(
                 fail("clock", f"{words}: no primary may stamp like that (T5); use NTP")
             )
         elif abs(off_s) > CLOCK_WARN_S:
-            found.append(warn("clock", f"{words}: use NTP"))
+            findings.append(warn("clock", f"{words}: use NTP"))
         else:
-            found.append(ok("clock", words))
+            findings.append(ok("clock", words))
     reached = {member.node_id for member in members if member.reachable}
-    found += _quorum(
+    findings += _quorum(
         len(reached & set(other_voters)) + votes, len(other_voters) + votes
     )
-    return found
+    return findings
 
 
 def _quorum(reached: int, voters: int) -> Iterable[Finding]:

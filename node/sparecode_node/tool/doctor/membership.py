@@ -14,7 +14,7 @@ from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 
-def look_at_membership(
+def check_membership(
     journal: JournalFacts | None, node_id: NodeId
 ) -> Iterator[Finding]:
     """Say what the journal says of this node; the cluster may be further."""
@@ -41,7 +41,7 @@ def look_at_membership(
         yield ok("membership", f"{node_id} votes; voters are {voters}")
 
 
-def look_at_authority(config: Config) -> Finding:
+def check_authority(config: Config) -> Finding:
     """Say whether a node that joins can be given its certificate here."""
     key = key_beside(config.peers.ca)
     if not key.exists():
@@ -51,7 +51,7 @@ def look_at_authority(config: Config) -> Finding:
     return ok("joining", f"signs certificates for nodes that join, with {key}")
 
 
-def others(
+def other_members(
     config: Config, journal: JournalFacts | None, ring: KeyRing | None
 ) -> Mapping[NodeId, str]:
     """Return where the other members are, by the newest that this node has."""

@@ -14,12 +14,12 @@ from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 _SUBJECT = "key ring"
 
 
-def look_at_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
+def check_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
     """Load the key ring, and say what its place is good for (P5)."""
     file = ring_file(config)
     try:
         ring = file.load()
-        found = list(_look_at_place(file, config.node.data_dir))
+        findings = list(_check_place(file, config.node.data_dir))
     except KeyRingError as error:
         return None, [fail(_SUBJECT, str(error))]
     keys = ", ".join(map(str, ring.key_ids))
@@ -28,10 +28,10 @@ def look_at_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
         f"{file.path}, {wrapped}: cluster {ring.cluster_id}, keys {keys}, "
         f"{ring.active} active"
     )
-    return ring, [ok(_SUBJECT, words), *found]
+    return ring, [ok(_SUBJECT, words), *findings]
 
 
-def _look_at_place(file: RingFile, data_dir: Path) -> Iterator[Finding]:
+def _check_place(file: RingFile, data_dir: Path) -> Iterator[Finding]:
     """Say what would keep a key from being rotated, or the ring from being apart."""
     if not file.path.exists():
         yield warn(

@@ -19,7 +19,7 @@ from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 _REPLACE = "remove this node from the cluster, and add it under a new id"
 
 
-def look_at_journal(
+def check_journal(
     directory: Path, *, node_id: str, ring: KeyRing | None, running: bool
 ) -> tuple[JournalFacts | None, Finding]:
     """Read the journal, every byte of it."""
@@ -40,7 +40,7 @@ def look_at_journal(
     return facts, ok("journal", words)
 
 
-def look_at_state(
+def check_state(
     path: Path, *, journal: JournalFacts | None, ring: KeyRing | None
 ) -> Iterator[Finding]:
     """Check the database, and compute the audit chain anew."""
@@ -53,13 +53,13 @@ def look_at_state(
             sqlite3.connect(uri, uri=True, isolation_level=None)
         ) as db:
             db.execute("BEGIN")  # All of it as of one moment.
-            yield from _look_at_database(db, journal, ring)
-            yield _look_at_chain(db)
+            yield from _check_database(db, journal, ring)
+            yield _check_chain(db)
     except sqlite3.DatabaseError as error:
         yield fail("state", f"{path}: {error}; {_REPLACE}")
 
 
-def _look_at_database(
+def _check_database(
     db: sqlite3.Connection, journal: JournalFacts | None, ring: KeyRing | None
 ) -> Iterator[Finding]:
     (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -90,14 +90,14 @@ def _look_at_database(
         )
 
 
-def _look_at_chain(db: sqlite3.Connection) -> Finding:
+def _check_chain(db: sqlite3.Connection) -> Finding:
     """Compute every hash of the audit log from the one before (U1)."""
-    before, sequence = GENESIS_HASH, 0
+    previous, sequence = GENESIS_HASH, 0
     rows = db.execute(
         "SELECT sequence, at_ms, actor, node, action, target, outcome, reason, detail, "
         "hash FROM audit_events ORDER BY sequence"
     )
-    for *fields, found in rows:
+    for *fields, stored_hash in rows:
         names = (
             "sequence",
             "at_ms",
@@ -111,12 +111,12 @@ def _look_at_chain(db: sqlite3.Connection) -> Finding:
         )
         event = AuditEvent(**dict(zip(names, fields, strict=True)))
         sequence += 1
-        if event.sequence != sequence or chain_hash(before, event) != found:
+        if event.sequence != sequence or chain_hash(previous, event) != stored_hash:
             return fail(
                 "audit log",
                 f"the chain breaks at event {sequence}: somebody or something changed "
                 f"the file; compare with the other nodes, then {_REPLACE}",
             )
-        before = found
-    head = before.hex()[:16] if sequence else "none"
+        previous = stored_hash
+    head = previous.hex()[:16] if sequence else "none"
     return ok("audit log", f"{sequence} events, an unbroken chain, head {head}")
