@@ -97,7 +97,7 @@ def log_again(saved: dict[int, str], times_ms: dict[int, int]) -> Reference:
 
 
 def used(sets: list[IssuedSet], index: int, reference: Reference) -> CodeRules:
-    """Have the first code of the first set accepted at an index."""
+    """Record that the first code of the first set was accepted at an index."""
     rules = CodeRules(sets={each.set_id: each for each in sets})
     one = Accepted("r", f"{sets[0].set_id}/1", sets[0].set_id, index)
     rules.accepted[one.what]["r"] = one

@@ -30,7 +30,7 @@ BROKEN: dict[str, list[Broken]] = {}
 
 
 def breaks(kind: str) -> Callable[[Broken], Broken]:
-    """Take note that what a function makes is broken in a way."""
+    """Record that the run a function makes is broken in one way."""
 
     def noted(make: Broken) -> Broken:
         BROKEN.setdefault(kind, []).append(make)

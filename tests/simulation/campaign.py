@@ -18,7 +18,7 @@ from tests.simulation.faults import Profile
 from tests.simulation.scenarios import Scenario
 
 EVERY_FAULT_FROM_SEEDS = 200
-"""In so many schedules every fault takes effect; in fewer, a rare one may not."""
+"""In this many schedules every fault takes effect; in fewer, a rare one may not."""
 
 CHUNK = 5
 """Seeds that a process takes at a time."""
@@ -26,7 +26,7 @@ CHUNK = 5
 
 @dataclass
 class Outcome:
-    """What some seeds have shown."""
+    """The result of some seeds."""
 
     seeds: int = 0
     proposals: int = 0
@@ -95,7 +95,7 @@ class Campaign:
         jobs: int | None = None,
         progress: Callable[[Outcome], object] = lambda _outcome: None,
     ) -> Outcome:
-        """Run seeds on all cores; *progress* is told after each few of them."""
+        """Run seeds on all cores; call *progress* after every few of them."""
         outcome = Outcome()
         for one in self._outcomes(seeds, jobs or os.cpu_count() or 1):
             outcome.add(one)

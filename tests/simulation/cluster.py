@@ -94,7 +94,7 @@ class SimCluster:
         """Put the engine under this clock and these dice; *risk* is of a bad start."""
         clock, state, wall = syncobj.monotonicTime, random.getstate(), time.time
         syncobj.monotonicTime = self._clock
-        time.time = self._wall  # Nobody may ask, and who does gets a node's own.
+        time.time = self._wall  # No caller should ask; one that does gets a node's own.
         random.seed(self.rng.random())  # The engine draws election timeouts here.
         try:
             for node in self.nodes.values():
@@ -163,7 +163,7 @@ class SimCluster:
             self.invariants.violated("no exception", f"{node.node_id}: {error!r}")
             self._die(node, power=False, cause=repr(error))
         else:
-            # Whoever leads for a moment only has led.
+            # A leader of a moment counts too.
             self._see_leader(node)
             return True
         finally:
@@ -192,7 +192,7 @@ class SimCluster:
     # --- Machines that come and go
 
     def add_machine(self, node_id: str, members: tuple[Member, ...]) -> None:
-        """Have a machine more, which has a place in the members' file only."""
+        """Add a machine that only the members' file names."""
         node = Node(self, node_id, self.scenario.store(), members, joins=True)
         self.nodes[node_id] = self.network.nodes[node_id] = node
         self.ids.append(node_id)
@@ -265,9 +265,10 @@ class SimCluster:
         self, node: Node, word: Word | None = None, floor: int | None = None
     ) -> Read:
         """
-        Ask a node up to where to read; whoever does not lead must refuse.
+        Ask a node for the index that a read must wait for; a follower must refuse.
 
-        *word* and *floor*: of a member that asks for its own callers, when they asked.
+        *word* and *floor* are of a member that asks for its callers: its report, and
+        the commit index at the time of their calls.
         """
         asked = f"{node.node_id}.{node.life}.{len(self.invariants.reads)}"
         if floor is None:
@@ -285,13 +286,13 @@ class SimCluster:
         return read
 
     def read_anywhere(self) -> None:
-        """Have somebody read, on every node that believes to lead."""
+        """Read on every node that believes to lead."""
         for node in self.live():
             if node.leads and not node.is_paused():
                 self.read(node)
 
     def _answered(self, node: Node, submission: Submission, outcome: Outcome) -> None:
-        """Be the client who gets an answer."""
+        """Act as the client that gets an answer."""
         if isinstance(outcome, OutcomeUnknownError):
             self.effects[Effect.UNKNOWN] += 1
         if submission.request_id in self.invariants.acked:
@@ -323,7 +324,7 @@ class SimCluster:
             self.propose(target, request, lambda r=request: call(r))
 
     def set_up(self) -> None:
-        """Have a leader, before anything goes wrong."""
+        """Elect a leader before anything goes wrong."""
         for _ in range(40):
             self.step(faulty=False)
 
@@ -411,7 +412,7 @@ class SimCluster:
             node.remember_what_it_had()
 
     def describe(self) -> str:
-        """Say where every node is."""
+        """Describe the position of every node."""
         return "; ".join(
             f"{n.node_id}: {n.replica.status() if n.replica else 'down'}"
             for n in self.nodes.values()

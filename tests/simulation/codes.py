@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real state machine in the simulated cluster, and people who use their codes."""
+"""The real state machine in the simulated cluster, and users who use their codes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from tests.simulation.scenarios import Scenario
 from tests.simulation.sqlite_store import SqliteStore
 
 RECENT = 12
-"""Requests that are asked again, and codes that are tried at one time."""
+"""The number of requests that are retried, and of codes tried at one time."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CodesCluster(SimCluster):
     # --- The beginning
 
     def set_up(self) -> None:
-        """Have a leader, people, and codes, before anything goes wrong."""
+        """Create a leader, users and codes before anything goes wrong."""
         super().set_up()
         self._insist(lambda node: [self._admin(node, FOUNDING, "founding")])
         self._insist(
@@ -150,7 +150,7 @@ class CodesCluster(SimCluster):
         self._try(node, Try(user, set_id, ordinal))
 
     def _repeat(self, node: Node) -> None:
-        """Ask again, as who has not got an answer, or not the wanted one."""
+        """Retry, like a caller that got no answer, or not the wanted one."""
         if self._asked:
             self._ask(node, self.rng.choice(self._asked[-RECENT:]))
 

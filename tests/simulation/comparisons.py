@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the checks of a run have had in hand, as opposed to whether they were called.
+What the checks of a run have compared, as opposed to whether they were called.
 
-A check of logs that share no entry, of reads that nobody answered, or of codes that
-nobody spent, passes and shows nothing. So each is counted where it compares
-something, and a campaign in which one never did has failed.
+A check of logs that share no entry, of reads without an answer, or of codes that were
+never spent passes and shows nothing. So each comparison is counted, and a campaign in
+which one never happened has failed.
 """
 
 import collections
@@ -12,7 +12,7 @@ import enum
 
 
 class Comparison(enum.Enum):
-    """What was compared. The value is what a person reads."""
+    """A kind of comparison. The value is what a person reads."""
 
     LEADER = "leaders that were the only one of their term"
     COMPLETE = "committed entries that a new leader had"

@@ -11,7 +11,7 @@ from sparecode_node.replication.log.storage import AppendFile, MarkFile
 from tests.simulation.fault_effects import Effect, Effects
 
 SECTOR = 512
-"""A disk writes so many bytes, or none of them."""
+"""A disk writes all bytes of a sector, or none."""
 
 
 class Killed(BaseException):
@@ -39,7 +39,7 @@ class File:
         return 0
 
     def write_back(self) -> None:
-        """Have the disk hold what the cache does, but for what it believes clean."""
+        """Write the cache to the disk, except for the pages it believes clean."""
         written = bytearray(self.cached)
         for start, end in self.dropped:
             old = self.durable[start:end].ljust(end - start, b"\0")
@@ -68,7 +68,7 @@ class Disk:
         self._names_since: list[dict[str, File]] = [{}]
         """As they are on disk, and after each change since: in that order they go there."""
         self.fuse: int | None = None
-        """So many operations until the process is killed."""
+        """Operations until the process is killed."""
         self.failing = False
         """Every sync fails from now on."""
         self.full = False
@@ -207,7 +207,7 @@ class Disk:
 
 
 def _tear(tail: bytearray, at: int) -> None:
-    """Have the disk hold something else at a place: wrong bytes, or a sector of none."""
+    """Damage a place of the disk: wrong bytes, or a sector of zeros."""
     if zlib.crc32(tail) % 2:
         tail[at] ^= 0x55
     else:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the faults of a run have done, as opposed to what was tried.
+The effects of faults in a run, as opposed to the attempts.
 
-A partition through which nobody wanted to send, or a power cut after which
-everything was still there, shows nothing. So each fault is counted where it
-takes effect, and a campaign in which one never did has failed.
+A partition through which no message was sent, or a power cut that lost nothing, shows
+nothing. So each fault is counted where it takes effect, and a campaign in which one
+never did has failed.
 """
 
 import collections

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong, how often: drawn anew in every step from the run's seed."""
+"""The faults of a run and their rates: drawn in every step from the run's seed."""
 
 import enum
 import random
@@ -15,12 +15,12 @@ JUMPS_S = (-86_400.0, -3_600.0, -30.0, -2.0, 1.0, 5.0, 60.0, 900.0, 3_600.0, 86_
 
 
 class Profile(enum.Enum):
-    """What a run is mostly about."""
+    """The main kind of fault of a run."""
 
     MILD = "a little of everything"
     RESETS = "connections break all the time"
     PARTITIONS = "the network splits"
-    LEADER_HUNT = "whoever leads is cut off"
+    LEADER_HUNT = "the leader is cut off"
     LAG = "messages take long"
     POWER = "machines lose power, all at once too"
     STALLS = "everything waits, and then comes at once"

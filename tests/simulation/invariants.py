@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold in every moment of every run, whatever the faults."""
+"""Invariants of every moment of every run, under any faults."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -61,12 +61,12 @@ class Submission:
 
 @dataclass
 class Read:
-    """A linearizable read that one life of one node was asked for."""
+    """A linearizable read, called on one life of one node."""
 
     asked: str
     deadline: float
     floor: int
-    """What was committed somewhere when the read began."""
+    """The commit index of the cluster when the read began."""
     word: Word | None = None
     """Of the member for whose callers it is, if it asks the leader."""
     outcomes: list[ReadOutcome] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Read:
 
 @dataclass
 class Wish:
-    """Another change of members, or another primary, that one life of a node was asked for."""
+    """A membership change or a hand-over, requested of one life of a node."""
 
     asked: str
     deadline: float
@@ -89,7 +89,7 @@ class Invariants:
 
     violations: dict[str, str] = field(default_factory=dict)
     comparisons: Comparisons = field(default_factory=Comparisons)
-    """What the checks have compared."""
+    """The comparisons of the checks."""
     applied: dict[int, tuple[Call, ...]] = field(default_factory=dict)
     committed_in: dict[int, int] = field(default_factory=dict)
     """Index -> a term in which it was committed at the latest."""
@@ -117,10 +117,10 @@ class Invariants:
         self, node: str, clock_s: float, clocks: Sequence[Collection[float]]
     ) -> None:
         """
-        See that a clock that stamps has agreed of late with those of a quorum (T5).
+        Check that a stamping clock agreed recently with the clocks of a quorum (T5).
 
-        *clocks* are, for each machine, the offsets that its clock has had of late.
-        A question that took a second leaves as much in doubt.
+        *clocks* are, for each machine, the recent offsets of its clock. A question that
+        took a second leaves a doubt of a second.
         """
         allowed_s = MAX_CLOCK_OFFSET_S + ANSWER_S
         agreeing = sum(
@@ -197,7 +197,7 @@ class Invariants:
                 self.violated("stale read", f"{read}")
 
     def on_wish(self, wish: Wish, outcome: object) -> None:
-        """See that who wants other members, or another primary, is answered once."""
+        """Check that a requested membership change or hand-over is answered once."""
         wish.outcomes.append(outcome)
         self.comparisons[Comparison.ANSWERED] += 1
         self._check_error(outcome, wish)

@@ -27,11 +27,11 @@ from tests.simulation.network import Network
 EPOCH_S = 1_800_000_000.0
 
 CLOCK_NEWS_S = FRESH_S + ANSWER_S
-"""What a node knows of another's clock is no older."""
+"""The greatest age of what a node knows of another's clock."""
 
 
 class World(Protocol):
-    """What surrounds a machine."""
+    """The surroundings of a machine."""
 
     now: float
     rng: random.Random
@@ -52,7 +52,7 @@ class Store(Protocol):
     @property
     def state(self) -> AppliedState: ...
     def start(self, disk: Disk) -> None:
-        """Have a new process take it over."""
+        """Let a new process take the store over."""
 
     def lose_power(self, rng: random.Random) -> None: ...
     def applied(self) -> dict[str, int]:

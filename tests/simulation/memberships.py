@@ -2,9 +2,9 @@
 """
 Members come and go while everything else goes wrong too.
 
-Machines are added and join as learners, are promoted, removed, replaced. One that
-was removed runs on, with all it has, and tries to take part. One that is wiped
-comes back under its old id, with nothing: as who has lost a disk may try.
+Machines are added and join as learners, are promoted, removed, replaced. A removed one
+runs on with all its data and tries to take part. A wiped one returns under its old id
+without data, like a node that lost its disk.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from tests.simulation.machines import Node
 
 CHANGE_S = 1.5
 MACHINES_MORE = 3
-"""So many are added in a run, at most."""
+"""Machines added in a run, at most."""
 
 _DONE = {
     AddLearner: Effect.LEARNER_ADDED,
@@ -55,18 +55,18 @@ class World(Protocol):
 
 @dataclass
 class Memberships:
-    """Has the members changed, and knows who they are."""
+    """Requests membership changes, and knows the members."""
 
     world: World
     rng: random.Random
     rate: float
-    """How often somebody wants other members, in a step."""
+    """The rate of membership changes, per step."""
     founders: int
     configuration: Configuration = field(default_factory=Configuration)
     """The newest that is known to be committed."""
     wiped: set[str] = field(default_factory=set)
     acknowledged: list[Change] = field(default_factory=list)
-    """Changes that somebody was told to be done."""
+    """Changes that were acknowledged."""
     _committed: int = 0
     _added: int = 0
 
@@ -79,7 +79,7 @@ class Memberships:
         if committed > self._committed and committed >= journal.first_index:
             self._committed = committed
             self.configuration = journal.configuration_at(committed)
-        # Who joins begins with members of later than where its log begins.
+        # A joining node starts with members that are newer than the start of its log.
         known = [found for index, found in journal._configurations if index > 0]
         for one, next_one in itertools.pairwise(known):
             self.world.invariants.comparisons[Comparison.CONFIGURATION] += (
@@ -153,7 +153,7 @@ class Memberships:
         return member
 
     def _ask(self, change: Change) -> None:
-        """Ask all who believe to lead: at most one can have it done."""
+        """Request it of every node that believes to lead: at most one can do it."""
         for node in self.world.live():
             if not node.leads or node.is_paused():
                 continue
@@ -164,7 +164,7 @@ class Memberships:
                 self._change(node, change, self._wish(node))
 
     def _wish(self, node: Node) -> Wish:
-        """Have somebody wait for an answer of a node."""
+        """Wait for the answer of a node."""
         wishes = self.world.invariants.wishes
         asked = f"{node.node_id}.{node.life}.{len(wishes)}"
         wishes.append(wish := Wish(asked, self.world.now + CHANGE_S))

@@ -20,7 +20,7 @@ LATE_S = 0.05
 
 
 class Manners(enum.Enum):
-    """What the network does to the messages of a connection."""
+    """The treatment of the messages of a connection."""
 
     FIFO = "in order, or lost with their connection"
     ZOMBIES = "messages of an old connection may arrive during a new one"
@@ -47,7 +47,7 @@ class Parcel:
     epoch: int
     """Of the connection that it was sent on."""
     hello: Hello
-    """What its sender has said when that connection began."""
+    """The hello of the sender when that connection began."""
     number: int
     """The place among all messages that were sent."""
     stalled: bool = False
@@ -88,7 +88,7 @@ class Network:
         self._event_count = 0
 
     def at(self, delay: float, event: Callable[[], object]) -> None:
-        """Have something happen later."""
+        """Schedule an event."""
         self._event_count += 1
         self._events.append((self.now + delay, self._event_count, event))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is in the simulated cluster, and the commands that nodes make for them."""
+"""The people of the simulated cluster, and the commands that nodes propose for them."""
 
 import zlib
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ USERS = ("ada", "ben", "dan", "eve", "fay", "gus")
 SPENDERS = ("ada", "ben")
 """They use their codes, each again and again, from everywhere."""
 GUESSED = "dan"
-"""Somebody guesses his codes, and never gets one right."""
+"""An attacker guesses his codes, and never gets one right."""
 REISSUED = "eve"
 """She gets new codes all the time; the old ones are void."""
 HURRIED = "fay"
@@ -117,7 +117,7 @@ FOUNDING = InitializeCluster(
 
 @dataclass(frozen=True)
 class IssuedSet:
-    """A set that somebody wanted saved."""
+    """A set that an administrator requested."""
 
     user: str
     number: int
@@ -159,7 +159,7 @@ def verifier(set_id: str, ordinal: int) -> bytes:
 
 @dataclass(frozen=True)
 class Try:
-    """What somebody types: a code of a set, or a tokencode."""
+    """An attempt: a code of a set, or a tokencode."""
 
     user: str
     set_id: SetId | None = None

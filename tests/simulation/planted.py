@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Bugs that somebody might write, planted one by one: `make sim-planted`.
+Bugs that a developer might write, planted one by one: `make sim-planted`.
 
-Each is a patch in `planted/`, applied to a copy of the tree. It must be found by
-the invariants in some seed, or by the directed test that its header names, and
-the same seeds and tests must be green in the tree as it is. Code that falls over
-does not count as found (see `hunt`).
+Each is a patch in `planted/`, applied to a copy of the tree. The invariants must find
+it in some seed, or the directed test that its header names must fail. The same seeds
+and tests must pass in the tree as it is. Code that crashes does not count as found (see
+`hunt`).
 """
 
 import concurrent.futures
@@ -61,7 +61,7 @@ class Bug:
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of the hunt for a bug."""
+    """The result of the hunt for a bug."""
 
     bug: Bug
     found_by: str = ""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Protections that can be taken out, to show that the tests would miss them.
+Protections that can be removed, to show that the tests would notice.
 
-Each is a function that patches one protection away. What is left is what
-somebody might write who has not thought of it.
+Each function patches one protection away, and leaves what a developer might have
+written without it.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ def install_journal_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def compact_in_place(patch: pytest.MonkeyPatch) -> None:
-    """Let the journal be written anew under its own name."""
+    """Rewrite the journal under its own name."""
 
     def replace(
         self: JournalFile, salt: bytes, records: list[bytes]
@@ -181,7 +181,7 @@ def stamp_with_any_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 def count_learners(patch: pytest.MonkeyPatch) -> None:
-    """Let everybody who is sent the log count."""
+    """Count every receiver of the log in quorums."""
     patch.setattr(Configuration, "voters", property(lambda self: frozenset(self.ids)))
 
 
@@ -197,7 +197,7 @@ def change_before_own_term(patch: pytest.MonkeyPatch) -> None:
 
 
 def know_no_journals(patch: pytest.MonkeyPatch) -> None:
-    """Let a node be who it says, whatever it has lost."""
+    """Accept a node under its id, whatever it has lost."""
     patch.setattr(
         Admission,
         "_refusal",
@@ -209,8 +209,8 @@ def know_no_journals(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def begin_without_everybody(patch: pytest.MonkeyPatch) -> None:
-    """Let a majority begin a cluster, though nobody knows what it has lost."""
+def found_without_everyone(patch: pytest.MonkeyPatch) -> None:
+    """Let a majority found a cluster although its members may have lost their disks."""
     patch.setattr(Campaign, "_needs_everybody", lambda _self: False)
 
 

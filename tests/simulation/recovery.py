@@ -31,7 +31,7 @@ def heal(world: World, seconds: float) -> bool:
     """
     End all faults; return whether the cluster works again and agrees.
 
-    It must elect somebody, write, have all members at the same place, and read.
+    It must elect a leader, write, bring all members to the same index, and read.
     """
     for node in world.nodes.values():
         node.disk.fuse = None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What must hold of people and their codes, judged by what clients were told.
+Rules about users and their codes, judged by the answers that clients got.
 
-Nothing here asks the product whether a code may be accepted: that is counted
-from the answers, the order of the log, and the times it was stamped with. The
-product is asked once more for one thing: what a machine that never failed
-makes of the same log. All nodes must have come to the same.
+Nothing here asks the product whether a code may be accepted: that follows from the
+answers, the order of the log, and its time stamps. The product is used for one thing:
+the state that a machine without failures makes of the same log. All nodes must have
+that state.
 """
 
 import collections
@@ -54,7 +54,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Accepted:
-    """Somebody was let in."""
+    """An accepted attempt."""
 
     request_id: str
     what: str

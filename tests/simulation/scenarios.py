@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What distinguishes one simulated run from another, and what it can tell of itself."""
+"""The settings of a simulated run, and its trace."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Scenario:
 
 @dataclass
 class Trace:
-    """What happened, for a person; nothing is kept unless somebody wants it."""
+    """The events of a run for a person; recorded only on demand."""
 
     wanted: bool = False
     lines: list[str] = field(default_factory=list)

@@ -21,7 +21,7 @@ from tests.simulation.network import Network
 
 
 class World(Protocol):
-    """What surrounds the snapshots."""
+    """The surroundings of the snapshots."""
 
     now: float
     rng: random.Random

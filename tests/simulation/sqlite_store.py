@@ -53,7 +53,7 @@ class _Connection(sqlite3.Connection):
 
 
 class SqliteStore:
-    """The database of one machine. Lives on while the process is started anew."""
+    """The database of one machine. It outlives restarts of the process."""
 
     def __init__(self) -> None:
         self._images: collections.deque[bytes] = collections.deque(maxlen=KEPT)

@@ -41,7 +41,7 @@ def test_another_takes_over_from_a_primary_whose_clock_jumps(
     assert sim.invariants.violations == {}
 
 
-def test_a_replica_with_a_wrong_clock_disturbs_nobody() -> None:
+def test_a_replica_with_a_wrong_clock_disturbs_no_member() -> None:
     """(T5): it follows, it votes, it never leads."""
     sim = Script(4)
     with sim.world():
@@ -54,7 +54,7 @@ def test_a_replica_with_a_wrong_clock_disturbs_nobody() -> None:
         sim.crash(leader.node_id, power=False)
         leader.restart_at = sim.now + 60
         sim.run_for(10)
-        # Two clocks of three are left, and nobody knows which of them is right.
+        # Two clocks of three are left, and no node knows which of them is right.
         assert not any(node.leads for node in sim.live())
         wrong.set_clock(0.0)
         sim.run_for(3)

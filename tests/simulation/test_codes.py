@@ -23,7 +23,7 @@ def finished(seed: int, scenario: Scenario) -> Iterator[CodesCluster]:
 
 @pytest.mark.parametrize("seed", range(140))
 def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
-    """Whatever happens, a code is either live or used, on every node (A3, Q2)."""
+    """Under any faults, a code is either live or used, on every node (A3, Q2)."""
     with finished(seed, scenario(3)) as sim:
         used = {
             f"{set_id}/{ordinal}"
@@ -50,7 +50,7 @@ def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
 
 
 def test_codes_are_used_in_the_simulation() -> None:
-    """A simulation in which nobody is let in would prove nothing."""
+    """A simulation without an accepted code would prove nothing."""
     accepted = acknowledged = repeated = 0
     for seed in range(4, 8):  # Of one alone, much is chance.
         mild = Scenario(store=SqliteStore, profile=Profile.MILD)

@@ -101,7 +101,7 @@ def test_a_conflict_with_a_long_backlog_behind_it_is_resolved() -> None:
 
 
 def test_a_node_that_was_cut_off_does_not_depose_the_leader() -> None:
-    """Pre-vote: it asks first, and learns that nobody would vote for it."""
+    """Pre-vote: it asks first, and no member would vote for it."""
     sim = Script(2)
     with sim.world():
         sim.run_for(2)
@@ -117,7 +117,7 @@ def test_a_node_that_was_cut_off_does_not_depose_the_leader() -> None:
 
 
 def test_a_cluster_survives_a_power_cut_of_all_at_once() -> None:
-    """What was acknowledged a moment before is there afterwards."""
+    """Everything acknowledged just before is there afterwards."""
     sim = Script(3)
     with sim.world():
         sim.run_for(2)

@@ -50,7 +50,7 @@ from tests.simulation.people import (
 def test_an_acknowledged_change_of_members_is_there_in_the_end(
     change: Any, kept: Configuration, lost: Configuration
 ) -> None:
-    """Or has gone further: who was promoted may have been removed since."""
+    """Or a later one: a promoted member may have been removed since."""
     for configuration, violations in ((kept, set()), (lost, {"changes kept"})):
         found = memberships(configuration)
         found.acknowledged.append(change)

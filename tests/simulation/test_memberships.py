@@ -41,7 +41,7 @@ class Growing(Script):
         return outcomes
 
     def changed(self, change: Change) -> None:
-        """Have it done."""
+        """Return the result of a membership change."""
         outcomes = self.change(change)
         self.run_for(3)
         assert isinstance(outcomes[0], int), outcomes
@@ -110,7 +110,7 @@ def test_a_learner_is_no_part_of_a_quorum(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def split_by_two_changes(sim: Growing) -> dict[str, str]:
-    """Have a leader that is cut off remove one after the other, and then write."""
+    """Let a leader that is cut off remove one member after the other, then write."""
     sim.run_for(2)
     stranded = sim.leading()
     rest = sim.followers()
@@ -128,7 +128,7 @@ def split_by_two_changes(sim: Growing) -> dict[str, str]:
 def test_one_change_at_a_time_keeps_quorums_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """(audit, p12b) Else a leader that is cut off shrinks the cluster to itself."""
+    """(audit, p12b) Otherwise a cut-off leader shrinks the cluster to itself."""
     sim = Growing(3)
     with sim.world():
         assert split_by_two_changes(sim) == {}
@@ -170,8 +170,8 @@ def test_a_wiped_node_does_not_vote(monkeypatch: pytest.MonkeyPatch) -> None:
         assert a_wiped_voter_elects(sim)
 
 
-def nodes_without_anything_begin_anew(sim: Growing) -> bool:
-    """Wipe two of three while the third is away; say whether they lead without it."""
+def wiped_majority_founds_again(sim: Growing) -> bool:
+    """Wipe two of three nodes while the third is away; return whether they lead."""
     sim.run_for(2)
     kept = sim.leading()
     asked = sim.propose(kept, "kept", lambda: call("kept"))
@@ -186,21 +186,21 @@ def nodes_without_anything_begin_anew(sim: Growing) -> bool:
     return any(node.leads for node in sim.live())
 
 
-def test_nodes_that_lost_everything_do_not_begin_the_cluster_anew(
+def test_nodes_that_lost_everything_do_not_found_the_cluster_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first election is everybody's: the one that has something would refuse."""
+    """The first election needs every founder: the one with data would refuse."""
     sim = Growing(5)
     with sim.world():
-        assert not nodes_without_anything_begin_anew(sim)
-    protections.begin_without_everybody(monkeypatch)
+        assert not wiped_majority_founds_again(sim)
+    protections.found_without_everyone(monkeypatch)
     sim = Growing(5)
     with sim.world():
-        assert nodes_without_anything_begin_anew(sim)
+        assert wiped_majority_founds_again(sim)
 
 
-def test_a_removed_node_disturbs_nobody() -> None:
-    """It goes on asking, is refused, and no term passes because of it."""
+def test_a_removed_node_disturbs_no_member() -> None:
+    """It keeps asking, is refused, and causes no new term."""
     sim = Growing(6)
     with sim.world():
         sim.run_for(2)
@@ -223,7 +223,7 @@ def test_a_removed_node_disturbs_nobody() -> None:
 
 
 def a_removal_taken_back(sim: Growing) -> bool:
-    """Have a leader that is cut off remove the next leader; say whether all agree."""
+    """Let a leader that is cut off remove the next leader; return whether all agree."""
     sim.run_for(2)
     stranded = sim.leading()
     sim.isolate(stranded)

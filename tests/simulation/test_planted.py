@@ -18,7 +18,7 @@ BUGS = planted.bugs()
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.path.stem)
 def test_a_planted_bug_applies_to_the_tree(bug: Bug) -> None:
-    """Who changes the code that it breaks writes it anew: `make sim-planted`."""
+    """Repair a patch together with the code that it changes: `make sim-planted`."""
     assert patched(bug.path.read_text(), planted.ROOT)
     assert bug.title
     assert bug.why
@@ -30,7 +30,7 @@ def test_there_are_enough_planted_bugs() -> None:
 
 
 def test_a_directed_test_runs_in_a_copy() -> None:
-    """Whatever the tests of the tree load first is in the copy too."""
+    """Modules that the tree's tests load first are in the copy too."""
     bug = next(bug for bug in BUGS if bug.test)
     with planted.copy_with(bug) as tree:
         done = planted.run_in(tree, "-m", "pytest", "-q", "--collect-only", bug.test)

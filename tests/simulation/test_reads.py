@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads under faults: whoever answers one knows all that was committed before it."""
+"""Reads under faults: an answer covers everything that was committed before it."""
 
 import pytest
 
@@ -58,9 +58,9 @@ def test_without_the_quorum_a_stale_read_is_found(
 
 def _read_on_deposed_leader(sim: Script, *, by_word: bool) -> list[ReadOutcome]:
     """
-    Have the others commit what a leader does not hear of, and ask it then.
+    Commit on the other nodes without a leader's knowledge, then read on it.
 
-    *by_word*: one of the others asks it, and says in which term it is by then.
+    *by_word*: another member asks it, and names its present term.
     """
     # It is slow to notice that it is cut off, the others are quick.
     sim.raft = RaftSettings(election_max_s=0.45, contact_s=3, step_down_s=3)

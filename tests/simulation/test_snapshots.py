@@ -19,7 +19,7 @@ LONG = 60
 
 
 def write(sim: Script, count: int, prefix: str) -> list[Submission]:
-    """Write through whoever leads, one after the other."""
+    """Write through the leader, one call after the other."""
     written = []
     for k in range(count):
         leader = max((n for n in sim.live() if n.leads), key=lambda node: node.term)
@@ -105,9 +105,9 @@ def test_what_a_stranded_leader_has_is_gone_when_a_snapshot_comes(seed: int) -> 
 
 def install_with_a_kill(after: int, *, power: bool) -> tuple[bool, dict[str, str]]:
     """
-    Kill the node that installs after so many operations on its disk and state.
+    Kill the node that installs after a number of operations on its disk and state.
 
-    Returns whether it was killed, and what was violated.
+    Returns whether it was killed, and the violations.
     """
     sim = Script(after, raft=SHORT_LOG)
     with sim.world():
@@ -165,7 +165,7 @@ def test_the_log_stays_short_under_load() -> None:
 
 
 def test_snapshots_are_taken_sent_and_spoiled_in_the_simulation() -> None:
-    """What never happens is not tested."""
+    """An event that never happens is not tested."""
     struck: set[Effect] = set()
     for seed in range(40):
         sim = SimCluster(seed, Scenario(profile=Profile.PARTITIONS))

@@ -13,7 +13,7 @@ RATE = 0.2
 
 
 class World(Protocol):
-    """What surrounds them."""
+    """The surroundings of these members."""
 
     network: Network
     invariants: Invariants
@@ -25,7 +25,7 @@ class World(Protocol):
 
 
 class Words:
-    """Does what a replica's loop does when it is asked for a linearizable read."""
+    """Acts like a replica's loop that is asked for a linearizable read."""
 
     def __init__(self, world: World, dice: random.Random) -> None:
         """*dice* of their own: that members ask alters nothing else."""
@@ -34,9 +34,9 @@ class Words:
 
     def act(self) -> None:
         """
-        Perhaps have a member ask whoever believes to lead, after a while.
+        Sometimes let a member ask a node that believes to lead, after a while.
 
-        Its question does not go by the links, so no cut holds it up.
+        Its question does not use the links, so no cut holds it up.
         """
         up = [node for node in self._world.live() if not node.is_paused()]
         if self._dice.random() > RATE or not up:
