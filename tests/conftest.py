@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test may use."""
+"""Fixtures for every test."""
 
 from collections.abc import Generator, Iterator
 
@@ -12,11 +12,11 @@ from tests.databases import close_databases
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of our own."""
+    """Add the project's own options."""
     parser.addoption(
         "--rewrite",
         action="store_true",
-        help="record the output of the golden scripts anew: commit only what "
+        help="record the output of the golden scripts again: commit only what "
         "you understand",
     )
 
@@ -33,7 +33,7 @@ def pytest_fixture_setup(
 
 @pytest.fixture(scope="session")
 def rewrite(request: pytest.FixtureRequest) -> bool:
-    """Whether golden scripts are to be recorded anew."""
+    """Whether golden scripts are to be recorded again."""
     return bool(request.config.getoption("--rewrite"))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the tree promises, checked.
+Contracts of the tree, checked.
 
-`make check` runs the same contracts; here they fail for whoever only runs tests.
+`make check` runs some of them too; here they fail in a run of the tests alone.
 """
 
 import ast
@@ -43,7 +43,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 def written_files(*folders: str) -> list[Path]:
-    """List the Python files in *folders* that somebody wrote."""
+    """List the Python files in *folders* that people wrote."""
     return [path for path in python_files(*folders) if not GENERATED.search(path.name)]
 
 

@@ -18,7 +18,7 @@ LIVES_DAYS = 60
 
 
 class HandClock:
-    """A clock that somebody moves; it begins at `NOW`."""
+    """A clock that a test moves; it begins at `NOW`."""
 
     days: float = 0
 
@@ -83,7 +83,7 @@ def test_end_is_told_thirty_days_before_and_seven_and_one_each_once(
 
 
 @pytest.mark.asyncio
-async def test_end_of_a_new_certificate_is_told_anew(
+async def test_end_of_a_new_certificate_is_logged_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = HandClock()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Development certificates: who may be what, and nothing overwritten."""
+"""Development certificates: the roles they grant, and no file overwritten."""
 
 import datetime as dt
 import os

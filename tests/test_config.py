@@ -74,7 +74,7 @@ def test_limits_of_the_log_reach_the_engine(path):
 
 
 def test_sample_names_every_key(path):
-    """A key that the sample does not name is one that nobody finds."""
+    """Operators find only the keys that the sample names."""
     path.write_text("")
     named = set(re.findall(r"^(?:# ?)?(\w+) = ", SAMPLE.read_text(), re.MULTILINE))
     known: set[str] = set()

@@ -259,8 +259,8 @@ def test_init_prepares_a_cluster_and_keeps_no_password(place):
     assert place.data.stat().st_mode & 0o777 == 0o700
 
 
-def test_public_key_of_the_audit_log_is_printed_by_init_and_ever_after(place):
-    """(U2) For those who verify; it is that of the key ring."""
+def test_public_key_of_the_audit_log_is_printed_by_init_and_later(place):
+    """(U2) For verifiers; it comes from the key ring."""
     said = place.init().stdout
     printed = place.call("audit-keys").stdout
     assert printed.startswith("-----BEGIN PUBLIC KEY-----")

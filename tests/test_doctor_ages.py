@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor says of the ring's place, and of keys and backups that grow old."""
+"""The doctor's findings about the place of the ring, and about old keys and backups."""
 
 import base64
 import contextlib

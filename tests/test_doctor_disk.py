@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor says of a disk that is slow, nearly full, or not to be written to."""
+"""The doctor's findings about a slow, nearly full or read-only disk."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def data_dir(tmp_path: Path) -> Path:
 def test_slow_disk_is_found(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, median_s: float, verdict: Verdict
 ) -> None:
-    """By the median: one slow sync of twenty is told, and no more."""
+    """The median decides: one slow sync of twenty is only mentioned."""
     times = [*([median_s] * 19), 0.9]
     monkeypatch.setattr(machine, "_time_syncs", lambda _path: times)
     finding = found(data_dir, "disk sync")

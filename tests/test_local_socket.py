@@ -28,7 +28,7 @@ def administration(node: OneNode) -> PasswordReset:
 
 
 async def test_a_reset_goes_through_the_log_and_is_recorded(tmp_path: Path) -> None:
-    """(P4) With the user id of whoever asked; the session of before has ended."""
+    """(P4) With the user id of the caller; the earlier session has ended."""
     deep = tmp_path / ("d" * 60) / ("e" * 60)  # Longer than an address of a socket.
     deep.mkdir(parents=True)
     async with one_node(tmp_path) as node:
@@ -71,10 +71,10 @@ async def test_what_cannot_be_is_said_in_words(
         await listening.stop()
 
 
-async def test_nobody_but_root_and_the_node_is_heard(
+async def test_only_root_and_the_node_s_user_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(P4) Whoever has got at the socket: the kernel says who it is."""
+    """(P4) The kernel names the user of every caller that reaches the socket."""
     monkeypatch.setattr(local_socket, "peer_uid", lambda _: 4711)
     async with one_node(tmp_path) as node:
         listening = LocalSocket(tmp_path, administration(node))

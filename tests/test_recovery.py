@@ -61,8 +61,10 @@ def restored(folder: Path, backup: Path, ring: KeyRing, secret: str) -> Config:
     return config
 
 
-async def test_a_backup_of_somebody_else_is_not_restored(tmp_path: Path) -> None:
-    """Though it opens, and names the cluster: nobody with the ring has signed it."""
+async def test_a_backup_without_a_valid_signature_is_not_restored(
+    tmp_path: Path,
+) -> None:
+    """It opens and names the cluster, but no holder of the ring has signed it."""
     backup, ring, secret = await backed_up(tmp_path / "node")
     forger = KeyRing(
         cluster_id=ring.cluster_id,
@@ -97,7 +99,7 @@ def epoch_of(config: Config) -> tuple[str, int, int]:
 async def test_a_survivor_keeps_the_last_of_its_log_and_its_old_files(
     tmp_path: Path,
 ) -> None:
-    """What nobody can say was not committed is applied; here the entry of a restore."""
+    """Entries that may have been committed are applied; here the entry of a restore."""
     config, before = await survivor(tmp_path)
     _, epoch, applied = epoch_of(config)
     assert epoch == 1

@@ -69,18 +69,18 @@ def test_a_survivor_is_refused_while_others_could_do_better(
         ((3, 9), False, "the quorum is not lost"),
     ],
 )
-def test_a_member_that_has_too_much_to_do_is_not_lost(
+def test_a_busy_member_is_not_lost(
     n2: tuple[int, int] | None, busy: bool, said: str
 ) -> None:
-    """It may have more of the log; whoever keeps it busy founds no second cluster."""
+    """It may have more of the log: keeping it busy must not found a second cluster."""
     n3 = replace(member("n3", None), busy=busy)
     objection = recovery.objection(OWN, [member("n2", n2), n3])
     assert objection.startswith(said)
     assert bool(objection) == bool(said)
 
 
-def test_of_five_one_that_lives_and_has_less_does_not_object() -> None:
-    """Two of five are no quorum: whoever has more recovers."""
+def test_of_five_one_live_member_with_less_does_not_object() -> None:
+    """Two of five are no quorum: the member with more of the log recovers."""
     names = ("n3", "n4", "n5")
     others = [member("n2", (3, 9)), *(member(name, None) for name in names)]
     assert recovery.objection(OWN, others) == ""
@@ -106,7 +106,7 @@ def ring() -> KeyRing:
 def test_a_ring_for_a_new_cluster_opens_what_is_stored_and_nothing_handed_out(
     ring: KeyRing,
 ) -> None:
-    """(E1, I3) Seeds and verifiers stay; a draft of before opens no more."""
+    """(E1, I3) Seeds and verifiers stay; an earlier draft does not open any more."""
     before, after = Sealing(ring), Sealing(ring.for_cluster("c2"))
     assert after.cluster_id == "c2"
     serial, key = TokenSerial("1"), KeyId(1)

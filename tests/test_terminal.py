@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `sparecode-node` says of what is wrong, on a terminal and elsewhere."""
+"""Error messages of `sparecode-node`, on a terminal and elsewhere."""
 
 import io
 
@@ -32,7 +32,7 @@ def said(message: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> 
 def test_line_is_broken_between_words_on_a_terminal_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In a file it is one, for whoever searches it."""
+    """In a file it stays one line, for searching."""
     assert said(LONG, io.StringIO(), monkeypatch) == f"sparecode-node: {LONG}\n"
     lines = said(LONG, Terminal(), monkeypatch).splitlines()
     assert len(lines) == 2

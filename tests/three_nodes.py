@@ -20,7 +20,7 @@ NODES = 3
 
 
 def of_three(fixture: Callable[..., Any]) -> bool:
-    """Say whether a fixture function returns a cluster of three nodes, or holds one."""
+    """Return whether a fixture function returns or holds a cluster of three."""
     try:
         returns = typing.get_type_hints(fixture).get("return")
     except NameError:  # A name that the module imports for its type checker alone.
@@ -55,7 +55,7 @@ def check(fixture: Callable[..., Any], value: object) -> None:
 
 
 def runs_on_three(item: pytest.Function) -> bool:
-    """Say whether one of a collected test's fixtures is a cluster of three nodes."""
+    """Return whether one of a collected test's fixtures is a cluster of three nodes."""
     definitions = item._fixtureinfo.name2fixturedefs
     return any(
         of_three(definition.func)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators are told, or tell, and must be nowhere: for `test_canary.py`."""
+"""Operators' secrets that must show up nowhere: for `test_canary.py`."""
 
 import asyncio
 import base64
@@ -49,7 +49,7 @@ async def operate(estate: Estate, folder: Path) -> Operated:
 
 
 async def set_a_second_factor(estate: Estate, operated: Operated) -> None:
-    """Have an administrator of their own enroll, be asked, and be wrong once."""
+    """Let an administrator enroll a second factor, use it, and fail once."""
     await estate.admin.create_administrator(
         "olga", AdministratorRole.HELP_DESK, TEMPORARY, username=None
     )
@@ -80,7 +80,7 @@ async def use_the_console(estate: Estate, operated: Operated) -> None:
         page = await browser.sign_in("olga", OWN)
         assert page.path == "/sign-in"  # For want of her second factor.
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            while page.path != "/":  # A wrong password of before has its wait.
+            while page.path != "/":  # An earlier wrong password still has its wait.
                 page = await browser.sign_in(ADMINISTRATOR, cluster.password)
         operated.secrets += list(client.cookies.values())
         await browser.open("/tokens/carl/emergency-access")
@@ -94,7 +94,7 @@ async def use_the_console(estate: Estate, operated: Operated) -> None:
 
 
 async def ask_for_a_ticket(estate: Estate, operated: Operated) -> None:
-    """Have a ticket drawn that nobody uses."""
+    """Create a join ticket that is never used."""
     ticket = (await estate.admin.create_join_ticket("n4")).ticket
     operated.secrets += [ticket, from_text(ticket).secret]
 

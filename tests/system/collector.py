@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nodes send their traces to, and keeps them as they came."""
+"""A collector that keeps the traces of nodes as they arrive."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -31,7 +31,7 @@ class Holder:
 async def each(
     items: Iterable[T], do: Callable[[T], Awaitable[U]], *, at_once: int
 ) -> list[U]:
-    """Await *do* for every item, so many at once; results in the items' order."""
+    """Await *do* for every item with bounded concurrency; return results in order."""
     gate = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> U:
@@ -80,7 +80,7 @@ class Estate:
         return await self._open.enter_async_context(agent)
 
     async def holder(self, name: str, *, codes: int) -> Holder:
-        """Set up a user with a token, a PIN and so many codes."""
+        """Set up a user with a token, a PIN and a number of codes."""
         serial = f"serial-{name}"
         await self.admin.create_user(name)
         await self.admin.enroll_token(

@@ -112,7 +112,7 @@ class Site:
     def join(
         self, machine: LocalNode, *options: str
     ) -> subprocess.CompletedProcess[str]:
-        """Have a ticket made, and the machine join by it; it is not started."""
+        """Create a ticket and let the machine join with it; it is not started."""
         ticket = self.ticket(machine.node_id)
         return self.node(machine, "init", f"--join={ticket}", *options)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Somebody with a shell who types what a page of docs/runbooks says.
+An operator with a shell who types the commands of a page of docs/runbooks.
 
-`sh` blocks are run line by line, with the paths of a packaged node replaced by those
-of a local one, and `systemctl` and `chronyc` by what they would do. A block marked
-`sh refused` must be refused; one marked `sh there` is run on a machine that is new.
+`sh` blocks run line by line. Paths of a packaged node are replaced by those of a local
+one, and `systemctl` and `chronyc` by their effects. A block marked `sh refused` must be
+refused; one marked `sh there` runs on a new machine.
 """
 
 import os
@@ -29,7 +29,7 @@ CONFIG = "/etc/sparecode/node.toml"
 
 @dataclass
 class Operator:
-    """Somebody with a shell, who types what a page says."""
+    """An operator with a shell who types the commands of a page."""
 
     cluster: LocalCluster
     node: LocalNode
@@ -40,7 +40,7 @@ class Operator:
     clock: NodeClock | None = None
     """That of the machine, if it is not the right one."""
     said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What each command has said, each time."""
+    """The output of each command, each time."""
 
     def follow(
         self, page: str, section: str = "", **before: Callable[[], object]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is changed of an agent holds on every node at once, on open connections (A4)."""
+"""A change of an agent takes effect on every node at once, on open connections (A4)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ ROUNDS = 3
 
 
 class Wanted:
-    """What has to be answered between one change and the next."""
+    """The expected answer between one change and the next."""
 
     def __init__(self, accepted: bool) -> None:
         self.accepted = accepted
@@ -30,9 +30,9 @@ class Asking:
         self._agent = agent
         self._passcode = passcode
         self.wanted: Wanted | None = None
-        """Of an answer that is asked for from now on; None: either is right."""
+        """The expected answer from now on; None: either is right."""
         self.answers = 0
-        """So many had to be that, and were."""
+        """Answers that had to be as expected, and were."""
 
     async def run(self) -> None:
         while True:
@@ -58,11 +58,11 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
     cluster: LocalCluster,
 ) -> None:
     """
-    (A4) Three connections, one to each node, are kept and asked over all the time.
+    (A4) Three connections, one to each node, are kept open and used all the time.
 
-    Whatever is asked after an administrator was told that the agent is disabled, or its
-    certificate denied, is refused on each; and accepted again after the opposite. No
-    connection is opened anew for it, and nobody is charged.
+    From the moment an administrator learns that the agent is disabled or its
+    certificate denied, every call on each is refused; after the opposite change,
+    accepted again. No connection is opened again, and no one is charged.
     """
     certificate = (cluster.certificates / f"{AGENT}.pem").read_bytes()
     fingerprint = certificate_fingerprint(certificate)

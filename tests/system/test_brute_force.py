@@ -22,7 +22,7 @@ ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 
 
 def evaluated_most(seconds: float) -> int:
-    """Return how many guesses policy lets anybody have evaluated in that time."""
+    """Return the number of guesses that policy allows to be evaluated in that time."""
     policy, lockout, now_ms, count = Policy(), Lockout(), 0, 0
     while now_ms <= seconds * 1000:
         lockout = lockout.failed(now_ms, policy)
@@ -90,7 +90,7 @@ async def test_no_more_guesses_are_evaluated_than_policy_allows(
 
 
 def wrong(factor: str, number: int, each: int) -> str:
-    """Return a guess at code and PIN that nobody has made yet."""
+    """Return a new wrong guess at code and PIN."""
     if factor == "token":
         return f"{PIN}{number:03}{each:03}"
     return f"{PIN}{ALPHABET[number]}{ALPHABET[each]}ABCDEF"

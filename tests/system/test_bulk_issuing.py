@@ -14,10 +14,10 @@ SIZE = 24
 @pytest.mark.timeout(300)
 async def test_bulk_issue_survives_its_primary(cluster: LocalCluster) -> None:
     """
-    Killed in the middle: every token has the codes that were shown, and no others.
+    Killed midway: every token has the codes that were shown, and no others.
 
-    Rows whose answer got lost are issued anew, which voids what nobody has seen
-    (I8, I9); each code is accepted once, on whichever node (Q1).
+    Rows whose answer was lost are issued again, which voids the unseen codes (I8, I9).
+    Each code is accepted once, on any node (Q1).
     """
     async with Estate(cluster) as estate:
         names = [f"bulk{number}" for number in range(SIZE)]

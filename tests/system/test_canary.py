@@ -79,7 +79,7 @@ def cluster(
 
 @dataclass
 class Driven:
-    """What was told to the cluster, or by it, and must be nowhere."""
+    """The secrets sent to or by the cluster, which must show up nowhere."""
 
     codes: list[str] = field(default_factory=list)
     tokencodes: list[str] = field(default_factory=list)

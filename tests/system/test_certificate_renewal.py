@@ -56,7 +56,7 @@ def authority(cluster: LocalCluster, name: str) -> Authority:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Replace a file at once, as those who renew certificates do."""
+    """Replace a file atomically, like programs that renew certificates."""
     new = path.with_suffix(".new")
     new.write_bytes(content)
     new.replace(path)
@@ -82,7 +82,7 @@ def renew_members(
 
 
 def hang_up(node: LocalNode) -> None:
-    """Have a node read its configuration and certificates again."""
+    """Let a node read its configuration and certificates again (SIGHUP)."""
     assert node.pid is not None
     os.kill(node.pid, signal.SIGHUP)
 
@@ -159,7 +159,7 @@ def said(node: LocalNode, message: str) -> list[dict[str, str]]:
 
 @asynccontextmanager
 async def callers(estate: Estate, name: str = "busy"):
-    """Have agents sign in without pause; none of their calls may fail."""
+    """Let agents sign in without pause; none of their calls may fail."""
     holder = await estate.holder(name, codes=1)
     answered = [0]
 
@@ -176,7 +176,7 @@ async def callers(estate: Estate, name: str = "busy"):
 
 
 async def more(answered: list[int], count: int) -> None:
-    """Return after so many more answers."""
+    """Return after a number of further answers."""
     goal = answered[0] + count
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while answered[0] < goal:  # noqa: ASYNC110

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class Load:
-    """An administrator who adds users without a pause, on whichever node answers."""
+    """An administrator who adds users without a pause, on any node that answers."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -70,13 +70,13 @@ def standings(site: Site) -> dict[str, str]:
 
 
 def primary(site: Site) -> str:
-    """Return who leads, if somebody does."""
+    """Return the primary, if there is one."""
     seen = site.admin("cluster", "status", "--output", "json")
     return str(json.loads(seen.stdout)["primary"]) if seen.stdout else ""
 
 
 def grow(site: Site, node_id: str) -> LocalNode:
-    """Have a node join, start it, and wait until it votes."""
+    """Let a node join, start it, and wait until it votes."""
     machine = site.machine(node_id)
     joined = site.join(machine)
     assert joined.returncode == 0, joined.stderr

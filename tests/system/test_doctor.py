@@ -186,7 +186,7 @@ def test_key_ring_that_others_read_or_of_another_cluster_is_found(
 
 @dataclass
 class Given:
-    """What another operator might have put into the place of a certificate."""
+    """What another operator might have put in the place of a certificate."""
 
     words: str
     days: float = 90

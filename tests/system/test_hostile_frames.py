@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a stolen member's certificate can send to the live peer ports, and what it changes.
+A stolen member's certificate on the live peer ports changes nothing.
 
-Nothing: bytes that are no frame end the link, frames that were right once are
-dropped, and no bytes from the network ever become a Python object.
+Bytes that are no frame end the link, frames of an earlier time are dropped, and no
+bytes from the network ever become a Python object.
 """
 
 import os

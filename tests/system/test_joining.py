@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def audited(site: Site) -> list[tuple[str, str, str, str]]:
-    """Return what was done to members: who, what, to which, how."""
+    """Return the audit events of membership: actor, action, target, outcome."""
     done = site.admin("audit", "list", "--output", "json", "--limit", "500")
     assert done.returncode == 0, done.stderr
     return [
@@ -145,7 +145,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(site: Site) -> None:
 def test_a_ticket_that_no_member_knows_gets_no_further_than_the_handshake(
     site: Site,
 ) -> None:
-    """(U1) The joiner is told what to check; the member's security log has it."""
+    """(U1) The joiner is told what to check; the member's security log records it."""
     older = site.ticket("n6")
     site.ticket("n6")
     n6 = site.machine("n6")

@@ -129,10 +129,10 @@ async def test_no_call_fails_while_the_key_is_replaced_and_the_primary_killed(
     cluster: LocalCluster,
 ) -> None:
     """
-    Codes are spent, drafts saved and sessions opened while everything is sealed anew.
+    Codes are spent, drafts saved and sessions opened while everything is resealed.
 
-    In the middle the primary dies by SIGKILL; another one goes on. Every code is
-    accepted once, and afterwards nothing in any state or ring is of the old key.
+    Midway the primary dies by SIGKILL, and another one continues. Every code is
+    accepted once, and afterwards no state or ring has anything of the old key.
     """
     old = {ring(node)["keys"]["1"] for node in cluster.nodes}
     assert len(old) == 1

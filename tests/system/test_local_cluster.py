@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make run` and `make demo` leave no process behind, and take nobody's ports."""
+"""`make run` and `make demo` leave no process behind and take no port in use."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def processes_about(directory: Path) -> list[str]:
 def test_whatever_ends_the_demo_ends_its_nodes(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Ctrl-C, a kill, a closed terminal; and whoever is impatient does no harm."""
+    """Ctrl-C, a kill, a closed terminal; a second Ctrl-C does no harm."""
     demo = subprocess.Popen(
         [sys.executable, "-u", "-m", "local_cluster", "demo"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "deploy"), "TMPDIR": str(tmp_path)},

@@ -26,7 +26,7 @@ NEW_PIN = "271828"
 
 
 async def add(estate: Estate, name: str, *, pin: str) -> str:
-    """Add a user with a counter token; no PIN: none is set yet."""
+    """Add a user with a counter token and no PIN yet."""
     serial = f"serial-{name}"
     await estate.admin.create_user(name)
     await estate.admin.enroll_token(
@@ -46,9 +46,9 @@ async def test_a_challenge_of_one_node_is_answered_on_another_exactly_once(
     """
     Thirty users without a PIN; each challenge is answered thirty times at once.
 
-    Over all nodes, with thirty request ids and as many new PINs: one answer of each
-    is accepted, its PIN is the user's on every node, and nobody is charged for the
-    other 29 (K2, K3, A5). The winner's request id gets the same answer on the others.
+    Over all nodes, with thirty request ids and as many new PINs: one answer of each is
+    accepted, its PIN is the user's on every node, and no one is charged for the other
+    29 (K2, K3, A5). The winner's request id gets the same answer on the others.
     """
     async with Estate(cluster) as estate:
         agents = list(estate.agents.values())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator sees of real nodes: metrics, probes, and the log as JSON."""
+"""Observing real nodes: metrics, probes, and the log as JSON."""
 
 import asyncio
 import http.client
@@ -71,7 +71,7 @@ def log_lines(node: LocalNode) -> list[dict[str, str]]:
     return [json.loads(line) for line in node.log.read_text().splitlines()]
 
 
-async def test_metrics_show_what_happens_and_name_nobody(cluster: LocalCluster) -> None:
+async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> None:
     """Every metric of the catalog is there; no user, token or agent is in a label."""
     async with Estate(cluster) as estate:
         holder = await estate.holder(USER, codes=3)
@@ -89,7 +89,7 @@ async def test_metrics_show_what_happens_and_name_nobody(cluster: LocalCluster) 
     assert value(samples, "authentications_total", decision="refused") == 1
     called = {"listener": "agents", "method": "AuthenticationService/Authenticate"}
     assert value(samples, "calls_total", code="OK", **called) == 2
-    for node in cluster.nodes:  # Whoever was called: all of them apply the event.
+    for node in cluster.nodes:  # Every node applies the event, not only the called one.
         await until(
             lambda node=node: (
                 value(

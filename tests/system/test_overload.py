@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More callers than three nodes can serve: they wait or are shed, and nobody is elected."""
+"""More callers than three nodes can serve wait or are shed, without an election."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ CLIENTS = 200
 @pytest.mark.timeout(180)
 def test_a_crowd_costs_the_primary_nothing_but_time(tmp_path: Path) -> None:
     """
-    Two hundred callers who ask again at once, whatever they are told.
+    Two hundred callers retry at once, whatever the answer.
 
-    The primary keeps its heartbeat: the term is that of before. Whoever is not
-    answered is shed with a hint. What was accepted is so on all nodes alike.
+    The primary keeps its heartbeat: the term stays the same. Unanswered callers are
+    shed with a hint. Accepted calls have the same effect on all nodes.
     """
     with Estate(
         tmp_path / "cluster", Population(users=512, profile="testing")

@@ -21,8 +21,8 @@ async def test_thirty_tries_of_each_code_over_three_nodes_are_accepted_once(
     """
     300 codes, each tried 30 times at once over all nodes, each by its own user.
 
-    One try of each is accepted (A3), and nobody is locked out by the other 29:
-    the next code works at once (A5), with lockout at its default.
+    One try of each is accepted (A3), and the other 29 lock no one out: the next code
+    works at once (A5), with lockout at its default.
     """
     async with Estate(cluster) as estate:
         holders = await each(

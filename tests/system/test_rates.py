@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever is too fast for a cluster of three waits, and gets an answer in the end."""
+"""Callers that exceed a rate on three nodes wait, and get an answer in the end."""
 
 import asyncio
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ async def test_the_library_waits_as_it_is_told_within_its_deadline(
     """
     (L7) A hundred tries of one code at once, over three nodes: one acceptance.
 
-    Those that are shed wait for as long as the node says, and are answered within
-    their deadline; who has no time to wait is told so at once, with the hint.
+    Shed callers wait for the time of the hint, and are answered within their deadline.
+    A caller without time to wait fails at once, with the hint.
     """
     async with Estate(cluster) as estate:
         holder = await estate.holder("hasty", codes=1)
@@ -71,14 +71,14 @@ async def test_the_library_waits_as_it_is_told_within_its_deadline(
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(120)
-async def test_who_issues_much_is_slowed_down_and_nobody_else(
+async def test_issuing_many_codes_slows_down_only_its_administrator(
     cluster: LocalCluster,
 ) -> None:
     """
-    (I12) Fifty codes of one administrator at a node, and more only as time goes by.
+    (I12) Fifty codes of one administrator at a node; further codes as time passes.
 
-    Nothing is drawn then, and nothing changed. Whoever signs in meanwhile does not
-    notice; the library waits as long as it is told, and has the codes in the end.
+    Until then nothing is drawn or changed. Sign-ins are not delayed. The library waits
+    for the time of the hint, and has the codes in the end.
     """
     async with Estate(cluster) as estate:
         holder = await estate.holder("many", codes=1)

@@ -2,7 +2,7 @@
 """
 The worst day on real processes: a backup restored, a survivor made the cluster.
 
-What was spent is not spent again, whoever has forgotten it (E1, E2).
+Nothing spent is accepted again, even where its use was lost (E1, E2).
 """
 
 import base64
@@ -99,10 +99,10 @@ def start_alone(cluster: LocalCluster, node: LocalNode) -> None:
     cluster.wait_ready(node)
 
 
-def assert_nothing_of_before_counts(
+def assert_old_codes_are_refused(
     cluster: LocalCluster, node: LocalNode, codes: list[str], epoch: int = 2
 ) -> None:
-    """Try every code of before, before and after the opening (E1, E2)."""
+    """Try every old code, before and after the opening (E1, E2)."""
     with pytest.raises(SparecodeError, match="sparecode cluster open"):
         accepts(cluster, node, "alice", PIN + codes[0])
     with admin(cluster, node) as operator:
@@ -115,7 +115,7 @@ def assert_nothing_of_before_counts(
             code for code in codes if accepts(cluster, node, "alice", PIN + code)
         ]
         assert accepted == []
-        # Tokencodes up to now are spent, whoever showed them where; HOTP waits.
+        # Every tokencode up to now is spent; HOTP waits.
         totp = pyotp.TOTP(base32())
         assert not accepts(cluster, node, "tom", PIN + totp.now())
         hotp = pyotp.HOTP(base32())
@@ -192,7 +192,7 @@ def test_a_restored_backup_spends_nothing_twice(
     assert "exists" in again.stderr
 
     start_alone(cluster, first)
-    assert_nothing_of_before_counts(cluster, first, codes)
+    assert_old_codes_are_refused(cluster, first, codes)
     # And it is a cluster like any other: it starts again with what it has.
     first.stop()
     first.start()
@@ -262,7 +262,7 @@ def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(
     done = command(survivor, "recover", "--make-this-node-a-new-cluster")
     assert done.returncode == 0, done.stderr + done.stdout
     start_alone(cluster, survivor)
-    assert_nothing_of_before_counts(cluster, survivor, codes)
+    assert_old_codes_are_refused(cluster, survivor, codes)
     with admin(cluster, survivor) as operator:
         before = operator.get_status()
         for node in lost:  # They were not lost after all, and come back as they were.

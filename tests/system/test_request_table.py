@@ -38,14 +38,14 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         cluster.kill()
 
 
-async def test_a_full_table_sheds_what_is_new_and_forgets_nothing(
+async def test_a_full_table_sheds_new_calls_and_forgets_nothing(
     stage: Stage,
 ) -> None:
     """
-    (Q3, Q2) Ten thousand within minutes: whoever comes then is told to come later.
+    (Q3, Q2) Ten thousand within minutes: further calls are told to come later.
 
-    Nothing is judged, spent or charged by that, on no node. A known id has its answer
-    all the while, for none is evicted; after ten minutes there is room again.
+    Shed calls are not judged, spent or charged on any node. A known id keeps its
+    answer, for none is evicted; after ten minutes there is room again.
     """
     first, second, third = stage.admins
     person = await stage.person()

@@ -41,14 +41,14 @@ ROOT = Path(__file__).parents[2]
 BACKUP_UNIT = ROOT / "deploy/systemd/sparecode-backup.service"
 DISK_SIZE = "128M"
 LIVES = dt.timedelta(seconds=12)
-"""Of a certificate that is to end while a test looks on."""
+"""Lifetime of a certificate that is to expire during a test."""
 WRONG_S = 10
-"""So much a wrong clock is ahead."""
+"""How far a wrong clock is ahead."""
 
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
-    """Give somebody a cluster that is well, and a folder."""
+    """Return an operator with a healthy cluster and a folder."""
     cluster = set_up(tmp_path / "cluster", testing=True)
     folder = tmp_path / "operator"
     folder.mkdir()
@@ -245,7 +245,7 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
 
 
 def knocks(node: LocalNode, certificate: Path) -> bool:
-    """Say whether a certificate gets further than the handshake of the peers."""
+    """Return whether a certificate gets past the handshake of the peers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -261,7 +261,7 @@ def knocks(node: LocalNode, certificate: Path) -> bool:
 
 
 def test_an_authority_that_is_replaced(operator: Operator) -> None:
-    """A member's certificate of before, which may be in other hands, opens nothing."""
+    """A member's old certificate, perhaps in other hands, is refused everywhere."""
     cluster, page = operator.cluster, "new-authority.md"
     leaked = operator.folder / "n2.pem"
     for end in ("pem", "key"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node that is told to stop hands over, drains, and goes; nobody notices."""
+"""A node that is told to stop hands over, drains and exits; no call fails."""
 
 import asyncio
 import dataclasses
@@ -99,7 +99,7 @@ async def test_rolling_restart_loses_no_call_and_no_code(cluster: LocalCluster) 
 
 
 async def test_primary_that_stops_says_so_first(cluster: LocalCluster) -> None:
-    """Its probes send nobody any more, and another leads before it is gone."""
+    """Its probes turn away new callers, and another node leads before it exits."""
     async with Estate(cluster) as estate:
         status = await estate.admin.get_status()
     primary = cluster.node(status.primary)
@@ -110,7 +110,7 @@ async def test_primary_that_stops_says_so_first(cluster: LocalCluster) -> None:
     assert line["primary"] != primary.node_id
 
 
-async def test_last_node_stops_though_nobody_can_take_over(
+async def test_last_node_stops_although_none_can_take_over(
     cluster: LocalCluster,
 ) -> None:
     for node in cluster.nodes:
@@ -135,11 +135,11 @@ sys.executable = __file__
 del sys.argv[1:3]  # -m sparecode_node
 runpy.run_module("sparecode_node", run_name="__main__", alter_sys=True)
 """
-"""The node, with a state that takes for ever to read."""
+"""The node, with a state that takes forever to read."""
 
 
 class OneNode:
-    """A cluster of one, which reads its state for ever."""
+    """A cluster of one that reads its state forever."""
 
     def __init__(self, cluster: LocalCluster, begun: Path) -> None:
         self.cluster = cluster
@@ -176,13 +176,13 @@ def endless(tmp_path: Path) -> Iterator[OneNode]:
         cluster.kill()
 
 
-async def test_node_that_stops_waits_for_nobody_who_reads_its_state(
+async def test_node_that_stops_does_not_wait_for_reads_of_its_state(
     endless: OneNode,
 ) -> None:
     """
-    For a snapshot, a digest and a backup, which take long with many users.
+    A snapshot, a digest and a backup take long with many users.
 
-    It ends in order, callers hear why, and nothing is told as a failure.
+    The node exits in order, callers learn why, and no failure is reported.
     """
     _, recipient = age_files.new_identity()
     async with Estate(endless.cluster) as estate:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Who has no right certificate gets nowhere on three real nodes, and is noted there.
+Callers without a right certificate get nowhere on three real nodes, and are logged.
 
-The handshake fails inside gRPC, before anything of ours runs: each node's
-security log says so, and no node's state changes.
+The handshake fails inside gRPC, before any of our code runs. Each node's security log
+has a line, and no node's state changes.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def authority(cluster: LocalCluster, name: str) -> Authority:
 
 
 def credentials(cluster: LocalCluster) -> dict[str, tuple[Issued | None, str]]:
-    """Return wrong certificates for both listeners, and what is noted of each."""
+    """Return wrong certificates for both listeners, with the log line of each."""
     members, agents = authority(cluster, "members"), authority(cluster, "agents")
     strangers = Authority.create("members", now=NOW)
     past = NOW - dt.timedelta(days=40)
@@ -81,7 +81,7 @@ def rows(node: LocalNode) -> dict[str, list[Any]]:
 
 
 def until_recorded(node: LocalNode, events: int) -> dict[str, list[Any]]:
-    """Return the rows of a node when its audit log has more than so many events."""
+    """Return the rows of a node once its audit log has more events than a number."""
     deadline = time.monotonic() + PATIENCE_S
     while len((found := rows(node))["audit_events"]) <= events:
         assert time.monotonic() < deadline, node.last_words()
@@ -89,7 +89,7 @@ def until_recorded(node: LocalNode, events: int) -> dict[str, list[Any]]:
 
 
 def noted(node: LocalNode, since: int) -> list[str]:
-    """Return what the node's security log has got since."""
+    """Return the new lines of the node's security log."""
     lines = node.log.read_text(errors="replace").splitlines()[since:]
     return [line for line in lines if "TLS handshake failed" in line]
 
@@ -134,10 +134,8 @@ def refused_with(opened: grpc.Channel, path: str) -> grpc.StatusCode:
 
 
 @pytest.mark.parametrize("which", range(8))
-def test_nobody_gets_in_without_a_right_certificate(
-    cluster: LocalCluster, which: int
-) -> None:
-    """(U1) None, expired, of a foreign CA, of the other role; an administrator's bearer."""
+def test_wrong_certificates_are_refused(cluster: LocalCluster, which: int) -> None:
+    """(U1) None, expired, of a foreign CA, of the other role; a stolen bearer."""
     name, (own, words) = list(credentials(cluster).items())[which]
     node = cluster.nodes[which % 3]
     listener = name.partition(" ")[0]
@@ -151,7 +149,7 @@ def test_nobody_gets_in_without_a_right_certificate(
 
 
 def test_a_node_that_is_no_member_is_refused(cluster: LocalCluster) -> None:
-    """(U1) Its certificate is right, but nobody has added it, or it was removed."""
+    """(U1) Its certificate is right, but it was never added, or was removed."""
     own = authority(cluster, "members").issue_member("n9", hosts=["127.0.0.1"], now=NOW)
     node = cluster.nodes[0]
     before = [rows(each) for each in cluster.nodes]
@@ -164,7 +162,7 @@ def test_a_node_that_is_no_member_is_refused(cluster: LocalCluster) -> None:
             assert refused_with(opened, path) is expected, path
     lines = node.log.read_text().splitlines()[since:]
     assert any("stranger_refused" in line for line in lines)
-    # Who has no certificate yet may ask for one; that this had no ticket is on record.
+    # A node without a certificate may request one; the missing ticket is recorded.
     for each, old in zip(cluster.nodes, before, strict=True):
         new = until_recorded(each, len(old["audit_events"]))
         (event,) = (
@@ -193,7 +191,7 @@ def test_a_flood_of_strangers_does_not_fill_the_log(cluster: LocalCluster) -> No
 
 
 def speak_plainly(node: LocalNode) -> None:
-    """Connect as a stranger who knows nothing of TLS, until the node hangs up."""
+    """Connect without TLS, until the node hangs up."""
     with socket.create_connection(("127.0.0.1", node.ports.agents)) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(1)
@@ -205,8 +203,8 @@ def told_of(lines: list[str]) -> int:
     return len(lines) + sum(map(int, left_out))
 
 
-def test_what_grpc_writes_is_no_line_of_the_log(cluster: LocalCluster) -> None:
-    """What it says at random would break the form of the log for whoever reads it."""
+def test_lines_of_grpc_stay_out_of_the_log(cluster: LocalCluster) -> None:
+    """They would break the form of the log for its readers."""
     for node in cluster.nodes:
         foreign = [
             line

@@ -16,16 +16,16 @@ NEW = "serial-lifer-2"
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(300)
-async def test_what_becomes_of_a_token_holds_on_every_node(
+async def test_every_change_of_a_token_holds_on_every_node(
     cluster: LocalCluster,
 ) -> None:
     """
-    Disabled, enabled, replaced, resynchronized, in emergency access, taken away.
+    Disabled, enabled, replaced, resynchronized, in emergency access, unassigned.
 
-    Its codes die with the commit that disables it (R3), its PIN goes along to its
-    successor (T3), whose tokencodes are spent wherever they were used, and by
-    resynchronizing (K1); a fixed tokencode works on all nodes, again and again
-    (I11), until the token is nobody's (R3).
+    The commit that disables it voids its codes (R3). Its PIN moves to its replacement
+    (T3), whose tokencodes are spent wherever they were used, and by resynchronizing
+    (K1). A fixed tokencode works on all nodes, repeatedly (I11), until the token is
+    unassigned (R3).
     """
     hotp = pyotp.HOTP(b32encode(SEED).decode())
     async with Estate(cluster) as estate:

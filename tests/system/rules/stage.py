@@ -71,9 +71,9 @@ class Person:
 
 class Stage:
     """
-    Administrators and agents of node 1, 2 and 3. Use it as an async context.
+    Administrators and agents of nodes 1, 2 and 3. Use it as an async context.
 
-    Who signs in does so at node 1; its session goes along to the others (P2).
+    Administrators sign in at node 1; the session works on the others too (P2).
     """
 
     def __init__(self, cluster: LocalCluster, clocks: Clocks) -> None:
@@ -136,7 +136,7 @@ class Stage:
 
     @property
     def agents_authority(self) -> Authority:
-        """What signs agents' certificates."""
+        """The authority that signs agents' certificates."""
         path = self.cluster.certificates / "agents-ca"
         return Authority.from_pem(
             path.with_suffix(".pem").read_bytes(), path.with_suffix(".key").read_bytes()
@@ -235,7 +235,7 @@ class Stage:
         return [event.reason for event in events if event.action in judged]
 
     async def noted(self, node: int, person: Person) -> list[tuple[str, str]]:
-        """Return what came of other events for the token: action and cause."""
+        """Return action and cause of the token's other events."""
         events = await self.events(node, target=person.serial, outcome="noted")
         return [(event.action, event.detail) for event in events]
 

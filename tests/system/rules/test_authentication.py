@@ -131,11 +131,12 @@ async def test_who_may_not_come_in_comes_in_nowhere(
     assert await stage.failures(2, person) == (0, 0)
 
 
-async def test_without_a_quorum_nobody_is_let_in(stage: Stage) -> None:
+async def test_without_a_quorum_no_user_is_accepted(stage: Stage) -> None:
     """
-    (I2, A7) One node of three: no acceptance, no codes; with the others back, the truth.
+    (I2, A7) One node of three accepts and issues nothing.
 
-    What it could not say may have been done: the same request id tells, at any node.
+    An unknown outcome may be a success: with the others back, the same request id gives
+    the answer, at any node.
     """
     person = await stage.person()
     (code,) = await stage.issued(person, at=0, count=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an attempt costs on real nodes, read from their metrics (A6, T1, T4, I12)."""
+"""The cost of an attempt on real nodes, read from their metrics (A6, T1, T4, I12)."""
 
 import asyncio
 import http.client
@@ -22,7 +22,7 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """What one node has counted until now."""
+    """The counters of one node."""
 
     hashes: int
     """Of the authenticating lane."""
@@ -68,7 +68,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call has cost one node."""
+    """The cost of a call on one node."""
 
     hashes: int = 0
     issuing: int = 0
@@ -91,10 +91,10 @@ async def costs(
     stage: Stage, call: Callable[[], Awaitable[object]]
 ) -> tuple[list[Cost], Readings]:
     """
-    Return what a call costs each node, and the readings after it.
+    Return the cost of a call on each node, and the readings after it.
 
-    It is made again where anything else went on at the same time: another node
-    became the primary, or one noted calls that it had refused.
+    The call is repeated if anything else happened at the same time: a change of the
+    primary, or the recording of refused calls.
     """
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while True:
@@ -118,7 +118,7 @@ async def costs(
 
 
 async def locked_person(stage: Stage) -> tuple[Person, str]:
-    """Return somebody who is locked for a quarter of an hour, and a code of theirs."""
+    """Return a user locked for a quarter of an hour, and one of the user's codes."""
     person = await stage.person()
     (code,) = await stage.issued(person, at=1, count=1)
     policy = await stage.admins[0].get_policy()

@@ -244,8 +244,10 @@ async def test_a_retry_at_another_node_gives_no_codes_out_again(stage: Stage) ->
         assert code.replace("-", "") not in shown
 
 
-async def test_nobody_serves_themselves_at_any_node(stage: Stage) -> None:
-    """(I10) An administrator who is a user: not their PIN, their codes, nor their lock."""
+async def test_administrators_may_not_serve_themselves_at_any_node(
+    stage: Stage,
+) -> None:
+    """(I10) An administrator's own user: not their PIN, their codes, nor their lock."""
     person = await stage.person()
     async with stage.administrator(
         "self-server", AdministratorRole.HELP_DESK, username=person.name

@@ -17,7 +17,7 @@ WRONG = "ABCDEFGH"
 
 
 async def fail(stage: Stage, person: Person, *, times: int, at: int = 0) -> None:
-    """Let so many failures be counted, one node after the other, each after its wait."""
+    """Cause counted failures, one node after the other, each after its wait."""
     for number in range(times):
         before = (await stage.failures(0, person))[1]
         assert not await stage.accepts((at + number) % 3, person, PIN + WRONG)
@@ -54,7 +54,7 @@ async def test_every_node_waits_after_failures_at_any(stage: Stage) -> None:
 
 
 async def test_a_factor_that_is_off_is_off_on_every_node(stage: Stage) -> None:
-    """(L4, R2) Until somebody unlocks it at whichever node; its codes are void by then."""
+    """(L4, R2) Until it is unlocked at any node; its codes are void by then."""
     person = await stage.person()
     (code, *_) = await stage.issued(person, at=1)
     policy = await stage.admins[0].get_policy()

@@ -44,7 +44,7 @@ async def test_a_tokencode_is_accepted_once_by_all_nodes_together(
 
 
 async def test_a_pin_follows_the_policy_at_every_node(stage: Stage) -> None:
-    """(K2) Too short, too long, letters: whoever sets it; and it holds at once."""
+    """(K2) Too short, too long, letters: for every way to set it, and at once."""
     person = await stage.person()
     for node, pin in enumerate(("123", "123456789", "12ab")):
         with pytest.raises(InvalidArgument) as wrong:
@@ -168,11 +168,11 @@ async def test_token_works_from_the_end_of_its_set_on(stage: Stage) -> None:
     assert await stage.accepts(2, person, PIN + person.tokencode(3))
 
 
-async def test_codes_that_are_made_to_die_revive_no_lost_token(stage: Stage) -> None:
+async def test_voided_codes_revive_no_lost_token(stage: Stage) -> None:
     """
     (R2) The newest set has ended, and kept codes live: the token waits for these.
 
-    Who ends them before their time, at any node, does not let it in.
+    Voiding them early, at any node, does not revive the token.
     """
     person = await stage.person()
     policy = RecoveryPolicy.ALLOW_AFTER_EXPIRY
@@ -237,14 +237,14 @@ async def test_what_becomes_of_the_token_voids_its_codes_everywhere(
             assert actions == ["CODES_VOIDED"]
 
 
-async def test_a_replica_that_lags_refuses_nobody_whom_it_does_not_know(
+async def test_a_replica_that_lags_accepts_a_user_it_does_not_know(
     stage: Stage,
 ) -> None:
     """
-    (T2) A node is held still while a user is added, and asked before it has caught up.
+    (T2) A node is paused while a user is added, and called before it has caught up.
 
-    It computes with what it knows, as for an unknown name; the primary says that this is
-    stale, and it computes again: the passcode is right, and nobody is charged.
+    It computes as for an unknown name. The primary answers that this is stale, and the
+    node computes again: the passcode is right, and no one is charged.
     """
     status = await stage.admins[0].get_status()
     nodes = [node.node_id for node in stage.cluster.nodes]
