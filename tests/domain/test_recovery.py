@@ -80,16 +80,16 @@ def test_a_token_that_is_not_lost_works(policy: RecoveryPolicy) -> None:
 
 def test_codes_that_die_before_their_end_let_no_token_in() -> None:
     """
-    The newest set has ended, and a kept one lives: whoever ends that one ends both.
+    The newest set has ended and a kept one is live: voiding that one ends both.
 
-    Else wrong guesses of a thief, who makes all codes die, would make the stolen
-    token work before the kept codes' own end (R2).
+    Otherwise a thief's wrong guesses, which void all codes, would make the stolen token
+    work before the kept codes' own end (R2).
     """
     token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
     assert refuses_recovered(token, [ENDED, LIVES], NOW_MS)
     for before, refused in (
         ([ENDED, LIVES], True),
-        ([ENDED], False),  # Over, whatever comes later.
+        ([ENDED], False),  # It has ended, and later events do not change that.
         ([ENDED, EXHAUSTED_THEN_ENDED], False),
         ([ENDED, EXHAUSTED], True),
     ):
