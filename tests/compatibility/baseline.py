@@ -46,7 +46,9 @@ class Release:
     """The version of its tables."""
 
 
-BASELINES: dict[str, str] = {}
+BASELINES = {
+    "0.1.0": "ad3b2459510177b332cfa1032a5ab40cc346f62f",
+}
 """
 The commit of each release, by its version. It is on main, so that every clone has it.
 
