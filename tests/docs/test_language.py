@@ -50,7 +50,6 @@ UNFINISHED = (
     "node/sparecode_node/domain",
     "node/sparecode_node/membership",
     "node/sparecode_node/queries",
-    "node/sparecode_node/replication",
     "node/sparecode_node/services",
     "node/sparecode_node/statemachine",
     "node/sparecode_node/tool",

@@ -218,7 +218,7 @@ async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
 
     async def told() -> bool:
         causes = {getattr(record, "cause", "") for record in caplog.records}
-        return any("has not the journal" in cause for cause in causes)
+        return any("journal is not the one" in cause for cause in causes)
 
     await until(told)
     assert not wiped.replicator.ready

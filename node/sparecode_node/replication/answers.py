@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Waiting for what another member answers.
+Waiting for answers of other members.
 
-A channel is closed when its member was removed, has moved, or is to see another
-certificate. gRPC cancels then what is under way on it, and whoever waits hears of
-that as if it were itself to end. So it is told apart here.
+A channel closes when its member was removed, has moved, or must see another
+certificate. gRPC then cancels the calls on it, and a task that waits for one of them
+gets the same exception as if the task itself were cancelled. These functions tell the
+two cases apart.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ _T = TypeVar("_T")
 
 
 def is_to_end() -> bool:
-    """Say whether the task itself is cancelled, and not a call that it waits for."""
+    """Return whether the task itself is cancelled, and not a call that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -34,7 +35,7 @@ async def answered(call: Awaitable[_T]) -> _T:
             grpc.StatusCode.CANCELLED,
             grpc.aio.Metadata(),
             grpc.aio.Metadata(),
-            "the way there was closed",
+            "the channel was closed",
         ) from None
 
 

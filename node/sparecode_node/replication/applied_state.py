@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What replication asks of the state machine."""
+"""What replication needs of the state machine."""
 
 from typing import Protocol
 
@@ -16,17 +16,17 @@ class AppliedState(Protocol):
 
     @property
     def now_ms(self) -> int:
-        """The state machine's time: that of the newest call that it has applied."""
+        """The state machine's time: the time of the newest call that it has applied."""
 
     @property
     def feature_level(self) -> int:
-        """The feature level that all members know, as it was raised."""
+        """The feature level of the cluster, which all members know."""
 
     def checkpoint(self) -> int:
-        """Return up to which index no power cut takes the state back; 0: unknown."""
+        """Return the index that no power cut takes the state back before; 0: unknown."""
 
     def install(self, snapshot: str) -> None:
-        """Become the state in the file *snapshot*, for good, or not at all."""
+        """Replace the state by the file *snapshot*, durably, completely or not at all."""
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         """Apply an entry in one transaction; without calls, only its index."""

@@ -64,13 +64,13 @@ RETRY_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
-    """What a node must know to take part."""
+    """What a node needs to take part."""
 
     cluster_id: str
     addresses: PeerAddresses
     tls: PeerTls
     directory: Path
-    """Holds the journal, and is for this process alone."""
+    """Holds the journal, and belongs to this process alone."""
     raft: RaftSettings = field(default_factory=RaftSettings)
     version: str = ""
     feature_level: int = NEWEST
@@ -83,9 +83,9 @@ class ClusterReplicator:
     A `Replicator` over Raft. `start` it once, `stop` it once, in one loop.
 
     *salt* is random, `log.format.SALT_BYTES` long, for a journal that is created.
-    *read_digest* returns the applied index and the digest at it, *read_head* the number
-    of audit events and the last one's hash; both in a worker thread, on connections
-    of their own.
+    *read_digest* returns the applied index and the digest at it; *read_head* returns
+    the number of audit events and the hash of the last one. Both run in a worker
+    thread, on their own connections.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ClusterReplicator:
     ) -> None:
         self._config = config
         self._clock = clock
-        # To read the whole state takes seconds: once for all who ask meanwhile.
+        # Reading the whole state takes seconds: concurrent callers share it.
         self._digest = Shared(lambda: asyncio.to_thread(read_digest), name="digest")
         self._read_head = read_head
         self._observer = config.observer
@@ -149,7 +149,7 @@ class ClusterReplicator:
         self._read_points = ReadPoints(contact, now_ms=clock.now_ms)
         self._changes = MembershipRequests(contact)
 
-    # --- Life
+    # --- Start and stop
 
     async def start(self) -> None:
         """Open journal and state, then listen and dial. Raises `StartRefusedError`."""
@@ -170,7 +170,7 @@ class ClusterReplicator:
         self._running = True
 
     async def stop(self) -> None:
-        """Leave: first the network, then the engine."""
+        """Stop the network first, then the engine."""
         self._running = False
         await self._digest.stop()
         await self._read_points.stop()
@@ -179,7 +179,7 @@ class ClusterReplicator:
         await self._engine.stop()
 
     async def renew_certificate(self, tls: PeerTls) -> None:
-        """Meet the other members with another certificate from now on."""
+        """Show another certificate to the other members from now on."""
         await self._transport.renew(tls)
 
     def _take_status(self, status: ReplicaStatus) -> None:
@@ -204,12 +204,12 @@ class ClusterReplicator:
 
     @property
     def primary(self) -> NodeId | None:
-        """The primary as far as this node has heard of late."""
+        """The primary, as far as this node has heard recently."""
         return self._status.leader
 
     @property
     def replica_status(self) -> ReplicaStatus:
-        """What this node's replica has said of itself last; any thread may ask."""
+        """The latest status of this node's replica; any thread may read it."""
         return self._status
 
     @property
@@ -222,7 +222,7 @@ class ClusterReplicator:
         """
         Return the result of the call after a quorum has committed it.
 
-        A primary that sheds load is not asked again: callers have retries of their own.
+        A primary that sheds load is not asked again: callers have their own retries.
         """
         encoded = encode_call(proposal.call)
         if len(encoded) > CALL_BYTES_MAX:
@@ -250,12 +250,12 @@ class ClusterReplicator:
             except NotAppliedError as error:
                 failure = error
             if not await self._news_before(deadline):
-                # One attempt may have been applied, whatever the last one says.
+                # An earlier attempt may have been applied, whatever the last one says.
                 raise doubt or failure
 
     @property
     def level_to_raise(self) -> int | None:
-        """The feature level that all members know and the cluster has not, if any."""
+        """A feature level that all members know and the cluster does not have yet, if any."""
         status = self._status
         if not (self._running and status.is_leader):
             return None
@@ -269,7 +269,7 @@ class ClusterReplicator:
         status = self._status
         primary = status.leader
         if self._running and primary is None and not status.links_quorum:
-            raise NoQuorumError("this node is linked to less than a quorum")
+            raise NoQuorumError("this node is not linked to a quorum")
         if self._running and primary is None and status.clock_differs:
             raise ClockError("this node's clock differs from a quorum's")
         if not self._running or primary is None:
@@ -281,7 +281,7 @@ class ClusterReplicator:
         )
 
     async def _news_before(self, deadline: float) -> bool:
-        """Wait a little, or for a change; False if the deadline comes first."""
+        """Wait for a change, or a moment; return False if the deadline comes first."""
         left_s = deadline - asyncio.get_running_loop().time()
         if left_s <= RETRY_S:
             return False
@@ -294,7 +294,7 @@ class ClusterReplicator:
         return True
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
-        """Return once the local state covers all that was committed before the call."""
+        """Return once the local state covers everything committed before the call."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         barrier = await self._read_points.passed(timeout_s=timeout_s)
         left_s = deadline - asyncio.get_running_loop().time()
@@ -302,16 +302,17 @@ class ClusterReplicator:
         return barrier
 
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:
-        """Return once the local applied index is so high."""
+        """Return once *index* is applied here."""
         await self._applied.wait(index, timeout_s=timeout_s)
 
     async def transfer_primary(
         self, target: NodeId | None = None, *, timeout_s: float
     ) -> NodeId:
         """
-        Have *target* lead, or whoever has most of the log; return who leads then.
+        Make *target* the primary; return the new primary.
 
-        Nothing that is under way gets lost by it: calls wait for the new primary.
+        Without *target*, the voter with the most of the log takes over. No call gets
+        lost: calls wait for the new primary.
         """
         return await self._changes.transfer(target, timeout_s=timeout_s)
 
@@ -320,15 +321,15 @@ class ClusterReplicator:
         return self._status.configuration.members
 
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:
-        """Have *member* be sent everything, as a learner."""
+        """Add *member* as a learner, which gets the log."""
         await self._changes.change_members(AddLearner(member), timeout_s=timeout_s)
 
     async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
-        """Have a learner vote, when it has caught up."""
+        """Make a learner a voter, once it has caught up."""
         await self._changes.change_members(Promote(node_id), timeout_s=timeout_s)
 
     async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
-        """Have a member be none any more, for ever."""
+        """Remove a member forever."""
         await self._changes.change_members(Remove(node_id), timeout_s=timeout_s)
 
     async def status(
@@ -336,7 +337,7 @@ class ClusterReplicator:
     ) -> tuple[MemberStatus, ...]:
         """Return every member's status."""
         members = self._status.configuration.members
-        # All at one time: digests can only be compared where members are at one index.
+        # All at the same time: digests can be compared only at the same index.
         statuses = await asyncio.gather(
             self._own_status(digest=digest),
             *(

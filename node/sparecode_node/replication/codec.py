@@ -2,8 +2,8 @@
 """
 Calls to bytes and back: `LogEntry` and `Call` of `log_entry.proto`.
 
-Generic: a message has the name and the fields of its dataclass, and how a field
-is written follows from its type hint. A test holds both sides together.
+The codec is generic: a message has the name and the fields of its dataclass, and the
+type hint of a field determines how it is written. A test compares both sides.
 """
 
 import dataclasses
@@ -35,11 +35,11 @@ _NAMES = {command: name for name, command in COMMANDS.items()}
 
 
 class CodecError(Exception):
-    """Bytes that are not what they should be; never a reason to guess."""
+    """Bytes that are malformed, or of a newer version; never a reason to guess."""
 
 
 def encode_entry(calls: Sequence[Call]) -> bytes:
-    """Return the bytes of a log entry: the same for the same calls, always."""
+    """Return the bytes of a log entry: always the same for the same calls."""
     entry = log_entry_pb2.LogEntry(calls=[_to_call(call) for call in calls])
     return entry.SerializeToString(deterministic=True)
 
@@ -69,7 +69,7 @@ def _parse(kind: type[_M], data: bytes) -> _M:
     except DecodeError as error:
         raise CodecError(f"not a {message.DESCRIPTOR.name}: {error}") from error
     size = message.ByteSize()
-    message.DiscardUnknownFields()  # In one go, at every depth; it says nothing.
+    message.DiscardUnknownFields()  # At every depth at once; it does not report any.
     if message.ByteSize() != size:
         _refuse_unknown_fields(kind.FromString(data))
     return message
@@ -82,7 +82,7 @@ def _to_call(call: Call | UnstampedCall) -> log_entry_pb2.Call:
     if name is None:
         raise CodecError(f"no field of Call holds a {type(call.command).__name__}")
     field = getattr(message, name)
-    field.SetInParent()  # A command without fields must still be seen.
+    field.SetInParent()  # So that a command without fields is present.
     _write(field, call.command)
     return message
 
@@ -98,16 +98,16 @@ def _from_call(kind: type[_C], message: log_entry_pb2.Call) -> _C:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a field is written: a scalar, a message, perhaps absent, perhaps many."""
+    """How a field is written: a scalar or a message, optional or repeated."""
 
     scalar: type
     """`str`, `bytes`, `bool`, `int`, an enumeration, or a dataclass."""
     optional: bool = False
     repeated: bool = False
-    # What follows from these, once and not for every field of every call.
+    # Derived from these once, and not for every field of every call.
     is_message: bool = dataclasses.field(init=False)
     is_plain: bool = dataclasses.field(init=False)
-    """It is written as it is."""
+    """Whether it is written as it is."""
 
     def __post_init__(self) -> None:
         is_message = dataclasses.is_dataclass(self.scalar)
@@ -119,14 +119,14 @@ class _Kind:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a dataclass consists of."""
+    """The fields of a dataclass, by how they are written."""
 
     fields: dict[str, _Kind]
     plain: tuple[str, ...]
-    """Those that are written as they are."""
+    """The fields that are written as they are."""
     others: tuple[tuple[str, _Kind], ...]
     read_plain: Callable[[Message], tuple[object, ...]]
-    """Reads all the plain ones in one step: there are many in each call."""
+    """Reads all plain fields in one step: each call has many of them."""
 
 
 def fields_of(cls: type) -> dict[str, _Kind]:
@@ -181,7 +181,7 @@ def _kind_of(hint: Any) -> _Kind:  # noqa: ANN401 - a type hint has no type.
             return dataclasses.replace(_kind_of(arguments[0]), optional=True)
         case origin if origin is tuple and arguments[1:] == (...,):
             return dataclasses.replace(_kind_of(arguments[0]), repeated=True)
-    raise TypeError(f"no way to write {hint} is known")
+    raise TypeError(f"the codec cannot write {hint}")
 
 
 def _write(message: Message, value: object, *, skip: str = "") -> None:
@@ -192,7 +192,7 @@ def _write(message: Message, value: object, *, skip: str = "") -> None:
         try:
             if kind.is_plain:
                 setattr(message, name, item)
-            elif item is not None:  # Absent is how None is written.
+            elif item is not None:  # None is written as an absent field.
                 _write_field(message, name, kind, item)
         except (TypeError, ValueError) as error:
             raise CodecError(f"{type(value).__name__}.{name}: {error}") from error
@@ -212,7 +212,7 @@ def _write_field(message: Message, name: str, kind: _Kind, item: Any) -> None:  
 
 
 def _read(cls: type, message: Message, **values: object) -> Any:  # noqa: ANN401
-    """Return a *cls* out of *message*; *values* has the fields that are not read."""
+    """Return a *cls* from *message*; *values* has the fields that are not read."""
     shape = _shape_of(cls)
     values.update(zip(shape.plain, shape.read_plain(message), strict=True))
     for name, kind in shape.others:
@@ -243,10 +243,10 @@ def _read_scalar(scalar: type, value: object) -> object:
 
 def _refuse_unknown_fields(message: Message) -> None:
     """
-    Refuse what a newer version has written, and say which it is.
+    Refuse fields that a newer version has written, and name them.
 
-    To skip a field that we do not know would be to apply another command than
-    the other replicas do.
+    A replica that skips a field it does not know would apply another command than the
+    other replicas.
     """
     unknown = UnknownFieldSet(message)
     if len(unknown):

@@ -10,14 +10,14 @@ What can go wrong between a proposal and its result.
     + ClockError           the clock of the primary, or of this node while no
                            primary is known, differs from a quorum's (T5)
     + OlderMemberError     a member does not know the command yet
-    + KeyMissingError      the primary's key ring cannot open what it had to judge
+    + KeyMissingError      the primary's key ring lacks a key for judging the call
     + OverloadedError      a bounded queue is full; try again later
-    + ChangeRefusedError   the cluster cannot be changed like that, or not now
+    + ChangeRefusedError   this change of the cluster is not possible, or not now
   - OutcomeUnknownError    perhaps applied; only a retry with the same
                            request id is safe (A7)
 
-A refusal by the rules is none of these: it is a result (`Rejected`). A broken
-replica is none of these either: it stops (`Fatal`), or does not even start
+A refusal by the rules is not an error: it is a result (`Rejected`). A broken replica
+raises none of these either: it stops (`Fatal`), or does not start
 (`StartRefusedError`).
 """
 
@@ -33,7 +33,7 @@ class NotAppliedError(ProposeError):
 
 
 class NoPrimaryError(NotAppliedError):
-    """No primary is known here, or the one that is could not be reached."""
+    """No primary is known here, or the known one could not be reached."""
 
 
 class NoQuorumError(NotAppliedError):
@@ -41,7 +41,7 @@ class NoQuorumError(NotAppliedError):
 
 
 class ClockError(NotAppliedError):
-    """A clock is not in agreement with a quorum's, so nothing was stamped (T5)."""
+    """A clock does not agree with a quorum's, so no call was stamped (T5)."""
 
 
 class OlderMemberError(NotAppliedError):
@@ -49,15 +49,15 @@ class OlderMemberError(NotAppliedError):
 
 
 class KeyMissingError(NotAppliedError):
-    """The primary lacks a key that it would have to judge with, so it did not (T3)."""
+    """The primary lacks a key that judging the call needs, so it did not judge it (T3)."""
 
 
 class OverloadedError(NotAppliedError):
-    """A bounded queue is full; nothing was proposed."""
+    """A bounded queue is full; the call was not proposed."""
 
 
 class ChangeRefusedError(NotAppliedError):
-    """Members or primary cannot be changed like that, or not now."""
+    """Members or primary cannot be changed like this, or not now."""
 
     def __init__(self, rejected: Rejected) -> None:
         super().__init__(rejected.detail)
@@ -65,7 +65,7 @@ class ChangeRefusedError(NotAppliedError):
 
 
 class OutcomeUnknownError(ProposeError):
-    """The command was proposed and its fate is not known here."""
+    """The command was proposed, and its outcome is not known here."""
 
 
 class MalformedCallError(Exception):
@@ -73,24 +73,24 @@ class MalformedCallError(Exception):
 
 
 class SnapshotRefusedError(Exception):
-    """A snapshot must not be kept, or installed, here and now; nothing was changed."""
+    """A snapshot must not be kept or installed now; this changed nothing."""
 
 
 class StoppingError(Exception):
-    """This node is told to stop, and has ended what read its whole state."""
+    """This node was told to stop, and has stopped reading its whole state."""
 
     def __init__(self) -> None:
-        super().__init__("this node stops, and reads its whole state no more")
+        super().__init__("this node stops, and no longer reads its whole state")
 
 
 class StartRefusedError(Exception):
-    """What lies on this node's disk does not fit together: it must not take part."""
+    """The files on this node's disk do not fit together: it must not take part."""
 
 
 class Fatal(BaseException):
     """
-    An invariant is violated or durability is lost: this node must stop.
+    An invariant is violated, or durability is lost: this node must stop.
 
-    Not an `Exception`, so that nothing on the way, and PySyncObj least, can
-    catch it by accident and go on.
+    Not an `Exception`, so that no code on the way can catch it by accident and go on;
+    least of all PySyncObj.
     """

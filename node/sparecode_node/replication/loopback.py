@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`LoopbackReplicator`: a cluster of one, in one process, without log or network.
+`LoopbackReplicator`: a cluster of one node, in one process, without log or network.
 
-For tests of what stands above, and for development. The same semantics: what is
-proposed together is stamped and applied together, an answer comes after its
-transaction, a barrier passes when all before it is applied.
+For tests of services and for development. The semantics are the same: calls that are
+proposed together are stamped and applied together, an answer comes after its
+transaction, and a barrier passes when everything before it is applied.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from sparecode_node.statemachine.results import BarrierPassed, Result
 
 
 class DigestedState(AppliedState, Protocol):
-    """A state machine that can say what it holds."""
+    """A state machine that can hash its state."""
 
     def digest(self) -> str:
         """Return the hash of the state."""
@@ -74,7 +74,7 @@ class LoopbackReplicator:
         return not self._broken
 
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
-        """Return the result of the call, together with what is proposed meanwhile."""
+        """Return the result; calls that are proposed together are applied together."""
         if self._broken:
             raise NoPrimaryError("the state is broken")
         loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ class LoopbackReplicator:
             queue, calls = _taken(queue, stamped)
             if not calls:
                 return
-            # Through its bytes, so that what would not survive the log does not
+            # Encode and decode, so that a call that would not survive the log does not
             # survive here either.
             calls = decode_entry(encode_entry(calls))
             results = self._state.apply(self._state.applied_index + 1, calls)
@@ -111,7 +111,7 @@ class LoopbackReplicator:
                 future.set_result(result)
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
-        """Return once everything that was proposed before is applied."""
+        """Return once everything proposed before is applied."""
         self._barriers += 1
         call = UnstampedCall.of_node(
             self._node_id, PassBarrier(), RequestId(str(self._barriers))
@@ -122,7 +122,7 @@ class LoopbackReplicator:
         return result
 
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:  # noqa: ARG002
-        """Return if *index* is applied; nobody else could bring it here."""
+        """Return if *index* is applied; no other node could bring it here."""
         if index > self._state.applied_index:
             raise NoQuorumError(f"entry {index} is not here")
 
@@ -132,14 +132,14 @@ class LoopbackReplicator:
         *,
         timeout_s: float,  # noqa: ARG002
     ) -> NodeId:
-        """Refuse: there is no other."""
+        """Refuse: there is no other node."""
         if target == self._node_id:
             return self._node_id
-        detail = f"{target or 'nobody'} is not another voting member"
+        detail = f"{target or 'no node'} is not another voting member"
         raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, detail))
 
     def members(self) -> tuple[Member, ...]:
-        """Return this node, which nobody can reach."""
+        """Return this node, which has no address."""
         return (Member(node_id=self._node_id, address=""),)
 
     @property
@@ -156,7 +156,7 @@ class LoopbackReplicator:
         self._check_own(node_id)
 
     async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
-        """Refuse: there is no other to remove."""
+        """Refuse: there is no other node to remove."""
         self._check_own(node_id)
         raise _alone(f"{node_id} is the only member")
 
@@ -195,7 +195,7 @@ def _taken(
     queue: list[tuple[Proposal, asyncio.Future[Result]]],
     stamped: Sequence[Call | NotAppliedError],
 ) -> tuple[list[tuple[Proposal, asyncio.Future[Result]]], tuple[Call, ...]]:
-    """Tell those who cannot be judged now so; return the others and their calls."""
+    """Answer the calls that cannot be judged now; return the others and their callers."""
     taken, calls = [], []
     for waiting, each in zip(queue, stamped, strict=True):
         if not isinstance(each, NotAppliedError):

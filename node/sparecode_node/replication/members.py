@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The members of a cluster: who they are, where they are reached, who counts.
+The members of a cluster: ids, addresses, roles, and the names of their journals.
 
-A `Configuration` stands in the log like a command (Raft thesis, 4.1): the newest
-one *appended* counts on a node, committed or not. Each differs from the one
-before it by one member at most, so that a quorum of either meets one of the other.
+A `Configuration` is an entry of the log (Raft thesis, 4.1): on each node, the newest
+*appended* one counts, committed or not. It differs from the previous one by at most one
+voter, so a quorum of either has a member of the other's quorum.
 """
 
 import enum
@@ -21,12 +21,12 @@ from sparecode_node.domain.ids import NodeId
 
 
 class MemberRole(enum.StrEnum):
-    """Whether a member counts."""
+    """Whether a member counts for quorums."""
 
     VOTER = "voter"
     """Counts for every quorum, and may lead."""
     LEARNER = "learner"
-    """Is sent everything, and counts for nothing: it is new, and catching up."""
+    """Receives the log, and counts for nothing: it is new, and catching up."""
 
 
 _ROLES = {
@@ -37,29 +37,31 @@ _NUMBERS = {role: number for number, role in _ROLES.items()}
 
 
 class ConfigurationError(ValueError):
-    """Bytes that are no configuration, or one of a newer version."""
+    """Bytes that are not a configuration, or one of a newer version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One member, as the configuration of the cluster has it."""
+    """One member, as the configuration of the cluster describes it."""
 
     node_id: NodeId
     address: str
     """Where other members reach it: HOST:PORT."""
     role: MemberRole = MemberRole.VOTER
     journal_id: str = ""
-    """Names its journal, and so the promises in it; empty until the primary knows it."""
+    """
+    Names its journal, and so the promises in it; empty until the primary knows it.
+    """
 
 
-@dataclass(frozen=True)  # Without slots: what follows from it is kept.
+@dataclass(frozen=True)  # Without slots, for the cached properties.
 class Configuration:
     """The members from one entry of the log on."""
 
     members: tuple[Member, ...] = ()
     """In the order of their ids."""
     removed: tuple[NodeId, ...] = ()
-    """The ids of those that were members: none of them is used again."""
+    """The ids of former members: none of them is used again."""
 
     @classmethod
     def of(cls, members: Iterable[Member], removed: Iterable[NodeId] = ()) -> Self:
@@ -69,16 +71,16 @@ class Configuration:
 
     @functools.cached_property
     def voters(self) -> frozenset[NodeId]:
-        """Who counts."""
+        """The ids of the voters."""
         return frozenset(m.node_id for m in self.members if m.role is MemberRole.VOTER)
 
     @functools.cached_property
     def ids(self) -> tuple[NodeId, ...]:
-        """All of them."""
+        """The ids of all members."""
         return tuple(member.node_id for member in self.members)
 
     def member(self, node_id: str) -> Member | None:
-        """Return a member, None if it is none."""
+        """Return a member, or None if the id is not one."""
         return self._by_id.get(node_id)
 
     @functools.cached_property
@@ -87,16 +89,16 @@ class Configuration:
 
     @property
     def is_named(self) -> bool:
-        """Say whether it knows the journal of everybody who counts."""
+        """Whether it knows the journals of all voters."""
         return all(m.journal_id for m in self.members if m.role is MemberRole.VOTER)
 
     def with_member(self, member: Member) -> "Configuration":
-        """Return it with a member that is new, or another than before."""
+        """Return a configuration with a member that is new or changed."""
         others = [m for m in self.members if m.node_id != member.node_id]
         return Configuration.of((*others, member), self.removed)
 
     def promoted(self, node_id: NodeId) -> "Configuration":
-        """Return it with a voter more."""
+        """Return a configuration in which this learner is a voter."""
         return Configuration.of(
             (
                 replace(m, role=MemberRole.VOTER) if m.node_id == node_id else m
@@ -106,7 +108,7 @@ class Configuration:
         )
 
     def naming(self, node_id: str, journal_id: str) -> "Configuration":
-        """Return it with the name of a member's journal."""
+        """Return a configuration with the name of a member's journal."""
         member = self.member(node_id)
         if member is None:
             return self
@@ -130,12 +132,12 @@ class Configuration:
         )
 
     def without(self, node_id: NodeId) -> "Configuration":
-        """Return it with a member less, whose id is never used again."""
+        """Return a configuration without a member, whose id is never used again."""
         others = (m for m in self.members if m.node_id != node_id)
         return Configuration.of(others, (*self.removed, node_id))
 
     def to_message(self) -> configuration_pb2.Configuration:
-        """Return it as it is written."""
+        """Return the message that is written and sent."""
         message = configuration_pb2.Configuration(removed=self.removed)
         for member in self.members:
             message.members.add(
@@ -147,16 +149,16 @@ class Configuration:
         return message
 
     def to_bytes(self) -> bytes:
-        """Return its bytes: the same for the same members."""
+        """Return the encoded message: the same bytes for the same members."""
         return self.to_message().SerializeToString(deterministic=True)
 
     @classmethod
     def from_message(cls, message: configuration_pb2.Configuration) -> Self:
         """
-        Return what was written. Raises `ConfigurationError`.
+        Return the configuration in a message. Raises `ConfigurationError`.
 
-        What a newer version has added is not skipped: members that are counted
-        differently here and there are no members of one cluster.
+        Fields of a newer version are not skipped: nodes that count members differently
+        are not members of one cluster.
         """
         members = [_read(member) for member in message.members]
         configuration = cls.of(
@@ -168,14 +170,14 @@ class Configuration:
             or ids & set(configuration.removed)
             or not configuration.voters
         ):
-            raise ConfigurationError("not a configuration: ids twice, or no voter")
+            raise ConfigurationError("not a configuration: duplicate ids, or no voter")
         if len(UnknownFieldSet(message)):
             raise ConfigurationError("a configuration of a newer version")
         return configuration
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Return what was written. Raises `ConfigurationError`."""
+        """Return the configuration in these bytes. Raises `ConfigurationError`."""
         try:
             message = configuration_pb2.Configuration.FromString(data)
         except DecodeError as error:
@@ -186,7 +188,7 @@ class Configuration:
 def _read(message: configuration_pb2.ConfiguredMember) -> Member:
     role = _ROLES.get(message.role)
     if role is None or not message.node_id or len(UnknownFieldSet(message)):
-        raise ConfigurationError("a member of a newer version, or none")
+        raise ConfigurationError("not a member, or a member of a newer version")
     return Member(
         node_id=NodeId(message.node_id),
         address=message.address,
@@ -199,9 +201,9 @@ def founders(
     node_id: NodeId, members: Iterable[Member], *, joins: bool
 ) -> Configuration:
     """
-    Return with whom a new journal begins: what the operator has written.
+    Return the members that a new journal begins with, as the operator wrote them.
 
-    A node that *joins* a cluster begins as a learner, whatever is said of it: it
+    A node that *joins* a cluster begins as a learner, whatever its own file says: it
     has promised nothing yet, and must not vote before the others count it.
     """
     configuration = Configuration.of(members)

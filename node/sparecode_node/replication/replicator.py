@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The seam between use cases and Raft: few verbs, kept narrow on purpose.
+The interface between services and Raft: few methods, kept narrow on purpose.
 
-Implemented by `cluster_replicator.ClusterReplicator` (PySyncObj, several
-nodes) and `loopback.LoopbackReplicator` (one process: tests, development).
+`cluster_replicator.ClusterReplicator` implements it for several nodes (PySyncObj), and
+`loopback.LoopbackReplicator` for one process (tests, development).
 """
 
 from collections.abc import Sequence
@@ -23,86 +23,91 @@ class Proposal:
     """
     A call on its way to the primary.
 
-    *tokencodes* are the clear digits, one for each reading length, that the
-    primary needs to match tokens (T1). They travel between members under
-    mutual TLS, and never enter the log: `Stamper` turns them into matches.
+    *tokencodes* are the clear digits, one for each length that a reading may have. The
+    primary needs them to match tokens (T1). They travel between members under mutual
+    TLS and never enter the log: `Stamper` turns them into matches.
     """
 
     call: UnstampedCall
     tokencodes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Say what is proposed, without the secret part."""
+        """Name the command, without the secret part."""
         return f"Proposal({type(self.call.command).__name__})"
 
 
 class Stamper(Protocol):
-    """What the primary does to a proposal before it enters the log (T1)."""
+    """Prepares proposals on the primary, before they enter the log (T1)."""
 
     def stamp(self, proposals: Sequence[Proposal]) -> Sequence[Call | NotAppliedError]:
         """
         Return the calls with the primary's time and with matched tokencodes.
 
-        In the place of a call that cannot be judged here and now: why not.
+        A call that cannot be judged here and now is replaced by the error that says
+        why.
 
-        Called on the primary only, on the engine's thread or a worker, with
-        the local applied state as it is then. Never raises for bad input.
+        Called on the primary only, on the engine's thread or a worker, with the local
+        applied state of that moment. Never raises for bad input.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberStatus:
-    """One member as it sees itself, or as others fail to see it."""
+    """One member as it sees itself, or as others fail to reach it."""
 
     node_id: NodeId
     reachable: bool
-    """It has answered."""
+    """Whether it has answered."""
     busy: bool = False
-    """It is there, and has too much to do to answer."""
+    """Whether it runs, but has too much to do to answer."""
     is_primary: bool = False
     term: int = 0
     commit_index: int = 0
     applied_index: int = 0
     digest: str = ""
-    """Hash of the state at `applied_index`, hex; empty if not asked for."""
+    """Hash of the state at `applied_index`, hex; empty if it was not requested."""
     version: str = ""
     feature_level: int = FIRST
-    """The newest that its software knows."""
+    """The newest level that its software knows."""
     clock_ms: int = 0
     """The member's clock when it answered."""
     audit_sequence: int = 0
-    """Events in its audit log."""
+    """Number of events in its audit log."""
     audit_head: str = ""
-    """Hash of the last of them, hex; equal wherever there are equally many (U1)."""
+    """
+    Hash of the last event, hex: equal on all nodes with the same number of events (U1).
+    """
     role: MemberRole = MemberRole.VOTER
-    """As the configuration of the node that was asked has it."""
+    """Its role by the configuration of the called node."""
     address: str = ""
     """Where other members reach it, by the same configuration."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of its log, committed or not."""
     match_index: int = 0
-    """Of entries up to here the primary knows that the member has them on disk; told
-    by the primary only, 0 elsewhere."""
+    """
+    The last entry that the member has on disk, as far as the primary knows. Only the
+    primary tells it; 0 elsewhere.
+    """
 
 
 class Replicator(Protocol):
-    """Replicates calls, and says how far this node has got."""
+    """Replicates calls, and tells how far this node has got."""
 
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
         """
         Return the result of the call after a quorum has committed it.
 
-        Forwards to the primary if that is another node; retries inside
-        *timeout_s* while the outcome is certainly "not applied", and, because
-        every call has a request id, also while it is unknown. Only load is not
-        added to: `OverloadedError` is raised at once.
+        Forwards to the primary if that is another node. Retries within *timeout_s*
+        while the call is certainly not applied, and also while its outcome is unknown:
+        every call has a request id. Does not add to load: raises `OverloadedError` at
+        once.
 
-        Raises `NotAppliedError` or `OutcomeUnknownError` after that.
+        Raises `NotAppliedError` or `OutcomeUnknownError` after the deadline.
         """
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
         """
-        Return once the local state covers all that was committed before the call.
+        Return once the local state covers everything committed before the call.
 
         Concurrent callers share a barrier. Raises `ProposeError`.
         """
@@ -113,47 +118,48 @@ class Replicator(Protocol):
     async def status(
         self, *, digest: bool, timeout_s: float
     ) -> tuple[MemberStatus, ...]:
-        """Return every member's status, this node's first; unreachable ones say so."""
+        """Return the status of all members, this node's first, also of unreachable ones."""
 
     async def transfer_primary(
         self, target: NodeId | None = None, *, timeout_s: float
     ) -> NodeId:
         """
-        Have *target* lead, or whoever has most of the log; return who leads then.
+        Make *target* the primary; return the new primary.
 
-        Raises `ChangeRefusedError` if nobody takes over, and `ProposeError`.
+        Without *target*, the voter with the most of the log takes over. Raises
+        `ChangeRefusedError` if no voter does, and `ProposeError`.
         """
 
     def members(self) -> tuple[Member, ...]:
-        """Return the members by the newest configuration that this node has."""
+        """Return the members by the newest configuration on this node."""
 
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:
         """
-        Have *member* be sent everything, as a learner; return when that is committed.
+        Add *member* as a learner, which gets the log; return when that is committed.
 
-        Nothing happens if it is a member at that address already. Raises
-        `ChangeRefusedError` (`MEMBER_EXISTS` at another address, `MEMBER_REMOVED`
-        for an id that was removed once and is never used again, `MEMBER_NOT_READY`
-        while another change is under way), and `ProposeError`. All changes of
-        members may be asked of any node, and again after an unknown outcome.
+        Does nothing if it is already a member at that address. Raises
+        `ChangeRefusedError` (`MEMBER_EXISTS` at another address, `MEMBER_REMOVED` for
+        the id of a removed member, which is never used again, `MEMBER_NOT_READY` while
+        another change is in progress), and `ProposeError`. Any node takes changes of
+        members, and each may be repeated after an unknown outcome.
         """
 
     async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
         """
-        Have a learner vote, when it has caught up; return when that is committed.
+        Make a learner a voter once it has caught up; return when that is committed.
 
-        Waits for it within the deadline. Nothing happens if it votes already.
+        Waits for that within the deadline. Does nothing if it is a voter already.
         Raises `ChangeRefusedError` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`), and
         `ProposeError`.
         """
 
     async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
         """
-        Have a member be none any more, for ever; return when that is committed.
+        Remove a member forever; return when that is committed.
 
-        The primary hands over first. Nothing happens if it was removed already.
-        Raises `ChangeRefusedError` (`MEMBER_UNKNOWN`, or `MEMBER_NOT_READY` if too
-        few of those that stay are in contact), and `ProposeError`.
+        A primary hands over first. Does nothing if the member was removed already.
+        Raises `ChangeRefusedError` (`MEMBER_UNKNOWN`, or `MEMBER_NOT_READY` if too few
+        of the remaining voters are in contact), and `ProposeError`.
         """
 
     @property
@@ -162,11 +168,11 @@ class Replicator(Protocol):
 
     @property
     def primary(self) -> NodeId | None:
-        """The primary as far as this node has heard of late."""
+        """The primary, as far as this node has heard recently."""
 
     @property
     def ready(self) -> bool:
-        """A quorum is in contact, this node has caught up, its journal is usable."""
+        """Whether a quorum is in contact, this node has caught up, and its journal works."""
 
     @property
     def level_to_raise(self) -> int | None:

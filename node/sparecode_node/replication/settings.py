@@ -4,16 +4,20 @@
 from dataclasses import dataclass
 
 COMMAND_BYTES_MAX = 32 * 1024
-"""Of one log entry. One commit of so much still applies in milliseconds."""
+"""Of one log entry. A commit of this size still applies in milliseconds."""
 
 CALL_BYTES_MAX = 24 * 1024
-"""Of one call before it is stamped: stamping must not push it over an entry's limit."""
+"""
+Of one call before it is stamped: the stamp must not take it over an entry's limit.
+"""
 
 CALLS_PER_ENTRY_MAX = 128
-"""One transaction of the state machine, which holds the engine's thread."""
+"""In one transaction of the state machine, which occupies the engine's thread."""
 
 ENTRIES_IN_FLIGHT_MAX = 2
-"""Appended, not committed. More only makes batches smaller, not answers faster."""
+"""
+Appended, not committed. More entries only make batches smaller, not answers faster.
+"""
 
 APPEND_BYTES_MAX = 256 * 1024
 """Of the entries in one message to a follower."""
@@ -22,23 +26,23 @@ FORWARD_BYTES_MAX = 256 * 1024
 """Of the calls in one message to the primary."""
 
 WINDOW_ENTRIES = 256
-"""Sent to a follower beyond what it has acknowledged: 8 MiB at most."""
+"""Sent to a follower and not acknowledged yet: 8 MiB at most."""
 
 PROPOSALS_QUEUED_MAX = 4096
-"""Waiting on the primary to be appended; beyond, callers are shed."""
+"""Waiting on the primary to be appended; the primary sheds further calls."""
 
 READS_WAITING_MAX = 4096
-"""Waiting on the primary for a quorum's word; beyond, callers are shed."""
+"""Waiting on the primary for confirmation by a quorum; it sheds further reads."""
 
 MEMBERS_MAX = 9
-"""Voters and learners: every voter more makes a commit slower."""
+"""Voters and learners: each further voter makes a commit slower."""
 
 MAX_CLOCK_OFFSET_S = 2.0
-"""Between the clock of a primary that stamps, and those of a quorum (T5)."""
+"""Between the clock of a primary that stamps and the clocks of a quorum (T5)."""
 
 
 SNAPSHOT_CHUNK_BYTES = 256 * 1024
-"""Of one message of a snapshot; a link that breaks costs no more than this again."""
+"""Of one message of a snapshot: a broken link costs no more than one chunk again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +53,20 @@ class RaftSettings:
     election_min_s: float = 0.4
     election_max_s: float = 0.8
     step_down_s: float = 1.0
-    """A leader without contact to a quorum for so long steps down."""
+    """A leader without contact to a quorum for this time steps down."""
     contact_s: float = 0.5
-    """A leader without contact to a quorum for so long takes no proposals."""
+    """A leader without contact to a quorum for this time takes no proposals."""
     tick_s: float = 0.02
     """The engine looks at its clocks at least this often; messages wake it at once."""
     log_entries_max: int = 8192
     log_bytes_max: int = 32 * 1024 * 1024
-    """A longer log is compacted: a snapshot is taken, and the beginning dropped."""
+    """A longer log is compacted: a snapshot is taken, and the beginning is dropped."""
     log_entries_kept: int = 1024
     log_bytes_kept: int = 4 * 1024 * 1024
-    """So much of the end stays, for followers that were away for a moment."""
+    """The end of the log that stays, for followers that were away for a moment."""
 
     def __post_init__(self) -> None:
-        """Check relations that the engine relies on."""
+        """Check the relations that the engine relies on."""
         if not 3 * self.heartbeat_s < self.election_min_s < self.election_max_s:
             raise ValueError(
                 "election_min_s must be more than 3 heartbeat_s, and less than"
@@ -74,4 +78,7 @@ class RaftSettings:
             0 < 2 * self.log_entries_kept <= self.log_entries_max
             and 0 < 2 * self.log_bytes_kept <= self.log_bytes_max
         ):
-            raise ValueError("no more than half of the log may be kept")
+            raise ValueError(
+                "log_entries_kept and log_bytes_kept may be at most half of"
+                " log_entries_max and log_bytes_max"
+            )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls and reads that a replica forwards to the primary."""
+"""Calls between this node and the primary: proposals, reads, and changes of the cluster."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Calls on their way to the primary: what waits while others are under way goes together.
+The calls that wait to be forwarded to the primary, sent in few messages.
 
-A message between two nodes costs about as much as applying a call does, however
-little it carries. So a node that is asked a lot sends little more often than one
-that is asked now and then.
+A message between two nodes costs about as much as applying a call, however little it
+carries. So calls that arrive while two messages are in flight go together into the next
+one, and a busy node sends hardly more messages than an idle one.
 """
 
 import asyncio
@@ -31,24 +31,24 @@ from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX, FORWARD_BYT
 from sparecode_node.statemachine.results import Result
 
 UNDER_WAY_MAX = 2
-"""Messages to one primary: one is committed while the next one is on its way."""
+"""Messages to one primary: one is being committed while the next one travels."""
 
 WAITING_MAX = 4096
-"""Calls for one primary; beyond, callers are shed."""
+"""Calls for one primary; the node sheds further calls."""
 
 
 _REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION)
 """
-Who calls is looked at before anything is proposed (`peer_service`).
+The called node checks the caller before it proposes anything (`peer_service`).
 
-RESOURCE_EXHAUSTED is not among them: it is said of an answer that is too large, too,
-and then the call has been applied.
+RESOURCE_EXHAUSTED is not among them: gRPC also reports it for an answer that is too
+large, and then the call has been applied.
 """
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A call, until which moment of the loop it waits, and who wants to know."""
+    """An encoded call, its deadline on the loop's clock, and the future of its outcome."""
 
     call: bytes
     tokencodes: Sequence[str]
@@ -59,10 +59,10 @@ class _Waiting:
 
 @dataclass(slots=True)
 class ForwardQueue:
-    """The calls of this node for one other. Belongs to the loop."""
+    """The calls of this node for one other node. Belongs to the loop."""
 
     channel: Callable[[], grpc.aio.Channel | None]
-    """Returns the channel there at that moment, if there is one."""
+    """Returns the current channel to that node, if there is one."""
     observer: Observer = field(default_factory=Unobserved)
     _queue: "collections.deque[_Waiting]" = field(default_factory=collections.deque)
     _under_way: "set[asyncio.Task[None]]" = field(default_factory=set)
@@ -71,7 +71,7 @@ class ForwardQueue:
         self, call: bytes, tokencodes: Sequence[str], *, timeout_s: float
     ) -> Result:
         """
-        Propose an encoded call there.
+        Propose an encoded call on the other node.
 
         Raises `NotAppliedError`, `OutcomeUnknownError`.
         """
@@ -105,7 +105,7 @@ class ForwardQueue:
         self._send()
 
     def _take(self) -> list[_Waiting]:
-        """Return what goes into one message: as much as an entry of the log takes."""
+        """Return the calls for one message: as many as an entry of the log takes."""
         batch: list[_Waiting] = []
         size = 0
         while self._queue and len(batch) < CALLS_PER_ENTRY_MAX:
@@ -114,14 +114,14 @@ class ForwardQueue:
             if batch and size > FORWARD_BYTES_MAX:
                 break
             self._queue.popleft()
-            if not waiting.outcome.done():  # Else its caller has gone.
+            if not waiting.outcome.done():  # Otherwise its caller has given up.
                 waiting.sent = True
                 self.observer.forwarding()
                 batch.append(waiting)
         return batch
 
     async def _carry(self, batch: Sequence[_Waiting]) -> None:
-        """Send one message, and tell everybody what became of their call."""
+        """Send one message, and set the outcome of each call in it."""
         outcomes: Sequence[Result | ProposeError]
         try:
             outcomes = await self._ask(batch)
@@ -135,7 +135,7 @@ class ForwardQueue:
         channel = self.channel()
         ready = grpc.ChannelConnectivity.READY
         if channel is None or channel.get_state(try_to_connect=True) is not ready:
-            # Nothing has been sent, so nothing has been applied.
+            # No call was sent, so no call was applied.
             raise NoPrimaryError("the primary cannot be reached")
         now = asyncio.get_running_loop().time()
         request, *also = (
@@ -156,7 +156,7 @@ class ForwardQueue:
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSED:
                 raise NoPrimaryError(
-                    "the primary does not take calls of here"
+                    "the primary refuses calls of this node"
                 ) from error
             raise OutcomeUnknownError(
                 f"the primary did not answer: {error.code().name}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing who leads, and who the members are: asked of any node, done by the primary."""
+"""Changes of the primary and of the members: any node takes them, the primary acts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -43,17 +43,16 @@ class MembershipRequests:
     """What operators ask of the cluster itself. Lives in the loop."""
 
     def __init__(self, contact: PrimaryContact) -> None:
-        """*contact*: how this node finds the primary, and asks it."""
+        """*contact* finds the primary, and asks it."""
         self._contact = contact
 
-    # --- Who leads
+    # --- The primary
 
     async def transfer(self, target: NodeId | None, *, timeout_s: float) -> NodeId:
         """
-        Return who leads, when it is *target*, or any other than before.
+        Return the new primary: *target*, or any voter but the current primary.
 
-        Raises `ChangeRefusedError` with the primary still leading, and
-        `ProposeError`.
+        Raises `ChangeRefusedError` while the primary still leads, and `ProposeError`.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         before = await self._known_primary(deadline)
@@ -66,7 +65,9 @@ class MembershipRequests:
             await self._ask_to_hand_over(before, target, left_s)
         while (now := self._contact.primary()) is None or now == before:
             if not await self._contact.news(deadline):
-                raise NoPrimaryError(f"{before} leads no more, and nobody else yet")
+                raise NoPrimaryError(
+                    f"{before} does not lead any more, and no node does yet"
+                )
         return now
 
     async def _known_primary(self, deadline: float) -> NodeId:
@@ -98,7 +99,7 @@ class MembershipRequests:
     async def answer_transfer(
         self, request: peers_pb2.TransferPrimaryRequest
     ) -> peers_pb2.TransferPrimaryResponse:
-        """Hand over for another member, if this one leads."""
+        """Hand over on another member's request, if this node leads."""
         target = NodeId(request.target) if request.target else None
         try:
             leader = await self._contact.engine.transfer(
@@ -111,14 +112,14 @@ class MembershipRequests:
             return peers_pb2.TransferPrimaryResponse(not_applied=kind)
         return peers_pb2.TransferPrimaryResponse(told=leader)
 
-    # --- Who the members are
+    # --- The members
 
     async def change_members(self, change: Change, *, timeout_s: float) -> None:
         """
         Return when the change is committed.
 
-        It is asked for again while that is not known: to make it twice is to make it
-        once. Raises `ChangeRefusedError` and `ProposeError`.
+        While the outcome is unknown, the change is requested again: repeating it has no
+        further effect. Raises `ChangeRefusedError` and `ProposeError`.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
@@ -126,7 +127,7 @@ class MembershipRequests:
             left_s = max(0.001, deadline - asyncio.get_running_loop().time())
             try:
                 if isinstance(change, Remove) and change.node_id == primary:
-                    # Nobody removes itself: the next primary does.
+                    # No primary removes itself: the next primary does.
                     await self.transfer(None, timeout_s=left_s)
                 elif primary == self._contact.node_id:
                     await self._contact.engine.change_members(change, timeout_s=left_s)
@@ -173,7 +174,7 @@ class MembershipRequests:
     async def answer_change(
         self, request: peers_pb2.ChangeMembersRequest
     ) -> peers_pb2.ChangeMembersResponse:
-        """Change the members for another member, if this one leads."""
+        """Change the members on another member's request, if this node leads."""
         try:
             index = await self._contact.engine.change_members(
                 _change_in(request), timeout_s=request.timeout_ms / 1000
@@ -217,7 +218,7 @@ def with_configuration(
     members: Iterable[Member],
     match_indexes: Mapping[str, int],
 ) -> tuple[MemberStatus, ...]:
-    """Return what members tell of themselves, with what the configuration says."""
+    """Return the statuses of members, with what the configuration says about them."""
     by_id = {member.node_id: member for member in members}
     return tuple(
         replace(
@@ -243,7 +244,7 @@ def _change_in(request: peers_pb2.ChangeMembersRequest) -> Change:
         case "remove":
             return Remove(NodeId(request.remove))
         case _:
-            raise refused("a change of members that this version does not know")
+            raise refused("this version does not know this change of members")
 
 
 def _refusal_message(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other members ask of this one, besides Raft's messages."""
+"""Calls of other members to this one, apart from Raft's messages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ from sparecode_node.replication.replicator import MemberStatus, Proposal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCalls:
-    """Answers other members on behalf of this node alone: it asks no third node."""
+    """Answers other members for this node alone: it asks no third node."""
 
     engine: EngineThread
     snapshots: SnapshotKeeper
@@ -33,9 +33,9 @@ class PeerCalls:
     async def forward(
         self, caller: NodeId, request: peers_pb2.ForwardRequest
     ) -> peers_pb2.ForwardResponse:
-        """Propose calls that another member was asked for; here or nowhere."""
+        """Propose calls that another member forwards; here or nowhere."""
         requests = (request, *request.also)
-        # All of them are looked at before one is proposed.
+        # Check all of them before proposing one.
         proposals = [peer_messages.proposal_of(caller, each) for each in requests]
         response, *also = await asyncio.gather(
             *(
@@ -60,7 +60,7 @@ class PeerCalls:
     async def read_index(
         self, caller: NodeId, hello: Hello, request: peers_pb2.GetReadIndexRequest
     ) -> peers_pb2.GetReadIndexResponse:
-        """Say where to read, if this node leads, and a quorum says so too."""
+        """Return the index to read at, if a quorum confirms that this node leads."""
         timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
         word = Word(member=caller, hello=hello, term=request.term)
         try:
@@ -71,5 +71,5 @@ class PeerCalls:
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest
     ) -> peers_pb2.GetMemberStatusResponse:
-        """Say how far this member has got."""
+        """Return the status of this member."""
         return peer_messages.status_response(await self.status(request.digest))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Handing calls to the primary, and other members' questions and calls (T1).
+Calls, reads and statuses as members send them to each other (T1).
 
-Instead of the engine's own forwarding, which knows neither deadlines nor
-request ids.
+They replace the engine's own forwarding, which knows neither deadlines nor request ids.
 """
 
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ from sparecode_node.statemachine.results import (
 )
 
 GRACE_S = 0.25
-"""The primary answers at the deadline; so long the answer may travel."""
+"""The primary answers at the deadline; the answer may travel for this time."""
 
 _KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
     NoPrimaryError: peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY,
@@ -49,12 +48,12 @@ _KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
     KeyMissingError: peers_pb2.NOT_APPLIED_KIND_KEY_MISSING,
     OlderMemberError: peers_pb2.NOT_APPLIED_KIND_OLDER_MEMBER,
 }
-"""All of them, but for `ChangeRefusedError`, which is told in words of its own."""
+"""All kinds but `ChangeRefusedError`, which has its own message with the reason."""
 _ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
 
 
 def proposal_of(caller: NodeId, request: peers_pb2.ForwardRequest) -> Proposal:
-    """Return what *caller* forwards. Raises `MalformedCallError`."""
+    """Return the proposal that *caller* forwards. Raises `MalformedCallError`."""
     if len(request.call) > CALL_BYTES_MAX:
         raise MalformedCallError("the call is too large")
     try:
@@ -67,44 +66,44 @@ def proposal_of(caller: NodeId, request: peers_pb2.ForwardRequest) -> Proposal:
 
 
 def applied(result: Result) -> peers_pb2.ForwardResponse:
-    """Say what came out."""
+    """Return the answer with a result."""
     return peers_pb2.ForwardResponse(result_json=to_json(result))
 
 
 def not_applied(error: NotAppliedError) -> peers_pb2.ForwardResponse:
-    """Say why it was certainly not applied."""
+    """Return the answer for a call that was certainly not applied."""
     return peers_pb2.ForwardResponse(not_applied=kind_of(error))
 
 
 def kind_of(error: ProposeError) -> peers_pb2.NotAppliedKind.ValueType:
-    """Return how an error is told to another member."""
+    """Return the kind by which another member is told of an error."""
     for known, kind in _KIND_OF.items():
         if isinstance(error, known):
             return kind
-    return peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY  # Nobody can be told more than that.
+    return peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY  # There is no more exact kind.
 
 
 def error_of(kind: peers_pb2.NotAppliedKind.ValueType) -> NotAppliedError:
-    """Return the error that another member has told; of a newer release, any."""
-    return _ERROR_OF.get(kind, NoPrimaryError)("the primary did not do it")
+    """Return the error of this kind; a kind of a newer release is a `NoPrimaryError`."""
+    return _ERROR_OF.get(kind, NoPrimaryError)("the primary refused the call")
 
 
 def unknown() -> peers_pb2.ForwardResponse:
-    """Say that it may have been applied."""
+    """Return the answer for a call that may have been applied."""
     return peers_pb2.ForwardResponse(unknown=True)
 
 
 def request_of(
     call: bytes, tokencodes: Sequence[str], *, timeout_s: float
 ) -> peers_pb2.ForwardRequest:
-    """Return an encoded call as it is handed to the primary."""
+    """Return the request that forwards an encoded call."""
     return peers_pb2.ForwardRequest(
         call=call, tokencodes=tokencodes, timeout_ms=max(1, int(timeout_s * 1000))
     )
 
 
 def outcome_of(response: peers_pb2.ForwardResponse) -> Result | ProposeError:
-    """Return what the primary says has become of a call."""
+    """Return the outcome of a call, as the primary answers."""
     match response.WhichOneof("outcome"):
         case "result_json":
             return _result(response.result_json)
@@ -118,16 +117,16 @@ def _result(text: str) -> Result | OutcomeUnknownError:
     try:
         return from_json(text)
     except ValueError:
-        return OutcomeUnknownError("the primary's answer cannot be read")
+        return OutcomeUnknownError("the primary's answer is not readable")
 
 
 async def ask_read_index(
     channel: grpc.aio.Channel, *, term: int, timeout_s: float
 ) -> BarrierPassed:
     """
-    Return where to read, as the primary says. Raises `NotAppliedError`.
+    Return the index to read at, as the primary answers. Raises `NotAppliedError`.
 
-    *term* is the one that this node was in after it was asked itself.
+    *term* is the term of this node, looked up after its callers asked.
     """
     stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.GetReadIndexRequest(
@@ -147,20 +146,20 @@ async def ask_read_index(
 
 
 def read_at(passed: BarrierPassed) -> peers_pb2.GetReadIndexResponse:
-    """Say where to read."""
+    """Return the answer with the index to read at."""
     point = peers_pb2.ReadPoint(index=passed.index, at_ms=passed.at_ms)
     return peers_pb2.GetReadIndexResponse(point=point)
 
 
 def not_readable(error: ProposeError) -> peers_pb2.GetReadIndexResponse:
-    """Say why nobody may read by this member's word."""
+    """Return the answer that refuses a read on this member's word."""
     return peers_pb2.GetReadIndexResponse(not_applied=kind_of(error))
 
 
 async def ask_status(
     channel: grpc.aio.Channel | None, peer: NodeId, *, digest: bool, timeout_s: float
 ) -> MemberStatus:
-    """Return a member's status; that it cannot be reached, or is busy, is one too."""
+    """Return a member's status, also if it is unreachable or busy."""
     unreachable = MemberStatus(node_id=peer, reachable=False)
     if channel is None:
         return unreachable
@@ -191,7 +190,7 @@ async def ask_status(
 
 
 def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
-    """Return a status as it is told to other members."""
+    """Return a status as the message for other members."""
     return peers_pb2.GetMemberStatusResponse(
         is_primary=status.is_primary,
         term=status.term,

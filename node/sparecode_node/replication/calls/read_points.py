@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Up to where to read: what a node asks the primary, and tells as the primary."""
+"""The index to read at: asking the primary, and answering as the primary."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ BARRIER_S = 5.0
 
 
 class ReadPoints:
-    """Finds where to read, once for all who ask meanwhile. Lives in the loop."""
+    """Finds the index to read at, once for all concurrent callers. Lives in the loop."""
 
     def __init__(self, contact: PrimaryContact, *, now_ms: Callable[[], int]) -> None:
         """*now_ms* is this node's clock."""
@@ -31,7 +31,11 @@ class ReadPoints:
         self._barrier = Shared(self._find, name="read barrier")
 
     async def passed(self, *, timeout_s: float) -> BarrierPassed:
-        """Return where all is that was committed before the call. Raises `ProposeError`."""
+        """
+        Return an index that covers everything committed before the call.
+
+        Raises `ProposeError`.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._barrier.result()
@@ -39,7 +43,7 @@ class ReadPoints:
             raise NoQuorumError("no quorum has confirmed a primary in time") from error
 
     async def _find(self) -> BarrierPassed:
-        """Ask the primary where to read, and the next one if it is none any more."""
+        """Ask the primary; if it does not lead any more, ask the next one."""
         deadline = asyncio.get_running_loop().time() + BARRIER_S
         while True:
             try:
@@ -64,33 +68,37 @@ class ReadPoints:
 
     async def _own_term(self, timeout_s: float) -> int:
         """
-        Return the term that this node is in now, after its callers have asked.
+        Return the current term of this node, after its callers have asked.
 
-        Only the engine's thread knows: what it has published may be of before a vote.
+        Only the engine's thread knows it: a published status may be older than a vote.
         """
         try:
             return await self._contact.engine.run(
                 lambda replica: replica.term(), timeout_s=timeout_s
             )
         except OutcomeUnknownError as error:
-            raise NoPrimaryError("this node is held up") from error
+            raise NoPrimaryError(
+                "this node's engine does not answer in time"
+            ) from error
 
     async def own(self, timeout_s: float, word: Word | None = None) -> BarrierPassed:
         """
-        Return where to read, if this node leads. Raises `NotAppliedError`.
+        Return the index to read at, if this node leads. Raises `NotAppliedError`.
 
-        *word* is that of the member for whose callers it is.
+        *word* comes from the member that reads.
         """
         try:
             point = await self._contact.engine.read(timeout_s=timeout_s, word=word)
         except OutcomeUnknownError as error:
-            raise NoPrimaryError("the primary is held up") from error
-        # Never before what the state machine has seen (T5): calls that are
-        # prepared with this time must not look older than it.
+            raise NoPrimaryError(
+                "the primary's engine does not answer in time"
+            ) from error
+        # Never before the state machine's time (T5): calls that are prepared with
+        # this time must not look older than the state.
         return BarrierPassed(
             index=point.index, at_ms=max(self._now_ms(), point.state_ms)
         )
 
     async def stop(self) -> None:
-        """End what is under way; callers have their own deadlines."""
+        """Cancel the work in progress; callers have their own deadlines."""
         await self._barrier.stop()

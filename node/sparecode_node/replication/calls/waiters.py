@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting in the loop: for an applied index, and for what is shared by many."""
+"""Waiting in the loop: for an applied index, and for work that callers share."""
 
 import asyncio
 import heapq
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class AppliedWaiters:
-    """Who waits for which index."""
+    """Tasks that wait for an index to be applied."""
 
     applied: int = 0
     _waiters: list[tuple[int, int, asyncio.Future[None]]] = field(default_factory=list)
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
     _gone: int = 0
-    """Of the waiters, who has given up."""
+    """Number of waiters that have given up."""
 
     def advance(self, applied: int) -> None:
-        """Wake those whose index is reached."""
+        """Wake the tasks whose index is applied."""
         self.applied = max(self.applied, applied)
         while self._waiters and self._waiters[0][0] <= self.applied:
             _, _, future = heapq.heappop(self._waiters)
@@ -44,14 +44,18 @@ class AppliedWaiters:
                 await future
         except TimeoutError as error:
             raise NoQuorumError(
-                f"entry {index} did not arrive here in time; {self.applied} has"
+                f"entry {index} did not arrive here in time; the last one is {self.applied}"
             ) from error
         finally:
             if future.cancelled():
                 self._forget_gone()
 
     def _forget_gone(self) -> None:
-        """Keep no more of those who have given up than of others: nothing may come for long."""
+        """
+        Drop waiters that have given up once they are the majority.
+
+        There may be no new entry for a long time.
+        """
         self._gone += 1
         if 2 * self._gone > len(self._waiters):
             self._waiters = [each for each in self._waiters if not each[2].done()]
@@ -61,11 +65,11 @@ class AppliedWaiters:
 
 class Shared(Generic[T]):
     """
-    Lets concurrent callers share what is found out for one: a barrier, a digest.
+    Lets concurrent callers share one piece of work: a barrier, a digest.
 
-    A caller may join one only before it begins: what was committed before the
-    call must be covered by it. So there is one under way, and one that all who
-    come meanwhile wait for.
+    A caller may join only work that has not begun: it must cover what was committed
+    before the call. So one piece of work is in progress, and all later callers wait for
+    the next.
     """
 
     def __init__(self, find: Callable[[], Awaitable[T]], *, name: str) -> None:
@@ -75,7 +79,7 @@ class Shared(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     async def result(self) -> T:
-        """Return what was found by a search that has begun after this call."""
+        """Return the result of work that begins after this call."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         mine = self._next
@@ -86,17 +90,17 @@ class Shared(Generic[T]):
     async def _run(self) -> None:
         try:
             while (current := self._next) is not None:
-                self._next = None  # From here on nobody may join.
+                self._next = None  # From here on no caller may join.
                 try:
                     current.set_result(await self._find())
                 except Exception as error:  # noqa: BLE001 - the callers get it.
                     current.set_exception(error)
-                    current.exception()  # They may all have gone by now.
+                    current.exception()  # All callers may have given up by now.
         finally:
             self._task = None
 
     async def stop(self) -> None:
-        """End what is under way; callers have their own deadlines."""
+        """Cancel the work in progress; callers have their own deadlines."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -33,7 +33,7 @@ from sparecode_node.statemachine.commands.cluster import (
 from sparecode_node.statemachine.feature_level import FIRST, NEWEST
 
 METADATA = "sparecode-feature-level"
-"""Under this key a member tells its level to whoever opens a link to it."""
+"""The key under which a member tells its level to nodes that open a link to it."""
 
 CALL = "sparecode.internal.v1.Call"
 

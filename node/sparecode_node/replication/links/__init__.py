@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections between members: gRPC over mutual TLS."""
+"""Links between nodes: connections, TLS, and the services on both ends."""

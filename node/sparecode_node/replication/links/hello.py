@@ -14,22 +14,22 @@ from sparecode_node.replication.levels import told_level
 from sparecode_node.replication.raft.admission import Hello
 
 HELLO = "sparecode-hello-bin"
-"""The key of a `Hello`; gRPC takes bytes where a key ends like this."""
+"""The key of a `Hello`; gRPC allows bytes under a key with this ending."""
 
 REFUSAL_S = 0.05
-"""So soon a call ends that is refused, when its first metadata are there."""
+"""A refused call ends this soon after its initial metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What the called member says of itself."""
+    """What the called member shows."""
 
     hello: Hello
     level: int
 
 
 def hello_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> peers_pb2.Hello:
-    """Return what a node says of itself; nothing, if it is not to be read."""
+    """Return what a node shows; an empty message if it is missing or malformed."""
     for key, value in metadata or ():
         if key == HELLO and isinstance(value, bytes):
             try:
@@ -42,7 +42,7 @@ def hello_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> peers_pb2.He
 async def introduction_of(
     call: "grpc.aio.StreamUnaryCall[Any, Any]",
 ) -> Introduction | None:
-    """Return what the called member shows, None if it ends the call instead."""
+    """Return what the called member shows, or None if it ends the call instead."""
     hello = hello_in(await call.initial_metadata())
     if not hello.journal_id:  # A node that refuses this one shows none.
         ending = asyncio.ensure_future(call.code())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How nodes that are about to join get in: on the peers listener, and no further."""
+"""Certificates of nodes that are about to join: valid on the members' listener only."""
 
 import threading
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from sparecode_node.replication.links.tls import PeerTls
 
 
 class Entrance(Protocol):
-    """How nodes that are no members yet talk to this one; nothing of Raft."""
+    """Serves nodes that are not members yet; nothing of Raft."""
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Add the service that they may call."""
 
     def doors(self) -> bytes:
         """
-        Return the certificates that they show (PEM); each opens for itself alone.
+        Return the certificates that joiners show (PEM); each is valid for itself alone.
 
         Called at every handshake, in threads of gRPC. Must not raise.
         """
@@ -27,9 +27,9 @@ class Entrance(Protocol):
 
 class ListenerCertificates:
     """
-    What the peers listener shows and accepts, with those that are about to join.
+    What the members' listener shows and accepts, including joiners' certificates.
 
-    Returns the same object for as long as nothing has changed.
+    Returns the same object as long as nothing has changed.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ListenerCertificates:
         self._shown: PeerTls | None = None
 
     def __call__(self) -> PeerTls:
-        """Return that, as of now."""
+        """Return the current certificates."""
         current, doors = self._current(), self._doors()
         with self._lock:
             if self._shown is None or self._known != (current, doors):

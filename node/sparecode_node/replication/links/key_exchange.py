@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Keys of the ring on their way between members: handed out, or asked for (P5).
+Keys of the key ring, sent between members (P5).
 
-Over the channels of members alone, whose mutual TLS keeps them secret and says
-who is who. What a key is good for is not known here.
+They travel only over the channels of members, whose mutual TLS keeps them secret and
+proves both identities. This module does not know what a key is used for.
 """
 
 import logging
@@ -25,7 +25,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class KeyNotHeldError(Exception):
-    """A member does not hold a key that it was handed; nothing was changed by it."""
+    """A member does not hold a key that was sent to it; the attempt changed nothing."""
 
     def __init__(self, node_id: NodeId, cause: str) -> None:
         super().__init__(f"{node_id} does not hold the new key: {cause}")
@@ -33,25 +33,25 @@ class KeyNotHeldError(Exception):
 
 
 class CannotHoldError(Exception):
-    """This node cannot write a key to its ring; the message says why, without the key."""
+    """This node cannot write a key to its ring; the message gives the reason, not the key."""
 
 
 class KeyHolder(Protocol):
-    """What answers other members about keys, on this node."""
+    """Answers other members' requests about keys, on this node."""
 
     async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:
         """
-        Keep a key that may be activated, for good; return its fingerprint.
+        Store a key that may become active, durably; return its fingerprint.
 
         Raises `CannotHoldError`.
         """
 
     def lend(self, wanted: KeyInUse) -> bytes | None:
-        """Return a key that another member lacks, if it is here."""
+        """Return a key that another member lacks, if this node has it."""
 
 
 class NoKeys:
-    """A node that holds no keys: in tests of replication alone."""
+    """A node without keys, for tests of replication alone."""
 
     async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:  # noqa: ARG002
         """Refuse."""
@@ -63,7 +63,7 @@ class NoKeys:
 
 
 class KeyExchange:
-    """This node's side of it: what it asks of others, and what it answers them."""
+    """This node's side: its requests to others, and its answers to them."""
 
     def __init__(self, holder: KeyHolder) -> None:
         self._holder = holder
@@ -76,13 +76,13 @@ class KeyExchange:
         channel: Callable[[NodeId], grpc.aio.Channel | None],
         others: Callable[[], Iterable[NodeId]],
     ) -> None:
-        """Say how the other members are reached; without it there are none."""
+        """Set how the other members are reached; until then there are none."""
         self._channel = channel
         self._others = others
 
     @property
     def others(self) -> tuple[NodeId, ...]:
-        """The other voters: all of them have to hold a key before it is active."""
+        """The other voters: all of them must hold a key before it becomes active."""
         return tuple(sorted(self._others()))
 
     async def hand_to(
@@ -95,14 +95,15 @@ class KeyExchange:
         timeout_s: float,
     ) -> None:
         """
-        Have another member hold a key. Raises `KeyNotHeldError`.
+        Make another member hold a key. Raises `KeyNotHeldError`.
 
-        One that is just back may serve before its peers' channels have dialed it
-        anew, hence the wait for the way to it: nothing is to see to there.
+        A node that has just started may serve calls before its channels to the others
+        are connected, so this waits for the channel. A channel that waits is not an
+        error.
         """
         channel = self._channel(node_id)
         if channel is None:
-            raise KeyNotHeldError(node_id, "there is no way to it")
+            raise KeyNotHeldError(node_id, "there is no channel to it")
         stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
             channel
         )
@@ -117,12 +118,12 @@ class KeyExchange:
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION
                 else f"it did not answer ({error.code().name})"
             )
-            raise KeyNotHeldError(node_id, cause or "it did not say why") from error
+            raise KeyNotHeldError(node_id, cause or "it gave no reason") from error
         if answer.fingerprint != fingerprint:
             raise KeyNotHeldError(node_id, "its key ring is that of another cluster")
 
     async def fetch(self, wanted: KeyInUse, *, timeout_s: float) -> bytes | None:
-        """Return a key that this node lacks, from whichever other member has it."""
+        """Return a key that this node lacks, from any other member that has it."""
         for peer in self.others:
             channel = self._channel(peer)
             key = None if channel is None else await _ask(channel, wanted, timeout_s)
@@ -140,22 +141,22 @@ class KeyExchange:
         return peers_pb2.HoldKeyResponse(fingerprint=fingerprint)
 
     def lend(self, request: peers_pb2.FetchKeyRequest) -> peers_pb2.FetchKeyResponse:
-        """Return a key that another member lacks; empty: it is not here either."""
+        """Return a key that another member lacks; empty: this node lacks it, too."""
         wanted = KeyInUse(key_id=KeyId(request.key_id), fingerprint=request.fingerprint)
         return peers_pb2.FetchKeyResponse(key=self._holder.lend(wanted) or b"")
 
 
 class KeyCalls:
-    """The calls of `PeerService` that are about keys; the rest has the checks."""
+    """The calls of `PeerService` about keys; `PeerServicer` adds the checks of callers."""
 
     _keys: KeyExchange
 
     async def _member(self, context: Context) -> NodeId:
-        """Return the member that calls, though perhaps it does not take part yet."""
+        """Return the calling member, which need not have a link yet."""
         raise NotImplementedError
 
     async def _caller(self, context: Context) -> NodeId:
-        """Return the member that calls, and takes part."""
+        """Return the calling member, which has a link."""
         raise NotImplementedError
 
     async def HoldKey(
@@ -172,7 +173,7 @@ class KeyCalls:
     async def FetchKey(
         self, request: peers_pb2.FetchKeyRequest, context: Context
     ) -> peers_pb2.FetchKeyResponse:
-        """Lend a key of the ring that another member lacks, perhaps to start at all."""
+        """Lend a key of the ring to a member that lacks it, perhaps for its start."""
         await self._member(context)
         return self._keys.lend(request)
 
@@ -185,9 +186,9 @@ async def fetch_at_start(
     timeout_s: float,
 ) -> bytes | None:
     """
-    Return a key that this node needs to start at all, from another member.
+    Return a key that this node needs for its start, from another member.
 
-    Before it takes part, hence over a channel of its own.
+    The node does not take part yet, so it uses a channel of its own.
     """
     for peer, address in sorted(addresses.items()):
         channel = grpc.aio.secure_channel(

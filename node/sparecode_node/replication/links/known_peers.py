@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The other nodes as this one knows them: who may link to it, and where it dials them.
+The other nodes as this one knows them: which may link, and where to dial them.
 
 The configuration decides, together with what nodes show when a link begins. Lives in
 the loop.
@@ -16,7 +16,7 @@ from sparecode_node.replication.raft.admission import Hello, refusal
 from sparecode_node.replication.replica.replica import ReplicaStatus
 
 JOURNAL_ID_MAX = 64
-"""Characters of a journal's name; those of today have 32."""
+"""Characters of a journal's name; current ones have 32."""
 
 
 class KnownPeers:
@@ -40,7 +40,7 @@ class KnownPeers:
         """
 
     def take_status(self, status: ReplicaStatus) -> None:
-        """Look whether the members are others by now."""
+        """Take a new status of the replica: the members may have changed."""
         changed = (
             status.configuration != self._status.configuration
             or status.agreed != self._status.agreed
@@ -113,11 +113,11 @@ class KnownPeers:
             self.changed.set()
 
     def link_ended(self, peer: NodeId) -> None:
-        """Forget the address of a node whose link has ended: a guest is one no more."""
+        """Forget the address of a node whose link has ended: it is not a guest any more."""
         if self._linked_from.pop(peer, None) is not None:
             self.changed.set()
 
 
 def _is_address(address: str) -> bool:
-    """Return whether a member may be reached there; empty: it did not tell."""
+    """Return whether this is an address; empty: the node tells none."""
     return not address or in_one_spelling(address) is not None

@@ -20,15 +20,15 @@ HANDSHAKE_MS = 20_000
 """From accepting a connection to the end of its TLS handshake."""
 
 OPEN_FILES_MAX = 65_536
-"""So many files are wanted open at once; deploy/systemd allows as many."""
+"""The number of open files to ask for; deploy/systemd allows it."""
 
 
 class Connections(NamedTuple):
-    """A bound of them: 20 KB of memory each before a handshake, more behind it."""
+    """Maximum connections. Each takes 20 KB before the TLS handshake, and more after it."""
 
     most: int
     share: int
-    """Nor more than one in so many of the files that this process may have open."""
+    """And at most one connection for this many files that the process may open."""
 
 
 AGENTS = Connections(most=8192, share=4)
@@ -36,44 +36,45 @@ ADMINISTRATORS = Connections(most=1024, share=16)
 MEMBERS = Connections(most=1024, share=16)
 BROWSERS = Connections(most=512, share=16)
 """
-gRPC counts for each address that a listener's name leads to: `localhost` has two.
-So it may be twice as much, and still leaves files for what the node itself opens.
+gRPC counts for each address of a listener's name: `localhost` has two. So there may be
+twice as many connections, and the share still leaves files for the node itself.
 """
 
 
 MEMBER_CALLS_MAX = 512
 """
-At once, of one member on another; so many are never needed.
+At once, of one member on another; a member never needs all of them.
 
-Some 400 are the most: its administrators have 128 calls under way over gRPC and 256 in
-browsers, each of which asks a member one thing at a time. The rest are its own: the
-link, two messages with calls for the primary, a question where to read, a snapshot,
-its look at the others' states, a key. Calls of agents are no more than that, however
-many they are: they go together, in those two messages.
+It needs about 400 at most. Its administrators have up to 128 calls in progress over
+gRPC and 256 in browsers, and each of these asks a member one thing at a time. The rest
+are its own: the link, two messages with calls for the primary, a question for the index
+to read at, a snapshot, its requests for the others' statuses, a key. Agents' calls add
+nothing, however many there are: they travel in those two messages.
 """
 
 STREAMS_MAX = 2 * MEMBER_CALLS_MAX
 """
-At once, on one connection; callers wait for one to be free.
+At once, on one connection; callers wait for a free one.
 
-Twice as many: one that was just answered counts for a moment longer, and a member has
-one connection to another.
+Twice the calls of a member: an answered call counts for a moment longer, and a member
+has one connection to another.
 """
 
 CALLS_MAX = (MEMBERS_MAX - 1) * MEMBER_CALLS_MAX + STREAMS_MAX
 """
-At once, on the listener; beyond, gRPC itself answers `RESOURCE_EXHAUSTED`.
+At once, on the listener; for more, gRPC itself answers `RESOURCE_EXHAUSTED`.
 
-Room for all that the other members may ask, beside one connection that is full: nobody
-keeps them away with one. With several, whoever has a certificate can: gRPC does not
-count by it. The links that stand go on then, and Raft with them, until one is begun
-anew, for a new certificate say. Of calls that are handed to the primary the outcome is
-unknown to their node, which asks again by the same request id. A joiner has one call.
+There is room for all calls of the other members beside one full connection: one
+connection cannot keep the members away. Several connections of a node with a
+certificate can, because gRPC does not count by certificate. The links that exist go on
+then, and Raft with them, until one has to start again, for a new certificate for
+example. The outcome of calls that were forwarded to the primary is unknown to their
+node, which asks again by the same request id. A joiner has one call.
 """
 
 
 def raise_open_files() -> None:
-    """Have this process open as many files as it may, up to `OPEN_FILES_MAX`."""
+    """Raise this process's limit of open files, up to `OPEN_FILES_MAX`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(OPEN_FILES_MAX, _bounded(hard))
     if _bounded(soft) < wanted:
@@ -81,7 +82,7 @@ def raise_open_files() -> None:
 
 
 def listener_options(connections: Connections) -> tuple[tuple[str, int], ...]:
-    """Return what a server of gRPC must be told, to keep to all this."""
+    """Return the options of a gRPC server that keep it within these limits."""
     return (
         ("grpc.max_allowed_incoming_connections", most_open(connections)),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
@@ -89,7 +90,7 @@ def listener_options(connections: Connections) -> tuple[tuple[str, int], ...]:
 
 
 def most_open(connections: Connections) -> int:
-    """Return how many may be open, with the files that this process may have."""
+    """Return the maximum of open connections, given this process's limit of open files."""
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(connections.most, _bounded(open_files) // connections.share)
 

@@ -2,9 +2,8 @@
 """
 Links to the other members: one long-lived call to each, in order, or not at all.
 
-What is sent while a link is down is dropped, and so is what was meant for an
-earlier one. A queue that is full ends the link: within a link nothing is ever
-missing.
+Messages sent while a link is down are dropped, and so are messages meant for an earlier
+link. A full queue ends the link: within a link no message is ever missing.
 """
 
 import asyncio
@@ -24,14 +23,14 @@ log = logging.getLogger(__name__)
 
 QUEUE_FRAMES_MAX = 4096
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
-"""Twice what the window of entries allows to be in flight."""
+"""Twice what the window of entries allows in flight."""
 
 RETRY_S = 0.1
-"""After a link has ended; a channel that cannot connect waits longer by itself."""
+"""After a link has ended; a channel that cannot connect waits longer on its own."""
 
 
 class OutboundLink:
-    """The link to one member; made again whenever it ends. Lives in the loop."""
+    """The link to one member; opened again whenever it ends. Lives in the loop."""
 
     def __init__(
         self,
@@ -45,9 +44,9 @@ class OutboundLink:
         epoch: int = 0,
     ) -> None:
         """
-        *hello* is shown to the other side; *on_up* is given what that has shown.
+        *hello* is shown to the other side; *on_up* gets what the other side has shown.
 
-        *on_refused* is told why, if the other side does not take this node for a
+        *on_refused* gets the reason, if the other side does not accept this node as a
         member of its cluster.
         """
         self._peer = peer
@@ -62,7 +61,7 @@ class OutboundLink:
         self._queued_bytes = 0
         self._ready = asyncio.Event()
         self.epoch = epoch
-        """Counts the links to this member, so that none is taken for another."""
+        """Counts the links to this member, so that none is mistaken for another."""
         self._call: (
             grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse]
             | None
@@ -70,17 +69,17 @@ class OutboundLink:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to dial."""
+        """Start to dial."""
         self._task = asyncio.create_task(self._keep(), name=f"link to {self._peer}")
 
     async def stop(self) -> None:
-        """End the link and do not dial again."""
+        """End the link, and do not dial again."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def send(self, epoch: int, frame: peers_pb2.LinkRequest) -> None:
-        """Send a frame, if the link is still the one that it is meant for."""
+        """Send a frame, if it is meant for the current link."""
         if self._call is None or epoch != self.epoch:
             return
         size = frame.ByteSize()
@@ -105,11 +104,11 @@ class OutboundLink:
             except asyncio.CancelledError:
                 if is_to_end():
                     raise
-                # gRPC says so of a call that was cancelled, which ends one link only.
+                # gRPC raises this for a cancelled call, which ends one link only.
                 log.info("link_ended", extra={"peer": self._peer, "code": "cancelled"})
             except Exception:
-                # Whatever it is, it is of one link: without another one the two
-                # members would be apart for ever.
+                # It concerns one link only. If this loop ended, the two members would
+                # stay apart forever.
                 log.exception("link_broken", extra={"peer": self._peer})
             await asyncio.sleep(RETRY_S)
 
@@ -117,7 +116,7 @@ class OutboundLink:
         """Open a link, and return when it has ended."""
         call = self._stub.Link(wait_for_ready=True, metadata=((HELLO, self._hello),))
         try:
-            # Sent by the other side when it has accepted the caller.
+            # The other side sends it when it has accepted the caller.
             introduction = await introduction_of(call)
             if introduction is None:
                 return
@@ -154,4 +153,4 @@ class OutboundLink:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # It has ended.
         finally:
-            call.cancel()  # What is not written any more must not be waited for.
+            call.cancel()  # Do not wait for frames that are not written any more.

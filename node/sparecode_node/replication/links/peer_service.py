@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The called side of `PeerService`: who calls is in the certificate, never in a field."""
+"""The called side of `PeerService`: the certificate names the caller, never a field."""
 
 import asyncio
 import logging
@@ -31,19 +31,19 @@ log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-NO_LINK = "no link of this member has begun here yet"
+NO_LINK = "this member has no link to the called node yet"
 
 
 @dataclass(frozen=True, slots=True)
 class _Inbound:
-    """The link of a node to here, and what it has begun with."""
+    """The link of a node to this one, and what it showed at its beginning."""
 
     reading: asyncio.Task[bool]
     hello: Hello
 
 
 class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
-    """The called side: checks who calls, and fences off links that are superseded."""
+    """The called side: checks the caller, and cuts off links that a newer one replaces."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
 
     async def _caller(self, context: Context) -> NodeId:
         """
-        Return the member that calls, whose journal is the one that is known.
+        Return the calling member, whose journal is the known one.
 
-        It has shown that when its link began: who is wiped or was removed has none,
-        and a member has one again after a moment.
+        It has shown its journal when its link began. A wiped or removed node has no
+        link; a member has one again after a moment.
         """
         peer = await self._member(context)
         if peer not in self._inbound:
@@ -80,7 +80,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         return peer
 
     async def _member(self, context: Context) -> NodeId:
-        """Return the member that calls, though perhaps it does not take part yet."""
+        """Return the calling member, which need not have a link yet."""
         peer = await self._certified(context)
         if not self._peers.knows(peer):
             await self._refuse(context, peer, "not a member")
@@ -88,7 +88,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         return peer
 
     async def _member_or_guest(self, context: Context) -> NodeId:
-        """Return the node that calls: a member, or one that has a link to here."""
+        """Return the calling node: a member, or a node with a link to this one."""
         peer = await self._certified(context)
         if not (self._peers.knows(peer) or peer in self._inbound):
             await self._refuse(context, peer, "not a member")
@@ -124,10 +124,10 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
                 (levels.METADATA, str(self._level)),
             )
         )
-        if why := self._peers.refusal(peer, hello):  # Since that was sent.
+        if why := self._peers.refusal(peer, hello):  # It may be new since the greeting.
             await self._refuse(context, peer, why)
         reading = asyncio.create_task(self._read(peer, hello, request_iterator))
-        # From here on nothing of an older link is delivered.
+        # From here on no message of an older link is delivered.
         if older := self._inbound.get(peer):
             older.reading.cancel()
         inbound = self._inbound[peer] = _Inbound(reading, hello)
@@ -159,7 +159,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         hello: Hello,
         requests: AsyncIterator[peers_pb2.LinkRequest],
     ) -> bool:
-        """Deliver what comes; False if the engine cannot take it."""
+        """Deliver messages; return False if the engine cannot take them."""
         async for request in requests:
             if not self._deliver(peer, hello, request):
                 return False
@@ -192,7 +192,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     async def GetReadIndex(
         self, request: peers_pb2.GetReadIndexRequest, context: Context
     ) -> peers_pb2.GetReadIndexResponse:
-        """Tell another member where to read."""
+        """Return the index to read at, for another member."""
         peer = await self._caller(context)
         hello = self._inbound[peer].hello
         return await self._calls.read_index(peer, hello, request)
@@ -200,33 +200,33 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     async def FetchSnapshot(
         self, request: peers_pb2.FetchSnapshotRequest, context: Context
     ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Send the newest snapshot, from where the caller has it."""
+        """Send the newest snapshot, or the part that the caller lacks."""
         await self._caller(context)
         try:
             async for part in self._calls.snapshots.send(request):
                 yield part
         except (NoPrimaryError, OSError) as error:
-            # There is none yet, or a newer one has taken its place.
+            # There is no snapshot yet, or a newer one has replaced it.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def TransferPrimary(
         self, request: peers_pb2.TransferPrimaryRequest, context: Context
     ) -> peers_pb2.TransferPrimaryResponse:
-        """Hand over for another member."""
+        """Hand over on another member's request."""
         await self._caller(context)
         return await self._calls.changes.answer_transfer(request)
 
     async def ChangeMembers(
         self, request: peers_pb2.ChangeMembersRequest, context: Context
     ) -> peers_pb2.ChangeMembersResponse:
-        """Change the members for another one."""
+        """Change the members on another member's request."""
         await self._caller(context)
         return await self._calls.changes.answer_change(request)
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context
     ) -> peers_pb2.GetMemberStatusResponse:
-        """Tell how far this member has got; also a node that does not run (E2)."""
+        """Return this member's status, also to a member that does not run (E2)."""
         await self._member_or_guest(context)
         try:
             return await self._calls.member_status(request)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Who is who between members: the certificates say it, never a field.
+The identity of members: their certificates prove it, never a field of a message.
 
-A member's certificate has the URI `sparecode://member/ID`, by which the called
-side knows the caller, and the name `ID.members.sparecode`, by which TLS itself
-proves to the dialing side whom it has reached, wherever its address leads.
+A member's certificate has the URI `sparecode://member/ID`, by which the called side
+knows the caller. It also has the name `ID.members.sparecode`, by which TLS proves to
+the dialing side which member it has reached, wherever the address leads.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ class PeerTls:
         return "PeerTls(***)"
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Show the own certificate, and accept only members."""
+        """Return credentials with the own certificate, which accept only members."""
         return grpc.ssl_channel_credentials(
             root_certificates=self.ca,
             private_key=self.key,
@@ -42,7 +42,7 @@ class PeerTls:
 
 
 class Pem(Protocol):
-    """What a server shows, and whose certificates it accepts; PEM."""
+    """The certificate of a server, and the authorities of its callers; PEM."""
 
     @property
     def certificate(self) -> bytes:
@@ -54,16 +54,16 @@ class Pem(Protocol):
 
     @property
     def ca(self) -> bytes | None:
-        """The authorities of callers; none: callers need no certificate."""
+        """The authorities of callers; None: callers need no certificate."""
 
 
 def renewable_credentials(current: Callable[[], Pem]) -> grpc.ServerCredentials:
     """
-    Return credentials that are asked for anew at every handshake.
+    Return credentials that are read again at every handshake.
 
-    So a certificate is replaced without closing a port or a connection. *current*
-    returns the same object for as long as nothing has changed; it is called in
-    threads of gRPC, and must not raise.
+    So a certificate can be replaced without closing a port or a connection. *current*
+    returns the same object as long as nothing has changed. It is called in threads of
+    gRPC, and must not raise.
     """
     current_pem = first = current()
 
@@ -71,7 +71,7 @@ def renewable_credentials(current: Callable[[], Pem]) -> grpc.ServerCredentials:
         nonlocal current_pem
         newest = current()
         if newest is current_pem:
-            return None  # type: ignore[return-value]  # "As before": the stubs do not know.
+            return None  # type: ignore[return-value]  # "Unchanged"; the stubs lack it.
         current_pem = newest
         return _configuration(newest)
 

@@ -2,8 +2,8 @@
 """
 Members talking to each other over gRPC with mutual TLS: `PeerService`.
 
-Raft's messages come and go through links; calls for the primary and questions
-for a member's status are ordinary calls over the same channels.
+Raft's messages travel through links. Calls for the primary and requests for a member's
+status are ordinary calls over the same channels.
 """
 
 import asyncio
@@ -55,10 +55,10 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 STOP_GRACE_S = 0.5
 
 START_S = 60.0
-"""For the engine to say who the members are."""
+"""For the engine to tell the members at start."""
 
 RENEW_S = 2.0
-"""For a new connection to stand, and for calls on the old one to end."""
+"""For a new connection to be ready, and for calls on the old one to end."""
 
 _SIZES = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -70,7 +70,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # A peer that has vanished without a word is noticed within four seconds.
+    # A peer that vanished without closing is noticed within four seconds.
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -88,16 +88,16 @@ _SERVER_OPTIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAddresses:
-    """Where this member listens, and with whom it starts for the first time."""
+    """Where this member listens, and the members at its first start."""
 
     node_id: NodeId
     listen: str
     members: Mapping[NodeId, str]
-    """Where all of them are reached, this one too; later the journal says that."""
+    """The addresses of all members, this one too; later the journal has them."""
     joins: bool = False
-    """The cluster is there already: this node begins as a learner."""
+    """Whether this node joins an existing cluster, as a learner."""
     entrance: Entrance | None = None
-    """For nodes that are about to join; none: only members are let in."""
+    """Serves nodes that are about to join; None: only members are let in."""
 
     def written(self) -> tuple[Member, ...]:
         """Return them as members."""
@@ -105,7 +105,7 @@ class PeerAddresses:
 
 
 def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
-    """Open a channel to a member, that nobody else can answer."""
+    """Open a channel to a member that no other node can answer."""
     name = ("grpc.ssl_target_name_override", target_name(peer))
     return grpc.aio.secure_channel(
         address, tls.channel_credentials(), options=(*_CHANNEL_OPTIONS, name)
@@ -126,7 +126,7 @@ class EngineWire:
         """The link to each peer that the engine believes to be up."""
 
     def send(self, peer: str, message: Message) -> None:
-        """Hand a frame to the link that is up, as far as the engine knows."""
+        """Pass a frame to the link that is up, as far as the engine knows."""
         epoch = self.epochs.get(peer)
         if epoch is not None:
             frame = frames.encode(message)
@@ -145,7 +145,7 @@ class PeerTransport:
         *,
         level: int = NEWEST,
     ) -> None:
-        """*level* is what this member tells the others that it knows."""
+        """*level* is the feature level that this member tells the others."""
         self._addresses = addresses
         self._level = level
         self._peers = KnownPeers(addresses.node_id, cluster_id)
@@ -165,9 +165,11 @@ class PeerTransport:
         self.levels: dict[NodeId, int] = {}
         """The feature level of every member that this one has a link to."""
         self._epochs: dict[NodeId, int] = {}
-        """Of links that were ended, so that none is taken for another."""
+        """
+        Of links that were ended, so that a later link is not mistaken for one of them.
+        """
         self.port = 0
-        """Where the listener is bound, once it is."""
+        """The port of the listener, once it is bound."""
 
     def wire(self, calls: LoopCalls) -> EngineWire:
         """Return what the engine sends through; called in its thread, once."""
@@ -210,7 +212,7 @@ class PeerTransport:
         self._task = asyncio.create_task(self._follow(), name="members")
 
     def take_status(self, status: ReplicaStatus) -> None:
-        """Look whether the members are others by now."""
+        """Take a new status of the replica: the members may have changed."""
         self._peers.take_status(status)
 
     async def _follow(self) -> None:
@@ -220,7 +222,7 @@ class PeerTransport:
             await self._dial_all()
 
     async def _dial_all(self) -> None:
-        """Have a link to every other member and guest, where it is, and to nobody else."""
+        """Link to every member and guest, at its current address, and to no other node."""
         async with self._changing:
             wanted = self._peers.addresses()
             for peer in tuple(self._links):
@@ -236,7 +238,7 @@ class PeerTransport:
 
     async def _hang_up(self, peer: NodeId) -> None:
         link, channel = self._links.pop(peer), self._channels.pop(peer)
-        # A later link must not be taken for this one.
+        # A later link must not be mistaken for this one.
         self._epochs[peer] = link.epoch + 1
         await link.stop()
         await channel.close()
@@ -245,7 +247,7 @@ class PeerTransport:
         return dial(peer, self._dialed[peer], self._tls)
 
     def _link(self, peer: NodeId, *, epoch: int) -> None:
-        """Open the link over the channel; *epoch*: that of the link before it."""
+        """Open the link over the channel; *epoch* is that of the previous link."""
         link = OutboundLink(
             peer,
             self._channels[peer],
@@ -262,8 +264,9 @@ class PeerTransport:
         """
         Show another certificate from now on, as server and as client.
 
-        A channel cannot take another one, so each is replaced when its successor
-        stands: one member after the other, and calls under way end on the old one.
+        A channel cannot change its certificate, so each one is replaced when its
+        successor is ready: one member after the other, while calls in progress end on
+        the old channel.
         """
         self._tls = tls
         async with self._changing:
@@ -301,7 +304,7 @@ class PeerTransport:
         return self._channels.get(peer)
 
     def _take_refusal(self, peer: NodeId, why: str) -> None:
-        """Log, once, that another member does not take this node for one."""
+        """Log, once, that another member refuses this node."""
         if self._refused.get(peer) == why:
             return
         self._refused[peer] = why

@@ -2,8 +2,8 @@
 """
 The journal's file: batches of records, each on disk before the next is written.
 
-`journal` says what the records mean; here is how they become durable, and what
-a file must look like to be believed.
+`journal` defines what the records mean. This module makes them durable, and decides
+which files may be relied on.
 """
 
 import logging
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 NAME = "raft.journal"
 MARK = "raft.mark"
 """
-Says which batch was on disk, in the page cache at once, on disk when the kernel
-likes. So a batch that this node had relied upon is not taken for a torn tail when it
-has rotted since.
+Names the last batch that was synced. The mark reaches the page cache at once, and the
+disk when the kernel writes it. So a synced batch that has rotted since is not mistaken
+for a torn tail.
 """
 
 
 class JournalFile:
-    """One file that only grows, or is replaced by another as a whole."""
+    """One file that only grows, or is replaced as a whole by another file."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -39,19 +39,19 @@ class JournalFile:
 
     @property
     def where(self) -> str:
-        """What to call it in a message to a person."""
+        """Its path, for messages to people."""
         return self._storage.where(NAME)
 
     def exists(self) -> bool:
-        """Say whether there is one."""
+        """Return whether there is a journal."""
         return self._storage.exists(NAME)
 
     def existed(self) -> bool:
-        """Say whether there was one: only an open journal leaves a mark."""
+        """Return whether there was a journal: only an open journal leaves a mark."""
         return self._storage.exists(MARK)
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the files."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -62,12 +62,12 @@ class JournalFile:
     # --- Growing
 
     def check_usable(self) -> None:
-        """Raise `Fatal` if writing has failed once: what was written is not known."""
+        """Raise `Fatal` if a write has failed: what reached the disk is then not known."""
         if self._poisoned:
             raise Fatal(self._poisoned)
 
     def append(self, records: bytes) -> None:
-        """Return when *records* are on disk, as one batch. Raises `Fatal`."""
+        """Write *records* as one batch; return when they are on disk. Raises `Fatal`."""
         if self._file is None:
             raise Fatal("the journal is closed")
         self._sequence += 1
@@ -75,19 +75,19 @@ class JournalFile:
         try:
             self._file.append(data)
             self._file.sync()
-            self._note()  # Never before: what it says must be so.
+            self._note()  # Not before the sync: the mark must be true.
         except OSError as error:
-            # What the kernel has dropped after a failed sync it will call
-            # synced the next time: never try again.
+            # After a failed sync the kernel may drop the pages and report success
+            # the next time: never try again.
             self._poisoned = f"{self.where}: writing the journal failed: {error}"
             raise Fatal(self._poisoned) from error
 
     def _note(self) -> None:
-        """Note that the last batch is on disk."""
+        """Mark the last batch as on disk."""
         if self._mark is not None:
             self._mark.write(form.mark(self._salt, self._sequence))
 
-    # --- Beginning anew
+    # --- Replacing
 
     def create(self, records: bytes, salt: bytes) -> None:
         """Write a file under another name, and rename it when it is complete."""
@@ -106,7 +106,7 @@ class JournalFile:
             ) from error
 
     def replace(self, records: list[bytes]) -> None:
-        """Have a file of these records take the place of this one, at once."""
+        """Replace this file by one with these records, in one step."""
         self.check_usable()
         salt = form.next_salt(self._salt, self._sequence)
         sequence, file = self._write_new(salt, records)
@@ -140,7 +140,7 @@ class JournalFile:
 
     def load(self) -> Iterator[tuple[RecordKind, Any, int]]:
         """
-        Yield what the records say, and at which offset; then be open.
+        Yield each record's kind, value and offset; then open the file for appending.
 
         Raises `FormatError`, and `OSError`.
         """
@@ -152,7 +152,7 @@ class JournalFile:
                 yield kind, value, batch.start
             self._sequence, start, end = batch.sequence, batch.start, batch.end
         if self._sequence == 0:
-            # No crash can tear the first batch.
+            # No crash tears the first batch: the file got its name when it was synced.
             raise form.FormatError(end, "the first batch is damaged")
         self._check_mark(end)
         if end < len(data):
@@ -161,10 +161,10 @@ class JournalFile:
                 extra={"file": self.where, "offset": end, "bytes": len(data) - end},
             )
             self._storage.truncate(NAME, end)
-        # A process that was killed may have left bytes and names that are not
-        # on disk yet: make them durable before anybody relies on them. If a
-        # failed sync stopped it, the kernel counts the pages of the last batch
-        # as clean: a sync alone would call them durable, and write nothing.
+        # A killed process may have left bytes and names that are not on disk yet:
+        # make them durable before this node relies on them. If a failed sync
+        # stopped the process, the kernel counts the pages of the last batch as
+        # clean: a sync alone would report success, and write nothing.
         self._storage.rewrite(NAME, start)
         self._file = self._storage.append_to(NAME)
         self._mark = self._storage.mark_in(MARK)
@@ -173,7 +173,7 @@ class JournalFile:
         self._storage.sync_directory()
 
     def _check_mark(self, end: int) -> None:
-        """Refuse a journal without what was on disk: no crash takes that away."""
+        """Refuse a journal that lacks a batch that was on disk: no crash removes that."""
         marked = 0
         if self._storage.exists(MARK):
             marked = form.read_mark(self._storage.read(MARK), self._salt)

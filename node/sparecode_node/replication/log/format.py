@@ -7,14 +7,14 @@ The journal's bytes: a header, then batches of records.
     record   kind 1 | length 4 | body
     mark     magic 4 | salt 16 | sequence 8 | crc 4, in a file of its own
 
-Little endian. A batch's CRC-32 covers the salt, its sequence number, its length
-and its records. The salt is random, one per file, so that no command's bytes
-can pass for a batch, and no batch of another file for one of this.
+Little endian. A batch's CRC-32 covers the salt, its sequence number, its length and its
+records. The salt is random, one per file, so neither the bytes of a command nor a batch
+of another file can pass for a batch of this one.
 
-A batch is written only after the one before it is on disk. So an invalid last
-batch is a tail that a crash has torn, and was never relied upon; an invalid
-batch with a valid one behind it is corruption. The mark says of which batch it
-was known that it is on disk: if that is invalid or missing, it is corruption too.
+A batch is written only after the previous one is on disk. So an invalid last batch is a
+tail torn by a crash, and the node never relied on it; an invalid batch before a valid
+one is corruption. The mark names the last batch known to be on disk: if that batch is
+invalid or missing, that is corruption, too.
 """
 
 import enum
@@ -32,7 +32,7 @@ FILE_MAGIC = b"SPCJRNL\x01"
 BATCH_MAGIC = b"SPCB"
 SALT_BYTES = 16
 BATCH_BYTES_MAX = 64 * 1024 * 1024
-"""More than this is never written at once: an invalid rest beyond is no torn tail."""
+"""Larger batches are never written, so a longer invalid rest is not a torn tail."""
 
 MARK_MAGIC = b"SPCM"
 _MARK = struct.Struct(f"<4s{SALT_BYTES}sQI")
@@ -50,7 +50,7 @@ Entry: TypeAlias = tuple[bytes, int, int]
 
 
 class RecordKind(enum.IntEnum):
-    """What a record says. On disk: never reuse one."""
+    """What a record contains. On disk: never reuse a number."""
 
     IDENTITY = 1
     TERM = 3
@@ -62,7 +62,7 @@ class RecordKind(enum.IntEnum):
 
 
 class FormatError(Exception):
-    """The file is not a journal, or a damaged one; says at which offset."""
+    """The file is not a journal, or is damaged; with the offset."""
 
     def __init__(self, offset: int, problem: str) -> None:
         super().__init__(f"at offset {offset}: {problem}")
@@ -71,7 +71,7 @@ class FormatError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose journal it is."""
+    """The cluster and the node that own a journal."""
 
     cluster_id: str
     node_id: str
@@ -79,7 +79,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A valid batch, where it begins and where it ends."""
+    """A valid batch, and where it begins and ends."""
 
     sequence: int
     records: bytes
@@ -133,9 +133,9 @@ def _batch_at(data: bytes, offset: int, salt: bytes) -> Batch | None:
 
 def read_batches(data: bytes, salt: bytes) -> Iterator[Batch]:
     """
-    Yield the batches in order; the rest behind the last one is a torn tail.
+    Yield the batches in order; an invalid rest after the last one is a torn tail.
 
-    Raises `FormatError` if the rest cannot be that.
+    Raises `FormatError` if the rest cannot be a torn tail.
     """
     offset, sequence = FILE_HEADER_BYTES, 0
     while batch := _batch_at(data, offset, salt):
@@ -146,22 +146,22 @@ def read_batches(data: bytes, salt: bytes) -> Iterator[Batch]:
         offset, sequence = batch.end, batch.sequence
     if len(data) - offset > _BATCH_HEADER.size + BATCH_BYTES_MAX:
         raise FormatError(offset, "damaged, and longer than a torn batch could be")
-    behind = data.find(BATCH_MAGIC, offset + 1)
-    while behind != -1:
-        if later := _batch_at(data, behind, salt):
-            problem = f"damaged; valid batch {later.sequence} stands behind it"
+    candidate = data.find(BATCH_MAGIC, offset + 1)
+    while candidate != -1:
+        if later := _batch_at(data, candidate, salt):
+            problem = f"damaged; valid batch {later.sequence} follows it"
             raise FormatError(offset, problem)
-        behind = data.find(BATCH_MAGIC, behind + 1)
+        candidate = data.find(BATCH_MAGIC, candidate + 1)
 
 
 def mark(salt: bytes, sequence: int) -> bytes:
-    """Say that this batch is on disk. Always of one length."""
+    """Return a mark for this batch, always of the same length."""
     crc = zlib.crc32(_MARK.pack(MARK_MAGIC, salt, sequence, 0))
     return _MARK.pack(MARK_MAGIC, salt, sequence, crc)
 
 
 def read_mark(data: bytes, salt: bytes) -> int:
-    """Return which batch of the journal with *salt* was on disk; 0: it does not say."""
+    """Return the marked batch of the journal with *salt*; 0: the mark is not for it."""
     if len(data) != _MARK.size:
         return 0
     sequence = int(_MARK.unpack(data)[2])
@@ -169,7 +169,7 @@ def read_mark(data: bytes, salt: bytes) -> int:
 
 
 def joined(records: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the records in batches that are well below the limit."""
+    """Yield the records in batches well below the limit."""
     data = bytearray()
     for one in records:
         data += one
@@ -186,52 +186,52 @@ def record(kind: RecordKind, body: bytes) -> bytes:
 
 
 def identity_record(identity: Identity) -> bytes:
-    """Say whose journal it is."""
+    """Return the record of the journal's owner."""
     body = _json([identity.cluster_id, identity.node_id])
     return record(RecordKind.IDENTITY, body)
 
 
 def journal_id_record(journal_id: str) -> bytes:
-    """Name the journal, so that one that takes its place is known for another."""
+    """Return the record that names the journal and tells it from a later one."""
     return record(RecordKind.JOURNAL_ID, journal_id.encode())
 
 
 def configuration_record(configuration: Configuration) -> bytes:
-    """Say who the members are where the log begins."""
+    """Return the record of the members where the log begins."""
     return record(RecordKind.CONFIGURATION, configuration.to_bytes())
 
 
 def term_record(term: int, vote: str | None) -> bytes:
-    """Say which term it is, and for whom this node has voted in it."""
+    """Return the record of the term, and of this node's vote in it."""
     return record(RecordKind.TERM, _json([term, vote]))
 
 
 def add_record(entry: Entry) -> bytes:
-    """Append an entry to the log."""
+    """Return the record that appends an entry."""
     command, index, term = entry
     return record(RecordKind.ADD, _INDEX_AND_TERM.pack(index, term) + command)
 
 
 def truncate_record(index: int) -> bytes:
-    """Cut the log off from *index* on."""
+    """Return the record that cuts the log off at *index*, which goes, too."""
     return record(RecordKind.TRUNCATE, _INDEX.pack(index))
 
 
 def base_record(index: int, term: int) -> bytes:
-    """Begin the log behind the entry at *index*, of which only the term is kept."""
+    """Return the record that begins the log after *index*, keeping only its term."""
     return record(RecordKind.BASE, _INDEX_AND_TERM.pack(index, term))
 
 
 def next_salt(salt: bytes, sequence: int) -> bytes:
-    """Return the salt of the journal that takes the place of one with *salt*."""
+    """Return the salt of the journal that replaces the one with *salt*."""
     return hashlib.sha256(salt + _INDEX.pack(sequence)).digest()[:SALT_BYTES]
 
 
 def read_records(batch: Batch) -> Iterator[tuple[RecordKind, Any]]:
     """
-    Yield what the records of a batch say. Raises `FormatError`.
+    Yield the kinds and values of a batch's records. Raises `FormatError`.
 
-    `Identity`, `Configuration`, name of the journal, (term, vote), `Entry`,
+    The values: `Identity`, `Configuration`, name of the journal, (term, vote), `Entry`,
     (index, term), or index.
     """
     data, offset = batch.records, 0

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The durable journal: what this node has promised, and the log.
+The durable journal: the promises of this node, and the log.
 
-PySyncObj's own journal is memory-mapped, never synced and has no checksums.
-This one takes its place: changes gather in memory, and `sync` writes them as
-one batch with one fdatasync. Whoever acknowledges an entry, votes, or counts
-itself into a quorum calls `sync` first; `guard` and `engine` see to that.
+PySyncObj's own journal is memory-mapped, never synced, and has no checksums. This one
+replaces it: changes gather in memory, and `sync` writes them as one batch with one
+fdatasync. A node calls `sync` before it acknowledges an entry, votes, or counts itself
+into a quorum; `guard` and `engine` make sure of that.
 
-Nothing may take an entry away that is committed, or rewrite a term or a vote:
-that raises `Fatal`, whoever asks for it. The beginning of the log goes only with
-a new file that takes the place of the whole journal (`compact`, `rebase`).
+No caller may remove a committed entry, or change a term or a vote back: that raises
+`Fatal`. The beginning of the log is dropped only by replacing the whole journal with a
+new file (`compact`, `rebase`).
 """
 
 import logging
@@ -32,17 +32,17 @@ from sparecode_node.replication.members import (
 log = logging.getLogger(__name__)
 
 NO_OP = b"\x01"
-"""What PySyncObj calls a no-op; the log begins with one at index 1, term 0."""
+"""PySyncObj's no-op; the log begins with one at index 1, term 0."""
 FIRST_ENTRY: Entry = (NO_OP, 1, 0)
 CONFIGURATION = b"\x04"
-"""First byte of an entry that says who the members are; the rest is a `Configuration`."""
+"""First byte of an entry with the members; the rest is a `Configuration`."""
 
 
 class Journal(EngineJournal):
-    """A journal that keeps what it has acknowledged."""
+    """A journal that keeps everything it has acknowledged."""
 
     def __init__(self, storage: Storage) -> None:
-        """For `create_journal` and `open_journal`."""
+        """Make an empty journal, for `open_journal`."""
         self._file = JournalFile(storage)
         self._unsynced = bytearray()
         self._entries: list[Entry] = []
@@ -50,19 +50,22 @@ class Journal(EngineJournal):
         self._vote: str | None = None
         self.identity = Identity("", "")
         self.journal_id = ""
-        """Names this journal; one that begins in its place has another."""
+        """Names this journal; a journal that replaces a lost one has another name."""
         self._configurations: list[tuple[int, Configuration]] = []
-        """Where each begins that the log has, after the one of before the log."""
+        """
+        The configurations in the log, each with its index, after the one that counted
+        where the log begins.
+        """
         self.on_configuration: Callable[[Configuration], object] = lambda _new: None
-        """Told of the newest one, before the change of the log returns."""
+        """Called with the newest configuration before the change of the log returns."""
         self.committed = 1
-        """Nothing up to here may ever be cut off."""
+        """Entries up to this index may never be cut off."""
         self.durable_index = 0
         """The last entry that is on disk."""
         self.syncs = 0
         self.bytes = 0  # Of all commands in the log.
 
-    # --- What the guard asks
+    # --- Entries
 
     @property
     def last_index(self) -> int:
@@ -76,11 +79,11 @@ class Journal(EngineJournal):
 
     @property
     def first_index(self) -> int:
-        """The base: of this entry only index and term are known, once compacted."""
+        """The base of the log: once compacted, only its index and term are known."""
         return self._entries[0][1]
 
     def has(self, index: int) -> bool:
-        """Say whether there is such an entry."""
+        """Return whether the log has this entry."""
         return self.first_index <= index <= self.last_index
 
     def entry(self, index: int) -> Entry:
@@ -88,28 +91,28 @@ class Journal(EngineJournal):
         return self._entries[index - self.first_index]
 
     def term_at(self, index: int) -> int | None:
-        """Return the term of the entry at *index*, None if there is none."""
+        """Return the term of the entry at *index*, or None if the log lacks it."""
         return self.entry(index)[2] if self.has(index) else None
 
-    # --- Who the members are
+    # --- Members
 
     @property
     def configuration(self) -> Configuration:
-        """The newest that was appended here: it counts, committed or not."""
+        """The newest one appended here: it counts, committed or not."""
         return self._configurations[-1][1]
 
     @property
     def configured_at(self) -> int:
-        """The entry that it stands in; or one before the log, which is committed."""
+        """Index of its entry, or an index before the log, which is committed."""
         return self._configurations[-1][0]
 
     @property
     def agreed_configuration(self) -> Configuration:
-        """The newest that is known to be committed here: it is not taken back."""
+        """The newest one known to be committed here: it cannot be taken back."""
         return self.configuration_at(self.committed)
 
     def configuration_at(self, index: int) -> Configuration:
-        """Return the one that counted when the log ended at *index*."""
+        """Return the configuration that counted when the log ended at *index*."""
         return next(c for at, c in reversed(self._configurations) if at <= index)
 
     def _take_configuration(self, entry: Entry) -> None:
@@ -121,7 +124,7 @@ class Journal(EngineJournal):
     # --- Durability
 
     def sync(self) -> None:
-        """Return when everything so far is on disk. Raises `Fatal`."""
+        """Return when all changes so far are on disk. Raises `Fatal`."""
         self._file.check_usable()
         if self._unsynced:
             self._file.append(bytes(self._unsynced))
@@ -129,13 +132,14 @@ class Journal(EngineJournal):
             self.syncs += 1
         self.durable_index = self.last_index
 
-    # --- Dropping what a snapshot has
+    # --- Dropping what a snapshot covers
 
     def compact(self, index: int) -> None:
         """
-        Drop what is before *index*, of which the term stays. Raises `Fatal`.
+        Drop the entries before *index*, whose own term stays. Raises `Fatal`.
 
-        A durable snapshot covers it, and so does the state after a power cut.
+        The caller makes sure that a durable snapshot covers them, and that no power cut
+        takes the state back before *index*.
         """
         if not self.first_index <= index <= self.committed:
             raise Fatal(f"the log cannot be compacted up to entry {index}")
@@ -143,20 +147,20 @@ class Journal(EngineJournal):
 
     def rebase(self, index: int, term: int, configuration: Configuration) -> None:
         """
-        Begin behind a snapshot that the state has taken over. Raises `Fatal`.
+        Begin after a snapshot that the state has taken over. Raises `Fatal`.
 
-        What stood behind another entry at *index* conflicts with what is
-        committed, and goes; what stands behind the same one stays. The members are
-        those of the snapshot, and of what stays.
+        If the entry at *index* is the snapshot's, the entries after it stay. If it is
+        another one, it and all after it conflict with what is committed, and are
+        dropped. The members are those of the snapshot, and of the entries that stay.
         """
         if index < self.committed:
-            raise Fatal(f"entry {self.committed} is committed, and is not to be lost")
+            raise Fatal(f"entry {self.committed} is committed and must not be lost")
         self._begin_at(index, term, configuration.completed(self.configuration))
         self.committed = index
         self.on_configuration(self.configuration)
 
     def _begin_at(self, index: int, term: int, configuration: Configuration) -> None:
-        """Write a new file, and have it take the place of the old one at once."""
+        """Write a new file, and replace the old one by it in one step."""
         kept = []
         if self.term_at(index) == term:
             kept = self._entries[index - self.first_index + 1 :]
@@ -188,16 +192,16 @@ class Journal(EngineJournal):
         if idx == self.configured_at:
             self.on_configuration(self.configuration)
         if len(self._unsynced) > form.BATCH_BYTES_MAX // 2:
-            self.sync()  # A torn batch must stay below what recovery takes for one.
+            self.sync()  # Keep a torn batch below the size that recovery accepts.
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
-        """Cut off what conflicts with the leader's log; *entryFrom* is a position."""
+        """Cut off entries that conflict with the leader's log; *entryFrom* is a position."""
         index = self.first_index + entryFrom
         if not self.has(index):
             return
         if index <= self.committed:
             raise Fatal(
-                f"entry {index} is to be cut off, but {self.committed} is committed"
+                f"entry {index} must not be cut off: entry {self.committed} is committed"
             )
         self.bytes -= sum(len(command) for command, _, _ in self._entries[entryFrom:])
         del self._entries[entryFrom:]
@@ -208,25 +212,25 @@ class Journal(EngineJournal):
             self.on_configuration(self.configuration)
 
     def _forget_configurations(self, index: int) -> None:
-        """Go back to the members of before *index*, whose entries are gone."""
+        """Go back to the members before *index*, whose entry was cut off."""
         self._configurations = [
             (at, members) for at, members in self._configurations if at < index
         ]
 
     def deleteEntriesTo(self, entryTo: int) -> None:
-        """Refuse: only `compact` drops entries, when a snapshot has them."""
-        raise Fatal(f"PySyncObj must not compact; asked to drop {entryTo} entries")
+        """Refuse: only `compact` drops entries, once a snapshot covers them."""
+        raise Fatal(f"PySyncObj must not compact the log: {entryTo} entries")
 
     def clear(self) -> None:
-        """Refuse: only `rebase` begins anew, behind a snapshot."""
+        """Refuse: only `rebase` replaces the log, after a snapshot."""
         raise Fatal("nothing may clear the journal")
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
         """
-        Take note of the commit index, before anything is applied or answered.
+        Record the commit index, before any entry is applied or answered.
 
-        A leader counts itself when it computes it, so its own copy must be on
-        disk by now.
+        A leader counts itself when it computes the index, so its own copy of the
+        entries must be on disk by now.
         """
         if raftCommitIndex > self.durable_index:
             self._sync_before_commit()
@@ -236,11 +240,11 @@ class Journal(EngineJournal):
         self.sync()
 
     def getRaftCommitIndex(self) -> int:
-        """Return the least that is committed; the rest is learned again."""
+        """Return an index up to which all is committed; the leader tells the rest again."""
         return self.committed
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
-        """Make term and vote durable, before anybody hears of them."""
+        """Make term and vote durable, before any other node learns of them."""
         promised = (self._term, self._vote)
         if promised == (term, votedForNodeId):
             return
@@ -259,7 +263,7 @@ class Journal(EngineJournal):
         return self._term
 
     def getVotedForNodeId(self) -> str | None:
-        """Return for whom this node has voted in this term."""
+        """Return the node that this node has voted for in this term."""
         return self._vote
 
     def _destroy(self) -> None:
@@ -301,8 +305,8 @@ class Journal(EngineJournal):
         except form.FormatError as error:
             raise StartRefusedError(
                 f"{self._file.where} {error}. The journal holds what this node has"
-                " acknowledged; restore the node from the others instead of"
-                " repairing the file."
+                " acknowledged. Do not repair the file: remove this node from the"
+                " cluster, and add it under a new id."
             ) from error
         self.durable_index = self.last_index
         self.bytes = sum(len(command) for command, _, _ in self._entries)
@@ -349,8 +353,8 @@ def open_journal(
     Return this node's journal, a new one if there is none.
 
     *must_exist*: there is a state store, so there was a journal. *configured* and
-    *salt* are for a new one: the members are those that a journal knows of. Raises
-    `StartRefusedError` if the journal is missing, damaged, or of another node.
+    *salt* are for a new journal; an existing one knows its members. Raises
+    `StartRefusedError` if the journal is missing, damaged, or another node's.
     """
     journal = Journal(storage)
     where = journal._file.where
@@ -360,8 +364,8 @@ def open_journal(
                 left = "a state store" if must_exist else "a mark of one"
                 raise StartRefusedError(
                     f"{where}: the journal is missing, but there is {left}."
-                    " Without it this node would forget what it has promised to the"
-                    " others; remove it from the cluster, and add it under a new id."
+                    " Without it this node would break promises that it made to the"
+                    " others. Remove it from the cluster, and add it under a new id."
                 )
             journal._create(identity, configured, salt)
         journal._load()
@@ -379,7 +383,7 @@ def open_journal(
 
 
 def _tell_differences(written: tuple[Member, ...], known: tuple[Member, ...]) -> None:
-    """Log that the file says something else: it is for the first start alone."""
+    """Log that `node.toml` names other members: it is used at the first start only."""
     configured = [f"{member.node_id}={member.address}" for member in written]
     kept = [f"{member.node_id}={member.address}" for member in known]
     if configured != kept:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The file operations of journal and snapshots, so that a test can be the disk.
+The file operations of journal and snapshots, so that a test can replace the disk.
 
-`append` may be lost or torn by a power cut until `sync` has returned; a rename
-until `sync_directory` has.
+A power cut may lose or tear an `append` until `sync` has returned, and a rename until
+`sync_directory` has returned.
 """
 
 import fcntl
@@ -21,17 +21,17 @@ class AppendFile(Protocol):
         """Write all of *data* at the end."""
 
     def sync(self) -> None:
-        """Return when all that was appended is on disk."""
+        """Return when everything appended is on disk."""
 
     def close(self) -> None:
         """Close the file."""
 
 
 class MarkFile(Protocol):
-    """A short file of one length. Every method may raise `OSError`."""
+    """A short file of fixed length. Every method may raise `OSError`."""
 
     def write(self, data: bytes) -> None:
-        """Put *data* in the place of what is there; on disk at some later time."""
+        """Replace the content by *data*, which reaches the disk at some later time."""
 
     def sync(self) -> None:
         """Return when it is on disk."""
@@ -44,37 +44,37 @@ class Storage(Protocol):
     """One directory. Every method may raise `OSError`."""
 
     def where(self, name: str) -> str:
-        """Return what to call this file in a message to a person."""
+        """Return the path of a file, for messages to people."""
 
     def exists(self, name: str) -> bool:
-        """Say whether there is such a file."""
+        """Return whether the file exists."""
 
     def read(self, name: str) -> bytes:
         """Return the whole file."""
 
     def read_at(self, name: str, offset: int, size: int) -> bytes:
-        """Return so many bytes of a file, fewer at its end."""
+        """Return *size* bytes of a file from *offset* on, fewer at its end."""
 
     def list_names(self) -> list[str]:
         """Return the names of all files."""
 
     def append_to(self, name: str) -> AppendFile:
-        """Open a file, a new one if need be, for appending."""
+        """Open a file for appending; create it if it is missing."""
 
     def mark_in(self, name: str) -> MarkFile:
-        """Open a file, a new one if need be, for a mark."""
+        """Open a file for a mark; create it if it is missing."""
 
     def truncate(self, name: str, size: int) -> None:
-        """Cut a file, and return when that is on disk."""
+        """Shorten a file; return when that is on disk."""
 
     def rewrite(self, name: str, offset: int) -> None:
-        """Write the same bytes again from *offset* on; return when they are on disk."""
+        """Write the bytes from *offset* on again; return when they are on disk."""
 
     def remove(self, name: str) -> None:
-        """Remove a file if there is one."""
+        """Remove a file if it exists."""
 
     def rename(self, source: str, target: str) -> None:
-        """Give *source* the name *target*, which it takes from another file."""
+        """Rename *source* to *target*, replacing a file of that name."""
 
     def sync_directory(self) -> None:
         """Return when the names of the files are on disk."""
@@ -88,8 +88,8 @@ class _File:
         self._fd = os.open(path, flags, 0o600)
 
     def append(self, data: bytes) -> None:
-        # One write: a file system without room stops in the middle, and what
-        # it has then is a torn tail.
+        # One write: a full file system stops in the middle, which leaves a torn
+        # tail.
         if os.write(self._fd, data) != len(data):
             raise OSError("the file system wrote only a part")
 
@@ -101,7 +101,7 @@ class _File:
 
 
 class _Mark:
-    """A `MarkFile` of the operating system. In place: it needs no room, and no sync."""
+    """A `MarkFile` of the operating system. Writing in place takes no space and no sync."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
@@ -132,7 +132,7 @@ class DirectoryStorage:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_directory(directory.parent)  # What is in it is as durable as its name.
+        _sync_directory(directory.parent)  # Its files are only as durable as its name.
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,7 +143,7 @@ class DirectoryStorage:
             ) from error
 
     def close(self) -> None:
-        """Let another process have the directory."""
+        """Release the directory for other processes."""
         os.close(self._fd)
 
     def where(self, name: str) -> str:
@@ -151,7 +151,7 @@ class DirectoryStorage:
         return str(self._directory / name)
 
     def exists(self, name: str) -> bool:
-        """Say whether there is such a file."""
+        """Return whether the file exists."""
         return (self._directory / name).exists()
 
     def read(self, name: str) -> bytes:
@@ -177,13 +177,13 @@ class DirectoryStorage:
         return _Mark(self._directory / name)
 
     def truncate(self, name: str, size: int) -> None:
-        """Cut a file durably."""
+        """Shorten a file durably."""
         with (self._directory / name).open("r+b") as file:
             file.truncate(size)
             os.fsync(file.fileno())
 
     def rewrite(self, name: str, offset: int) -> None:
-        """Write the rest of a file over itself, durably."""
+        """Write the end of a file over itself, durably."""
         with (self._directory / name).open("r+b", buffering=0) as file:
             file.seek(offset)
             data = file.read()
@@ -192,7 +192,7 @@ class DirectoryStorage:
             os.fsync(file.fileno())
 
     def remove(self, name: str) -> None:
-        """Remove a file if there is one."""
+        """Remove a file if it exists."""
         (self._directory / name).unlink(missing_ok=True)
 
     def rename(self, source: str, target: str) -> None:

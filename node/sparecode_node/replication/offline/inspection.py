@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at a node's journal, and at the other members, without taking part."""
+"""Reading a node's journal, and asking the other members, without taking part."""
 
 import asyncio
 import fcntl
@@ -23,20 +23,23 @@ from sparecode_node.replication.replicator import MemberStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalFacts:
-    """What a journal's file holds."""
+    """The contents of a journal's file."""
 
     cluster_id: str
     node_id: str
     first_index: int
     last_index: int
     unfinished_bytes: int
-    """At its end: being written, or torn by a crash; cut off at the next start."""
+    """
+    Bytes at its end that are being written, or were torn by a crash: the next start
+    cuts them off.
+    """
     configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
-    """The newest in it."""
+    """The newest one in the journal."""
 
 
 class DamagedJournalError(Exception):
-    """The journal cannot be read; the message says where."""
+    """The journal cannot be read; the message names the place."""
 
 
 def read_journal(directory: Path) -> JournalFacts:
@@ -80,14 +83,14 @@ def read_journal(directory: Path) -> JournalFacts:
 
 
 def _configured(command: bytes, index: int) -> list[tuple[int, Configuration]]:
-    """Return the configuration that an entry holds, if it holds one."""
+    """Return the configuration of an entry, if it holds one."""
     if command[:1] != CONFIGURATION:
         return []
     return [(index, Configuration.from_bytes(command[1:]))]
 
 
 def is_in_use(directory: Path) -> bool:
-    """Say whether a node runs on the journal's directory. Raises `OSError`."""
+    """Return whether a node runs on the journal's directory. Raises `OSError`."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -101,7 +104,7 @@ def is_in_use(directory: Path) -> bool:
 async def ask_members(
     addresses: Mapping[NodeId, str], tls: PeerTls, *, timeout_s: float
 ) -> tuple[MemberStatus, ...]:
-    """Ask members how they are, as the member of this certificate."""
+    """Return the statuses of members; the certificate is a member's."""
     return tuple(
         await asyncio.gather(
             *(

@@ -2,10 +2,9 @@
 """
 A new cluster from the state of an old one: of a backup, or of a survivor (E).
 
-Its log begins behind that state, and its first entry is `BeginEpoch`: nothing is
-decided on the state before it. Its one member is this node; others join it. It
-has another id, so nodes of the old cluster are refused by its journal, by every
-link, and by every snapshot.
+Its log begins after that state, and its first entry is `BeginEpoch`: no call is judged
+before it. Its only member is this node; others join it. It has another id, so its
+journal, links and snapshots refuse nodes of the old cluster.
 """
 
 import contextlib
@@ -39,16 +38,19 @@ class SurvivingLog:
     cluster_id: str
     node_id: NodeId
     members: tuple[Member, ...]
-    """All of them, as the newest configuration in its log has them."""
+    """All members, by the newest configuration in its log."""
     applied_index: int
-    """Up to here its state is."""
+    """The last entry in its state."""
     last_index: int
-    """Up to here its log is. Of what lies between it does not know what was committed."""
+    """
+    The last entry in its log. Of the entries after `applied_index`, it does not know
+    which were committed.
+    """
     last_term: int
 
     @property
     def other_voters(self) -> tuple[Member, ...]:
-        """Whoever counts for a quorum beside this node."""
+        """The other members that count for a quorum."""
         return tuple(
             member
             for member in self.members
@@ -57,19 +59,19 @@ class SurvivingLog:
 
     @property
     def is_member(self) -> bool:
-        """Say whether it has not been removed, as far as it knows."""
+        """Whether it has not been removed, as far as it knows."""
         return any(member.node_id == self.node_id for member in self.members)
 
     @property
     def last_entry(self) -> tuple[int, int]:
-        """Term and index of the last entry: whose is greater has more of the log."""
+        """Term and index of the last entry: the greater pair has more of the log."""
         return self.last_term, self.last_index
 
 
 def read_surviving_log(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> SurvivingLog:
-    """Say how much of the log a node has that does not run. Raises `StartRefusedError`."""
+    """Return how much of the log a stopped node has. Raises `StartRefusedError`."""
     with _stopped(directory, state, identity, members) as (journal, machine):
         return SurvivingLog(
             cluster_id=identity.cluster_id,
@@ -85,10 +87,10 @@ def apply_log(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> SurvivingLog:
     """
-    Apply all of a node's log to a copy of its state, the last of it too.
+    Apply a node's whole log to a copy of its state, including entries not committed.
 
-    Nobody is left to say whether that was committed; but if it was, somebody may
-    have been told so. Raises `StartRefusedError`.
+    No node is left that knows whether they were committed; but if they were, callers
+    may have been told so. Raises `StartRefusedError`.
     """
     with _stopped(directory, state, identity, members) as (journal, machine):
         first = check_state(journal, machine) + 1
@@ -110,11 +112,10 @@ def write_log(
     address: str,
 ) -> None:
     """
-    Write the log of the new cluster: behind the state, and `BeginEpoch` alone in it.
+    Write the log of the new cluster: it begins after the state, with `BeginEpoch`.
 
     *at_ms*: the time of the beginning, up to which tokencodes count as spent (E1).
-    *address*: where those who join later reach this node.
-    Raises `StartRefusedError`.
+    *address*: where later members reach this node. Raises `StartRefusedError`.
     """
     storage = DirectoryStorage(directory)
     try:
@@ -160,7 +161,7 @@ def _members_of(addresses: Mapping[str, str]) -> Configuration:
 def _stopped(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> Iterator[tuple[Journal, StateMachine]]:
-    """Open log and state of a node that does not run, as if it started."""
+    """Open log and state of a stopped node as its start does."""
     for path in (directory, state):
         if not path.exists():
             raise StartRefusedError(f"{path} is missing: there is nothing to recover")

@@ -2,8 +2,8 @@
 """
 Which acknowledgements are worth a message.
 
-Each costs both nodes about as much as applying a call does. One that covers an
-earlier one says all that it would, and so does one that was just sent.
+Each one costs both nodes about as much as applying a call. An acknowledgement that
+covers an earlier one replaces it, and one that was just sent is not repeated.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,18 @@ from sparecode_node.replication.raft.frames import Message
 
 @dataclass(slots=True)
 class Acknowledgements:
-    """What was acknowledged to whom. Says nothing of what is on disk: the guard does."""
+    """The last acknowledgement to each peer. The guard decides what is on disk."""
 
     repeat_s: float
-    """After that the same is previous again: the leader wants to hear that we live."""
+    """
+    After this time, the same is sent again: the leader must hear that this node lives.
+    """
     _sent: dict[str, tuple[Message, float]] = field(default_factory=dict)
 
     def worth_sending(
         self, held: Iterable[tuple[str, Message]], now: float
     ) -> list[tuple[str, Message]]:
-        """Return those that tell their leader anything; they count as sent."""
+        """Return the acknowledgements with news for their leader; they count as sent."""
         kept: list[tuple[str, Message]] = []
         for peer, ack in held:
             if kept and kept[-1][0] == peer and _covers(ack, kept[-1][1]):
@@ -39,12 +41,12 @@ class Acknowledgements:
         return True
 
     def forget(self, peer: str) -> None:
-        """Take note that what was sent may be lost: there is another link to *peer*."""
+        """Forget what was sent to *peer*: it may be lost, because there is another link."""
         self._sent.pop(peer, None)
 
 
 def _covers(later: Message, earlier: Message) -> bool:
-    """Say whether *later* confirms all that *earlier* does, and in the same term."""
+    """Return whether *later* confirms all that *earlier* does, and in the same term."""
     return bool(
         later["success"]
         and earlier["success"]

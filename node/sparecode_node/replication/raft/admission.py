@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Who is listened to: by the newest configuration, and by the name of their journal.
+Which nodes are listened to: by the newest configuration, and by their journals.
 
-A journal holds what a node has promised: its votes, and the entries that it has
-acknowledged. A node that comes back without it would promise again, otherwise.
-So the primary writes the name of each member's journal into the configuration
-as soon as it has heard it, and a node that shows another one is refused.
+A journal holds the promises of a node: its votes, and the entries that it has
+acknowledged. A node that comes back without its journal could break them. So the
+primary writes the name of each member's journal into the configuration as soon as it
+has heard it, and a node with another journal is refused.
 
-A node that is in no configuration here may be a member in one that has not come
-here yet. What it *asks* is answered (Raft thesis, 4.1): only so can a leader whom
-this node does not know bring it that configuration. But not while it hears of
-another leader; and what it *answers* never counts.
+A node that is in no configuration here may be a member by a configuration that has not
+arrived here yet. Its *requests* are answered (Raft thesis, 4.1): only then can a leader
+that this node does not know bring it that configuration. But they are not answered
+while this node hears another leader, and *answers* of such a node never count.
 """
 
 import enum
@@ -33,7 +33,7 @@ REQUESTS_OF_ANYONE = frozenset(
 
 
 class Refusal(enum.StrEnum):
-    """Why a node is no member, whatever its certificate says."""
+    """Why a node is not a member, whatever its certificate says."""
 
     REMOVED = "removed"
     ANOTHER_JOURNAL = "another journal"
@@ -42,19 +42,19 @@ class Refusal(enum.StrEnum):
 ADVICE = {
     Refusal.REMOVED: "this node was removed from the cluster; start it as a new node,"
     " under another id, on an empty data directory",
-    Refusal.ANOTHER_JOURNAL: "this node has not the journal that the cluster knows of"
-    " it, so what it had promised is lost; remove it from the cluster, and start it"
-    " as a new node, under another id",
+    Refusal.ANOTHER_JOURNAL: "this node's journal is not the one that the cluster knows,"
+    " so its earlier promises are lost; remove it from the cluster, and start it as a"
+    " new node, under another id",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a node says of itself when a link begins."""
+    """What a node shows when a link begins."""
 
     journal_id: str
     address: str = ""
-    """Where it says that it is reached."""
+    """Where other members reach it."""
 
 
 def refusal(
@@ -63,8 +63,8 @@ def refusal(
     """
     Return why a node is refused, None if it is not.
 
-    A removal that is not committed may be taken back, and by whom it would have
-    removed: for so long, that node is heard.
+    A removal that is not committed may still be taken back, perhaps by the very node
+    that it removes: until then that node is listened to.
     """
     if peer in agreed.removed:
         return Refusal.REMOVED
@@ -76,13 +76,15 @@ def refusal(
 
 @dataclass(slots=True)
 class Admission:
-    """Whom the engine hears. Belongs to its thread."""
+    """The nodes that the engine listens to. Belongs to its thread."""
 
     journal: Journal
     _hellos: dict[str, Hello] = field(default_factory=dict)
-    """By what the members have said first, for as long as it is not written down."""
+    """
+    What the members have shown, also while the configuration does not have it yet.
+    """
     _links: dict[str, str] = field(default_factory=dict)
-    """Whom messages arrive at, and the name of the journal there."""
+    """The nodes that messages reach, each with the name of its journal."""
 
     def why_not(
         self, peer: str, kind: str, hello: Hello, *, has_leader: bool
@@ -90,7 +92,7 @@ class Admission:
         """
         Return why a message is dropped, None if it is not.
 
-        *has_leader*: this node hears of a leader, who is not the sender.
+        *has_leader*: this node hears a leader that is not the sender.
         """
         if cause := self._refusal(peer, hello.journal_id):
             return cause
@@ -112,19 +114,19 @@ class Admission:
         return None
 
     def hello(self, peer: str) -> Hello | None:
-        """Return what a member has said of itself."""
+        """Return what a member has shown."""
         return self._hellos.get(peer)
 
     def link_began(self, peer: str, journal_id: str) -> None:
-        """Take note that messages to *peer* arrive."""
+        """Record that messages reach *peer*."""
         self._links[peer] = journal_id
 
     def link_ended(self, peer: str) -> None:
-        """Take note that they do not any more."""
+        """Record that messages do not reach *peer* any more."""
         self._links.pop(peer, None)
 
     def is_linked(self, peer: str) -> bool:
-        """Say whether messages arrive at a node that is listened to."""
+        """Return whether messages reach a node that is listened to."""
         journal_id = self._links.get(peer)
         if journal_id is None:
             return False

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether this node campaigns, and whose votes it counts then.
+Whether this node campaigns, and which votes it counts.
 
-PySyncObj counts messages, whoever sent them, and campaigns whenever it hears
-nothing. Here a voter counts once, in the term that is on, if the newest members
-have it as one; and who would not win does not raise the term (`prevote`).
+PySyncObj counts messages of any sender, and campaigns whenever it hears nothing. Here a
+voter counts once, in the current term, if it is a voter by the newest configuration.
+And a node that would not win does not raise the term (`prevote`).
 """
 
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from sparecode_node.replication.raft.prevote import ElectionState, PreVote
 
 
 class Candidate(Protocol):
-    """The engine, as far as elections know it."""
+    """The engine, as far as elections know it. Keeps PySyncObj out of this module."""
 
     @property
     def raftCurrentTerm(self) -> int:
         """Its term."""
 
     def _isLeader(self) -> bool:
-        """Say whether it leads."""
+        """Return whether it leads."""
 
 
 @dataclass(slots=True)
@@ -37,20 +37,20 @@ class Campaign:
     prevote: PreVote
     election_min_s: float
     heard_at: float = float("-inf")
-    """When a leader was heard last."""
+    """When a leader was last heard."""
     _called_up_in: int = -1
-    """The term whose leader has told this node to take over."""
+    """The term in which the leader told this node to take over."""
     _votes: tuple[int, set[str]] = field(default_factory=lambda: (0, set()))
 
     def voters(self) -> frozenset[str]:
-        """Return the other nodes that count, by the newest configuration."""
+        """Return the other voters, by the newest configuration."""
         return self.journal.configuration.voters - {self.journal.identity.node_id}
 
     def _counts_itself(self) -> bool:
         return self.journal.identity.node_id in self.journal.configuration.voters
 
     def election_state(self, now: float) -> ElectionState:
-        """Return what decides about a pre-vote here."""
+        """Return what decides about a pre-vote on this node."""
         silent_s = now - self.heard_at
         return ElectionState(
             term=self.engine.raftCurrentTerm,
@@ -60,15 +60,15 @@ class Campaign:
         )
 
     def call_up(self) -> None:
-        """Take note that the leader of this term wants this node to lead."""
+        """Record that the leader of this term wants this node to lead."""
         self._called_up_in = self.engine.raftCurrentTerm
 
     def is_called_up(self) -> bool:
-        """Say whether the leader wants this node to campaign, now and unasked."""
+        """Return whether the leader wants this node to campaign at once."""
         return self._called_up_in == self.engine.raftCurrentTerm
 
     def may_begin(self, now: float) -> bool:
-        """Say whether enough would vote for this node; asks them first."""
+        """Return whether enough voters would vote for this node; ask them first."""
         others = self.voters()
         if not self._counts_itself():
             return False
@@ -83,10 +83,11 @@ class Campaign:
 
     def _needs_everybody(self) -> bool:
         """
-        Say whether a majority is not enough, for what it had may be lost.
+        Return whether all voters must agree, because a journal may be lost.
 
-        Nodes that have lost everything must not begin the cluster anew while one
-        that has it is away. Once the journals are known by name, a loss shows.
+        Nodes that have lost their journals must not start the cluster again while a
+        member that has its journal is away. Once the journals have names, a loss is
+        noticed.
         """
         return not self.journal.configuration.is_named
 
@@ -96,10 +97,10 @@ class Campaign:
             self.prevote.count_answer(voter, message)
 
     def why_not_counted(self, voter: str, term: int) -> str | None:
-        """Count a vote, or return why not."""
+        """Count a vote, or return why it does not count."""
         current = self.engine.raftCurrentTerm
         if term != current or voter not in self.voters():
-            return "vote of another term, or of no voter"
+            return "vote of another term, or of a node that is not a voter"
         if self._votes[0] != current:
             self._votes = (current, set())
         if self._has_voted(voter):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether this node's clock may stamp: only in agreement with a quorum's (T5).
+Whether this node's clock may stamp: only while it agrees with a quorum's (T5).
 
-Every member asks the others what time it is, about once a second. From when it
-asked, when the answer came and what the answer says, it knows between which
-bounds the other clock lies beside its own *monotonic* one (Cristian, 1989). So
-a step of its own wall clock shows in the moment in which it happens, before
-the next call is stamped, and not when somebody is asked the next time.
+Every member asks the others for the time about once a second. The moment of the
+question, the moment of the answer, and the answer itself give bounds of the other
+clock, relative to this node's own *monotonic* clock (Cristian, 1989). So a step of its
+own wall clock shows at once, before the next call is stamped, and not only with the
+next answer.
 """
 
 import enum
@@ -24,16 +24,16 @@ ASK_S = 1.0
 """Between two questions."""
 
 ASK_SOON_S = 0.1
-"""As long as it is not known whether this clock agrees with a quorum's."""
+"""As long as it is unknown whether this clock agrees with a quorum's."""
 
 ANSWER_S = 1.0
-"""A later answer says too little: it may be as old as that."""
+"""A later answer is too inexact: its time may be as old as that."""
 
 FRESH_S = 5.0
-"""An older answer counts no more."""
+"""An older answer does not count any more."""
 
 ROUNDS_KEPT = 16
-"""Questions whose answers may still come."""
+"""Questions whose answers may still arrive."""
 
 
 class Agreement(enum.Enum):
@@ -41,12 +41,12 @@ class Agreement(enum.Enum):
 
     YES = "the primary's clock agrees with a quorum's"
     NO = "the primary's clock differs from a quorum's"
-    UNKNOWN = "the primary knows too few clocks as yet"
+    UNKNOWN = "the primary does not know enough clocks yet"
 
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Where a peer's wall clock lies beside our monotonic clock, in seconds."""
+    """A peer's wall clock minus this node's monotonic clock, in seconds."""
 
     least: float
     most: float
@@ -59,16 +59,16 @@ class ClockWatch:
 
     send: Callable[[str, Message], object]
     wall_ms: Callable[[], int]
-    """This node's clock: what it would stamp with."""
+    """This node's wall clock, which it would stamp with."""
     _round: int = 0
     _asked_at: dict[int, float] = field(default_factory=dict)
-    """Round -> when it was asked."""
+    """When each round was asked."""
     _next_at: float = float("-inf")
     _bounds: dict[str, _Bounds] = field(default_factory=dict)
     _known: Agreement = Agreement.UNKNOWN
 
     def ask(self, others: Collection[str], now: float) -> None:
-        """Ask the time, if it is due; called in each tick."""
+        """Ask for the time if it is due; called in each tick."""
         if now < self._next_at:
             return
         known = self.agreement(others, now) is Agreement.YES
@@ -80,21 +80,21 @@ class ClockWatch:
             self.send(other, {"type": frames.ASK_CLOCK, "round": self._round})
 
     def answer(self, peer: str, message: Message) -> None:
-        """Tell a member the time."""
+        """Tell a member this node's time."""
         answer = {"round": message["round"], "at_ms": self.wall_ms()}
         self.send(peer, {"type": frames.TELL_CLOCK, **answer})
 
     def take_answer(self, peer: str, message: Message, now: float) -> None:
-        """Take the time that a member tells; an answer to nothing says nothing."""
+        """Record the time of a member; an answer to no question is ignored."""
         asked_at = self._asked_at.get(message["round"])
         if asked_at is None or now - asked_at > ANSWER_S:
             return
         clock_s = message["at_ms"] / 1000
-        # The peer read its clock after it was asked, and before this moment.
+        # The peer read its clock after the question, and before this moment.
         self._bounds[peer] = _Bounds(clock_s - now, clock_s - asked_at, now)
 
     def agreement(self, others: Collection[str], now: float) -> Agreement:
-        """Say whether this clock agrees with a quorum's, itself being one of it."""
+        """Return whether this clock agrees with a quorum's; this node counts for it."""
         offset = self.wall_ms() / 1000 - now
         heard = [
             bounds
@@ -113,7 +113,7 @@ class ClockWatch:
         return known
 
     def _tell(self, known: Agreement, offset: float) -> None:
-        """Log a change between yes and no, for whoever has to set the clock."""
+        """Log a change between yes and no, for the operator who must set the clock."""
         if known is self._known or known is Agreement.UNKNOWN:
             return
         self._known = known
@@ -128,7 +128,7 @@ class ClockWatch:
 
 
 def _is_near(offset: float, bounds: _Bounds) -> bool:
-    """Say whether the two clocks may be within the allowed offset of each other."""
+    """Return whether the two clocks may be within the allowed offset of each other."""
     return (
         bounds.least - MAX_CLOCK_OFFSET_S <= offset <= bounds.most + MAX_CLOCK_OFFSET_S
     )

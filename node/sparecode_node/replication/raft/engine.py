@@ -2,10 +2,10 @@
 """
 PySyncObj 0.3.17, unedited, with its private methods overridden where it is unsafe.
 
-What is taken from it: terms, elections, the commit rule, and the follower's
-handling of entries. DESIGN.md says what is not, and why. The overrides have the
-names that mangling gives them inside `SyncObj`, which looks them up through the
-instance: so they take effect. They hold for one release, which is checked here.
+Its terms, elections, commit rule, and handling of entries by a follower are used.
+DESIGN.md lists what is not used, and why. The overrides have the names that mangling
+gives them inside `SyncObj`, which looks them up through the instance: so they take
+effect. They fit one release, which is checked here.
 """
 
 from collections.abc import Callable
@@ -61,27 +61,28 @@ OFF = (
     "_SyncObj__loadDumpFile",
     "forceLogCompaction",
     "_forceLogCompaction",
-    # The target of a transfer campaigns without a check of its term.
+    # The target of a transfer campaigns without checking its term.
     "transferLeadership",
     "_transferLeadership",
     # Code versions travel as pickles.
     "setCodeVersion",
     "_setCodeVersion",
-    # Threads of PySyncObj's own.
+    # PySyncObj's own threads.
     "_autoTickThread",
 )
-"""The parts of PySyncObj that are off: each stops the node that calls it."""
+"""The parts of PySyncObj that are off: each raises `Fatal` when it is called."""
 
 
 def _own_journal(journal: object) -> pysyncobj_journal.Journal:
     if not isinstance(journal, Journal):
-        raise Fatal("PySyncObj must not make a journal of its own")
+        raise Fatal("PySyncObj must not create its own journal")
     return journal
 
 
-# `SyncObjConf.journalFile` names a file; ours is a journal already.
+# `SyncObjConf.journalFile` is meant for a path; ours is a journal.
 syncobj.createJournal = _own_journal
-# It would wake the poller for commands of PySyncObj's own queue, which is off.
+# The notifier would wake the poller for commands of PySyncObj's own queue, which is
+# off.
 syncobj.PIPE_NOTIFIER_ENABLED = False  # type: ignore[attr-defined]
 
 
@@ -91,7 +92,7 @@ def now() -> float:
 
 
 class Engine(SyncObj):
-    """One replica's Raft. Belongs to one thread; `doTick` drives it."""
+    """The Raft engine of one replica. Belongs to one thread; `doTick` drives it."""
 
     def __init__(
         self,
@@ -134,8 +135,8 @@ class Engine(SyncObj):
         self.membership = Membership(
             self, self.roster, journal, settings.election_min_s
         )
-        # The state says where to go on; PySyncObj would begin at 1 again, and
-        # would look for a dump file.
+        # The state determines where to go on; PySyncObj would begin at 1 again,
+        # and would look for a dump file.
         self._SyncObj__needLoadDumpFile = False
         self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = applied
         journal.committed = applied
@@ -148,7 +149,7 @@ class Engine(SyncObj):
     def _conf(self) -> SyncObjConf:
         settings = self.settings
         return SyncObjConf(
-            autoTick=False,  # Our thread drives it, and stops at any exception.
+            autoTick=False,  # Our thread drives it, and stops at every exception.
             journalFile=self.journal,
             raftMinTimeout=settings.election_min_s,
             raftMaxTimeout=settings.election_max_s,
@@ -156,7 +157,7 @@ class Engine(SyncObj):
             leaderFallbackTimeout=settings.step_down_s,
             appendEntriesUseBatch=False,  # Tell followers at once what is committed.
             dynamicMembershipChange=False,
-            # For a transport that is not used; but it must not be the lesser.
+            # For a transport that is not used; but PySyncObj checks that it is larger.
             connectionTimeout=2 * settings.election_max_s,
             fullDumpFile=None,
             useFork=False,
@@ -166,7 +167,7 @@ class Engine(SyncObj):
     # --- Driving
 
     def listen(self, descriptor: int, ready: Callable[[], object]) -> None:
-        """Have a tick's wait end, and *ready* called, when there is something to read."""
+        """End the wait of a tick, and call *ready*, when *descriptor* can be read."""
         self._poller.subscribe(
             descriptor, lambda _fd, _events: ready(), POLL_EVENT_TYPE.READ
         )
@@ -176,7 +177,7 @@ class Engine(SyncObj):
         self._poller.unsubscribe(descriptor)
 
     def _onTick(self, timeToWait: float = 0.0) -> None:
-        """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
+        """Acknowledge, after one sync, what the last poll brought; then tick as PySyncObj."""
         self.guard.flush()
         self._watch_clocks()
         if self.guard.campaign.is_called_up():
@@ -185,12 +186,11 @@ class Engine(SyncObj):
 
     def _checkCommandsToApply(self) -> None:
         """
-        Append what is proposed; PySyncObj would take commands from its own queue.
+        Append proposals; PySyncObj would take commands from its own queue.
 
-        That queue sends an entry for each command, forwards pickles to the
-        leader, and answers some of its callbacks wrongly or never. Called in
-        each tick after entries were applied, so the stamper sees the newest
-        state.
+        That queue sends an entry for each command, forwards pickles to the leader, and
+        answers some of its callbacks wrongly or never. Called in each tick after
+        entries were applied, so the stamper sees the newest state.
         """
         self.proposals.expire(now())
         if self._isLeader():
@@ -215,14 +215,14 @@ class Engine(SyncObj):
         self._sync_appended()
 
     def _watch_clocks(self) -> None:
-        """Ask the time; lead no more if this clock differs from a quorum's (T5)."""
+        """Ask for the time; step down if this clock differs from a quorum's (T5)."""
         self.guard.clocks.ask(self.voters(), now())
         if self._isLeader() and self.clock_agreement() is Agreement.NO:
             self._SyncObj__setState(RAFT_STATE.FOLLOWER)
             self._SyncObj__raftLeader = None
 
     def _sync_appended(self) -> None:
-        """Sync what this tick has appended, while the followers sync the same."""
+        """Sync the entries of this tick, while the followers sync the same entries."""
         self.journal.sync()
 
     def _append_proposals(self) -> None:
@@ -234,10 +234,10 @@ class Engine(SyncObj):
 
     def _ask_for_reads(self) -> None:
         """
-        Ask a quorum whether this node leads still, for those who want to read.
+        Ask a quorum to confirm that this node still leads, for waiting reads.
 
-        A new leader knows what is committed when an entry of its own term is:
-        until then, reads wait.
+        A new leader knows the commit index only after an entry of its own term is
+        committed: until then, reads wait.
         """
         reads = self.guard.reads
         reads.expire(now(), NoQuorumError("no quorum has confirmed the primary"))
@@ -259,27 +259,26 @@ class Engine(SyncObj):
             )
 
     def knows_commit_index(self) -> bool:
-        """Say whether this leader has committed an entry of its own term."""
+        """Return whether this leader has committed an entry of its own term."""
         return self.journal.term_at(self.raftCommitIndex) == self.raftCurrentTerm
 
     def _role_changed(self, before: int, after: int) -> None:
-        """Answer what a leader has appended, or is asked, when it leads no more."""
+        """Answer all proposals, changes and reads of a leader that does not lead any more."""
         if after == RAFT_STATE.LEADER:  # PySyncObj knows nothing of learners.
             followers, end = (
                 map(PeerNode, self.roster.others()),
                 self.journal.last_index + 1,
             )
-            self._SyncObj__raftNextIndex = dict.fromkeys(
-                followers, end
-            )  # No one of before.
-            self._SyncObj__newAppendEntriesTime = 0.0  # Everybody hears of it at once.
+            # A new dictionary: it must not keep followers of an earlier term.
+            self._SyncObj__raftNextIndex = dict.fromkeys(followers, end)
+            self._SyncObj__newAppendEntriesTime = 0.0  # Tell every follower at once.
         if before == RAFT_STATE.LEADER:
             self.hand_over.leadership_lost()
             self.membership.leadership_lost()
             self.proposals.lose_appended()
             self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
 
-    # --- Who the members are
+    # --- Members
 
     def append_configuration(self, configuration: Configuration) -> int:
         """Append an entry with the new members, as a leader; return its index."""
@@ -295,7 +294,8 @@ class Engine(SyncObj):
         after = {PeerNode(voter) for voter in voters if voter != me}
         self._SyncObj__otherNodes = set[Any](after)
         self.guard.reads.keep_only(voters)
-        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:  # Its votes were others'.
+        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:
+            # Its votes may come from nodes that are not voters any more.
             self._SyncObj__setState(RAFT_STATE.FOLLOWER)
         if not self._isLeader():
             return
@@ -303,21 +303,21 @@ class Engine(SyncObj):
             end = self.journal.last_index + 1
             self._SyncObj__raftNextIndex.setdefault(PeerNode(member), end)
         for node in after - before:
-            # What a learner has acknowledged in this term counts from now on.
+            # A new voter's acknowledgements as a learner in this term now count.
             self._SyncObj__raftMatchIndex[node] = self.roster.match_index(node.id)
             self._SyncObj__lastResponseTime[node] = now()
         for gone in before - self._SyncObj__otherNodes:
             del self._SyncObj__raftMatchIndex[gone]
             del self._SyncObj__lastResponseTime[gone]
 
-    # --- Looking
+    # --- Queries
 
     def clock_agreement(self) -> Agreement:
-        """Say whether this node's clock agrees with a quorum's (T5)."""
+        """Return whether this node's clock agrees with a quorum's (T5)."""
         return self.guard.clocks.agreement(self.voters(), now())
 
     def is_leader(self) -> bool:
-        """Say whether this node leads, as far as it knows."""
+        """Return whether this node leads, as far as it knows."""
         return self._isLeader()
 
     def is_handing_over(self) -> bool:
@@ -326,10 +326,11 @@ class Engine(SyncObj):
 
     def leader(self) -> str | None:
         """
-        Return who leads, as far as this node has heard of late.
+        Return the leader that this node has heard recently.
 
-        PySyncObj goes on naming a leader that has died, until another is elected.
-        After so long a silence it leads no more, or leads without this node.
+        PySyncObj goes on naming a dead leader until another one is elected. A leader
+        that was silent for `step_down_s` does not lead any more, or leads without this
+        node.
         """
         node = self._getLeader()
         silent_s = now() - self.guard.campaign.heard_at
@@ -337,7 +338,7 @@ class Engine(SyncObj):
         return None if node is None or lost else node.id
 
     def has_contact(self) -> bool:
-        """Say whether a quorum was heard of lately, by or through the leader."""
+        """Return whether a quorum was heard recently, directly or through the leader."""
         if self._isLeader():
             return 2 * (len(self.voters_in_contact()) + 1) > len(self.otherNodes) + 1
         oldest = now() - self.settings.contact_s
@@ -348,7 +349,7 @@ class Engine(SyncObj):
         return self.guard.campaign.voters()
 
     def voters_in_contact(self) -> dict[str, int]:
-        """Return whom this leader has heard of late, and what each has on disk."""
+        """Return the voters heard recently, each with its last index on disk."""
         oldest = now() - self.settings.contact_s
         answered = self._SyncObj__lastResponseTime
         return {
@@ -358,16 +359,16 @@ class Engine(SyncObj):
         }
 
     def entries_behind(self) -> int:
-        """Return how many entries are committed and not applied here."""
+        """Return how many committed entries are not applied here."""
         if self._isLeader():
             own = self._SyncObj__noopIDx or 0
             return max(0, max(own, self.raftCommitIndex) - self.raftLastApplied)
         return max(0, self.guard.leader_commit - self.raftLastApplied)
 
-    # --- Sending entries, see `leader.Leader`
+    # --- Sending entries; see `leader.Leader`
 
     def _SyncObj__sendAppendEntries(self) -> None:
-        """Send a heartbeat in this tick; or tell soon what was applied in it."""
+        """Send a heartbeat in this tick, or tell the new commit index soon."""
         if now() > self._SyncObj__newAppendEntriesTime:
             self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
             self._sender.announce()
@@ -375,24 +376,24 @@ class Engine(SyncObj):
             self._sender.tell_committed(until=now() + self.settings.tick_s)
 
     def linked_followers(self) -> list[str]:
-        """Return to whom messages arrive, in order."""
+        """Return the followers that messages reach, in order."""
         return [m for m in self.roster.others() if self.guard.admission.is_linked(m)]
 
     def next_index(self, follower: str) -> int:
-        """Return from where on a follower has not been sent anything."""
+        """Return the first index that was not sent to a follower yet."""
         index: int = self._SyncObj__raftNextIndex[PeerNode(follower)]
         return index
 
     def set_next_index(self, follower: str, index: int) -> None:
-        """Take note of how far a follower has been sent everything."""
+        """Record the first index that was not sent to a follower yet."""
         self._SyncObj__raftNextIndex[PeerNode(follower)] = index
 
     def acknowledged(self, follower: str) -> int:
-        """Return where the window of a follower begins."""
+        """Return the index where the window of a follower begins."""
         return self.guard.progress(follower).base
 
     def send(self, follower: str, message: Message) -> None:
-        """Send a message, by way of the guard."""
+        """Send a message through the guard."""
         self.guard.send(PeerNode(follower), message)
 
     def _SyncObj__connectedToAnyone(self) -> bool:
@@ -405,14 +406,14 @@ class Engine(SyncObj):
         """
         Apply a committed entry; PySyncObj would unpickle it.
 
-        It would also apply the entry again for ever if that raises: an
-        exception here stops the node. Answers go out after the transaction.
+        PySyncObj would also apply the entry again, without end, if that raises. Here an
+        exception stops the node. Answers go out after the transaction.
         """
         index = self.raftLastApplied + 1
         term = self.journal.entry(index)[2]
         try:
             calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
-            if not calls:  # Whoever is removed must hear before its link ends.
+            if not calls:  # A removed member must learn of it before its link ends.
                 self._sender.announce()
             results = self._state.apply(index, calls)
             self.proposals.applied(index, term, results, count=len(calls))
@@ -421,16 +422,16 @@ class Engine(SyncObj):
         except Exception as error:
             raise Fatal(f"applying entry {index} failed: {error!r}") from error
 
-    # --- What is off, and must be impossible: see also `OFF`
+    # --- Disabled parts of PySyncObj: see also `OFF`
 
     def _SyncObj__parseChangeClusterRequest(self, _command: bytes) -> None:
         """Find no change of members in any entry; the guard admits none either."""
 
     def _SyncObj__tryLogCompaction(self) -> None:
-        """Do not drop the beginning of the log: `Compaction` does, its own way."""
+        """Do not drop the beginning of the log: `Compaction` does that, in its own way."""
 
     def continue_after(self, index: int) -> None:
-        """Go on behind a snapshot that state and journal have taken over."""
+        """Go on after a snapshot that state and journal have taken over."""
         self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = index
         self.guard.snapshot_installed()
 
@@ -445,7 +446,7 @@ for _name in (*OFF, *(name for name in vars(Engine) if name.startswith("_SyncObj
 for _name in OFF:
     setattr(Engine, _name, _refuse)
 
-# No bytes become objects, and no objects bytes: whichever way may be left to them.
+# No bytes become objects, and no objects bytes, whatever path there may still be.
 for _name in ("load", "loads", "dump", "dumps"):
     setattr(pysyncobj_pickle, _name, _refuse)
 for _name in ("loads", "dumps"):  # It has imported these by name.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a follower makes of the leader's entries, before PySyncObj sees them.
+The leader's entries, checked by a follower before PySyncObj gets them.
 
-PySyncObj cuts the log off behind the entry before the first one it is sent,
-conflict or not, and so loses entries that this node has acknowledged whenever
-an older message comes again. Here a message is rewritten so that nothing is cut
-off but what conflicts (Raft, figure 2, AppendEntries 3 and 4).
+PySyncObj cuts the log off after the entry that a message refers to, conflict or not. So
+it loses acknowledged entries whenever an older message arrives again. This module
+rewrites messages so that only conflicting entries are cut off (Raft, figure 2,
+AppendEntries 3 and 4).
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.settings import COMMAND_BYTES_MAX
 
 REGULAR = b"\x00"
-"""First byte of an entry of ours; the rest is a `LogEntry`."""
+"""First byte of an entry with calls; the rest is a `LogEntry`."""
 
 
 class MalformedEntriesError(Exception):
-    """A leader sends entries that cannot be in any log, or that we do not know."""
+    """A leader sends entries that cannot be in any log, or that are unknown here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What PySyncObj is given in place of the message."""
+    """The message that PySyncObj gets instead."""
 
     message: Message
     next_ack: int | None
-    """The index to ask for in the answer, if it is not PySyncObj's own."""
+    """The index to request in the answer, if it differs from PySyncObj's own."""
 
 
 class FollowerLog:
@@ -40,14 +40,14 @@ class FollowerLog:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._hint: tuple[int, int] = (0, 0)
-        """Term of a leader that disagrees, and the first index of ours in doubt."""
+        """Term of a leader that disagrees, and this log's first index in doubt."""
 
     def judge(self, leader: str, message: Message, commit: int) -> Verdict:
         """
         Return what to do with entries of the leader.
 
-        Raises `MalformedEntriesError`, and `Fatal` if what is committed here
-        is not what the leader has.
+        Raises `MalformedEntriesError`, and `Fatal` if the leader's log differs from
+        what is committed here.
         """
         journal = self._journal
         previous = message["prevLogIdx"]
@@ -86,9 +86,9 @@ class FollowerLog:
 
     def _keep_tail(self, message: Message, last: int) -> Verdict:
         """
-        Make a heartbeat at our own last entry of it: nothing in it is new.
+        Turn a message without new entries into a heartbeat at this log's last entry.
 
-        What stands behind *last* is not confirmed by this message, and neither
+        The message does not confirm the entries after *last*: they are neither
         committed nor acknowledged because of it.
         """
         kept = {
@@ -102,11 +102,11 @@ class FollowerLog:
 
     def _back_off(self, leader: str, message: Message, commit: int) -> Verdict:
         """
-        Refuse entries whose predecessor is missing here, or another.
+        Refuse entries whose previous entry is missing here, or is another one.
 
-        PySyncObj answers with a reset and leaves the log alone. The whole term
-        in conflict is skipped at once, and answers to messages that were under
-        way must not undo that. What is committed here the leader has too.
+        PySyncObj answers with a reset and leaves the log alone. The whole conflicting
+        term is skipped at once, and answers to messages that were in flight must not
+        undo that. The leader has all entries that are committed here.
         """
         journal = self._journal
         previous, term = message["prevLogIdx"], message["term"]
@@ -139,7 +139,7 @@ def check_entries(leader: str, message: Message) -> list[Entry]:
 
 
 def is_acceptable(command: bytes) -> bool:
-    """Say whether an entry is a no-op or one of ours: none of PySyncObj's others."""
+    """Return whether an entry is a no-op or one of ours: no other kind of PySyncObj's."""
     if command == NO_OP:
         return True
     if len(command) > COMMAND_BYTES_MAX + 1:
@@ -148,7 +148,7 @@ def is_acceptable(command: bytes) -> bool:
 
 
 def is_configuration(command: bytes) -> bool:
-    """Say whether an entry says who the members are, so that it can be read here."""
+    """Return whether an entry is a configuration that can be read here."""
     if command[:1] != CONFIGURATION:
         return False
     try:

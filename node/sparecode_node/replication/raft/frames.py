@@ -2,10 +2,9 @@
 """
 PySyncObj's messages to protobuf and back.
 
-It knows a message as a dictionary with a `type`. Only what is listed here can
-be sent or received: everything else that it could say (its snapshots, entries in
-chunks, forwarded commands, transfer of leadership, administration) has no form
-on the wire.
+PySyncObj represents a message as a dictionary with a `type`. Only the types listed here
+can be sent or received. Its other messages (snapshots, entries in chunks, forwarded
+commands, transfer of leadership, administration) have no form on the wire.
 """
 
 from typing import Any, TypeAlias
@@ -90,7 +89,7 @@ _TYPES = {field: kind for kind, (field, _) in _FORMS.items()}
 
 
 class FrameError(Exception):
-    """A message that must not be sent, or bytes that are none."""
+    """A message that must not be sent, or bytes that are not a message."""
 
 
 def encode(message: Message) -> peers_pb2.LinkRequest:
@@ -117,7 +116,7 @@ def decode(frame: peers_pb2.LinkRequest) -> Message:
     """Return the message in a frame. Raises `FrameError`."""
     name = frame.WhichOneof("message")
     if name is None:
-        raise FrameError("a frame without a message that is known here")
+        raise FrameError("the frame has no message that this version knows")
     kind = _TYPES[name]
     body = getattr(frame, name)
     message: Message = {"type": kind}

@@ -2,8 +2,17 @@
 """
 Fences around PySyncObj: nothing reaches it or leaves it unchecked.
 
-`Guard` is the `Transport` that PySyncObj knows; the real network is a `Wire`
-behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
+`Guard` is the `Transport` that PySyncObj knows; behind it is a `Wire`, the real
+network. DESIGN.md lists the reason for each fence. Runs in the engine's thread.
+
+A leader's entries come in through these steps:
+
+1. `receive` lets `admission` judge the sender, by the link that the message came over.
+2. `_receive_append` refuses an earlier term, and lets `follower` rewrite the message,
+so that PySyncObj cuts off only what conflicts. 3. PySyncObj appends the entries to the
+journal, in memory, and sends an acknowledgement. 4. `send` does not send it:
+`_hold_ack` keeps it, with the term that it answers. 5. `flush`, in the next tick, syncs
+the journal once and sends what it kept.
 """
 
 import collections
@@ -43,7 +52,7 @@ class Wire(Protocol):
 
 
 class PeerNode(Node):
-    """Another node, with a hash that is the same in every process: runs repeat."""
+    """Another node. Its hash is the same in every process, so that runs repeat."""
 
     def __hash__(self) -> int:
         return zlib.crc32(self.id.encode())
@@ -83,9 +92,11 @@ class Guard(Transport):
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
         self._offer: tuple[str, int] = ("", 0)
-        """A leader, and where its log begins, which is behind what is here."""
+        """
+        A leader, and the first index of its log, which is beyond this node's last one.
+        """
         self.dropped: collections.Counter[str] = collections.Counter()
-        """What was refused, by cause."""
+        """The number of refused messages by cause."""
         self._receivers: dict[str, Callable[[Node, Message], None]] = {
             frames.REQUEST_VOTE: self._receive_request_vote,
             frames.RESPONSE_VOTE: self._receive_vote,
@@ -102,24 +113,24 @@ class Guard(Transport):
             frames.HAND_OVER: self._receive_hand_over,
         }
 
-    # --- What PySyncObj sees of a transport
+    # --- The transport, as PySyncObj sees it
 
     @property
     def ready(self) -> bool:
-        """Say that messages can be sent; there is nothing to wait for."""
+        """True: messages can be sent without waiting."""
         return True
 
     def setOnUtilityMessageCallback(self, message: str, callback: object) -> None:
-        """Do not connect PySyncObj's administration: nobody may reach it."""
+        """Do not connect PySyncObj's administration: no caller may reach it."""
 
     def setOnReadonlyNodeConnectedCallback(self, callback: object) -> None:
-        """Do not connect read-only nodes: they would be streamed the state."""
+        """Do not connect read-only nodes: PySyncObj would stream the state to them."""
 
     def setOnReadonlyNodeDisconnectedCallback(self, callback: object) -> None:
-        """See above."""
+        """Do not connect read-only nodes."""
 
     def send(self, node: Node, message: Message) -> bool:
-        """Send what the engine says, when what it promises is on disk."""
+        """Send a message of the engine, once what it promises is on disk."""
         match message["type"]:
             case frames.NEXT_NODE_IDX:
                 self._hold_ack(node.id, message)
@@ -135,13 +146,13 @@ class Guard(Transport):
         return True
 
     def destroy(self) -> None:
-        """Forget what was held: it was not promised to anybody."""
+        """Forget the held acknowledgements: no node has seen them."""
         self._held.clear()
 
     # --- Durability first
 
     def _hold_ack(self, peer: str, message: Message) -> None:
-        """Keep an acknowledgement back until the journal is on disk."""
+        """Hold an acknowledgement until the journal is on disk."""
         ack = {**message, "term": self._engine.raftCurrentTerm}
         if self._next_ack is not None:
             ack["next_node_idx"] = self._next_ack
@@ -149,9 +160,9 @@ class Guard(Transport):
 
     def flush(self) -> None:
         """
-        Sync once for all that the last poll has brought, then acknowledge it.
+        Sync once for everything that the last poll brought, then acknowledge it.
 
-        Called at the begin of each tick.
+        Called at the beginning of each tick.
         """
         if not self._held:
             return
@@ -169,19 +180,19 @@ class Guard(Transport):
     # --- From the wire
 
     def connected(self, peer: str, hello: Hello) -> None:
-        """Take note that messages to *peer*, which has said this, arrive."""
+        """Record that messages reach *peer*, which has shown *hello*."""
         self._acks.forget(peer)
         self.admission.link_began(peer, hello.journal_id)
 
     def disconnected(self, peer: str) -> None:
-        """Take note that the link to *peer* has ended."""
+        """Record that the link to *peer* has ended."""
         self.admission.link_ended(peer)
 
     def receive(self, peer: str, message: Message, hello: Hello) -> None:
         """
-        Take a message that *peer* has sent; the wire vouches for the sender.
+        Take a message from *peer*; the wire vouches for the sender.
 
-        *hello* is what the link that it came over began with.
+        *hello* is what *peer* showed when the link of this message began.
         """
         receiver = self._receivers.get(message["type"])
         if receiver is None:
@@ -206,7 +217,7 @@ class Guard(Transport):
         self._onMessageReceived(node, message)
 
     def _adopt_term(self, node: Node, term: int) -> None:
-        """Have the engine adopt a newer term, by a request for a vote it must refuse."""
+        """Make the engine adopt a newer term, by a request for a vote that it must refuse."""
         self._pass(
             node,
             {
@@ -221,12 +232,14 @@ class Guard(Transport):
 
     def _receive_request_vote(self, node: Node, message: Message) -> None:
         """
-        Let the engine decide; but none of the voters known here depose no leader.
+        Pass the request to the engine, unless a non-voter would depose a live leader.
 
-        They may be voters by a configuration that has not come here yet.
+        The candidate may be a voter by a configuration that has not arrived here yet.
         """
         if not self._is_voter(node) and self._election_state().leader_is_alive:
-            self._drop(node.id, "candidate who is no voter, while a leader lives")
+            self._drop(
+                node.id, "candidate that is not a voter, while a leader is alive"
+            )
         else:
             self._pass(node, message)
 
@@ -236,7 +249,7 @@ class Guard(Transport):
     # --- As a candidate
 
     def _receive_vote(self, node: Node, message: Message) -> None:
-        """Count a voter once, and only for the term that is on."""
+        """Count a voter once, and only in the current term."""
         if cause := self.campaign.why_not_counted(node.id, message["term"]):
             self._drop(node.id, cause)
         else:
@@ -257,14 +270,15 @@ class Guard(Transport):
     # --- As a leader
 
     def progress(self, follower: str) -> Progress:
-        """Return how far a follower is in this term."""
+        """Return the progress of a follower in this term."""
         return self._followers.progress(follower, self._engine.raftCurrentTerm)
 
     def _receive_ack(self, node: Node, message: Message) -> None:
         """
-        Count what a follower says that it has on disk, if it answers this leadership.
+        Count what a follower has on disk, if it answers this leadership.
 
-        An answer to an earlier one may speak of entries that it has cut off since.
+        An answer to an earlier leadership may be about entries that the follower has
+        cut off since.
         """
         if not (self._engine._isLeader() and self._is_of_this_term(message)):
             self._drop(node.id, "acknowledgement of another term")
@@ -301,15 +315,15 @@ class Guard(Transport):
             },
         )
         if not message["reset"]:
-            # PySyncObj goes back to what is acknowledged, and would send again
-            # everything that is under way.
+            # PySyncObj goes back to the acknowledged index, and would send again
+            # everything in flight.
             next_index[node] = max(before, next_index.get(node, 0))
 
     def _is_of_this_term(self, message: Message) -> bool:
         return bool(message["term"] == self._engine.raftCurrentTerm)
 
     def hears(self, word: Word) -> bool:
-        """Say whether a member's word is listened to, as its confirmation would be."""
+        """Return whether a member's word is listened to, as its confirmation would be."""
         cause = self.admission.why_not(
             word.member, frames.CONFIRM, word.hello, has_leader=False
         )
@@ -318,7 +332,7 @@ class Guard(Transport):
         return cause is None
 
     def _receive_confirm(self, node: Node, message: Message) -> None:
-        """Count who knows of no newer term; only for the leadership that has asked."""
+        """Count a member that knows of no newer term, for the leadership that has asked."""
         counts = self._is_voter(node) and self._engine._isLeader()
         if counts and self._is_of_this_term(message):
             members = len(self._engine.otherNodes) + 1
@@ -332,7 +346,7 @@ class Guard(Transport):
         term = message["term"]
         current = self._engine.raftCurrentTerm
         if term < current:
-            # PySyncObj says nothing, and the sender goes on leading for itself.
+            # PySyncObj does not answer, and the sender would go on leading alone.
             self._refuse_earlier_term(node, "entries of an earlier term")
             return
         if term == current and self._engine._isLeader():
@@ -363,7 +377,7 @@ class Guard(Transport):
         self._wire.send(node.id, {"type": frames.STALE_TERM, "term": term})
 
     def _receive_ask_to_confirm(self, node: Node, message: Message) -> None:
-        """Say that this node knows of no newer term: it has not voted in one."""
+        """Confirm that this node knows of no newer term: it has not voted in one."""
         current = self._engine.raftCurrentTerm
         if message["term"] < current:
             self._refuse_earlier_term(node, "question of an earlier term")
@@ -373,31 +387,31 @@ class Guard(Transport):
             self._wire.send(node.id, {**message, "type": frames.CONFIRM})
 
     def _receive_offer(self, node: Node, message: Message) -> None:
-        """Take note that the leader's log does not reach back to ours any more."""
+        """Record that the leader's log no longer reaches back to the end of this one."""
         if message["term"] < self._engine.raftCurrentTerm:
             self._refuse_earlier_term(node, "offer of an earlier term")
         elif self._engine._getLeader() == node:
             self._offer = (node.id, message["index"])
         else:
-            self._drop(node.id, "offer of another than the leader")
+            self._drop(node.id, "offer of a node that does not lead")
 
     def _receive_hand_over(self, node: Node, message: Message) -> None:
-        """Take over, if it is the leader who says so, and nothing is missing here."""
+        """Take over, if the leader says so and this node has the leader's whole log."""
         is_leaders = (
             self._is_of_this_term(message) and self._engine._getLeader() == node
         )
         if is_leaders and handover.is_complete(message, self._journal):
             self.campaign.call_up()
         else:
-            self._drop(node.id, "hand-over of another than the leader")
+            self._drop(node.id, "hand-over by a node that does not lead")
 
     def snapshot_source(self) -> str | None:
-        """Return who has the snapshot that this node cannot do without."""
+        """Return the node with the snapshot that this node cannot go on without."""
         leader, index = self._offer
         return leader if index > self._engine.raftCommitIndex else None
 
     def snapshot_installed(self) -> None:
-        """Forget what was about the log before a snapshot took its place."""
+        """Forget what concerned the log that a snapshot has replaced."""
         self._log = FollowerLog(self._journal)
         self._offer = ("", 0)
 

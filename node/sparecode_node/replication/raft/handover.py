@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Handing the leadership to another node, without an election timeout in between.
+Handing the leadership to another node, without waiting for an election timeout.
 
-Raft thesis, 3.10: the leader takes no proposals any more, waits until the target
-has all that it has itself, and tells it to campaign at once. The target leaves
-out the pre-vote, for the others hear from a living leader. That nothing is under
-way then is our own: nobody is told "unknown" because of it.
+Raft thesis, 3.10: the leader stops taking proposals, waits until the target has its
+whole log, and tells the target to campaign at once. The target leaves out the pre-vote,
+because the others still hear a living leader. We add that all proposals are applied
+first: so no caller gets "unknown" because of it.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from sparecode_node.replication.raft.frames import HAND_OVER, Message
 from sparecode_node.replication.raft.leader import Leader
 
 HandOverOutcome: TypeAlias = str | NotAppliedError
-"""Who was told to take over, and this node leads no more; or why not."""
+"""The node that was told to lead, once this one does not lead any more; or an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingHandOver:
-    """Somebody wants another node to lead."""
+    """A request that another node shall lead."""
 
     target: str | None
-    """None: whoever has most of the log."""
+    """None: the voter with the most of the log."""
     deadline: float
     callback: Callable[[HandOverOutcome], object]
 
@@ -47,15 +47,15 @@ class HandOver:
 
     @property
     def is_under_way(self) -> bool:
-        """Say whether this leader takes no proposals because of it."""
+        """Whether this leader takes no proposals because it hands over."""
         return self._pending is not None
 
     def submit(self, pending: PendingHandOver) -> None:
-        """Begin, or say why not."""
+        """Start, or answer why not."""
         if not self._leader.is_leader():
             pending.callback(NoPrimaryError("this node does not lead"))
         elif self._pending is not None:
-            pending.callback(_not_ready("the primary is handing over already"))
+            pending.callback(_not_ready("the primary is already handing over"))
         elif pending.target and pending.target not in self._leader.voters():
             pending.callback(
                 ChangeRefusedError(
@@ -69,7 +69,7 @@ class HandOver:
             self._pending = pending
 
     def step(self, now: float) -> None:
-        """Go on with it; called in every tick, and only while this node leads."""
+        """Continue; called in every tick, and only while this node leads."""
         pending = self._pending
         if pending is None:
             return
@@ -97,11 +97,11 @@ class HandOver:
         return self._target or pending.target or "no other member"
 
     def leadership_lost(self) -> None:
-        """Take note that this node leads no more."""
+        """Answer the request: this node does not lead any more."""
         self._end(self._target or NoPrimaryError("the primary lost its leadership"))
 
     def stop(self) -> None:
-        """Answer who waits: this replica does nothing more."""
+        """Answer the request: this replica does nothing more."""
         self._end(NoPrimaryError("the node is stopping"))
 
     def _end(self, outcome: HandOverOutcome) -> None:
@@ -115,6 +115,6 @@ def _not_ready(detail: str) -> ChangeRefusedError:
 
 
 def is_complete(message: Message, journal: Journal) -> bool:
-    """Say whether who is told to take over has all that the leader has."""
+    """Return whether the target of a hand-over has the leader's whole log."""
     wanted = (message["last_log_term"], message["last_log_index"])
     return (journal.last_term, journal.last_index) >= wanted

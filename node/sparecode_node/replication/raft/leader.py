@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine, as the parts of a leader know it: they are made before the engine is."""
+"""The engine, as the parts of a leader know it: they exist before the engine does."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from sparecode_node.replication.raft.frames import Message
 
 
 class Leader(Protocol):
-    """An engine that leads, or did a moment ago. `engine.Engine` implements it."""
+    """An engine that leads, or led a moment ago. `engine.Engine` implements it."""
 
     @property
     def raftCurrentTerm(self) -> int:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Changing who the members are, on a leader: one at a time (Raft thesis, 4.1 to 4.2).
+Changing the members, on a leader: one change at a time (Raft thesis, 4.1 to 4.2).
 
-A change is an entry of the log. The next one is appended only when the one before
-is committed, and when an entry of this leader's own term is: else two leaders
-could each have appended one, and quorums of the two would not meet.
+A change is an entry of the log. It is appended only when the previous change and an
+entry of this leader's own term are committed. Otherwise two leaders could each have
+appended a change, and a quorum of one might not meet a quorum of the other.
 """
 
 from collections.abc import Callable
@@ -29,43 +29,43 @@ from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.settings import COMMAND_BYTES_MAX, MEMBERS_MAX
 
 CHANGES_WAITING_MAX = 16
-"""Asked for, and not appended; beyond, callers are shed."""
+"""Requested, and not appended; the leader sheds further changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddLearner:
-    """Have a node be sent everything."""
+    """Add a learner, which receives the log."""
 
     member: Member
 
     @property
     def node_id(self) -> NodeId:
-        """Whom it is about."""
+        """The node to add."""
         return self.member.node_id
 
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Have a learner vote, once it has caught up."""
+    """Make a learner a voter, once it has caught up."""
 
     node_id: NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Have a member be none any more."""
+    """Remove a member."""
 
     node_id: NodeId
 
 
 Change: TypeAlias = AddLearner | Promote | Remove
 ChangeOutcome: TypeAlias = int | NotAppliedError | OutcomeUnknownError
-"""The entry that it stands in, which is committed; or why there is none."""
+"""The index of the committed entry, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingChange:
-    """Somebody wants other members."""
+    """A requested change of the members."""
 
     change: Change
     deadline: float
@@ -74,32 +74,34 @@ class PendingChange:
 
 @dataclass(slots=True)
 class _CatchUp:
-    """A learner on its way to where the log ended when the round began (4.2.1)."""
+    """A learner on its way to the end that the log had when the round began (4.2.1)."""
 
     target: int
     began: float
     ready_until: float = float("-inf")
-    """Its last round was short enough to let it vote, up to this moment."""
+    """Its last round was short enough to let it vote, until this moment."""
 
 
 @dataclass(slots=True)
 class Membership:
-    """On a leader: the changes that are asked for. Belongs to the engine's thread."""
+    """On a leader: the requested changes. Belongs to the engine's thread."""
 
     leader: Leader
     roster: Roster
     journal: Journal
     round_s: float
-    """A round that is no longer than this shows that the learner keeps up: an
-    election may take as long, and nobody is kept waiting longer than by one."""
+    """
+    A round that is no longer than this shows that the learner keeps up: an election may
+    take as long, and no caller waits longer than for one.
+    """
     _waiting: list[PendingChange] = field(default_factory=list)
     _appended: list[tuple[int, PendingChange]] = field(default_factory=list)
     _rounds: dict[str, _CatchUp] = field(default_factory=dict)
     _led_since: float | None = None
-    """When it was seen first that this node leads."""
+    """When this node was first seen to lead."""
 
     def submit(self, pending: PendingChange) -> None:
-        """Queue a change, or say why not."""
+        """Queue a change, or answer why not."""
         if not self.leader.is_leader():
             pending.callback(NoPrimaryError("this node does not lead"))
         elif len(self._waiting) >= CHANGES_WAITING_MAX:
@@ -108,7 +110,7 @@ class Membership:
             self._waiting.append(pending)
 
     def step(self, now: float) -> None:
-        """Go on with them; called in every tick, and only while this node leads."""
+        """Continue; called in every tick, and only while this node leads."""
         if self._led_since is None:
             self._led_since = now
         self._answer_committed()
@@ -149,7 +151,7 @@ class Membership:
         return self.journal.configured_at <= self.leader.raftCommitIndex
 
     def _begin(self, pending: PendingChange, now: float) -> bool:
-        """Append a change if it can be made now; say whether it was."""
+        """Append a change if that is possible now; return whether it was appended."""
         before = self.journal.configuration
         try:
             after = self._after(pending.change, before, now)
@@ -160,7 +162,7 @@ class Membership:
         if after is None:
             return False
         self._waiting.remove(pending)
-        if after == before:  # Somebody has asked before, and that is committed.
+        if after == before:  # An earlier request did it, and that is committed.
             pending.callback(self.journal.configured_at)
             return False
         index = self.leader.append_configuration(after)
@@ -172,7 +174,7 @@ class Membership:
     def _after(
         self, change: Change, before: Configuration, now: float
     ) -> Configuration | None:
-        """Return who the members are then; None: not yet. `ChangeRefusedError`."""
+        """Return the members after a change; None: not yet. Raises `ChangeRefusedError`."""
         match change:
             case AddLearner(member):
                 return _with_learner(before, member)
@@ -187,7 +189,7 @@ class Membership:
         member = _existing(before, node_id)
         if member.role is MemberRole.VOTER:
             return before
-        # A vote counts only of a journal that is known, so that its loss shows.
+        # A voter's journal must have a known name, so that its loss is noticed.
         if not (member.journal_id and self._keeps_up(node_id, now)):
             return None
         return self._committable(before.promoted(node_id), now)
@@ -204,9 +206,9 @@ class Membership:
 
     def _committable(self, after: Configuration, now: float) -> Configuration | None:
         """
-        Refuse a change that nobody could commit, or that would be the last one.
+        Refuse a change that could not be committed, or that would be the last one.
 
-        A leader of a moment ago has not heard of everybody yet, and waits.
+        A new leader has not heard all voters yet, and waits.
         """
         me = self.journal.identity.node_id
         there = sorted(v for v in after.voters if v == me or self.roster.in_contact(v))
@@ -215,15 +217,15 @@ class Membership:
             if self._led_since is None or now - self._led_since <= self.round_s:
                 return None
             raise refused(
-                f"then {needed} of {len(after.voters)} voters would be needed, and in"
-                f" contact are only {', '.join(there) or 'none'}"
+                f"after it, {needed} of {len(after.voters)} voters would be needed, and"
+                f" only these are in contact: {', '.join(there) or 'none'}"
             )
         return after
 
     # --- Catching up
 
     def _watch(self, learner: str, now: float) -> None:
-        """Begin a round, or the next one."""
+        """Begin the first round of a learner, or the next one."""
         current = self._rounds.get(learner)
         if current is None:
             self._rounds[learner] = _CatchUp(self.journal.last_index, now)
@@ -236,13 +238,13 @@ class Membership:
         current = self._rounds.get(learner)
         return current is not None and now <= current.ready_until
 
-    # --- What members say of themselves
+    # --- What members show
 
     def _record_hellos(self) -> None:
         """
-        Have the configuration name the journals, and the addresses, of members.
+        Write the journals and addresses that members show into the configuration.
 
-        Nobody counts for more or less because of it, so it may be all in one entry.
+        No quorum changes because of it, so one entry may have all of them.
         """
         before = after = self.journal.configuration
         for member in before.members:
@@ -286,16 +288,16 @@ class Membership:
 
     def _why_not_begun(self, change: Change) -> ChangeRefusedError:
         if not self._can_be_read():
-            return refused("not every voter has been heard of since the last upgrade")
+            return refused("not every voter has shown its journal to this primary yet")
         if not self._may_change():
-            return refused("the change before is not committed yet")
+            return refused("the previous change is not committed yet")
         lacks = self.journal.last_index - self.roster.match_index(change.node_id)
         if not self.roster.in_contact(change.node_id):
             return refused(f"{change.node_id} is not in contact with the primary")
         return refused(f"{change.node_id} has not caught up: it lacks {lacks} entries")
 
     def leadership_lost(self) -> None:
-        """Answer everybody: the next leader decides what becomes of it."""
+        """Answer all requests: the next leader decides about the appended ones."""
         appended, self._appended = self._appended, []
         waiting, self._waiting = self._waiting, []
         self._rounds.clear()
@@ -307,7 +309,7 @@ class Membership:
 
 
 def _is_written(hello: Hello, member: Member) -> bool:
-    """Say whether the configuration has what a member says of itself."""
+    """Return whether the configuration has what a member shows."""
     named = bool(member.journal_id) or not hello.journal_id
     return named and hello.address in ("", member.address)
 
@@ -315,7 +317,7 @@ def _is_written(hello: Hello, member: Member) -> bool:
 def _with_learner(before: Configuration, member: Member) -> Configuration:
     node_id, known = member.node_id, before.member(member.node_id)
     if node_id in before.removed:
-        detail = f"{node_id} was removed; start the node under an id that is new"
+        detail = f"{node_id} was removed; start the node under a new id"
         raise refused(detail, Reason.MEMBER_REMOVED)
     if known is not None:
         if _spelled(known.address) != _spelled(member.address):
@@ -326,7 +328,7 @@ def _with_learner(before: Configuration, member: Member) -> Configuration:
             raise refused(detail, Reason.MEMBER_EXISTS)
         return before
     if len(before.members) >= MEMBERS_MAX:
-        raise refused(f"there are {MEMBERS_MAX} members, and may be no more")
+        raise refused(f"there are {MEMBERS_MAX} members, which is the maximum")
     learner = Member(node_id=node_id, address=member.address, role=MemberRole.LEARNER)
     after = before.with_member(learner)
     if len(after.to_bytes()) > COMMAND_BYTES_MAX:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Pre-vote (Raft thesis, 9.6): who would not win does not raise the term.
+Pre-vote (Raft thesis, 9.6): a node that would not win does not raise the term.
 
-PySyncObj has none. Without it, a node that comes back from a partition deposes
-a healthy leader with the terms it has counted up alone.
+PySyncObj has no pre-vote. Without it, a node that comes back from a partition deposes a
+healthy leader with the term that it has counted up alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,17 +15,17 @@ from sparecode_node.replication.raft.frames import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElectionState:
-    """What decides about a pre-vote: this node's term, log, and news of a leader."""
+    """The state of a node that decides about a pre-vote."""
 
     term: int
     last_index: int
     last_term: int
     leader_is_alive: bool
-    """This node leads, or has heard from the leader within an election timeout."""
+    """This node leads, or has heard the leader within an election timeout."""
 
 
 def answer(request: Message, election_state: ElectionState) -> Message:
-    """Say whether this node would vote for the one who asks."""
+    """Return the answer to a candidate: whether this node would vote for it."""
     theirs = (request["last_log_term"], request["last_log_index"])
     granted = (
         request["term"] > election_state.term
@@ -42,11 +42,11 @@ def answer(request: Message, election_state: ElectionState) -> Message:
 
 @dataclass(slots=True)
 class PreVote:
-    """A round of questions, asked again for as long as no majority would vote."""
+    """A round of requests, repeated as long as no majority would vote for this node."""
 
     send: Callable[[str, Message], object]
     patience: Callable[[], float]
-    """How long to wait for answers; random, so that two nodes do not keep step."""
+    """How long to wait for answers; random, so that two nodes do not stay in step."""
     _term: int = 0
     _granted: set[str] = field(default_factory=set)
     _until: float = 0.0
@@ -64,10 +64,10 @@ class PreVote:
         unanimous: bool = False,
     ) -> bool:
         """
-        Say whether to campaign now; asks, if nobody has been asked.
+        Return whether to campaign now; send the requests if that is due.
 
-        Called in every tick in which an election is due. *unanimous*: everybody must
-        be for it, not a majority only.
+        Called in every tick in which an election is due. *unanimous*: all voters must
+        grant the pre-vote, not only a majority.
         """
         others = sorted(others)
         term = election_state.term + 1
@@ -91,6 +91,6 @@ class PreVote:
         return False
 
     def count_answer(self, voter: str, message: Message) -> None:
-        """Count an answer to the round that is on."""
+        """Count an answer in the current round."""
         if message["granted"] and message["term"] == self._term:
             self._granted.add(voter)

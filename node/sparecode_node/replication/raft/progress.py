@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far each follower is, as the leader of a term knows it."""
+"""The progress of each follower, as the leader of a term knows it."""
 
 from dataclasses import dataclass, field
 
@@ -8,42 +8,42 @@ from sparecode_node.replication.log.journal import Journal
 
 @dataclass(slots=True)
 class Progress:
-    """How far a follower is, in the term in which this node leads."""
+    """The progress of a follower in the term in which this node leads."""
 
     term: int = 0
     acked: int = 0
-    """Everything up to here is on the follower's disk."""
+    """Entries up to this index are on the follower's disk."""
     base: int = 0
     """The window of entries in flight begins here."""
     reset_at: float = 0.0
-    """When the follower last asked to begin again elsewhere."""
+    """When the follower last asked to start again at another index."""
     heard_at: float = float("-inf")
-    """When it answered last."""
+    """When it last answered."""
 
     def acknowledge(self, index: int) -> None:
-        """Take note of what the follower has on disk."""
+        """Record the last index on the follower's disk."""
         self.acked = max(self.acked, index)
         self.base = max(self.base, self.acked)
 
 
 @dataclass(slots=True)
 class Followers:
-    """The progress of all of them; of each, in one term at a time."""
+    """The progress of all followers; of each, in one term at a time."""
 
     journal: Journal
     _known: dict[str, Progress] = field(default_factory=dict)
 
     def progress(self, follower: str, term: int) -> Progress:
-        """Return how far a follower is in this term."""
+        """Return the progress of a follower in this term."""
         progress = self._known.get(follower)
         if progress is None or progress.term != term:
-            # Nothing is known of it: the window begins at the end of the log.
+            # Its log is unknown yet: the window begins at the end of this log.
             progress = Progress(term=term, base=self.journal.last_index)
             self._known[follower] = progress
         return progress
 
     def forget(self, follower: str) -> None:
-        """Know nothing more of a node: it is another one now, or none of us."""
+        """Forget a node: it is not a member any more, or has lost its journal."""
         self._known.pop(follower, None)
 
     def bounded_reset(
@@ -56,10 +56,10 @@ class Followers:
         heartbeat_s: float,
     ) -> int:
         """
-        Return where to begin again: never below what is acknowledged.
+        Return the index to send from: never one that is acknowledged.
 
-        Answers to several messages of one gap ask for the same; the first one
-        is heeded, the others would only send everything again.
+        Answers to several messages about one gap ask for the same index. Only the first
+        one counts: the others would only send everything again.
         """
         wanted = max(2, progress.acked + 1, min(wanted, self.journal.last_index + 1))
         repeated = progress.base == wanted - 1 and under_way > wanted

@@ -2,8 +2,8 @@
 """
 Proposals on their way to the log: waiting, in an entry, answered.
 
-Every proposal is answered exactly once, with one of the `Outcome`s, whatever
-happens to the entry that carries it.
+Every proposal is answered exactly once, with one `Outcome`, whatever happens to the
+entry that carries it.
 """
 
 import collections
@@ -32,10 +32,10 @@ from sparecode_node.statemachine.results import Result
 log = logging.getLogger(__name__)
 
 EXPIRE_S = 0.01
-"""Between two looks at the deadlines of all that waits: there may be much."""
+"""Between two checks of the deadlines: there may be many proposals."""
 
 Outcome: TypeAlias = Result | ProposeError
-"""A result, or why there is none: `NotAppliedError` or `OutcomeUnknownError`."""
+"""A result, or the error instead: `NotAppliedError` or `OutcomeUnknownError`."""
 
 
 @dataclass(slots=True)
@@ -49,11 +49,11 @@ class Pending:
 
     @property
     def answered(self) -> bool:
-        """Say whether the outcome has been told."""
+        """Whether the outcome was reported."""
         return self._answered
 
     def answer(self, outcome: Outcome) -> None:
-        """Tell the outcome, the first time."""
+        """Report the outcome, but only the first time."""
         if not self._answered:
             self._answered = True
             self.callback(outcome)
@@ -68,7 +68,7 @@ class ProposedEntry:
     term: int = 0
 
     def applied(self, results: Sequence[Result], *, count: int) -> None:
-        """Tell the results; *count* calls were in the entry."""
+        """Report the results; *count* calls were in the entry."""
         if not len(results) == count == len(self.waiting):
             raise ValueError(
                 f"{len(results)} results for {count} calls of"
@@ -78,7 +78,7 @@ class ProposedEntry:
             pending.answer(result)
 
     def failed(self, error: ProposeError) -> None:
-        """Tell all of them the same."""
+        """Report the same error for all proposals."""
         for pending in self.waiting:
             pending.answer(error)
 
@@ -94,12 +94,12 @@ class Proposals:
 
     @property
     def in_flight(self) -> int:
-        """Entries that are appended and not applied."""
+        """The number of entries that are appended and not applied."""
         return len(self._in_log)
 
     @property
     def waiting(self) -> bool:
-        """Say whether something waits to be appended."""
+        """Whether a proposal waits to be appended."""
         return bool(self._queue)
 
     def submit(self, pending: Pending) -> None:
@@ -110,19 +110,19 @@ class Proposals:
             self._queue.append(pending)
 
     def refuse_queued(self, error: NotAppliedError) -> None:
-        """Answer all that is queued: none of it has been appended."""
+        """Answer all queued proposals with an error: none of them was appended."""
         queue, self._queue = self._queue, collections.deque()
         for pending in queue:
             pending.answer(error)
 
     def lose_appended(self) -> None:
-        """Answer all that is in the log: the next leader decides what becomes of it."""
+        """Answer all proposals in the log: the next leader decides about their entries."""
         lost, self._in_log = self._in_log, {}
         for batch in lost.values():
             batch.failed(OutcomeUnknownError("the primary lost its leadership"))
 
     def expire(self, now: float) -> None:
-        """Answer what waits too long; it stays in the log if it is there."""
+        """Answer proposals after their deadline; an appended one stays in the log."""
         if now < self._expires_at:
             return
         self._expires_at = now + EXPIRE_S
@@ -137,7 +137,7 @@ class Proposals:
                     pending.answer(OutcomeUnknownError("the deadline passed"))
 
     def take(self) -> ProposedEntry | None:
-        """Return the next entry to append: everything queued, as far as it fits."""
+        """Return the next entry to append, with as many queued proposals as fit."""
         while self._queue:
             count = min(len(self._queue), CALLS_PER_ENTRY_MAX)
             pendings = [self._queue.popleft() for _ in range(count)]
@@ -146,11 +146,11 @@ class Proposals:
         return None
 
     def _fit(self, pendings: list[Pending]) -> ProposedEntry | None:
-        """Return an entry of as many as fit; the others go back to the queue."""
+        """Return an entry with as many as fit; the others go back to the queue."""
         stamped = self._stamp(pendings)
         if len(stamped) != len(pendings):
             for pending in pendings:
-                pending.answer(OverloadedError("the primary cannot stamp it"))
+                pending.answer(OverloadedError("the primary cannot stamp the call"))
             return None
         taken, calls = [], []
         for pending, each in zip(pendings, stamped, strict=True):
@@ -167,7 +167,7 @@ class Proposals:
             if payload is not None and len(payload) <= COMMAND_BYTES_MAX:
                 return ProposedEntry(pendings, payload)
             if len(pendings) == 1:
-                pendings[0].answer(OverloadedError("too large for the log"))
+                pendings[0].answer(OverloadedError("the call is too large for the log"))
                 return None
             half = len(pendings) // 2
             self._queue.extendleft(reversed(pendings[half:]))
@@ -177,8 +177,8 @@ class Proposals:
         """
         Return the stamped calls; none if the stamper fails.
 
-        It must not. But if one proposal makes it, that must not stop the
-        primary: the same would come again to the next one.
+        It must not fail. But a proposal that makes it fail must not stop the primary:
+        the same proposal would reach the next primary.
         """
         try:
             return self.stamper.stamp([pending.proposal for pending in pendings])
@@ -187,14 +187,14 @@ class Proposals:
             return ()
 
     def appended(self, batch: ProposedEntry, index: int, term: int) -> None:
-        """Remember what the entry at *index* carries."""
+        """Remember the proposals of the entry at *index*."""
         batch.term = term
         self._in_log[index] = batch
 
     def applied(
         self, index: int, term: int, results: Sequence[Result], *, count: int
     ) -> None:
-        """Tell the results of an entry to those who wait for them, if any."""
+        """Report the results of an entry to the proposals in it, if any."""
         batch = self._in_log.pop(index, None)
         if batch is None:
             return
@@ -204,7 +204,7 @@ class Proposals:
             batch.failed(NoPrimaryError("another entry was committed in its place"))
 
     def stop(self) -> None:
-        """Answer everything: this replica does nothing more."""
+        """Answer all proposals: this replica does nothing more."""
         self.refuse_queued(NoPrimaryError("the node is stopping"))
         self.lose_appended()
 

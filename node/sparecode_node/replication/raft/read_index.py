@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Reads without the log: the leader makes sure that it leads still (Raft thesis, 6.4).
+Reads without the log: the leader confirms that it still leads (Raft thesis, 6.4).
 
-A read is answered with the commit index of the moment in which its round began,
-when a quorum has said *after that moment* that it knows of no newer term. Then
-no other leader had committed anything before the read was asked for. Readers
-who ask for it together share a round; nobody joins one that has begun.
+A read is answered with the commit index of the moment in which its round began, once a
+quorum has confirmed *after that moment* that it knows of no newer term. So no other
+leader had committed anything before the read was requested. Reads that are requested
+together share a round; no read joins a round that has begun.
 
-A member that asks for its own callers says in which term it is, and has looked
-after they had current. That is worth as much as an answer to a round: of three
-members, it and the leader are a quorum, and nobody else need be current.
+A member that reads for its own callers tells its term, which it has looked up after
+they asked. That is as good as an answer to a round: of three members, it and the leader
+are a quorum, and no other member need be asked.
 """
 
 import collections
@@ -26,7 +26,7 @@ from sparecode_node.replication.settings import READS_WAITING_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPoint:
-    """State that has applied *index* covers all that was committed before the read."""
+    """A state that has applied *index* covers everything committed before the read."""
 
     index: int
     state_ms: int
@@ -38,11 +38,15 @@ ReadOutcome: TypeAlias = ReadPoint | NotAppliedError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """A member's word, given after a read was asked for, that it has voted in no newer term."""
+    """
+    A member's statement, made after a read was requested: it is in this term.
+
+    So it has voted in no newer one.
+    """
 
     member: str
     hello: Hello
-    """What its link to here has begun with."""
+    """What the member showed when its link to this node began."""
     term: int
 
 
@@ -53,12 +57,12 @@ class PendingRead:
     deadline: float
     callback: Callable[[ReadOutcome], object]
     word: Word | None = None
-    """For this read alone: others may have been asked for after it was given."""
+    """For this read only: other reads may have been requested after it was given."""
 
 
 @dataclass(slots=True)
 class _ReadRound:
-    """Asked of all other members in one moment."""
+    """A question to all other members, sent in one moment."""
 
     number: int
     point: ReadPoint
@@ -77,7 +81,7 @@ class ReadIndex:
     _asked_at: float = float("-inf")
 
     def submit(self, read: PendingRead) -> None:
-        """Have a read wait for the next round, or shed it."""
+        """Queue a read for the next round, or shed it."""
         if self._waiting() >= READS_WAITING_MAX:
             read.callback(OverloadedError("too many reads wait on the primary"))
         else:
@@ -85,14 +89,14 @@ class ReadIndex:
 
     @property
     def wait_elsewhere(self) -> bool:
-        """Say whether another member asks now: it waits until it has applied the index."""
+        """Whether a read of another member is queued: it waits there for the index."""
         return any(read.word is not None for read in self._queue)
 
     def _waiting(self) -> int:
         return len(self._queue) + sum(len(r.reads) for r in self._rounds)
 
     def refuse(self, error: NotAppliedError) -> None:
-        """Answer all that waits: this node cannot know."""
+        """Answer all waiting reads with an error: this node cannot know."""
         waiting = [*(read for r in self._rounds for read in r.reads), *self._queue]
         self._rounds.clear()
         self._queue.clear()
@@ -100,7 +104,7 @@ class ReadIndex:
             read.callback(error)
 
     def expire(self, now: float, error: NotAppliedError) -> None:
-        """Answer what waits too long."""
+        """Answer reads after their deadline."""
         for reads in (self._queue, *(r.reads for r in self._rounds)):
             late = [read for read in reads if read.deadline <= now]
             if late:
@@ -120,10 +124,10 @@ class ReadIndex:
         again_s: float,
     ) -> None:
         """
-        Begin a round for all that is queued; only while this node leads in *term*.
+        Begin a round for all queued reads; only while this node leads in *term*.
 
-        Also for what waits for so long that its messages may be lost: a later
-        round speaks for the earlier ones too.
+        Also repeats the question for rounds whose messages may be lost: a later round
+        confirms the earlier ones, too.
         """
         others = sorted(others)
         self._answer_by_word(term, point, others)
@@ -144,7 +148,7 @@ class ReadIndex:
     def _answer_by_word(
         self, term: int, point: ReadPoint, others: Sequence[str]
     ) -> None:
-        """Answer the reads for which a word and this node's own are a quorum."""
+        """Answer the reads for which a member's word and this node are a quorum."""
         if not any(read.word for read in self._queue):
             return
         queue, self._queue = self._queue, []
@@ -159,18 +163,18 @@ class ReadIndex:
     ) -> bool:
         word = read.word
         counts = word is not None and word.term == term and word.member in others
-        return counts and len(others) + 1 < 2 * 2  # It and this node: a quorum.
+        return counts and len(others) + 1 < 2 * 2  # The member and this node: a quorum.
 
     def keep_only(self, voters: frozenset[str]) -> None:
-        """Count the word of nobody who votes no more."""
+        """Do not count members that are not voters any more."""
         for current in self._rounds:
             current.confirmed_by &= voters
 
     def confirm(self, member: str, number: int, *, members: int) -> None:
         """
-        Take the word of a member that the term was the newest that it knew.
+        Count a member that knew of no newer term.
 
-        It heard of round *number* after all rounds up to it had begun.
+        It received the message of round *number* after all rounds up to it had begun.
         """
         for current in self._rounds:
             if current.number <= number:
@@ -178,7 +182,7 @@ class ReadIndex:
         self._answer_confirmed(members)
 
     def _answer_confirmed(self, members: int) -> None:
-        """Answer the rounds that a quorum has confirmed; this node is one of it."""
+        """Answer the rounds that a quorum has confirmed; this node is part of it."""
         while self._rounds and self._is_quorum(self._rounds[0], members):
             current = self._rounds.popleft()
             for read in current.reads:

@@ -11,14 +11,14 @@ from sparecode_node.replication.raft.guard import Guard
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Belongs to the engine's thread."""
+    """The members of one node's cluster. Belongs to the engine's thread."""
 
     guard: Guard
     journal: Journal
     own: Hello
-    """What this node says of itself."""
+    """What this node shows when a link begins."""
     contact_s: float
-    """A member that was not heard for longer is not in contact."""
+    """A member that was silent for longer is not in contact."""
     now: Callable[[], float]
     """The engine's clock."""
 
@@ -38,7 +38,7 @@ class Roster:
         return 2 * (linked + 1) > len(voters) + 1
 
     def hello(self, member: str) -> Hello | None:
-        """Return what a member has said of itself, this node too."""
+        """Return what a member has shown, this node included."""
         if member == self.me:
             return self.own
         return self.guard.admission.hello(member)

@@ -2,8 +2,8 @@
 """
 What a leader sends to its followers, and when.
 
-PySyncObj sends everything at once, may spin for a heartbeat over it, cuts large
-entries into pickled pieces, and sends a snapshot to whoever is too far behind.
+PySyncObj would send everything at once, may spin for a heartbeat over it, cuts large
+entries into pickled pieces, and sends a snapshot to every follower too far behind.
 """
 
 from dataclasses import dataclass
@@ -21,45 +21,45 @@ from sparecode_node.replication.settings import APPEND_BYTES_MAX, WINDOW_ENTRIES
 
 @dataclass(slots=True)
 class Sender:
-    """Sends to each follower what it lacks, within its window; or offers a snapshot."""
+    """Sends each follower the entries it lacks, within its window, or offers a snapshot."""
 
     leader: Leader
     journal: Journal
     _announces: bool = False
     _untold_until: float = inf
-    """So long the followers may not know what is committed; none: they do."""
+    """Until then the followers may lack the commit index; infinite: they have it."""
 
     def announce(self) -> None:
         """
-        Have `send` send everybody something, a heartbeat say.
+        Make `send` send a message to every follower, at least a heartbeat.
 
-        PySyncObj asks for it before the proposals of the same tick are appended.
-        Sent at once it would be a message of its own, and an answer to it.
+        PySyncObj asks for it before the proposals of the same tick are appended. Sent
+        at once, it would be a separate message with a separate answer.
         """
         self._announces = True
 
     def tell_committed(self, *, until: float) -> None:
         """
-        Have the followers know by then that more is committed.
+        Tell the followers the commit index by then at the latest.
 
-        No answer waits for it, and most often the next entry, which says so, comes
-        sooner than that: a message of its own costs as much as applying the entry.
+        No answer waits for it. Most often the next entry, which carries the index, is
+        sent earlier: a separate message costs as much as applying the entry.
         """
         self._untold_until = min(self._untold_until, until)
 
     def tell_now(self) -> None:
-        """Have the followers know at once: somebody waits until one has applied it."""
+        """Tell the commit index at once: a reader waits until a follower has applied it."""
         self._announces = self._announces or self._untold_until < inf
 
     def send(self, now: float) -> None:
-        """Send what there is, at the end of a tick: one message for all of it."""
+        """Send what is due, at the end of a tick: one message for all of it."""
         if self._announces or self._untold_until <= now:
             self.send_all()
         elif self.send_open():
             self._untold_until = inf
 
     def send_all(self) -> None:
-        """Send something to everybody: entries, or a heartbeat."""
+        """Send entries or a heartbeat to every follower."""
         self._announces, self._untold_until = False, inf
         for follower in self.leader.linked_followers():
             if not self._reaches(follower):
@@ -68,10 +68,10 @@ class Sender:
 
     def send_open(self) -> bool:
         """
-        Send what has come into a window since: new entries, or room for old ones.
+        Send what has come into a window since: new entries, or older ones that now fit.
 
-        PySyncObj would wait for the next heartbeat. Return whether everybody was sent
-        something, and so what is committed too.
+        PySyncObj would wait for the next heartbeat. Return whether every follower was
+        sent a message, and so has the commit index, too.
         """
         complete = True
         for follower in self.leader.linked_followers():
@@ -84,10 +84,10 @@ class Sender:
 
     def _offer_snapshot(self, follower: str) -> None:
         """
-        Tell a follower that the log begins behind what it lacks.
+        Tell a follower that the log begins after the entries that it lacks.
 
-        The entries beside it begin at the end of the log. The follower refuses
-        them, stays quiet, and says how far it is by now.
+        The append that follows starts at the end of the log. The follower refuses it,
+        does not campaign, and answers with its last index.
         """
         first, term = self.journal.first_index, self.leader.raftCurrentTerm
         offer = {"type": OFFER_SNAPSHOT, "term": term, "index": first}
@@ -95,7 +95,7 @@ class Sender:
         self.leader.set_next_index(follower, self.journal.last_index + 1)
 
     def _reaches(self, follower: str) -> bool:
-        """Say whether the log reaches back to what a follower has."""
+        """Return whether the log reaches back to what a follower has."""
         return self.leader.next_index(follower) > self.journal.first_index
 
     def _window_end(self, follower: str) -> int:
@@ -122,7 +122,7 @@ class Sender:
             self.leader.send(follower, message)
 
     def _entries(self, first: int, last: int) -> list[Entry]:
-        """Return entries up to *last*, no more than one message may carry."""
+        """Return the entries from *first* to *last*, as many as one message may carry."""
         entries, size = [], 0
         for index in range(first, last + 1):
             entry = self.journal.entry(index)

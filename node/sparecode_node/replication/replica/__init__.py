@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One replica: the engine's thread, and compaction of its log into snapshots."""
+"""One replica: engine, log, state and snapshots, put together and driven."""

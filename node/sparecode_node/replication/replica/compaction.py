@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Keeping the log short: when a snapshot is due, and what may be dropped then.
+Keeping the log short: when a snapshot is due, and which entries may be dropped.
 
-The beginning of the log goes only up to an entry that a durable snapshot covers,
-for those who need it, and that no power cut takes this node's own state back
-before. Belongs to the engine's thread.
+Entries are dropped up to one that a durable snapshot covers, for followers that still
+need them, and that no power cut takes this node's own state back before. Belongs to the
+engine's thread.
 """
 
 import logging
@@ -36,7 +36,7 @@ class Compaction:
     # --- Taking snapshots
 
     def is_due(self) -> bool:
-        """Say whether a new snapshot would let the log become shorter."""
+        """Return whether a new snapshot would let the log become shorter."""
         newest = self.store.current
         if newest is None:
             return self._is_long() or self.journal.first_index > 1
@@ -51,15 +51,15 @@ class Compaction:
 
     def keep(self, *, index: int, digest: str, length: int, sha256: bytes) -> Manifest:
         """
-        Have the body that was written be this node's newest snapshot.
+        Make the written body this node's newest snapshot.
 
-        Raises `SnapshotRefusedError` if it is not newer, or the log has gone on
-        without it.
+        Raises `SnapshotRefusedError` if it is not newer, or if the log no longer has
+        its entry.
         """
         newest = self.store.current
         term = self.journal.term_at(index)
         if term is None or (newest is not None and index <= newest.index):
-            raise SnapshotRefusedError(f"there is no use for a snapshot of {index}")
+            raise SnapshotRefusedError(f"a snapshot of entry {index} is not needed")
         manifest = Manifest(
             cluster_id=self.cluster_id,
             index=index,
@@ -75,7 +75,7 @@ class Compaction:
     # --- Dropping
 
     def run(self) -> None:
-        """Compact the log if it is long, and as far as that is safe now."""
+        """Compact the log if it is too long, as far as that is safe now."""
         if not self._is_long():
             return
         index = self._droppable()
@@ -90,12 +90,12 @@ class Compaction:
         return self.state.checkpoint()
 
     def _droppable(self) -> int:
-        """Return up to which entry the newest snapshot allows to drop."""
+        """Return the index up to which the newest snapshot allows to drop entries."""
         newest = self.store.current
         return 0 if newest is None else min(newest.index, self._first_kept())
 
     def _first_kept(self) -> int:
-        """Return where that end of the log begins that is kept in any case."""
+        """Return the index where the part of the log begins that always stays."""
         journal, settings = self.journal, self.settings
         size = 0
         for count, (command, index, _) in enumerate(reversed(journal[:]), start=1):

@@ -2,9 +2,9 @@
 """
 The thread that owns the engine, the journal, the state and its connection.
 
-It meets the asyncio loop in two queues: what it is told comes through a pipe
-that wakes its poller, what it tells goes through `call_soon_threadsafe`. It
-waits nowhere but in the poller and for the disk.
+It meets the asyncio loop in two queues: jobs come through a pipe that wakes its poller,
+and results go through `call_soon_threadsafe`. It waits only in the poller and for the
+disk.
 """
 
 import asyncio
@@ -50,10 +50,13 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 INBOX_MAX = 16384
-"""Jobs that wait for the engine; beyond, a link from a peer is reset."""
+"""Jobs waiting for the engine; if there are more, a link from a peer is reset."""
 
 GRACE_S = 0.25
-"""The engine answers at the deadline; beyond this it is held up, by the disk say."""
+"""
+The engine answers at the deadline. After this time more, it is held up, by the disk for
+example.
+"""
 
 OpenState: TypeAlias = Callable[
     [], AbstractContextManager[tuple[AppliedState, Stamper]]
@@ -65,7 +68,7 @@ Job: TypeAlias = Callable[[Replica], object]
 
 @dataclass(slots=True)
 class LoopCalls:
-    """Calls from the engine's thread into the loop: one wake-up for many."""
+    """Calls from the engine's thread into the loop: one wake-up for many calls."""
 
     loop: asyncio.AbstractEventLoop
     _calls: collections.deque[Callable[[], object]] = field(
@@ -74,13 +77,13 @@ class LoopCalls:
     _scheduled: bool = False
 
     def post(self, call: Callable[[], object]) -> None:
-        """Have the loop run *call*, after what was posted before."""
+        """Run *call* in the loop, after the calls posted before."""
         self._calls.append(call)
         if not self._scheduled:
             self._scheduled = True
             try:
                 self.loop.call_soon_threadsafe(self._run)
-            except RuntimeError:  # The loop is closed: nobody waits any more.
+            except RuntimeError:  # The loop is closed, so no caller waits any more.
                 self._calls.clear()
 
     def _run(self) -> None:
@@ -105,10 +108,10 @@ class EngineThread:
         observer: Observer | None = None,
     ) -> None:
         """
-        Take what is needed; nothing is opened before `start`.
+        Only store the arguments; `start` opens the files.
 
-        *on_fatal* is called in the loop, once, when the engine has stopped
-        itself; the process must end then.
+        *on_fatal* is called in the loop, once, when the engine has stopped itself; the
+        process must end then.
         """
         self._config = config
         self._directory = directory
@@ -174,7 +177,7 @@ class EngineThread:
         )
 
     async def read(self, *, timeout_s: float, word: Word | None = None) -> ReadPoint:
-        """Return up to where to read, if this replica leads. Raises `ProposeError`."""
+        """Return the index to read at, if this replica leads. Raises `ProposeError`."""
         return await self._ask(
             lambda replica, answer: replica.read(
                 timeout_s=timeout_s, callback=answer, word=word
@@ -183,7 +186,7 @@ class EngineThread:
         )
 
     async def transfer(self, target: NodeId | None, *, timeout_s: float) -> NodeId:
-        """Return who was told to lead, when this node does no more."""
+        """Return the node that was told to lead, once this node does not lead any more."""
 
         def ask(replica: Replica, answer: Callable[[str | Exception], None]) -> None:
             replica.transfer(target, timeout_s=timeout_s, callback=answer)
@@ -191,7 +194,11 @@ class EngineThread:
         return NodeId(await self._ask(ask, timeout_s))
 
     async def change_members(self, change: Change, *, timeout_s: float) -> int:
-        """Return where it is committed, if this replica leads. Raises `ProposeError`."""
+        """
+        Return the index of the committed change, if this replica leads.
+
+        Raises `ProposeError`.
+        """
 
         def ask(replica: Replica, answer: Callable[[int | Exception], None]) -> None:
             replica.change_members(change, timeout_s=timeout_s, callback=answer)
@@ -200,10 +207,11 @@ class EngineThread:
 
     async def run(self, job: Callable[[Replica], _T], *, timeout_s: float | None) -> _T:
         """
-        Return what *job* returns in the engine's thread; or `SnapshotRefusedError`.
+        Return the result of *job*, run in the engine's thread.
 
-        Whoever gives up does not take the job back. So *timeout_s* is None for one
-        after which nothing may be touched before it is done: it ends with the engine.
+        Raises what the job raises as `SnapshotRefusedError`. A caller that gives up
+        does not cancel the job. So *timeout_s* is None if the caller must not touch
+        anything before the job is done: the wait then ends with the engine.
         """
         return await self._ask(
             lambda replica, answer: answer(_tried(job, replica)), timeout_s
@@ -214,7 +222,7 @@ class EngineThread:
         ask: Callable[[Replica, Callable[[_T | Exception], None]], object],
         timeout_s: float | None,
     ) -> _T:
-        """Have the engine's thread ask the replica; return what it answers."""
+        """Start a request in the engine's thread; return the answer."""
         calls = self._calls
         if self._thread is None or self._stopping or calls is None:
             raise NoPrimaryError("the engine is not running")
@@ -237,11 +245,11 @@ class EngineThread:
             raise OutcomeUnknownError("the engine did not answer in time") from error
 
     def has_room(self) -> bool:
-        """Say whether the engine keeps up; if not, give it nothing that can wait."""
+        """Return whether the engine keeps up; if not, give it no jobs that can wait."""
         return len(self._jobs) < INBOX_MAX
 
     def post(self, job: Job) -> None:
-        """Have the engine's thread run *job*, after what was posted before."""
+        """Run *job* in the engine's thread, after the jobs posted before."""
         self._jobs.append(job)
         self._wake()
 
@@ -251,7 +259,7 @@ class EngineThread:
             os.write(self._write_end, b"w")
 
     def _abandon(self) -> None:
-        """Answer what the engine never will."""
+        """Answer the callers that the engine will not answer any more."""
         for future in tuple(self._futures):
             _resolve(future, OutcomeUnknownError("the engine has stopped"))
 
@@ -281,8 +289,8 @@ class EngineThread:
             finally:
                 storage.close()
         except BaseException as error:
-            # The one place that catches everything: whatever it is, this
-            # replica must not go on, and its process must know.
+            # The only place that catches every exception: this replica must not go
+            # on, and its process must know.
             self._stopping = True
             if not opened:
                 failure = error
@@ -295,7 +303,7 @@ class EngineThread:
     def _serve(self, replica: Replica, calls: LoopCalls) -> None:
         engine = replica.engine
         engine.listen(self._read_end, lambda: self._run_jobs(replica))
-        # Before the engine waits: whoever waits for an index must not wait on.
+        # Before the engine waits: callers that wait for an index go on first.
         engine.addOnTickCallback(lambda: self._publish(replica, calls))
         try:
             while not self._stopping:
@@ -311,7 +319,7 @@ class EngineThread:
             self._jobs.popleft()(replica)
 
     def _publish(self, replica: Replica, calls: LoopCalls) -> None:
-        """Tell what has changed: at once what callers wait for, the rest in a tick's time."""
+        """Publish a changed status: at once what callers wait for, the rest once a tick."""
         position, now_s = replica.position(), now()
         if position == self._position and now_s < self._look_at_s:
             return
@@ -331,7 +339,7 @@ def _tried(job: Callable[[Replica], _T], replica: Replica) -> _T | Exception:
 
 
 def _resolve(future: asyncio.Future[_T], outcome: _T | Exception) -> None:
-    if future.done():  # The caller has gone.
+    if future.done():  # The caller has given up.
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

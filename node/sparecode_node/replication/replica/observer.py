@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What replication tells of itself while it works, for whoever measures.
+What replication reports while it works, for metrics.
 
-Durations are for people and never decide anything, so they come from a clock of
-their own and not from the engine's.
+Durations are for people and never decide anything, so they come from their own clock
+and not from the engine's.
 """
 
 import contextlib
@@ -22,28 +22,28 @@ log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Is told; called in any thread, and never raises."""
+    """Receives the reports, in any thread; never raises."""
 
     def proposing(self, change: int) -> None:
-        """Count so many more (or fewer) proposals that wait for their outcome."""
+        """Add *change* to the number of proposals that wait for their outcome."""
 
     def proposed(self, outcome: str, seconds: float) -> None:
-        """Take note of a proposal's outcome: applied, not_applied, unknown, given_up."""
+        """Record a proposal's outcome: applied, not_applied, unknown, given_up."""
 
     def forwarding(self) -> None:
-        """Take note that a call is handed to the primary."""
+        """Count a call that is forwarded to the primary."""
 
     def synced(self, seconds: float) -> None:
-        """Take note of one sync of the journal."""
+        """Record one sync of the journal."""
 
     def primary_changed(self) -> None:
-        """Take note that another node leads, as far as this one knows."""
+        """Count a change of the primary, as far as this node knows."""
 
     def snapshot(self, work: str, seconds: float) -> None:
-        """Take note of a snapshot that was taken or fetched."""
+        """Record a snapshot that was taken or fetched."""
 
     def snapshot_failed(self) -> None:
-        """Take note of a snapshot that could not be taken or fetched."""
+        """Count a snapshot that could not be taken or fetched."""
 
 
 class Unobserved:
@@ -73,7 +73,7 @@ class Unobserved:
 
 @contextlib.contextmanager
 def proposal_observed(observer: Observer) -> Iterator[None]:
-    """Tell how the proposal inside ends, and how long that took."""
+    """Report how the proposal inside ends, and how long it took."""
     began, outcome = time.perf_counter(), "given_up"
     observer.proposing(1)
     try:
@@ -92,14 +92,14 @@ def proposal_observed(observer: Observer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def snapshot_observed(observer: Observer, work: str) -> Iterator[None]:
-    """Tell how long the work inside took, if it comes to its end."""
+    """Report how long the work inside took, if it succeeds."""
     began = time.perf_counter()
     yield
     observer.snapshot(work, time.perf_counter() - began)
 
 
 class ObservedStorage(DirectoryStorage):
-    """A directory of which every sync of the journal is observed."""
+    """A directory that reports every sync of the journal."""
 
     def __init__(self, directory: Path, observer: Observer) -> None:
         super().__init__(directory)
@@ -127,7 +127,7 @@ class _ObservedFile:
 
 
 class PrimaryWatch:
-    """Logs each change of the primary, as this node hears of it, and tells of it."""
+    """Logs each change of the primary, as this node hears of it, and reports it."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -135,7 +135,7 @@ class PrimaryWatch:
         self._known = False
 
     def take(self, primary: NodeId | None, term: int) -> None:
-        """Take note of who leads now."""
+        """Record the current primary."""
         if primary is None:
             if self._known:
                 log.info("primary_lost", extra={"before": self._last, "term": term})

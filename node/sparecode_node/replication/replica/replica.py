@@ -2,8 +2,8 @@
 """
 One replica: journal, engine, state and proposals, put together.
 
-Single-threaded and without a clock or a network of its own: `engine_thread`
-runs it in production, the simulation in a loop under its own time.
+Single-threaded, without its own clock or network: `engine_thread` runs it in
+production, and the simulation in a loop under virtual time.
 """
 
 from collections.abc import Callable
@@ -43,12 +43,12 @@ from sparecode_node.replication.snapshots.store import Manifest
 from sparecode_node.statemachine.feature_level import FIRST
 
 ENTRIES_BEHIND_MAX = 256
-"""A replica that lacks more than this has not caught up."""
+"""A replica that lacks more entries has not caught up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
-    """What a replica knows of itself at one moment."""
+    """A replica's view of itself at one moment."""
 
     is_leader: bool = False
     leader: NodeId | None = None
@@ -59,38 +59,38 @@ class ReplicaStatus:
     caught_up: bool = False
     snapshot_due: bool = False
     snapshot_source: NodeId | None = None
-    """Who has a snapshot without which this node cannot go on."""
+    """The node with the snapshot that this node needs to go on."""
     links_quorum: bool = False
-    """Without these links there can be no primary, whatever one waits for."""
+    """Whether this node is linked to a quorum. If not, it cannot find a primary."""
     clock_differs: bool = False
     """From a quorum's: this node must not become the primary (T5)."""
     linked: frozenset[NodeId] = frozenset()
-    """The members that this one has a link to."""
+    """The members that this node has a link to."""
     feature_level: int = FIRST
-    """That all members know; see statemachine/feature_level.py."""
+    """The level that all members know; see statemachine/feature_level.py."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of the log, committed or not."""
     log_entries: int = 0
     log_bytes: int = 0
     configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
     agreed: Configuration = Configuration()  # noqa: RUF009 - immutable.
-    """The newest one that is committed."""
+    """The newest configuration known to be committed."""
     hello: Hello = Hello("")  # noqa: RUF009 - immutable.
-    """What this node says of itself to others."""
+    """What this node shows when a link begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
-    """Who this replica is, who the others are, and how fast they act."""
+    """The ids, members and timings that a replica starts with."""
 
     cluster_id: str
     node_id: NodeId
     members: tuple[Member, ...]
     """All of them, this one too: only for a journal that is created."""
     joins: bool = False
-    """A journal that is created is that of a learner: the cluster is there already."""
+    """Whether a journal that is created is a learner's: the cluster exists already."""
     salt: bytes
-    """Random, for a journal that is created; `journal_format.SALT_BYTES` of it."""
+    """Random, `log.format.SALT_BYTES` long, for a journal that is created."""
     raft: RaftSettings = field(default_factory=RaftSettings)
 
 
@@ -156,13 +156,18 @@ class Replica:
         callback: Callable[[ReadOutcome], object],
         word: Word | None = None,
     ) -> None:
-        """Ask up to where to read, for whoever gives *word*; called exactly once."""
+        """
+        Find the index to read at; the callback is called exactly once.
+
+        *word* comes from the member that reads; it counts only if the guard listens to
+        it.
+        """
         if word is not None and not self.guard.hears(word):
             word = None
         self.guard.reads.submit(PendingRead(now() + timeout_s, callback, word))
 
     def term(self) -> int:
-        """Return the newest term that this replica knows of."""
+        """Return the newest term that this replica knows."""
         return self.engine.raftCurrentTerm
 
     def transfer(
@@ -172,8 +177,8 @@ class Replica:
         timeout_s: float,
         callback: Callable[[HandOverOutcome], object],
     ) -> None:
-        """Have another node lead; the callback is called exactly once."""
-        # Nothing is proposed meanwhile, so it must not take long.
+        """Make another node lead; the callback is called exactly once."""
+        # No call is proposed in the meantime, so it must not take long.
         deadline = now() + min(timeout_s, self.engine.settings.step_down_s)
         self.engine.hand_over.submit(
             PendingHandOver(target=target, deadline=deadline, callback=callback)
@@ -186,14 +191,14 @@ class Replica:
         timeout_s: float,
         callback: Callable[[ChangeOutcome], object],
     ) -> None:
-        """Have other members, if this replica leads; called exactly once."""
+        """Change the members, if this replica leads; the callback is called exactly once."""
         pending = PendingChange(
             change=change, deadline=now() + timeout_s, callback=callback
         )
         self.engine.membership.submit(pending)
 
     def match_indexes(self) -> dict[str, int]:
-        """Return how much each member has on disk, if this replica leads."""
+        """Return the last index on each member's disk, if this replica leads."""
         engine = self.engine
         if not engine.is_leader():
             return {}
@@ -205,7 +210,7 @@ class Replica:
         if not self.engine.voters() and (
             self._proposals.waiting or self._proposals.in_flight
         ):
-            wait_s = 0.0  # It commits alone: nobody's answer would end the wait.
+            wait_s = 0.0  # It commits alone: no answer would end the wait.
         self.engine.doTick(wait_s)
         self.compaction.run()
 
@@ -214,11 +219,11 @@ class Replica:
         self._installation.check(manifest)
 
     def install(self, manifest: Manifest) -> None:
-        """Become a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
+        """Install a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
         self._installation.install(manifest)
 
     def position(self) -> tuple[object, ...]:
-        """Return what callers wait for of the status; it costs little to ask."""
+        """Return the parts of the status that callers wait for; cheap to compute."""
         engine = self.engine
         return (
             engine.is_leader(),
@@ -229,7 +234,7 @@ class Replica:
         )
 
     def status(self) -> ReplicaStatus:
-        """Return where this replica is."""
+        """Return the status of this replica."""
         engine = self.engine
         leader = engine.leader()
         source = self.guard.snapshot_source()
@@ -256,7 +261,7 @@ class Replica:
         )
 
     def stop(self) -> None:
-        """Answer everything, and close the journal."""
+        """Answer all callers, and close the journal."""
         self._proposals.stop()
         self.engine.hand_over.stop()
         self.engine.membership.leadership_lost()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Takes snapshots when the log is long, sends them, and fetches what a node lacks.
+Takes snapshots when the log is long, sends them, and fetches a missing one.
 
-Lives in the loop; the files are read and written in worker threads, and only
-what is short and must be in order is done in the engine's.
+Lives in the loop. Worker threads read and write the files; the engine's thread does
+only what is short and must be in order.
 """
 
 import asyncio
@@ -44,13 +44,13 @@ from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-"""After something has failed."""
+"""After a failure."""
 
 FETCH_S = 60.0
-"""Of one stream; the next one goes on where it ended."""
+"""Of one stream; the next stream continues where it ended."""
 
 ENGINE_S = 60.0
-"""The engine's thread may be busy with the disk for so long."""
+"""The engine's thread may be busy with the disk for this time."""
 
 
 class StateSnapshots(Protocol):
@@ -64,7 +64,7 @@ class StateSnapshots(Protocol):
 
 
 class SnapshotKeeper:
-    """Does one thing at a time, and again what has failed."""
+    """Does one thing at a time, and repeats what has failed."""
 
     def __init__(
         self,
@@ -83,21 +83,21 @@ class SnapshotKeeper:
         self._stopping = False
 
     async def start(self) -> None:
-        """Begin; the engine runs already."""
+        """Start; the engine runs already."""
         self._store = await self._engine.run(
             lambda replica: replica.snapshots, timeout_s=ENGINE_S
         )
         self.take_status(self._status)
 
     async def stop(self) -> None:
-        """End what is under way: it leaves nothing behind that counts."""
+        """Cancel the work in progress: it leaves nothing that counts."""
         self._store = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def take_status(self, status: ReplicaStatus) -> None:
-        """Look whether there is something to do."""
+        """Start work if this status asks for it."""
         self._status = status
         idle = self._task is None or self._task.done()
         if idle and self._store is not None and self._next_work(self._store):
@@ -123,12 +123,12 @@ class SnapshotKeeper:
         while work := self._next_work(store):
             try:
                 await work()
-                # What was published before it does not count any more.
+                # Statuses that were published before the work are outdated.
                 self._status = await self._engine.run(
                     lambda replica: replica.status(), timeout_s=ENGINE_S
                 )
             except StoppingError:
-                self._stopping = True  # Nothing has failed; `stop` will be called.
+                self._stopping = True  # Not a failure: `stop` will be called.
             except (
                 BrokenSnapshotError,
                 SnapshotError,
@@ -151,7 +151,7 @@ class SnapshotKeeper:
             lambda replica: replica.compaction.keep(
                 index=facts.index, digest=facts.digest, length=length, sha256=sha256
             ),
-            timeout_s=None,  # Nobody may begin another body beside this one.
+            timeout_s=None,  # No other body may be written beside this one.
         )
         log.info("snapshot_taken", extra={"index": manifest.index, "bytes": length})
 
@@ -160,11 +160,11 @@ class SnapshotKeeper:
     async def send(
         self, request: peers_pb2.FetchSnapshotRequest
     ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Yield the newest snapshot, or what another member lacks of it."""
+        """Yield the newest snapshot, or the part that another member lacks."""
         store = self._store
         manifest = None if store is None else store.current
         if store is None or manifest is None:
-            raise NoPrimaryError("there is no snapshot here")
+            raise NoPrimaryError("this node has no snapshot")
         offset = request.offset if request.sha256 == manifest.sha256 else 0
         yield peers_pb2.FetchSnapshotResponse(manifest=manifest.to_message())
         while data := await asyncio.to_thread(store.chunk, manifest, offset):
@@ -179,7 +179,7 @@ class SnapshotKeeper:
     async def _fetch(self, store: SnapshotStore, source: NodeId) -> None:
         channel = self._channel(source)
         if channel is None:
-            raise NoPrimaryError(f"no way to {source}")
+            raise NoPrimaryError(f"no channel to {source}")
         stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
             channel
         )
@@ -191,8 +191,8 @@ class SnapshotKeeper:
         path = Path(store.storage.where(RECEIVED))
         facts = await asyncio.to_thread(self._state.read, path)
         if facts != SnapshotFacts(index=manifest.index, digest=manifest.digest):
-            raise BrokenSnapshotError("it does not hold what its manifest says")
-        # Nobody may receive into the file while it is perhaps installed.
+            raise BrokenSnapshotError("index or digest differ from the manifest")
+        # No bytes may be received into the file while it may be being installed.
         await self._engine.run(
             lambda replica: replica.install(manifest), timeout_s=None
         )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of the state: how they are kept, and checked before a node starts."""
+"""Snapshots of the state: storing, checking, and installing them."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Installing a snapshot: a node that lacks too much becomes what another one sent.
+Installing a snapshot: a node that lacks too much takes over another node's state.
 
-`snapshot_keeper` fetches and verifies the snapshot. What is here belongs to the
-engine's thread: whether the snapshot may be installed, the three steps of
-installing it, and the last of these steps again, when a crash came before it.
+`snapshot_keeper` fetches the snapshot and verifies it. The rest is here, for the
+engine's thread: whether the snapshot may be installed, the three steps of installing
+it, and the last step again after a crash.
 """
 
 import logging
@@ -42,7 +42,7 @@ class SnapshotInstallation:
         if manifest.cluster_id != self.cluster_id:
             raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")
         if manifest.term > self.engine.raftCurrentTerm:
-            raise SnapshotRefusedError("it is of a term that is not known here")
+            raise SnapshotRefusedError("it is of a newer term than this node's")
         if self._is_stale(manifest):
             raise SnapshotRefusedError(f"entry {manifest.index} is committed here")
         if self.engine.is_leader():
@@ -55,10 +55,10 @@ class SnapshotInstallation:
         """
         Replace state and log by a snapshot that was received and verified.
 
-        First the snapshot becomes this node's own, durably; then the state is
-        replaced, durably and in one step; then the journal. After a crash in
-        between, `finish_install` does what is missing. Raises
-        `SnapshotRefusedError`, or `Fatal` when there is no way back.
+        First the snapshot becomes this node's own, durably. Then the state is replaced,
+        durably and in one step; then the journal. After a crash in between,
+        `finish_install` does the last step. Raises `SnapshotRefusedError`, or `Fatal`
+        when there is no way back.
         """
         self.check(manifest)
         self.engine.guard.flush()
@@ -79,10 +79,9 @@ class SnapshotInstallation:
 
 def finish_install(store: SnapshotStore, journal: Journal, applied: int) -> None:
     """
-    Begin the journal behind the snapshot that the state is, if that is missing.
+    Replace the journal, if a crash came after the state was replaced.
 
-    A crash came between the state's transaction and the journal's. Raises
-    `StartRefusedError` if the state is not the snapshot, and not the journal's.
+    Raises `StartRefusedError` if the state fits neither the snapshot nor the journal.
     """
     newest = store.current
     if newest is None or not journal.first_index <= newest.index <= applied:

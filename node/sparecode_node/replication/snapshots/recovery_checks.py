@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold between journal, state and snapshot when a node starts."""
+"""Checks at start: journal, state and snapshots must fit together."""
 
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import StartRefusedError
@@ -14,8 +14,8 @@ def check_state(journal: Journal, state: AppliedState) -> int:
     if applied < journal.first_index and journal.first_index > 1:
         raise StartRefusedError(
             f"the state store has applied entry {applied}, but the journal begins"
-            f" behind entry {journal.first_index}: it is an old copy. Remove this"
-            " node from the cluster, and add it under a new id."
+            f" after entry {journal.first_index}: the state store is an old copy."
+            " Remove this node from the cluster, and add it under a new id."
         )
     if not 0 <= applied <= journal.last_index:
         raise StartRefusedError(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The newest snapshot of this node, and the one that it is sent, on its disk.
+The newest snapshot of this node, and the one that it is receiving, on its disk.
 
-The manifest makes a snapshot one: it is written when the body is on disk, under
-another name, and renamed. So whatever a crash leaves, there is the old snapshot
-or the new one; other files are removed at the next start. Only one thread at a
-time may change it; `current` may be read by any.
+A snapshot counts once it has a manifest: that is written when the body is on disk,
+under another name, and renamed. So a crash leaves the old snapshot or the new one; the
+next start removes other files. Only one thread at a time may change the files; any
+thread may read `current`.
 """
 
 import contextlib
@@ -31,36 +31,36 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 MANIFEST = "snapshot.manifest"
 WRITTEN = "snapshot.written"
-"""A body that this node has written, before there is a manifest."""
+"""A body that this node has written, and that has no manifest yet."""
 RECEIVED = "snapshot.received"
-"""A body that this node is sent, or a part of it."""
+"""A body that this node is receiving, complete or not."""
 _PREFIX = "snapshot."
 
 
 class BrokenSnapshotError(Exception):
-    """What was sent is not the snapshot that was announced."""
+    """The received bytes are not the snapshot that was announced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a snapshot is of."""
+    """What a snapshot contains."""
 
     cluster_id: str
     index: int
     term: int
     configuration: Configuration
-    """Who the members are at that index."""
+    """The members at that index."""
     digest: str
     length: int
     sha256: bytes
 
     @property
     def body(self) -> str:
-        """The name of the body's file."""
+        """Name of the body's file."""
         return f"{_PREFIX}{self.index}.{self.sha256[:8].hex()}"
 
     def to_message(self) -> snapshot_pb2.SnapshotManifest:
-        """Return it as it is written and sent."""
+        """Return the message that is written and sent."""
         return snapshot_pb2.SnapshotManifest(
             format=FORMAT,
             cluster_id=self.cluster_id,
@@ -74,13 +74,13 @@ class Manifest:
         )
 
     def to_bytes(self) -> bytes:
-        """Return it as it lies on disk."""
+        """Return the bytes of the manifest's file."""
         data = self.to_message().SerializeToString(deterministic=True)
         return zlib.crc32(data).to_bytes(4, "little") + data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Return what lies on disk. Raises `BrokenSnapshotError`."""
+        """Return the manifest in these bytes. Raises `BrokenSnapshotError`."""
         crc, data = data[:4], data[4:]
         if crc != zlib.crc32(data).to_bytes(4, "little"):
             raise BrokenSnapshotError("the manifest is damaged")
@@ -92,7 +92,7 @@ class Manifest:
 
     @classmethod
     def from_message(cls, message: snapshot_pb2.SnapshotManifest) -> Self:
-        """Return what was written or sent. Raises `BrokenSnapshotError`."""
+        """Return the manifest in a message. Raises `BrokenSnapshotError`."""
         plausible = (
             message.format == FORMAT
             and message.index > 0
@@ -123,13 +123,13 @@ class SnapshotStore:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.current: Manifest | None = self._load()
-        """The newest one; its body is complete."""
+        """The newest snapshot; its body is complete."""
         self._receiving: Manifest | None = None
         self._file: AppendFile | None = None
         self._received = 0
 
     def _load(self) -> Manifest | None:
-        """Return the snapshot that is there, if it is whole; remove what is not."""
+        """Return the snapshot on disk if it is complete; remove all other files."""
         manifest = self._read_manifest()
         for name in self.storage.list_names():
             kept = manifest is not None and name in (MANIFEST, manifest.body)
@@ -144,14 +144,14 @@ class SnapshotStore:
             manifest = Manifest.from_bytes(self.storage.read(MANIFEST))
             self._check(manifest, manifest.body)
         except BrokenSnapshotError as error:
-            # It can be written again; the log is not compacted further before.
+            # A new one can be taken; until then the log is not compacted further.
             where = self.storage.where(MANIFEST)
             log.warning("snapshot_dropped", extra={"file": where, "cause": str(error)})
             return None
         return manifest
 
     def _check(self, manifest: Manifest, name: str) -> None:
-        """Read a body, and see that it is the one. Raises `BrokenSnapshotError`."""
+        """Read a body, and compare it with its manifest. Raises `BrokenSnapshotError`."""
         if not self.storage.exists(name):
             raise BrokenSnapshotError("the snapshot is missing")
         if self.measure(name) != (manifest.length, manifest.sha256):
@@ -166,7 +166,7 @@ class SnapshotStore:
         return length, total.digest()
 
     def clear(self, name: str) -> str:
-        """Make room for a new body; return where it goes."""
+        """Remove the file *name*; return its path for a new body."""
         self.storage.remove(name)
         return self.storage.where(name)
 
@@ -192,7 +192,7 @@ class SnapshotStore:
         try:
             self._write_manifest(manifest, new)
         except OSError:
-            if is_another:  # On a full disk, one would be left by every attempt.
+            if is_another:  # On a full disk, each attempt would leave one.
                 storage.remove(manifest.body)
             raise
         storage.rename(new, MANIFEST)
@@ -202,7 +202,7 @@ class SnapshotStore:
             storage.remove(old.body)
 
     def _write_manifest(self, manifest: Manifest, name: str) -> None:
-        """Have it on disk, and the body's name, before that is spoken of."""
+        """Write the manifest; return when it and the body's name are on disk."""
         self.storage.remove(name)
         with contextlib.closing(self.storage.append_to(name)) as file:
             file.append(manifest.to_bytes())
@@ -218,13 +218,13 @@ class SnapshotStore:
     # --- Receiving
 
     def part(self) -> tuple[bytes, int]:
-        """Return of which snapshot, by its SHA-256, how much is here."""
+        """Return the SHA-256 of the snapshot in progress, and how much of it is here."""
         if self._receiving is None:
             return b"", 0
         return self._receiving.sha256, self._received
 
     def begin(self, manifest: Manifest) -> None:
-        """Receive a snapshot; go on if it is the one that is received already."""
+        """Start to receive a snapshot, or continue if it is the one in progress."""
         if manifest == self._receiving:
             return
         self.abandon()
@@ -234,9 +234,10 @@ class SnapshotStore:
 
     def add(self, offset: int, data: bytes, crc32: int) -> None:
         """
-        Take some bytes. Raises `BrokenSnapshotError`, and keeps what it has.
+        Append some bytes. Raises `BrokenSnapshotError`, and keeps the earlier bytes.
 
-        After an `OSError` it begins anew: nobody knows how much the file has of them.
+        After an `OSError`, receiving starts over: how much the file has of them is not
+        known.
         """
         if self._receiving is None or self._file is None or offset != self._received:
             raise BrokenSnapshotError("the chunk does not follow")
@@ -253,13 +254,13 @@ class SnapshotStore:
 
     def complete(self) -> Manifest:
         """
-        Return what was received, when all of it is here and on disk.
+        Return the received snapshot, once it is complete and on disk.
 
-        Raises `BrokenSnapshotError`; then it begins anew.
+        Raises `BrokenSnapshotError`; then receiving starts over.
         """
         manifest, file = self._receiving, self._file
         if manifest is None or file is None or self._received < manifest.length:
-            raise BrokenSnapshotError("not all of it is here")
+            raise BrokenSnapshotError("the snapshot is incomplete")
         try:
             file.sync()
         finally:
@@ -269,7 +270,7 @@ class SnapshotStore:
         return manifest
 
     def abandon(self) -> None:
-        """Forget the part that is here."""
+        """Forget the part received so far."""
         if self._file is not None:
             self._file.close()
         self._file, self._receiving, self._received = None, None, 0
