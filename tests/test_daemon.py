@@ -224,7 +224,10 @@ def test_bad_config_is_one_line_and_exit_code_2(place, command):
 def test_config_is_asked_for():
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 2
-    assert result.stderr == "sparecode-node: --config FILE is missing\n"
+    assert result.stderr == (
+        "sparecode-node: --config FILE is missing: it names node.toml, and stands before "
+        "the command\n"
+    )
 
 
 def test_version_is_said():
@@ -295,7 +298,7 @@ def test_init_is_refused_on_existing_data(place):
 @pytest.mark.parametrize(
     ("text", "mode", "message"),
     [
-        (PASSWORD, 0o640, "others than its owner have access (mode 0640)"),
+        (PASSWORD, 0o640, "users other than its owner have access (mode 0640)"),
         ("short", 0o600, "password: must have 12 to 1024 characters; has 5"),
         ("", 0o600, "password: must have 12 to 1024 characters; has 0"),
     ],

@@ -50,7 +50,7 @@ def test_key_and_backup_that_are_young_are_fine(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=364), backup=dt.timedelta(hours=25))
     found = list(check_ages(path, NOW))
     assert verdicts(found) == {"key age": Verdict.OK, "backup": Verdict.OK}
-    assert "key 2 is active since 2025-06-02 (364 days)" in found[0].words
+    assert "key 2 has been active since 2025-06-02 (364 days)" in found[0].words
     assert "2026-05-30 23:00 UTC (25 hours ago)" in found[1].words
 
 
@@ -141,7 +141,7 @@ def test_ring_that_is_not_yet_taken_over_or_encrypted_is_found(tmp_path: Path) -
     KeyRing.draw(SystemEntropy()).save(tmp_path / "given.json")
     [_, (verdict, words)] = looked_at(config)
     assert verdict is Verdict.WARN
-    assert "given.json is not taken over yet" in words
+    assert "given.json is not copied yet" in words
     save(config, wrapped=False)
     [_, (verdict, words)] = looked_at(config)
     assert verdict is Verdict.WARN
@@ -153,7 +153,7 @@ def test_plain_ring_in_the_data_folder_is_found(tmp_path: Path) -> None:
     save(config, wrapped=False)
     [_, (verdict, words)] = looked_at(config)
     assert verdict is Verdict.WARN
-    assert "a copy of the folder opens itself" in words
+    assert "copy of the folder can read all secrets" in words
 
 
 def test_ring_that_cannot_be_written_is_found(
@@ -168,11 +168,11 @@ def test_ring_that_cannot_be_written_is_found(
         patched.setattr(os, "statvfs", lambda _: flags)
         [_, (verdict, words)] = looked_at(config)
     assert verdict is Verdict.WARN
-    assert f"{folder} is read-only: no key can be rotated" in words
+    assert f"{folder} is read-only: keys cannot be rotated" in words
     with monkeypatch.context() as patched:
         patched.setattr(os, "access", lambda *_: False)
         [_, (verdict, words)] = looked_at(config)
-    assert "may not be written to" in words
+    assert "is not writable" in words
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -47,6 +47,14 @@ async def failures(
     return [each.words for each in found if each.verdict is Verdict.FAIL]
 
 
+def no_quorum(reached: int, voters: int) -> str:
+    """Return the words of the finding."""
+    return (
+        f"{reached} of {voters} voters can be reached, which is not a quorum: start the "
+        "others, or check the network"
+    )
+
+
 @pytest.mark.asyncio
 async def test_learner_that_is_down_costs_no_quorum(
     monkeypatch: pytest.MonkeyPatch,
@@ -54,7 +62,7 @@ async def test_learner_that_is_down_costs_no_quorum(
     """Two of three voters are one, whatever has joined and does not vote yet."""
     assert await failures(monkeypatch, reached=[N2], other_voters=[N2, N3]) == []
     found = await failures(monkeypatch, reached=[N2], other_voters=[N2, N3, N4])
-    assert found == ["of 4 voters 2 are in contact: that is no quorum"]
+    assert found == [no_quorum(2, 4)]
 
 
 @pytest.mark.asyncio
@@ -62,7 +70,7 @@ async def test_learner_that_answers_makes_no_quorum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = await failures(monkeypatch, reached=[N4], other_voters=[N2, N3])
-    assert found == ["of 3 voters 1 are in contact: that is no quorum"]
+    assert found == [no_quorum(1, 3)]
 
 
 @pytest.mark.asyncio
@@ -73,7 +81,7 @@ async def test_node_that_does_not_vote_does_not_count_itself(
     told = {"other_voters": voters, "votes": False}
     assert await failures(monkeypatch, reached=[N2, N3], **told) == []
     found = await failures(monkeypatch, reached=[N2], **told)
-    assert found == ["of 3 voters 1 are in contact: that is no quorum"]
+    assert found == [no_quorum(1, 3)]
 
 
 def test_without_a_journal_everybody_votes() -> None:

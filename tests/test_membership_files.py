@@ -116,7 +116,7 @@ def test_who_has_the_authoritys_key_signs(config: Config) -> None:
     assert check_authority(config).verdict is Verdict.FAIL
     key.unlink()
     assert not FileAuthority(config).can_sign()
-    assert "bring certificates" in check_authority(config).words
+    assert "need a certificate already" in check_authority(config).words
 
 
 def journal(configuration: Configuration) -> JournalFacts:
@@ -141,8 +141,8 @@ def test_doctor_tells_a_learner_and_who_was_removed() -> None:
     learner = Member(node_id=N1, address="h:1", role=MemberRole.LEARNER)
     for configuration, expected, words in (
         (Configuration.of((voter, learner)), Verdict.WARN, "is a learner"),
-        (Configuration.of((voter,)), Verdict.WARN, "no member yet"),
-        (Configuration.of((voter,), [N1]), Verdict.FAIL, "under another id"),
+        (Configuration.of((voter,)), Verdict.WARN, "not a member yet"),
+        (Configuration.of((voter,), [N1]), Verdict.FAIL, "with another id"),
         (
             Configuration.of((voter, Member(node_id=N1, address="h:1"))),
             Verdict.OK,

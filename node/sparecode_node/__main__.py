@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`sparecode-node`: the daemon, and the commands that set a node up.
+The command `sparecode-node`: runs a node, sets it up, checks and recovers it.
 
-Exit codes: 0 stopped as asked, 1 cannot start or refused, 2 wrong usage or
-configuration, 70 the node found itself broken and stopped.
+Exit codes: 0 stopped on request, 1 cannot start or refused, 2 wrong usage or
+configuration, 70 the node detected that it is broken and stopped.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from typing import Annotated
 import typer
 import uvloop
 
-# gRPC reads it when it is imported. Of a handshake that fails it tells at its
-# default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
+# gRPC reads the variable on import. It reports failed handshakes only at its default
+# level. `grpc_lines` consumes its output, so the log stays clean.
 os.environ.pop("GRPC_VERBOSITY", None)
 
 from sparecode_node.config import Config, load_config
@@ -50,16 +50,25 @@ from sparecode_node.tool.terminal import (
 
 GARBAGE = (4000, 2, 100)
 """
-After how many new objects to look for garbage among them; after how many such looks
-among those that stayed, too; and after how many of these among all.
+Thresholds of garbage collection, for `gc.set_threshold`.
 
-A look holds every thread for half a microsecond an object. gRPC leaves five objects
-a call for it; most of what it goes through are calls that are being answered.
+Collect the youngest objects after this many new ones, the middle generation after
+this many collections of the youngest, and all after this many of the middle one.
+A collection holds every thread for half a microsecond per object. gRPC leaves five
+objects per call to collect; most objects examined belong to calls in progress.
 """
 
 log = logging.getLogger(__name__)
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # They show variables, which may be secrets.
+    epilog="""\b
+    Exit codes: 0 done, or stopped on request, 1 refused or cannot start, 2 wrong
+    usage or configuration, 70 the node detected that it is broken and stopped.
+    """,
+)
 app.add_typer(backup_tool.app, name="backup")
 app.command("draw-ring")(setup.draw_ring)
 app.command("bundle")(recovery_tool.bundle)
@@ -69,7 +78,7 @@ app.command("reset-administrator")(recovery_tool.reset_administrator)
 
 
 def show_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so.
-    """Print the version."""
+    """Print the version and exit."""
     if value:
         typer.echo(f"sparecode-node {VERSION}")
         raise typer.Exit
@@ -77,23 +86,30 @@ def show_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so.
 
 @app.callback(
     invoke_without_command=True,
-    help="A node of a Sparecode cluster. Without a command it runs the node.",
+    help="Run a node of a Sparecode cluster, or set it up, check or recover it.\n\n"
+    "Without a command, runs the node until it is stopped.",
 )
 def run(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="The node's node.toml.", metavar="FILE"),
+        typer.Option(
+            help="The node's configuration, node.toml. Stands before the command.",
+            metavar="FILE",
+        ),
     ] = None,
     *,
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version.", callback=show_version, is_eager=True
+            "--version",
+            help="Print the version and exit.",
+            callback=show_version,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:
-    """Run the node, unless there is a command."""
+    """Run the node if no command is given."""
     del version
     context.obj = config
     if context.invoked_subcommand is not None:
@@ -106,28 +122,28 @@ def run(
 
 
 def run_node(node: Node, config: Config) -> None:
-    """Run the node, and end the process as it ends."""
-    # What the node writes is for its owner; a core dump would hold the key ring.
+    """Run the node; exit with its exit code unless that is 0."""
+    # The node's files are for its owner only. A core dump would contain the key ring.
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     raise_open_files()
-    # What was imported stays: to look through it for garbage costs each call a part.
+    # Imported objects stay: examining them for garbage would slow down every call.
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     try:
-        # The same loop in C: a tenth less of a core for each call.
+        # The event loop in C: it takes a tenth less CPU per call.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(serve(node, config))
     except preparation.StartError as error:
         fail(str(error), EXIT_REFUSED)
     if code:
-        # The engine has given up; whatever threads are left must not hold us.
+        # The engine has given up. Do not wait for the remaining threads.
         logging.shutdown()
         os._exit(code)
 
 
 async def serve(node: Node, config: Config) -> int:
-    """Run the node until it is told to stop; return the exit code."""
+    """Run the node until a signal or a fault stops it; return the exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
@@ -136,7 +152,7 @@ async def serve(node: Node, config: Config) -> int:
 
 
 def reload(node: Node, path: Path) -> None:
-    """Read the configuration again, and take of it what may change (SIGHUP)."""
+    """Read the configuration again and apply what may change at run time (SIGHUP)."""
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -148,7 +164,12 @@ def reload(node: Node, path: Path) -> None:
 
 @app.command("check-config")
 def check_config(context: typer.Context) -> None:
-    """Read node.toml and say what is wrong with it."""
+    """
+    Check node.toml.
+
+    Prints the node and the members, or the first error. The exit code is 2 if there
+    is an error. Reads no other file and contacts no other node.
+    """
     config = loaded(context)
     typer.echo(f"{config.path}: node {config.node.id} of {', '.join(config.members)}")
 
@@ -159,13 +180,14 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     administrator: Annotated[
         str | None,
         typer.Option(
-            help="Name of the first administrator (default: ask).", metavar="NAME"
+            help="Name of the first administrator (default: prompt).",
+            metavar="NAME",
         ),
     ] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(
-            help="File of mode 0600 that holds the password (default: ask).",
+            help="Read the password from FILE, mode 0600 (default: prompt).",
             metavar="FILE",
         ),
     ] = None,
@@ -173,7 +195,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         Path | None,
         typer.Option(
             "--bundle",
-            help="Also export a recovery bundle into this file.",
+            help="Also export a recovery bundle to FILE.",
             metavar="FILE",
         ),
     ] = None,
@@ -183,7 +205,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         str | None,
         typer.Option(
             "--join",
-            help="Join a cluster: a file with the ticket, - for stdin, or the ticket.",
+            help="Join a cluster with this ticket, or the ticket in this file (-: stdin).",
             metavar="TICKET",
         ),
     ] = None,
@@ -191,7 +213,8 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another name or address of this node, for its certificate; may repeat.",
+            help="Another name or address of this node, for its certificate; "
+            "may repeat.",
             metavar="HOST",
         ),
     ] = None,
@@ -200,25 +223,29 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         bool,
         typer.Option(
             "--new-authority",
-            help="Also make the cluster's authorities, and this node's certificate.",
+            help="Also create the cluster's authorities and this node's certificate.",
         ),
     ] = False,
 ) -> None:
     """
-    Begin a new cluster, or join one.
+    Set up this node as the first or as a new member.
 
-    Without --join: data folder, key ring, first administrator. Run it on the first
-    node only; the others join, each with a ticket of its own, which `sparecode
-    cluster ticket NODE` makes. With --join the node gets its certificate, the
-    authorities and the key ring from a member; then start it. With --beside it has
-    them already, and was added by `sparecode cluster add`.
+    Without --join or --beside, creates the data folder, the key ring and the first
+    administrator of a new cluster. Run it on the first node only. Every other node
+    joins with its own ticket, which `sparecode cluster ticket NODE` creates.
+
+    With --join, a member sends the node its certificate, the authorities and the
+    key ring. Then start the node.
+
+    With --beside, the node has these files already. Then add it with `sparecode
+    cluster add`, and start it.
     """
     config = loaded(context)
     if join is not None:
         if administrator or password_file or new_authority:
             fail(
-                "--join goes without --administrator, --password-file and "
-                "--new-authority: the cluster has all of them already",
+                "--join excludes --administrator, --password-file and "
+                "--new-authority: the cluster has them already",
                 EXIT_USAGE,
             )
         setup.join_cluster(config, join, host or [])
@@ -227,7 +254,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         setup.begin_beside(config, beside)
         return
     if host and not new_authority:
-        fail("--host goes with --new-authority or --join", EXIT_USAGE)
+        fail("--host needs --new-authority or --join", EXIT_USAGE)
     try:
         preparation.refuse_existing(config)
         if administrator is None:
@@ -251,14 +278,15 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         fail(str(error), EXIT_REFUSED)
     typer.echo(
         f"{setup.next_step(config)}\n"
-        "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
+        "Keep this key with the authority's certificate, for `sparecode audit verify "
+        "--public-key`:\n"
         f"{preparation.audit_keys(config)}".rstrip()
     )
     if bundle is None:
         typer.echo(
-            "Not exported yet: the recovery bundle (key ring and authorities' keys, "
-            "encrypted).\nNo backup restores without it. Export it, and keep it offline:\n"
-            f"sparecode-node --config {config.path} bundle FILE"
+            "The recovery bundle (the key ring and the authorities' keys, encrypted) is not "
+            "exported yet.\nA backup cannot be restored without it. Export it, and keep "
+            f"it offline:\nsparecode-node --config {config.path} bundle FILE"
         )
         return
     recovery_tool.export_bundle(
@@ -267,7 +295,9 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         recipients=bundle_recipient or (),
         passphrase_file=bundle_passphrase_file,
     )
-    typer.echo(f"{bundle}: the recovery bundle. Keep it offline, apart from backups.")
+    typer.echo(
+        f"Exported the recovery bundle to {bundle}. Keep it offline, apart from backups."
+    )
 
 
 @app.command()
@@ -275,16 +305,18 @@ def doctor(
     context: typer.Context,
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Write a JSON list, for programs.")
+        bool, typer.Option("--json", help="Print a JSON list, for programs.")
     ] = False,
 ) -> None:
     """
-    Examine this node: its machine, its files, and what it holds.
+    Check this node: machine, files, data and members.
 
-    Disk and sync, ports, certificates, key ring and the age of its key, journal,
-    state, audit chain, the last backup, the other members and their clocks. Run it
-    as root or as the user that the node runs as; the node may run or not. The exit
-    code is 1 if something has failed, and 0 if there are warnings only.
+    Checks the disk and its sync time, ports, certificates, the key ring and the age
+    of its key, the journal, the state, the audit chain, the last backup, and the
+    other members and their clocks.
+
+    Run it as root or as the node's user, while the node runs or not. The exit code
+    is 1 if a check failed, and 0 if there are only warnings.
     """
     config = loaded(context)
     findings = asyncio.run(examine(config, SystemClock()))
@@ -303,10 +335,11 @@ def doctor(
 @app.command("audit-keys")
 def audit_keys(context: typer.Context) -> None:
     """
-    Print the public keys that checkpoints of the audit log are verified with.
+    Print the public keys that verify audit checkpoints.
 
-    One for each key of the key ring, in PEM. They are no secret, but whoever
-    verifies must have them from here, and not from who gave them the checkpoint.
+    Prints one key (PEM) for each key of the key ring. The keys are not secret.
+    Verifiers must get them from here, not from the source of the checkpoint: a forger
+    can sign with a key of their own.
     """
     config = loaded(context)
     try:
@@ -316,10 +349,11 @@ def audit_keys(context: typer.Context) -> None:
 
 
 def prompt(question: str, *, secret: bool = False) -> str:
-    """Ask at the terminal."""
+    """Prompt at the terminal; fail if there is none."""
     if not sys.stdin.isatty():
         fail(
-            "no terminal to ask at: give --administrator NAME and --password-file FILE",
+            "cannot prompt without a terminal: set --administrator NAME and "
+            "--password-file FILE",
             EXIT_USAGE,
         )
     answer: str = typer.prompt(question, hide_input=secret, confirmation_prompt=secret)
@@ -328,34 +362,45 @@ def prompt(question: str, *, secret: bool = False) -> str:
 
 @app.command()
 def certificates(
-    directory: Annotated[Path, typer.Argument(help="Where the files go.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Folder to write the files to.")
+    ],
     member: Annotated[
         list[str] | None,
-        typer.Option(help="A node's id; may repeat.", metavar="ID"),
+        typer.Option(
+            help="Id of a node to certify; may repeat.",
+            metavar="ID",
+        ),
     ] = None,
     agent: Annotated[
         list[str] | None,
-        typer.Option(help="An agent's name; may repeat.", metavar="NAME"),
+        typer.Option(
+            help="Name of an agent to certify; may repeat.",
+            metavar="NAME",
+        ),
     ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name or address under which nodes are reached; may repeat.",
+            help="Name or address at which the nodes are reached; may repeat.",
             metavar="HOST",
         ),
     ] = None,
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace certificates that exist.")
+        bool,
+        typer.Option(
+            "--force", help="Replace existing certificates of nodes and agents."
+        ),
     ] = False,
 ) -> None:
     """
-    Make certificates for development, or for a single operator.
+    Create certificates for development or one operator.
 
-    Two authorities (members-ca, agents-ca), a certificate and key for every
-    member and agent. The authorities' keys lie beside them, unencrypted: whoever
-    reads the folder can be any node and any agent. Where more than one person
-    operates, take certificates from your own authority.
+    Creates two authorities (members-ca, agents-ca) unless they exist, and a
+    certificate and key for each member and agent. The authorities' keys are in the
+    same folder, unencrypted: anyone who can read the folder can act as any node and
+    any agent. If several people operate the cluster, use your own authority.
     """
     now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
     try:

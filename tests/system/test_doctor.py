@@ -92,13 +92,13 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
     assert done.returncode == 0, done.stdout
     for words in (
         "node n1 of n1, n2, n3",
-        "the node runs and has agents 127.0.0.1:",
-        "[peers] good until ",
+        "the node is running; ports in use: agents 127.0.0.1:",
+        "[peers] valid until ",
         "keys 1, 1 active",
         "entries 1 to ",
-        "an unbroken chain, head ",
-        "key 1 is active since ",
-        "WARN backup none was ever taken",
+        "in an unbroken chain, head ",
+        "key 1 has been active since ",
+        "WARN backup no backup was ever taken",
         "n2 answers; its clock is ",
         "n3 answers; its clock is ",
     ):
@@ -110,7 +110,7 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
     )
     with stopped(cluster, node):
         done = doctor(node)
-        assert "ports free; the node does not run" in said(done)
+        assert "ports all free; the node is not running" in said(done)
         assert done.returncode == 0, done.stdout
     assert not (node.directory / "data/.doctor").exists()
 
@@ -118,7 +118,10 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
 def test_lost_quorum_is_a_failure(cluster: LocalCluster):
     node, *others = cluster.nodes
     with stopped(cluster, *others):
-        words = "of 3 voters 1 are in contact: that is no quorum"
+        words = (
+            "1 of 3 voters can be reached, which is not a quorum: start the others, or "
+            "check the network"
+        )
         assert failures(node) == {"members": words}
 
 

@@ -227,5 +227,5 @@ async def test_every_member_holds_the_key_or_nothing_changes(
     third.start()
     await asyncio.to_thread(third.wait, timeout_s=60)
     said = third.last_words(3)
-    assert "lacks key 2, which the cluster uses" in said
+    assert "key 2, which the cluster uses, is missing" in said
     assert "start another member first" in said

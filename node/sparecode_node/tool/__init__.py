@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of `sparecode-node` that run beside the daemon or before it."""
+"""The commands of `sparecode-node` that set up, check and recover a node."""

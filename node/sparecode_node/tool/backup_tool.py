@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode-node backup`: keys for backups, and what a backup is worth."""
+"""`sparecode-node backup`: create keys for backups; show and verify backups."""
 
 import dataclasses
 import datetime as dt
@@ -22,13 +22,14 @@ from sparecode_node.tool.terminal import fail
 PEM_END = b"-----END PUBLIC KEY-----"
 
 app = typer.Typer(
+    rich_markup_mode=None,
     no_args_is_help=True,
-    help="Make keys for backups, and examine backups. Needs no node and no cluster.",
+    help="Create keys for backups; show and verify backups. Needs no node.",
 )
 
 BackupFile = Annotated[
     Path,
-    typer.Argument(metavar="BACKUP", help="What `sparecode cluster backup` wrote."),
+    typer.Argument(metavar="BACKUP", help="Output of `sparecode cluster backup`."),
 ]
 
 
@@ -36,17 +37,17 @@ BackupFile = Annotated[
 def keygen(
     path: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Of the secret key; must not exist yet."),
+        typer.Argument(metavar="FILE", help="File to write, which must not exist."),
     ],
 ) -> None:
     """
-    Make a key that opens backups.
+    Create a key pair for backups.
 
-    The secret key goes into FILE: keep it off the nodes, offline, twice. The public
-    key is printed, for the policy's backup_recipients.
+    Writes the secret key, which opens backups, to FILE. Keep two copies of it
+    offline, not on a node. Prints the public key, for the policy's backup_recipients.
     """
     if path.exists():
-        fail(f"{path} exists already; a key is not written over another one")
+        fail(f"{path} exists; keys are never overwritten: choose another name")
     secret, public = age_files.new_identity()
     try:
         write_private(path, f"# public key: {public}\n{secret}\n".encode())
@@ -54,8 +55,8 @@ def keygen(
         fail(str(error))
     typer.echo(public)
     typer.echo(
-        f"{path} holds the secret key.\n"
-        "Keep it where no node is, and twice. To have backups for it:\n"
+        f"Wrote the secret key to {path}.\n"
+        "Keep two copies of it offline, not on a node. To encrypt backups to it:\n"
         f"    sparecode policy update --set backup_recipients={public}",
         err=True,
     )
@@ -66,10 +67,14 @@ def show(
     path: BackupFile,
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Write JSON, for programs.")
+        bool, typer.Option("--json", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
-    """Show what a backup says of itself. That is not encrypted, and not verified here."""
+    """
+    Show the manifest of a backup, without verifying it.
+
+    The manifest is not encrypted: no key is needed.
+    """
     try:
         signed = backup_files.read_manifest(path)
     except BackupFileError as error:
@@ -87,21 +92,21 @@ def verify(
     public_key: Annotated[
         Path | None,
         typer.Option(
-            help="What `sparecode-node audit-keys` prints: also verify who signed it.",
+            help="Output of `sparecode-node audit-keys`: also verify the signature.",
             metavar="FILE",
         ),
     ] = None,
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Write JSON, for programs.")
+        bool, typer.Option("--json", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
     """
-    Open a backup, and compute everything anew that its manifest says.
+    Decrypt a backup, and verify everything in its manifest.
 
-    Size and SHA-256, the digest of the state as replicas compare it, and every hash
-    of the audit log. What is decrypted goes into a temporary folder (TMPDIR), for
-    its owner alone, and is removed.
+    Computes the size and SHA-256, the digest of the state, as replicas compare it,
+    and every hash of the audit log. The decrypted state is in a temporary folder
+    (TMPDIR), readable for its owner only, and is deleted afterwards.
     """
     try:
         identities = age_files.read_identities(key)
@@ -110,18 +115,18 @@ def verify(
     except (AgeError, BackupFileError) as error:
         fail(f"NOT VERIFIED: {error}")
     if public_key is not None and not any(map(signed.signed_by, read_keys(public_key))):
-        fail(f"NOT VERIFIED: {path}: none of the keys in {public_key} has signed it")
+        fail(f"NOT VERIFIED: {path}: not signed by any of the keys in {public_key}")
     print_manifest(signed, as_json=as_json)
     if not as_json:
         typer.echo("")
         typer.echo(
-            "Verified: it opens, and the state and the audit log are what it says."
+            "Verified: it opens, and the state and the audit log match the manifest."
         )
         typer.echo(
             "Signed by the cluster."
             if public_key
-            else "Who signed it was not verified: see --public-key, or restore it with a "
-            "bundle."
+            else "The signature was not verified: use --public-key, or restore it with "
+            "a bundle."
         )
 
 
@@ -133,12 +138,12 @@ def read_keys(path: Path) -> list[bytes]:
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     except ValueError:
-        fail(f"{path}: not what `sparecode-node audit-keys` prints")
+        fail(f"{path}: not the output of `sparecode-node audit-keys`")
     return [key.public_bytes_raw() for key in keys if isinstance(key, Ed25519PublicKey)]
 
 
 def print_manifest(signed: SignedManifest, *, as_json: bool) -> None:
-    """Write a manifest for people, or for programs."""
+    """Print a manifest as a table, or as JSON."""
     manifest = signed.manifest
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(manifest), indent=2))
@@ -151,7 +156,7 @@ def print_manifest(signed: SignedManifest, *, as_json: bool) -> None:
         ("Last change", _time(manifest.state_at_ms)),
         ("Digest", manifest.digest),
         ("Audit log", f"{manifest.audit_sequence} events"),
-        ("", manifest.audit_head),
+        ("Audit head", manifest.audit_head),
         ("Key", str(manifest.key_id)),
         ("Version", manifest.version),
         *(("Recipient", each) for each in manifest.recipients),

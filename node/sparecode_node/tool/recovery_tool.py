@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode-node bundle`, `restore` and `recover`: for the worst day, and before it."""
+"""`sparecode-node bundle`, `restore`, `recover` and `reset-administrator`."""
 
 import asyncio
 import datetime as dt
@@ -40,36 +40,43 @@ Recipients = Annotated[
     list[str] | None,
     typer.Option(
         "--recipient",
-        help="An age public key (age1...) that opens the bundle; may repeat.",
+        help="Encrypt the bundle to this age public key (age1...); may repeat.",
         metavar="KEY",
     ),
 ]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
-        help="File of mode 0600 that holds the bundle's passphrase.", metavar="FILE"
+        help="Read the bundle's passphrase from FILE, mode 0600.", metavar="FILE"
     ),
 ]
 
 
 def bundle(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Must not exist yet.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="File to write, which must not exist."),
+    ],
     recipient: Recipients = None,
     passphrase_file: PassphraseFile = None,
     also: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Put this file in as well; may repeat.",
+            help="Also include this file; may repeat.",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
     """
-    Export a recovery bundle: the key ring and the authorities' keys, encrypted.
+    Export a recovery bundle, which a restore needs.
 
-    An authority's key goes in where it lies beside its certificate. A restore needs it, for no backup holds a key. Keep it offline, apart from the
-    backups. Export a new one after each rotation of keys.
+    The bundle holds the key ring and the authorities' keys, encrypted. A restore
+    needs it because backups contain no keys. Keep it offline,
+    apart from the backups. Export a new one after each key rotation.
+
+    An authority's key is included if it is in the folder of its certificate. Without
+    --recipient, the bundle is encrypted with a passphrase of at least 12 characters.
     """
     config = loaded(context)
     export_bundle(
@@ -79,7 +86,9 @@ def bundle(
         passphrase_file=passphrase_file,
         also=also or (),
     )
-    typer.echo(f"{path}: keep it offline, and apart from the backups.")
+    typer.echo(
+        f"Exported the recovery bundle to {path}. Keep it offline, apart from backups."
+    )
 
 
 def export_bundle(
@@ -91,12 +100,13 @@ def export_bundle(
     also: Sequence[Path] = (),
 ) -> None:
     """
-    Write the key ring and other files, encrypted to keys or under a passphrase (P5).
+    Write the key ring and other files, encrypted to keys or with a passphrase (P5).
 
-    The keys of the authorities go in wherever they lie beside the certificates.
+    The authorities' keys are included if they are in the folders of their
+    certificates.
     """
     if path.exists():
-        fail(f"{path} exists already; a bundle does not replace another one")
+        fail(f"{path} exists; bundles are never overwritten: choose another name")
     for key in recipients:
         if problem := age_files.recipient_problem(key):
             fail(f"--recipient {key}: {problem}", EXIT_USAGE)
@@ -132,8 +142,8 @@ def _new_passphrase(path: Path | None) -> str:
     passphrase = _passphrase(path, confirm=True)
     if len(passphrase) < PASSPHRASE_CHARACTERS_MIN:
         fail(
-            f"the passphrase has {len(passphrase)} characters; it must have at least "
-            f"{PASSPHRASE_CHARACTERS_MIN}: whoever guesses it has all keys"
+            f"the passphrase has {len(passphrase)} characters; use at least "
+            f"{PASSPHRASE_CHARACTERS_MIN}: anyone who guesses it has all keys"
         )
     return passphrase
 
@@ -143,10 +153,10 @@ def _passphrase(path: Path | None, *, confirm: bool = False) -> str:
         return read_password(path)
     if not sys.stdin.isatty():
         fail(
-            "no terminal to ask for the bundle's passphrase at: give --recipient KEY "
-            "or --passphrase-file FILE"
+            "cannot prompt for the bundle's passphrase without a terminal: use "
+            "--recipient KEY or --passphrase-file FILE"
             if confirm
-            else "no terminal to ask for the bundle's passphrase at: give "
+            else "cannot prompt for the bundle's passphrase without a terminal: use "
             "--passphrase-file FILE, or --key FILE if it was encrypted to a key",
             EXIT_USAGE,
         )
@@ -160,11 +170,13 @@ def restore(
     context: typer.Context,
     backup: Annotated[
         Path,
-        typer.Argument(metavar="BACKUP", help="What `sparecode cluster backup` wrote."),
+        typer.Argument(metavar="BACKUP", help="Output of `sparecode cluster backup`."),
     ],
     bundle_file: Annotated[
         Path,
-        typer.Option("--bundle", help="The recovery bundle.", metavar="FILE"),
+        typer.Option(
+            "--bundle", help="Recovery bundle of the cluster.", metavar="FILE"
+        ),
     ],
     key: Annotated[
         Path,
@@ -173,11 +185,13 @@ def restore(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """
-    Make a new cluster of a backup, on this node. Its data folder must be empty.
+    Restore a backup into a new cluster on this node.
 
-    All emergency codes, sessions, drafts and request ids of before are void, TOTP
-    takes no code up to now, HOTP tokens wait to be resynchronized, and agents are
-    served only after an operator has reviewed and opened the cluster.
+    This node must have no data and no key ring. Everything that may be used only
+    once becomes invalid: emergency codes, sessions, drafts and request ids. TOTP
+    tokencodes up to the present moment are refused, and HOTP tokens must be
+    resynchronized. Agents are not served until an operator has reviewed and opened
+    the cluster.
     """
     config = loaded(context)
     _refuse_others_files(config)
@@ -196,12 +210,12 @@ def restore(
         fail(str(error))
     _give_to_node(config)
     typer.echo(
-        f"Restored: the state at log entry {cluster.index}, of "
+        f"Restored the state at log entry {cluster.index}, last changed "
         f"{_time(manifest.state_at_ms)}."
     )
     if contents.files:
         typer.echo(
-            f"The bundle's other files are in "
+            f"The other files of the bundle are in "
             f"{config.node.data_dir / recovery.RECOVERED}."
         )
     print_next_steps(cluster)
@@ -210,7 +224,11 @@ def restore(
 def _open_bundle(
     path: Path, identities: Sequence[str], passphrase_file: Path | None
 ) -> Bundle:
-    """Open a bundle with the key, or else with its passphrase. Raises `AgeError`."""
+    """
+    Open a bundle with the key, or with its passphrase if the key does not fit.
+
+    Raises `AgeError`.
+    """
     try:
         with path.open("rb") as file:
             ciphertext = file.read(BUNDLE_BYTES_MAX)
@@ -224,7 +242,7 @@ def _open_bundle(
         except AgeError as error:
             if not sys.stdin.isatty():
                 raise AgeError(
-                    f"{path}: {error}; if it has a passphrase, give --passphrase-file"
+                    f"{path}: {error}; if it has a passphrase, use --passphrase-file"
                 ) from None
     passphrase = _passphrase(passphrase_file)
     try:
@@ -242,19 +260,21 @@ def recover(
         bool,
         typer.Option(
             NEW_CLUSTER,
-            help="Do it: void all codes, forget the other nodes, begin a new cluster.",
+            help="Confirm: void all codes, drop the other nodes, begin a new cluster.",
         ),
     ] = False,
 ) -> None:
     """
-    Make this node a new cluster, when a quorum is lost for good.
+    Make a new cluster after a quorum is lost for good.
 
-    Stop the node first. Without the option it only says how much this node has, and
-    what would happen. The other nodes of before can never come back: what they had
-    and this one has not is lost. As after a restore, codes and sessions are void,
-    and agents are served only after a review.
+    This node becomes the new cluster, with the data that it has. Stop the node first. Without the option, shows how much of the log each node has
+    and what would happen, and changes nothing.
+
+    The other nodes can never come back to the new cluster. Changes that this node
+    does not have are lost. As after a restore, codes and sessions are void, and
+    agents are not served until an operator has reviewed and opened the cluster.
     """
-    # What replication would log of the journal is said here in words, or no matter.
+    # Hide log lines of replication: this command prints what matters itself.
     logging.getLogger("sparecode_node").addHandler(logging.NullHandler())
     config = loaded(context)
     _refuse_others_files(config)
@@ -263,7 +283,7 @@ def recover(
         if recovery.was_interrupted(config):
             recovery.move(config)
             _give_to_node(config)
-            typer.echo("An interrupted recovery is finished; start the node.")
+            typer.echo("Finished an interrupted recovery. Start the node.")
             return
         own = recovery.surviving_log(config)
         others = asyncio.run(recovery.ask_others(config, own, clock))
@@ -277,10 +297,10 @@ def recover(
         _give_to_node(config)
     except (KeyRingError, OSError, StartError) as error:
         fail(str(error))
-    typer.echo(f"Recovered: the state at log entry {cluster.index}.")
+    typer.echo(f"Recovered the state at log entry {cluster.index}.")
     if cluster.kept_in is not None:
         typer.echo(
-            "What this node had before, with the old key ring, is in\n"
+            "This node's earlier files, and the old key ring, are in\n"
             f"    {cluster.kept_in}"
         )
     print_next_steps(cluster)
@@ -289,22 +309,24 @@ def recover(
 def reset_administrator(
     context: typer.Context,
     administrator: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the administrator.")
+        str, typer.Argument(metavar="NAME", help="Name of the administrator.")
     ],
     password_file: Annotated[
         Path | None,
         typer.Option(
-            help="File of mode 0600 that holds the temporary password (default: ask).",
+            help="Read the temporary password from FILE, mode 0600 (default: prompt).",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
     """
-    Give an administrator who has lost the password a temporary one.
+    Set a temporary password for an administrator.
 
-    For root on a machine whose node runs, on the node's local socket. It goes
-    through the log, and is in the audit log. The administrator is enabled, and has
-    to choose a password at once; the role stays as it is.
+    Use it if no administrator can sign in. Run it as root, or as the node's user, on the machine of a running node: it uses
+    the node's local socket. The change is replicated and recorded in the audit log.
+
+    The administrator is enabled, keeps their role, and must choose a new password at
+    the next sign-in.
     """
     config = loaded(context)
     if password_file is not None:
@@ -316,20 +338,21 @@ def reset_administrator(
             confirmation_prompt=True,
         )
     else:
-        fail("no terminal to ask at: give --password-file FILE", EXIT_USAGE)
+        fail("cannot prompt without a terminal: use --password-file FILE", EXIT_USAGE)
     try:
         local_socket.reset_administrator(config.node.data_dir, administrator, password)
     except LocalSocketError as error:
         fail(str(error))
     typer.echo(
-        f"{administrator} has the temporary password, which is for choosing another:\n"
+        f"Set a temporary password for {administrator}, who signs in with it and "
+        "chooses a new one:\n"
         f"    sparecode login {administrator}\n"
         "    sparecode admins password"
     )
 
 
 def print_logs(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
-    """Say who has how much of the log."""
+    """Print how much of the log each node has."""
     names = ", ".join(each.node_id for each in own.members)
     typer.echo(f"Cluster {own.cluster_id}, members {names}.")
     typer.echo(
@@ -343,39 +366,40 @@ def print_logs(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
             f"{each.applied_index}"
             if each.reachable
             else f"  {each.node_id}: "
-            + ("has too much to do to answer" if each.busy else "cannot be reached")
+            + ("too busy to answer" if each.busy else "cannot be reached")
         )
 
 
 def print_consequences(own: SurvivingLog) -> None:
-    """Say what would happen, and how to have it."""
+    """Print what a recovery would change, and how to confirm it."""
     lost = ", ".join(
         each.node_id for each in own.members if each.node_id != own.node_id
     )
     typer.echo(
         f"""
 Nothing was changed. This would make {own.node_id} a new cluster of one node:
-  - with a new id: {lost or "nobody else"} can never come back to it, even if they
-    have something that {own.node_id} has not. That would be lost.
-  - all emergency codes, drafts, sessions and request ids are void; TOTP takes
-    no code up to now, and HOTP tokens wait to be resynchronized.
-  - no agent is served until an operator has reviewed and opened it.
-Do it only if the others are lost for good. Look first, on each that is left,
-which has the most of the log, and recover there. Then:
+  - {lost or "No other node"} can never come back to the new cluster. Changes that
+    {own.node_id} does not have would be lost.
+  - Emergency codes, drafts, sessions and request ids become void. TOTP
+    tokencodes up to the present moment are refused. HOTP tokens must be
+    resynchronized.
+  - Agents are not served until an operator has reviewed and opened the cluster.
+Do it only if a majority of the nodes is lost permanently. First run this command
+on every remaining node, and recover on the node with the most of the log:
     sparecode-node --config node.toml recover \\
         {NEW_CLUSTER}"""
     )
 
 
 def print_next_steps(cluster: NewCluster) -> None:
-    """Say what to do now."""
+    """Print what to do after a restore or a recovery."""
     typer.echo(
         f"""This node is the new cluster {cluster.cluster_id}. Next:
   1. Start the node.
-  2. Review it, put right what is of the past, and open it:
+  2. Review the cluster, correct what is out of date, and open it:
          sparecode cluster review
          sparecode cluster open
-  3. Have others join, each with an empty data folder and without a key ring:
+  3. Let other nodes join, each with an empty data folder and no key ring:
          sparecode cluster ticket n2 > n2.ticket
          sparecode-node --config node.toml init --join n2.ticket
   4. Export a new recovery bundle, and take a backup."""
@@ -383,14 +407,14 @@ def print_next_steps(cluster: NewCluster) -> None:
 
 
 def _refuse_others_files(config: Config) -> None:
-    """Refuse to write files that the node could not read: root can give them to it."""
+    """Fail if the node could not read the files written. Root can change their owner."""
     folder = config.node.data_dir
     if folder.exists() and folder.stat().st_uid != os.geteuid() != 0:
-        fail(f"{folder} is another user's: run this as that user, or as root")
+        fail(f"{folder} is owned by another user: run this as that user, or as root")
 
 
 def _give_to_node(config: Config) -> None:
-    """Let whoever owns the data folder own what root has written there."""
+    """Give the files that root wrote in the data folder to the folder's owner."""
     if os.geteuid() != 0:
         return
     owner = config.node.data_dir.stat()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode-node init`, where a cluster is there already."""
+"""`sparecode-node init` and `draw-ring`: set up a node or a key ring."""
 
 import sys
 from pathlib import Path
@@ -22,48 +22,57 @@ Beside = Annotated[
     list[str] | None,
     typer.Option(
         "--beside",
-        help="A member of the cluster that has this node added; may repeat.",
+        help="Prepare to be added to a cluster; names a member of it. May repeat.",
         metavar="NODE=HOST:PORT",
     ),
 ]
 
 
 def next_step(config: Config) -> str:
-    """Say what makes a cluster of a node that is about to begin one."""
+    """Return what the operator does next to start the new cluster."""
     if len(config.members) == 1:
         return (
-            f"Ready to begin: start node {config.node.id}. Others join it, each with a "
-            "ticket:\nsparecode cluster ticket NODE"
+            f"Node {config.node.id} is ready: start it. Then create a ticket for each "
+            "node that joins:\nsparecode cluster ticket NODE"
         )
     return (
-        f"Ready to begin: start node {config.node.id} and the others.\n"
-        "Every node needs the same key ring: join by tickets, or give it to each."
+        f"Node {config.node.id} is ready: start it and the other nodes.\n"
+        "All nodes need the same key ring: copy it to each, or let the others join by\n"
+        "ticket."
     )
 
 
 def draw_ring(
-    path: Annotated[Path, typer.Argument(help="Where to write it, mode 0600.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="File to write, which must not exist."),
+    ],
 ) -> None:
     """
-    Draw the key ring of a new cluster, for nodes that are given it from the start.
+    Draw a key ring for a cluster set up without tickets.
 
-    `[keys] given` names it on each node, which keeps a copy of its own from then on.
-    Nodes that join by tickets do not need it.
+    Name the file in `[keys] given` on every node. Each node copies it at its first
+    start, and keeps its own copy from then on. Nodes that join by ticket get the key
+    ring from a member, and do not need this file.
     """
     if path.exists():
-        fail(f"{path} exists already; a ring is never drawn over another one")
+        fail(f"{path} exists; key rings are never overwritten: choose another name")
     try:
         KeyRing.draw(SystemEntropy()).save(path)
     except KeyRingError as error:
         fail(str(error))
     typer.echo(
-        f"{path} holds a new cluster's first key. Give it to every node as\n"
-        "[keys] given, and begin on the first with `sparecode-node init`."
+        f"Wrote the key ring of a new cluster to {path}.\nName it in [keys] given on "
+        "every node, and run `sparecode-node init` on the first."
     )
 
 
 def join_cluster(config: Config, source: str, hosts: list[str]) -> None:
-    """Have this node admitted by a ticket, and say what to do next."""
+    """
+    Join a cluster by a ticket, and print what to do next.
+
+    *source* is the ticket, the file that holds it, or - for stdin.
+    """
     try:
         if source == "-":
             ticket = sys.stdin.read(TICKET_CHARACTERS_MAX)
@@ -82,13 +91,13 @@ def join_cluster(config: Config, source: str, hosts: list[str]) -> None:
         fail(str(error))
     typer.echo(
         f"{config.node.id} was admitted to cluster {joined.cluster_id} by {joined.by}.\n"
-        "Start it: it catches up, and votes as soon as it has. See how far it is:\n"
+        "Start it: it votes as soon as it has caught up. To follow its progress:\n"
         "sparecode cluster members"
     )
 
 
 def begin_beside(config: Config, values: list[str]) -> None:
-    """Have this node begin among members of which it was told, and say what is next."""
+    """Prepare this node to be added by the given members, and print what to do next."""
     members: dict[NodeId, Address] = {}
     for each in values:
         node_id, _, address = each.partition("=")
@@ -96,7 +105,7 @@ def begin_beside(config: Config, values: list[str]) -> None:
         try:
             members[NodeId(node_id)] = section.address(node_id)
         except ConfigError:
-            fail(f"--beside {each}: must be NODE=HOST:PORT", EXIT_USAGE)
+            fail(f"--beside {each}: not NODE=HOST:PORT", EXIT_USAGE)
     try:
         joiner.begin_beside(
             config, {node_id: str(address) for node_id, address in members.items()}
@@ -104,7 +113,7 @@ def begin_beside(config: Config, values: list[str]) -> None:
     except StartError as error:
         fail(str(error))
     typer.echo(
-        f"{config.node.id} begins beside {', '.join(members)}, with the key ring that "
-        f"it has.\nHave it added, and start it:\nsparecode cluster add {config.node.id} "
-        f"{config.members[config.node.id]}"
+        f"{config.node.id} is ready to be added to the cluster of {', '.join(members)}, "
+        f"with its present key ring.\nAdd it, and start it:\n"
+        f"sparecode cluster add {config.node.id} {config.members[config.node.id]}"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands of `sparecode-node` have in common."""
+"""Messages, exit codes and inputs that the commands of `sparecode-node` share."""
 
 import os
 import re
@@ -23,34 +23,37 @@ SECRET_FILE_BYTES_MAX = 4096
 
 
 _WIDTH_MIN = 40
-"""Of a terminal; on a narrower one words are broken anyhow."""
+"""Minimum width to wrap for, in columns, even if the terminal is narrower."""
 _NO_BREAK = "\u00a0"
 _COMMAND = re.compile(r"`[^`]*`|(?<=: )(?:chmod|sparecode)\b.*$")
-"""What people copy: between backquotes, or behind the last colon."""
+"""Commands that people copy: in backquotes, or after the last colon. Never wrapped."""
 
 
 def fail(message: str, code: int = EXIT_REFUSED) -> NoReturn:
-    """Say in one line what is wrong, on a terminal broken between words, and leave."""
+    """Print an error to stderr, wrapped if that is a terminal, and exit."""
     words = for_terminal(f"sparecode-node: {message}", sys.stderr)
     print(words, file=sys.stderr)  # noqa: T201
     raise typer.Exit(code)
 
 
 def for_terminal(words: str, stream: TextIO) -> str:
-    """Return words as a terminal can show them; one line for whatever else reads them."""
+    """Return words wrapped for a terminal; for other streams, return one line."""
     if not stream.isatty():
         return words
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), words)
+    whole = _COMMAND.sub(lambda match: match[0].replace(" ", _NO_BREAK), words)
     width = max(shutil.get_terminal_size().columns, _WIDTH_MIN)
     broken = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False)
     return broken.replace(_NO_BREAK, " ")
 
 
 def loaded(context: typer.Context) -> Config:
-    """Return the configuration that `--config` names."""
+    """Return the configuration that `--config` names; fail if it has an error."""
     path: Path | None = context.obj
     if path is None:
-        fail("--config FILE is missing", EXIT_USAGE)
+        fail(
+            "--config FILE is missing: it names node.toml, and stands before the command",
+            EXIT_USAGE,
+        )
     try:
         return load_config(path)
     except ConfigError as error:
@@ -58,19 +61,19 @@ def loaded(context: typer.Context) -> Config:
 
 
 def read_password(path: Path) -> str:
-    """Return the first line of a file that nobody else can read."""
+    """Return the first line of a file; fail if others than its owner can read it."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             mode = stat.S_IMODE(status.st_mode)
             if mode & forbidden_bits(status.st_uid, os.geteuid()):
                 fail(
-                    f"{path}: others than its owner have access (mode {mode:04o}); "
-                    f"it must be 0600: chmod 600 {path}"
+                    f"{path}: users other than its owner have access (mode {mode:04o}); "
+                    f"its mode must be 0600: chmod 600 {path}"
                 )
             content = file.read(SECRET_FILE_BYTES_MAX)
         return content.decode().partition("\n")[0].rstrip("\r")
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     except UnicodeDecodeError:
-        fail(f"{path}: not UTF-8")
+        fail(f"{path}: the content is not UTF-8 text")

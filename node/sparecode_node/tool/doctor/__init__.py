@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`sparecode-node doctor`: whether the machine is fit, and what the node holds whole.
+`sparecode-node doctor`: checks a node's machine, files, data and cluster.
 
-It reads and changes nothing, but for a file that it writes to measure the disk,
-and works whether the node runs or not.
+It changes nothing, except for a temporary file that it writes to measure the disk.
+It works whether the node runs or not.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What grows old unseen: the key of the ring, and the last backup."""
+"""Checks of what ages unnoticed: the active key and the last backup."""
 
 import contextlib
 import datetime as dt
@@ -11,18 +11,18 @@ from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, ok, warn
 
 KEY_WARN_DAYS = 365
-"""A key that has sealed for a year is in a year's backups and bundles."""
+"""A key that has been active for a year is in a year's backups and bundles."""
 BACKUP_WARN_HOURS = 26
-"""Backups are nightly (deploy/systemd); the alert waits as long."""
+"""Backups are nightly (deploy/systemd). The alert has the same limit."""
 _HOUR = dt.timedelta(hours=1)
 
 
 def check_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
-    """Say how old key and backup are, by the state; nothing, where there is none."""
+    """Check the ages of the key and the backup; yield nothing if there is no state."""
     if not path.exists():
         return
     with (
-        contextlib.suppress(sqlite3.DatabaseError),  # Which the state's look names.
+        contextlib.suppress(sqlite3.DatabaseError),  # `check_state` reports it.
         contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
     ):
         yield from _check_key(db, now)
@@ -37,15 +37,17 @@ def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
     if row is None:
         return
     key_id, since_ms = row
-    if not since_ms:  # It came with the cluster, whose first event is as old.
+    if not since_ms:  # The first key is as old as the first event.
         (since_ms,) = db.execute("SELECT min(at_ms) FROM audit_events").fetchone()
     if since_ms is None:
         return
     since = dt.datetime.fromtimestamp(since_ms / 1000, dt.UTC)
     days = (now - since).days
-    words = f"key {key_id} is active since {since:%Y-%m-%d} ({days} days)"
+    words = f"key {key_id} has been active since {since:%Y-%m-%d} ({days} days)"
     if days >= KEY_WARN_DAYS:
-        yield warn("key age", f"{words}: replace it: sparecode cluster rotate-keys")
+        yield warn(
+            "key age", f"{words}: replace it with: sparecode cluster rotate-keys"
+        )
     else:
         yield ok("key age", words)
 
@@ -61,15 +63,15 @@ def _check_backup(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]
     if not meta.get("backup_at_ms"):
         yield warn(
             "backup",
-            "none was ever taken: have one taken every night "
-            "(deploy/systemd/sparecode-backup.timer), or now: sparecode cluster backup "
-            "FILE",
+            "no backup was ever taken: enable nightly backups "
+            "(deploy/systemd/sparecode-backup.timer), or take one now: sparecode "
+            "cluster backup FILE",
         )
         return
     taken = dt.datetime.fromtimestamp(meta["backup_at_ms"] / 1000, dt.UTC)
     hours = int((now - taken) / _HOUR)
-    words = f"the last was taken {taken:%Y-%m-%d %H:%M} UTC ({hours} hours ago)"
+    words = f"the last one was taken {taken:%Y-%m-%d %H:%M} UTC ({hours} hours ago)"
     if hours >= BACKUP_WARN_HOURS:
-        yield warn("backup", f"{words}: look at the timer sparecode-backup")
+        yield warn("backup", f"{words}: check the timer sparecode-backup")
     else:
         yield ok("backup", words)

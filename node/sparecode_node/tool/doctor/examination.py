@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole examination, in the order in which its parts depend on each other."""
+"""Runs all checks, in the order in which they depend on each other."""
 
 import datetime as dt
 
@@ -30,7 +30,7 @@ from sparecode_node.tool.doctor.state import check_journal, check_state
 
 
 async def examine(config: Config, clock: Clock) -> list[Finding]:
-    """Look at everything; a part that fails keeps no other from being looked at."""
+    """Run every check, even if another one fails."""
     now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
     members = ", ".join(config.members)
     results = [
@@ -53,7 +53,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     results.append(check_authority(config))
     results += check_state(
         config.node.data_dir / STATE,
-        # While the node runs, the journal was read at another moment.
+        # While the node runs, the journal and the state are read at different times.
         journal=None if running else journal,
         ring=ring,
     )
@@ -66,7 +66,9 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
             now=now,
         )
     except TlsFileError:
-        results.append(warn("members", "cannot be asked without a certificate"))
+        results.append(
+            warn("members", "not checked: calling them needs a valid certificate")
+        )
         return results
     tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
     others = other_members(config, journal, ring)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node was given: certificates."""
+"""Checks of the certificates of a node's listeners."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ WARN_DAYS = 30
 
 
 def check_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
-    """Look at the certificate, key and authorities of every listener."""
+    """Check the certificate, key and authorities of every listener."""
     listeners: dict[str, ListenerConfig | None] = {
         "agents": config.agents,
         "peers": config.peers,
@@ -44,7 +44,7 @@ def _check_listener(
     ends = files.ends()
     ends_at = min(at for at in (ends.own, ends.ca) if at is not None)
     days = (ends_at - now).days
-    words = f"[{name}] good until {ends_at:%Y-%m-%d} ({days} days)"
+    words = f"[{name}] valid until {ends_at:%Y-%m-%d} ({days} days)"
     if days < WARN_DAYS:
         yield warn("certificate", f"{words}: renew it")
     else:
@@ -52,15 +52,15 @@ def _check_listener(
     if (mode := listener.key.stat().st_mode) & 0o077:
         yield warn(
             "certificate",
-            f"{listener.key}: others may read it (mode {mode & 0o777:04o}); "
-            f"chmod 600 {listener.key}",
+            f"{listener.key}: other users can read it (mode {mode & 0o777:04o}); "
+            f"restrict it with: chmod 600 {listener.key}",
         )
     if name == "peers":
         yield from _check_names(files, listener.certificate, node_id)
 
 
 def _check_names(files: TlsFiles, certificate: Path, node_id: str) -> Iterator[Finding]:
-    """Check what the other members will: names and signature."""
+    """Check what the other members check: the names and the signature."""
     chain = x509.load_pem_x509_certificates(files.certificate)
     try:
         extension = chain[0].extensions.get_extension_for_class(
@@ -75,14 +75,17 @@ def _check_names(files: TlsFiles, certificate: Path, node_id: str) -> Iterator[F
     wanted = {f"{URI_PREFIX}{node_id}", target_name(NodeId(node_id))}
     if wanted - named:
         yield fail(
-            "certificate", f"{certificate} lacks {', '.join(sorted(wanted - named))}"
+            "certificate",
+            f"{certificate} lacks the subject names "
+            f"{', '.join(sorted(wanted - named))}: the other members will refuse it; "
+            "have a new one signed",
         )
     authorities = x509.load_pem_x509_certificates(files.ca or b"")
     if not any(_signed(chain[-1], authority) for authority in authorities):
         yield fail(
             "certificate",
-            f"{certificate} is signed by none of the authorities in [peers] ca: "
-            "the other members will refuse it",
+            f"{certificate} is not signed by any of the authorities in [peers] ca: "
+            "the other members will refuse it; have a new one signed",
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was found, in words."""
+"""The result of one check, and how it is printed."""
 
 import enum
 import textwrap
@@ -10,7 +10,7 @@ _WORDS_AT = 20
 
 
 class Verdict(enum.StrEnum):
-    """How bad it is."""
+    """The result of a check: fine, a risk, or a problem."""
 
     OK = "ok"
     WARN = "warn"
@@ -19,15 +19,15 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     verdict: Verdict
     subject: str
     words: str
-    """What is so; and what to do, if it is not fine."""
+    """What the check found, and what to do if it is not fine."""
 
     def __str__(self) -> str:
-        """Return the lines for a person; a path is never cut, however long."""
+        """Return the lines for a person, wrapped between words; paths are never broken."""
         verdict = self.verdict.value
         shown = verdict if self.verdict is Verdict.OK else verdict.upper()
         return textwrap.fill(
@@ -41,22 +41,22 @@ class Finding:
 
 
 def ok(subject: str, words: str) -> Finding:
-    """Return that something is fine."""
+    """Return a finding that needs no action."""
     return Finding(Verdict.OK, subject, words)
 
 
 def warn(subject: str, words: str) -> Finding:
-    """Return that something will be a problem, or might be."""
+    """Return a finding that is or may become a risk."""
     return Finding(Verdict.WARN, subject, words)
 
 
 def fail(subject: str, words: str) -> Finding:
-    """Return that something is a problem."""
+    """Return a finding that is a problem now."""
     return Finding(Verdict.FAIL, subject, words)
 
 
 def summary(findings: list[Finding]) -> str:
-    """Return the last line."""
+    """Return the last line: the numbers of failures and warnings."""
     failures = sum(finding.verdict is Verdict.FAIL for finding in findings)
     warnings = sum(finding.verdict is Verdict.WARN for finding in findings)
     if not failures and not warnings:

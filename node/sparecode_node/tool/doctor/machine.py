@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine: disk, ports, the clocks of the others."""
+"""Checks of the machine: disk, ports, and the clocks of the other members."""
 
 import os
 import socket
@@ -26,26 +26,33 @@ _MIB = 1024**2
 
 
 def check_disk(data_dir: Path) -> Iterator[Finding]:
-    """Look at the data folder and the disk that it is on."""
+    """Check the data folder and its disk."""
     try:
         mode = data_dir.stat().st_mode & 0o777
     except FileNotFoundError:
-        yield fail("data folder", f"{data_dir} is not there: run `init`, or mount it")
+        yield fail(
+            "data folder",
+            f"{data_dir} does not exist: run `sparecode-node init`, or mount its disk",
+        )
         return
     except OSError as error:
         yield fail("data folder", f"{data_dir}: {error.strerror}")
         return
     if mode & 0o077:
-        yield warn("data folder", f"{data_dir}: mode {mode:04o}; chmod 700 {data_dir}")
+        yield warn(
+            "data folder",
+            f"{data_dir}: other users have access (mode {mode:04o}); restrict it with: "
+            f"chmod 700 {data_dir}",
+        )
     else:
         yield ok("data folder", f"{data_dir}, mode {mode:04o}")
     disk = os.statvfs(data_dir)
     free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     words = f"{free // _MIB:,} MiB of {size // _MIB:,} MiB are free"
     if free < DISK_FLOOR_BYTES:
-        yield fail("disk", f"{words}: the node will stop; make room")
+        yield fail("disk", f"{words}: the node will stop; free some space")
     elif free < DISK_WARNING_SHARE * size:
-        yield warn("disk", f"{words}: make room")
+        yield warn("disk", f"{words}: free some space")
     else:
         yield ok("disk", words)
     try:
@@ -60,14 +67,14 @@ def check_disk(data_dir: Path) -> Iterator[Finding]:
     elif median >= SYNC_WARN_S:
         yield warn(
             "disk sync",
-            f"{words}: every change waits for it; below 10 ms is healthy",
+            f"{words}: every change waits for a sync; below 10 ms is healthy",
         )
     else:
         yield ok("disk sync", words)
 
 
 def _time_syncs(path: Path) -> list[float]:
-    """Append and sync, as the journal does; return how long each took."""
+    """Append and sync, as the journal does; return the time of each, in seconds."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         times = []
@@ -83,17 +90,23 @@ def _time_syncs(path: Path) -> list[float]:
 
 
 def check_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding:
-    """Say whether the node's ports are free, or it has them."""
+    """Check that the ports are free, or that the node is running and uses them."""
     taken = [
         f"{name} {address}"
         for name, address in listeners.items()
         if not _is_free(address)
     ]
     if running:
-        return ok("ports", f"the node runs and has {', '.join(taken) or 'none'}")
+        return ok(
+            "ports", f"the node is running; ports in use: {', '.join(taken) or 'none'}"
+        )
     if taken:
-        return fail("ports", f"taken, though the node does not run: {', '.join(taken)}")
-    return ok("ports", "free; the node does not run")
+        return fail(
+            "ports",
+            f"the node is not running, but its ports are in use: {', '.join(taken)}; stop "
+            "the other program, or change `listen` in node.toml",
+        )
+    return ok("ports", "all free; the node is not running")
 
 
 def _is_free(address: Address) -> bool:
@@ -118,12 +131,12 @@ async def check_peers(
     votes: bool,
 ) -> list[Finding]:
     """
-    Ask the other members what time it is, and whether they can be reached.
+    Check whether the other members can be reached, and their clocks.
 
-    *votes* says whether this node does: voters alone make a quorum.
+    *votes* is whether this node is a voter: only voters count for the quorum.
     """
     if not addresses:
-        return [ok("members", "there are no others")]
+        return [ok("members", "there are no other members")]
     began_ms = clock.now_ms()
     members = await ask_members(addresses, tls, timeout_s=ANSWER_S)
     ended_ms = clock.now_ms()
@@ -134,20 +147,22 @@ async def check_peers(
                 warn(
                     "members",
                     f"{member.node_id} at {addresses[member.node_id]} does not answer: "
-                    "it is down, cut off, or does not accept this certificate",
+                    "it is down, cannot be reached, or refuses this certificate",
                 )
             )
             continue
-        # The answer is from some moment in between.
+        # The member read its clock at some time in between.
         early, late = member.clock_ms - ended_ms, member.clock_ms - began_ms
         off_s = 0.0 if early <= 0 <= late else min(early, late, key=abs) / 1000
         words = f"{member.node_id} answers; its clock is {off_s:+.1f} s off"
         if abs(off_s) > MAX_CLOCK_OFFSET_S:
             findings.append(
-                fail("clock", f"{words}: no primary may stamp like that (T5); use NTP")
+                fail(
+                    "clock", f"{words}: too far for a primary; synchronize it with NTP"
+                )
             )
         elif abs(off_s) > CLOCK_WARN_S:
-            findings.append(warn("clock", f"{words}: use NTP"))
+            findings.append(warn("clock", f"{words}: synchronize it with NTP"))
         else:
             findings.append(ok("clock", words))
     reached = {member.node_id for member in members if member.reachable}
@@ -160,5 +175,7 @@ async def check_peers(
 def _quorum(reached: int, voters: int) -> Iterable[Finding]:
     if 2 * reached <= voters:
         yield fail(
-            "members", f"of {voters} voters {reached} are in contact: that is no quorum"
+            "members",
+            f"{reached} of {voters} voters can be reached, which is not a quorum: start "
+            "the others, or check the network",
         )

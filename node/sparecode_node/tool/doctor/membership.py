@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node is in its cluster, and whether it can take another one in."""
+"""Checks of the node's place in its cluster, and whether it can admit others."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -17,7 +17,7 @@ from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 def check_membership(
     journal: JournalFacts | None, node_id: NodeId
 ) -> Iterator[Finding]:
-    """Say what the journal says of this node; the cluster may be further."""
+    """Check this node's membership by its journal, which may be behind the cluster."""
     if journal is None:
         return
     configuration = journal.configuration
@@ -25,36 +25,45 @@ def check_membership(
     if node_id in configuration.removed:
         yield fail(
             "membership",
-            f"{node_id} was removed from the cluster, and its id does not come back: "
-            "set the machine up as a new node, under another id",
+            f"{node_id} was removed from the cluster, and its id is never used again: "
+            "set up the machine as a new node with another id",
         )
     elif member is None:
-        yield warn("membership", f"{node_id} is no member yet, as far as it knows")
+        yield warn(
+            "membership", f"{node_id} is not a member yet, according to its journal"
+        )
     elif member.role is MemberRole.LEARNER:
         yield warn(
             "membership",
-            f"{node_id} is a learner: it votes as soon as it has caught up; see "
-            "sparecode cluster members",
+            f"{node_id} is a learner: it votes as soon as it has caught up; to follow "
+            "its progress: sparecode cluster members",
         )
     else:
         voters = ", ".join(sorted(configuration.voters))
-        yield ok("membership", f"{node_id} votes; voters are {voters}")
+        yield ok("membership", f"{node_id} is a voter; the voters are {voters}")
 
 
 def check_authority(config: Config) -> Finding:
-    """Say whether a node that joins can be given its certificate here."""
+    """Check whether this node can sign the certificates of nodes that join."""
     key = key_beside(config.peers.ca)
     if not key.exists():
-        return ok("joining", f"{key} is not here: nodes that join bring certificates")
+        return ok(
+            "joining",
+            f"{key} does not exist: nodes that join need a certificate already",
+        )
     if not FileAuthority(config).can_sign():
-        return fail("joining", f"{key} is not the key of {config.peers.ca}")
-    return ok("joining", f"signs certificates for nodes that join, with {key}")
+        return fail(
+            "joining", f"{key} does not match {config.peers.ca}: no node can join here"
+        )
+    return ok(
+        "joining", f"this node signs certificates for nodes that join, with {key}"
+    )
 
 
 def other_members(
     config: Config, journal: JournalFacts | None, ring: KeyRing | None
 ) -> Mapping[NodeId, str]:
-    """Return where the other members are, by the newest that this node has."""
+    """Return the other members' addresses, from the journal or else `node.toml`."""
     members: dict[NodeId, str] = {}
     if journal is not None:
         members = {
@@ -73,7 +82,7 @@ def other_members(
 def voters_among(
     members: Collection[NodeId], journal: JournalFacts | None
 ) -> frozenset[NodeId]:
-    """Return who of the members votes; all, where no journal says otherwise."""
+    """Return the voters: all members unless a journal names them."""
     if journal is None or not journal.configuration.voters:
         return frozenset(members)
     return journal.configuration.voters

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key ring: whether it opens, where it lies, and whether it can be written."""
+"""Checks of the key ring: whether it opens, where it is, whether it is writable."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _SUBJECT = "key ring"
 
 
 def check_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
-    """Load the key ring, and say what its place is good for (P5)."""
+    """Load the key ring, and check its place (P5)."""
     file = ring_file(config)
     try:
         ring = file.load()
@@ -23,7 +23,9 @@ def check_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
     except KeyRingError as error:
         return None, [fail(_SUBJECT, str(error))]
     keys = ", ".join(map(str, ring.key_ids))
-    wrapped = f"encrypted with {file.wrapping_key}" if file.wrapping_key else "plain"
+    wrapped = (
+        f"encrypted with {file.wrapping_key}" if file.wrapping_key else "not encrypted"
+    )
     words = (
         f"{file.path}, {wrapped}: cluster {ring.cluster_id}, keys {keys}, "
         f"{ring.active} active"
@@ -32,46 +34,46 @@ def check_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
 
 
 def _check_place(file: RingFile, data_dir: Path) -> Iterator[Finding]:
-    """Say what would keep a key from being rotated, or the ring from being apart."""
+    """Check for what prevents key rotation, or leaves the ring open to a copy."""
     if not file.path.exists():
         yield warn(
             _SUBJECT,
-            f"{file.given} is not taken over yet: the node does it at its next start",
+            f"{file.given} is not copied yet: the node copies it at its next start",
         )
     elif not file.is_settled():
         yield warn(
             _SUBJECT,
-            f"{file.path} is not encrypted yet: the node does it at its next start",
+            f"{file.path} is not encrypted yet: the node encrypts it at its next start",
         )
     if file.wrapping_key is None and file.path.is_relative_to(data_dir):
         yield warn(
             _SUBJECT,
-            f"{file.path} is plain and in the data folder, so a copy of the folder "
-            "opens itself: name a [keys] wrapping_key",
+            f"{file.path} is not encrypted and in the data folder, so anyone with a "
+            "copy of the folder can read all secrets: set [keys] wrapping_key",
         )
     if problem := _cannot_write(file.path.parent, data_dir):
         yield warn(
             _SUBJECT,
-            f"{problem}: no key can be rotated; give [keys] file a folder of the "
-            "node's own (docs/deploy.md)",
+            f"{problem}: keys cannot be rotated; move the file to a folder that the "
+            "node's user owns, and name it in [keys] file (docs/deploy.md)",
         )
 
 
 def _cannot_write(folder: Path, data_dir: Path) -> str:
     """
-    Say why the node cannot write to a folder; empty: it can.
+    Return why the node cannot write to a folder, or an empty text if it can.
 
-    Root may write everywhere, and is not who the node is: that is whoever owns the
-    data folder.
+    Root can write everywhere, but the node does not run as root: it runs as the
+    owner of the data folder.
     """
     try:
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
             return f"{folder} is read-only"
         if not os.access(folder, os.W_OK | os.X_OK):
-            return f"{folder} may not be written to"
+            return f"{folder} is not writable"
         owner = data_dir.stat().st_uid
         if os.geteuid() == 0 and owner and folder.stat().st_uid != owner:
             return f"{folder} is not owned by the owner of {data_dir}"
     except OSError:
-        return ""  # It is made at the start; or the data folder's look says so.
+        return ""  # The node creates it at its start, or `check_disk` reports it.
     return ""

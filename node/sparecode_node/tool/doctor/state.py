@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node holds: journal, state, audit log."""
+"""Checks of the node's data: journal, state and audit log."""
 
 import contextlib
 import sqlite3
@@ -22,37 +22,42 @@ _REPLACE = "remove this node from the cluster, and add it under a new id"
 def check_journal(
     directory: Path, *, node_id: str, ring: KeyRing | None, running: bool
 ) -> tuple[JournalFacts | None, Finding]:
-    """Read the journal, every byte of it."""
+    """Read the whole journal and verify it."""
     try:
         facts = read_journal(directory)
     except FileNotFoundError:
-        return None, warn("journal", f"{directory}: there is none yet")
+        return None, warn("journal", f"{directory} does not exist yet")
     except OSError as error:
         return None, fail("journal", f"{error.filename}: {error.strerror}")
     except DamagedJournalError as error:
         return None, fail("journal", f"{error}; {_REPLACE}")
     if facts.node_id != node_id or (ring and facts.cluster_id != ring.cluster_id):
         whose = f"node {facts.node_id} of cluster {facts.cluster_id}"
-        return None, fail("journal", f"{directory} is that of {whose}")
-    words = f"entries {facts.first_index} to {facts.last_index} are whole"
+        return None, fail(
+            "journal", f"{directory} belongs to {whose}; check [node] data_dir"
+        )
+    words = f"entries {facts.first_index} to {facts.last_index} are undamaged"
     if facts.unfinished_bytes and not running:
-        words += f"; {facts.unfinished_bytes} bytes of a torn write will be cut off"
+        words += (
+            f"; the node will delete {facts.unfinished_bytes} bytes of an unfinished "
+            "write at its next start"
+        )
     return facts, ok("journal", words)
 
 
 def check_state(
     path: Path, *, journal: JournalFacts | None, ring: KeyRing | None
 ) -> Iterator[Finding]:
-    """Check the database, and compute the audit chain anew."""
+    """Check the database, and verify the audit chain."""
     if not path.exists():
-        yield warn("state", f"{path}: there is none yet")
+        yield warn("state", f"{path} does not exist yet")
         return
     try:
         uri = read_only_uri(path)
         with contextlib.closing(
             sqlite3.connect(uri, uri=True, isolation_level=None)
         ) as db:
-            db.execute("BEGIN")  # All of it as of one moment.
+            db.execute("BEGIN")  # All reads see one moment.
             yield from _check_database(db, journal, ring)
             yield _check_chain(db)
     except sqlite3.DatabaseError as error:
@@ -64,7 +69,10 @@ def _check_database(
 ) -> Iterator[Finding]:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        yield fail("state", f"format {version} is of newer software than this")
+        yield fail(
+            "state",
+            f"format {version} is newer than this software: install a newer release",
+        )
     (checked,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if checked != "ok":
         yield fail("state", f"the database is damaged ({checked}); {_REPLACE}")
@@ -74,24 +82,28 @@ def _check_database(
     if journal is not None and applied > journal.last_index:
         yield fail(
             "state",
-            f"has applied entry {applied}, but the journal ends at entry "
+            f"the state includes entry {applied}, but the journal ends at entry "
             f"{journal.last_index}; {_REPLACE}",
         )
     else:
-        yield ok("state", f"the database is whole, up to entry {applied}")
+        yield ok("state", f"the database is undamaged and includes entry {applied}")
     cluster_id = meta.get("cluster_id")
     if ring is not None and cluster_id not in (None, ring.cluster_id):
-        yield fail("key ring", f"is not that of the state, of cluster {cluster_id}")
+        yield fail(
+            "key ring",
+            f"the state belongs to another cluster, {cluster_id}: use that "
+            "cluster's key ring",
+        )
     elif ring is not None and meta.get("key_id", ring.active) not in ring.key_ids:
         yield fail(
             "key ring",
-            f"lacks key {meta['key_id']}, which the cluster uses: copy the ring of "
-            "another node",
+            f"key {meta['key_id']}, which the cluster uses, is missing: copy the key "
+            "ring of another node",
         )
 
 
 def _check_chain(db: sqlite3.Connection) -> Finding:
-    """Compute every hash of the audit log from the one before (U1)."""
+    """Recompute the hash of every audit event from the previous one (U1)."""
     previous, sequence = GENESIS_HASH, 0
     rows = db.execute(
         "SELECT sequence, at_ms, actor, node, action, target, outcome, reason, detail, "
@@ -114,9 +126,9 @@ def _check_chain(db: sqlite3.Connection) -> Finding:
         if event.sequence != sequence or chain_hash(previous, event) != stored_hash:
             return fail(
                 "audit log",
-                f"the chain breaks at event {sequence}: somebody or something changed "
-                f"the file; compare with the other nodes, then {_REPLACE}",
+                f"the chain breaks at event {sequence}: the file was changed or is "
+                f"damaged; compare it with the other nodes, then {_REPLACE}",
             )
         previous = stored_hash
     head = previous.hex()[:16] if sequence else "none"
-    return ok("audit log", f"{sequence} events, an unbroken chain, head {head}")
+    return ok("audit log", f"{sequence} events in an unbroken chain, head {head}")
