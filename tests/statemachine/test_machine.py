@@ -43,6 +43,7 @@ from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.schema import VERSION, SchemaError
 from sparecode_node.statemachine.targets import TARGET_FIELDS, target_of
 from tests.databases import open_database
+from tests.statemachine.next_format import FORMAT, begin_next_format
 from tests.statemachine.world import START_MS, World
 
 ISSUED = (
@@ -282,20 +283,13 @@ def test_database_of_the_format_before_is_brought_to_this_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upgraded node has the state, column by column, that a new one makes."""
-    tables = schema._TABLES
-    column = ",\n    extra INTEGER NOT NULL DEFAULT 7"
-    end = "\n) STRICT, WITHOUT ROWID;\n"
-    at = tables.index(end, tables.index("CREATE TABLE agents "))
-    monkeypatch.setattr(schema, "_TABLES", tables[:at] + column + tables[at:])
-    monkeypatch.setattr(schema, "VERSION", VERSION + 1)
-    script = "ALTER TABLE agents ADD COLUMN extra INTEGER NOT NULL DEFAULT 7;"
-    monkeypatch.setitem(schema._MIGRATIONS, VERSION, script)
+    begin_next_format(monkeypatch)
     new = World()
     new.begin()
 
     upgraded = StateMachine(world.db)
 
-    assert world.db.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
+    assert world.db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
     assert upgraded.applied_index == world.machine.applied_index
     assert world.db.execute("SELECT name, extra FROM agents").fetchall()
     assert columns(world.db) == columns(new.db)

@@ -19,6 +19,7 @@ from sparecode_node.statemachine.snapshots import (
     write_snapshot,
 )
 from tests.databases import open_database
+from tests.statemachine.next_format import FORMAT, begin_next_format
 from tests.statemachine.world import World
 
 
@@ -168,6 +169,25 @@ def test_a_snapshot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         write_snapshot(tmp_path / "state.db", tmp_path / "snapshot")
 
 
+def test_a_snapshot_of_the_format_before_is_brought_to_this_one(
+    world: FileWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from a member that is not upgraded yet."""
+    path = tmp_path / "snapshot"
+    written = write_snapshot(world.path, path)
+    begin_next_format(monkeypatch)
+    upgraded = FileWorld(tmp_path / "upgraded.db")
+    try:
+        assert read_facts(path) == written
+        upgraded.machine.install(str(path))
+        assert upgraded.machine.applied_index == written.index
+        version = upgraded.db.execute("PRAGMA user_version").fetchone()
+        assert version == (FORMAT,)
+        assert upgraded.db.execute("SELECT extra FROM agents").fetchall()
+    finally:
+        upgraded.db.close()
+
+
 @pytest.mark.parametrize("damage", ["other version", "no database", "cut"])
 def test_a_snapshot_of_another_version_is_refused(
     world: FileWorld, tmp_path: Path, damage: str
@@ -176,7 +196,7 @@ def test_a_snapshot_of_another_version_is_refused(
     write_snapshot(world.path, path)
     if damage == "other version":
         with contextlib.closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 999")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
     else:
         data = path.read_bytes()
         path.write_bytes(b"x" * 5000 if damage == "no database" else data[:9000])

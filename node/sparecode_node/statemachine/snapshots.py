@@ -16,8 +16,6 @@ from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.tables import meta, schema
 
-FORMAT = 1
-
 
 class SnapshotError(Exception):
     """A file that is no snapshot that this software reads."""
