@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ TIMEOUT_S = 60.0
 RESET = "reset-administrator"
 _CREDENTIALS = struct.Struct("3i")
 """pid, uid, gid: what `SO_PEERCRED` returns (unix(7))."""
+_KEEP_FILE: dict[str, Any] = (
+    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+)
+"""
+`stop` deletes the file. Since Python 3.13 asyncio would try to, by the path that was
+lent for `start` and is gone, and would log an error.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +59,7 @@ class LocalSocket:
             mask = os.umask(0o177)
             try:
                 self._server = await asyncio.start_unix_server(
-                    self._serve, path, limit=LINE_BYTES_MAX
+                    self._serve, path, limit=LINE_BYTES_MAX, **_KEEP_FILE
                 )
             finally:
                 os.umask(mask)
