@@ -49,7 +49,6 @@ UNFINISHED = (
     "node/sparecode_node/daemon",
     "node/sparecode_node/domain",
     "node/sparecode_node/membership",
-    "node/sparecode_node/queries",
     "node/sparecode_node/services",
     "node/sparecode_node/statemachine",
     "node/sparecode_node/tool",

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The read side: read-only SQLite behind the barrier that the services pass first."""
+"""Read-only queries on the state of this node; services pass the read barrier first."""

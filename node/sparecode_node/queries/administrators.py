@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators, and what their passwords are hashed with."""
+"""Administrators, and the parameters for hashing their passwords."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ from sparecode_node.queries.views import Page
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordParameters:
-    """The salt of an administrator's password, and the version it belongs to (T2)."""
+    """The salt of an administrator's password, and the version of the row (T2)."""
 
     salt: bytes
     version: int
     key_id: KeyId
-    """That the password is sealed with."""
+    """Key that the password is sealed with."""
     second_factor: bool
-    """A code is asked for as well."""
+    """Whether sign-in needs a code as well."""
 
 
 async def password_parameters(
     transaction: ReadTransaction, name: AdministratorName
 ) -> PasswordParameters | None:
-    """Return what to hash the password of this administrator with."""
+    """Return the parameters for hashing the password of this administrator."""
     row = await transaction.one(
         "SELECT password_salt, version, key_id, sealed_factor FROM administrators WHERE name = :name",
         name=name,
@@ -43,7 +43,7 @@ async def password_parameters(
 async def has_second_factor(
     transaction: ReadTransaction, session_id: SessionId
 ) -> bool:
-    """Say whether the administrator whose session it is has a second factor."""
+    """Return whether the owner of the session has a second factor."""
     row = await transaction.one(
         "SELECT length(sealed_factor) > 0 AS yes FROM administrators "
         "JOIN sessions ON administrator = name WHERE session_id = :session_id",
@@ -60,17 +60,17 @@ class AdministratorView:
     role: Role
     enabled: bool
     username: str
-    """The user that this person is; empty: said to be none."""
+    """The user that is the same person; empty: declared to be no user."""
     temporary: bool
-    """The password was chosen by somebody else."""
+    """Whether another administrator chose the password."""
     second_factor: bool = False
-    """A code is asked for as well, when signing in."""
+    """Whether sign-in needs a code as well."""
 
 
 async def page(
     transaction: ReadTransaction, *, size: int, page_token: str
 ) -> Page[AdministratorView]:
-    """Return a page of administrators in the order of their names."""
+    """Return a page of administrators, ordered by name."""
     rows = await transaction.all(
         """
         SELECT name, role, administrators.enabled AS enabled, username, temporary,
@@ -81,7 +81,7 @@ async def page(
         after=pages.decode(page_token),
         rows=size + 1,
     )
-    found = [
+    views = [
         AdministratorView(
             name=row["name"],
             role=Role(row["role"]),
@@ -92,4 +92,4 @@ async def page(
         )
         for row in rows
     ]
-    return pages.page(found, size, lambda each: each.name)
+    return pages.page(views, size, lambda each: each.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Authentication agents, and the certificates that are refused."""
+"""Agents and the deny list of certificates."""
 
 import sqlite3
 
@@ -18,7 +18,7 @@ _COLUMNS = """
 
 
 async def get(transaction: ReadTransaction, name_key: NameKey) -> AgentView | None:
-    """Return the agent of a folded name, with its allow list."""
+    """Return the agent with this folded name, and its allow list."""
     row = await transaction.one(
         f"SELECT {_COLUMNS} FROM agents WHERE name_key = :name_key",
         name_key=name_key,
@@ -38,7 +38,7 @@ async def get(transaction: ReadTransaction, name_key: NameKey) -> AgentView | No
 async def page(
     transaction: ReadTransaction, *, size: int, page_token: str
 ) -> Page[AgentView]:
-    """Return a page of agents in the order of their folded names."""
+    """Return a page of agents, ordered by folded name."""
     rows = await transaction.all(
         f"""
         SELECT {_COLUMNS} FROM agents
@@ -47,14 +47,14 @@ async def page(
         after=pages.decode(page_token),
         rows=size + 1,
     )
-    found = [await _view(transaction, row) for row in rows]
-    return pages.page(found, size, lambda agent: fold(agent.name))
+    views = [await _view(transaction, row) for row in rows]
+    return pages.page(views, size, lambda agent: fold(agent.name))
 
 
 async def denied_certificates(
     transaction: ReadTransaction, *, size: int, page_token: str
 ) -> Page[DeniedCertificateView]:
-    """Return a page of the deny list, by the marks."""
+    """Return a page of the deny list, ordered by mark and value."""
     rows = await transaction.all(
         """
         SELECT mark, value, denied_at_ms, denied_by, note FROM denied_certificates
@@ -63,7 +63,7 @@ async def denied_certificates(
         after=pages.decode(page_token),
         rows=size + 1,
     )
-    found = [
+    views = [
         DeniedCertificateView(
             mark=CertificateMark(row["mark"]),
             value=row["value"],
@@ -73,7 +73,7 @@ async def denied_certificates(
         )
         for row in rows
     ]
-    return pages.page(found, size, lambda each: f"{each.mark} {each.value}")
+    return pages.page(views, size, lambda each: f"{each.mark} {each.value}")
 
 
 async def _view(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for a second approver, and the permits that there are (P3)."""
+"""Requests that wait for a second approver, and permits (P3)."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sparecode_node.queries.views import Page
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalView:
-    """Something that was asked for, without what is secret of it."""
+    """A request or a permit, without secrets."""
 
     approval_id: int
     author: str
@@ -23,13 +23,13 @@ class ApprovalView:
     asked_at_ms: int
     ends_at_ms: int
     approver: str
-    """Empty: it waits."""
+    """Empty while the request waits."""
 
 
 async def page(
     transaction: ReadTransaction, *, size: int, page_token: str, now_ms: int
 ) -> Page[ApprovalView]:
-    """Return a page of approvals, the oldest first."""
+    """Return a page of approvals, oldest first."""
     after = pages.decode(page_token)
     if after and not (after.isascii() and after.isdigit() and len(after) < 19):  # noqa: PLR2004
         raise PageTokenError
@@ -44,7 +44,7 @@ async def page(
         now=now_ms,
         rows=size + 1,
     )
-    found = [
+    views = [
         ApprovalView(
             approval_id=row["approval_id"],
             author=row["author"],
@@ -58,4 +58,4 @@ async def page(
         )
         for row in rows
     ]
-    return pages.page(found, size, lambda each: str(each.approval_id))
+    return pages.page(views, size, lambda each: str(each.approval_id))

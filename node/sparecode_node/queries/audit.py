@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The audit log, as it is shown (U1).
+The audit log, for display (U1).
 
-Sequences have no gap, and times never go back from one event to the next; so a
-range of times is found as a range of sequences, without reading what lies
-outside.
+Sequence numbers have no gaps, and time never goes back from one event to the next. So
+a range of times is a range of sequence numbers, and events outside are not read.
 """
 
 import sqlite3
@@ -33,11 +32,11 @@ WHERE event.sequence BETWEEN :first AND :last
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which events are shown: those for which everything that is given holds."""
+    """Conditions on events; an event must meet all that are set."""
 
     start_ms: int | None = None
     end_ms: int | None = None
-    """Events before it."""
+    """Exclusive."""
     actor: str = ""
     action: str = ""
     target: str = ""
@@ -47,7 +46,7 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
-    """An event, and its link of the chain."""
+    """An event with its link of the hash chain."""
 
     event: AuditEvent
     previous_hash: bytes
@@ -56,7 +55,7 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditHead:
-    """The end of the chain: how many events there are, and the hash of them all."""
+    """The end of the chain: the number of events, and the hash over all of them."""
 
     sequence: int
     hash: bytes
@@ -81,9 +80,10 @@ async def page(
     from_sequence: int,
 ) -> Page[AuditRecord]:
     """
-    Return a page of events: the newest first, or from a sequence on, oldest first.
+    Return a page of events.
 
-    *from_sequence* 0: the newest first.
+    *from_sequence* 0: newest first. Otherwise: from this sequence number on, oldest
+    first.
     """
     after = _sequence_of(page_token)
     first, last = await _range(transaction, criteria)
@@ -110,7 +110,7 @@ async def following(
     criteria: AuditFilter,
     rows: int,
 ) -> tuple[AuditRecord, ...]:
-    """Return so many events after a sequence, oldest first, none beyond *up_to*."""
+    """Return at most *rows* events after *after* and up to *up_to*, oldest first."""
     first, last = await _range(transaction, criteria)
     return tuple(
         await _records(
@@ -133,7 +133,7 @@ async def _records(
     newest_first: bool,
     rows: int,
 ) -> list[AuditRecord]:
-    found = await transaction.all(
+    events = await transaction.all(
         f"{_EVENTS} ORDER BY event.sequence {'DESC' if newest_first else 'ASC'} "
         "LIMIT :rows",
         first=first,
@@ -145,7 +145,7 @@ async def _records(
         reason=criteria.reason,
         rows=rows,
     )
-    return [_record(row) for row in found]
+    return [_record(row) for row in events]
 
 
 def _record(row: sqlite3.Row) -> AuditRecord:
@@ -167,7 +167,7 @@ def _record(row: sqlite3.Row) -> AuditRecord:
 
 
 def _sequence_of(page_token: str) -> int:
-    """Return the sequence in a page token. Raises `PageTokenError`."""
+    """Return the sequence number in a page token. Raises `PageTokenError`."""
     key = pages.decode(page_token)
     if not key:
         return 0
@@ -179,7 +179,7 @@ def _sequence_of(page_token: str) -> int:
 async def _range(
     transaction: ReadTransaction, criteria: AuditFilter
 ) -> tuple[int, int]:
-    """Return the first and the last sequence within the times that are criteria."""
+    """Return the first and last sequence numbers of the filter's range of times."""
     end = (await head(transaction)).sequence
     first, last = 1, end
     if criteria.start_ms is not None:
@@ -190,7 +190,7 @@ async def _range(
 
 
 async def _first_at(transaction: ReadTransaction, at_ms: int, end: int) -> int:
-    """Return the sequence of the first event at that time or later; or *end* + 1."""
+    """Return the sequence number of the first event at or after *at_ms*, or *end* + 1."""
     low, high = 1, end + 1
     while low < high:
         middle = (low + high) // 2

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Small reads by many callers: all that wait go into one transaction of one thread.
+Batched reads: small reads that wait at the same time share one transaction.
 
-What a passcode is computed with is read for each attempt. A thread that is woken
-for every statement costs more than SQLite does.
+Every authentication reads the parameters of a passcode. Waking a thread for each
+statement would cost more than SQLite does.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from sparecode_node.queries.transaction import ReadTransaction, Value, applied_i
 T = TypeVar("T")
 
 Query = Callable[[ReadTransaction], Coroutine[Any, Any, T]]
-"""Reads by its transaction, and waits for nothing else."""
+"""A query that reads from its transaction and awaits nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class _Request:
 
 
 class _Direct:
-    """A connection whose answers are there at once: the queries run in its thread."""
+    """A connection that answers without waiting: queries run in its own thread."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -43,7 +43,7 @@ class _Direct:
 
 
 class BatchedReads:
-    """Belongs to one loop; `close` it once."""
+    """Batches the reads of one event loop. Call `close` once."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Take over a read-only connection that any thread may use."""
@@ -54,9 +54,9 @@ class BatchedReads:
 
     async def read(self, query: Query[T]) -> T:
         """
-        Return what *query* finds in the state as it is now, or a little later.
+        Return the result of *query* on the current state, or a slightly later one.
 
-        Whoever asks while others are answered is answered with the next ones.
+        A query that arrives while a batch runs goes into the next batch.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(query, future))
@@ -87,7 +87,7 @@ class BatchedReads:
                 self._db.rollback()
         except sqlite3.Error as error:
             outcomes = [error for _ in requests]
-        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+        with contextlib.suppress(RuntimeError):  # The loop is closed: no caller waits.
             loop.call_soon_threadsafe(self._deliver, requests, outcomes)
 
     def _deliver(
@@ -96,7 +96,7 @@ class BatchedReads:
         self._busy = False
         self._answer_next()
         for each, outcome in zip(requests, outcomes, strict=True):
-            if each.future.done():  # The caller has gone.
+            if each.future.done():  # The caller was canceled.
                 continue
             if isinstance(outcome, Exception):
                 each.future.set_exception(outcome)
@@ -104,13 +104,13 @@ class BatchedReads:
                 each.future.set_result(outcome)
 
     async def close(self) -> None:
-        """Close the connection, when what was begun is done."""
+        """Close the connection after the running reads."""
         await asyncio.to_thread(self._thread.shutdown)
         self._db.close()
 
 
 def _finished(query: Query[T], transaction: ReadTransaction) -> T | Exception:
-    """Run a query to its end, in this thread; an error is for its caller alone."""
+    """Run a query to its end in this thread. Return its error, for its caller only."""
     running = query(transaction)
     try:
         running.send(None)
@@ -120,4 +120,4 @@ def _finished(query: Query[T], transaction: ReadTransaction) -> T | Exception:
     except Exception as error:  # noqa: BLE001 - the caller gets it.
         return error
     running.close()
-    return TypeError("a small read waits for something else than its transaction")
+    return TypeError("a batched read awaits something other than its transaction")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster's own rows."""
+"""The cluster: id, time, feature level, last backup."""
 
 from dataclasses import dataclass
 
@@ -14,32 +14,32 @@ async def cluster_id(transaction: ReadTransaction) -> str:
 
 
 async def now_ms(transaction: ReadTransaction) -> int:
-    """Return the log's time: that of the newest call that is applied here (T5)."""
+    """Return the log's time: that of the newest call applied here (T5)."""
     row = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
     return int(row["value"]) if row else 0
 
 
 async def feature_level(transaction: ReadTransaction) -> int:
-    """Return the level that all members know, as it was raised."""
+    """Return the feature level of the cluster."""
     row = await transaction.one("SELECT value FROM meta WHERE name = 'feature_level'")
     return int(row["value"]) if row else FIRST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastBackup:
-    """The newest backup whose last piece was taken."""
+    """The newest backup that was delivered completely."""
 
     taken_at_ms: int
     index: int
-    """It has everything up to here."""
+    """The last log index that the backup contains."""
 
 
 async def last_backup(transaction: ReadTransaction) -> LastBackup | None:
-    """Return the last backup that the log knows of; None: there was none yet."""
+    """Return the last recorded backup; None: there was none."""
     rows = await transaction.all(
         "SELECT name, value FROM meta WHERE name IN ('backup_at_ms', 'backup_index')"
     )
-    noted = {row["name"]: int(row["value"]) for row in rows}
-    if not noted:
+    values = {row["name"]: int(row["value"]) for row in rows}
+    if not values:
         return None
-    return LastBackup(taken_at_ms=noted["backup_at_ms"], index=noted["backup_index"])
+    return LastBackup(taken_at_ms=values["backup_at_ms"], index=values["backup_index"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emergency access: who is in it, and what became of each code."""
+"""Emergency access of tokens, with the state of each code."""
 
 import sqlite3
 
@@ -17,7 +17,7 @@ from sparecode_node.queries.views import (
 
 FOREVER_MS = 2**63 - 1
 
-# When the last live code of a token ends, by its sets alone.
+# The end of the last live code of a token, not counting the end of the token.
 _LAST_END = f"""
 (
     SELECT max(coalesce(code_sets.ends_at_ms, {FOREVER_MS}))
@@ -50,7 +50,7 @@ FROM (
 async def get(
     transaction: ReadTransaction, serial: TokenSerial, *, now_ms: int
 ) -> EmergencyAccessView | None:
-    """Return the emergency access of one token, its sets newest first."""
+    """Return the emergency access of one token, with its sets, newest first."""
     row = await transaction.one(
         _VIEW + "WHERE serial = :serial", serial=serial, now_ms=now_ms
     )
@@ -88,12 +88,11 @@ async def page(
     now_ms: int,
 ) -> Page[EmergencyAccessView]:
     """
-    Return a page of the users' tokens that count as lost, in the order of serials.
+    Return a page of assigned tokens that count as lost, ordered by serial.
 
-    One that was taken from its user is nobody's emergency, although it is still lost.
-
-    *live_codes_max* 0: all. With *end_before_ms*: those that have live codes,
-    all of which end before.
+    An unassigned token is left out, even if it is still lost: no user needs codes for
+    it. *live_codes_max*: only tokens with at most this many live codes; 0: all tokens.
+    *end_before_ms*: only tokens with live codes that all end before this time.
     """
     rows = await transaction.all(
         _VIEW

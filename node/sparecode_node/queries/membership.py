@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tickets, and the nodes that came or went."""
+"""Tickets, and the nodes that joined or left."""
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import KnownNode
@@ -7,7 +7,7 @@ from sparecode_node.queries.state import ReadTransaction
 
 
 async def ticket_node(transaction: ReadTransaction, ticket_id: str) -> NodeId | None:
-    """Return the node that a ticket is for; None: nobody knows the ticket."""
+    """Return the node that a ticket is for; None: the ticket is unknown."""
     row = await transaction.one(
         "SELECT node_id FROM join_tickets WHERE ticket_id = :ticket_id",
         ticket_id=ticket_id,
@@ -16,7 +16,7 @@ async def ticket_node(transaction: ReadTransaction, ticket_id: str) -> NodeId | 
 
 
 async def nodes(transaction: ReadTransaction) -> tuple[KnownNode, ...]:
-    """Return the nodes that came or went after the beginning."""
+    """Return the nodes that joined or left after the cluster was initialized."""
     rows = await transaction.all("SELECT * FROM nodes ORDER BY node_id")
     return tuple(
         KnownNode(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paging: a page ends with an opaque token that holds its last key."""
+"""Pages of lists. A page has an opaque token that holds its last key."""
 
 import base64
 import binascii
@@ -16,17 +16,17 @@ FIRST_SURROGATE, AFTER_SURROGATES = chr(0xD800), chr(0xE000)
 
 
 class PageTokenError(Exception):
-    """A page token that no answer has held."""
+    """A page token that this service has never returned."""
 
 
 def encode(key: str) -> str:
-    """Return the page token that says: after *key*."""
+    """Return the page token of the page after *key*."""
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
 def decode(token: str) -> str:
     """
-    Return the key that the next page begins after; no token: before the first.
+    Return the key after which the page begins; an empty token gives an empty key.
 
     Raises `PageTokenError`.
     """
@@ -35,26 +35,25 @@ def decode(token: str) -> str:
         key = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise PageTokenError from None
-    # One spelling only, so that what was never handed out is not taken.
+    # Accept only the spelling that `encode` returns.
     if encode(key) != token or len(key) > KEY_MAX:
         raise PageTokenError
     return key
 
 
-def page(found: Sequence[T], size: int, key: Callable[[T], str]) -> Page[T]:
-    """Make a page of *size* from one row more than that, if there are more."""
-    items = tuple(found[:size])
-    more = len(found) > size
+def page(rows: Sequence[T], size: int, key: Callable[[T], str]) -> Page[T]:
+    """Return a page of *size* items. *rows* has one more if there is another page."""
+    items = tuple(rows[:size])
+    more = len(rows) > size
     return Page(items=items, next_page_token=encode(key(items[-1])) if more else "")
 
 
 def prefix_range(prefix: str) -> tuple[str, str | bytes]:
     """
-    Return the first key that begins with *prefix*, and the first after all such.
+    Return the first key with this prefix, and the first key after all of them.
 
-    As a range of the index, so that none of the prefix's characters means
-    anything to SQLite, which compares UTF-8, that is, code points. A blob is
-    greater than every text.
+    A range of the index gives no character of the prefix a special meaning. SQLite
+    compares UTF-8, which orders by code points. A blob is greater than every text.
     """
     kept = prefix.rstrip(LAST)
     if not kept:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy that governs."""
+"""The current policy."""
 
 import functools
 import json
@@ -9,7 +9,7 @@ from sparecode_node.queries.state import ReadTransaction
 
 
 async def current(transaction: ReadTransaction) -> Policy:
-    """Return the newest policy; the defaults before the cluster is initialized."""
+    """Return the current policy, or the defaults if the cluster is not initialized."""
     row = await transaction.one(
         "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
     )
@@ -18,5 +18,5 @@ async def current(transaction: ReadTransaction) -> Policy:
 
 @functools.lru_cache(maxsize=4)
 def parsed(text: str) -> Policy:
-    """Return the policy in a row; it is read for every passcode, and hardly changes."""
+    """Return the policy in a row. Cached: every passcode needs it, and it rarely changes."""
     return Policy(**json.loads(text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request ids that have been decided, as a node looks for them itself (Q1, Q2)."""
+"""Remembered request ids, as this node looks them up (Q1, Q2)."""
 
 from sparecode_node.queries import policies
 from sparecode_node.queries.state import ReadTransaction
@@ -9,7 +9,7 @@ from sparecode_node.statemachine.results import Result
 
 
 async def find(transaction: ReadTransaction, key: RequestKey) -> Result | None:
-    """Return what apply would answer to a known id; None: it is not known here."""
+    """Return the remembered result, as apply would; None: the id is not known here."""
     row = await transaction.one(
         """
         SELECT tag, result, at_ms,
@@ -23,7 +23,7 @@ async def find(transaction: ReadTransaction, key: RequestKey) -> Result | None:
     )
     if row is None:
         return None
-    # What is due may be there for some entries more, and is forgotten all the same.
+    # Due rows may stay for some more entries, but they count as forgotten.
     policy = await policies.current(transaction)
     if row["at_ms"] < due_before(row["now_ms"], policy):
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be looked at before a restored cluster serves agents (E2)."""
+"""The review that an operator makes before a restored cluster serves agents (E2)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedAdministrator:
-    """Somebody who may sign in, or might again."""
+    """An administrator of the restored state."""
 
     name: str
     role: str
@@ -19,7 +19,7 @@ class ReviewedAdministrator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedAgent:
-    """Somebody who may ask."""
+    """An agent of the restored state."""
 
     name: str
     identity: str
@@ -29,7 +29,7 @@ class ReviewedAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedCertificate:
-    """A certificate that is denied."""
+    """A certificate on the deny list."""
 
     mark: str
     value: str
@@ -39,29 +39,29 @@ class ReviewedCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """A state of the past, as far as it decides who gets in."""
+    """The parts of a restored state that decide who has access."""
 
     cluster_id: str
     open: bool
     epoch: int
     cause: str
-    """`restore`, `recover`; empty in a first epoch."""
+    """`restore` or `recover`; empty in the first epoch."""
     began_at_ms: int | None
     state_index: int
     state_at_ms: int | None
-    """What was changed after it may be missing."""
+    """The log's time of the restored state; later changes may be missing."""
     mark: str
-    """Of all below; opening names it."""
+    """Hash of everything below; opening the cluster names it."""
     administrators: tuple[ReviewedAdministrator, ...]
     agents: tuple[ReviewedAgent, ...]
     disabled_users: tuple[str, ...]
-    """Empty for those who may not see users; the number is for all."""
+    """Empty for callers who may not read users; all callers see the count."""
     disabled_users_count: int
     denied_certificates: tuple[ReviewedCertificate, ...]
 
 
 async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
-    """Read the review; *names_users*: whoever asks may see users."""
+    """Return the review. *names_users*: the caller may read users."""
     answers = [
         [tuple(row) for row in await transaction.all(query)] for query in REVIEWED
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is sealed with which key of the ring, to be sealed anew (T3)."""
+"""Values sealed with older keys of the ring, to be resealed (T3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ from sparecode_node.statemachine.tables import keys as key_tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundSeal:
-    """What one row holds under a key."""
+    """The sealed values of one row."""
 
     kind: SealKind
     row: str
     key_id: KeyId
     belongs_to: tuple[str, ...]
-    """What is bound into it, apart from its purpose."""
+    """The associated data of the seal, apart from its purpose."""
     sealed: tuple[bytes, ...] = field(repr=False)
     serial: str = ""
-    """Of codes: the token's."""
+    """Serial of the token, for codes."""
     void: bool = False
-    """They are codes that nobody can use any more."""
+    """Whether these are codes without a live one."""
 
 
 _ROWS = {
@@ -58,7 +58,7 @@ _ROWS = {
         FROM tokens WHERE key_id != :active ORDER BY serial LIMIT :most
     """,
 }
-"""Of each kind the rows with one seal (or two, of a PIN) that are to be sealed anew."""
+"""For each kind: the rows to reseal. Each has one seal; a PIN has two."""
 
 _SETS = """
 SELECT set_id, code_sets.key_id AS key_id,
@@ -68,7 +68,7 @@ SELECT set_id, code_sets.key_id AS key_id,
 FROM code_sets JOIN tokens USING (serial) LEFT JOIN former_sets USING (set_id)
 WHERE code_sets.key_id != :active ORDER BY number LIMIT :most
 """
-"""Whose a set is says who had the token when it was issued."""
+"""The user of a set is the user who had the token when the set was issued."""
 
 _DELETED_SETS = """
 SELECT set_id, key_id, user_id, serial, 1 AS void FROM deleted_sets
@@ -95,7 +95,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealCounts:
-    """How many rows are sealed with another key than the active one, and how many are."""
+    """The number of rows sealed with an older key, and of all sealed rows."""
 
     old: int
     every: int
@@ -108,7 +108,7 @@ async def keys(transaction: ReadTransaction) -> KeysInState:
 
 
 async def counts(transaction: ReadTransaction, active: KeyId) -> SealCounts:
-    """Count what is sealed."""
+    """Count the sealed rows."""
     row = await transaction.one(_COUNTS, active=active)
     pending = await _pending(transaction, active)
     if row is None:
@@ -119,17 +119,17 @@ async def counts(transaction: ReadTransaction, active: KeyId) -> SealCounts:
 async def to_replace(
     transaction: ReadTransaction, active: KeyId, *, most: int
 ) -> list[FoundSeal]:
-    """Return some of what is sealed with another key than the active one."""
-    found = await _pending(transaction, active)
+    """Return seals with keys other than the active one: about *most* of them."""
+    seals = await _pending(transaction, active)
     for kind, query in _ROWS.items():
-        if len(found) >= most:
+        if len(seals) >= most:
             break
-        rows = await transaction.all(query, active=active, most=most - len(found))
+        rows = await transaction.all(query, active=active, most=most - len(seals))
         for row in rows:
             sealed: tuple[bytes, ...] = (row["sealed"],)
             if kind is SealKind.PIN:
                 sealed += (row["more"],)
-            found.append(
+            seals.append(
                 FoundSeal(
                     kind=kind,
                     row=row["row"],
@@ -139,22 +139,22 @@ async def to_replace(
                 )
             )
     for query, codes_of in ((_SETS, "codes"), (_DELETED_SETS, "deleted_codes")):
-        if len(found) < most:
-            sets = await transaction.all(query, active=active, most=most - len(found))
-            found += await _codes(transaction, sets, codes_of)
-    return found
+        if len(seals) < most:
+            sets = await transaction.all(query, active=active, most=most - len(seals))
+            seals += await _codes(transaction, sets, codes_of)
+    return seals
 
 
 async def _codes(
     transaction: ReadTransaction, sets: Sequence[Row], codes_of: str
 ) -> list[FoundSeal]:
-    found = []
+    seals = []
     for row in sets:
         codes = await transaction.all(
             f"SELECT verifier FROM {codes_of} WHERE set_id = :set_id ORDER BY ordinal",
             set_id=row["set_id"],
         )
-        found.append(
+        seals.append(
             FoundSeal(
                 kind=SealKind.CODES,
                 row=row["set_id"],
@@ -165,18 +165,18 @@ async def _codes(
                 void=bool(row["void"]),
             )
         )
-    return found
+    return seals
 
 
 async def _pending(transaction: ReadTransaction, active: KeyId) -> list[FoundSeal]:
     """Return the verifiers in changes that wait for a second approver (P3)."""
-    found = []
+    seals = []
     for row in await transaction.all(
         "SELECT approval_id, change FROM approvals WHERE change != ''"
     ):
         sealed = sealed_in(from_json(row["change"]))
         if sealed is not None and sealed.key_id != active:
-            found.append(
+            seals.append(
                 FoundSeal(
                     kind=SealKind.PENDING_CHANGE,
                     row=str(row["approval_id"]),
@@ -185,4 +185,4 @@ async def _pending(transaction: ReadTransaction, active: KeyId) -> list[FoundSea
                     sealed=(sealed.password_verifier,),
                 )
             )
-    return found
+    return seals

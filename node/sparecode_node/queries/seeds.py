@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A user's tokens with their sealed seeds, read on the primary to match tokencodes (T1).
+The primary reads sealed seeds here, to match tokencodes (T1).
 
-Synchronous: the primary stamps on the engine's thread or a worker, without the
-loop, and reads what it has applied by then.
+Reads are synchronous: the primary stamps calls on the engine's thread or a worker
+thread, without an event loop, and reads the state that it has applied by then.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
 class SeedReader:
-    """A read-only connection of its own, for one thread at a time."""
+    """Reads through its own read-only connection, for one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(
@@ -38,7 +38,7 @@ class SeedReader:
             self._db.close()
 
     def policy(self) -> Policy:
-        """Return the policy that governs."""
+        """Return the current policy."""
         with self._lock:
             row = self._db.execute(
                 "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
@@ -46,27 +46,27 @@ class SeedReader:
         return parsed(row[0]) if row else Policy()
 
     def token(self, serial: TokenSerial) -> Token | None:
-        """Return the token of that serial."""
+        """Return the token with this serial."""
         with self._lock:
             return token_tables.find_token(self._db, serial)
 
     def administrator(self, name: AdministratorName) -> Administrator | None:
-        """Return an administrator, whose second factor is to be matched."""
+        """Return an administrator, to match the second factor."""
         with self._lock:
             return administrator_tables.find_administrator(self._db, name)
 
     def lockout(self, user_id: UserId, factor: Factor) -> Lockout:
-        """Return how a factor of a user stands."""
+        """Return the lockout of one factor of a user."""
         with self._lock:
             return user_tables.find_lockouts(self._db, user_id).get(factor, FREE)
 
     def auth_version(self, user_id: UserId) -> int:
-        """Return the version of a user's PINs, tokens and codes; 0: there is none."""
+        """Return the version of a user's PINs, tokens and codes; 0: unknown user."""
         with self._lock:
             user = user_tables.find_user(self._db, user_id)
         return user.auth_version if user else 0
 
     def tokens_of(self, user_id: UserId) -> list[Token]:
-        """Return the user's tokens, in the order of their serials."""
+        """Return the user's tokens, ordered by serial."""
         with self._lock:
             return token_tables.find_tokens_of(self._db, user_id)

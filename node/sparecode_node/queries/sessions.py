@@ -11,23 +11,23 @@ from sparecode_node.queries.state import ReadTransaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundSession:
-    """A session that has not been closed; it may have ended by time."""
+    """A session that was not closed. It may have ended by time."""
 
     administrator: AdministratorName
     role: Role
     ends_at_ms: int
     used_at_ms: int
-    """When it was used last, to the minute."""
+    """When it was last used, to the minute."""
     unused_end_ms: int
-    """When it ends if it is not used any more."""
+    """When it ends if it is not used again."""
     temporary: bool
-    """Opened with a password that has to be changed first."""
+    """Whether the administrator has to change a temporary password first."""
 
 
 async def find(
     transaction: ReadTransaction, session_id: SessionId
 ) -> FoundSession | None:
-    """Return a session and its administrator's role, unless that one is disabled."""
+    """Return a session with its administrator's role; None if they are disabled."""
     row = await transaction.one(
         """
         SELECT name, role, ends_at_ms, used_at_ms, temporary

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The state that this node has applied, open for reading only.
+The state that this node has applied, opened read-only.
 
-Each use of it is one SQLite read transaction: what it sees is the state at one
-index, and it says which. To see what was committed lately, pass the barrier
-first (`services/reading.py`).
+Each use is one SQLite read transaction. It sees the state at one index, and tells
+which. To see recent commits, pass the read barrier first (`services/reading.py`).
 """
 
 import asyncio
@@ -28,9 +27,9 @@ T = TypeVar("T")
 
 class LocalState:
     """
-    A few read-only connections to the state's file, lent one at a time.
+    Lends a few read-only connections to the state's file, one reader each.
 
-    One more is shared by all who read little, see `at_once`.
+    Batched reads share one more connection, see `at_once`.
     """
 
     def __init__(self, small_reads: BatchedReads) -> None:
@@ -41,7 +40,7 @@ class LocalState:
 
     @classmethod
     async def open(cls, path: Path, *, connections: int = 4) -> Self:
-        """Open *path*, which the state machine has made before."""
+        """Open *path*, which the state machine has created."""
         state = cls(BatchedReads(await asyncio.to_thread(_open, path)))
         try:
             for _ in range(connections):
@@ -53,7 +52,7 @@ class LocalState:
         return state
 
     async def close(self) -> None:
-        """Close the connections, each when its reader is done."""
+        """Close the connections, each after its reader has finished."""
         for _ in range(self._size):
             connection = await self._idle.get()
             await connection.close()
@@ -61,10 +60,11 @@ class LocalState:
 
     async def at_once(self, query: Query[T]) -> T:
         """
-        Return what *query* finds, which looks up a few rows by their keys.
+        Return the result of *query*, which looks up a few rows by their keys.
 
-        For what every passcode needs: no connection is lent, and all who ask at a
-        time share a transaction. *query* may wait for nothing but that.
+        For the reads that every passcode needs: they do not lend a connection, and
+        those that arrive together share a transaction. *query* may await nothing but
+        its transaction.
         """
         return await self._small_reads.read(query)
 
@@ -78,15 +78,15 @@ class LocalState:
                 connection=connection, applied_index=await _applied_index(connection)
             )
         finally:
-            # Whoever reads may be cancelled anywhere above, and here again; the
-            # connection comes back all the same.
+            # The reader may be canceled above, and again here. The connection must
+            # come back in any case.
             returning = asyncio.ensure_future(self._give_back(connection))
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
             await asyncio.shield(returning)
 
     async def _give_back(self, connection: aiosqlite.Connection) -> None:
-        """End the transaction, if it was begun, and let the next one have it."""
+        """End the transaction, if any, and make the connection available again."""
         try:
             await connection.rollback()
         finally:
@@ -105,27 +105,26 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _folded(text: str | None) -> str | None:
     """
-    Fold what is searched as what is searched for is: SQLite's `lower` knows ASCII only.
+    Fold searched text like the search term: SQLite's `lower` knows only ASCII.
 
-    For reading alone: what decides must not hang on tables of Unicode.
+    Use it for display only: decisions must not depend on Unicode tables.
     """
     return None if text is None else fold(text)
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:
     """
-    Open one connection, which cannot write.
+    Open one read-only connection.
 
-    SQLite opens the file before aiosqlite has a thread for it: of a file that
-    cannot be opened, aiosqlite would leave a thread behind that nobody awaits,
-    and that fails when the loop is closed before it has ended.
+    Open the file before giving it to aiosqlite. If aiosqlite fails to open a file, it
+    leaves a thread behind that fails once the event loop is closed.
     """
     opened = await asyncio.to_thread(_open, path)
     return await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
 
 
 async def _applied_index(connection: aiosqlite.Connection) -> int:
-    """Read how far the state is; the first read also fixes what the rest sees."""
+    """Return the applied index. This first read also fixes what later reads see."""
     rows = await connection.execute_fetchall(APPLIED_INDEX)
     row = next(iter(rows), None)
     return int(row[0]) if row else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens: as administrators see them, and as commands about them are built."""
+"""Tokens, for display and for building commands."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from sparecode_node.queries.views import Page, TokenView
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
-# A token's codes that can be used now: live ones in sets that have not ended,
-# while the token has not expired (I7).
+# The number of a token's usable codes: live codes of sets that have not ended, if the
+# token has not expired (I7).
 LIVE_CODES = """
 (
     SELECT count(*) FROM code_sets JOIN codes USING (set_id)
@@ -36,7 +36,7 @@ FROM tokens LEFT JOIN users USING (user_id)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFilter:
-    """Which tokens to list; what is given must hold."""
+    """Conditions on tokens; a token must meet all that are set."""
 
     serial_prefix: str = ""
     name_key: NameKey | None = None
@@ -44,13 +44,13 @@ class TokenFilter:
     enabled: bool | None = None
     in_emergency_access: bool | None = None
     search: str = ""
-    """In the serial, or in the user's name, display name or e-mail; folded."""
+    """Part of the serial or of the user's name, display name or email; folded."""
 
 
 async def find_with_user(
     transaction: ReadTransaction, serial: TokenSerial
 ) -> tuple[Token, User | None] | None:
-    """Return a token, with its user if it is assigned."""
+    """Return a token and its user; None for the user of an unassigned token."""
     token = await transaction.one(
         f"SELECT {token_tables.TOKEN_COLUMNS} FROM tokens WHERE serial = :serial",
         serial=serial,
@@ -84,7 +84,7 @@ async def page(
     page_token: str,
     now_ms: int,
 ) -> Page[TokenView]:
-    """Return a page of tokens in the order of their serials."""
+    """Return a page of tokens, ordered by serial."""
     first, end = pages.prefix_range(criteria.serial_prefix)
     rows = await transaction.all(
         _VIEW

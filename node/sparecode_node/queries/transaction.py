@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One read of the state: what every query of this package is handed."""
+"""The read transaction that every query of this package takes."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ APPLIED_INDEX = "SELECT value FROM meta WHERE name = 'applied_index'"
 
 
 class Connection(Protocol):
-    """As much of an aiosqlite connection as queries use."""
+    """The part of an aiosqlite connection that queries use."""
 
     async def execute_fetchall(
         self, sql: str, parameters: dict[str, Value] | None = None
@@ -28,18 +28,18 @@ class ReadTransaction:
     applied_index: int
 
     async def one(self, sql: str, **values: Value) -> sqlite3.Row | None:
-        """Return the one row of a query, if there is one."""
+        """Return the first row of a query, or None."""
         return next(iter(await self.all(sql, **values)), None)
 
     async def all(self, sql: str, **values: Value) -> list[sqlite3.Row]:
         """Return all rows of a query."""
-        # Never in steps: a caller who goes away between them would leave a statement
-        # that is not at its end, and SQLite keeps what that sees over a rollback. The
-        # next reader of the connection would be shown it, whatever its barrier.
+        # Fetch all rows at once. A caller canceled between two fetches would leave an
+        # unfinished statement, and SQLite keeps its snapshot even after a rollback. The
+        # connection's next reader would then see old data, whatever its barrier.
         return list(await self.connection.execute_fetchall(sql, values))
 
 
 def applied_index(db: sqlite3.Connection) -> int:
-    """Return how far the state is; the first read also fixes what the rest sees."""
+    """Return the applied index. This first read also fixes what later reads see."""
     row = db.execute(APPLIED_INDEX).fetchone()
     return int(row[0]) if row else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users: as administrators see them, and as a passcode is computed for."""
+"""Users, for display and for computing candidates."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ from sparecode_node.statemachine.tables.former import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasscodeParameters:
-    """What the candidates for a user's passcode are computed with (T2)."""
+    """The parameters for computing the candidates of a user's passcode (T2)."""
 
     user_id: UserId
     auth_version: int
     pin_salt: bytes
     code_salt: bytes
     name_tag: bytes
-    """By which the user was found."""
+    """The tag by which the user was found."""
     pins: tuple[tuple[TokenSerial, KeyId], ...]
-    """Tokens with a PIN, and the key that each is sealed with."""
+    """Tokens with a PIN, and the key that each PIN is sealed with."""
     sets: tuple["SetParameters", ...]
     """
-    Sets that are kept: their codes are no guesses (A5).
+    All stored sets: typing one of their codes is not a guess (A5).
 
-    Ended ones and those of tokens that were taken away or deleted included.
+    This includes ended sets, and sets of tokens that were unassigned or deleted.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetParameters:
-    """What the candidate for a code of one set is computed with."""
+    """The parameters for computing the candidate of a code of one set."""
 
     set_id: SetId
     key_id: KeyId
-    """Of the ring: that its verifiers are sealed with."""
+    """Key that its verifiers are sealed with."""
     code_length: int
 
 
@@ -51,11 +51,11 @@ async def passcode_parameters(
     transaction: ReadTransaction, name_tags: Sequence[bytes]
 ) -> PasscodeParameters | None:
     """
-    Return what the passcode of the user with one of these tags is computed with.
+    Return the parameters for computing candidates for the user with one of these tags.
 
-    For a name that nobody has the same is looked up, so that it takes as long (A6).
+    An unknown name takes the same lookups, so that it takes the same time (A6).
     """
-    found = [  # One tag, but for the time of a rotation of keys.
+    matches = [  # There is one tag, except during a key rotation.
         await transaction.one(
             """
             SELECT user_id, auth_version, pin_salt, code_salt, name_tag FROM users
@@ -65,7 +65,7 @@ async def passcode_parameters(
         )
         for name_tag in name_tags
     ]
-    user = next((each for each in found if each is not None), None)
+    user = next((each for each in matches if each is not None), None)
     user_id = "" if user is None else user["user_id"]
     tokens = await transaction.all(
         """
@@ -110,7 +110,7 @@ async def passcode_parameters(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinParameters:
-    """What the verifier of a user's new PIN is computed with (T2)."""
+    """The parameters for computing the verifier of a user's new PIN (T2)."""
 
     user_id: UserId
     auth_version: int
@@ -120,7 +120,7 @@ class PinParameters:
 async def pin_parameters(
     transaction: ReadTransaction, user_id: UserId
 ) -> PinParameters | None:
-    """Return what a PIN of this user is computed with."""
+    """Return the parameters for computing a PIN of this user."""
     user = await transaction.one(
         "SELECT user_id, auth_version, pin_salt FROM users WHERE user_id = :user_id",
         user_id=user_id,
@@ -152,15 +152,15 @@ async def get(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFilter:
-    """Which users to list; what is given must hold."""
+    """Conditions on users; a user must meet all that are set."""
 
     prefix: str = ""
-    """Of the username; folded."""
+    """Beginning of the username; folded."""
     search: str = ""
-    """In the username, the display name or the e-mail; folded."""
+    """Part of the username, display name or email; folded."""
     enabled: bool | None = None
     locked: bool | None = None
-    """Either factor is waiting or locked now."""
+    """Whether a factor is waiting or locked now."""
 
 
 async def page(
@@ -171,7 +171,7 @@ async def page(
     page_token: str,
     now_ms: int,
 ) -> Page[UserView]:
-    """Return a page of users in the order of their folded names."""
+    """Return a page of users, ordered by folded name."""
     first, end = pages.prefix_range(criteria.prefix)
     rows = await transaction.all(
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reads show: values without a secret, as people are meant to see them."""
+"""Views: the values that reads return to people. They hold no secret."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -23,7 +23,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserView:
-    """A person who authenticates."""
+    """A person who signs in with tokens."""
 
     username: str
     display_name: str
@@ -35,13 +35,13 @@ class UserView:
     emergency_failures: int
     """Consecutive failures of the emergency factor."""
     locked: bool
-    """Either factor is waiting or locked at the time of the answer."""
+    """Whether a factor is waiting or locked at the time of the answer."""
     groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenView:
-    """An authenticator, without its seed."""
+    """A token, without its seed."""
 
     serial: str
     algorithm: Algorithm
@@ -52,14 +52,14 @@ class TokenView:
     pin_rule: PinRule
     pin_set: bool
     username: str
-    """Empty if nobody has it."""
+    """Empty if the token is not assigned."""
     enabled: bool
     expires_at_ms: int | None
     lost: bool
     live_codes: int
-    """Emergency codes of it that can be used at the time of the answer."""
+    """Number of its emergency codes that can be used at the time of the answer."""
     display_name: str = ""
-    """The user's."""
+    """Display name of the user."""
     email: str = ""
 
 
@@ -72,14 +72,14 @@ class CodeView:
     used_at_ms: int | None
     agent: str
     node_id: str
-    """The node that the agent had called."""
+    """The node that the agent called."""
     index: int
-    """The log index of its use; 0 if it was not used."""
+    """The log index of its use; 0: not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeSetView:
-    """A set of one-time tokencodes, or a fixed tokencode."""
+    """A set of one-time tokencodes, or a temporary fixed tokencode."""
 
     set_id: str
     issuer: str
@@ -90,9 +90,9 @@ class CodeSetView:
     """Effective end: the earlier of the set's and the token's (I7)."""
     codes: tuple[CodeView, ...]
     expired: bool
-    """It has ended by time at the time of the answer."""
+    """Whether it had ended by the time of the answer."""
     fixed: bool = False
-    """Its one code is not spent by use (I11)."""
+    """Whether its one code can be used repeatedly (I11)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +102,14 @@ class EmergencyAccessView:
     serial: str
     username: str
     enabled: bool
-    """The token has codes that can be used."""
+    """Whether the token has codes that can be used."""
     lost: bool
     recovery: RecoveryPolicy
     live_codes: int
     ends_at_ms: int | None
-    """When the last live code ends; None: never (or there is none)."""
+    """When the last live code ends; None: never, or there is none."""
     fixed: bool
-    """The live code is a temporary fixed tokencode, which use does not spend."""
+    """Whether the live code is a temporary fixed tokencode, which use does not spend."""
     sets: tuple[CodeSetView, ...]
     """Newest first; empty in lists."""
 
@@ -123,17 +123,17 @@ class AgentView:
     protects: Protects
     enabled: bool
     restricted: bool = False
-    """It admits only the users on its allow list."""
+    """Whether it admits only the users on its allow list."""
     allowed_user_count: int = 0
     allowed_usernames: tuple[str, ...] = ()
-    """Its allow list; empty in lists."""
+    """The users on its allow list; empty in lists."""
     allowed_groups: tuple[str, ...] = ()
-    """On its allow list, too; in lists as well."""
+    """The groups on its allow list; also set in lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeniedCertificateView:
-    """A certificate that is refused."""
+    """A certificate on the deny list."""
 
     mark: CertificateMark
     value: str
