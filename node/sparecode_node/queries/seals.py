@@ -14,7 +14,7 @@ from sparecode_node.statemachine.tables import keys as key_tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSeal:
+class StoredSeal:
     """The sealed values of one row."""
 
     kind: SealKind
@@ -118,7 +118,7 @@ async def counts(transaction: ReadTransaction, active: KeyId) -> SealCounts:
 
 async def to_replace(
     transaction: ReadTransaction, active: KeyId, *, most: int
-) -> list[FoundSeal]:
+) -> list[StoredSeal]:
     """Return seals with keys other than the active one: about *most* of them."""
     seals = await _pending(transaction, active)
     for kind, query in _ROWS.items():
@@ -130,7 +130,7 @@ async def to_replace(
             if kind is SealKind.PIN:
                 sealed += (row["more"],)
             seals.append(
-                FoundSeal(
+                StoredSeal(
                     kind=kind,
                     row=row["row"],
                     key_id=KeyId(row["key_id"]),
@@ -147,7 +147,7 @@ async def to_replace(
 
 async def _codes(
     transaction: ReadTransaction, sets: Sequence[Row], codes_of: str
-) -> list[FoundSeal]:
+) -> list[StoredSeal]:
     seals = []
     for row in sets:
         codes = await transaction.all(
@@ -155,7 +155,7 @@ async def _codes(
             set_id=row["set_id"],
         )
         seals.append(
-            FoundSeal(
+            StoredSeal(
                 kind=SealKind.CODES,
                 row=row["set_id"],
                 key_id=KeyId(row["key_id"]),
@@ -168,7 +168,7 @@ async def _codes(
     return seals
 
 
-async def _pending(transaction: ReadTransaction, active: KeyId) -> list[FoundSeal]:
+async def _pending(transaction: ReadTransaction, active: KeyId) -> list[StoredSeal]:
     """Return the verifiers in changes that wait for a second approver (P3)."""
     seals = []
     for row in await transaction.all(
@@ -177,7 +177,7 @@ async def _pending(transaction: ReadTransaction, active: KeyId) -> list[FoundSea
         sealed = sealed_in(from_json(row["change"]))
         if sealed is not None and sealed.key_id != active:
             seals.append(
-                FoundSeal(
+                StoredSeal(
                     kind=SealKind.PENDING_CHANGE,
                     row=str(row["approval_id"]),
                     key_id=sealed.key_id,

@@ -10,7 +10,7 @@ from sparecode_node.queries.state import ReadTransaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSession:
+class StoredSession:
     """A session that was not closed. It may have ended by time."""
 
     administrator: AdministratorName
@@ -26,7 +26,7 @@ class FoundSession:
 
 async def find(
     transaction: ReadTransaction, session_id: SessionId
-) -> FoundSession | None:
+) -> StoredSession | None:
     """Return a session with its administrator's role; None if they are disabled."""
     row = await transaction.one(
         """
@@ -39,7 +39,7 @@ async def find(
     if row is None:
         return None
     policy = await policies.current(transaction)
-    return FoundSession(
+    return StoredSession(
         administrator=AdministratorName(row["name"]),
         role=Role(row["role"]),
         ends_at_ms=row["ends_at_ms"],

@@ -23,7 +23,7 @@ from sparecode_node.domain.ids import (
 )
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.queries import seals
-from sparecode_node.queries.seals import FoundSeal
+from sparecode_node.queries.seals import StoredSeal
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -72,7 +72,7 @@ class Resealer:
         self._clock = clock
         self._entropy = entropy
         self._pace = pace
-        self._broken: set[FoundSeal] = set()
+        self._broken: set[StoredSeal] = set()
 
     async def run(self) -> None:
         """Do what there is to do, until cancelled."""
@@ -120,7 +120,7 @@ class Resealer:
         return False
 
     def _batch(
-        self, found: Sequence[FoundSeal], active: KeyId
+        self, found: Sequence[StoredSeal], active: KeyId
     ) -> tuple[ReplacedSeal, ...]:
         """Seal as much anew as fits into one command."""
         batch: list[ReplacedSeal] = []
@@ -138,7 +138,7 @@ class Resealer:
             batch.append(seal)
         return tuple(batch)
 
-    def _resealed(self, found: FoundSeal, active: KeyId) -> ReplacedSeal | None:
+    def _resealed(self, found: StoredSeal, active: KeyId) -> ReplacedSeal | None:
         """Return the seal under the active key; None, and a word in the log: it is broken."""
         try:
             new = new_seals(self._sealing, found, active)
@@ -170,8 +170,8 @@ class Resealer:
 
 
 def unopened(
-    sealing: Sealing, found: Sequence[FoundSeal], active: KeyId
-) -> tuple[FoundSeal, ...]:
+    sealing: Sealing, found: Sequence[StoredSeal], active: KeyId
+) -> tuple[StoredSeal, ...]:
     """Return those that cannot be sealed anew: they do not open with their key."""
     closed = []
     for each in found:
@@ -184,7 +184,7 @@ def unopened(
     return tuple(closed)
 
 
-def new_seals(sealing: Sealing, found: FoundSeal, active: KeyId) -> tuple[bytes, ...]:
+def new_seals(sealing: Sealing, found: StoredSeal, active: KeyId) -> tuple[bytes, ...]:
     """Return what the row holds under the active key. Raises `BrokenSealError`."""
     old = found.key_id
 
