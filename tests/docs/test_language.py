@@ -47,7 +47,6 @@ UNFINISHED = (
     "node/sparecode_node/__main__.py",
     "node/sparecode_node/console",
     "node/sparecode_node/daemon",
-    "node/sparecode_node/domain",
     "node/sparecode_node/membership",
     "node/sparecode_node/services",
     "node/sparecode_node/statemachine",

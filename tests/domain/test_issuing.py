@@ -295,7 +295,7 @@ def test_allow_after_expiry_needs_an_end_of_the_kept_codes_too(
     }
     answer = refusal(**given, keep_unused_codes=True)
     assert answer.reason is reason
-    assert "the set and every kept one" in answer.detail
+    assert "the set and every kept set" in answer.detail
     assert issued(**given).voided == 3
     used_up = make_set(1, ends_at_ms=ends_at_ms).spend(1, USE)
     assert issued(**{**given, "sets": [used_up]}, keep_unused_codes=True).live == 10

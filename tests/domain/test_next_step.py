@@ -211,8 +211,8 @@ def test_a_wrong_next_tokencode_is_charged_and_consumes(step: NextStep) -> None:
 
 
 OTHERS = [
-    ({"agent": AgentIdentity("other")}, "another agent's"),
-    ({"ends_at_ms": NOW_MS}, "ended"),
+    ({"agent": AgentIdentity("other")}, "another agent"),
+    ({"ends_at_ms": NOW_MS}, "expired"),
     ({"auth_version": ALICE.auth_version - 1}, "changed since"),
 ]
 
@@ -235,8 +235,8 @@ def test_a_challenge_is_bound_to_agent_user_and_time(
     ("changes", "words"),
     [
         ({"challenge": None}, "not of this cluster"),
-        ({"consumed": True}, "answered before"),
-        ({"pin": None}, "not what was asked for"),
+        ({"consumed": True}, "already answered"),
+        ({"pin": None}, "does not fit"),
     ],
 )
 def test_a_challenge_is_answered_once_and_with_the_requested_fields(

@@ -198,8 +198,8 @@ def test_a_length_that_live_codes_have_cannot_be_taken_out(
         "further_code_lengths",
     )
     assert (
-        "must hold 8 while 7 live codes of 1 tokens (the first is 1; expired ones count) "
-        "have 8 symbols"
+        "must include 8 while 7 live codes of 1 tokens "
+        "(the first is 1; expired tokens count) have 8 symbols"
     ) in result.detail
     assert isinstance(changed(policy, 1, change, NOTHING), Policy)
 

@@ -155,7 +155,7 @@ def test_the_refusal_names_the_first_token_whose_codes_are_too_many() -> None:
     refused = update(world, factor_off_at_failures="80", codes_per_set_default="1")
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.GUESS_ODDS
-    assert "these codes of token 30 live already" in refused.detail
+    assert "token 30 already has these live codes" in refused.detail
 
 
 def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
@@ -350,7 +350,7 @@ def test_codes_of_an_expired_token_can_be_taken_out_of_the_way() -> None:
     refused = update(world, **OTHER_FORM)
     assert isinstance(refused, Rejected)
     assert (
-        "9 live codes of 3 tokens (the first is 1; expired ones count) have the old"
+        "9 live codes of 3 tokens (the first is 1; expired tokens count) use the old"
         in refused.detail
     )
     for serial in ("1", "2"):

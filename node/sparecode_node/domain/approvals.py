@@ -64,13 +64,13 @@ class Approval:
         if approver == self.author:
             return Rejected(
                 Reason.SELF_SERVICE_FORBIDDEN,
-                "nobody approves what they have asked for: another super "
-                "administrator has to do it",
+                "you cannot approve your own request: another super administrator "
+                "must do it",
             )
         if self.approver is not None:
             return Rejected(
                 Reason.APPROVAL_UNKNOWN,
-                f"approval {self.approval_id} was given already, by {self.approver}",
+                f"approval {self.approval_id} was already given by {self.approver}",
                 "approval_id",
             )
         return replace(self, approver=approver, ends_at_ms=now_ms + APPROVAL_MS)

@@ -2,10 +2,9 @@
 """
 The decision on a passcode, as one pure function (A1-A6, K1, L, R).
 
-What comes after a passcode that is right so far is decided in `next_step`.
-
-It takes everything that matters and returns everything that changes; apply
-saves it in one commit (A3). Only the reason differs between the many ways to be
+It takes everything that matters and returns everything that changes; apply saves it
+in one commit (A3). `next_step` decides on the step after a passcode that was right so
+far. Only the reason differs between the many ways to be
 refused, and the reason goes to the audit log alone.
 """
 
@@ -40,7 +39,7 @@ from sparecode_node.domain.users import User
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A consequence worth an audit event of its own (R4)."""
+    """A consequence that gets its own audit event (R4)."""
 
     action: str
     serial: TokenSerial
@@ -50,28 +49,28 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What is to be judged, and where it came from."""
+    """A passcode to judge, with everything that the decision depends on."""
 
     factors: Sequence[Factor]
-    """What may be guessed at; two where the passcode can be read either way (L)."""
+    """The factors that this may be a guess at; two if the passcode is ambiguous (L)."""
     readings: Sequence[Reading]
     agent: Agent | None
     certificate_denied: bool = False
-    """The agent calls with a certificate that is on the deny list."""
+    """Whether the agent's certificate is on the deny list."""
     user_listed: bool = False
-    """The user is on the agent's allow list."""
+    """Whether the user is on the agent's allow list."""
     user: User | None
     tokens: Sequence[Token]
     sets: Sets
     former_sets: Sequence[FormerSet] = ()
-    """Of tokens that were the user's and were taken away or deleted."""
+    """Sets of the user's former tokens, which were unassigned or deleted."""
     lockouts: Mapping[Factor, Lockout]
     policy: Policy
     use: Use
-    """What a spent code will say of its use; its time is now."""
+    """The use to record with a spent code. Its time is the time of the attempt."""
 
     def open_factors(self) -> tuple[Factor, ...]:
-        """Return those of its factors that neither wait nor are locked (L5)."""
+        """Return the factors that are neither waiting nor locked (L5)."""
         return tuple(
             factor
             for factor in self.factors
@@ -81,32 +80,32 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What was decided, and everything that changes with it."""
+    """The decision on an attempt, and everything that changes with it."""
 
     reason: Reason | None
     """None: accepted, or right so far."""
     next_step: NextStep | None = None
-    """What is asked for before it is accepted; what was right is spent (K3)."""
+    """The step still needed before acceptance; the tokencode is already spent (K3)."""
     serial: TokenSerial | None = None
-    """The token that it was about, where that is known."""
+    """The token of the passcode, if known."""
     token: Token | None = None
     sets: tuple[EmergencyCodeSet, ...] = ()
     lockouts: Mapping[Factor, Lockout] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     consumed: Challenge | None = None
-    """The challenge that was answered by it, for good or bad."""
+    """The challenge that this attempt answered, rightly or wrongly."""
     detail: str = ""
-    """More of the reason, for the audit log."""
+    """Details of the reason, for the audit log."""
 
     @property
     def accepted(self) -> bool:
-        """The passcode was right, and what it spends is spent."""
+        """Whether the passcode is accepted."""
         return self.reason is None and self.next_step is None
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why one reading is refused; *charged*: it counts as a guess."""
+    """Why a reading is refused. *charged*: the refusal counts as a guess."""
 
     reason: Reason
     serial: TokenSerial | None
@@ -120,7 +119,7 @@ def not_admitted(
     certificate_denied: bool,
     user_listed: bool,
 ) -> Reason | None:
-    """Return why nothing of this user is accepted through this agent, or None (A4)."""
+    """Return why the agent cannot authenticate this user at all, or None (A4)."""
     if agent is None:
         return Reason.AGENT_UNKNOWN
     if not agent.enabled:
@@ -148,24 +147,26 @@ def judge(attempt: Attempt) -> Judgement:
         return Judgement(reason=refused)
     factors = attempt.open_factors()
     if not factors:
-        return Judgement(reason=Reason.LOCKED)  # Unseen: not counted, not spent (L5).
+        # Not judged: nothing is counted or spent (L5).
+        return Judgement(reason=Reason.LOCKED)
     attempt = replace(attempt, factors=factors)
     judges = {Factor.TOKEN: _judge_token, Factor.EMERGENCY: _judge_emergency}
     refusals = []
     for factor in factors:
-        found = judges[factor](attempt)
-        if isinstance(found, Judgement):
-            return found
-        refusals.append(found)
+        outcome = judges[factor](attempt)
+        if isinstance(outcome, Judgement):
+            return outcome
+        refusals.append(outcome)
     return refuse(attempt, _most_telling(refusals))
 
 
 def _most_telling(refusals: Sequence[Refusal]) -> Refusal:
     """
-    Return the refusal that says most of a passcode.
+    Return the most informative refusal.
 
-    A right one of what may not be used is no guess, whatever else it might have been.
-    Of the others, for the audit log: that a code was right, and the PIN was not.
+    First an uncharged one: a right passcode that may not be used is not a guess,
+    whatever its other readings are. Then, for the audit log, a right code with a wrong
+    PIN.
     """
     for refusal in refusals:
         if not refusal.charged:
@@ -177,7 +178,7 @@ def _most_telling(refusals: Sequence[Refusal]) -> Refusal:
 
 
 def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
-    """Return the refusal, charged if it was a guess (L)."""
+    """Return the judgement of a refusal; it charges the factors if it was a guess (L)."""
     events: tuple[Event, ...] = ()
     if refusal.reason is Reason.RECOVERED_TOKEN_REFUSED and refusal.serial:
         events = (
@@ -211,7 +212,7 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
 def _void_all(
     attempt: Attempt, tokens: Sequence[Token], cause: str
 ) -> tuple[tuple[EmergencyCodeSet, ...], tuple[Event, ...]]:
-    """Return the sets of these tokens voided, and an event for each that had live codes."""
+    """Return the voided sets of these tokens, and an event per token with live codes."""
     voided: list[EmergencyCodeSet] = []
     events: list[Event] = []
     for token in tokens:
@@ -239,7 +240,7 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
     if found is None:
         former = former_serial(attempt.readings, attempt.former_sets)
         if former is not None:
-            # It was right once, and its PIN has gone with the token: no guess (A5).
+            # The code was right once, and its PIN is gone with the token: no guess (A5).
             return Refusal(Reason.TOKEN_NOT_ASSIGNED, former, charged=False)
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     token, code_set, code, reading = found
@@ -249,7 +250,7 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
         # A cleared PIN cannot be guessed, so only a wrong one is charged (A2).
         charged = pin_problem is Reason.WRONG_PIN
         return Refusal(pin_problem, serial, charged=charged)
-    # From here on the user knows PIN and code: no refusal below is a guess (A5).
+    # PIN and code are right from here on: no refusal below is a guess (A5).
     now_ms = attempt.use.at_ms
     if code.state is not CodeState.LIVE:
         return Refusal(Reason.CODE_NOT_LIVE, serial, charged=False)
@@ -260,7 +261,7 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
         return Refusal(Reason.SET_EXPIRED, serial, charged=False)
     if attempt.agent is None or not attempt.agent.covers_emergency_codes:
         return Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
-    if code_set.fixed:  # It is not spent, and so there are always as many left (I11).
+    if code_set.fixed:  # Never spent, so the number of live codes stays (I11).
         return Judgement(reason=None, serial=serial, lockouts={Factor.EMERGENCY: FREE})
     spent = code_set.spend(code.ordinal, attempt.use)
     return Judgement(
@@ -275,7 +276,7 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
 def _remaining(
     attempt: Attempt, token: Token, spent: EmergencyCodeSet
 ) -> tuple[Event, ...]:
-    """Return the event that few or no codes are left (R4)."""
+    """Return an event if few or no codes are left (R4)."""
     sets = [
         spent if each.set_id == spent.set_id else each
         for each in attempt.sets.get(token.serial, ())
@@ -299,10 +300,10 @@ def _judge_token(attempt: Attempt) -> Judgement | Refusal:
         for token in attempt.tokens:
             if reading.emergency or token.parameters.digits != reading.length:
                 continue
-            found = _judge_tokencode(attempt, token, reading)
-            if isinstance(found, Judgement):
-                return found
-            refusals.append(found)
+            outcome = _judge_tokencode(attempt, token, reading)
+            if isinstance(outcome, Judgement):
+                return outcome
+            refusals.append(outcome)
     return _most_telling(refusals)
 
 
@@ -320,7 +321,7 @@ def _judge_tokencode(
     if not matches:
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     folded = any(match.folded for match in matches)
-    # Near to now before far from it, and then the earliest.
+    # Matches in the narrow window come first, then the earliest.
     matches.sort(key=lambda match: (match.wide, match.moment))
     moments = [match.moment for match in matches if match.folded == folded]
     pin_problem = tokencode_pin_refused(token, reading, folded=folded)
@@ -337,13 +338,13 @@ def _judge_tokencode(
     unspent = (moment for moment in moments if moment > token.spent)
     spent = token.spend(next(unspent, moments[0]), now_ms)
     if isinstance(spent, Rejected):
-        # It was right once, and is no guess: a double submit locks nobody out (A5).
+        # The tokencode was right once: a double submit is no guess (A5).
         return Refusal(spent.reason, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
     if refuses_recovered(token, sets, now_ms):
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
     if new_pin or asks_next:
-        # Drift is learned from what is proved; one in a wide window is not yet.
+        # Learn no drift yet: one tokencode in a wide window proves little.
         return Judgement(
             reason=None,
             next_step=NextStep.NEW_PIN if new_pin else NextStep.NEXT_TOKENCODE,
@@ -354,7 +355,7 @@ def _judge_tokencode(
 
 
 def accept(attempt: Attempt, token: Token, spent: Token) -> Judgement:
-    """Return the acceptance of *token*, which is *spent* then and no longer lost (R)."""
+    """Return the acceptance of *token*. It becomes *spent* and is no longer lost (R)."""
     if not token.lost:
         return Judgement(
             reason=None,

@@ -53,11 +53,11 @@ class Challenge:
     ) -> str:
         """Return why the challenge cannot be answered now; empty if it can (K3)."""
         if agent != self.agent:
-            return "it is another agent's"
+            return "the challenge belongs to another agent"
         if consumed:
-            return "it was answered before"
+            return "the challenge was already answered"
         if now_ms >= self.ends_at_ms:
-            return "it has ended"
+            return "the challenge has expired"
         if auth_version != self.auth_version:
-            return "the user or a token has changed since"
+            return "the user or a token has changed since the challenge"
         return ""

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Emergency access of a token: its emergency codes, and the life of a code.
+Emergency access of a token: sets of emergency codes, and the states of a code.
 
-A set of one-time tokencodes, each accepted once, or one temporary fixed
-tokencode, accepted until its end (I11): a set of one code that is never spent.
+A set holds one-time tokencodes, each accepted once. Or it holds one temporary fixed
+tokencode, accepted until its end: a set of one code that is never spent (I11).
 
     LIVE ---- accepted ---> USED
       |
       +------ re-issue, off, recovered token ---> VOID
 
-A set ends by time (`effective_end_ms`), or by being voided; that its last code was used
-does not end it. Only a set that nobody voided before *reaches its end* (R2).
+A set ends by time (`effective_end_ms`) or by being voided. Using its last code does not
+end it. A set *reaches its end* only if it was not voided before (R2).
 """
 
 import enum
@@ -28,7 +28,7 @@ from sparecode_node.domain.ids import (
 
 
 class RecoveryPolicy(enum.StrEnum):
-    """What happens when the lost token is used again (R); `recovery` decides by it."""
+    """What happens when the lost token is used again (R); see `recovery`."""
 
     DENY = "deny"
     ALLOW_AND_DISABLE = "allow_and_disable"
@@ -55,7 +55,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmergencyCode:
-    """One one-time tokencode: a number in its set, a verifier, a state."""
+    """One emergency code: its number in the set, its verifier, its state."""
 
     ordinal: int
     verifier: bytes
@@ -76,10 +76,10 @@ class EmergencyCodeSet:
     issued_at_ms: int
     issued_index: int
     ends_at_ms: int | None
-    """As asked for; the effective end also depends on the token."""
+    """The set's own end; the effective end also depends on the token."""
     voided: bool = False
     fixed: bool = False
-    """Its one code is not spent by use (I11)."""
+    """Whether its one code can be used repeatedly (I11)."""
     codes: tuple[EmergencyCode, ...] = ()
 
     def effective_end_ms(self, token_expires_at_ms: int | None) -> int | None:
@@ -90,7 +90,7 @@ class EmergencyCodeSet:
         return min(ends, default=None)
 
     def expired(self, now_ms: int, token_expires_at_ms: int | None) -> bool:
-        """Say whether the set has ended by time: refused from its end on (I7)."""
+        """Return whether the set has ended by time: from its effective end on (I7)."""
         end = self.effective_end_ms(token_expires_at_ms)
         return end is not None and now_ms >= end
 
@@ -101,11 +101,11 @@ class EmergencyCodeSet:
         return sum(code.state is CodeState.LIVE for code in self.codes)
 
     def reached_its_end(self, now_ms: int, token_expires_at_ms: int | None) -> bool:
-        """Say whether it ended by time, and was not voided before (R, R2)."""
+        """Return whether the set ended by time and was not voided before (R, R2)."""
         return not self.voided and self.expired(now_ms, token_expires_at_ms)
 
     def spend(self, ordinal: int, use: Use) -> "EmergencyCodeSet":
-        """Return the set with that live code used."""
+        """Return the set with the live code of this ordinal used."""
         return replace(
             self,
             codes=tuple(
@@ -120,9 +120,9 @@ class EmergencyCodeSet:
         """
         Return the set with its live codes void.
 
-        One that has reached its own end stays as it is: that is over, and nothing
-        that comes later may take back what it allowed (R, R2). One that has ended
-        with its token is voided, for a token's end can be moved.
+        A set past its own end stays as it is: nothing later may take back what its end
+        allowed (R, R2). A set that ended only because its token expired is voided: the
+        token's end can be moved.
         """
         if self.ends_at_ms is not None and now_ms >= self.ends_at_ms:
             return self
@@ -144,7 +144,7 @@ class EmergencyCodeSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerSet:
-    """What is known of a set whose token was taken away or deleted (A5)."""
+    """What remains of a set whose token was unassigned or deleted (A5)."""
 
     set_id: SetId
     serial: TokenSerial
@@ -156,13 +156,13 @@ def all_void(
     sets: Sequence[EmergencyCodeSet], now_ms: int
 ) -> tuple[tuple[EmergencyCodeSet, ...], int]:
     """
-    Return the sets of one token, newest first, after somebody has ended them all.
+    Return the sets of one token, all voided, and the number of codes voided.
 
-    And how many codes died by it. While a code lives in any of them, or a kept one
-    that was used after the newest had ended has not, nothing has reached its end yet:
-    then the newest is voided even where its own end is past, for it is the newest that
-    lets a token back in (R2). Codes that have ended with their token alone live, too:
-    another end of the token would revive them.
+    *sets* are ordered newest first. Emergency access is not over while any set has a live
+    code, or while a kept set used after the newest's end has not ended. In that case the
+    newest set is voided even past its own end, because the newest set lets a token back
+    in (R2). Codes that ended only because their token expired count as live: moving the
+    token's end would revive them.
     """
     voided = [each.void(now_ms) for each in sets]
     live = live_codes(sets, now_ms, token_expires_at_ms=None)
@@ -173,11 +173,11 @@ def all_void(
 
 def used_while_it_outlives(sets: Sequence[EmergencyCodeSet], now_ms: int) -> bool:
     """
-    Say whether a code was used of a kept set that outlives the newest (R2).
+    Return whether a kept set outlives the newest set and was used after its end (R2).
 
-    *sets* are those of one token, newest first. It has not ended then, also if that
-    was its last code. One that was used up before the newest ended does not count:
-    the newest governs (I8).
+    *sets* belong to one token, newest first. Such a set has not ended, even if its last
+    code was used. A kept set that was used up before the newest set ended does not
+    count: the newest set decides (I8).
     """
     if not sets or sets[0].ends_at_ms is None:
         return False
@@ -193,5 +193,5 @@ def used_while_it_outlives(sets: Sequence[EmergencyCodeSet], now_ms: int) -> boo
 def live_codes(
     sets: Iterable[EmergencyCodeSet], now_ms: int, token_expires_at_ms: int | None
 ) -> int:
-    """Return how many codes of these sets of one token can be used now."""
+    """Return the number of usable codes in these sets of one token."""
     return sum(each.live(now_ms, token_expires_at_ms) for each in sets)

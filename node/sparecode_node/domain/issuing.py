@@ -142,8 +142,8 @@ def issue_fixed(
     if policy.code_length < FIXED_LENGTH_MIN:
         return Rejected(
             Reason.CODE_FORMAT,
-            f"a fixed tokencode has at least {FIXED_LENGTH_MIN} symbols; policy's "
-            f"codes have {policy.code_length}",
+            f"a fixed tokencode needs at least {FIXED_LENGTH_MIN} symbols; the policy's "
+            f"code length is {policy.code_length}",
         )
     wish = replace(wish, keep_unused_codes=False)
     if wish.ends_at_ms is None and wish.lifetime_ms is None:
@@ -238,7 +238,7 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
             return _End(None)
         return Rejected(
             Reason.LIFETIME_NEEDED,
-            f"policy wants an end within {cap_ms / DAY_MS:g} days",
+            f"the policy requires an end within {cap_ms / DAY_MS:g} days",
             "lifetime",
         )
     if end <= now_ms:
@@ -250,13 +250,13 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
     if end > TIME_MS_MAX:
         return Rejected(
             Reason.LIFETIME_BEYOND_CAP,
-            "the lifetime must end before the year 9999 does",
+            "the lifetime must end by the year 9999",
             "lifetime",
         )
     if cap_ms is not None and end - now_ms > cap_ms:
         return Rejected(
             Reason.LIFETIME_BEYOND_CAP,
-            f"policy caps lifetimes at {cap_ms / DAY_MS:g} days",
+            f"the policy limits lifetimes to {cap_ms / DAY_MS:g} days",
             "lifetime",
         )
     return _End(end)
@@ -271,12 +271,12 @@ def _recovery_problem(
     *ends* are the ends of the new set and of every kept set with live codes.
     """
     if wish.recovery is RecoveryPolicy.ALLOW_AFTER_EXPIRY:
-        whose = "the set" if len(ends) == 1 else "the set and every kept one"
+        all_sets = "the set" if len(ends) == 1 else "the set and every kept set"
         if None in ends:
             return Rejected(
                 Reason.RECOVERY_NEEDS_END,
-                f"ALLOW_AFTER_EXPIRY needs an end of {whose}: without one the token "
-                "would never be accepted again",
+                f'recovery "allow after expiry" needs an end of {all_sets}: without one '
+                "the token would never be accepted again",
                 "recovery_policy",
             )
         if token.expires_at_ms is not None and any(
@@ -284,8 +284,8 @@ def _recovery_problem(
         ):
             return Rejected(
                 Reason.RECOVERY_END_TOO_LATE,
-                f"ALLOW_AFTER_EXPIRY needs an end of {whose} before token "
-                f"{token.serial} itself expires: else the token would never be "
+                f'recovery "allow after expiry" needs an end of {all_sets} before token '
+                f"{token.serial} itself expires: otherwise the token would never be "
                 "accepted again",
                 "recovery_policy",
             )
@@ -297,8 +297,8 @@ def _recovery_problem(
     ):
         return Rejected(
             Reason.RECOVERY_WEAKENED,
-            f"token {token.serial} is lost under DENY; a weaker recovery policy needs "
-            "weaken_recovery_policy",
+            f'token {token.serial} is lost, with recovery "deny"; a weaker recovery '
+            "policy needs weaken_recovery_policy",
             "weaken_recovery_policy",
         )
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision on the answer to a challenge: the second step of a passcode (K2, K3)."""
+"""The decision on the answer to a challenge: the second step of sign-in (K2, K3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,24 +22,24 @@ from sparecode_node.domain.recovery import refuses_recovered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeAnswer:
-    """What an agent has handed back, and what the user gave with it."""
+    """A challenge that an agent returns, with the user's answer."""
 
     challenge: Challenge | None
-    """None: it is not one of this cluster's."""
+    """None: it is not a challenge of this cluster."""
     consumed: bool
     moments: Sequence[Moment]
-    """After that of the challenge, at which what was typed is the tokencode."""
+    """Moments after the challenge's at which the typed digits are the tokencode."""
     pin: NewPin | None
-    """None: none was answer."""
+    """The new PIN; None: the answer has none."""
 
 
 def judge_next(attempt: Attempt, answer: ChallengeAnswer) -> Judgement:
     """
     Decide on the answer to a challenge.
 
-    *attempt* is the first step's, but for its readings. A right answer is
-    accepted, a wrong one charged to the same factor; either consumes the
-    challenge (K3). What is not evaluated consumes and counts nothing (L5).
+    *attempt* is that of the first step, without readings. A right answer is accepted.
+    A wrong answer is charged to the same factor. Both consume the challenge (K3). An
+    answer that is not judged consumes and counts nothing (L5).
     """
     refused = not_admitted(
         attempt.agent,
@@ -48,7 +48,7 @@ def judge_next(attempt: Attempt, answer: ChallengeAnswer) -> Judgement:
         user_listed=attempt.user_listed,
     )
     if answer.challenge is None and refused is Reason.USER_UNKNOWN:
-        refused = None  # Whose it would be is not known either.
+        refused = None  # Without a challenge, the user is not known either.
     if refused is not None:
         return Judgement(reason=refused)
     if not attempt.open_factors():
@@ -56,19 +56,19 @@ def judge_next(attempt: Attempt, answer: ChallengeAnswer) -> Judgement:
     challenge, problem = answer.challenge, _problem(attempt, answer)
     if challenge is None or problem:
         return Judgement(reason=Reason.CHALLENGE_NOT_VALID, detail=problem)
-    found = _judge(attempt, answer, challenge)
-    if isinstance(found, Refusal):
-        found = refuse(attempt, found)
-    return replace(found, consumed=challenge)
+    judgement = _judge(attempt, answer, challenge)
+    if isinstance(judgement, Refusal):
+        judgement = refuse(attempt, judgement)
+    return replace(judgement, consumed=challenge)
 
 
 def _problem(attempt: Attempt, answer: ChallengeAnswer) -> str:
-    """Return why the challenge cannot be answered, in words; empty if it can."""
+    """Return why the challenge cannot be answered; empty if it can."""
     challenge = answer.challenge
     if challenge is None:
-        return "it is not of this cluster"
+        return "the challenge is not of this cluster"
     if (challenge.step is NextStep.NEW_PIN) != (answer.pin is not None):
-        return "what was given is not what was asked for"
+        return "the answer does not fit the challenge"
     return challenge.problem(
         attempt.use.agent,
         attempt.user.auth_version if attempt.user else 0,

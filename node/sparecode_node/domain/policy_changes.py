@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Changing the policy: what is refused because of what is there already (I6, T4).
+Changes of the policy that existing codes and tokens forbid (I6, T4).
 
-The value itself is judged by `policy`; here it meets the codes that live under
-the old one, and the tokens that no PIN protects.
+`policy` checks the value itself. This module checks it against live codes, tokens
+without a PIN, and PINs with letters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, numbers_problem, policy_problem
 
-SERIALS_SAID = 5
-"""Of the tokens that stand in the way, in words; the others come up next time."""
+SERIALS_LISTED = 5
+"""Maximum serials in a refusal. The others come up next time."""
 
 LIVE_CODES_DEPEND_ON = (
     "code_alphabet",
@@ -25,87 +25,85 @@ LIVE_CODES_DEPEND_ON = (
     "further_code_lengths",
     "factor_off_at_failures",
 )
-"""What says which form codes have, and how often one may be guessed."""
+"""The fields that decide the form of codes and the number of guesses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCodes:
-    """Tokens that are alike: as many live codes of each length, and one PIN rule."""
+    """A group of tokens with equal numbers of live codes by length and equal PIN rule."""
 
     lengths: Mapping[int, int]
-    """Live codes of each of these tokens, by their length."""
+    """Live codes of each token in the group, by length."""
     rule: PinRule
     tokens: int
-    """So many are alike."""
+    """Number of tokens in the group."""
     first: TokenSerial
-    """The lowest serial of them: the one to be named."""
+    """The lowest serial in the group, which refusals name."""
 
 
 class InUse(Protocol):
     """
-    What lives under the policy that is to be replaced.
+    What exists under the policy that is to be replaced.
 
-    It is asked for only where the answer depends on it: there may be a million codes
-    to count, and a hundred thousand tokens to look through.
+    Read a property only if the decision depends on it: there may be a million codes to
+    count, and a hundred thousand tokens to look through.
     """
 
     @property
     def live(self) -> Sequence[LiveCodes]:
-        """Of all tokens that have live codes, a line for those that are alike."""
+        """The groups of tokens with live codes."""
 
     @property
     def without_pin(self) -> int:
-        """Tokens whose passcodes have no PIN."""
+        """The number of tokens whose passcodes have no PIN."""
 
     @property
     def lettered_pins(self) -> Sequence[TokenSerial]:
-        """Tokens whose PIN has a letter."""
+        """The tokens whose PIN has a letter."""
 
 
-def weighs_live_codes(policy: Policy, wanted: Mapping[str, object]) -> bool:
+def weighs_live_codes(policy: Policy, values: Mapping[str, object]) -> bool:
     """
-    Return whether a change can be refused for the codes that live (I6, T4).
+    Return whether live codes can forbid a change (I6, T4).
 
-    Where what lives is in order, and the codes' form and the guesses at them stay, it
-    cannot, and nobody has to count them.
+    Live codes conform to the current policy. If the form of codes and the number of
+    guesses stay, they conform to the new one, and need not be counted.
     """
     return any(
-        name in wanted and wanted[name] != getattr(policy, name)
+        name in values and values[name] != getattr(policy, name)
         for name in LIVE_CODES_DEPEND_ON
     )
 
 
-def weighs_lettered_pins(policy: Policy, wanted: Mapping[str, object]) -> bool:
+def weighs_lettered_pins(policy: Policy, values: Mapping[str, object]) -> bool:
     """
-    Return whether a change can be refused for PINs that have letters (T4).
+    Return whether PINs with letters can forbid a change (T4).
 
-    Where those are there only as long as policy allows them, none but the change that
-    turns them off can.
+    They exist only while the policy allows them, so only turning them off can fail.
     """
-    return policy.pin_letters and wanted.get("pin_letters") is False
+    return policy.pin_letters and values.get("pin_letters") is False
 
 
 def changed(
     policy: Policy,
     version: int,
-    wanted: Mapping[str, object],
+    values: Mapping[str, object],
     in_use: InUse,
 ) -> Policy | Rejected:
     """
     Return the policy after a change, or why it is refused.
 
-    *version* is that of the value that was changed; *wanted* the new values by
-    field. The lengths of live codes stay accepted (T4).
+    *version* is the version of the policy that the change is based on. *values* are the
+    new values by field. The lengths of live codes stay accepted (T4).
     """
     if version != policy.version:
         return Rejected(
             Reason.VERSION,
-            f"the policy is at version {policy.version} by now, not {version}; read it "
-            "again",
+            f"the policy has version {policy.version} now, not {version}; read it again",
             "version",
         )
-    after = replace(policy, **wanted, version=policy.version + 1)  # type: ignore[arg-type]
-    problem = numbers_problem(after)  # Whichever lengths are kept.
+    after = replace(policy, **values, version=policy.version + 1)  # type: ignore[arg-type]
+    problem = numbers_problem(after)  # Does not depend on the lengths that are kept.
     if problem is None:
         after = _with_lengths_kept(policy, after, in_use)
         problem = policy_problem(after)
@@ -123,10 +121,10 @@ def changed(
 
 def _with_lengths_kept(before: Policy, after: Policy, in_use: InUse) -> Policy:
     """
-    Return *after* with the lengths of the codes that live, where a new one comes (T4).
+    Return *after* with the lengths of live codes, if the length of new codes changes (T4).
 
-    Who changes the length of new codes need not think of the old ones: they go on
-    being accepted. Who says which lengths are is taken at their word.
+    Administrators who change the length of new codes need not think of older codes:
+    their lengths stay accepted. A change that lists further lengths is taken as it is.
     """
     if (
         after.code_length == before.code_length
@@ -138,19 +136,19 @@ def _with_lengths_kept(before: Policy, after: Policy, in_use: InUse) -> Policy:
 
 
 def _lengths(in_use: InUse) -> set[int]:
-    """Return the lengths of the codes that live."""
+    """Return the lengths of the live codes."""
     return {length for alike in in_use.live for length in alike.lengths}
 
 
 def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | None:
-    """Keep accepting the form of the codes that live: alphabet and lengths (T4)."""
+    """Refuse a change after which live codes have a form that is not accepted (T4)."""
     if set(before.code_alphabet) != set(after.code_alphabet) and in_use.live:
         live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
         return Rejected(
             Reason.CODES_LIVE,
             f"code_alphabet cannot change while {live} live codes of "
-            f"{_owners(in_use.live)} have the old form: only one is "
-            "accepted at a time; wait for their end, or disable them",
+            f"{_owners(in_use.live)} use the old one, since only one is accepted at a "
+            "time: wait until they end, or disable them",
             "code_alphabet",
         )
     taken_out = {*before.code_lengths} - {*after.code_lengths}
@@ -161,8 +159,8 @@ def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | 
     live = sum(alike.tokens * alike.lengths[length] for alike in those)
     return Rejected(
         Reason.CODES_LIVE,
-        f"further_code_lengths must hold {length} while {live} live codes of "
-        f"{_owners(those)} have {length} symbols: wait for their end, or disable them",
+        f"further_code_lengths must include {length} while {live} live codes of "
+        f"{_owners(those)} have {length} symbols: wait until they end, or disable them",
         "further_code_lengths",
     )
 
@@ -175,26 +173,26 @@ def _owners(live: Sequence[LiveCodes]) -> str:
     """
     tokens = f"{sum(alike.tokens for alike in live)} tokens"
     first = min(alike.first for alike in live)
-    return f"{tokens} (the first is {first}; expired ones count)"
+    return f"{tokens} (the first is {first}; expired tokens count)"
 
 
 def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
-    """Keep PINs with letters readable while there are any (T4)."""
+    """Refuse to turn off letters while there are PINs with letters (T4)."""
     if after.pin_letters or not (serials := in_use.lettered_pins):
         return None
-    some = ", ".join(serials[:SERIALS_SAID]) + (
-        ", ..." if len(serials) > SERIALS_SAID else ""
+    some = ", ".join(serials[:SERIALS_LISTED]) + (
+        ", ..." if len(serials) > SERIALS_LISTED else ""
     )
     return Rejected(
         Reason.PINS_LETTERED,
         f"pin_letters cannot be turned off while {len(serials)} tokens have a PIN with "
-        f"letters ({some}): set or clear those first",
+        f"letters ({some}): set or clear these PINs first",
         "pin_letters",
     )
 
 
 def _odds(after: Policy, in_use: InUse) -> Rejected | None:
-    """Refuse what lets a code be guessed too easily (I6)."""
+    """Refuse a policy under which guessing a code is too likely (I6)."""
     return (
         odds_problem(
             {after.code_length: after.codes_per_set_max},
@@ -209,7 +207,7 @@ def _odds(after: Policy, in_use: InUse) -> Rejected | None:
 
 
 def _odds_without_pin(after: Policy, in_use: InUse) -> Rejected | None:
-    """Keep a set of the default size safe for tokens without PIN, if there are any."""
+    """Refuse a default set that is unsafe for tokens without a PIN, if there are any."""
     size = {after.code_length: after.codes_per_set_default}
     safe = odds_problem(size, PinRule.NONE, after, "", "") is None
     if safe or not (tokens := in_use.without_pin):
@@ -225,13 +223,13 @@ def _odds_without_pin(after: Policy, in_use: InUse) -> Rejected | None:
 
 
 def _odds_of_live_codes(after: Policy, in_use: InUse) -> Rejected | None:
-    """Return what is wrong with the first token whose codes are guessed too easily."""
+    """Refuse if guessing a live code is too likely; name the first such token."""
     for alike in sorted(in_use.live, key=lambda alike: alike.first):
         refused = odds_problem(
             alike.lengths,
             alike.rule,
             after,
-            f"these codes of token {alike.first} live already",
+            f"token {alike.first} already has these live codes",
             "factor_off_at_failures",
         )
         if refused is not None:

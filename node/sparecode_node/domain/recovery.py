@@ -11,9 +11,10 @@ The lost token comes back (R).
 |                      |                                | its own (I8)                 |
 
 Voided or used-up sets do not clear the lost mark under `DENY` and
-`ALLOW_AFTER_EXPIRY`: a thief who makes the codes die by wrong guesses does not
-revive the token that he stole (R2). A kept set counts here while it lives, and once it
-was used after the newest had ended; used up before, it does not.
+`ALLOW_AFTER_EXPIRY`: a thief cannot revive a stolen token by voiding the codes with wrong
+guesses (R2). A kept set counts while it has live codes. It also counts until its own end
+if one of its codes was used after the newest set had ended, but not if it was used up
+before.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def refuses_recovered(
     """
     Return whether a right passcode of the token is refused because it counts as lost.
 
-    *sets* are those of the token, newest first: the newest governs (I8).
+    *sets* belong to the token, newest first: the newest set decides (I8).
     """
     if not token.lost:
         return False

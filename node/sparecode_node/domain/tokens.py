@@ -68,7 +68,7 @@ class Token:
         if self.user_id is not None:
             return Rejected(
                 Reason.TOKEN_ASSIGNED,
-                f"token {self.serial} is assigned already; unassign it first",
+                f"token {self.serial} is already assigned; unassign it first",
                 "serial",
             )
         return replace(self._without_pin(), user_id=user_id)
@@ -150,8 +150,8 @@ class Token:
         if not moments:
             return Rejected(
                 Reason.TOKENCODES_NOT_CONSECUTIVE,
-                f"these are not two consecutive tokencodes of token {self.serial} "
-                "from about now; wait for the next two",
+                f"these are not two consecutive current tokencodes of token "
+                f"{self.serial}; wait for the next two",
             )
         for moment in sorted(moments):
             if moment - 1 > self.spent:
@@ -161,8 +161,8 @@ class Token:
                 return spent
         return Rejected(
             Reason.TOKENCODE_SPENT,
-            "one of these tokencodes was used before, or a later one was; wait for "
-            "the next two",
+            "one of these tokencodes, or a later one, was already used; wait for the "
+            "next two",
         )
 
     def reinstated(self) -> "Token":
@@ -181,6 +181,6 @@ class Token:
     def _without_pin_rule(self) -> Rejected:
         return Rejected(
             Reason.PIN_NOT_USED,
-            f"token {self.serial} is used without a PIN (PIN rule NONE)",
+            f"token {self.serial} is used without a PIN",
             "serial",
         )

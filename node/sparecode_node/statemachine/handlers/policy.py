@@ -40,15 +40,15 @@ def add_policy(db: sqlite3.Connection, policy: Policy) -> None:
 
 def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     """Apply `UpdatePolicy`; the machine reads the new value for the next command."""
-    wanted = {
+    values = {
         field.name: value
         for field in fields(Policy)
         if field.name != "version"
         and (value := getattr(command, field.name)) is not None
     }
-    if wanted.get("lifetime_ms_max") == 0:
-        wanted["lifetime_ms_max"] = None
-    after = changed(applying.policy, command.version, wanted, _InUse(applying, wanted))
+    if values.get("lifetime_ms_max") == 0:
+        values["lifetime_ms_max"] = None
+    after = changed(applying.policy, command.version, values, _InUse(applying, values))
     if isinstance(after, Rejected):
         return after
     add_policy(applying.db, after)
@@ -87,15 +87,15 @@ it took 1.3 s, and cost the primary its place. This takes 0.2 s for a million co
 class _InUse:
     """What a change of policy meets: read from the state when asked for, and once."""
 
-    def __init__(self, applying: Applying, wanted: Mapping[str, object]) -> None:
+    def __init__(self, applying: Applying, values: Mapping[str, object]) -> None:
         self._applying = applying
-        self._wanted = wanted
+        self._values = values
 
     @cached_property
     def live(self) -> tuple[LiveCodes, ...]:
         """Count the codes that live, or would with another end of their token."""
         applying = self._applying
-        if not weighs_live_codes(applying.policy, self._wanted):
+        if not weighs_live_codes(applying.policy, self._values):
             return ()
         # An expired token may be given another end, and its codes then live again.
         rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
@@ -124,7 +124,7 @@ class _InUse:
     def lettered_pins(self) -> tuple[TokenSerial, ...]:
         """Return the tokens whose PIN has a letter."""
         applying = self._applying
-        if not weighs_lettered_pins(applying.policy, self._wanted):
+        if not weighs_lettered_pins(applying.policy, self._values):
             return ()
         rows = applying.db.execute(
             "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"
