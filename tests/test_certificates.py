@@ -132,7 +132,7 @@ def test_later_call_adds_to_the_same_authorities(tmp_path):
 def test_nothing_is_overwritten_without_force(tmp_path):
     write(tmp_path, members=["n1"])
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(CertificatesError, match=r"n1\.pem exists \(--force"):
+    with pytest.raises(CertificatesError, match=r"n1\.pem exists: use --force"):
         write(tmp_path, members=["n0", "n1"])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -156,7 +156,10 @@ def test_certificates_are_valid_now_and_end(tmp_path):
         ({"members": ["../n1"]}, "member '../n1'"),
         ({"agents": ["a/b"]}, "agent 'a/b'"),
         ({"members": ["n1"], "hosts": ["a b"]}, "host 'a b'"),
-        ({"members": ["n1"], "hosts": ["N2.members.sparecode"]}, "a member's own name"),
+        (
+            {"members": ["n1"], "hosts": ["N2.members.sparecode"]},
+            "reserved for the member",
+        ),
         ({"members": ["n1"], "agents": ["n1"]}, "n1: every member and agent"),
         ({"members": ["members-ca"]}, "members-ca: every member and agent"),
     ],

@@ -243,7 +243,7 @@ def test_certificates_are_made_and_not_overwritten(tmp_path):
     assert f"{tmp_path}/n1.pem\n" in first.stdout
     assert second.exit_code == 1
     assert second.stderr == (
-        f"sparecode-node: {tmp_path}/n1.pem exists (--force replaces it)\n"
+        f"sparecode-node: {tmp_path}/n1.pem exists: use --force to replace it\n"
     )
 
 
@@ -290,7 +290,7 @@ def test_init_is_refused_on_existing_data(place):
     assert result.exit_code == 1
     assert result.stderr == (
         f"sparecode-node: {place.data}/bootstrap.json exists: node n1 belongs to a "
-        "cluster already; `init` is for a new one\n"
+        "cluster already; use `init` only for a new node\n"
     )
     assert (place.data / "bootstrap.json").read_bytes() == before
 

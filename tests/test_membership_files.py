@@ -76,7 +76,7 @@ def test_what_it_was_told_is_not_guessed_at(config: Config, content: str) -> Non
     """A node that guessed would begin a cluster of its own."""
     told(config, content)
     with pytest.raises(
-        StartError, match="not what `sparecode-node init --join` writes"
+        StartError, match="not the output of `sparecode-node init --join`"
     ):
         first_members(config, "c1")
 
@@ -84,7 +84,7 @@ def test_what_it_was_told_is_not_guessed_at(config: Config, content: str) -> Non
 def test_half_a_pair_is_refused(config: Config) -> None:
     assert len(missing_pairs(config)) == 3
     config.peers.certificate.write_text("certificate")
-    with pytest.raises(StartError, match=r"\[peers\] .*peers.key is not"):
+    with pytest.raises(StartError, match=r"\[peers\] .*peers.key does not"):
         missing_pairs(config)
     config.peers.key.write_text("key")
     assert len(missing_pairs(config)) == 2
@@ -96,7 +96,7 @@ def test_a_node_begins_beside_members_with_all_that_they_have(config: Config) ->
     with pytest.raises(StartError, match=r"peers\.pem is missing"):
         begin_beside(config, members)
     make_authorities(config, hosts=(), now=NOW)
-    with pytest.raises(StartError, match=r"ring.json.*bring the cluster's along"):
+    with pytest.raises(StartError, match=r"ring.json.*provide the key ring of the cluster"):
         begin_beside(config, members)
     ring = KeyRing.draw(SystemEntropy())
     ring.save(config.keys_file)

@@ -63,7 +63,7 @@ def test_a_survivor_is_refused_while_others_could_do_better(
 @pytest.mark.parametrize(
     ("n2", "busy", "said"),
     [
-        (None, True, "not gone: n3, with"),
+        (None, True, "n3 is not lost, but too busy"),
         (None, False, ""),
         ((3, 9), True, "the quorum is not lost"),
         ((3, 9), False, "the quorum is not lost"),

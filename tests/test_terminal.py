@@ -9,7 +9,7 @@ import typer
 from sparecode_node.tool.terminal import fail
 
 LONG = (
-    "the backup is of cluster 6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10, and the bundle of "
+    "the backup is of cluster 6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10, but the bundle is of "
     "0af76519-16cd-43dd-8448-eb211c80319c"
 )
 

@@ -57,7 +57,7 @@ def test_the_first_node_makes_an_authority_of_its_own(site: Site) -> None:
         f"--password-file={password}",
     )
     assert refused.returncode == 1
-    assert "there is an authority already" in refused.stderr
+    assert "the cluster has an authority already" in refused.stderr
     assert not (other.directory / "keyring.json").exists()
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How a node gets what makes it a member: from an authority of its own, or by a ticket.
+How a node becomes a member: as the founder, by a ticket, or from a backup.
 
-Works on the files that `node.toml` names, before the node runs (`init`), and for
-others while it runs.
+The modules write the files that `node.toml` names before the node runs (`init`,
+`restore`, `recover`), and let other nodes join while it runs.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a running member gives to a joiner, read from its files when it is asked."""
+"""What a running member sends to a joining node, read from its files on each request."""
 
 import datetime as dt
 import logging
@@ -23,25 +23,25 @@ log = logging.getLogger(__name__)
 
 
 class FileAuthority:
-    """The members' authority, as far as this node has it in its files."""
+    """The authorities and keys in this node's files."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def members_ca(self) -> bytes:
-        """Return the members' authorities, PEM."""
+        """Return the certificates of the members' authorities, PEM."""
         return self._config.peers.ca.read_bytes()
 
     def members_ca_der(self) -> tuple[bytes, ...]:
-        """Return the members' authorities, DER."""
+        """Return the certificates of the members' authorities, DER."""
         return der(self.members_ca())
 
     def agents_ca(self) -> bytes:
-        """Return the agents' authorities, PEM."""
+        """Return the certificates of the agents' authorities, PEM."""
         return self._config.agents.ca.read_bytes()
 
     def can_sign(self) -> bool:
-        """Say whether the key of the members' authority is here."""
+        """Return whether this node has the key of the members' authority."""
         return self._authority() is not None
 
     def sign(
@@ -51,7 +51,11 @@ class FileAuthority:
         hosts: Sequence[str],
         now: dt.datetime,
     ) -> bytes:
-        """Return a member's certificate, PEM. Raises `InvalidFieldError`."""
+        """
+        Sign and return a member's certificate, PEM.
+
+        Raises `InvalidFieldError`, or `FileNotFoundError` without a usable key.
+        """
         authority = self._authority()
         if authority is None:
             raise FileNotFoundError(key_beside(self._config.peers.ca))
@@ -61,7 +65,7 @@ class FileAuthority:
             raise InvalidFieldError("hosts", str(error)) from error
 
     def secrets(self) -> MemberSecrets:
-        """Return the key ring, and the authorities' keys if they are here."""
+        """Return the key ring, and the authorities' keys if this node has them."""
         return MemberSecrets(
             key_ring=ring_file(self._config).load().to_bytes().decode(),
             members_ca_key=_text(key_beside(self._config.peers.ca)),
@@ -83,10 +87,10 @@ class FileAuthority:
 
 def _authority_of_key(certificates: bytes, key: bytes) -> Authority:
     """
-    Return the authority that a key is of, while there may be two of them.
+    Return the authority that a private key belongs to; there may be two certificates.
 
-    What another key signs, no member would accept: and the ticket would be used up.
-    Raises `ValueError`.
+    Members would refuse a certificate that another key signed, and the ticket would
+    be used up. Raises `ValueError` if the key belongs to none of them.
     """
     private = serialization.load_pem_private_key(key, None)
     for certificate in x509.load_pem_x509_certificates(certificates):

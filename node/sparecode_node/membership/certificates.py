@@ -2,12 +2,12 @@
 """
 Certificates for development and for a single operator.
 
-Two authorities, because they let in different callers: `members-ca` signs the
-nodes (peers listener, and the server side of every listener), `agents-ca`
-signs authentication agents and nothing else. Their private keys lie unencrypted
-in the same folder, so whoever reads the folder is every node and every agent.
-Where several people run a cluster, certificates come from your own authority;
-they need only the subject names that are made here.
+There are two authorities, because they admit different callers: `members-ca` signs
+the nodes (peers listener, and the server side of every listener), `agents-ca` signs
+only authentication agents. Their private keys are in the same folder, unencrypted:
+anyone who can read the folder can act as any node and any agent. If several people
+operate the cluster, they use their own authority, and certificates with the same
+subject names:
 
 * member: DNS `ID.members.sparecode`, `localhost`, the given hosts; IP addresses;
   URI `sparecode://member/ID`
@@ -38,12 +38,12 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _MEMBER = re.compile(_LABEL)
 _AGENT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-# Clocks of other machines may be a little behind.
+# The clocks of other machines may be slow by a few minutes.
 _BACKDATED = dt.timedelta(minutes=5)
 
 
 class CertificatesError(Exception):
-    """The certificates cannot be made; the message names what is wrong."""
+    """The certificates cannot be created; the message names the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Authority:
 
     @classmethod
     def create(cls, name: str, *, now: dt.datetime) -> "Authority":
-        """Create an authority that is valid for ten years from *now* on."""
+        """Create an authority that is valid for ten years from *now*."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -120,12 +120,12 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """Its certificate: what others trust."""
+        """The certificate, which others trust, in PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def key_pem(self) -> bytes:
-        """Its private key."""
+        """The private key, in PEM."""
         return _pem(self._key)
 
     def issue_member(
@@ -136,7 +136,7 @@ class Authority:
         now: dt.datetime,
         days: float = LEAF_DAYS,
     ) -> Issued:
-        """Sign a certificate for a node: server and client of its peers."""
+        """Create a key and sign a certificate for a node, as server and client."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.certify_member(
             member_id, key.public_key(), hosts=hosts, now=now, days=days
@@ -152,10 +152,11 @@ class Authority:
         now: dt.datetime,
         days: float = LEAF_DAYS,
     ) -> bytes:
-        """Sign a certificate for a node that keeps its key to itself; PEM."""
+        """Sign a certificate for a node's public key; return it in PEM."""
         if not _MEMBER.fullmatch(member_id):
             raise CertificatesError(
-                f"member {member_id!r}: 1 to 63 of a-z, 0-9 and -, not at an end"
+                f"member {member_id!r}: an id has 1 to 63 characters from a-z, 0-9 and -, "
+                "and does not start or end with -"
             )
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(f"sparecode://member/{member_id}"),
@@ -168,11 +169,11 @@ class Authority:
     def issue_agent(
         self, name: str, *, now: dt.datetime, days: float = LEAF_DAYS
     ) -> Issued:
-        """Sign a certificate for an authentication agent: client only."""
+        """Create a key and sign a client certificate for an authentication agent."""
         if not _AGENT.fullmatch(name):
             raise CertificatesError(
-                f"agent {name!r}: 1 to 64 of a-z, 0-9, '.', '_' and -, "
-                "beginning and ending with a letter or digit"
+                f"agent {name!r}: a name has 1 to 64 characters from a-z, 0-9, '.', '_' "
+                "and -, and starts and ends with a letter or digit"
             )
         return self.issue(
             name,
@@ -189,7 +190,7 @@ class Authority:
         now: dt.datetime,
         days: float = LEAF_DAYS,
     ) -> Issued:
-        """Sign a client certificate with any subject names: for tests."""
+        """Create a key and sign a client certificate with any subject names, for tests."""
         usages = (ExtendedKeyUsageOID.CLIENT_AUTH,)
         return self._issue(common_name, names, usages, now=now, days=days)
 
@@ -257,14 +258,14 @@ def _host_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         if host.lower().endswith(NAME_SUFFIX):
-            # Who has it answers in that member's place.
+            # A node with this name could answer in place of that member.
             raise CertificatesError(
-                f"host {host!r}: a member's own name; it has that by its id"
+                f"host {host!r}: reserved for the member with that id; leave it out"
             ) from None
         if _HOST.fullmatch(host.lower()):
             return x509.DNSName(host.lower())
         raise CertificatesError(
-            f"host {host!r}: neither an IP address nor a host name"
+            f"host {host!r}: not an IP address or a host name"
         ) from None
 
 
@@ -281,21 +282,21 @@ def write_certificates(
     """
     Write certificates (`NAME.pem`) and keys (`NAME.key`, mode 0600) to *directory*.
 
-    The authorities are made the first time and used again afterwards, so that a
-    later call can add a node or an agent. Nothing is overwritten without *force*,
-    and the authorities not even then: certificates that they signed are in use.
-    Returns the files that were written. Raises `CertificatesError`.
+    The first call creates the authorities. Later calls use them to add nodes and
+    agents. Existing files are overwritten only with *force*. The authorities are
+    never overwritten, because the certificates that they signed are in use.
+    Returns the files written. Raises `CertificatesError`.
     """
     names = (*members, *agents)
     for name in names:
         if names.count(name) > 1 or name in (MEMBERS_CA, AGENTS_CA):
             raise CertificatesError(
-                f"{name}: every member and agent needs a name of its own, "
-                f"and {MEMBERS_CA} and {AGENTS_CA} are taken"
+                f"{name}: every member and agent needs a different name, and "
+                f"{MEMBERS_CA} and {AGENTS_CA} are reserved"
             )
         for path in _paths(directory, name):
             if path.exists() and not force:
-                raise CertificatesError(f"{path} exists (--force replaces it)")
+                raise CertificatesError(f"{path} exists: use --force to replace it")
     members_ca, files = _open_authority(directory, MEMBERS_CA, now=now)
     agents_ca, more = _open_authority(directory, AGENTS_CA, now=now)
     files += more
@@ -333,7 +334,9 @@ def _open_authority(
     certificate, key = _paths(directory, name)
     if certificate.exists() != key.exists():
         missing = key if certificate.exists() else certificate
-        raise CertificatesError(f"{missing} is missing: restore it, or begin anew")
+        raise CertificatesError(
+            f"{missing} is missing: restore it, or use an empty folder"
+        )
     if certificate.exists():
         try:
             return Authority.from_pem(certificate.read_bytes(), key.read_bytes()), []
@@ -356,9 +359,10 @@ def _files(directory: Path, name: str, issued: Issued) -> list[_File]:
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
     """
-    Put a file in place at once, durably: no reader sees half of it, none a wider mode.
+    Write a file atomically and durably.
 
-    What is written after it may say that it is there, so no power cut takes it away.
+    Readers see the whole file or none, never with wider permissions. After this
+    returns, the file survives a power cut, so later files may refer to it.
     """
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
@@ -372,7 +376,7 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Return when the names in a folder are on disk."""
+    """Sync a folder, so that the names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The certificates and keys that `node.toml` names, those that are there and those not.
+The certificates and keys that `node.toml` names, and which of them are missing.
 
-The key of an authority lies beside its certificate: `members-ca.pem`,
-`members-ca.key`, as `sparecode-node certificates` has them. A node that has it can
-sign; where it is nowhere, certificates come from the operator's own authority.
+The key of an authority is in the folder of its certificate: `members-ca.pem` and
+`members-ca.key`, as `sparecode-node certificates` writes them. A node with the key
+can sign certificates. If no node has it, certificates come from the operator's own
+authority.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ PRIVATE, PUBLIC = 0o600, 0o644
 
 
 def listeners(config: Config) -> Iterator[tuple[str, ListenerConfig]]:
-    """Yield the listeners that show a certificate, the peers' first."""
+    """Yield the listeners that have a certificate, the peers listener first."""
     yield "peers", config.peers
     yield "agents", config.agents
     yield "admin", config.admin
@@ -28,13 +29,13 @@ def listeners(config: Config) -> Iterator[tuple[str, ListenerConfig]]:
 
 
 def key_beside(certificate: Path) -> Path:
-    """Return where the key of an authority is, if it is here."""
+    """Return the path of an authority's key; the file may not exist."""
     return certificate.with_suffix(".key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A certificate's file and its key's."""
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
@@ -42,9 +43,9 @@ class Pair:
 
 def missing_pairs(config: Config) -> tuple[Pair, ...]:
     """
-    Return the pairs that are to be made, each once; the others are brought along.
+    Return the pairs of files to create, each once; the operator provided the others.
 
-    Raises `StartError` where one half is there and the other is not.
+    Raises `StartError` if a certificate exists without its key.
     """
     missing = []
     for name, listener in listeners(config):
@@ -52,8 +53,8 @@ def missing_pairs(config: Config) -> tuple[Pair, ...]:
         there = [path for path in (pair.certificate, pair.key) if path.exists()]
         if there == [pair.certificate]:
             raise StartError(
-                f"[{name}] {pair.certificate} is there and {pair.key} is not: bring "
-                "both along, or neither"
+                f"[{name}] {pair.certificate} exists, but {pair.key} does not: provide "
+                "both files, or neither"
             )
         if pair.certificate not in there and pair not in missing:
             missing.append(pair)
@@ -61,7 +62,7 @@ def missing_pairs(config: Config) -> tuple[Pair, ...]:
 
 
 def put(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in place at once, and its folder if need be. Raises `StartError`."""
+    """Write a file atomically; create its folder if missing. Raises `StartError`."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_file(path, content, mode)
@@ -70,7 +71,7 @@ def put(path: Path, content: bytes, mode: int) -> None:
 
 
 def read(path: Path) -> bytes:
-    """Return what is in a file. Raises `StartError`."""
+    """Return the content of a file. Raises `StartError`."""
     try:
         return path.read_bytes()
     except OSError as error:

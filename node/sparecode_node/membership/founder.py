@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode-node init --new-authority`: the first node makes the cluster's authorities."""
+"""`sparecode-node init --new-authority`: creates the cluster's authorities."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from sparecode_node.membership.preparation import StartError
 
 def make_authorities(config: Config, *, hosts: Sequence[str], now: dt.datetime) -> None:
     """
-    Make the members' authority, the agents', and this node's certificate.
+    Create the members' and the agents' authority, and this node's certificate.
 
-    The files are those that `node.toml` names; those of this node that are there
-    already stay. Raises `StartError`, with nothing written.
+    Writes the files that `node.toml` names, and keeps existing files of this node.
+    Raises `StartError`, and then nothing was written.
     """
     missing = missing_pairs(config)
     for path in (config.peers.ca, config.agents.ca):
         for each in (path, key_beside(path)):
             if each.exists():
                 raise StartError(
-                    f"{each} exists: there is an authority already; leave "
-                    "--new-authority out to use it"
+                    f"{each} exists: the cluster has an authority already; to use it, "
+                    "omit --new-authority"
                 )
     members = Authority.create("Sparecode members", now=now)
     agents = members

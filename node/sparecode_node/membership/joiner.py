@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`sparecode-node init --join`: a node asks to be admitted, and keeps what it is given.
+`sparecode-node init --join` and `--beside`: the side of the joining node.
 
-The ticket says whom to ask, and holds the authority that whoever answers must be
-of; the key that follows from it opens the connection. The node's own key is made
-here and leaves the machine never. Nothing is kept before a member has said yes but
-that key, so that who is interrupted can run it again with the same ticket.
+The ticket holds the members' addresses and their authorities, which must have signed
+the certificate of the member that answers. A key derived from the ticket opens the
+connection. The node's own key is created here and never leaves the machine. Before a
+member admits the node, only that key is written, so an interrupted `init` can be run
+again with the same ticket.
 """
 
 import json
@@ -50,11 +51,11 @@ from sparecode_node.services.secrets.wrapping import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinResult:
-    """What has come of it."""
+    """The cluster that was joined."""
 
     cluster_id: str
     by: NodeId
-    """The member that has answered."""
+    """The member that admitted the node."""
 
 
 def join(
@@ -66,16 +67,17 @@ def join(
     entropy: Entropy,
 ) -> JoinResult:
     """
-    Have this node admitted, and write what it is given to the files of `node.toml`.
+    Request admission, and write the files received to the paths in `node.toml`.
 
-    Raises `StartError`: what is wrong, and what to do about it.
+    Raises `StartError`, which says what is wrong and what to do about it.
     """
     refuse_existing(config)
     file = ring_file(config)
     if file.exists():
         raise StartError(
-            f"{file.given if not file.path.exists() else file.path} exists: the key ring comes from the cluster; is this "
-            "node set up already? If not, move the file away"
+            f"{file.given if not file.path.exists() else file.path} exists, but a node "
+            "that joins gets the key ring from the cluster: if this node is not set up "
+            "already, move the file away"
         )
     try:
         parsed = from_text(ticket)
@@ -87,7 +89,7 @@ def join(
     key = _own_key(own, make=own in missing)
     own_address = config.members[config.node.id]
     joiner = Joiner(
-        ticket_certificate=b"",  # It is shown in the handshake.
+        ticket_certificate=b"",  # The TLS handshake presents it.
         request_id=entropy.uuid(),
         address=str(own_address),
         hosts=tuple(dict.fromkeys((own_address.host.strip("[]"), *hosts))),
@@ -98,8 +100,8 @@ def join(
         joiner = replace(joiner, certificate_request=request)
     elif missing:
         raise StartError(
-            f"{missing[0].certificate} is missing: the certificate of [peers] was "
-            "brought along, so bring those of the other listeners too"
+            f"{missing[0].certificate} is missing: the certificate of [peers] exists, "
+            "so provide those of the other listeners too"
         )
     else:
         joiner = replace(joiner, certificate=der(read(own.certificate))[0])
@@ -114,28 +116,28 @@ def join(
 
 def begin_beside(config: Config, members: Mapping[NodeId, str]) -> None:
     """
-    Have this node begin as a learner of the cluster that its key ring is of.
+    Prepare this node to start as a learner in the cluster of its key ring.
 
-    For a node that got its files by another way than a ticket, and is added by
-    `AddMember`: without this it would begin a cluster of its own. Raises `StartError`.
+    This is for a node that got its files without a ticket and is added by
+    `AddMember`. Without this step it would begin a new cluster. Raises `StartError`.
     """
     refuse_existing(config)
     missing = missing_pairs(config)
     absent = [path for path in (config.peers.ca, config.agents.ca) if not path.exists()]
     if missing or absent:
         first = missing[0].certificate if missing else absent[0]
-        raise StartError(f"{first} is missing: bring it along, or join by a ticket")
+        raise StartError(f"{first} is missing: provide it, or join by a ticket")
     try:
         ring = ring_file(config).load()
     except KeyRingError as error:
-        raise StartError(f"{error}; bring the cluster's along") from error
+        raise StartError(f"{error}; provide the key ring of the cluster") from error
     _write_members(config, ring.cluster_id, members)
 
 
 def _write_members(
     config: Config, cluster_id: str, members: Mapping[NodeId, str]
 ) -> None:
-    """Write down whose cluster this node is to be of; the journal says it later."""
+    """Write the cluster and members to join; later the journal holds them."""
     make_data_dir(config.node.data_dir)
     written = {"cluster_id": cluster_id, "members": dict(members)}
     content = json.dumps(written, indent=2).encode() + b"\n"
@@ -143,11 +145,11 @@ def _write_members(
 
 
 def _check_ticket(config: Config, ticket: JoinTicket) -> None:
-    """Refuse what no member needs to be asked for."""
+    """Raise `StartError` if the ticket is for another node or another cluster."""
     if ticket.node_id != config.node.id:
         raise StartError(
-            f"the ticket is for {ticket.node_id}, and this is {config.node.id} "
-            f"({config.path}): have one made for it: sparecode cluster ticket "
+            f"the ticket is for node {ticket.node_id}, but this is {config.node.id} "
+            f"({config.path}): create another one with: sparecode cluster ticket "
             f"{config.node.id}"
         )
     if not config.peers.ca.exists():
@@ -155,13 +157,13 @@ def _check_ticket(config: Config, ticket: JoinTicket) -> None:
     known = der(read(config.peers.ca))
     if not set(ticket.authorities) <= set(known):
         raise StartError(
-            f"{config.peers.ca} holds another authority than the ticket: it is of "
-            "another cluster; remove the file, or have a ticket made there"
+            f"{config.peers.ca} lacks an authority of the ticket, so the file is of "
+            "another cluster: remove it, or create a ticket in its cluster"
         )
 
 
 def _own_key(own: Pair, *, make: bool) -> ec.EllipticCurvePrivateKey:
-    """Return the key of this node; made if there is none."""
+    """Return this node's private key, a new one if *make* is set and none exists."""
     if make and not own.key.exists():
         return ec.generate_private_key(ec.SECP256R1())
     try:
@@ -170,8 +172,8 @@ def _own_key(own: Pair, *, make: bool) -> ec.EllipticCurvePrivateKey:
         raise StartError(f"{own.key}: not a private key in PEM: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StartError(
-            f"{own.key}: not an EC key; the key ring can be wrapped for keys on the "
-            "curves P-256, P-384 and P-521 only"
+            f"{own.key}: not an EC key; use a key on the curve P-256, P-384 or P-521, "
+            "which the key ring can be encrypted to"
         )
     return key
 
@@ -188,11 +190,11 @@ def _unwrapped_secrets(
     answer: JoinGrant,
     key: ec.EllipticCurvePrivateKey,
 ) -> MemberSecrets:
-    """Return the secrets in an answer that fits together."""
+    """Decrypt the secrets in an answer. Raises `StartError`."""
     if answer.cluster_id != ticket.cluster_id:
         raise StartError(
-            f"the ticket is of cluster {ticket.cluster_id}, and {answer.cluster_id} "
-            "has answered: have a new ticket made"
+            f"the ticket is for cluster {ticket.cluster_id}, but cluster "
+            f"{answer.cluster_id} answered: create a new ticket"
         )
     try:
         return unwrap(
@@ -213,7 +215,7 @@ def _write_files(
     key: ec.EllipticCurvePrivateKey,
     entropy: Entropy,
 ) -> None:
-    """Write what a member has; the key ring last, for it says that all is there."""
+    """Write a member's files, and the key ring last: it shows that all are there."""
     file = ring_file(config)
     for ca, content, ca_key in (
         (config.peers.ca, answer.members_ca, secrets.members_ca_key),
@@ -233,7 +235,7 @@ def _write_files(
     except KeyRingError as error:
         raise StartError(str(error)) from error
     except ValueError as error:
-        raise StartError(f"the member sent what is no key ring: {error}") from None
+        raise StartError(f"the member sent an invalid key ring: {error}") from None
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done before a node runs: data folder, key ring, first administrator."""
+"""Preparation of a node: its data folder, key ring, members and settings."""
 
 import contextlib
 import json
@@ -27,19 +27,19 @@ STATE = "state.db"
 JOURNAL = "journal"
 FOUNDING = "bootstrap.json"
 MEMBERS = "members.json"
-"""Whose cluster was joined, and with whom."""
+"""The cluster that this node joined, and its members at that time."""
 NEW = "recover.new"
-"""Holds a new cluster of a backup or a survivor until its parts are moved."""
+"""Folder of a new cluster from a backup or a survivor, until its files are moved."""
 WHOLE = "whole"
-"""Says there that it is one."""
+"""File in that folder: all files of the new cluster are there."""
 
 
 class StartError(Exception):
-    """The node cannot start; the message is one line that names the thing."""
+    """The node cannot start. The message is one line: what is wrong, and where."""
 
 
 def ring_file(config: Config) -> RingFile:
-    """Return where this node keeps its key ring."""
+    """Return the files of this node's key ring."""
     return RingFile(
         path=config.keys_file,
         wrapping_key=config.wrapping_key_file,
@@ -48,10 +48,10 @@ def ring_file(config: Config) -> RingFile:
 
 
 def make_data_dir(path: Path) -> None:
-    """Make the folder of the state, for its owner alone. Raises `StartError`."""
+    """Create the data folder, for its owner only. Raises `StartError`."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Whoever made it before may have been more generous.
+        # An existing folder may have wider permissions.
         path.chmod(0o700)
     except OSError as error:
         raise StartError(f"{path}: {error.strerror}") from error
@@ -59,20 +59,20 @@ def make_data_dir(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstMembers:
-    """With whom a node begins; from then on its journal says who the members are."""
+    """The members that a node starts with; later its journal holds them."""
 
     members: Mapping[NodeId, str]
     joins: bool
-    """The cluster is there already: the node begins as a learner."""
+    """The cluster exists already: the node starts as a learner."""
 
 
 def first_members(config: Config, cluster_id: str) -> FirstMembers:
     """
-    Return with whom this node begins: those that it has joined, or those in node.toml.
+    Return the members that this node starts with: those it joined, or `node.toml`'s.
 
-    What it has joined counts for that cluster alone: one that is made of a backup, or
-    of this node, begins anew. Raises `StartError` if what `init --join` has written
-    cannot be read.
+    The members it joined count only for that cluster, not for a later one that was
+    made from a backup or from this node. Raises `StartError` if the file of
+    `init --join` cannot be read.
     """
     path, joined_members = config.node.data_dir / MEMBERS, {}
     try:
@@ -81,13 +81,13 @@ def first_members(config: Config, cluster_id: str) -> FirstMembers:
         if joined["cluster_id"] == cluster_id:
             joined_members = {NodeId(str(each)): str(members[each]) for each in members}
     except FileNotFoundError:
-        pass  # It begins a cluster, or came with its journal.
+        pass  # The node begins a cluster, or has a journal already.
     except OSError as error:
         raise StartError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StartError(
-            f"{path}: not what `sparecode-node init --join` writes; empty the data "
-            "folder, and join again under a new node id"
+            f"{path}: not the output of `sparecode-node init --join`; empty the data "
+            "folder, and join again with a new node id"
         ) from error
     if joined_members:
         own = {NodeId(config.node.id): str(config.members[config.node.id])}
@@ -97,7 +97,7 @@ def first_members(config: Config, cluster_id: str) -> FirstMembers:
 
 
 def raft_settings(config: Config) -> RaftSettings:
-    """Return timings and limits; a timing that is not configured keeps its proportion."""
+    """Return timings and limits; those that are not configured scale with the heartbeat."""
     raft, default = config.raft, RaftSettings()
     heartbeat_s = raft.heartbeat_ms / 1000
     slower = max(1.0, heartbeat_s / default.heartbeat_s)
@@ -115,7 +115,7 @@ def raft_settings(config: Config) -> RaftSettings:
 
 
 def rate_limits(config: Config) -> RateLimits:
-    """Return how fast callers may be on this node (L7)."""
+    """Return the rate limits of this node (L7)."""
     limits = config.limits
     return RateLimits(
         agent=limits.agent_per_s,
@@ -131,11 +131,11 @@ async def initialize(
     config: Config, *, administrator: str, password: str, entropy: Entropy
 ) -> None:
     """
-    Prepare the beginning of a new cluster on this node (P4).
+    Prepare this node to begin a new cluster at its first start (P4).
 
-    Makes the data folder, the key ring if there is none, and the file with the
-    first administrator. Raises `StartError` and `InvalidFieldError`, with
-    nothing changed.
+    Creates the data folder, the key ring if there is none, and the file with the
+    first administrator. Raises `StartError` and `InvalidFieldError`, and then
+    changes nothing.
     """
     refuse_existing(config)
     make_data_dir(config.node.data_dir)
@@ -159,7 +159,7 @@ async def initialize(
 
 
 def audit_keys(config: Config) -> str:
-    """Return the public keys of audit checkpoints, in PEM (U2). Raises `StartError`."""
+    """Return the public keys that verify checkpoints, PEM (U2). Raises `StartError`."""
     try:
         return checkpoints.public_keys(ring_file(config).load())
     except KeyRingError as error:
@@ -167,22 +167,22 @@ def audit_keys(config: Config) -> str:
 
 
 def refuse_existing(config: Config) -> None:
-    """Raise `StartError` if this node has state, or is about to begin a cluster."""
+    """Raise `StartError` if this node has data or is prepared to begin a cluster."""
     for name in (STATE, JOURNAL, FOUNDING):
         path = config.node.data_dir / name
         if path.exists():
             raise StartError(
                 f"{path} exists: node {config.node.id} belongs to a cluster already; "
-                "`init` is for a new one"
+                "use `init` only for a new node"
             )
 
 
 def refuse_interrupted(config: Config) -> None:
-    """Raise `StartError` if a recovery has to be finished first."""
+    """Raise `StartError` if an interrupted restore or recovery must be finished."""
     path = config.node.data_dir / NEW
     if (path / WHOLE).exists():
         raise StartError(
-            f"{path} exists: making a new cluster was interrupted; finish it with "
+            f"{path} exists: a restore or a recovery was interrupted; finish it with "
             "`sparecode-node recover`"
         )
 
@@ -190,7 +190,7 @@ def refuse_interrupted(config: Config) -> None:
 def peer_addresses(
     config: Config, cluster_id: str, servicer: Entrance | None
 ) -> PeerAddresses:
-    """Return where the members meet. Raises `StartError`."""
+    """Return this node's peers address and its members. Raises `StartError`."""
     first = first_members(config, cluster_id)
     return PeerAddresses(
         node_id=NodeId(config.node.id),
@@ -202,7 +202,11 @@ def peer_addresses(
 
 
 async def key_keeper(config: Config, tls: PeerTls) -> KeyHolder:
-    """Open the key ring, with all that the state needs. Raises `KeyRingError`."""
+    """
+    Open the key ring, with every key that the state needs.
+
+    Fetches missing keys from the other members. Raises `KeyRingError`.
+    """
     file = ring_file(config)
     ring = file.load()
     if not file.is_settled():

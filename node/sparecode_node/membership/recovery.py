@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A new cluster from a backup, or from one survivor (E1, E2). The node does not run.
+A new cluster from a backup, or from one surviving node (E1, E2). The node is stopped.
 
-Both end alike: a state, a log that begins behind it with `BeginEpoch`, and the
-key ring under a new cluster's id. Each file is written beside the place where it
-goes, and moved there last; a recovery that was interrupted is done again.
+Both write a state, a log that continues it with `BeginEpoch`, and the key ring with
+the new cluster's id. Files are first written to a folder next to their final places,
+then moved. An interrupted recovery can be run again.
 """
 
 import asyncio
@@ -55,19 +55,19 @@ from sparecode_node.statemachine.tables.schema import SchemaError, read_only_uri
 
 RING = "ring.json"
 RECOVERED = "recovered"
-"""Where the other files of a bundle go."""
+"""Folder for the other files of a bundle."""
 ASK_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCluster:
-    """What has become of it."""
+    """The result of a restore or a recovery."""
 
     cluster_id: str
     index: int
-    """The last entry that the state has from before."""
+    """The last entry of the old cluster in the state."""
     kept_in: Path | None = None
-    """Where this node's old files are."""
+    """Folder with this node's old files; None: it had none."""
 
 
 # --- From a backup
@@ -83,9 +83,9 @@ def restore(
     entropy: Entropy,
 ) -> tuple[NewCluster, BackupManifest]:
     """
-    Make a new cluster of a backup, on this node. Raises `StartError`.
+    Restore a backup into a new cluster on this node. Raises `StartError`.
 
-    The backup must be signed by the cluster whose key ring the bundle holds.
+    The backup must be signed by the cluster whose key ring is in the bundle.
     """
     for path in (
         *(config.node.data_dir / name for name in (STATE, JOURNAL, NEW)),
@@ -93,8 +93,8 @@ def restore(
     ):
         if path.exists():
             raise StartError(
-                f"{path} exists: a backup is restored into an empty data folder, and "
-                "without a key ring; move what is there away first"
+                f"{path} exists: a restore needs an empty data folder and no key ring; "
+                "move the existing files away first"
             )
     make_data_dir(config.node.data_dir)
     new = config.node.data_dir / NEW
@@ -105,14 +105,14 @@ def restore(
         manifest = signed.manifest
         if manifest.cluster_id != bundle.ring.cluster_id:
             raise StartError(
-                f"the backup is of cluster {manifest.cluster_id}, and the bundle of "
-                f"{bundle.ring.cluster_id}"
+                f"the backup is of cluster {manifest.cluster_id}, but the bundle is of "
+                f"{bundle.ring.cluster_id}: use the bundle of the backup's cluster"
             )
         if not backup_files.is_signed_by_ring(Sealing(bundle.ring), signed):
             raise StartError(
-                f"{backup}: not signed with key {manifest.key_id} of the bundle's ring: "
-                "somebody else has made it, or the bundle is of before that key; "
-                "export a new bundle after each rotation"
+                f"{backup}: not signed with key {manifest.key_id} of the bundle's key "
+                "ring: the backup is forged, or the bundle is older than that key; use a "
+                "bundle that was exported after the key was replaced"
             )
         command = BeginEpoch(
             cluster_id=entropy.uuid(),
@@ -148,7 +148,7 @@ def restore(
 
 
 def surviving_log(config: Config) -> SurvivingLog:
-    """Say how much of the log this node has. Raises `StartError`."""
+    """Return how much of the log this node has. Raises `StartError`."""
     try:
         ring = ring_file(config).load()
         return read_surviving_log(
@@ -186,7 +186,7 @@ async def ask_others(
 
 
 def objection(own: SurvivingLog, others: Sequence[MemberStatus]) -> str:
-    """Say why this node must not become the cluster; empty if it may."""
+    """Return why this node must not become the cluster; empty if it may."""
     if not own.is_member:
         return f"{own.node_id} was removed from the cluster: recover on a member"
     reached = [each for each in others if each.reachable]
@@ -194,29 +194,29 @@ def objection(own: SurvivingLog, others: Sequence[MemberStatus]) -> str:
         if each.last_entry > own.last_entry:
             term, index = each.last_entry
             return (
-                f"{each.node_id} has more of the log (entry {index} of term {term}): "
-                f"recover there, and not here (entry {own.last_index} of term "
-                f"{own.last_term})"
+                f"{each.node_id} has more of the log (entry {index} of term {term}) than "
+                f"this node (entry {own.last_index} of term {own.last_term}): recover "
+                "there"
             )
     if len(reached) + 1 > (len(others) + 1) // 2:
         names = ", ".join(each.node_id for each in reached)
         return (
-            f"the quorum is not lost: {names} can be reached, and with this node that "
-            f"is {len(reached) + 1} of {len(others) + 1}; start it instead"
+            f"the quorum is not lost: {names} can be reached, which together with this "
+            f"node makes {len(reached) + 1} of {len(others) + 1}; start this node instead"
         )
     if busy := ", ".join(each.node_id for each in others if each.busy):
         return (
-            f"not gone: {busy}, with too much to do to say how much of the log it has; "
-            "have whoever calls the members' port stop, and try again"
+            f"{busy} is not lost, but too busy to report how much of the log it has; "
+            "stop the calls to its members' port, and try again"
         )
     return ""
 
 
 def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
     """
-    Make this node a new cluster of one, from all that it has. Raises `StartError`.
+    Make this node a new cluster of one, with all data it has. Raises `StartError`.
 
-    The caller has made sure that the quorum is gone for good (`objection`).
+    The caller has checked that the quorum is lost permanently (`objection`).
     """
     new = config.node.data_dir / NEW
     try:
@@ -236,8 +236,8 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
             row = db.execute("SELECT value FROM meta WHERE name = 'now_ms'").fetchone()
         if row is None:
             raise StartError(
-                f"{config.node.data_dir / STATE}: the cluster never began here: there "
-                "is nothing to recover"
+                f"{config.node.data_dir / STATE}: the cluster never began on this node, "
+                "so there is nothing to recover"
             )
         command = BeginEpoch(
             cluster_id=entropy.uuid(),
@@ -262,11 +262,11 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
 
 
 def was_interrupted(config: Config) -> bool:
-    """Say whether a recovery was whole, and not all of it was moved."""
+    """Return whether a complete new cluster waits to be moved to its place."""
     return (config.node.data_dir / NEW / WHOLE).exists()
 
 
-# --- What both do
+# --- Shared by both
 
 
 def _identity(cluster_id: str, config: Config) -> Identity:
@@ -285,7 +285,7 @@ def _write(
     clock: Clock,
     entropy: Entropy,
 ) -> None:
-    """Write log and ring of the new cluster beside its state, and say that it is whole."""
+    """Write the log and key ring of the new cluster, then mark it as complete."""
     new = config.node.data_dir / NEW
     write_log(
         new / JOURNAL,
@@ -303,9 +303,9 @@ def _write(
 
 def move(config: Config) -> Path | None:
     """
-    Put the parts of a whole new cluster where they go; return where the old ones are.
+    Move a complete new cluster to its place; return the folder of the old files.
 
-    To be done again after a crash: what is moved already is not there any more.
+    Can be repeated after a crash: files that were moved already are skipped.
     """
     data = config.node.data_dir
     new = data / NEW
@@ -314,7 +314,7 @@ def move(config: Config) -> Path | None:
     old = data / f"before.{ring.cluster_id[:8]}"
     parts = [STATE, JOURNAL]
     if (new / STATE).exists():
-        # They belong to the old state: under the new one they would be its writes.
+        # They belong to the old state: next to the new one, SQLite would apply them.
         parts = [f"{STATE}-wal", f"{STATE}-shm", *parts]
     for name in parts:
         part, place = new / name, data / name
@@ -326,7 +326,9 @@ def move(config: Config) -> Path | None:
     if old.exists() and not (old / RING).exists():
         file.beside(old / RING).save(file.load())
     file.save(ring)
-    sync_directory(data)  # What says that it was interrupted goes last.
+    sync_directory(
+        data
+    )  # Deleting the folder, which marks an interruption, comes last.
     shutil.rmtree(new)
     sync_directory(data)
     return old if old.exists() else None

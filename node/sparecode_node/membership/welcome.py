@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The side of a running member: it admits nodes, and has the engine follow."""
+"""The admission of new nodes by a running member."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 
 
 class Welcome:
-    """Builds what lets nodes in, in the order in which a node starts."""
+    """Builds the parts that admit nodes, in two steps of the node's start."""
 
     def __init__(self, config: Config, refusals: Refusals, clock: Clock) -> None:
         self._authority = FileAuthority(config)
@@ -26,18 +26,18 @@ class Welcome:
         self._servicer: JoiningServicer | None = None
 
     def authorities(self) -> tuple[bytes, ...]:
-        """Return the members' authorities, DER."""
+        """Return the certificates of the members' authorities, DER."""
         return self._authority.members_ca_der()
 
     def servicer(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
-        """Return what the peers listener is to serve; nobody is admitted yet."""
+        """Return the servicer for the peers listener; it refuses all nodes until `begin`."""
         self._servicer = JoiningServicer(read_doors, self._refusals)
         return self._servicer
 
     def begin(
         self, replicator: Replicator, state: LocalState, sealing: Sealing
     ) -> "asyncio.Task[None]":
-        """Admit nodes from now on; the task has the engine follow."""
+        """Start admitting nodes; return the task that adds them to the engine's members."""
         if self._servicer is not None:
             self._servicer.serve(
                 Admissions(

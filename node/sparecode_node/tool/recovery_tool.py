@@ -384,8 +384,8 @@ Nothing was changed. This would make {own.node_id} a new cluster of one node:
     tokencodes up to the present moment are refused. HOTP tokens must be
     resynchronized.
   - Agents are not served until an operator has reviewed and opened the cluster.
-Do it only if a majority of the nodes is lost permanently. First run this command
-on every remaining node, and recover on the node with the most of the log:
+Do it only if the other nodes are lost permanently. First run this command on
+every node that is left, and recover on the one with the most of the log:
     sparecode-node --config node.toml recover \\
         {NEW_CLUSTER}"""
     )
