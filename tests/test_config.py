@@ -83,7 +83,7 @@ def test_sample_names_every_key(path):
         path.write_text(text)
         with pytest.raises(ConfigError) as caught:
             load_config(path, {})
-        known |= set(str(caught.value).partition("allowed are ")[2].split(", "))
+        known |= set(str(caught.value).partition("the keys are ")[2].split(", "))
     assert known - {"addresses"} | {"n1", "n2", "n3"} == named
 
 
@@ -103,7 +103,7 @@ def test_console_is_optional(path):
 
 def test_console_address_is_one_for_a_browser(path):
     edit(path, "https://n2.example.net:7302", "n2.example.net:7302")
-    with pytest.raises(ConfigError, match=r"\[console.addresses\] n2: .* is not https"):
+    with pytest.raises(ConfigError, match=r"\[console.addresses\] n2: .* is not the address of a node"):
         load_config(path, {})
 
 
@@ -115,11 +115,11 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[raft]", "[rafts]", "[rafts]: unknown section; allowed are [node], [agents]"),
-        ("[node]\n", "[node]\nname = 1\n", "[node] name: unknown key; allowed are id,"),
-        ('id = "n1"', "", "[node] id: missing; a text is needed"),
+        ("[raft]", "[rafts]", "[rafts]: unknown section; the sections are [node], [agents]"),
+        ("[node]\n", "[node]\nname = 1\n", "[node] name: unknown key; the keys are id,"),
+        ('id = "n1"', "", "[node] id: missing; expected a text"),
         ('id = "n1"', "id = 1", "[node] id: expected a text, got 1"),
-        ('id = "n1"', 'id = "N 1"', "[node] id: 'N 1' is not 1 to 63 of"),
+        ('id = "n1"', 'id = "N 1"', "[node] id: 'N 1' is not an id: 1 to 63 characters"),
         (
             'id = "n1"',
             'id = "n9"',
@@ -141,12 +141,12 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         (
             '# listen = "0.0.0.0:7304"',
             'listen = "0.0.0.0:7300"',
-            "[admin] listen: port 7300 is that of [agents] too",
+            "[admin] listen: port 7300 is also the port of [agents]",
         ),
         (
             '# listen = "0.0.0.0:7300"',
             'listen = "::1:7300"',
-            "(an IPv6 address stands in brackets)",
+            "(write an IPv6 address in brackets)",
         ),
         (
             "# reflection = false",
@@ -161,7 +161,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         (
             "# heartbeat_ms = 100",
             "heartbeat_ms = 0",
-            "[raft] heartbeat_ms: 0 is not from 1 to 60000",
+            "[raft] heartbeat_ms: 0 is not in the range 1 to 60000",
         ),
         (
             "# heartbeat_ms = 100",
@@ -176,7 +176,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         (
             "# log_entries_max = 8192",
             "log_entries_max = 15",
-            "[raft] log_entries_max: 15 is not from 16 to 1000000",
+            "[raft] log_entries_max: 15 is not in the range 16 to 1000000",
         ),
         (
             "# log_entries_kept = 1024",
@@ -191,7 +191,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         (
             "# log_bytes_max = 33_554_432",
             "log_bytes_max = 2_000_000_000",
-            "[raft] log_bytes_max: 2000000000 is not from 65536 to 1073741824",
+            "[raft] log_bytes_max: 2000000000 is not in the range 65536 to 1073741824",
         ),
         (
             "# log_bytes_kept = 4_194_304",
@@ -204,25 +204,25 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         (
             "# log_bytes_kept = 4_194_304",
             "log_bytes_kept = 0",
-            "[raft] log_bytes_kept: 0 is not from 1 to",
+            "[raft] log_bytes_kept: 0 is not in the range 1 to",
         ),
         (
             '# level = "info"',
             'level = "loud"',
-            "[log] level: 'loud' is none of debug, info, warning, error",
+            "[log] level: 'loud' is not one of debug, info, warning, error",
         ),
         (
             '# profile = "production"',
             'profile = "testing"',
             (
-                "[kdf] profile: 'testing' makes codes and PINs cheap to guess; it needs "
-                "SPARECODE_TESTING=1"
+                "[kdf] profile: 'testing' makes codes and PINs cheap to guess: use "
+                "'production', or set SPARECODE_TESTING=1"
             ),
         ),
         (
             'n2 = "n2.example.net:7301"',
             'n2 = "n1.example.net:7301"',
-            "[cluster.members] n2: n1.example.net:7301 is the address of n1 too",
+            "[cluster.members] n2: n1.example.net:7301 is also the address of n1",
         ),
         (
             'n2 = "n2.example.net:7301"',
@@ -232,7 +232,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         (
             "[cluster.members]\n",
             "[cluster]\nvoters = 3\n[cluster.members]\n",
-            "[cluster] voters: unknown key; allowed are members",
+            "[cluster] voters: unknown key; the keys are members",
         ),
         ("[keys]", "keys = 1 [", "not TOML: "),
     ],
@@ -250,7 +250,7 @@ def test_what_is_wrong_is_one_line_that_names_it(path, old, new, message):
 def test_missing_members_are_asked_for(path):
     path.write_text(re.sub(r"\[cluster.members\]\n(n\d.*\n)+", "", path.read_text()))
     with pytest.raises(
-        ConfigError, match=r"\[cluster\] members: missing; needed is \[cluster.members"
+        ConfigError, match=r"\[cluster\] members: missing; expected \[cluster.members"
     ):
         load_config(path, {})
 

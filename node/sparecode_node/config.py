@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`node.toml`: what differs between nodes and machines; every default is here.
+`node.toml`: the settings that differ between nodes, and their defaults.
 
-Read and checked once, at the start. What the cluster must agree on (policy) is
-replicated and never here. `deploy/node.toml` is the annotated sample: a new key
-goes there too.
+The node reads and checks the file at its start, and again on SIGHUP. Settings that
+the cluster must agree on are in the replicated policy, never here. `deploy/node.toml`
+is the annotated sample: add new keys there too.
 """
 
 import enum
@@ -18,36 +18,37 @@ from pathlib import Path
 from sparecode_node.config_section import Address, ConfigError, Section, quoted
 
 TESTING = "SPARECODE_TESTING"
-"""The environment variable that lets a node use the testing profile of hashing."""
+"""The environment variable that permits the testing profile of hashing."""
 
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NODE_ID_WORDS = "1 to 63 characters from a-z, 0-9 and -, with no - at either end"
 _ORIGIN = re.compile(r"https://[A-Za-z0-9.\[\]:-]+", re.ASCII)
 _MEMBERS_MAX = 9
 _TIMING_MS_MAX = 60_000
-# A follower must be able to miss two heartbeats without calling an election.
+# A follower must be able to miss two heartbeats without starting an election.
 _HEARTBEATS_IN_ELECTION = 3
 _LOG_ENTRIES = range(16, 1_000_000 + 1)
-# At least two of the longest entries; the log is in memory, and read at the start.
 _PER_S = range(1, 1_000_001)
+# The log is in memory and read at the start. It must hold two of the longest entries.
 _LOG_BYTES = range(64 * 1024, 1024**3 + 1)
 
 
 class KdfProfile(enum.StrEnum):
-    """How costly hashing is."""
+    """The cost of hashing."""
 
     PRODUCTION = "production"
     TESTING = "testing"
 
 
 class LogFormat(enum.StrEnum):
-    """How a line of the log looks."""
+    """The format of a line of the log."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class LogLevel(enum.StrEnum):
-    """From which level on something is logged."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -57,7 +58,7 @@ class LogLevel(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    """Who this node is, and where its state lies."""
+    """This node's id and data folder."""
 
     id: str
     data_dir: Path
@@ -65,7 +66,7 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerConfig:
-    """Where a listener listens, and who it is."""
+    """A listener's address, certificate and key."""
 
     listen: Address
     certificate: Path
@@ -74,7 +75,7 @@ class ListenerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutualListenerConfig(ListenerConfig):
-    """A listener that lets in only whom *ca* has signed."""
+    """A listener that admits only callers with a certificate that *ca* signed."""
 
     ca: Path
 
@@ -98,12 +99,12 @@ class ConsoleConfig(ListenerConfig):
     """The listener for browsers."""
 
     addresses: Mapping[str, str] = field(hash=False)
-    """Where every node's console is, for people whose node is down."""
+    """Address of each node's console, which pages link to when their node is down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftConfig:
-    """Raft's timings, and how long its log may become."""
+    """Timings of Raft, and the size of its log."""
 
     heartbeat_ms: int
     election_min_ms: int
@@ -116,7 +117,7 @@ class RaftConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
-    """How many a second this node takes, on the average of a few seconds."""
+    """The calls per second that this node accepts, averaged over a few seconds."""
 
     agent_per_s: int
     client_address_per_s: int
@@ -144,17 +145,17 @@ class Config:
     peers: MutualListenerConfig
     admin: AdminListenerConfig
     metrics: MetricsConfig | None
-    """Nothing: nobody is to look."""
+    """None: this node has no metrics listener."""
     console: ConsoleConfig | None
-    """None: this node serves no console."""
+    """None: this node has no console."""
     members: Mapping[str, Address] = field(hash=False)
-    """Every member's peers listener, this node's included."""
+    """Address of every member's peers listener, including this node's."""
     keys_file: Path
-    """The key ring; the node writes it when keys are rotated."""
+    """The key ring, which the node writes when keys are rotated."""
     wrapping_key_file: Path | None = None
-    """None: the ring is not wrapped."""
+    """Encrypts the key ring. None: the ring is not encrypted."""
     given_ring_file: Path | None = None
-    """A ring to begin with, where there is none yet."""
+    """A key ring that the node copies if it has none yet."""
     raft: RaftConfig
     kdf_profile: KdfProfile
     limits: LimitsConfig
@@ -189,7 +190,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     for name in tables:
         if name not in _SECTIONS:
             raise ConfigError(
-                f"{path}: [{name}]: unknown section; allowed are "
+                f"{path}: [{name}]: unknown section; the sections are "
                 f"{', '.join(f'[{known}]' for known in _SECTIONS)}"
             )
 
@@ -231,8 +232,8 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         if other := ports.get(listener.listen.port):
             raise part.error(
                 "listen",
-                f"port {listener.listen.port} is that of [{other}] too; "
-                "every listener needs its own",
+                f"port {listener.listen.port} is also the port of [{other}]; "
+                "every listener needs its own port",
             )
         ports[listener.listen.port] = name
     return config
@@ -241,9 +242,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 def _node(section: Section) -> NodeConfig:
     node_id = section.text("id")
     if not _NODE_ID.fullmatch(node_id):
-        raise section.error(
-            "id", f"{quoted(node_id)} is not 1 to 63 of a-z, 0-9 and -, not at an end"
-        )
+        raise section.error("id", f"{quoted(node_id)} is not an id: {_NODE_ID_WORDS}")
     node = NodeConfig(id=node_id, data_dir=section.file("data_dir"))
     section.done()
     return node
@@ -287,8 +286,8 @@ def _console(path: Path, section: Section) -> ConsoleConfig:
             if not _NODE_ID.fullmatch(node_id) or not _ORIGIN.fullmatch(address):
                 raise places.error(
                     node_id,
-                    f"{quoted(address)} is not https://HOST or https://HOST:PORT of a "
-                    "node's console",
+                    f"{quoted(address)} is not the address of a node's console: "
+                    'expected NODE = "https://HOST" or "https://HOST:PORT"',
                 )
             addresses[node_id] = address
     console = ConsoleConfig(
@@ -308,23 +307,23 @@ def _members(path: Path, cluster: Section, node_id: str) -> Mapping[str, Address
     members = {}
     for member in table:
         if not _NODE_ID.fullmatch(member):
-            raise section.error(
-                member, "a node's id is 1 to 63 of a-z, 0-9 and -, not at an end"
-            )
+            raise section.error(member, f"not an id: {_NODE_ID_WORDS}")
         members[member] = section.address(member)
         twins = [other for other in members if members[other] == members[member]]
         if len(twins) > 1:
             raise section.error(
-                member, f"{members[member]} is the address of {twins[0]} too"
+                member, f"{members[member]} is also the address of {twins[0]}"
             )
     if node_id not in members:
         raise section.error(
             node_id,
-            "missing; [node] id must be one of the members, and they are "
+            "missing; [node] id must be one of the members, which are "
             + (", ".join(members) or "none"),
         )
     if len(members) > _MEMBERS_MAX:
-        raise cluster.error("members", f"{len(members)} are more than {_MEMBERS_MAX}")
+        raise cluster.error(
+            "members", f"{len(members)} members are more than {_MEMBERS_MAX}"
+        )
     return members
 
 
@@ -371,8 +370,8 @@ def _kdf(section: Section, environment: Mapping[str, str]) -> KdfProfile:
     if profile is KdfProfile.TESTING and environment.get(TESTING) != "1":
         raise section.error(
             "profile",
-            "'testing' makes codes and PINs cheap to guess; it needs "
-            f"{TESTING}=1 in the environment, else 'production'",
+            "'testing' makes codes and PINs cheap to guess: use 'production', or set "
+            f"{TESTING}=1 in the environment of a test",
         )
     return profile
 

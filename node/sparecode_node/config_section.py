@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a section of a TOML file; whatever is wrong is one line that names it."""
+"""Reads one section of a TOML file. Each error is one line that names its place."""
 
 import enum
 import re
@@ -12,7 +12,7 @@ _PORT_MAX = 65535
 
 
 class ConfigError(Exception):
-    """The file is not a configuration: one line that names file, section and key."""
+    """The file has an error: one line that names the file, section and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Address:
 
 
 class Section:
-    """One table of the file. Every key is asked for once; `done` finds the rest."""
+    """One table of the file. Read each key once; then `done` refuses unknown keys."""
 
     def __init__(self, path: Path, name: str, table: object) -> None:
         if not isinstance(table, dict):
@@ -41,61 +41,61 @@ class Section:
         self._known: list[str] = []
 
     def error(self, key: str, message: str) -> ConfigError:
-        """Return the one clear line."""
+        """Return the error of a key, with its file and section."""
         return ConfigError(f"{self._path}: [{self._name}] {key}: {message}")
 
     def done(self) -> None:
-        """Refuse keys that nobody asked for."""
+        """Raise `ConfigError` if there are keys that were not read."""
         for key in self._table:
             if key not in self._known:
                 raise self.error(
-                    key, f"unknown key; allowed are {', '.join(self._known)}"
+                    key, f"unknown key; the keys are {', '.join(self._known)}"
                 )
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Return a text that is not empty."""
+        """Return a text, which must not be empty."""
         self._known.append(key)
         value = self._table.get(key, default)
         if value is None:
-            raise self.error(key, "missing; a text is needed")
+            raise self.error(key, "missing; expected a text")
         if not isinstance(value, str) or not value:
             raise self.error(key, f"expected a text, got {quoted(value)}")
         return value
 
     def table(self, key: str) -> dict[str, object]:
-        """Return a table of its own."""
+        """Return a table, which must not be empty."""
         self._known.append(key)
         value = self._table.get(key)
         if not isinstance(value, dict) or not value:
             raise self.error(
                 key,
                 f"{'missing' if value is None else f'got {quoted(value)}'}; "
-                f'needed is [{self._name}.{key}] with lines like n1 = "HOST:PORT"',
+                f'expected [{self._name}.{key}] with lines such as n1 = "HOST:PORT"',
             )
         return value
 
     def table_or_none(self, key: str) -> dict[str, object] | None:
-        """Return a table of its own, if there is one."""
+        """Return a table, or None if it is missing."""
         if key not in self._table:
             self._known.append(key)
             return None
         return self.table(key)
 
     def file(self, key: str) -> Path:
-        """Return a path; a relative one starts at the folder of the file."""
+        """Return a path; a relative path starts at the folder of this file."""
         return self._path.parent.absolute() / Path(self.text(key)).expanduser()
 
     def credential(self, key: str, environment: Mapping[str, str]) -> Path:
-        """Return a path, or the file that systemd gives in its place (LoadCredential)."""
+        """Return a path, or the systemd credential of that name (`LoadCredential`)."""
         path = self.file(key)
         directory = environment.get("CREDENTIALS_DIRECTORY")
-        given = directory and Path(directory, path.name)
-        return given if given and given.exists() else path
+        loaded = directory and Path(directory, path.name)
+        return loaded if loaded and loaded.exists() else path
 
     def credential_or_none(
         self, key: str, environment: Mapping[str, str]
     ) -> Path | None:
-        """Return a path or a credential, if the key is there."""
+        """Return a path or a credential, or None if the key is missing."""
         if key not in self._table:
             self._known.append(key)
             return None
@@ -117,11 +117,11 @@ class Section:
             raise self.error(key, f"expected a whole number, got {quoted(value)}")
         if value not in allowed:
             bounds = f"{allowed.start} to {allowed.stop - 1}"
-            raise self.error(key, f"{value} is not from {bounds}")
+            raise self.error(key, f"{value} is not in the range {bounds}")
         return value
 
     def address(self, key: str, default: str | None = None) -> Address:
-        """Return `host:port`."""
+        """Return a host and a port."""
         text = self.text(key, default)
         host, _, port = text.rpartition(":")
         if (
@@ -132,7 +132,7 @@ class Section:
             raise self.error(
                 key,
                 f"{quoted(text)} is not HOST:PORT with a port from 1 to {_PORT_MAX} "
-                "(an IPv6 address stands in brackets)",
+                "(write an IPv6 address in brackets)",
             )
         return Address(host, int(port))
 
@@ -141,12 +141,12 @@ class Section:
         value = self.text(key, default)
         if value not in list(options):
             raise self.error(
-                key, f"{quoted(value)} is none of {', '.join(map(str, options))}"
+                key, f"{quoted(value)} is not one of {', '.join(map(str, options))}"
             )
         return value
 
 
 def quoted(value: object) -> str:
-    """Quote a value of the file, shortened: nobody reads a whole table in a message."""
+    """Quote a value for a message, in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004

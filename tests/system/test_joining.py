@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(site: Site) -> None:
     untouched = sorted(n5.directory.iterdir())
     file = site.directory / "ticket"
     for given, says in (
-        (ticket, "the ticket is for n4, and this is n5"),
+        (ticket, "the ticket is for node n4, but this is n5"),
         (ticket[:100], "incomplete"),
         (str(file), "No such file"),
     ):
