@@ -103,7 +103,9 @@ def test_console_is_optional(path):
 
 def test_console_address_is_one_for_a_browser(path):
     edit(path, "https://n2.example.net:7302", "n2.example.net:7302")
-    with pytest.raises(ConfigError, match=r"\[console.addresses\] n2: .* is not the address of a node"):
+    with pytest.raises(
+        ConfigError, match=r"\[console.addresses\] n2: .* is not the address of a node"
+    ):
         load_config(path, {})
 
 
@@ -115,17 +117,29 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[raft]", "[rafts]", "[rafts]: unknown section; the sections are [node], [agents]"),
-        ("[node]\n", "[node]\nname = 1\n", "[node] name: unknown key; the keys are id,"),
+        (
+            "[raft]",
+            "[rafts]",
+            "[rafts]: unknown section; the sections are [node], [agents]",
+        ),
+        (
+            "[node]\n",
+            "[node]\nname = 1\n",
+            "[node] name: unknown key; the keys are id,",
+        ),
         ('id = "n1"', "", "[node] id: missing; expected a text"),
         ('id = "n1"', "id = 1", "[node] id: expected a text, got 1"),
-        ('id = "n1"', 'id = "N 1"', "[node] id: 'N 1' is not an id: 1 to 63 characters"),
+        (
+            'id = "n1"',
+            'id = "N 1"',
+            "[node] id: 'N 1' is not an id: 1 to 63 characters",
+        ),
         (
             'id = "n1"',
             'id = "n9"',
             (
                 "[cluster.members] n9: missing; [node] id must be one of the members, "
-                "and they are n1, n2, n3"
+                "which are n1, n2, n3"
             ),
         ),
         (

@@ -429,8 +429,8 @@ def test_certificate_of_another_member_is_refused(place):
     place.init()
     place.write(certificate="n2")
     assert place.start_refusal() == (
-        f"{place.pki}/n2.pem: does not name sparecode://member/n1, as the certificate "
-        "of node n1 must; it names sparecode://member/n2"
+        f"{place.pki}/n2.pem: the certificate of node n1 must have the subject name "
+        "sparecode://member/n1; it has sparecode://member/n2"
     )
 
 

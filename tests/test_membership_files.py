@@ -96,7 +96,9 @@ def test_a_node_begins_beside_members_with_all_that_they_have(config: Config) ->
     with pytest.raises(StartError, match=r"peers\.pem is missing"):
         begin_beside(config, members)
     make_authorities(config, hosts=(), now=NOW)
-    with pytest.raises(StartError, match=r"ring.json.*provide the key ring of the cluster"):
+    with pytest.raises(
+        StartError, match=r"ring.json.*provide the key ring of the cluster"
+    ):
         begin_beside(config, members)
     ring = KeyRing.draw(SystemEntropy())
     ring.save(config.keys_file)

@@ -65,7 +65,7 @@ def test_names_and_labels_are_what_prometheus_takes():
         assert re.fullmatch(r"sparecode_[a-z_]+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
         assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
-        assert metric.means.endswith(".")
+        assert metric.meaning.endswith(".")
     assert len({metric.name for metric in CATALOG}) == len(CATALOG)
 
 

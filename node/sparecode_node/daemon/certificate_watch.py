@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The certificates of a node's listeners: read at the start, and again when they change.
+The certificates of a node's listeners: read at the start, and whenever they change.
 
-Files are looked at every few seconds, and at once when the node is told to read
-its configuration again. What cannot be used is said in the log, and the old one
-stays in use: a certificate and its key are two files, and may be copied one after
-the other.
+The files are checked every few seconds, and at once when the node reloads its
+configuration. If a certificate is unusable, the node logs the reason and keeps the old
+one: a certificate and its key are two files, and may be copied one after the other.
 """
 
 import asyncio
@@ -35,11 +34,11 @@ ListenerT = TypeVar("ListenerT", bound=ListenerConfig)
 
 CHECK_S = 5.0
 WARN_DAYS = (30, 7, 1)
-"""A certificate that ends is in the log so many days before, and then again."""
+"""A warning is logged when fewer than this many days are left, once for each."""
 
 
 class Certificates:
-    """What each listener shows and trusts now. `run` it in the loop."""
+    """The certificates that each listener presents and trusts. `run` it in the loop."""
 
     def __init__(
         self,
@@ -48,7 +47,11 @@ class Certificates:
         *,
         on_renewed: Callable[[str, TlsFiles], Awaitable[None]],
     ) -> None:
-        """Read the files; *on_renewed* is told what is new. Raises `TlsFileError`."""
+        """
+        Read the files. Raises `TlsFileError`.
+
+        *on_renewed* is called with a listener's name and its new files.
+        """
         self._config = config
         self._clock = clock
         self._on_renewed = on_renewed
@@ -58,20 +61,20 @@ class Certificates:
         self._files = {name: self._read(name) for name in _listeners(config)}
 
     def __getitem__(self, name: str) -> TlsFiles:
-        """Return those of a listener; any thread may ask."""
+        """Return the files of a listener. Thread-safe."""
         return self._files[name]
 
     def ends(self) -> Mapping[str, CertificateEnds]:
-        """Return when they end, by listener; any thread may ask."""
+        """Return when the certificates expire, by listener. Thread-safe."""
         return {name: files.ends() for name, files in self._files.items()}
 
     def configure(self, config: Config) -> None:
-        """Take the files that this configuration names, soon."""
+        """Use the files that this configuration names; `run` reads them at once."""
         self._config = config
         self._reload.set()
 
     async def run(self) -> None:
-        """Look at the files until cancelled."""
+        """Check the files until cancelled."""
         while True:
             self._warn()
             with contextlib.suppress(TimeoutError):
@@ -81,17 +84,17 @@ class Certificates:
             try:
                 await self.check()
             except Exception:
-                # Whatever it is: the old ones are in use, and good for a while.
+                # The old certificates stay in use, and are valid for a while.
                 log.exception("certificates_not_renewed")
 
     async def check(self) -> None:
-        """Take what has changed."""
+        """Read all files, and use those that changed."""
         for name in self._files:
             try:
                 files = await asyncio.to_thread(self._read, name)
             except TlsFileError as error:
                 if self._refused.get(name) != str(error):
-                    log.error(  # noqa: TRY400 - the message says it all.
+                    log.error(  # noqa: TRY400 - the message is enough.
                         "certificate_refused",
                         extra={"listener": name, "cause": str(error)},
                     )
@@ -121,7 +124,7 @@ class Certificates:
         return files
 
     def _warn(self) -> None:
-        """Say which certificates end before long, each time that it is more urgent."""
+        """Log which certificates expire soon, once for each of `WARN_DAYS`."""
         for name, ends in self.ends().items():
             first = min(at for at in (ends.own, ends.ca) if at is not None)
             days_left = (first - self._now()) / dt.timedelta(days=1)
@@ -138,7 +141,7 @@ class Certificates:
 
 
 def changed_sections(before: Config, after: Config) -> list[str]:
-    """Name what differs between configurations, and only counts at the next start."""
+    """Return the sections that differ and take effect only after a restart."""
     left, right = _fixed(before), _fixed(after)
     return [
         field.name
@@ -148,7 +151,7 @@ def changed_sections(before: Config, after: Config) -> list[str]:
 
 
 def _fixed(config: Config) -> Config:
-    """Return the configuration without what may change."""
+    """Return the configuration without the values that may change at run time."""
     nothing = Path()
 
     def bare(listener: ListenerT) -> ListenerT:
@@ -178,11 +181,10 @@ def _listeners(config: Config) -> dict[str, ListenerConfig]:
 
 
 def _check_name(config: Config, files: TlsFiles) -> None:
-    """Refuse a certificate that the other members would not take for this node's."""
+    """Refuse a certificate that other members would not accept from this node."""
     name = f"{URI_PREFIX}{config.node.id}"
     if name not in files.uris():
         raise TlsFileError(
-            f"{config.peers.certificate}: does not name {name}, as the certificate "
-            f"of node {config.node.id} must; it names "
-            f"{', '.join(files.uris()) or 'no URI'}"
+            f"{config.peers.certificate}: the certificate of node {config.node.id} must "
+            f"have the subject name {name}; it has {', '.join(files.uris()) or 'no URI'}"
         )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The node's own socket, for root on its machine and nobody else (P4).
+The node's local socket, for root on its machine only (P4).
 
-A Unix socket in the data folder, mode 0600. The kernel says who calls
-(`SO_PEERCRED`): root, or the user that the node runs as. One request and one
-answer, each a line of JSON.
+It is a Unix socket in the data folder, mode 0600. The kernel names the caller
+(`SO_PEERCRED`): root, or the user that the node runs as. Each connection carries one
+request and one answer, each a line of JSON.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ LINE_BYTES_MAX = 8192
 TIMEOUT_S = 60.0
 RESET = "reset-administrator"
 _CREDENTIALS = struct.Struct("3i")
-"""pid, uid, gid: what `SO_PEERCRED` returns (unix(7))."""
+"""The result of `SO_PEERCRED`: pid, uid, gid (unix(7))."""
 _KEEP_FILE: dict[str, Any] = (
     {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 )
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalSocketError(Exception):
-    """The node cannot be asked, or refuses; the message says why."""
+    """The node cannot be reached, or refuses; the message says why."""
 
 
 class LocalSocket:
@@ -53,7 +53,7 @@ class LocalSocket:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen, in the place of a socket that a killed node has left."""
+        """Listen; replace the socket of a node that was killed."""
         (self._directory / NAME).unlink(missing_ok=True)
         with _short_path(self._directory) as path:
             mask = os.umask(0o177)
@@ -65,7 +65,7 @@ class LocalSocket:
                 os.umask(mask)
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening, and delete the socket."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -86,10 +86,10 @@ class LocalSocket:
             writer.close()
 
     async def _answer(self, line: bytes, uid: int) -> dict[str, str]:
-        """Return what a request has come to; the password is nowhere in it."""
+        """Carry out a request and return the answer, which never has the password."""
         if uid not in (0, os.geteuid()):
             log.warning("local_call_refused", extra={"uid": uid})
-            return {"error": "only root may ask this"}
+            return {"error": "only root may call this"}
         try:
             request = json.loads(line)
             action, name = request["action"], request["administrator"]
@@ -107,7 +107,7 @@ class LocalSocket:
 
 
 def peer_uid(connection: socket.socket) -> int:
-    """Return whose process is at the other end, as the kernel says."""
+    """Return the user id of the process at the other end, from the kernel."""
     raw = connection.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
     )
@@ -116,7 +116,11 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 def reset_administrator(directory: Path, name: str, password: str) -> None:
-    """Ask the node that runs in *directory*. Raises `LocalSocketError`."""
+    """
+    Set a temporary password through the node that runs in *directory*.
+
+    Raises `LocalSocketError`.
+    """
     request = {"action": RESET, "administrator": name, "password": password}
     try:
         with (
@@ -130,7 +134,7 @@ def reset_administrator(directory: Path, name: str, password: str) -> None:
                 answer: dict[str, Any] = json.loads(answers.readline(LINE_BYTES_MAX))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise LocalSocketError(
-            f"{directory / NAME}: no node runs here; start it first"
+            f"{directory / NAME}: no node is running here; start it first"
         ) from error
     except PermissionError as error:
         raise LocalSocketError(
@@ -144,7 +148,7 @@ def reset_administrator(directory: Path, name: str, password: str) -> None:
 
 @contextlib.contextmanager
 def _short_path(directory: Path) -> Iterator[str]:
-    """Lend a path of the socket that fits into an address, however deep the folder."""
+    """Provide a path of the socket that is short enough for a socket address."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}/{NAME}"

@@ -2,9 +2,8 @@
 """
 The log: one line for each event, as text for people or as JSON for programs.
 
-Every line has the fields of `SCHEMA`, and then those of its event, all of them
-text: `docs/logs.md` describes them. What is logged while a call is answered
-carries that call's request id, whichever part of the node logs it.
+Every line has the fields of `SCHEMA`, then those of its event. All values are text.
+`docs/logs.md` describes them. Lines logged during a call contain its request id.
 """
 
 import datetime as dt
@@ -15,7 +14,7 @@ from sparecode_node.config import LogConfig, LogFormat
 from sparecode_node.rpc.interceptors import REQUEST_ID
 
 SCHEMA = ("time", "level", "logger", "message", "node")
-"""What every line of JSON has."""
+"""The fields of every JSON line."""
 
 _STANDARD = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
@@ -23,14 +22,14 @@ _STANDARD = frozenset(
 
 
 class _Formatter(logging.Formatter):
-    """Time, level, message and fields of a record."""
+    """Base of the formatters: the time and the fields of a record."""
 
     def __init__(self, node: str = "") -> None:
         super().__init__()
         self.node = node
 
     def fields(self, record: logging.LogRecord) -> dict[str, str]:
-        """Return what was logged beside the message."""
+        """Return the fields of the event, with the request id and the stack trace."""
         fields = {
             key: str(value)
             for key, value in vars(record).items()
@@ -49,10 +48,10 @@ class _Formatter(logging.Formatter):
 
 
 class TextFormatter(_Formatter):
-    """One line for a person; a value with anything unusual in it is quoted."""
+    """One line for people. Values with spaces or special characters are quoted."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and the trace below it if there is one."""
+        """Return the line, followed by the stack trace if there is one."""
         fields = self.fields(record)
         trace = fields.pop("trace", "")
         line = " ".join(
@@ -78,12 +77,12 @@ class JsonFormatter(_Formatter):
             "message": record.getMessage(),
             "node": self.node,
         }
-        # No field of an event takes the place of one that every line has.
+        # Fields of an event never replace those of the schema.
         return json.dumps({**schema, **self.fields(record), **schema})
 
 
 def _line(text: str) -> str:
-    """Keep a message on its line: what came from outside must not forge another."""
+    """Escape line breaks, so that outside text cannot forge a line of the log."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
@@ -101,5 +100,5 @@ def set_up_logging(config: LogConfig, *, node: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.value.upper())
-    # At debug it writes every query with its values, which are not for a log.
+    # At level debug it logs every query with its values, which may be secrets.
     logging.getLogger("aiosqlite").setLevel(logging.INFO)

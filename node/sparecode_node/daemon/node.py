@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The composition root: builds every object of a node, starts and stops them in order.
+The composition root: builds, starts and stops every object of a node, in order.
 
-Up: key ring, certificates, state and engine (with the peers listener), reads,
-use cases, and the public listeners last. Down: the other way round, so that
-nobody is let in while something below is gone.
+The order is: certificates, key ring, state and engine (with the peers listener),
+reads, use cases, and the public listeners last. The node stops them in reverse, so
+that it accepts no calls that need a part already stopped.
 """
 
 import asyncio
@@ -83,12 +83,14 @@ log = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("sparecode")
 
 EXIT_FATAL = 70
-"""This node found itself broken, and stopped (`EX_SOFTWARE`)."""
+"""Exit code of a node that detected that it is broken (`EX_SOFTWARE`)."""
 
 HAND_OVER_S = 3.0
-"""For another node to take over, when the primary is told to stop."""
-STOP_GRACE_S = 5.0  # For calls that run when the node is told to stop.
-STOP_MAX_S = 15.0  # Then it goes without.
+"""Time for another node to take over when the primary stops."""
+STOP_GRACE_S = 5.0
+"""Time for calls in progress to end when the node stops."""
+STOP_MAX_S = 15.0
+"""Limit of the whole stop. Then the process ends, whatever still runs."""
 
 _REFUSALS = (
     ConsoleListenError,
@@ -119,15 +121,15 @@ class Node:
 
     @property
     def security_log(self) -> SecurityLog:
-        """Where this node notes whom it has turned away."""
+        """The log of callers that this node refused."""
         return self._refusals.log
 
     def stop(self) -> None:
-        """Have `run` come to an end, in order."""
+        """Make `run` stop everything in order and return."""
         self._stopping.set()
 
     def reload(self, config: Config) -> None:
-        """Take what may change while a node runs; say what may not."""
+        """Apply what may change at run time; log the sections that need a restart."""
         if fixed := changed_sections(self._config, config):
             log.warning("restart_needed", extra={"sections": " ".join(fixed)})
         if self._certificates is not None:
@@ -177,21 +179,21 @@ class Node:
         work: Coroutine[Any, Any, None],
         name: str,
     ) -> None:
-        """Have something done beside; that it fails is a bug, and stops the node."""
+        """Run *work* in the background. A failure is a bug and stops the node."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._stop_if_failed)
         cleanup.push_async_callback(_cancel, task)
 
     def _give_up(self) -> None:
-        """End the process: something does not stop, and nobody shall wait for it."""
+        """End the process, because something does not stop in time."""
         log.critical(
-            "stopped: %s", self._fatal or f"not all had ended after {STOP_MAX_S:g} s"
+            "stopped: %s", self._fatal or f"some parts still ran after {STOP_MAX_S:g} s"
         )
         logging.shutdown()
         os._exit(EXIT_FATAL)
 
     async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
-        """Start everything; *cleanup* is what will stop it, in reverse."""
+        """Start everything; *cleanup* gets what stops it, in reverse order."""
         config = self._config
         if config.kdf_profile is KdfProfile.TESTING:
             log.warning("hashing with the testing profile: this protects nothing")
@@ -276,7 +278,7 @@ class Node:
         if founder is not None:
             self._run(cleanup, founder.run(replicator), "the cluster cannot begin")
         cleanup.push_async_callback(self._leave, condition, listeners, replicator)
-        # What they read, nobody waits for any more.
+        # Nothing waits for the processes that read the state any more.
         cleanup.callback(processes.close)
 
     def _observe(
@@ -287,7 +289,7 @@ class Node:
         measures: Measures,
         certificates: Certificates,
     ) -> Condition:
-        """Start what metrics and health are made of."""
+        """Start the collection of metrics and health, and the metrics listener."""
         config = self._config
         condition = Condition(
             replicator=replicator,
@@ -329,7 +331,7 @@ class Node:
         listeners: Listeners,
         replicator: ClusterReplicator,
     ) -> None:
-        """Have nobody new come here, and another node lead, before anything ends."""
+        """Refuse new callers, and hand the primary role over, before anything stops."""
         condition.leave()
         listeners.leave()
         if self._fatal or not replicator.replica_status.is_leader:
@@ -345,7 +347,7 @@ class Node:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
     async def _show_certificate(self, name: str, files: TlsFiles) -> None:
-        """Hand a new certificate to those who do not ask for it at each handshake."""
+        """Pass a new certificate to listeners that do not read it at each handshake."""
         if name == "peers" and self._replicator is not None:
             await self._replicator.renew_certificate(_peer_tls(files))
         if name == "console" and self._console is not None:
@@ -397,7 +399,7 @@ def _console(
     clock: Clock,
     entropy: Entropy,
 ) -> ConsoleServer | None:
-    """Return the listener for browsers; None: this node has none."""
+    """Return the console's listener, or None if the node has no console."""
     console, node_id = config.console, NodeId(config.node.id)
     if console is None:
         return None
@@ -426,6 +428,6 @@ def _peer_tls(files: TlsFiles) -> PeerTls:
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
-    """Stop a task of ours, and wait until it has stopped."""
+    """Cancel a task, and wait until it has ended."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

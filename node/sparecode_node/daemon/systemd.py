@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tells systemd how far the node is: `Type=notify` of its unit.
+Notifies systemd of the node's state, for `Type=notify` in the unit.
 
-Ready means that all listeners are open. Whether there is a quorum is for probes to
-ask: three machines that start together must not wait for each other here.
+The node is ready when all listeners are open, even without a quorum: machines that
+start together must not wait for each other. Probes check the quorum (`/readyz`).
 """
 
 import logging
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Send what sd_notify(3) sends, to whoever has started the node and asked for it."""
+    """Send a state to the service manager, as sd_notify(3) does, if it listens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):  # A name that is not in the file system (unix(7)).
+    if address.startswith("@"):  # An abstract name, see unix(7).
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:

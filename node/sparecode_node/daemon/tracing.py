@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Traces of calls with OpenTelemetry, for those who have installed the extra `otel`.
+Traces of calls with OpenTelemetry, which the extra `otel` installs.
 
-On if the environment says where to (`OTEL_EXPORTER_OTLP_ENDPOINT`, and the other
-variables of the OpenTelemetry specification), else off, and nothing is imported. A
-span tells what a line of the log tells: method, request id, status, the decision.
-Nothing of a request but its id, and no word of an answer.
+Tracing is on if the environment names an endpoint (`OTEL_EXPORTER_OTLP_ENDPOINT`; the
+other variables of the OpenTelemetry specification apply too). Otherwise no tracing
+code is imported. A span has the contents of a log line: method, request id, status
+and decision. It has nothing else from a request, and no text from an answer.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 SEND_S = 3
-"""For a batch of spans, also when the node stops."""
+"""Time limit for sending a batch of spans, also when the node stops."""
 
 FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"}
 )
-"""Statuses that are the node's fault, as OpenTelemetry's conventions have it."""
+"""Statuses that are the node's fault, by OpenTelemetry's conventions."""
 
 
 class Tracing:
-    """Makes a span of every call."""
+    """Creates a span for every call."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("sparecode")
 
     @contextlib.contextmanager
     def call(self, ended: EndedCall, metadata: Mapping[str, str]) -> Iterator[None]:
-        """Trace a call, of which *ended* will tell how it went."""
+        """Trace a call; when it ends, *ended* has its result."""
         from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415 - extra
         from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
             TraceContextTextMapPropagator,
@@ -81,9 +81,9 @@ def set_up_tracing(
     environment: Mapping[str, str] = os.environ,
 ) -> Tracing | None:
     """
-    Return what traces calls, if the environment asks for it.
+    Return the tracing of calls, or None if the environment names no endpoint.
 
-    *cleanup* sends, in the end, what was not sent yet.
+    *cleanup* gets a callback that sends the remaining spans at the end.
     """
     if not any(environment.get(name) for name in ENDPOINTS):
         return None
@@ -96,7 +96,7 @@ def set_up_tracing(
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
         log.warning(
-            "traces are asked for, and the extra is missing: pip install "
+            "tracing is off, because the extra otel is not installed: pip install "
             "sparecode[node,otel]",
             extra={"cause": str(error)},
         )

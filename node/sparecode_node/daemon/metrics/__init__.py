@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What Prometheus and probes read: metrics, liveness and readiness of one node.
+Metrics, liveness and readiness of one node, for Prometheus and probes.
 
-`catalog` names every metric; `docs/metrics.md` is made from it. Labels have few
-values, all known beforehand: listeners, methods, statuses, members, vocabularies
-of the rules. No name of a user, an administrator, an agent or a token is one,
-and nothing that somebody typed.
+`catalog` defines every metric; `docs/metrics.md` is generated from it. Labels have few
+values, all known in advance: listeners, methods, statuses, members, and words of the
+rules. No label contains the name of a user, administrator, agent or token, or any
+text that a person typed.
 """

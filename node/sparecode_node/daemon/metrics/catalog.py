@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every metric of a node: its name, kind, labels, and what it means."""
+"""Every metric of a node: its name, type, labels and meaning."""
 
 import enum
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _SNAPSHOTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Kind(enum.StrEnum):
-    """Prometheus' types."""
+    """The types of Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -31,65 +31,66 @@ class Metric:
 BUILD = Metric(
     "sparecode_build_info",
     Kind.GAUGE,
-    "Always 1; says which software runs.",
+    "Always 1; the label is the version of the software.",
     ("version",),
 )
 READY = Metric(
-    "sparecode_ready", Kind.GAUGE, "1 if the node is ready to serve, as /readyz says."
+    "sparecode_ready", Kind.GAUGE, "1 if the node is ready to serve (/readyz)."
 )
 
 # --- Raft
 
-TERM = Metric("sparecode_raft_term", Kind.GAUGE, "The Raft term.")
-IS_PRIMARY = Metric("sparecode_is_primary", Kind.GAUGE, "1 on the primary.")
+TERM = Metric("sparecode_raft_term", Kind.GAUGE, "The current Raft term.")
+IS_PRIMARY = Metric(
+    "sparecode_is_primary", Kind.GAUGE, "1 if this node is the primary."
+)
 PRIMARY_KNOWN = Metric(
-    "sparecode_primary_known", Kind.GAUGE, "1 if the node knows a primary."
+    "sparecode_primary_known", Kind.GAUGE, "1 if this node knows the primary."
 )
 PRIMARY_CHANGES = Metric(
     "sparecode_primary_changes_total",
     Kind.COUNTER,
-    "How often another node became the primary, as this node has heard.",
+    "Changes of the primary that this node has seen.",
 )
 CONTACT = Metric(
     "sparecode_quorum_contact",
     Kind.GAUGE,
-    "1 if the node has heard of a quorum lately, by or through the primary.",
+    "1 if the node was recently in contact with a quorum, directly or through the "
+    "primary.",
 )
 COMMIT_INDEX = Metric(
     "sparecode_commit_index",
     Kind.GAUGE,
-    "Up to here entries are known to be committed.",
+    "Index of the last entry that this node knows to be committed.",
 )
 APPLIED_INDEX = Metric(
     "sparecode_applied_index",
     Kind.GAUGE,
-    "Up to here entries are applied to the state.",
+    "Index of the last entry applied to the state.",
 )
 APPLY_LAG = Metric(
     "sparecode_apply_lag_entries",
     Kind.GAUGE,
-    "Entries that are committed, as far as this node knows, and not applied here.",
+    "Entries that this node knows to be committed and has not applied yet.",
 )
 LOG_ENTRIES = Metric("sparecode_log_entries", Kind.GAUGE, "Entries in the log.")
-LOG_BYTES = Metric(
-    "sparecode_log_bytes", Kind.GAUGE, "Bytes of all entries in the log."
-)
+LOG_BYTES = Metric("sparecode_log_bytes", Kind.GAUGE, "Size of all entries in the log.")
 PEER_CONNECTED = Metric(
     "sparecode_peer_connected",
     Kind.GAUGE,
-    "1 if Raft's link to this member is up.",
+    "1 if the Raft link to this member is up.",
     ("peer",),
 )
 PEER_REACHABLE = Metric(
     "sparecode_peer_reachable",
     Kind.GAUGE,
-    "1 if this member has answered the last question for its status.",
+    "1 if this member answered the last request for its status.",
     ("peer",),
 )
 PEER_CLOCK_OFFSET = Metric(
     "sparecode_peer_clock_offset_seconds",
     Kind.GAUGE,
-    "This member's clock minus the node's own, as far as one round trip tells.",
+    "Clock of this member minus the node's own, estimated from one round trip.",
     ("peer",),
 )
 
@@ -98,47 +99,48 @@ PEER_CLOCK_OFFSET = Metric(
 PROPOSALS_PENDING = Metric(
     "sparecode_proposals_pending",
     Kind.GAUGE,
-    "Changes that callers of this node wait for.",
+    "Changes proposed on this node whose callers wait for the outcome.",
 )
 PROPOSAL_SECONDS = Metric(
     "sparecode_proposal_seconds",
     Kind.HISTOGRAM,
-    "From a change proposed on this node to its outcome: `applied` by a quorum and by "
-    "the primary, `not_applied`, `unknown`, or `given_up` by its caller.",
+    "Time from proposing a change on this node to its outcome: `applied` (committed by a "
+    "quorum and applied by the primary), `not_applied`, `unknown`, or `given_up` (the "
+    "caller stopped waiting).",
     ("outcome",),
     _CALLS,
 )
 FORWARDS = Metric(
     "sparecode_forwards_total",
     Kind.COUNTER,
-    "Calls that this node has handed to the primary, every attempt counted: none on the "
-    "primary itself.",
+    "Calls that this node forwarded to the primary, counting each attempt. The primary "
+    "forwards none.",
 )
 SYNC_SECONDS = Metric(
     "sparecode_journal_sync_seconds",
     Kind.HISTOGRAM,
-    "Making the journal durable (fdatasync).",
+    "Time to make the journal durable (fdatasync).",
     (),
     _FAST,
 )
 APPLY_SECONDS = Metric(
     "sparecode_apply_seconds",
     Kind.HISTOGRAM,
-    "Applying one entry: one transaction of the state's database.",
+    "Time to apply one entry, in one transaction of the state's database.",
     (),
     _FAST,
 )
 SNAPSHOT_SECONDS = Metric(
     "sparecode_snapshot_seconds",
     Kind.HISTOGRAM,
-    "Taking a snapshot (`take`), or fetching one from another member (`fetch`).",
+    "Time to take a snapshot (`take`), or to fetch one from another member (`fetch`).",
     ("work",),
     _SNAPSHOTS,
 )
 SNAPSHOT_FAILURES = Metric(
     "sparecode_snapshot_failures_total",
     Kind.COUNTER,
-    "Snapshots that could not be taken or fetched; they are tried again.",
+    "Attempts to take or fetch a snapshot that failed. The node tries again.",
 )
 
 # --- Calls
@@ -152,22 +154,22 @@ CALLS = Metric(
 CALL_SECONDS = Metric(
     "sparecode_call_seconds",
     Kind.HISTOGRAM,
-    "How long calls took on this node.",
+    "Duration of gRPC calls on this node.",
     ("listener", "method"),
     _CALLS,
 )
 AUTHENTICATIONS = Metric(
     "sparecode_authentications_total",
     Kind.COUNTER,
-    "What agents that called this node were told about passcodes.",
+    "Answers to agents of this node about passcodes, by decision.",
     ("decision",),
 )
 EVENTS = Metric(
     "sparecode_events_total",
     Kind.COUNTER,
-    "Events of the audit log, applied here since the node started. Every node applies "
-    "all of them: take the maximum over nodes, never the sum. The reason says what "
-    "agents are not told: `locked`, `wrong_pin`, `code_not_live`, `tokencode_spent`.",
+    "Audit events applied on this node since it started. Every node applies all of them: "
+    "use the maximum over the nodes, never the sum. The reason is more precise than the "
+    "answer to agents: `locked`, `wrong_pin`, `code_not_live`, `tokencode_spent`.",
     ("action", "outcome", "reason"),
 )
 
@@ -176,13 +178,13 @@ EVENTS = Metric(
 KDF_TAKEN = Metric(
     "sparecode_kdf_taken",
     Kind.GAUGE,
-    "Hashes that wait or are being computed: `authenticating`, `issuing`.",
+    "Hashes that wait or are being computed, by lane: `authenticating`, `issuing`.",
     ("lane",),
 )
 KDF_BOUND = Metric(
     "sparecode_kdf_bound",
     Kind.GAUGE,
-    "How many hashes may wait or be computed; what goes beyond is shed.",
+    "Maximum number of hashes that may wait or be computed. More are shed.",
     ("lane",),
 )
 KDF_COMPUTED = Metric(
@@ -191,17 +193,17 @@ KDF_COMPUTED = Metric(
 KDF_SHED = Metric(
     "sparecode_kdf_shed_total",
     Kind.COUNTER,
-    "Hashes that were asked for and did not fit, or not in time.",
+    "Hashes that were refused because too many waited, or that waited too long.",
     ("lane",),
 )
 
-# --- What an operator looks after
+# --- Operation
 
 CERTIFICATE_ENDS = Metric(
     "sparecode_certificate_not_after_timestamp_seconds",
     Kind.GAUGE,
-    "When the certificate of a listener (`own`), or the first to end of the authorities "
-    "that it trusts (`ca`), expires.",
+    "Expiry of a listener's certificate (`own`), or of the authority it trusts that "
+    "expires first (`ca`).",
     ("listener", "certificate"),
 )
 AUDIT_SEQUENCE = Metric(
@@ -210,8 +212,8 @@ AUDIT_SEQUENCE = Metric(
 AUDIT_MISMATCH = Metric(
     "sparecode_audit_head_mismatch",
     Kind.GAUGE,
-    "1 if two members with equally many audit events had different ones: a replica is "
-    "broken. Stays 1 until the node is restarted.",
+    "1 if two members with the same number of audit events had different ones: a replica "
+    "is broken. Stays 1 until the node is restarted.",
 )
 DIGEST_MISMATCH = Metric(
     "sparecode_state_digest_mismatch",
@@ -222,17 +224,18 @@ DIGEST_MISMATCH = Metric(
 DIGEST_COMPARED = Metric(
     "sparecode_state_digest_compared_timestamp_seconds",
     Kind.GAUGE,
-    "When the states of at least two members were compared last; 0: not yet.",
+    "Time of the last comparison of at least two members' states; 0: none yet.",
 )
 LAST_BACKUP = Metric(
     "sparecode_last_backup_timestamp_seconds",
     Kind.GAUGE,
-    "When the newest backup was taken that some node has handed out whole; 0: never.",
+    "Time of the newest backup that a node has delivered completely; 0: none.",
 )
 FEATURE_LEVEL = Metric(
     "sparecode_feature_level",
     Kind.GAUGE,
-    "The feature level of the cluster: that of its oldest member, when all were linked.",
+    "The feature level of the cluster: that of the oldest software among its members, "
+    "taken when all were linked.",
 )
 FEATURE_LEVEL_KNOWN = Metric(
     "sparecode_feature_level_known",
@@ -246,10 +249,10 @@ OPEN = Metric(
     "reviewed and opened the cluster.",
 )
 DISK_FREE = Metric(
-    "sparecode_disk_free_bytes", Kind.GAUGE, "Free on the disk that holds the state."
+    "sparecode_disk_free_bytes", Kind.GAUGE, "Free space on the disk of the state."
 )
 DISK_SIZE = Metric(
-    "sparecode_disk_size_bytes", Kind.GAUGE, "Size of the disk that holds the state."
+    "sparecode_disk_size_bytes", Kind.GAUGE, "Size of the disk of the state."
 )
 
 CATALOG: tuple[Metric, ...] = tuple(

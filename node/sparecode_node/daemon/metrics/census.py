@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Asks the other members now and then: their clocks, audit heads, digests.
+Polls the members for their clocks and audit heads, and compares their states.
 
-Members with equally many audit events must have the same head, and those at the
-same index the same digest (U1). If not, a replica is broken; that is said loudly
-and never taken back.
+Members with the same number of audit events must have the same head, and members at
+the same index the same digest (U1). If not, a replica is broken: the node logs it as
+critical, and the metric stays 1 until a restart.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ EVERY_S = 10.0
 ANSWER_S = 2.0
 DIGEST_EVERY_S = 3600.0
 DIGEST_AGAIN_S = 300.0
-"""When no two members were at one index: under load that is a matter of luck."""
+"""Pause if no two members were at the same index, which is chance under load."""
 DIGEST_ANSWER_S = 60.0
 
 
 class Members(Protocol):
-    """What is asked of the replicator."""
+    """The part of the replicator that the census needs."""
 
     @property
     def node_id(self) -> NodeId:
@@ -45,19 +45,19 @@ class Members(Protocol):
 
 
 class Census:
-    """What the last questions have shown. `run` it in the loop; any thread may read."""
+    """The results of the last polls. `run` it in the loop; any thread may read them."""
 
     def __init__(self, members: Members, clock: Clock) -> None:
         self._members = members
         self._clock = clock
         self.clock_offsets_ms: Mapping[NodeId, float] = {}
-        """The members that answered, each with its clock's offset in ms."""
+        """Clock offset of each other member that answered."""
         self.heads_differ = False
         self.digests_differ = False
         self.digests_compared_ms = 0
 
     async def run(self) -> None:
-        """Ask until cancelled, or until the node is told to stop."""
+        """Poll until cancelled, or until the node stops."""
         digest_due_s = self._clock.monotonic_s() + DIGEST_EVERY_S
         while True:
             await self.ask()
@@ -72,7 +72,7 @@ class Census:
             await asyncio.sleep(EVERY_S)
 
     async def ask(self) -> None:
-        """Ask every member once."""
+        """Poll every member once."""
         began_ms = self._clock.now_ms()
         members = await self._members.status(digest=False, timeout_s=ANSWER_S)
         middle_ms = (began_ms + self._clock.now_ms()) / 2
@@ -92,11 +92,11 @@ class Census:
 
     async def compare_digests(self) -> bool:
         """
-        Compare the states of members at the same index; say if any two were.
+        Compare the states of members at the same index.
 
-        Raises `StoppingError`.
+        Return whether any two members were at the same index. Raises `StoppingError`.
         """
-        # Releases may have different tables: each is compared with its own.
+        # Tables may differ between releases, so compare members of the newest one only.
         answers = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
         newest = max(member.feature_level for member in answers)
         members = [each for each in answers if each.feature_level == newest]
@@ -114,7 +114,7 @@ class Census:
 
 
 def _differing(numbered_hashes: Iterable[tuple[int, str]]) -> list[int]:
-    """Return where different hashes stand beside the same number."""
+    """Return the numbers that occur with different hashes, in ascending order."""
     hashes: dict[int, set[str]] = {}
     for number, each in numbered_hashes:
         if each:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is looked up when Prometheus asks: the state of things at this moment."""
+"""Metrics that are read when Prometheus scrapes the node."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from sparecode_node.statemachine.feature_level import NEWEST
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the collector looks. Any thread may ask any of them."""
+    """The sources of the metrics. All are thread-safe."""
 
     version: str
     replica: Callable[[], ReplicaStatus]
@@ -38,7 +38,7 @@ _Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 class NodeCollector(Collector):
-    """Makes metrics of the sources."""
+    """Produces the metrics of the sources."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what the audit log gains, by the words of its closed vocabularies."""
+"""Counts new audit events by action, outcome and reason."""
 
 import collections
 import contextlib
@@ -15,21 +15,21 @@ OTHER = "other"
 
 
 class EventCounts:
-    """Events by action, outcome and reason, since this was made. Any thread may ask."""
+    """Counts of events since this object was created. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
         self._lock = threading.Lock()
         self.last_backup_ms = 0
-        """When the newest backup was taken that was handed out whole; 0: never."""
+        """When the newest completely delivered backup was taken; 0: never."""
         self.is_open = True
-        """Agents are served (E2)."""
+        """Whether agents are served (E2)."""
         with self._open() as db:
             self.sequence = _newest(db)
 
     def take(self) -> dict[tuple[str, str, str], int]:
-        """Return the counts, with what has been applied by now."""
+        """Count the events applied since the last call, and return all counts."""
         with self._lock, self._open() as db:
             newest = _newest(db)
             self.last_backup_ms = _meta(db, "backup_at_ms")
@@ -40,7 +40,7 @@ class EventCounts:
                 (self.sequence, newest),
             )
             for action, outcome, reason, count in rows:
-                # They are all ours; but a label is for ever, so nothing else gets in.
+                # All words are from our vocabularies. Check anyway: a label stays forever.
                 words = (_word(action), _word(outcome), _word(reason))
                 self._counts[words] += count
             self.sequence = newest

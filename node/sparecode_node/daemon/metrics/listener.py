@@ -2,8 +2,8 @@
 """
 `/metrics`, `/healthz` and `/readyz` over HTTP, for Prometheus and probes.
 
-In threads of its own: they answer when the event loop hangs, and that is what
-`/healthz` tells. Nothing of what it is sent finds its way anywhere.
+The listener has its own threads: they answer even if the event loop hangs, which
+`/healthz` then reports. Nothing from a request is stored or logged.
 """
 
 import http.server
@@ -23,9 +23,9 @@ from sparecode_node.services.load.condition import Condition
 log = logging.getLogger(__name__)
 
 REQUEST_S = 10.0
-"""A caller that says nothing for so long is cut off."""
+"""A connection that sends nothing for this long is closed."""
 CONNECTIONS_MAX = 128
-"""At once, each with a thread; who comes beyond is cut off."""
+"""Maximum connections, each with a thread; further ones are closed at once."""
 
 
 class MetricsListener:
@@ -47,11 +47,11 @@ class MetricsListener:
 
     @property
     def port(self) -> int:
-        """Where it is bound, once it is."""
+        """The port that the listener is bound to; 0 before that."""
         return 0 if self._server is None else int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Bind and serve. Raises `OSError`."""
+        """Bind the port and start serving. Raises `OSError`."""
         host, port = self._address
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self._server = _Server(family, address, self._registry, self._condition)
@@ -65,7 +65,7 @@ class MetricsListener:
         log.info("listening", extra={"listener": "metrics", "port": self.port})
 
     def stop(self) -> None:
-        """Take no more requests."""
+        """Stop serving and close the port."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join()
@@ -76,13 +76,13 @@ class MetricsListener:
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     daemon_threads = True
-    # Whoever is slow must not hold up the node's end.
+    # Slow callers must not delay the stop of the node.
     block_on_close = False
 
     def __init__(
         self,
         family: socket.AddressFamily,
-        address: Any,  # noqa: ANN401 - a socket address, as its family has it.
+        address: Any,  # noqa: ANN401 - a socket address of this family.
         registry: CollectorRegistry,
         condition: Condition,
     ) -> None:
@@ -93,25 +93,25 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
-        """Answer in a thread, if there is one left."""
+        """Answer in a new thread, or close the connection if there are too many."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
-        except BaseException:  # No thread was started that would give it back.
+        except BaseException:  # No thread was started that would release it.
             self._free.release()
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
-        """Answer, and leave the place to the next."""
+        """Answer, then free the place for another connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, *_: object) -> None:
-        """Log nothing of a caller that hangs up; a bug has been logged before."""
+        """Do not log callers that hang up; `do_GET` has logged bugs already."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -154,15 +154,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 }
                 return _json(not problems, report)
             case _:
-                known = "known are /metrics, /healthz, /readyz\n"
+                known = "not found; try /metrics, /healthz or /readyz\n"
                 return HTTPStatus.NOT_FOUND, "text/plain", known.encode()
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: a scrape is no event."""
+        """Do not log scrapes."""
 
 
 def _json(
-    fine: bool,  # noqa: FBT001 - what is said of it is in the words.
+    fine: bool,  # noqa: FBT001 - callers pass named values.
     report: dict[str, object],
 ) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE

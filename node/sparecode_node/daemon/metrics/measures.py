@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted and timed as it happens."""
+"""Metrics that are counted and timed as events happen."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,9 +21,9 @@ _LISTENER = {Audience.AGENT: "agents", Audience.ADMINISTRATOR: "admin"}
 
 class Measures:
     """
-    Takes what the other layers tell: an `Observer` of replication, and calls' ends.
+    Records events of the other layers: replication's (`Observer`), and ended calls.
 
-    Its methods may be called in any thread.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -59,22 +59,22 @@ class Measures:
             buckets=metric.buckets,
         )
 
-    # --- replication.observing.Observer
+    # --- replication.replica.observer.Observer
 
     def proposing(self, change: int) -> None:
-        """Count so many more (or fewer) proposals that wait."""
+        """Add *change* to the number of waiting proposals."""
         self._proposals.inc(change)
 
     def proposed(self, outcome: str, seconds: float) -> None:
-        """Take note of a proposal's outcome."""
+        """Record the outcome of a proposal."""
         self._proposal_seconds.labels(outcome).observe(seconds)
 
     def forwarding(self) -> None:
-        """Count a call that is handed to the primary."""
+        """Count a call that is forwarded to the primary."""
         self._forwards.inc()
 
     def synced(self, seconds: float) -> None:
-        """Take note of one sync of the journal."""
+        """Record one sync of the journal."""
         self._sync_seconds.observe(seconds)
 
     def primary_changed(self) -> None:
@@ -82,21 +82,21 @@ class Measures:
         self._primary_changes.inc()
 
     def snapshot(self, work: str, seconds: float) -> None:
-        """Take note of a snapshot that was taken or fetched."""
+        """Record a snapshot that was taken or fetched."""
         self._snapshot_seconds.labels(work).observe(seconds)
 
     def snapshot_failed(self) -> None:
-        """Take note of a snapshot that failed."""
+        """Count a snapshot that could not be taken or fetched."""
         self._snapshot_failures.inc()
 
-    # --- The others
+    # --- Other layers
 
     def applied(self, seconds: float) -> None:
-        """Take note of an entry that was applied."""
+        """Record an entry that was applied."""
         self._apply_seconds.observe(seconds)
 
     def ended(self, call: EndedCall) -> None:
-        """Take note of how a call has ended."""
+        """Record a call that has ended."""
         listener = _LISTENER[call.audience]
         self._calls.labels(listener, call.method, call.code).inc()
         self._call_seconds.labels(listener, call.method).observe(call.seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts together what observes a running node; started and stopped with it."""
+"""The parts that observe a running node: started and stopped with it."""
 
 import asyncio
 
@@ -12,12 +12,12 @@ BEAT_S = 1.0
 
 
 class Observation:
-    """The census, the heartbeat of the loop and, if it is wanted, the listener."""
+    """The census, the heartbeat of the event loop and, optionally, the listener."""
 
     def __init__(
         self, sources: Sources, measures: Measures, address: tuple[str, int] | None
     ) -> None:
-        """*address*: host and port of the listener; none: no listener."""
+        """*address* is the host and port of the listener; None: no listener."""
         self._condition = sources.condition
         self._census = sources.census
         measures.registry.register(NodeCollector(sources))
@@ -33,7 +33,7 @@ class Observation:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin. Raises `OSError` if the listener cannot be opened."""
+        """Start all parts. Raises `OSError` if the listener cannot be opened."""
         if self._listener is not None:
             self._listener.start()
         self._tasks = [
@@ -42,7 +42,7 @@ class Observation:
         ]
 
     async def stop(self) -> None:
-        """End."""
+        """Stop all parts."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
