@@ -240,7 +240,7 @@ class ClusterReplicator:
         while True:
             left_s = deadline - loop.time()
             try:
-                levels.check(proposal.call, self._status)
+                levels.check(proposal.call, self._status.feature_level)
                 attempt_s = max(0.001, min(left_s, ATTEMPT_S))
                 return await self._attempt(proposal, encoded, attempt_s)
             except OutcomeUnknownError as error:

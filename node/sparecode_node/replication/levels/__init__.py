@@ -14,7 +14,7 @@ it a field of its own, or a command.)
 import functools
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -74,29 +74,20 @@ BEGINNINGS = (InitializeCluster, BeginEpoch, RaiseFeatureLevel)
 """They begin a level. The proposer has made sure that all members can read them."""
 
 
-class Known(Protocol):
-    """The state of the cluster as a replica knows it."""
-
-    @property
-    def feature_level(self) -> int:
-        """The level of the cluster, as far as this replica has applied."""
-
-
-def check(call: UnstampedCall, known: Known) -> None:
+def check(call: UnstampedCall, level: int) -> None:
     """
     Refuse a call that an older member could not read: that member would stop.
 
-    The level that this replica has applied may lag behind the cluster's, and is never
-    ahead of it. Raises `OlderMemberError`.
+    *level* is the one that this replica has applied: it may lag behind the cluster's,
+    and is never ahead of it. Raises `OlderMemberError`.
     """
-    level = known.feature_level
     if level >= NEWEST or isinstance(call.command, BEGINNINGS):
         return
     if needed(encode_call(call)) > level:
         raise OlderMemberError(f"not all members know more than feature level {level}")
 
 
-async def told_level(call: "grpc.aio.StreamUnaryCall[Any, Any]") -> int:
+async def level_of_peer(call: "grpc.aio.StreamUnaryCall[Any, Any]") -> int:
     """Return the level that the called member tells; the first one if it tells none."""
     for key, value in await call.initial_metadata() or ():
         if key == METADATA and isinstance(value, str) and value.isdecimal():

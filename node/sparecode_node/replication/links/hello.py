@@ -10,7 +10,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import peers_pb2
-from sparecode_node.replication.levels import told_level
+from sparecode_node.replication.levels import level_of_peer
 from sparecode_node.replication.raft.admission import Hello
 
 HELLO = "sparecode-hello-bin"
@@ -50,4 +50,6 @@ async def introduction_of(
         ending.cancel()
         if done:
             return None
-    return Introduction(Hello(hello.journal_id, hello.address), await told_level(call))
+    return Introduction(
+        Hello(hello.journal_id, hello.address), await level_of_peer(call)
+    )

@@ -8,11 +8,11 @@ network. DESIGN.md lists the reason for each fence. Runs in the engine's thread.
 A leader's entries come in through these steps:
 
 1. `receive` lets `admission` judge the sender, by the link that the message came over.
-2. `_receive_append` refuses an earlier term, and lets `follower` rewrite the message,
-so that PySyncObj cuts off only what conflicts. 3. PySyncObj appends the entries to the
-journal, in memory, and sends an acknowledgement. 4. `send` does not send it:
-`_hold_ack` keeps it, with the term that it answers. 5. `flush`, in the next tick, syncs
-the journal once and sends what it kept.
+2. `_receive_append` refuses an earlier term, and lets `follower` rewrite the message so
+   that PySyncObj cuts off only what conflicts.
+3. PySyncObj appends the entries to the journal, in memory, and acknowledges them.
+4. `send` does not send the acknowledgement: `_hold_ack` keeps it, with its term.
+5. `flush`, in the next tick, syncs the journal once and sends what was kept.
 """
 
 import collections
