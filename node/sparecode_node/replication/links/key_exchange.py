@@ -36,7 +36,7 @@ class CannotHoldError(Exception):
     """This node cannot write a key to its ring; the message gives the reason, not the key."""
 
 
-class KeyHolder(Protocol):
+class KeyRingAccess(Protocol):
     """Answers other members' requests about keys, on this node."""
 
     async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:
@@ -65,7 +65,7 @@ class NoKeys:
 class KeyExchange:
     """This node's side: its requests to others, and its answers to them."""
 
-    def __init__(self, holder: KeyHolder) -> None:
+    def __init__(self, holder: KeyRingAccess) -> None:
         self._holder = holder
         self._channel: Callable[[NodeId], grpc.aio.Channel | None] = lambda _: None
         self._others: Callable[[], Iterable[NodeId]] = tuple
