@@ -53,7 +53,7 @@ async def test_one_command_holds_a_bounded_number_of_sessions(node: OneNode) -> 
     """The others are recorded at their next use."""
     node.clock.pass_s(3600)
     for number in range(SESSIONS_MAX + 50):
-        node.session_use.saw(SessionId(f"{number:064d}"), 0)
+        node.session_use.record(SessionId(f"{number:064d}"), 0)
     await node.session_use.flush(node.replicator)
     (command,) = (
         call.command

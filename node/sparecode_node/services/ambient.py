@@ -2,8 +2,8 @@
 """
 The only source of nondeterminism: the clock and the operating system's entropy.
 
-Everything else gets time and randomness as an argument, so that what is decided
-can be decided again, in a test or on another replica.
+Everything else gets time and randomness as an argument, so that a test or another
+replica can repeat a decision.
 """
 
 import secrets

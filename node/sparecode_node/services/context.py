@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who calls, under which request id, and for how long: what every use case is given."""
+"""The context of a call: its caller, request id and deadline. Every use case gets it."""
 
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
@@ -10,12 +10,12 @@ from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.ambient import Clock
 
 NO_CERTIFICATE = Certificate(fingerprint="", serial_number="")
-"""Of which nothing is known; the deny list cannot name it."""
+"""Stands for an unknown certificate; the deny list cannot name it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCaller:
-    """An authentication agent, as its certificate names it."""
+    """An authentication agent, named by its certificate."""
 
     identity: AgentIdentity
     certificate: Certificate = NO_CERTIFICATE
@@ -23,14 +23,14 @@ class AgentCaller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionCaller:
-    """Whoever holds the bearer token of a session."""
+    """The holder of a session's bearer token."""
 
     bearer: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """Nobody has signed in."""
+    """A caller that has not signed in."""
 
 
 T = TypeVar("T")
@@ -40,35 +40,35 @@ Caller = AgentCaller | SessionCaller | Anonymous
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
-    """Who calls, under which request id, and how long they wait."""
+    """The caller of a method, the request id and the deadline."""
 
     caller: Caller
     request_id: str
     """A UUID; empty for reads."""
     method: str
-    """`UserService/CreateUser`, say."""
+    """For example `UserService/CreateUser`."""
     deadline_s: float
-    """The seconds that are left; services pass what is left of them downwards."""
+    """The seconds left for the call; services pass the rest of them downwards."""
     peer: str = ""
-    """The address that the call comes from, without a port; empty: not known."""
+    """The caller's address without the port; empty: unknown."""
     content: bytes | None = field(default=None, repr=False)
     """The arguments of an `idempotent` use case, for the request's tag (Q1). Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read(Generic[T]):
-    """What a read found, where, and how current it is."""
+    """The value that a read returned, the node that read it, and how current it is."""
 
     value: T
     node_id: NodeId
     applied_index: int
-    """Everything committed up to here is in the value."""
+    """The value covers everything committed up to this index."""
     stale: bool
-    """The value may miss what was committed after that index."""
+    """The value may miss later commits."""
 
 
 class Deadline:
-    """The moment until which a caller waits, on a clock that never steps."""
+    """The moment at which a caller stops waiting, on a monotonic clock."""
 
     def __init__(self, clock: Clock, at_s: float) -> None:
         self._clock = clock
@@ -76,15 +76,15 @@ class Deadline:
 
     @classmethod
     def of(cls, context: CallContext, clock: Clock) -> Self:
-        """Begin to count down what the caller of *context* has left."""
+        """Start counting down the time that the caller of *context* has left."""
         return cls(clock, clock.monotonic_s() + context.deadline_s)
 
     def allows(self, seconds: float) -> bool:
-        """Say whether so much time is left."""
+        """Return whether at least *seconds* are left."""
         return self._at_s - self._clock.monotonic_s() >= seconds
 
     def left_s(self) -> float:
-        """Return the seconds that are left, more than 0. Raises `OverloadedError`."""
+        """Return the seconds left, more than 0. Raises `OverloadedError`."""
         left_s = self._at_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise OverloadedError("no time is left, and nothing was proposed")

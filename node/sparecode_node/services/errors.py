@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How a use case ends without a result; `rpc/errors.py` maps each to a status.
+The errors of use cases; `rpc/errors.py` maps each to a status.
 
 * ServiceError                 nothing was applied. Never raised itself
   - InvalidFieldError          a field of the request is out of bounds
-  - Refused                    the rules say no (`Rejected`)
-    + NotSignedInError         there is no such session, or it has ended
+  - Refused                    the rules forbid the request (`Rejected`)
+    + NotSignedInError         the session does not exist, or it has ended
     + NotPermittedError        the session's role may not do this
-    + ApprovalNeededError      it waits for another administrator to approve it
+    + ApprovalNeededError      the change waits for another administrator's approval
 * OverloadedError (replication)
   - HashingOverloadedError     the queue of the hashing pool is full
-  - RateError                  the caller asks faster than its rate
+  - RateError                  the caller exceeds its rate
 
-The rest of `ProposeError` flies through: it says whether something may have
-been applied.
+Every other `ProposeError` passes through: it tells whether something may have been
+applied.
 """
 
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -21,7 +21,7 @@ from sparecode_node.replication.errors import OverloadedError
 
 
 class ServiceError(Exception):
-    """Base class: the call has no effect. Never raised itself."""
+    """Base class: the call had no effect. Never raised itself."""
 
 
 class InvalidFieldError(ServiceError):
@@ -34,7 +34,7 @@ class InvalidFieldError(ServiceError):
 
 
 class Refused(ServiceError):  # noqa: N818
-    """The rules say no. *rejected* says why."""
+    """The rules forbid the request. *rejected* holds the reason."""
 
     def __init__(self, rejected: Rejected) -> None:
         super().__init__(
@@ -46,7 +46,7 @@ class Refused(ServiceError):  # noqa: N818
 
 
 class NotSignedInError(Refused):
-    """There is no such session, or it has ended."""
+    """The session does not exist, or it has ended."""
 
     def __init__(self, detail: str = "sign in") -> None:
         super().__init__(Rejected(Reason.SESSION_ENDED, detail))
@@ -60,7 +60,7 @@ class NotPermittedError(Refused):
 
 
 class ApprovalNeededError(Refused):
-    """It is not done, and waits for another administrator to approve it (P3)."""
+    """The change waits until another administrator approves it (P3)."""
 
     def __init__(self, approval_id: int) -> None:
         super().__init__(
@@ -81,7 +81,7 @@ class HashingOverloadedError(OverloadedError):
 
 
 class RateError(OverloadedError):
-    """The caller asks faster than its rate (L7); nothing was hashed or proposed."""
+    """The caller exceeds its rate (L7); nothing was hashed or proposed."""
 
     def __init__(self, whose: str, retry_after_s: float) -> None:
         super().__init__(f"too fast for {whose}; try again in {retry_after_s:.1f} s")
@@ -95,7 +95,7 @@ REFUSES_ALL_ROWS = frozenset(
 
 
 def refusal(rejected: Rejected) -> Refused:
-    """Return the exception that says *rejected*."""
+    """Return the exception for *rejected*."""
     match rejected.reason:
         case Reason.SESSION_ENDED:
             return NotSignedInError(rejected.detail)

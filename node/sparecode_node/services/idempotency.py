@@ -2,12 +2,12 @@
 """
 The content of a request: what its tag is computed from (Q1).
 
-A retry is recognized by caller, method and request id. The tag tells whether it still
-asks for the same. It is computed from the arguments of the use case, whoever calls it:
-gRPC, the console, or a file's row.
+A retry is recognized by caller, method and request id. The tag tells whether its
+content is still the same. It is computed from the arguments of the use case, so gRPC,
+the console and the rows of files all get it in one place.
 
-A retry may reach a node of another release. So that it gets the same tag there, from
-0.1.0 on:
+A retry may reach a node of another release and must get the same tag there. Therefore,
+from 0.1.0 on:
 
 * An argument or field keeps its name and its default.
 * A new one has a default, and the default means what requests without it meant.
@@ -34,7 +34,7 @@ _UseCase = Callable[Concatenate[S, CallContext, P], Awaitable[R]]
 
 
 def idempotent(use_case: _UseCase[S, P, R]) -> _UseCase[S, P, R]:
-    """Let a use case change the state once for each request id, with the same arguments."""
+    """Mark a use case that changes the state: a retry with the same id changes it once."""
     _service, _context, *arguments = inspect.signature(use_case).parameters.values()
     if any(each.kind is not each.KEYWORD_ONLY for each in arguments):
         raise TypeError(f"{use_case.__qualname__}: arguments must be given by name")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an administrator's call to a proposal, and from its result to an answer."""
+"""Proposals of administrators' commands, and the results of those proposals."""
 
 from collections.abc import Awaitable, Callable
 
@@ -23,7 +23,7 @@ from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedC
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 
 ATTEMPTS = 3
-"""The first, and two more with newer parameters (T2)."""
+"""The first attempt, and two more with newer parameters (T2)."""
 
 
 class Proposer:
@@ -52,9 +52,9 @@ class Proposer:
         tokencodes: tuple[str, ...] = (),
     ) -> Applied:
         """
-        Apply a command that needs nothing of the state to be built.
+        Apply a command that can be built without reading the state.
 
-        *tokencodes*: clear digits that go to the primary beside the command, and
+        *tokencodes* are clear digits. They go to the primary beside the command, and
         no further (T1).
         """
         deadline = self.deadline(context)
@@ -65,20 +65,20 @@ class Proposer:
         return applied(result)
 
     def deadline(self, context: CallContext) -> Deadline:
-        """Begin to count down what the caller has left."""
+        """Start counting down the time that the caller has left."""
         return Deadline.of(context, self._clock)
 
     async def begin(self, context: CallContext, deadline: Deadline) -> Session:
-        """Check the request id and find the session, before anything costs."""
+        """Check the request id and the session, before any expensive work."""
         fields.request_id(context.request_id)
         return await self._authorization.find(context, deadline)
 
     async def session(self, context: CallContext, deadline: Deadline) -> Session:
-        """Find the session of a call that changes nothing."""
+        """Return the session of a call that changes nothing."""
         return await self._authorization.find(context, deadline)
 
     async def barrier(self, deadline: Deadline) -> int:
-        """Wait until the local state is current; return the primary's time."""
+        """Wait until the local state is current; return the primary's time in ms."""
         passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
         return passed.at_ms
 
@@ -92,7 +92,7 @@ class Proposer:
         tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """
-        Return what an administrator's command has come to.
+        Return the result of an administrator's command.
 
         Raises `Refused` and `ProposeError`.
         """
@@ -211,7 +211,7 @@ def _caller(session: Session) -> str:
 
 
 def _decided(result: Result) -> Result:
-    """Return what was decided, unless it is a refusal, or waits: raise that."""
+    """Return the result. Raises `Refused` for a rejection and `ApprovalNeededError`."""
     if isinstance(result, Rejected):
         raise refusal(result)
     if isinstance(result, ApprovalPending):
@@ -220,7 +220,7 @@ def _decided(result: Result) -> Result:
 
 
 def applied(result: Result) -> Applied:
-    """Return the result of a command that has no other."""
+    """Return the result of a command that can only be applied."""
     if not isinstance(result, Applied):
         raise TypeError(f"unexpected result: {type(result).__name__}")
     return result

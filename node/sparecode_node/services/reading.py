@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads: barrier, permission and query, in that order and in one transaction."""
+"""Reads: barrier, permission check and query, in that order and in one transaction."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,11 +17,11 @@ from sparecode_node.services.errors import InvalidFieldError
 T = TypeVar("T")
 
 Query = Callable[[ReadTransaction, int], Awaitable[T]]
-"""Reads the state, as of a time that decides what has ended and what is locked."""
+"""Reads the state. The time decides what has expired and what is locked."""
 
 
 class Reader:
-    """Reads for administrators: linearizable, or stale where that is said (P2)."""
+    """Reads for administrators: linearizable, or stale if the caller allows it (P2)."""
 
     def __init__(
         self,
@@ -40,10 +40,9 @@ class Reader:
         self, context: CallContext, query: Query[T], *, stale_ok: bool
     ) -> Read[T]:
         """
-        Return what *query* finds.
+        Return what *query* returns.
 
-        Without *stale_ok* everything that was committed before the call is in
-        it. Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`,
+        Without *stale_ok* the value covers everything committed before the call. Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`,
         `InvalidFieldError` on `page_token`, and what *query* raises.
         """
         deadline = Deadline.of(context, self._clock)

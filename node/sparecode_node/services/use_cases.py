@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every use case of a node, built over one replicator and the state that it keeps."""
+"""Every use case of a node, built over one replicator and its state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ from sparecode_node.services.tokens.user_import import UserImport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Every use case, for the edges: gRPC and the Security Console."""
+    """Every use case. gRPC and the Security Console call them."""
 
     authentication: Authentication
     continuation: Continuation
@@ -71,7 +71,7 @@ class Services:
     session_use: SessionUse
 
 
-def build_services(  # noqa: PLR0913  It is the one place that has them all.
+def build_services(  # noqa: PLR0913  The one place that needs them all.
     replicator: Replicator,
     state: LocalState,
     *,
@@ -84,7 +84,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
     limits: RateLimits = DEFAULT_LIMITS,
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
 ) -> Services:
-    """Build every use case over a replicator and the state that it applies to."""
+    """Build every use case over a replicator and its state."""
     sealing = Sealing(keeper.ring)
     session_use = SessionUse(clock=clock, entropy=entropy)
     authorization = Authorization(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-May this caller do this (P1, P2).
+Authorization: the caller's session, and whether its role may call a method (P1, P2).
 
-The state machine checks session and role again when a change is applied, by the
-table that is used here as well (`statemachine/commands/permissions.py`): here the answer
-comes early, and reads have no other check.
+The state machine checks session and role again when it applies a change, by the same
+table (`statemachine/commands/permissions.py`). This check answers early, and it is the
+only one for reads.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.Reject,
     ),
 }
-"""Methods with the name of the command that they propose."""
+"""The methods that have the name of their command."""
 
 _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/Logout": commands.CloseSession,
@@ -130,7 +130,7 @@ NEEDS: dict[str, Permission | None] = {
     **{name: PERMISSIONS[command] for name, command in _UNDER_OTHER_NAMES.items()},
     **_READS,
 }
-"""What a method needs; None: a session. What is not here is permitted to nobody."""
+"""The permission of each method; None: any session. A method not listed is never allowed."""
 
 
 WITH_TEMPORARY_PASSWORD = frozenset(
@@ -141,7 +141,7 @@ WITH_TEMPORARY_PASSWORD = frozenset(
         "SessionService/WhoAmI",
     }
 )
-"""All that may be called with a password that somebody else chose."""
+"""The methods that may be called with a temporary password."""
 
 
 WITHOUT_QUORUM = frozenset(
@@ -151,12 +151,12 @@ WITHOUT_QUORUM = frozenset(
         "ClusterService/ListMembers",
     }
 )
-"""What has to be seen most when little works: a session of the local state will do (P2)."""
+"""Operators need these most during an outage: a session in the local state suffices (P2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """An administrator's session, found valid."""
+    """An administrator's valid session."""
 
     session_id: SessionId
     administrator: AdministratorName
@@ -165,7 +165,7 @@ class Session:
 
 
 class Authorization:
-    """Finds out who holds a session, and whether their role may call a method."""
+    """Finds the session of a caller, and checks that its role may call a method."""
 
     def __init__(
         self,
@@ -186,22 +186,22 @@ class Authorization:
         """
         Return the caller's session, if it may call the method.
 
-        A session that this node does not know yet is looked for behind a
-        barrier: it may have been opened a moment ago on another node.
+        A session that this node does not know is looked up again behind a barrier: it
+        may have been opened a moment ago on another node.
         Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`.
         """
         if isinstance(context.caller, SessionCaller):
             async with self._state.transaction() as transaction:
-                found = await self._look(
+                lookup = await self._look(
                     transaction,
                     context,
                     self._clock.now_ms(),
                     stale=context.method in WITHOUT_QUORUM,
                 )
-            if not isinstance(found.refused, NotSignedInError):
-                return self._settled(context, found)
+            if not isinstance(lookup.refused, NotSignedInError):
+                return self._permitted(context, lookup)
         else:
-            return self._settled(context, _Found(refused=NotSignedInError()))
+            return self._permitted(context, _Lookup(refused=NotSignedInError()))
         passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:
             return await self.check(transaction, context, passed.at_ms)
@@ -217,13 +217,13 @@ class Authorization:
         """
         Return the caller's session in a state, if it may call the method.
 
-        *stale*: it has to work without a quorum, where nobody can say that a session
-        is used. So the log's time tells how long it was not.
+        *stale*: the call must work without a quorum, and then no use of a session can
+        be recorded. So the log's time decides how long the session was unused.
         Raises `NotSignedInError`, `NotPermittedError` and `Refused`
         (`PASSWORD_CHANGE_NEEDED`).
         """
-        found = await self._look(transaction, context, now_ms, stale=stale)
-        return self._settled(context, found)
+        lookup = await self._look(transaction, context, now_ms, stale=stale)
+        return self._permitted(context, lookup)
 
     async def _look(
         self,
@@ -232,46 +232,46 @@ class Authorization:
         now_ms: int,
         *,
         stale: bool,
-    ) -> "_Found":
-        """Look a session up, and whether it may call the method."""
+    ) -> "_Lookup":
+        """Look up the session, and check that it may call the method."""
         if not isinstance(context.caller, SessionCaller):
-            return _Found(refused=NotSignedInError())
+            return _Lookup(refused=NotSignedInError())
         key = session_id(context.caller.bearer)
-        found = await sessions.find(transaction, key)
+        record = await sessions.find(transaction, key)
         used_until_ms = await cluster.now_ms(transaction) if stale else now_ms
         if (
-            found is None
-            or found.ends_at_ms <= now_ms
-            or found.unused_end_ms <= used_until_ms
+            record is None
+            or record.ends_at_ms <= now_ms
+            or record.unused_end_ms <= used_until_ms
         ):
-            return _Found(
+            return _Lookup(
                 refused=NotSignedInError("no such session, or it has ended: sign in")
             )
-        self._session_use.saw(key, found.used_at_ms)
+        self._session_use.record(key, record.used_at_ms)
         session = Session(
             session_id=key,
-            administrator=found.administrator,
-            role=found.role,
-            ends_at_ms=found.ends_at_ms,
+            administrator=record.administrator,
+            role=record.role,
+            ends_at_ms=record.ends_at_ms,
         )
-        if not permitted(found.role, context.method):
+        if not permitted(record.role, context.method):
             refused: Refused = NotPermittedError(
-                f"the role {found.role.value} may not call {context.method}"
+                f"the role {record.role.value} may not call {context.method}"
             )
-            return _Found(session=session, refused=refused)
-        if found.temporary and context.method not in WITH_TEMPORARY_PASSWORD:
+            return _Lookup(session=session, refused=refused)
+        if record.temporary and context.method not in WITH_TEMPORARY_PASSWORD:
             refused = refusal(
                 Rejected(
                     Reason.PASSWORD_CHANGE_NEEDED,
                     "the password is a temporary one: change it first",
                 )
             )
-            return _Found(session=session, refused=refused)
-        return _Found(session=session)
+            return _Lookup(session=session, refused=refused)
+        return _Lookup(session=session)
 
-    def _settled(self, context: CallContext, found: "_Found") -> Session:
-        """Return the session, or raise why not, which the audit log is to say (U1)."""
-        session, refused = found.session, found.refused
+    def _permitted(self, context: CallContext, lookup: "_Lookup") -> Session:
+        """Return the session, or raise the refusal and record it for the audit log (U1)."""
+        session, refused = lookup.session, lookup.refused
         if refused is not None or session is None:
             refused = refused or NotSignedInError()
             actor = f"administrator:{session.administrator}" if session else NOBODY
@@ -282,15 +282,15 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """A session, if there is one, and why it may not call the method, if it may not."""
+class _Lookup:
+    """The session, if there is one, and the refusal, if it may not call the method."""
 
     session: Session | None = None
     refused: Refused | None = None
 
 
 def permitted(role: Role, method: str) -> bool:
-    """Say whether the role may call the method (P1)."""
+    """Return whether the role may call the method (P1)."""
     if method not in NEEDS:
         return False
     permission = NEEDS[method]

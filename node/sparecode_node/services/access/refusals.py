@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Calls that were refused before they could become a command, in the audit log (U1).
+Calls refused before they become a command, recorded in the audit log (U1).
 
-Apply records what it refuses. What a node turns away itself (no session, a role
-that may not, a certificate that names nobody) it proposes to be noted: equal
-refusals together, and only so many a second, so that nobody fills the log.
+Apply records what it refuses. A node proposes a record of the calls that it refuses
+itself: no session, a role without permission, an unknown certificate. Equal refusals
+share a record, and the rate of records is bounded, so callers cannot fill the log.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from sparecode_node.statemachine.commands.cluster import NoteRefusedCalls
 log = logging.getLogger(__name__)
 
 NOBODY = "nobody"
-"""Who has shown nothing that names them."""
+"""The actor of a call without any identification."""
 OTHER_METHODS = "other methods"
 KINDS_MAX = 256
-"""Kinds of refusals that are kept apart until they are noted."""
+"""Kinds of refusals that are counted apart until they are recorded."""
 PAUSE_S = 60.0
-"""Between two notes of one kind."""
+"""Between two records of one kind."""
 NOTES_PER_S = 2
-"""On the average; ten seconds' worth of them at once."""
+"""On average; a burst may have ten seconds' worth."""
 ATTEMPT_S = 5.0
 RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedCall:
-    """What was refused, why, and to whom."""
+    """A refused call: its method, the reason, and the actor."""
 
     method: str
     reason: str
@@ -46,7 +46,7 @@ class RefusedCall:
 
 
 class Refusals:
-    """Counts refused calls, and has them noted. Lives in the loop."""
+    """Counts refused calls, and proposes records of them. Runs in the event loop."""
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
         self.log = SecurityLog(clock)
@@ -54,13 +54,13 @@ class Refusals:
         self._bucket = TokenBuckets(per_s=NOTES_PER_S, clock=clock, secret=b"", cells=1)
         self._clock = clock
         self._counts: collections.Counter[RefusedCall] = collections.Counter()
-        self._noted_s: dict[RefusedCall, float] = {}
+        self._recorded_s: dict[RefusedCall, float] = {}
         self._pending: NoteRefusedCalls | None = None
         self._request_id = RequestId("")
         self._refused = asyncio.Event()
 
     def record(self, method: str, reason: str, actor: str = NOBODY) -> None:
-        """Count a refused call, to be noted soon."""
+        """Count a refused call; a record follows soon."""
         refused = RefusedCall(method=method, reason=reason, actor=actor)
         if refused not in self._counts and len(self._counts) >= KINDS_MAX:
             refused = RefusedCall(method=OTHER_METHODS, reason=reason, actor=NOBODY)
@@ -68,23 +68,23 @@ class Refusals:
         self._refused.set()
 
     async def run(self, replicator: Replicator) -> None:
-        """Have everything noted until cancelled."""
+        """Propose records until cancelled."""
         while True:
             await self._refused.wait()
             try:
                 done = await self.flush(replicator)
             except ProposeError as error:
-                log.debug("refused calls cannot be noted yet: %s", error)
+                log.debug("refused calls cannot be recorded yet: %s", error)
                 done = False
             if not done:
                 await asyncio.sleep(RETRY_S)
 
     async def flush(self, replicator: Replicator) -> bool:
         """
-        Have noted what may be noted now; say whether that was all.
+        Propose the records that are due, and return whether none is left.
 
-        Raises `ProposeError`; what was not noted is kept, and what may have been
-        is proposed again under the same request id.
+        Raises `ProposeError`. Records not proposed are kept; one whose outcome is
+        unknown is proposed again under the same request id.
         """
         self._refused.clear()
         while self._pending or self._counts:
@@ -93,7 +93,7 @@ class Refusals:
                 if refused is None or self._bucket.take(""):
                     self._refused.set()
                     return False
-                self._noted_s[refused] = self._clock.monotonic_s()
+                self._recorded_s[refused] = self._clock.monotonic_s()
                 self._pending = _note(refused, self._counts.pop(refused))
                 self._request_id = RequestId(self._entropy.uuid())
             try:
@@ -107,12 +107,16 @@ class Refusals:
         return True
 
     def _next(self) -> RefusedCall | None:
-        """Return a kind that was not noted lately."""
+        """Return a kind that was not recorded recently."""
         until_s = self._clock.monotonic_s() - PAUSE_S
-        self._noted_s = {
-            refused: at_s for refused, at_s in self._noted_s.items() if at_s > until_s
+        self._recorded_s = {
+            refused: at_s
+            for refused, at_s in self._recorded_s.items()
+            if at_s > until_s
         }
-        return next((each for each in self._counts if each not in self._noted_s), None)
+        return next(
+            (each for each in self._counts if each not in self._recorded_s), None
+        )
 
     def _proposal(self, replicator: Replicator, command: NoteRefusedCalls) -> Proposal:
         return Proposal(

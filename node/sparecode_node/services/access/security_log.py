@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The security log of a node: who was turned away before anything was decided (U1).
+The security log of a node: callers refused before anything was decided (U1).
 
-Lines of its own logger, at WARNING. A flood of strangers must not fill a disk,
-so there are only so many lines a second; what was left out is counted, and the
-next line says how many.
+It has its own logger and writes at WARNING. A flood of strangers must not fill a disk,
+so the number of lines per second is bounded. The next line tells how many were left
+out.
 """
 
 import collections
@@ -19,7 +19,7 @@ log = logging.getLogger("sparecode_node.security")
 grpc_log = logging.getLogger("grpc")
 
 LINES_PER_S = 2
-"""On the average; ten seconds' worth of them at once."""
+"""On average; a burst may have ten seconds' worth."""
 
 HANDSHAKE_FAILED = "TLS handshake failed"
 CALL_REFUSED = "call refused"
@@ -32,17 +32,17 @@ _OPENSSL = re.compile(r"OPENSSL_internal:(?P<cause>[A-Z0-9_]+)(: (?P<detail>.*))
 
 
 class SecurityLog:
-    """Writes the lines. For any thread."""
+    """Writes the lines. Safe in any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._lock = threading.Lock()
         self._bucket = TokenBuckets(per_s=LINES_PER_S, clock=clock, secret=b"", cells=1)
         self._left_out = 0
         self.counts: collections.Counter[str] = collections.Counter()
-        """Of each event since the start, whether there was a line or not."""
+        """How often each event happened since the start, with or without a line."""
 
     def note(self, event: str, **fields: str) -> None:
-        """Note that somebody was turned away. *fields* must not hold a secret."""
+        """Write that a caller was refused. *fields* must not hold a secret."""
         with self._lock:
             self.counts[event] += 1
             if self._bucket.take(""):
@@ -55,10 +55,10 @@ class SecurityLog:
 
     def grpc_line(self, line: str) -> None:
         """
-        Take a line that gRPC has written about itself.
+        Handle a line that gRPC has written to its own log.
 
-        Only there does it say that a handshake has failed, and why; not with
-        whom. What else it warns of goes on as a line of its logger.
+        Only there does gRPC tell that a handshake failed, and why; it does not tell
+        with whom. Its other warnings become lines of the `grpc` logger.
         """
         match = _GRPC_LINE.match(line)
         if match is None:
@@ -71,12 +71,12 @@ class SecurityLog:
 
 
 def _cause(text: str) -> str:
-    """Return why, in the words of the TLS library."""
+    """Return the cause of a failed handshake, in the words of the TLS library."""
     match = _OPENSSL.search(text)
     if match is None:
         return text
     cause = match["cause"].replace("_", " ").lower()
-    # Of the peer's certificate it says what is wrong with it; else it always says this.
+    # The detail tells what is wrong with a peer's certificate; otherwise it is this text.
     detail = match["detail"]
     if not detail or detail == "Invalid certificate verification context":
         return cause

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Sessions that are used are touched, at most once a minute each (P2).
+The use of sessions, recorded at most once a minute for each (P2).
 
-A call that finds its session untouched for a minute has it noted, and does not wait
-for it: all of a moment go into one command. What cannot be proposed now is left: the
-next call of the session has it noted again.
+When a call uses a session last recorded more than a minute ago, it queues an update
+and does not wait for it. Updates are batched into one command. An update that cannot
+be proposed is dropped: the session's next call queues it again.
 """
 
 import asyncio
@@ -27,53 +27,53 @@ ATTEMPT_S = 5.0
 
 
 class SessionUse:
-    """Has it noted which sessions are used. Lives in the loop."""
+    """Records which sessions are used. Runs in the event loop."""
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._entropy = entropy
         self._used: dict[SessionId, None] = {}
-        self._noted_s: dict[SessionId, float] = {}
+        self._recorded_s: dict[SessionId, float] = {}
         self._waiting = asyncio.Event()
 
-    def saw(self, session_id: SessionId, used_at_ms: int) -> None:
-        """Have a session noted that was found valid, if it is time to."""
+    def record(self, session_id: SessionId, used_at_ms: int) -> None:
+        """Queue an update of a valid session, if the last record is old enough."""
         if self._clock.now_ms() - used_at_ms < TOUCH_MS:
             return
-        noted_s = self._noted_s.get(session_id)
-        if noted_s is not None and self._clock.monotonic_s() - noted_s < TOUCH_S:
-            return  # What was noted a moment ago need not be applied here yet.
+        recorded_s = self._recorded_s.get(session_id)
+        if recorded_s is not None and self._clock.monotonic_s() - recorded_s < TOUCH_S:
+            return  # A recent update may not be applied here yet.
         if len(self._used) >= SESSIONS_MAX:
             return
         self._used[session_id] = None
         self._waiting.set()
 
     async def run(self, replicator: Replicator) -> None:
-        """Have everything noted until cancelled."""
+        """Propose queued updates until cancelled."""
         while True:
             await self._waiting.wait()
             await self.flush(replicator)
 
     async def flush(self, replicator: Replicator) -> None:
-        """Have noted what was used."""
+        """Propose the queued updates in one command."""
         self._waiting.clear()
         now_s = self._clock.monotonic_s()
-        self._noted_s = {
+        self._recorded_s = {
             session_id: at_s
-            for session_id, at_s in self._noted_s.items()
+            for session_id, at_s in self._recorded_s.items()
             if now_s - at_s < TOUCH_S
         }
         session_ids, self._used = tuple(self._used), {}
         if not session_ids:
             return
-        # Also when it fails: once a minute is often enough to ask in vain.
-        self._noted_s |= dict.fromkeys(session_ids, now_s)
+        # Also if it fails: one attempt a minute is enough.
+        self._recorded_s |= dict.fromkeys(session_ids, now_s)
         try:
             await replicator.propose(
                 self._proposal(replicator, session_ids), timeout_s=ATTEMPT_S
             )
         except ProposeError as error:
-            log.debug("used sessions cannot be noted now: %s", error)
+            log.debug("the use of sessions cannot be recorded now: %s", error)
 
     def _proposal(
         self, replicator: Replicator, session_ids: tuple[SessionId, ...]
