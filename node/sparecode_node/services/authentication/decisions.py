@@ -30,7 +30,7 @@ class AgentAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRequest:
-    """One request of an agent: who sent it, by what it is known again, until when."""
+    """One request of an agent: the agent, the key of the request, and its deadline."""
 
     agent: AgentCaller
     key: RequestKey

@@ -76,7 +76,7 @@ class Authentication:
         self._entropy = entropy
 
     def check_room(self) -> None:
-        """Raise `HashingOverloadedError` if a passcode could not be hashed now."""
+        """Raise `HashingOverloadedError` if no passcode can be hashed now."""
         self._kdf.check_room(Lane.AUTHENTICATING)
 
     @idempotent
@@ -95,7 +95,7 @@ class Authentication:
         Raises `InvalidFieldError` (a field beyond its bound, a bad request id),
         `Refused` (`REQUEST_ID_REUSED`, `REQUEST_TABLE_FULL`), `ProposeError`, and
         `RateError` before anything is hashed (L7).
-        Whatever else the rules say is the decision REFUSED.
+        Any other refusal by the rules is the decision REFUSED.
         """
         fields.request_id(context.request_id)
         fields.secret("username", username, at_most=fields.USERNAME_MAX)
@@ -122,7 +122,7 @@ class Authentication:
     async def _proposal(self, attempt: PasscodeAttempt) -> Proposal:
         """Compute the candidates from what this node knows of the user (T1, T2)."""
         self._kdf.check_room(Lane.AUTHENTICATING)
-        # Read before the state: what is newer there is found stale in apply.
+        # Read before the state: if the state is newer, apply answers STALE_PARAMETERS.
         key_id = self._sealing.active_key
         name_tags = self._sealing.name_tags(attempt.name_key)
 
@@ -135,13 +135,13 @@ class Authentication:
             )
 
         policy, user = await self._state.at_once(parameters)
-        found = splits(attempt.passcode, policy)
+        passcode_splits = splits(attempt.passcode, policy)
         hashes = await self._kdf.derive(
-            self._inputs(found, user, name_tags[0], evaluations(policy)),
+            self._inputs(passcode_splits, user, name_tags[0], evaluations(policy)),
             lane=Lane.AUTHENTICATING,
             timeout_s=attempt.request.deadline.left_s(),
         )
-        readings = self._readings(found, user, hashes, key_id)
+        readings = self._readings(passcode_splits, user, hashes, key_id)
         command = Authenticate(
             authentication_id=attempt.authentication_id,
             agent=attempt.request.agent.identity,
@@ -157,21 +157,21 @@ class Authentication:
             certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
             certificate_serial_number=attempt.request.agent.certificate.serial_number,
         )
-        clear = tuple(split.code for split in found if not split.emergency)
+        clear = tuple(split.code for split in passcode_splits if not split.emergency)
         return self._decisions.proposal(attempt.request, command, clear)
 
     def _inputs(
         self,
-        found: Sequence[Split],
+        passcode_splits: Sequence[Split],
         user: PasscodeParameters | None,
         name_tag: bytes,
         count: int,
     ) -> list[KdfInput]:
         """
-        Return what to hash: always so much, whoever the user and whatever is typed.
+        Return the inputs to hash. The number is the same for every user and passcode.
 
-        Every PIN that may stand before a code, and then the emergency codes. What is
-        not there is hashed all the same (A6, T4).
+        First come the possible PINs, then the emergency codes, and then fillers in
+        place of missing ones (A6, T4).
         """
         if user:
             pin_salt, code_salt = user.pin_salt, user.code_salt
@@ -180,29 +180,29 @@ class Authentication:
             code_salt = self._sealing.unknown_name_salt(Secret.CODE, name_tag)
         inputs = [
             KdfInput(secret=Secret.PIN, salt=pin_salt, text=pin)
-            for pin in _pins_in(found)
+            for pin in _pins_in(passcode_splits)
         ]
         inputs += [
             KdfInput(secret=Secret.CODE, salt=code_salt, text=split.code)
-            for split in found
+            for split in passcode_splits
             if split.emergency
         ]
-        nothing = KdfInput(secret=Secret.PIN, salt=pin_salt, text="")
-        return inputs + [nothing] * (count - len(inputs))
+        filler = KdfInput(secret=Secret.PIN, salt=pin_salt, text="")
+        return inputs + [filler] * (count - len(inputs))
 
     def _readings(
         self,
-        found: Sequence[Split],
+        passcode_splits: Sequence[Split],
         user: PasscodeParameters | None,
         hashes: Sequence[bytes],
         active: KeyId,
     ) -> tuple[Reading, ...]:
-        """Make candidates of the hashes, in the order of `_inputs`."""
-        typed = _pins_in(found)
-        pins = dict(zip(typed, hashes, strict=False))
-        codes = iter(hashes[len(typed) :])
+        """Return the readings with candidates from the hashes, in the order of `_inputs`."""
+        possible_pins = _pins_in(passcode_splits)
+        pins = dict(zip(possible_pins, hashes, strict=False))
+        codes = iter(hashes[len(possible_pins) :])
         readings = []
-        for split in found:
+        for split in passcode_splits:
             code = next(codes) if split.emergency else b""
             readings.append(
                 Reading(
@@ -249,6 +249,6 @@ class Authentication:
         )
 
 
-def _pins_in(found: Sequence[Split]) -> list[str]:
-    """Return what may be the PIN: one hash for two codes of the same length (T4)."""
-    return list(dict.fromkeys(split.pin for split in found))
+def _pins_in(passcode_splits: Sequence[Split]) -> list[str]:
+    """Return the possible PINs, once each: two codes of one length share a PIN (T4)."""
+    return list(dict.fromkeys(split.pin for split in passcode_splits))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: an agent hands back a challenge with what the user gave for it (K2, K3)."""
+"""Use case: an agent answers a challenge with a tokencode or a new PIN (K2, K3)."""
 
 from dataclasses import dataclass, field, replace
 
@@ -36,7 +36,7 @@ class NextStepAttempt:
 
     request: AgentRequest
     challenge: Challenge | None
-    """None: it does not open."""
+    """None: the challenge does not open."""
     tokencode: str = field(repr=False)
     new_pin: str = field(repr=False)
     authentication_id: str
@@ -74,9 +74,9 @@ class Continuation:
         """
         Return the decision, after a quorum has committed it.
 
-        A challenge is answered once. What is no tokencode, or no PIN as the
-        policy wants it, is told as such and answers nothing: raises
-        `InvalidFieldError`, and as `Authentication.authenticate`.
+        A challenge is answered once. A malformed tokencode, or a PIN that the policy
+        forbids, does not answer it: raises `InvalidFieldError`. Otherwise raises as
+        `Authentication.authenticate`.
         """
         fields.request_id(context.request_id)
         fields.challenge(challenge)
@@ -99,7 +99,7 @@ class Continuation:
         )
 
     def _opened(self, sealed: bytes) -> Challenge | None:
-        """Open the challenge; one that does not open is refused in apply (U1)."""
+        """Open the challenge. Apply refuses one that does not open (U1)."""
         try:
             return self._sealing.unseal_challenge(sealed)
         except BrokenSealError:
@@ -115,17 +115,17 @@ class Continuation:
                 if challenge
                 else None
             )
-            found = (
+            token_and_user = (
                 await tokens.find_with_user(transaction, challenge.serial)
                 if challenge
                 else None
             )
-        token = found[0] if found else None
-        wrong = _pin_problem(attempt, policy, token)
-        if wrong:
-            # The policy of now refuses it; that of the first try may not have (Q2).
+        token = token_and_user[0] if token_and_user else None
+        problem = _pin_problem(attempt, policy, token)
+        if problem:
+            # The current policy refuses it; the policy of the first try may not have (Q2).
             if not await self._decisions.is_remembered(attempt.request):
-                raise InvalidFieldError("new_pin", wrong)
+                raise InvalidFieldError("new_pin", problem)
             attempt = replace(attempt, new_pin="")
         hashed, *_ = await self._kdf.derive(
             self._pin_inputs(attempt.new_pin, user, evaluations(policy)),
@@ -159,7 +159,7 @@ class Continuation:
     def _pin_inputs(
         self, new_pin: str, user: PinParameters | None, count: int
     ) -> list[KdfInput]:
-        """Return what to hash: as many as for a passcode, whatever was asked for (T4)."""
+        """Return the inputs to hash: the same number as for a passcode, in each step (T4)."""
         salt = (
             user.pin_salt
             if user
@@ -172,18 +172,22 @@ class Continuation:
 
 
 def _check_new_pin(attempt: NextStepAttempt) -> None:
-    """Refuse a new PIN where none was asked for, and none where one was."""
+    """Check that there is a new PIN exactly if the challenge asks for one."""
     if attempt.challenge is None:
         return
-    asked = attempt.challenge.step is NextStep.NEW_PIN
-    if asked and not attempt.new_pin:
-        raise InvalidFieldError("new_pin", "is needed: a new PIN was asked for")
-    if attempt.new_pin and not asked:
-        raise InvalidFieldError("new_pin", "must be empty: no new PIN was asked for")
+    wants_pin = attempt.challenge.step is NextStep.NEW_PIN
+    if wants_pin and not attempt.new_pin:
+        raise InvalidFieldError(
+            "new_pin", "is required: the challenge asks for a new PIN"
+        )
+    if attempt.new_pin and not wants_pin:
+        raise InvalidFieldError(
+            "new_pin", "must be empty: the challenge does not ask for a new PIN"
+        )
 
 
 def _pin_problem(attempt: NextStepAttempt, policy: Policy, token: Token | None) -> str:
-    """Hold a new PIN to the policy (K2); which one it was says the command (T2)."""
+    """Check a new PIN against the policy (K2); the command names its version (T2)."""
     if not attempt.new_pin:
         return ""
     return pin_problem(attempt.new_pin, policy) or new_pin_problem(

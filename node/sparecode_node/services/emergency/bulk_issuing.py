@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: one-time tokencodes for many tokens at once (I12)."""
+"""Use case: emergency codes for many tokens at once (I12)."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
@@ -36,11 +36,11 @@ from sparecode_node.statemachine.commands.emergency_access import (
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 
 ROWS_MAX = 500
-"""In one call: they fit in a message, and are looked over by a person."""
+"""In one call: they fit in a message, and a person can check them."""
 BULKS_MAX = 4
-"""At once on one node, and one for each administrator: others issue too."""
+"""At once on one node, and one for each administrator: others issue codes too."""
 ROW_S = 1.0
-"""With less time left no row is begun: its codes would be lost with the answer."""
+"""With less time left no row is started: its codes would be lost with the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class BulkRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkResult:
-    """What became of one row."""
+    """The result of one row."""
 
     row: int
     serial: str
@@ -63,7 +63,7 @@ class BulkResult:
     """None: refused."""
     codes: tuple[ShownCode, ...] = ()
     withheld: bool = False
-    """An earlier call's set was committed; its codes cannot be shown again (I9)."""
+    """An earlier call with this id issued the set; its codes cannot be shown again (I9)."""
     reason: str = ""
     problem: str = ""
 
@@ -72,9 +72,9 @@ class BulkIssue:
     """
     Issues a set for each of many tokens, one after the other.
 
-    One row at a time of all bulk issues on this node is hashed and committed, and
-    then comes a rest: of the lane for issuing they never hold more than one set's
-    worth, of authentication's nothing, and its answers come nearly as fast (I12).
+    All bulk issues of this node share turns: one row is hashed and committed, then
+    comes a rest. So they hold at most one set's worth of the lane for issuing, and
+    nothing of the lane for authentication, whose answers take little longer (I12).
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class BulkIssue:
         """
         Return the results, each as soon as its row is decided.
 
-        They end early, without an error, when too little of the caller's time is
-        left for another row. Every row has a request id of its own: who asks again
-        for rows that were decided gets the same results without their codes.
+        They end early, without an error, if too little of the caller's time is left
+        for another row. Every row has its own request id: a retry of decided rows gets
+        the same results without their codes.
         Raises `InvalidFieldError`, `NotSignedInError`, `NotPermittedError`,
         `Refused` and `ProposeError`.
         """
@@ -121,7 +121,7 @@ class BulkIssue:
         await self._announce(context, session, deadline, rows)
 
         async def results() -> AsyncGenerator[BulkResult, None]:
-            # Not before somebody reads: what is never begun need not be ended.
+            # Only when the results are read: an unread generator never runs its finally.
             self._enter(session.administrator)
             try:
                 for row in rows:
@@ -144,8 +144,8 @@ class BulkIssue:
         deadline: Deadline,
         rows: Sequence[BulkRow],
     ) -> None:
-        """Say what is about to come: another administrator may have to agree (P3)."""
-        # Whoever goes on with the rest of a bulk asks for less than before.
+        """Announce the serials: another administrator may have to approve them (P3)."""
+        # A retry may hold only the remaining rows, so the announcement has its own id.
         serials = tuple(TokenSerial(row.serial) for row in rows)
         announcement = replace(
             context, request_id=self._entropy.uuid(), content=content_of(serials)
@@ -173,7 +173,7 @@ class BulkIssue:
         turn: Turn,
     ) -> BulkResult:
         serial = TokenSerial(row.serial)
-        wanted = count if row.count is None else row.count
+        requested = count if row.count is None else row.count
         result = BulkResult(row=row.row, serial=row.serial)
         drawn = self._drawer.nothing()
 
@@ -181,12 +181,12 @@ class BulkIssue:
             nonlocal drawn, result
             async with self._state.transaction() as transaction:
                 policy = await policies.current(transaction)
-                found = await tokens.find_with_user(transaction, serial)
-            user = found[1] if found else None
-            number = issuing.count_of(wanted, policy)
+                token_and_user = await tokens.find_with_user(transaction, serial)
+            user = token_and_user[1] if token_and_user else None
+            number = issuing.count_of(requested, policy)
             if user is not None:
                 result = replace(result, username=user.username)
-                with turn.aside():  # Hashing gives way by its lane's priority.
+                with turn.aside():  # Hashing yields by the priority of its lane.
                     drawn = await self._drawer.draw(
                         user,
                         policy,
@@ -197,7 +197,7 @@ class BulkIssue:
             return terms.issuing_in_bulk(serial, user, policy, drawn)
 
         call = row_context(
-            context, row.row, {"serial": row.serial, "count": wanted, "terms": terms}
+            context, row.row, {"serial": row.serial, "count": requested, "terms": terms}
         )
         try:
             saved = await self._proposer.propose_prepared(
@@ -241,4 +241,4 @@ def _check(rows: Sequence[BulkRow], count: int | None) -> None:
     ):
         [(value, times)] = values.most_common(1)
         if times > 1:
-            raise InvalidFieldError("rows", f"{field} {value} is there {times} times")
+            raise InvalidFieldError("rows", f"{field} {value} is listed {times} times")

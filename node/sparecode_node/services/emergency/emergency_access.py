@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: one-time tokencodes that stand in for a lost token (I, R)."""
+"""Use cases: emergency codes that replace a lost token (I, R)."""
 
 from dataclasses import dataclass, field
 
@@ -58,7 +58,7 @@ DRAFT_BYTES_MAX = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedCodes:
-    """Codes that are not active until the draft is saved (I3)."""
+    """Codes that are not active until their draft is saved (I3)."""
 
     codes: tuple[ShownCode, ...]
     draft: bytes = field(repr=False)
@@ -68,18 +68,18 @@ class GeneratedCodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCodes:
-    """Codes that are live, unless an earlier call with this id had issued others."""
+    """Live codes, unless an earlier call with this request id issued others."""
 
     saved: EmergencyAccessSaved
     codes: tuple[ShownCode, ...]
     """Empty if *withheld*."""
     withheld: bool
-    """An earlier call's set was committed; its codes cannot be shown again (I9)."""
+    """An earlier call with this id issued the set; its codes cannot be shown again (I9)."""
 
 
 class Emergency:
     """
-    Issues sets of one-time tokencodes and shows who is in emergency access.
+    Issues sets of emergency codes, and shows the tokens in emergency access.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
     `NotPermittedError`, `Refused` and `ProposeError`.
@@ -108,7 +108,7 @@ class Emergency:
     async def generate(
         self, context: CallContext, *, serial: str, count: int | None = None
     ) -> GeneratedCodes:
-        """Draw codes and a draft of their set; changes nothing. Without *count*: as many as policy says."""
+        """Draw codes and a draft of their set. Changes nothing. *count* None: the policy's default."""
         key = fields.serial(serial)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.session(context, deadline)
@@ -153,7 +153,7 @@ class Emergency:
         draft: bytes,
         terms: SetTerms,
     ) -> EmergencyAccessSaved:
-        """Make a generated set live, once, on whichever node (I3)."""
+        """Make a generated set live, once, on any node (I3)."""
         key = fields.serial(serial)
         terms.check()
         deadline = self._proposer.deadline(context)
@@ -171,7 +171,7 @@ class Emergency:
         count: int | None = None,
         terms: SetTerms,
     ) -> IssuedCodes:
-        """Generate and save in one step; the codes leave after the commit (I2)."""
+        """Generate and save in one step. The codes are returned after the commit (I2)."""
         key = fields.serial(serial)
         terms.check()
         deadline = self._proposer.deadline(context)
@@ -183,7 +183,7 @@ class Emergency:
             _, user, policy = await self._find(key)
             wanted = issuing.count_of(count, policy)
             if user is None:
-                # Apply says why; and whether the id has an answer already.
+                # Apply returns the reason, or the first answer to this request id.
                 return terms.saving_set(key, None, policy, drawn)
             drawn = await self._drawer.draw(
                 user, policy, wanted, deadline, administrator=session.administrator
@@ -193,8 +193,8 @@ class Emergency:
         saved = _saved(
             await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
-        # Another set was committed under this id by an earlier call, whose codes
-        # nobody can read back (I9).
+        # An earlier call with this id committed another set. Its codes cannot be read
+        # back (I9).
         withheld = saved.set_id != drawn.set_id
         return IssuedCodes(
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
@@ -208,7 +208,7 @@ class Emergency:
         serial: str,
         terms: SetTerms,
     ) -> IssuedCodes:
-        """Issue one code that may be used until its end, not only once (I11)."""
+        """Issue one code that can be used until it expires, not only once (I11)."""
         key = fields.serial(serial)
         terms.check()
         deadline = self._proposer.deadline(context)
@@ -241,10 +241,10 @@ class Emergency:
         async def query(
             transaction: ReadTransaction, now_ms: int
         ) -> EmergencyAccessView:
-            found = await emergency_access.get(transaction, key, now_ms=now_ms)
-            if found is None:
+            view = await emergency_access.get(transaction, key, now_ms=now_ms)
+            if view is None:
                 raise Refused(_unknown(key))
-            return found
+            return view
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
@@ -282,7 +282,7 @@ class Emergency:
     async def disable(
         self, context: CallContext, *, serial: str, reinstate_token: bool = False
     ) -> Applied:
-        """Void all live codes of a token; accept the token again if asked (R2)."""
+        """Void all live codes of a token. *reinstate_token*: accept the token again (R2)."""
         command = DisableEmergencyAccess(
             serial=fields.serial(serial), reinstate_token=reinstate_token
         )
@@ -291,15 +291,15 @@ class Emergency:
     async def _find(
         self, serial: TokenSerial
     ) -> tuple[Token | None, User | None, Policy]:
-        """Return what a set is issued for, as this node knows it."""
+        """Return the token, its user and the policy, from this node's state."""
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
-            found = await tokens.find_with_user(transaction, serial)
-        token, user = found or (None, None)
+            token_and_user = await tokens.find_with_user(transaction, serial)
+        token, user = token_and_user or (None, None)
         return token, user, policy
 
     def _opened(self, draft: bytes, serial: TokenSerial, session: Session) -> Draft:
-        """Return the draft, if it is this administrator's and for this token (I3)."""
+        """Open the draft, and check its administrator and token (I3)."""
         if len(draft) > DRAFT_BYTES_MAX:
             raise InvalidFieldError("draft", f"has more than {DRAFT_BYTES_MAX} bytes")
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an administrator's wish to codes that are shown and verifiers that are kept."""
+"""New sets of emergency codes: their terms, their codes and their commands (I)."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,16 +38,16 @@ GROUP = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetime:
-    """How long a set lives; neither: until the token expires (I7)."""
+    """How long a set lives. Neither field: until the token expires (I7)."""
 
     ends_at_ms: int | None = None
     duration_ms: int | None = None
-    """From the commit on, by the primary's clock."""
+    """Counted from the commit, by the primary's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownCode:
-    """One code as its owner reads it, `K7PM-4XQ2`; shown once, by who drew it (I9)."""
+    """One code as its user reads it, `K7PM-4XQ2`. Only the node that drew it shows it, once (I9)."""
 
     ordinal: int
     code: str = field(repr=False)
@@ -55,7 +55,7 @@ class ShownCode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnSet:
-    """New codes: for the eyes of one administrator, and for the log."""
+    """New codes: to show to one administrator, and sealed for the log."""
 
     set_id: SetId
     key_id: KeyId
@@ -73,11 +73,13 @@ class SetTerms:
     weaken_recovery_policy: bool = False
 
     def check(self) -> None:
-        """Check the form. Raises `InvalidFieldError`."""
+        """Check the lifetime's form. Raises `InvalidFieldError`."""
         fields.time_ms("lifetime.end_time", self.lifetime.ends_at_ms)
         duration_ms = self.lifetime.duration_ms
         if self.lifetime.ends_at_ms is not None and duration_ms is not None:
-            raise InvalidFieldError("lifetime", "must be an end or a duration")
+            raise InvalidFieldError(
+                "lifetime", "must be an end or a duration, not both"
+            )
         if duration_ms is not None and not 0 < duration_ms <= fields.TIME_MAX_MS:
             raise InvalidFieldError("lifetime.duration", "must be more than 0")
 
@@ -145,7 +147,7 @@ class SetTerms:
     def issuing_in_bulk(
         self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
     ) -> IssueTokencodesInBulk:
-        """Return the command that issues a set as one of many."""
+        """Return the command that issues one set of a bulk issue."""
         return IssueTokencodesInBulk(
             serial=serial,
             user_id=user.user_id if user else UserId(""),
@@ -174,7 +176,7 @@ class CodeDrawer:
         self._entropy = entropy
 
     def nothing(self) -> DrawnSet:
-        """Return a set without codes: apply will say why there are none."""
+        """Return a set without codes, for a command that apply will refuse."""
         return DrawnSet(
             set_id=SetId(self._entropy.uuid()),
             key_id=self._sealing.active_key,
@@ -233,7 +235,7 @@ def sealed_codes(verifiers: tuple[bytes, ...]) -> tuple[SealedCode, ...]:
 
 
 def count_of(wanted: int | None, policy: Policy) -> int:
-    """Return how many codes to draw; the policy's default if nobody says (I4)."""
+    """Return how many codes to draw. None: the policy's default (I4)."""
     if wanted is None:
         return policy.codes_per_set_default
     most = policy.codes_per_set_max
@@ -246,9 +248,10 @@ def problem(
     token: Token, user: User | None, count: int, policy: Policy, now_ms: int
 ) -> Rejected | None:
     """
-    Say why codes for this token would not be saved, before any are shown (I1, I6).
+    Return why apply would refuse codes for this token, before any are shown (I1, I6).
 
-    Only what no terms change: the terms come with Save, and apply judges again.
+    Only the reasons that no terms change: the terms come with Save, and apply judges
+    again.
     """
     issue = issuing.issue(
         token,
@@ -274,8 +277,8 @@ def draw_codes(
     """
     Return *count* distinct codes, each with a letter if the alphabet has one.
 
-    What has no letter, or was drawn before, is drawn again: so every code that
-    is left is as likely as every other.
+    Codes without a letter and repeated codes are drawn again. So every allowed code
+    is equally likely.
     """
     lettered = any(symbol.isalpha() for symbol in alphabet)
     codes: dict[str, None] = {}

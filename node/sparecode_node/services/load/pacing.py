@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a node's time work that nobody waits for may take (I12)."""
+"""The pace of background work: how much of a node's time it may take (I12)."""
 
 import asyncio
 import contextlib
@@ -8,17 +8,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from sparecode_node.services.ambient import Clock
 
 REST = 3.0
-"""For each second of work so many without: a quarter of the time is the most."""
+"""Seconds of rest after each second of work: work takes at most a quarter of the time."""
 REST_S_MAX = 1.0
 """
-A turn that waited for a new primary has cost nobody anything meanwhile.
+The longest rest. A turn that waited for a new primary did not use the node meanwhile.
 
-A commit that takes a third of this has had its whole rest; a slower one has less.
+A turn of up to a third of this rests in full; a longer one rests less than its share.
 """
 
 
 class Turn:
-    """One piece of work: how long it has taken is what its rest is measured by."""
+    """One piece of work. Its duration determines the rest after it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Turn:
 
     @contextlib.contextmanager
     def aside(self) -> Generator[None, None, None]:
-        """Do something that does not count, as it gives way to others by itself."""
+        """Exclude work that yields to others by itself from the duration."""
         began_s = self._clock.monotonic_s()
         try:
             yield
@@ -35,18 +35,17 @@ class Turn:
             self._aside_s += self._clock.monotonic_s() - began_s
 
     def took_s(self) -> float:
-        """Return how long it has taken until now, without what was aside."""
+        """Return the duration so far, without the excluded work."""
         return self._clock.monotonic_s() - self._began_s - self._aside_s
 
 
 class Pace:
     """
-    Gives turns, one at a time; after each comes a rest that is longer than the turn.
+    Gives turns, one at a time. After each comes a rest that is longer than the turn.
 
-    Bulk issues, imports and sealing anew share their node's. A commit costs every
-    node, and holds back those that are asked for meanwhile. A cluster that is busy
-    takes longer for a turn, so that the next comes later: nobody has to say how fast
-    is slow enough.
+    Bulk issues, imports and resealing share the pace of their node. A commit costs
+    every node and delays the calls that arrive meanwhile. On a busy cluster a turn
+    takes longer, so the next one starts later: the pace needs no setting.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Pace:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn, None]:
-        """Wait until it is time, and have the turn."""
+        """Wait for the turn, and take it."""
         async with self._one_at_a_time:
             left_s = self._rested_s - self._clock.monotonic_s()
             if left_s > 0:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How fast callers may have this node hash: token buckets in front of the KDF (L7, I12).
+Rates at which callers may make this node hash: token buckets before the KDF (L7, I12).
 
-They shed before anything costs, and are this node's own: the guesses that a user
-has are counted by the replicated lockout, and by nothing here. Nobody is locked
-out; whoever is too fast is told when to try again.
+They shed calls before any expensive work. Each node has its own buckets: guesses are
+counted by the replicated lockout, not here. A rate locks nobody out; a caller that
+exceeds it learns when to try again.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.errors import RateError
 
 BURST_S = 10
-"""A bucket that was left alone holds so many seconds' worth."""
+"""A full bucket holds this many seconds' worth."""
 CELLS = 2**15
 ROWS = 2
 SECRET_BYTES = 16
@@ -24,14 +24,14 @@ INDEX_BYTES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """What a caller may do each second, on the average of a few."""
+    """Calls per second, averaged over a few seconds."""
 
     agent: int = 500
     """Attempts of one agent's certificate."""
     client_address: int = 20
-    """Attempts that come from one address, as agents say."""
+    """Attempts from one client address, as reported by agents."""
     user: int = 5
-    """Attempts for one name, whoever has it and whether anybody has."""
+    """Attempts for one username, whether or not the user exists."""
     sign_in: int = 1
     """Passwords for one administrator's name."""
     peer: int = 5
@@ -45,13 +45,13 @@ DEFAULT_LIMITS = RateLimits()
 
 class TokenBuckets:
     """
-    A bucket for each of however many keys, in memory of one size.
+    A bucket for each key, for any number of keys, in memory of a fixed size.
 
-    A bucket is a moment: until when it is spoken for (the virtual scheduling of
-    GCRA, ITU-T I.371). It lies in one cell of each of two rows, by keyed hashes
-    of the key, and the emptier cell counts. So a flood of keys evicts nobody's
-    bucket; at worst, keys that share both cells are held to one rate, and nobody
-    can choose with whom.
+    A bucket is a moment: the time until which it is used up (the virtual scheduling of
+    GCRA, ITU-T I.371). It is stored in one cell of each of two rows, chosen by keyed
+    hashes of the key, and the emptier cell counts. So a flood of keys evicts no
+    bucket. At worst, keys that share both cells share a rate; a caller cannot choose
+    which keys do.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class TokenBuckets:
 
     @property
     def burst(self) -> int:
-        """What a full bucket holds."""
+        """The content of a full bucket."""
         return self._per_s * BURST_S
 
     def take(self, key: str, cost: int = 1) -> float:
         """
         Take *cost* out of the key's bucket, and return 0.
 
-        Where there is too little, take nothing, and return in how many seconds
-        there will be enough. What costs more than a full bucket takes a full one.
+        If the bucket holds less, take nothing, and return the seconds until it holds
+        enough. A cost above a full bucket takes a full bucket.
         """
         now_s = self._clock.monotonic_s()
         cost_s = min(cost, self.burst) / self._per_s
@@ -99,7 +99,7 @@ class TokenBuckets:
 
 
 class Rates:
-    """The buckets of a node. Every method raises `RateError`, with a hint."""
+    """The buckets of a node. Every method raises `RateError`, with a retry hint."""
 
     def __init__(
         self, limits: RateLimits = DEFAULT_LIMITS, *, clock: Clock, entropy: Entropy
@@ -117,25 +117,25 @@ class Rates:
         self._codes = buckets(limits.codes)
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
-        """Let an agent ask about a passcode (L7)."""
+        """Count one attempt of an agent (L7)."""
         self._take(self._agents, "this agent", agent)
         if client_address:
             self._take(self._addresses, "this client address", client_address)
         self._take(self._users, "this user", name_tag.hex())
 
     def next_step(self, *, agent: str, user: str) -> None:
-        """Let an agent answer a challenge; no user: it does not open (L7)."""
+        """Count one answer to a challenge. Empty user: the challenge did not open (L7)."""
         self._take(self._agents, "this agent", agent)
         self._take(self._users, "this user", f"challenge of {user}")
 
     def sign_in(self, *, administrator: str, peer: str) -> None:
-        """Let a password be tried: it waits, and is never locked out (L7)."""
+        """Count one password. Passwords have a rate, and never a lockout (L7)."""
         if peer:
             self._take(self._peers, "this address", peer)
         self._take(self._sign_ins, "this administrator", administrator)
 
     def issue(self, *, administrator: str, codes: int) -> None:
-        """Let an administrator draw codes, or set a PIN, which costs as much (I12)."""
+        """Count the codes that an administrator draws, or a PIN, which costs the same (I12)."""
         self._take(self._codes, "this administrator", administrator, codes)
 
     def _take(self, buckets: TokenBuckets, whose: str, key: str, cost: int = 1) -> None:
