@@ -67,7 +67,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "temporary": ("password_temporary",),
     "used_at_ms": ("use_time",),
     "version": ("policy.version",),
-    "wanted": ("filter",),
+    "criteria": ("filter",),
     "withheld": ("codes_withheld", "code_withheld"),
 }
 """Names in the node, and in the contract. A name may also just lose its `_ms`."""

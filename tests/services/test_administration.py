@@ -218,7 +218,7 @@ async def test_page_size_beyond_its_bound_is_named(
         "Agent": node.agents.list,
         "User": node.users.list,
         "Token": node.tokens.list,
-        "AuditEvent": functools.partial(node.audit.list, wanted=AuditFilter()),
+        "AuditEvent": functools.partial(node.audit.list, criteria=AuditFilter()),
     }
     method = f"{what.removesuffix('Event')}Service/List{what}s"
     with pytest.raises(InvalidFieldError, match="1 to 500") as raised:

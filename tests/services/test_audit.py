@@ -31,7 +31,7 @@ async def shown(
     token = ""
     while True:
         read = await node.audit.list(
-            reading(node), wanted=wanted, page_token=token, **asked
+            reading(node), criteria=wanted, page_token=token, **asked
         )
         records += read.value.items
         token = read.value.next_page_token
@@ -78,11 +78,11 @@ async def test_events_are_shown_newest_first_or_from_a_sequence_on(
 
 
 async def test_a_page_stays_where_it_was_while_events_come(node: OneNode) -> None:
-    first = await node.audit.list(reading(node), wanted=EVERYTHING, page_size=2)
+    first = await node.audit.list(reading(node), criteria=EVERYTHING, page_size=2)
     await live(node)
     second = await node.audit.list(
         reading(node),
-        wanted=EVERYTHING,
+        criteria=EVERYTHING,
         page_size=2,
         page_token=first.value.next_page_token,
     )
@@ -171,7 +171,7 @@ async def test_stale_read_of_the_audit_log_needs_no_quorum(
     node.replicator.down = NoQuorumError("down")
     with pytest.raises(NoQuorumError):
         await shown(node)
-    read = await node.audit.list(reading(node), wanted=EVERYTHING, stale_ok=True)
+    read = await node.audit.list(reading(node), criteria=EVERYTHING, stale_ok=True)
     assert read.stale
     assert read.value.items
 

@@ -48,7 +48,7 @@ async def exported(
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
         form=form,
-        wanted=wanted or AuditFilter(),
+        criteria=wanted or AuditFilter(),
         **asked,
     )
     return b"".join([read.value.content async for read in pieces])
@@ -93,7 +93,7 @@ async def test_export_ends_at_the_head_that_it_began_with(node: OneNode) -> None
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
         form=ExportFormat.JSON_LINES,
-        wanted=AuditFilter(),
+        criteria=AuditFilter(),
     )
     first = await anext(pieces)
     await live(node)
@@ -110,7 +110,7 @@ async def test_session_that_ends_ends_the_export(
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
         form=ExportFormat.JSON_LINES,
-        wanted=AuditFilter(),
+        criteria=AuditFilter(),
     )
     await anext(pieces)
     await anext(pieces)

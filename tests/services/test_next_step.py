@@ -289,7 +289,7 @@ async def test_a_new_pin_must_satisfy_the_policy_at_commit(
 async def test_fields_must_match_the_challenge(node: OneNode) -> None:
     """(K2) A field that is not requested is refused; a requested one is required."""
     asked = await without_pin(node)
-    with pytest.raises(InvalidFieldError, match="is needed"):
+    with pytest.raises(InvalidFieldError, match="is required"):
         await node.answer_challenge(asked.challenge, node.tokencode(step=1))
     answer = await node.answer_challenge(
         asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN

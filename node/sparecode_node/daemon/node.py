@@ -276,7 +276,7 @@ class Node:
         cleanup.push_async_callback(local.stop)
         self._run(cleanup, certificates.run(), "certificates")
         if founder is not None:
-            self._run(cleanup, founder.run(replicator), "the cluster cannot begin")
+            self._run(cleanup, founder.run(replicator), "founding")
         cleanup.push_async_callback(self._leave, condition, listeners, replicator)
         # Nothing waits for the processes that read the state any more.
         cleanup.callback(processes.close)

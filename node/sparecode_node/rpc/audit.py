@@ -29,7 +29,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         """Return a page of events."""
         read = await self._audit.list(
             calls.session_call(context, "AuditService/ListAuditEvents"),
-            wanted=_filter(request.filter),
+            criteria=_filter(request.filter),
             from_sequence=request.from_sequence,
             page_size=request.page_size,
             page_token=request.page_token,
@@ -51,7 +51,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         pieces = await self._audit.export(
             calls.session_call(context, "AuditService/ExportAuditEvents"),
             form=form,
-            wanted=_filter(request.filter),
+            criteria=_filter(request.filter),
             after_sequence=request.after_sequence,
             continued=request.continued,
             stale_ok=request.stale_ok,

@@ -69,7 +69,7 @@ async def browse(visit: Visit) -> Response:
             "AuditService/ListAuditEvents",
             lambda call, stale_ok: visit.site.services.audit.list(
                 call,
-                wanted=wanted,
+                criteria=wanted,
                 page_size=PAGE_SIZE,
                 page_token=visit.form.text("page"),
                 stale_ok=stale_ok,
@@ -110,7 +110,7 @@ async def export(visit: Visit) -> Response:
     pieces = await visit.site.services.audit.export(
         visit.call("AuditService/ExportAuditEvents", within_s=READ_S),
         form=form,
-        wanted=_filter(visit),
+        criteria=_filter(visit),
         stale_ok=not visit.site.is_ready(),
     )
     kind, ending = FILES[form]

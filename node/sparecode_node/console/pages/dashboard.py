@@ -111,6 +111,6 @@ async def _last_events(visit: Visit) -> Page[AuditRecord]:
     return await visit.read(
         "AuditService/ListAuditEvents",
         lambda call, stale_ok: visit.site.services.audit.list(
-            call, wanted=AuditFilter(), page_size=EVENTS, stale_ok=stale_ok
+            call, criteria=AuditFilter(), page_size=EVENTS, stale_ok=stale_ok
         ),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: the audit log, which everybody who may see it sees alike (U)."""
+"""Use cases: the audit log, the same on every node (U)."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.sealing import Sealing
 
-WANTED_MAX = 512
-"""Longer is no field of any event."""
+FILTER_MAX = 512
+"""No field of an event is longer."""
 BATCH = 200
-"""Events that are read at once: the loop and the readers are there for others too."""
+"""Events read at once: other calls need the loop and the readers too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +32,14 @@ class ExportPiece:
     content: bytes
     events: int
     last_sequence: int
-    """0: there is no event in it."""
+    """0: the piece holds no event."""
     end_sequence: int
-    """The export ends there, or before."""
+    """The export ends at this sequence or earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainVerdict:
-    """What computing the chain anew has shown."""
+    """The result of computing the hash chain again."""
 
     verified_sequence: int
     head: bytes
@@ -50,7 +50,7 @@ class ChainVerdict:
 
 class Audit:
     """
-    Shows the audit log.
+    Lists, exports and verifies the audit log.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
     `NotPermittedError` and `ProposeError`.
@@ -64,15 +64,15 @@ class Audit:
         self,
         context: CallContext,
         *,
-        wanted: AuditFilter,
+        criteria: AuditFilter,
         from_sequence: int = 0,
         page_size: int = 0,
         page_token: str = "",
         stale_ok: bool = False,
     ) -> Read[Page[AuditRecord]]:
-        """Return a page of events: the newest first, or from a sequence on."""
+        """Return a page of events: newest first, or from *from_sequence* on."""
         size = fields.page_size(page_size)
-        _check(wanted)
+        _check(criteria)
         _check_sequence("from_sequence", from_sequence)
 
         async def query(transaction: ReadTransaction, _: int) -> Page[AuditRecord]:
@@ -80,7 +80,7 @@ class Audit:
                 transaction,
                 size=size,
                 page_token=page_token,
-                criteria=wanted,
+                criteria=criteria,
                 from_sequence=from_sequence,
             )
 
@@ -91,7 +91,7 @@ class Audit:
         context: CallContext,
         *,
         form: ExportFormat,
-        wanted: AuditFilter,
+        criteria: AuditFilter,
         after_sequence: int = 0,
         continued: bool = False,
         stale_ok: bool = False,
@@ -99,11 +99,10 @@ class Audit:
         """
         Return the pieces of a file, up to the head at the time of the call.
 
-        Each piece is read in a transaction of its own, with the session looked
-        at again: nothing is kept waiting by whoever reads slowly, and nobody goes
-        on reading after they may not.
+        Each piece is read in its own transaction, and the session is checked again: a
+        slow reader blocks nothing, and an ended session reads no further.
         """
-        _check(wanted)
+        _check(criteria)
         _check_sequence("after_sequence", after_sequence)
         head = await self._reader.read(context, _head, stale_ok=stale_ok)
 
@@ -120,7 +119,7 @@ class Audit:
             )
             after = after_sequence
             while True:
-                read = await self._batch(context, wanted, after=after, up_to=end)
+                read = await self._batch(context, criteria, after=after, up_to=end)
                 records = read.value
                 if not records:
                     return
@@ -142,7 +141,7 @@ class Audit:
     async def checkpoint(
         self, context: CallContext, *, stale_ok: bool = False
     ) -> Read[Checkpoint]:
-        """Return what the audit log is now, signed (U2)."""
+        """Return a signed checkpoint of the audit log (U2)."""
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Checkpoint:
             head = await audit.head(transaction)
@@ -153,7 +152,7 @@ class Audit:
     async def verify_chain(
         self, context: CallContext, *, stale_ok: bool = False
     ) -> Read[ChainVerdict]:
-        """Compute every hash of this node's own audit log anew (U1)."""
+        """Compute every hash of this node's audit log again (U1)."""
         read = await self._reader.read(context, _head, stale_ok=stale_ok)
         end = read.value.sequence
         verdict = ChainVerdict(verified_sequence=0, head=GENESIS_HASH)
@@ -170,16 +169,16 @@ class Audit:
         )
 
     async def _batch(
-        self, context: CallContext, wanted: AuditFilter, *, after: int, up_to: int
+        self, context: CallContext, criteria: AuditFilter, *, after: int, up_to: int
     ) -> Read[tuple[AuditRecord, ...]]:
         async def query(
             transaction: ReadTransaction, _: int
         ) -> tuple[AuditRecord, ...]:
             return await audit.following(
-                transaction, after=after, up_to=up_to, criteria=wanted, rows=BATCH
+                transaction, after=after, up_to=up_to, criteria=criteria, rows=BATCH
             )
 
-        # What is up to the head that was read first does not change any more.
+        # Events up to the head that was read first no longer change.
         return await self._reader.read(context, query, stale_ok=True)
 
 
@@ -188,14 +187,14 @@ async def _head(transaction: ReadTransaction, _: int) -> AuditHead:
 
 
 def _follow(verdict: ChainVerdict, records: tuple[AuditRecord, ...]) -> ChainVerdict:
-    """Return the verdict after some more events, up to the first that is broken."""
+    """Return the verdict after more events, up to the first broken one."""
     sequence, head = verdict.verified_sequence, verdict.head
     for record in records:
         problem = ""
         if record.event.sequence != sequence + 1:
             problem = "it is missing"
         elif chain_hash(head, record.event) != record.hash:
-            problem = "its hash is not that of what it says and all before it"
+            problem = "its hash does not match its content and the previous hash"
         if problem:
             return ChainVerdict(
                 verified_sequence=sequence,
@@ -214,14 +213,14 @@ def _follow(verdict: ChainVerdict, records: tuple[AuditRecord, ...]) -> ChainVer
     return ChainVerdict(verified_sequence=sequence, head=head)
 
 
-def _check(wanted: AuditFilter) -> None:
-    """Raise `InvalidFieldError` for what no event could be."""
+def _check(criteria: AuditFilter) -> None:
+    """Raise `InvalidFieldError` for a filter that matches no possible event."""
     for name in ("actor", "action", "target", "outcome", "reason"):
-        fields.text(f"filter.{name}", getattr(wanted, name), at_most=WANTED_MAX)
+        fields.text(f"filter.{name}", getattr(criteria, name), at_most=FILTER_MAX)
     if (
-        wanted.start_ms is not None
-        and wanted.end_ms is not None
-        and wanted.end_ms <= wanted.start_ms
+        criteria.start_ms is not None
+        and criteria.end_ms is not None
+        and criteria.end_ms <= criteria.start_ms
     ):
         raise InvalidFieldError("filter.end_time", "must be after start_time")
 

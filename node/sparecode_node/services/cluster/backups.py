@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: an operator takes a backup, that only its recipients can open."""
+"""Use case: an operator takes a backup that only its recipients can open."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ NOTE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupPiece:
-    """Some bytes of the file, in order."""
+    """Bytes of the backup file, in order."""
 
     content: bytes
     offset: int
@@ -44,18 +44,18 @@ class BackupPiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupSource:
-    """Where backups come from."""
+    """The source of backups."""
 
     write_snapshot: Callable[[Path], SnapshotFacts]
-    """Writes the state into a new file, and says what it is of."""
+    """Writes the state into a new file, and returns its index and digest."""
     directory: Path
-    """Of this node alone: what is not encrypted yet goes nowhere else."""
+    """A folder of this node alone: unencrypted files stay in it."""
     version: str
-    """Of the software."""
+    """The version of the software."""
 
     @classmethod
     def of(cls, state: Path, processes: StateProcesses, version: str) -> Self:
-        """Take backups of the state in a file, with their working files beside it."""
+        """Return a source for the state file *state*; working files are written beside it."""
         return cls(
             write_snapshot=lambda target: processes.write(state, target),
             directory=state.parent,
@@ -89,10 +89,10 @@ class Backups:
     @idempotent
     async def create(self, context: CallContext) -> AsyncGenerator[BackupPiece, None]:
         """
-        Return the pieces of a backup that has everything committed before the call.
+        Return the pieces of a backup that covers everything committed before the call.
 
-        It is ordered in the log, where it is judged and recorded, and noted there
-        when the last piece has been taken. Raises `InvalidFieldError`,
+        A command in the log permits and records it; another command records its end
+        when the last piece was read. Raises `InvalidFieldError`,
         `NotSignedInError`, `NotPermittedError`, `Refused` and `ProposeError`; the
         pieces raise `StoppingError`.
         """
@@ -107,7 +107,7 @@ class Backups:
             policy = await policies.current(transaction)
         recipients = tuple(policy.backup_recipients.split())
         if not recipients:
-            # A retry of what was ordered while there were some.
+            # A retry of a command that was committed while there were recipients.
             raise Refused(NO_RECIPIENT)
         return self._pieces(recipients, await self._term())
 
@@ -126,7 +126,7 @@ class Backups:
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
-        """Lend a folder for what nobody else may read; it goes with all in it."""
+        """Yield a private temporary folder, and delete it with its content."""
         with tempfile.TemporaryDirectory(
             prefix="backup.", dir=self._source.directory
         ) as folder:
@@ -135,7 +135,7 @@ class Backups:
     def _take(
         self, folder: Path, recipients: tuple[str, ...], term: int
     ) -> SignedManifest:
-        """Write a snapshot, encrypt it, and say what it is of. In a thread."""
+        """Write a snapshot, encrypt it, and sign its manifest. Runs in a thread."""
         plain = folder / "state.db"
         facts = self._source.write_snapshot(plain)
         manifest = describe(
@@ -158,7 +158,7 @@ class Backups:
         return own.term
 
     async def _note(self, manifest: BackupManifest) -> None:
-        """Have the log say that there is a backup, and of what."""
+        """Record the backup in the log: its index and digest."""
         call = UnstampedCall.of_node(
             self._replicator.node_id,
             NoteBackup(
@@ -182,7 +182,7 @@ def describe(
     version: str,
     key_id: int,
 ) -> BackupManifest:
-    """Return what the state in the file *plain* is of."""
+    """Return the manifest of the state in the file *plain*."""
     uri = read_only_uri(plain)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         meta = dict(db.execute("SELECT name, value FROM meta").fetchall())

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The recovery bundle: what a restore needs and no backup has (P5).
+The recovery bundle: what a restore needs and backups do not hold (P5).
 
-An age file with a JSON object in it, for an operator to keep offline, apart from
-the backups: `format` 1, `cluster_id`, `ring` (the text of the key ring), and
-`files`, others that were put beside it (an authority's key, say), in base64.
+An age file that holds a JSON object. Operators keep it offline, apart from the backups.
+Its fields: `format` 1, `cluster_id`, `ring` (the text of the key ring), and `files`,
+additional files in base64, such as an authority's key.
 """
 
 import base64
@@ -21,19 +21,19 @@ BUNDLE_BYTES_MAX = 4 * 1024 * 1024
 
 
 class BundleError(Exception):
-    """It is not a recovery bundle that can be used; quotes nothing of it."""
+    """The file is not a usable recovery bundle. The message quotes nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A key ring, and what else is lost with the last node."""
+    """A key ring, and the other files that are lost with the last node."""
 
     ring: KeyRing
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def to_bytes(bundle: Bundle) -> bytes:
-    """Return the text of a bundle, secret as what is in it."""
+    """Return the text of a bundle. It is as secret as the keys in it."""
     content = {
         "format": FORMAT,
         "cluster_id": bundle.ring.cluster_id,
@@ -47,7 +47,7 @@ def to_bytes(bundle: Bundle) -> bytes:
 
 
 def from_bytes(text: bytes) -> Bundle:
-    """Return the bundle of a text of `to_bytes`. Raises `BundleError`."""
+    """Return the bundle from a text that `to_bytes` wrote. Raises `BundleError`."""
     try:
         content: dict[str, Any] = json.loads(text)
         if content["format"] != FORMAT:
@@ -62,11 +62,11 @@ def from_bytes(text: bytes) -> Bundle:
             },
         )
     except (AttributeError, KeyError, TypeError, ValueError, binascii.Error):
-        raise BundleError("it opens, but is not a recovery bundle") from None
+        raise BundleError("the file opens, but it is not a recovery bundle") from None
 
 
 def _name(name: str) -> str:
-    """Refuse a name that leads out of the folder it is written to."""
+    """Return a file name. Raises `ValueError` if it leads out of its folder."""
     if not name or name.startswith(".") or "/" in name or "\0" in name:
         raise ValueError(name)
     return name

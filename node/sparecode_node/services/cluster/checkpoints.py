@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Signed statements on the audit log: so many events, with this head (U2).
+Checkpoints: signed statements of the audit log's length and head (U2).
 
-The signing key is derived from the active key of the ring, so every member
-signs alike and there is nothing more to carry from node to node. The public key
-is for those who verify: it belongs with the CA's certificate.
+The signing key is derived from the active key of the ring, so every member signs with
+the same key and no other key is distributed. Verifiers need the public key: keep it
+with the CA's certificate.
 """
 
 import json
@@ -19,12 +19,12 @@ from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
 
 FIRST_LINE = b"sparecode audit checkpoint 1\n"
-"""Nothing else that the key might sign begins so."""
+"""Nothing else that the key may sign begins with this line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What the audit log was at a moment, signed."""
+    """The length and head of the audit log at a moment, signed."""
 
     cluster_id: str
     sequence: int
@@ -55,7 +55,7 @@ def sign(sealing: Sealing, head: AuditHead, *, at_ms: int) -> Checkpoint:
 def signed_bytes(
     *, cluster_id: str, head: AuditHead, at_ms: int, key_id: KeyId
 ) -> bytes:
-    """Return what is signed: the contract documents it at `Checkpoint`."""
+    """Return the signed bytes; the contract documents them at `Checkpoint`."""
     content = {
         "at_ms": at_ms,
         "cluster_id": cluster_id,
@@ -72,7 +72,7 @@ def public_keys(ring: KeyRing) -> str:
     """
     Return the public key of every key that the ring holds or held, in PEM.
 
-    For those who verify: checkpoints outlive the key that has signed them.
+    For verifiers: a checkpoint outlives the key that signed it.
     """
     known = {
         key_id: Ed25519PublicKey.from_public_bytes(public)

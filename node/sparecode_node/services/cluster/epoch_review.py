@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: a restored or recovered cluster is reviewed, and opened (E2)."""
+"""Use cases: review a restored or recovered cluster, and open it (E2)."""
 
 from sparecode_node.domain.administrators import Permission, may
 from sparecode_node.queries import review
@@ -17,7 +17,7 @@ from sparecode_node.statemachine.tables.review import MARK_DIGITS
 
 class EpochReview:
     """
-    Shows what a state of the past brings back, and lets agents in afterwards.
+    Shows what an older state brings back, and opens the cluster for agents.
 
     Every method raises `NotSignedInError`, `NotPermittedError` and `ProposeError`.
     """
@@ -27,7 +27,7 @@ class EpochReview:
         self._reader = reader
 
     async def review(self, context: CallContext) -> Read[Review]:
-        """Return what to look at; users by name only for those who may see them."""
+        """Return the review. It names users only for roles that may read them."""
         deadline = self._proposer.deadline(context)
         session = await self._proposer.session(context, deadline)
         names_users = may(session.role, Permission.READ_USERS)
@@ -40,10 +40,10 @@ class EpochReview:
     @idempotent
     async def open(self, context: CallContext, *, review: str) -> Applied:
         """
-        Serve agents again, if what was reviewed is what is there.
+        Serve agents again, if the reviewed state is still the current one.
 
         Raises `InvalidFieldError`, and `Refused` (`REVIEW_STALE`, `ALREADY_OPEN`,
-        and `APPROVAL_NEEDED` where somebody else could agree, P3).
+        and `APPROVAL_NEEDED` if another administrator can approve, P3).
         """
         fields.text("review", review, at_least=MARK_DIGITS, at_most=MARK_DIGITS)
         return await self._proposer.change(context, OpenCluster(review=review))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The primary raises the cluster's feature level, when all members know a higher one."""
+"""Raises the cluster's feature level when every member knows a higher one."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ ATTEMPT_S = 5.0
 
 
 async def raise_feature_level(replicator: Replicator, entropy: Entropy) -> None:
-    """Raise the level whenever that may be done, until cancelled."""
+    """Raise the level on the primary, whenever it can be raised, until cancelled."""
     while True:
         level = replicator.level_to_raise
         if level is not None:

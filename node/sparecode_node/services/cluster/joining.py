@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use case of a member: to admit a node that shows its ticket (P5).
+Use case of a member: admit a node that shows its ticket (P5).
 
-Who asks has proved in the handshake that it has the ticket; here it shows whose
-key it has. One command uses the ticket up and records the node. Only after its
-commit a certificate is signed, and the key ring wrapped for that key alone.
+The joiner has proved in the TLS handshake that it holds the ticket; now it shows its
+key. One command uses up the ticket and records the node. Only after its commit is a
+certificate signed, and the key ring wrapped for that key alone.
 """
 
 import datetime as dt
@@ -40,7 +40,7 @@ JOIN = "JoiningService/Join"
 
 
 class MemberAuthority(Protocol):
-    """The files of this node that make a member."""
+    """The authorities and keys of this node that make a new member."""
 
     def members_ca(self) -> bytes:
         """Return the members' authorities, PEM."""
@@ -49,7 +49,7 @@ class MemberAuthority(Protocol):
         """Return the agents' authorities, PEM."""
 
     def can_sign(self) -> bool:
-        """Say whether the key of the members' authority is here."""
+        """Return whether this node holds the key of the members' authority."""
 
     def sign(
         self,
@@ -61,19 +61,19 @@ class MemberAuthority(Protocol):
         """Return a member's certificate, PEM."""
 
     def secrets(self) -> MemberSecrets:
-        """Return the key ring, and the authorities' keys if they are here."""
+        """Return the key ring, and the authorities' keys that this node holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joiner:
-    """What a joiner says of itself."""
+    """The request of a joining node."""
 
     ticket_certificate: bytes
-    """What it has shown in the handshake, DER."""
+    """The certificate from its handshake, DER."""
     request_id: str
     address: str
     certificate_request: bytes = b""
-    """DER; empty: it has brought a certificate along."""
+    """DER; empty: the node already has a certificate."""
     certificate: bytes = b""
     """DER."""
     hosts: tuple[str, ...] = ()
@@ -81,11 +81,11 @@ class Joiner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinGrant:
-    """What a joiner is given."""
+    """What a joining node receives."""
 
     cluster_id: str
     certificate: bytes
-    """PEM; empty: it has one."""
+    """PEM; empty: the node already has one."""
     members_ca: bytes
     agents_ca: bytes
     wrapped: bytes = field(repr=False)
@@ -93,7 +93,7 @@ class JoinGrant:
 
 
 class Admissions:
-    """Admits nodes, on behalf of the cluster."""
+    """Admits nodes on behalf of the cluster."""
 
     def __init__(
         self,
@@ -114,18 +114,18 @@ class Admissions:
 
     async def admit(self, joiner: Joiner, *, timeout_s: float) -> JoinGrant:
         """
-        Use the ticket up, and return what makes a member.
+        Use up the ticket, and return what makes the node a member.
 
-        Asked again with the same key and address, it answers again while the
-        ticket is good: the first answer may have got lost. Raises
-        `InvalidFieldError`, `Refused` and `ProposeError`; nothing is changed then.
+        A retry with the same key and address succeeds while the ticket is valid: the
+        first answer may be lost. Raises `InvalidFieldError`, `Refused` and
+        `ProposeError`; then nothing is changed.
         """
         deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
         request_id = fields.request_id(joiner.request_id)
         joiner = replace(joiner, address=fields.address("address", joiner.address))
         if len(joiner.hosts) > fields.HOSTS_MAX:
             raise InvalidFieldError("hosts", f"at most {fields.HOSTS_MAX}")
-        # Before the ticket is used up: no certificate could be signed afterwards.
+        # Check before using up the ticket: afterwards no certificate could be signed.
         joiner = replace(
             joiner, hosts=tuple(fields.host("hosts", each) for each in joiner.hosts)
         )
@@ -135,7 +135,7 @@ class Admissions:
             node_id = await membership.ticket_node(transaction, ticket_id)
             known = await membership.nodes(transaction)
         recorded = any(node.node_id == node_id for node in known)
-        # Whoever is no node any more is refused by apply, which records it too.
+        # Apply refuses a node that was removed, and records the refusal.
         key = self._key_of(joiner, node_id) if node_id else None
         if node_id and not recorded:
             self._check_new(node_id, joiner.address)
@@ -149,11 +149,11 @@ class Admissions:
             deadline,
         )
         if node_id is None or key is None:
-            raise TypeError("a ticket that nobody knows was accepted")
+            raise TypeError("an unknown ticket was accepted")
         return self._admission(joiner, node_id, key)
 
     def _key_of(self, joiner: Joiner, node_id: NodeId) -> ec.EllipticCurvePublicKey:
-        """Return whose key it is, if the certificate is fit to be a member's."""
+        """Return the joiner's key, if its certificate can be a member's."""
         try:
             if joiner.certificate:
                 return self._key_of_certificate(joiner.certificate, node_id)
@@ -162,7 +162,9 @@ class Admissions:
                 raise _unfit("the certificate request is not signed by its key")
             key = _usable(request.public_key())
         except ValueError:
-            raise self._noted(_unfit("it is no certificate (DER)"), node_id) from None
+            raise self._noted(
+                _unfit("it is not a certificate (DER)"), node_id
+            ) from None
         except Refused as refused:
             raise self._noted(refused, node_id) from None
         if not self._authority.can_sign():
@@ -201,7 +203,7 @@ class Admissions:
         return _usable(certificate.public_key())
 
     def _check_new(self, node_id: NodeId, address: str) -> None:
-        """Refuse what is a member since the cluster's beginning."""
+        """Refuse the id or address of a member that the state has no row of."""
         for member in self._replicator.members():
             if member.node_id == node_id:
                 words = f"{node_id} is a member already"
@@ -212,7 +214,7 @@ class Admissions:
             raise self._noted(refusal(Rejected(Reason.MEMBER_EXISTS, words)), node_id)
 
     def _noted(self, refused: Refused, node_id: NodeId) -> Refused:
-        """Have the audit log say it: apply has not seen it (U1)."""
+        """Record a refusal that apply has not seen, for the audit log (U1)."""
         reason = refused.rejected.reason.value
         self._refusals.record(JOIN, reason, f"joiner:{node_id}")
         return refused
@@ -267,8 +269,8 @@ class Admissions:
 def _usable(key: object) -> ec.EllipticCurvePublicKey:
     if not (isinstance(key, ec.EllipticCurvePublicKey) and can_wrap(key)):
         raise _unfit(
-            "the key ring can be wrapped for keys on the curves P-256, P-384 and P-521 "
-            "only; with another key, carry the ring yourself: sparecode cluster add"
+            "the key ring can only be wrapped for keys on the curves P-256, P-384 and "
+            "P-521; for another key, copy the ring yourself and use: sparecode cluster add"
         )
     return key
 

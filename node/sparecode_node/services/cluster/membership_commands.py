@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: changing the cluster itself, for operators."""
+"""Use cases: change the cluster's members and primary, for operators."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,13 +26,13 @@ from sparecode_node.statemachine.commands.cluster import (
 from sparecode_node.statemachine.results import JoinTicketCreated
 
 SETTLE_S = 5.0
-"""For members to hear of each other, after the primary has handed over to leave."""
+"""For members to find each other after a departing primary has handed over."""
 AGAIN_S = 0.2
 
 
 class MembershipCommands:
     """
-    Orders a change in the log, where it is judged and recorded, and has it done.
+    Proposes a change, which apply judges and records, and then carries it out.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
     `NotPermittedError`, `Refused` and `ProposeError`.
@@ -47,7 +47,7 @@ class MembershipCommands:
         state: LocalState,
         authorities: Callable[[], tuple[bytes, ...]],
     ) -> None:
-        """Take note of *authorities*: those of the members, DER, for the tickets."""
+        """Keep *authorities*, which returns the members' authorities for tickets, DER."""
         self._proposer = proposer
         self._replicator = replicator
         self._sealing = sealing
@@ -57,10 +57,10 @@ class MembershipCommands:
     @idempotent
     async def transfer_primary(self, context: CallContext, *, target: str) -> NodeId:
         """
-        Have the member *target* lead, or whoever has most of the log.
+        Make *target* the primary; empty: the member with the most complete log.
 
-        Returns who leads then. Raises `Refused` (`MEMBER_UNKNOWN`,
-        `MEMBER_NOT_READY`) with the same primary as before.
+        Returns the new primary. Raises `Refused` (`MEMBER_UNKNOWN`,
+        `MEMBER_NOT_READY`); then the primary is unchanged.
         """
         wanted = fields.node_id("target", target) if target else None
         deadline = self._proposer.deadline(context)
@@ -81,7 +81,7 @@ class MembershipCommands:
         """
         Let the node *node_id* be admitted, once and within 15 minutes (P5).
 
-        A retry gets the same ticket; an older one of the node is void by it. Raises
+        A retry gets the same ticket. An older ticket for the node becomes void. Raises
         `Refused` (`MEMBER_EXISTS`, `MEMBER_REMOVED`, `TICKETS_FULL`).
         """
         wanted = fields.node_id("node_id", node_id)
@@ -113,10 +113,10 @@ class MembershipCommands:
         self, context: CallContext, *, node_id: str, address: str
     ) -> int:
         """
-        Add a node whose key ring and certificate came by another way than a ticket.
+        Add a node that got its key ring and certificate without a ticket.
 
-        Returns the index of the commit; the primary adds it as a learner soon, and
-        has it vote when it has caught up. Raises `Refused` (`MEMBER_EXISTS`,
+        Returns the index of the commit. The primary soon adds the node as a learner,
+        and lets it vote when it has caught up. Raises `Refused` (`MEMBER_EXISTS`,
         `MEMBER_REMOVED`).
         """
         wanted = fields.node_id("node_id", node_id)
@@ -131,10 +131,10 @@ class MembershipCommands:
     @idempotent
     async def remove_member(self, context: CallContext, *, node_id: str) -> None:
         """
-        Have a member be none any more, for ever; the primary hands over first.
+        Remove a member forever. A primary hands over first.
 
-        Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`) with the members as
-        they were; to ask again is safe.
+        Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
+        unchanged. A retry is safe.
         """
         wanted = fields.node_id("node_id", node_id)
         deadline = self._proposer.deadline(context)
@@ -144,7 +144,7 @@ class MembershipCommands:
             raise refusal(
                 Rejected(
                     Reason.MEMBER_NOT_READY,
-                    f"{wanted} is the only member; a cluster has at least one",
+                    f"{wanted} is the only member; a cluster needs at least one",
                 )
             )
         command = RemoveMember(node_id=wanted, member=wanted in members)
@@ -153,7 +153,7 @@ class MembershipCommands:
             await self._remove(wanted, deadline)
 
     async def _remove(self, member: NodeId, deadline: Deadline) -> None:
-        """Have the engine do it; a primary of a moment ago has not heard of all yet."""
+        """Remove it from the engine. A new primary may not be ready to for a moment."""
         patient_s = deadline.left_s() - SETTLE_S
         while True:
             try:
@@ -170,9 +170,9 @@ class MembershipCommands:
 
     async def _refuse_founder(self, node_id: NodeId, address: str = "") -> None:
         """
-        Refuse what is a member since the beginning: the state has no row of it.
+        Refuse the id or address of a founding member, which has no row in the state.
 
-        Of the others apply knows; and whoever asks again gets the first answer (Q1).
+        Apply knows the other members. There a retry gets the first answer (Q1).
         """
         async with self._state.transaction() as transaction:
             known = {node.node_id for node in await membership.nodes(transaction)}

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the state says of members becomes so: the primary has the engine follow.
+Reconciles the cluster's membership with the replicated state. Runs on the primary.
 
-A node that was admitted becomes a learner, and a learner that has caught up votes.
-Only the primary does it, from its own state; every step may be done again, so a
-primary that is lost on the way leaves nothing half done.
+An admitted node becomes a learner, and a learner that has caught up becomes a voter.
+Every step can be repeated, so a primary that fails midway leaves nothing half done.
 """
 
 import asyncio
@@ -22,26 +21,26 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.5
 ADD_S = 5.0
 PROMOTE_S = 10.0
-"""For one learner to catch up, before the next one is looked at."""
+"""For one learner to catch up, before the next one's turn."""
 
 
 class MembershipSync:
-    """Adds and promotes. Lives in the loop."""
+    """Adds and promotes learners. Runs in the event loop."""
 
     def __init__(self, replicator: Replicator, state: LocalState) -> None:
         self._replicator = replicator
         self._state = state
-        self._told: dict[NodeId, str] = {}
+        self._logged: dict[NodeId, str] = {}
 
     async def run(self) -> None:
-        """Follow the state until cancelled."""
+        """Reconcile until cancelled."""
         while True:
             if self._replicator.primary == self._replicator.node_id:
                 await self.step()
             await asyncio.sleep(PAUSE_S)
 
     async def step(self) -> None:
-        """Do what is to be done now, one change after the other."""
+        """Make the changes that are due, one after the other."""
         async with self._state.transaction() as transaction:
             known = await membership.nodes(transaction)
         members = {member.node_id for member in self._replicator.members()}
@@ -66,13 +65,13 @@ class MembershipSync:
         except ProposeError as error:
             self._not_yet(node_id, error)
         else:
-            self._told.pop(node_id, None)
+            self._logged.pop(node_id, None)
             log.info("learner_promoted", extra={"member": node_id})
 
     def _not_yet(self, node_id: NodeId, error: ProposeError) -> None:
-        """Say it once: it is tried again."""
+        """Log a refusal once; the change is tried again."""
         words = str(error)
         refused = isinstance(error, ChangeRefusedError)
-        if refused and self._told.get(node_id) != words:
-            self._told[node_id] = words
+        if refused and self._logged.get(node_id) != words:
+            self._logged[node_id] = words
             log.warning("member_not_changed", extra={"member": node_id, "cause": words})

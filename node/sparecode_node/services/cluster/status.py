@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: the cluster as the called node sees it, once or again and again."""
+"""Use cases: the cluster as the called node sees it, once or repeatedly."""
 
 import asyncio
 import enum
@@ -19,14 +19,14 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.statemachine.feature_level import FIRST
 
 WATCH_MS_DEFAULT, WATCH_MS_MIN, WATCH_MS_MAX = 1_000, 200, 60_000
-"""Between two looks."""
+"""Between two reports."""
 _LOOK_S = 2.0
-"""For one look: a member that does not answer shall not hold up the rest."""
+"""For one report: a member that does not answer must not delay the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberView:
-    """One member as it sees itself, or as the called node fails to see it."""
+    """One member's own view of itself, or the fact that it cannot be reached."""
 
     node_id: NodeId
     reachable: bool
@@ -35,20 +35,20 @@ class MemberView:
     commit_index: int
     applied_index: int
     lag: int
-    """How far its applied index is behind the highest commit index seen."""
+    """How far its applied index lags behind the highest known commit index."""
     digest: str
-    """Of its state at its applied index; empty if not asked for."""
+    """The digest of its state at its applied index; empty if not requested."""
     version: str
     clock_offset_ms: int
-    """Its clock minus the called node's, as far as one round trip tells."""
+    """Its clock minus the called node's, with the error of one round trip."""
     audit_sequence: int = 0
     """Events in its audit log."""
     audit_head: str = ""
-    """Hash of the last of them; equal wherever there are equally many (U1)."""
+    """Hash of the last event; equal on all members with as many events (U1)."""
     feature_level: int = 0
-    """The newest that its software knows."""
+    """The newest level that its software knows."""
     votes: bool = True
-    """False: a learner, which is sent everything and counts for no quorum."""
+    """False: a learner, which receives everything and counts for no quorum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +64,19 @@ class ClusterStatus:
     cluster_id: str
     """Empty before the cluster is initialized."""
     feature_level: int = FIRST
-    """That all members know; see statemachine/feature_level.py."""
+    """The level that all members know; see statemachine/feature_level.py."""
     last_backup: LastBackup | None = None
 
 
 class MemberStanding(enum.StrEnum):
-    """How far a node is on its way."""
+    """How far a node has become a member."""
 
     VOTER = "voter"
-    """Counts for every quorum, and may lead."""
+    """Counts for every quorum, and can be the primary."""
     LEARNER = "learner"
-    """Is sent everything; votes as soon as it has caught up."""
+    """Receives everything; votes as soon as it has caught up."""
     ADMITTED = "admitted"
-    """Was admitted, and is about to become a learner."""
+    """Admitted, and about to become a learner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +121,9 @@ class Cluster:
         self, context: CallContext, *, every_ms: int
     ) -> AsyncIterator[ClusterStatus]:
         """
-        Yield the state again and again, until shortly before the caller's deadline.
+        Yield the state repeatedly, until shortly before the caller's deadline.
 
-        Raises as `status`, also later: a session that has ended sees no more.
+        Raises as `status`, also between reports: an ended session sees nothing more.
         """
         every_ms = every_ms or WATCH_MS_DEFAULT
         if not WATCH_MS_MIN <= every_ms <= WATCH_MS_MAX:
@@ -144,10 +144,10 @@ class Cluster:
         self, context: CallContext, *, stale_ok: bool
     ) -> tuple[ListedMember, ...]:
         """
-        Return the members, and who is about to become one, by node id.
+        Return the members and the admitted nodes, by node id.
 
-        With *stale_ok* it works without a quorum, and on a node that was removed and
-        has not heard of it. Raises `NotSignedInError`, `NotPermittedError`,
+        With *stale_ok* it works without a quorum, and on a removed node that does not
+        know of its removal. Raises `NotSignedInError`, `NotPermittedError`,
         `ProposeError`.
         """
         deadline = Deadline.of(context, self._clock)
@@ -198,7 +198,7 @@ class Cluster:
 
 
 def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
-    """Set a member's status against the cluster's."""
+    """Return a member's status compared with the cluster's."""
     votes = member.role is MemberRole.VOTER
     if not member.reachable:
         return MemberView(

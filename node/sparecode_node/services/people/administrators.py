@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: the people who manage the service (P1, P2)."""
+"""Use cases: the administrators (P1, P2)."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ from sparecode_node.statemachine.results import Applied
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Which user an administrator is; *username* empty: explicitly none."""
+    """The user that an administrator is. Empty *username*: explicitly none."""
 
     username: str
 
@@ -44,11 +44,11 @@ class Link:
 
 class Administrators:
     """
-    Manages administrators. Names are equal after NFKC and case folding.
+    Manages administrators. Names are compared after NFKC and case folding.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
-    `NotPermittedError`, `Refused` (`ADMINISTRATOR_UNKNOWN`, `LAST_SUPER_ADMIN` and
-    the like) and `ProposeError`.
+    `NotPermittedError`, `Refused` (`ADMINISTRATOR_UNKNOWN`, `LAST_SUPER_ADMIN`
+    and others) and `ProposeError`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Administrators:
         page_token: str = "",
         stale_ok: bool = False,
     ) -> Read[Page[AdministratorView]]:
-        """Return a page of administrators in the order of their names."""
+        """Return a page of administrators, ordered by name."""
         size = fields.page_size(page_size)
 
         async def query(
@@ -129,7 +129,7 @@ class Administrators:
         enabled: bool | None = None,
         link: Link | None = None,
     ) -> Applied:
-        """Change what is given of an administrator; what is None stays."""
+        """Change an administrator. None leaves a value unchanged."""
         user = link.name_key if link else None
         command = UpdateAdministrator(
             name=_key("name", name),
@@ -150,7 +150,7 @@ class Administrators:
     async def change_password(
         self, context: CallContext, *, name: str, old_password: str, new_password: str
     ) -> Applied:
-        """Change one's own password, or (with a *name*) give another a temporary one."""
+        """Change one's own password, or set a temporary one for the administrator *name*."""
         if name:
             fields.administrator("name", name)
         fields.secret("old_password", old_password, at_most=fields.PASSWORD_MAX)
@@ -162,24 +162,26 @@ class Administrators:
         if own:
             self._rates.sign_in(administrator=key, peer=context.peer)
         if own and not old_password:
-            raise InvalidFieldError("old_password", "must be given for one's own")
+            raise InvalidFieldError(
+                "old_password", "is required to change your own password"
+            )
 
         async def prepare() -> ChangePassword:
             async with self._state.transaction() as transaction:
-                found = await administrators.password_parameters(transaction, key)
+                current = await administrators.password_parameters(transaction, key)
             candidate, key_id = b"", self._sealing.active_key
-            if own and found:
+            if own and current:
                 candidate = await self._verifier(
-                    key, found.salt, old_password, deadline, found.key_id
+                    key, current.salt, old_password, deadline, current.key_id
                 )
             salt = self._entropy.token_bytes(SALT_BYTES)
             return ChangePassword(
                 name=key,
                 candidate=candidate,
-                administrator_version=found.version if found else 0,
+                administrator_version=current.version if current else 0,
                 key_id=key_id,
-                candidate_key_id=found.key_id
-                if found and found.key_id != key_id
+                candidate_key_id=current.key_id
+                if current and current.key_id != key_id
                 else NO_KEY,
                 password_salt=salt,
                 password_verifier=await self._verifier(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: the programs that check passcodes."""
+"""Use cases: the agents, the programs that check passcodes."""
 
 from collections.abc import Sequence
 
@@ -31,8 +31,8 @@ class Agents:
     Manages authentication agents.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
-    `NotPermittedError`, `Refused` and `ProposeError`. What is changed holds from its
-    commit on, for calls on open connections too: apply asks for every passcode.
+    `NotPermittedError`, `Refused` and `ProposeError`. A change takes effect at its
+    commit, also for calls on open connections: apply checks the agent of every passcode.
     """
 
     def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
@@ -49,7 +49,7 @@ class Agents:
         protects: Protects,
         restricted: bool = False,
     ) -> Applied:
-        """Let the agent of a certificate identity authenticate users."""
+        """Let the agent with this certificate identity authenticate users."""
         command = RegisterAgent(
             name=_name(name),
             name_key=fold(name),
@@ -66,10 +66,10 @@ class Agents:
         name_key = fold(_name(name))
 
         async def query(transaction: ReadTransaction, _: int) -> AgentView:
-            found = await agents.get(transaction, name_key)
-            if found is None:
+            view = await agents.get(transaction, name_key)
+            if view is None:
                 raise Refused(Rejected(Reason.AGENT_UNKNOWN, f"no agent {name}"))
-            return found
+            return view
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
@@ -87,7 +87,7 @@ class Agents:
         add_groups: Sequence[str] = (),
         remove_groups: Sequence[str] = (),
     ) -> Applied:
-        """Change what is given of an agent; what is None stays."""
+        """Change an agent. None leaves a value unchanged."""
         command = UpdateAgent(
             name_key=fold(_name(name)),
             protects=protects,
@@ -100,11 +100,11 @@ class Agents:
         )
         if set(command.add_groups) & set(command.remove_groups):
             raise InvalidFieldError(
-                "remove_groups", "names a group that is to be added as well"
+                "remove_groups", "names a group that add_groups names too"
             )
         if set(command.add_users) & set(command.remove_users):
             raise InvalidFieldError(
-                "remove_usernames", "names a user that is to be added as well"
+                "remove_usernames", "names a user that add_usernames names too"
             )
         return await self._proposer.change(context, command)
 
@@ -133,7 +133,7 @@ class Agents:
     async def allow(
         self, context: CallContext, *, fingerprint: str = "", serial_number: str = ""
     ) -> Applied:
-        """Take a certificate from the deny list."""
+        """Remove a certificate from the deny list."""
         mark, value = _certificate(fingerprint, serial_number)
         command = AllowCertificate(mark=mark, value=value)
         return await self._proposer.change(context, command)
@@ -166,7 +166,7 @@ class Agents:
         page_token: str = "",
         stale_ok: bool = False,
     ) -> Read[Page[AgentView]]:
-        """Return a page of agents in the order of their names."""
+        """Return a page of agents, ordered by name."""
         size = fields.page_size(page_size)
 
         async def query(transaction: ReadTransaction, _: int) -> Page[AgentView]:
@@ -191,7 +191,7 @@ def _name_keys(field: str, names: Sequence[str]) -> tuple[NameKey, ...]:
 
 
 def _certificate(fingerprint: str, serial_number: str) -> tuple[CertificateMark, str]:
-    """Return by what a certificate is named, in the form that is compared."""
+    """Return the mark that names a certificate, in the form that is compared."""
     if bool(fingerprint) == bool(serial_number):
         raise InvalidFieldError(
             "fingerprint", "exactly one of fingerprint and serial_number is needed"

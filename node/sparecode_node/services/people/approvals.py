@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: one administrator asks, another one approves (P3, I10)."""
+"""Use cases: changes that another administrator must approve (P3, I10)."""
 
 from sparecode_node.queries import approvals
 from sparecode_node.queries.approvals import ApprovalView
@@ -19,11 +19,11 @@ APPROVAL_ID_MAX = 2**63 - 1
 
 class Approvals:
     """
-    Shows what waits, approves and rejects it.
+    Lists, approves and rejects waiting requests.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
     `NotPermittedError`, `Refused` (`APPROVAL_UNKNOWN`, `APPROVAL_STALE`,
-    `SELF_SERVICE_FORBIDDEN`, and what the rules say of the change itself) and
+    `SELF_SERVICE_FORBIDDEN`, and the refusals of the change itself) and
     `ProposeError`.
     """
 
@@ -39,7 +39,7 @@ class Approvals:
         page_token: str = "",
         stale_ok: bool = False,
     ) -> Read[Page[ApprovalView]]:
-        """Return a page of what waits and of permits, the oldest first."""
+        """Return a page of waiting requests and of permits, oldest first."""
         size = fields.page_size(page_size)
 
         async def query(
@@ -53,18 +53,18 @@ class Approvals:
 
     @idempotent
     async def approve(self, context: CallContext, *, approval_id: int) -> Applied:
-        """Make a change that waits, or let its author issue what waits."""
+        """Apply a waiting change, or permit its author to issue the waiting codes."""
         command = Approve(approval_id=_number(approval_id))
         return await self._proposer.change(context, command)
 
     @idempotent
     async def reject(self, context: CallContext, *, approval_id: int) -> Applied:
-        """Refuse what waits, or take a permit back."""
+        """Refuse a waiting request, or withdraw a permit."""
         command = Reject(approval_id=_number(approval_id))
         return await self._proposer.change(context, command)
 
 
 def _number(approval_id: int) -> int:
     if not 1 <= approval_id <= APPROVAL_ID_MAX:
-        raise InvalidFieldError("approval_id", "must be that of something that waits")
+        raise InvalidFieldError("approval_id", "must be the id of a waiting request")
     return approval_id

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use case: a cluster begins, with its first administrator (P4).
+Use case: initialize a cluster with its first administrator (P4).
 
-`sparecode-node init` leaves a file of mode 0600 on one node: the administrator's
-name, and the verifier of the password, never the password. That node proposes
-`InitializeCluster` until it is committed, and removes the file.
+`sparecode-node init` writes a file of mode 0600 on one node. It holds the name of the
+administrator and the verifier of the password, never the password. That node proposes
+`InitializeCluster` until it is committed, and deletes the file.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ HASH_S = 30.0
 
 
 class FoundingError(Exception):
-    """The file of a cluster's beginning cannot be used; the message names it."""
+    """The founding file cannot be used. The message names it."""
 
 
 async def prepare_founding(
@@ -81,7 +81,7 @@ async def prepare_founding(
 
 
 class Founder:
-    """Proposes the beginning of the cluster until it is committed."""
+    """Proposes to initialize the cluster until that is committed."""
 
     def __init__(
         self, path: Path, *, command: InitializeCluster, request_id: RequestId
@@ -92,7 +92,7 @@ class Founder:
 
     @classmethod
     def load(cls, path: Path, *, cluster_id: str) -> "Founder | None":
-        """Read the file, if there is one. Raises `FoundingError`."""
+        """Read the founding file. None: there is none. Raises `FoundingError`."""
         try:
             content = json.loads(path.read_bytes())
             command = InitializeCluster(
@@ -110,7 +110,7 @@ class Founder:
             raise FoundingError(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise FoundingError(
-                f"{path}: not what `sparecode-node init` writes; remove it and run "
+                f"{path}: not written by `sparecode-node init`; delete it and run "
                 "`init` again"
             ) from error
         if command.cluster_id != cluster_id:
@@ -121,7 +121,7 @@ class Founder:
         return cls(path, command=command, request_id=request_id)
 
     async def run(self, replicator: Replicator) -> None:
-        """Propose until it is decided, then remove the file."""
+        """Propose until it is decided, then delete the file."""
         proposal = Proposal(
             call=UnstampedCall.of_node(
                 replicator.node_id, self._command, self._request_id
@@ -131,23 +131,23 @@ class Founder:
             try:
                 result = await replicator.propose(proposal, timeout_s=ATTEMPT_S)
             except ProposeError as error:
-                log.debug("the cluster cannot begin yet: %s", error)
+                log.debug("the cluster cannot be initialized yet: %s", error)
                 await asyncio.sleep(RETRY_S)
                 continue
             break
         match result:
             case Rejected(reason=Reason.ALREADY_INITIALIZED):
                 log.warning(
-                    "the cluster has begun before; the administrator of this file "
-                    "was not added",
+                    "the cluster is already initialized; the administrator of this "
+                    "file was not added",
                     extra={"file": str(self._path)},
                 )
             case Rejected():
-                log.error("the cluster cannot begin: %s", result.detail)
+                log.error("the cluster cannot be initialized: %s", result.detail)
                 return
             case _:
                 log.info(
-                    "the cluster has begun",
+                    "the cluster is initialized",
                     extra={"administrator": self._command.administrator},
                 )
         self._path.unlink(missing_ok=True)

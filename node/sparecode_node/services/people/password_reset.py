@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: root on a node lets an administrator in who has lost the password (P4)."""
+"""Use case: root on a node resets a lost administrator password (P4)."""
 
 from sparecode_node.domain.ids import AdministratorName, RequestId
 from sparecode_node.domain.outcomes import Rejected
@@ -18,7 +18,7 @@ RESET_S = 30.0
 
 
 class PasswordReset:
-    """What is asked of a node on its own machine. Who may ask, the socket says."""
+    """Resets passwords for root on the node's machine. The local socket admits root only."""
 
     def __init__(
         self, *, replicator: Replicator, sealing: Sealing, kdf: Kdf, entropy: Entropy
@@ -30,7 +30,7 @@ class PasswordReset:
 
     async def reset_administrator(self, name: str, password: str, *, uid: int) -> None:
         """
-        Give an administrator a temporary password, through the log.
+        Set a temporary password for an administrator, through the log.
 
         Raises `InvalidFieldError`, `Refused` (`ADMINISTRATOR_UNKNOWN`) and
         `ProposeError`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: what the cluster allows."""
+"""Use cases: the policy of the cluster."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from sparecode_node.statemachine.results import Applied
 
 class Policies:
     """
-    Shows and changes the policy: one value, of which every change is a new version.
+    Shows and changes the policy: one value, and every change is a new version.
 
     Every method raises `NotSignedInError`, `NotPermittedError` and `ProposeError`.
     """
@@ -32,7 +32,7 @@ class Policies:
     async def get(
         self, context: CallContext, *, stale_ok: bool = False
     ) -> Read[Policy]:
-        """Return the policy that governs."""
+        """Return the current policy."""
 
         async def query(transaction: ReadTransaction, _: int) -> Policy:
             return await policies.current(transaction)
@@ -44,14 +44,16 @@ class Policies:
         self, context: CallContext, *, version: int, values: Mapping[str, Any]
     ) -> Applied:
         """
-        Replace the policy of that version.
+        Replace the policy that has this version.
 
-        *values*, by the names of `Policy`; what is absent stays. Raises also
+        *values* have the names of `Policy`; absent ones stay. Also raises
         `InvalidFieldError` and `Refused` (`VERSION`, `POLICY_VALUE`, `GUESS_ODDS`,
         `CODES_LIVE`).
         """
         if version < 1:
-            raise InvalidFieldError("version", "must be that of the policy you read")
+            raise InvalidFieldError(
+                "version", "must be the version of the policy that you read"
+            )
         alphabet = values.get("code_alphabet")
         if alphabet is not None:
             fields.text("code_alphabet", alphabet, at_most=fields.ALPHABET_MAX)
@@ -61,9 +63,9 @@ class Policies:
         for key in (values.get("backup_recipients") or "").split(" "):
             if key and (problem := recipient_problem(key)):
                 raise InvalidFieldError(
-                    "backup_recipients", f"{key} is no age public key: {problem}"
+                    "backup_recipients", f"{key} is not an age public key: {problem}"
                 )
-        # Every field of the command may be absent; what it holds, apply judges.
+        # Every field of the command may be absent; apply checks the values.
         absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
         command = UpdatePolicy(version=version, **{**absent, **values})
         return await self._proposer.change(context, command)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use cases: a time-based code besides an administrator's password (RFC 6238).
+Use cases: a time-based code beside an administrator's password (RFC 6238).
 
-Enrolling changes nothing until a code proves that the secret has arrived where it
-is to be: it is in a sealed draft until then, as generated codes are (I3). Nobody
-takes their own away; another super administrator does it.
+Enrolling changes nothing until a code proves that the app has the secret. Until then
+the secret is in a sealed draft, like generated codes (I3). Administrators cannot remove
+their own second factor; another super administrator does it.
 """
 
 import base64
@@ -46,10 +46,10 @@ ISSUER = "Sparecode"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolledSecondFactor:
-    """What goes into an authenticator app; shown once, and not in force yet."""
+    """The secret for an authenticator app. Shown once, and not in force yet."""
 
     secret: str = field(repr=False)
-    """Base32, for typing."""
+    """Base32, to type in."""
     uri: str = field(repr=False)
     """`otpauth://`, for a QR code."""
     draft: bytes = field(repr=False)
@@ -58,7 +58,7 @@ class EnrolledSecondFactor:
 
 class SecondFactors:
     """
-    Sets and takes away second factors of administrators.
+    Sets and removes second factors of administrators.
 
     Every method raises `NotSignedInError`, `NotPermittedError`, `Refused` and
     `ProposeError`.
@@ -82,7 +82,7 @@ class SecondFactors:
         self._entropy = entropy
 
     async def own(self, context: CallContext, *, stale_ok: bool = False) -> Read[bool]:
-        """Say whether the caller has a second factor."""
+        """Return whether the caller has a second factor."""
         if not isinstance(context.caller, SessionCaller):
             raise NotSignedInError
         key = session_id(context.caller.bearer)
@@ -93,14 +93,14 @@ class SecondFactors:
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
     async def enroll(self, context: CallContext) -> EnrolledSecondFactor:
-        """Draw a secret for the caller; nothing is changed until it is confirmed."""
+        """Draw a secret for the caller. Nothing changes until it is confirmed."""
         deadline = self._proposer.deadline(context)
         session = await self._proposer.session(context, deadline)
         now_ms = await self._proposer.barrier(deadline)
         name = session.administrator
         async with self._state.transaction() as transaction:
-            found = await administrators.password_parameters(transaction, name)
-        if found and found.second_factor:
+            current = await administrators.password_parameters(transaction, name)
+        if current and current.second_factor:
             raise Refused(SET)
         seed = self._entropy.token_bytes(SECOND_FACTOR_SEED_BYTES)
         secret = base64.b32encode(seed).decode().rstrip("=")
@@ -117,7 +117,7 @@ class SecondFactors:
     async def confirm(
         self, context: CallContext, *, draft: bytes, code: str
     ) -> Applied:
-        """Have a code asked for from now on; *code* proves that the app has the secret."""
+        """Require a code from now on. *code* proves that the app has the secret."""
         digits = fields.tokencode("code", code)
         fields.draft(draft)
         deadline = self._proposer.deadline(context)
@@ -136,7 +136,7 @@ class SecondFactors:
 
     @idempotent
     async def remove(self, context: CallContext, *, name: str) -> Applied:
-        """Take the second factor of another administrator away, and end their sessions."""
+        """Remove another administrator's second factor, and end their sessions."""
         key = AdministratorName(fold(fields.administrator("name", name)))
         return await self._proposer.change(context, RemoveSecondFactor(name=key))
 
@@ -151,7 +151,7 @@ class SecondFactors:
 
 
 def uri_of(name: str, secret: str) -> str:
-    """Return what authenticator apps read of a QR code: whose secret it is, and how used."""
+    """Return the URI that authenticator apps read from the QR code."""
     label = urllib.parse.quote(f"{ISSUER}:{name}")
     query = urllib.parse.urlencode(
         {
@@ -171,5 +171,7 @@ SET = Rejected(
     "first",
 )
 STALE = Rejected(
-    Reason.DRAFT_STALE, "this secret is not of this administrator: enroll anew", "draft"
+    Reason.DRAFT_STALE,
+    "this secret belongs to another administrator: enroll again",
+    "draft",
 )

@@ -29,22 +29,22 @@ class SessionView:
     role: str
     ends_at_ms: int
     idle_ms: int
-    """A browser that is not used for so long is to end it (policy)."""
+    """A browser must end the session after this much time without use (policy)."""
 
 
 class SignedIn(NamedTuple):
-    """A new session, with the bearer token that is shown once."""
+    """A new session, with its bearer token, which is shown once."""
 
     bearer: str
     opened: SessionOpened
 
     def __repr__(self) -> str:
-        """Say whose session it is, without the bearer."""
+        """Show the session without the bearer."""
         return f"SignedIn(bearer=***, opened={self.opened!r})"
 
 
 class Sessions:
-    """Opens and ends sessions. One is valid on every node, and dead on every node."""
+    """Opens and ends sessions. A session begins and ends on every node at once."""
 
     def __init__(
         self,
@@ -73,11 +73,13 @@ class Sessions:
         """
         Open a session.
 
-        A retry with the same request id, on whichever node, gets the same one.
-        *second_factor* is the code of an administrator who has one; who has one and
-        gives none is refused with `SECOND_FACTOR_NEEDED`, if the password is right.
-        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`), `InvalidFieldError`, `ProposeError`, and
-        `RateError` before anything is hashed (L7).
+        A retry with the same request id gets the same session, on any node.
+        *second_factor* is the code of an administrator who has a second factor. Without
+        it, such an administrator is refused with `SECOND_FACTOR_NEEDED` if the password
+        is right.
+        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`),
+        `InvalidFieldError`, `ProposeError`, and `RateError` before anything is hashed
+        (L7).
         """
         request = fields.request_id(context.request_id)
         fields.text(
@@ -95,8 +97,8 @@ class Sessions:
             codes = (fields.tokencode("second_factor", second_factor),)
         bearers: tuple[str, ...] = ()
 
-        # It reads the current state: a name that is not there now does not exist, and
-        # apply, which would record it, need not learn it.
+        # It reads the current state, so a name that is not there does not exist. Such a
+        # name is not proposed: apply would record it.
         async def prepare() -> Proposal:
             nonlocal bearers
             command, bearers = await self._prepare(name, password, request, deadline)
@@ -126,10 +128,10 @@ class Sessions:
         self, context: CallContext, *, stale_ok: bool = False
     ) -> SessionView:
         """
-        Say whose session this is, and not if it has been ended anywhere (P2).
+        Return the calling session, unless it has ended on any node (P2).
 
-        *stale_ok*: as far as this node knows, for who has it checked again by what
-        the session is used for. Raises `NotSignedInError`, `ProposeError`.
+        *stale_ok*: by this node's state alone, for callers whose later use of the
+        session checks it again. Raises `NotSignedInError`, `ProposeError`.
         """
         deadline = self._proposer.deadline(context)
         if not stale_ok:
@@ -152,18 +154,18 @@ class Sessions:
         deadline: Deadline,
     ) -> tuple[OpenSession, tuple[str, ...]]:
         """
-        Compute the candidate: once, for whatever name (A6).
+        Return the command and the possible bearers. It hashes once for any name (A6).
 
-        A name that nobody has is its keyed hash from here on: people type their
-        password into the name field, and what is proposed is kept.
+        An unknown name is replaced by its keyed hash: people type their password into
+        the name field, and proposed commands are stored.
         """
         async with self._state.transaction() as transaction:
-            found = await administrators.password_parameters(transaction, name)
-            key_id = found.key_id if found else self._sealing.active_key
+            current = await administrators.password_parameters(transaction, name)
+            key_id = current.key_id if current else self._sealing.active_key
         tag = self._sealing.name_tags(NameKey(name))[0]
         salt = (
-            found.salt
-            if found
+            current.salt
+            if current
             else self._sealing.unknown_name_salt(Secret.PASSWORD, tag)
         )
         (hashed,) = await self._kdf.derive(
@@ -179,17 +181,17 @@ class Sessions:
         bearers = self._sealing.bearers(name, request, hashed)
         command = OpenSession(
             administrator=(
-                name if found else AdministratorName(f"unknown {tag.hex()}")
+                name if current else AdministratorName(f"unknown {tag.hex()}")
             ),
             candidate=candidate,
-            administrator_version=found.version if found else 0,
+            administrator_version=current.version if current else 0,
             key_id=key_id,
             session_id=session_id(bearers[0]),
         )
         return command, bearers
 
     async def _bearer(self, bearers: tuple[str, ...], deadline: Deadline) -> str:
-        """Return the bearer of the session that was opened: a retry's may be older."""
+        """Return the bearer of the opened session. A retry may get an older key's."""
         if len(bearers) == 1:
             return bearers[0]
         await self._proposer.barrier(deadline)
@@ -208,5 +210,5 @@ def opened(result: Result) -> SessionOpened:
 
 
 def normal_password(typed: str) -> str:
-    """Return a password as it is hashed: the same from every keyboard (RFC 8265, 4)."""
+    """Return the password in the form that is hashed, equal for every keyboard (RFC 8265, 4)."""
     return unicodedata.normalize("NFKC", typed)

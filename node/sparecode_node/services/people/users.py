@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: the people who authenticate."""
+"""Use cases: the users, who sign in with tokens."""
 
 from collections.abc import Sequence
 
@@ -59,10 +59,10 @@ def creation(
 
 class Users:
     """
-    Manages users. Usernames are equal after NFKC and case folding.
+    Manages users. Usernames are compared after NFKC and case folding.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
-    `NotPermittedError`, `Refused` (`USER_UNKNOWN` and the like) and
+    `NotPermittedError`, `Refused` (`USER_UNKNOWN` and others) and
     `ProposeError`.
     """
 
@@ -89,7 +89,7 @@ class Users:
         email: str,
         join_groups: Sequence[str] = (),
     ) -> Applied:
-        """Add a user, who is in those groups."""
+        """Add a user, as a member of *join_groups*."""
         command = creation(
             self._sealing,
             self._entropy,
@@ -107,10 +107,10 @@ class Users:
         name_key = fold(fields.username(username))
 
         async def query(transaction: ReadTransaction, now_ms: int) -> UserView:
-            found = await users.get(transaction, name_key, now_ms=now_ms)
-            if found is None:
+            view = await users.get(transaction, name_key, now_ms=now_ms)
+            if view is None:
                 raise Refused(Rejected(Reason.USER_UNKNOWN, f"no user {username}"))
-            return found
+            return view
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
@@ -127,14 +127,14 @@ class Users:
         stale_ok: bool = False,
     ) -> Read[Page[UserView]]:
         """
-        Return a page of users in the order of their names; all filters must hold.
+        Return a page of users, ordered by name. All filters must match.
 
-        *search* is found anywhere in the names or the e-mail.
+        *search* matches anywhere in the names or the e-mail.
         """
         size = fields.page_size(page_size)
         fields.text("username_prefix", username_prefix, at_most=fields.USERNAME_MAX)
         fields.text("search", search, at_most=fields.EMAIL_MAX)
-        chosen = UserFilter(
+        user_filter = UserFilter(
             prefix=fold(username_prefix),
             search=fold(search),
             enabled=enabled,
@@ -143,7 +143,11 @@ class Users:
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Page[UserView]:
             return await users.page(
-                transaction, chosen, size=size, page_token=page_token, now_ms=now_ms
+                transaction,
+                user_filter,
+                size=size,
+                page_token=page_token,
+                now_ms=now_ms,
             )
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
@@ -160,7 +164,7 @@ class Users:
         join_groups: Sequence[str] = (),
         leave_groups: Sequence[str] = (),
     ) -> Applied:
-        """Change what is given of a user; what is None stays."""
+        """Change a user. None leaves a value unchanged."""
         fields.username(username)
         if display_name is not None:
             fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
@@ -176,13 +180,13 @@ class Users:
         )
         if set(command.join_groups) & set(command.leave_groups):
             raise InvalidFieldError(
-                "leave_groups", "names a group that is to be joined as well"
+                "leave_groups", "names a group that join_groups names too"
             )
         return await self._proposer.change(context, command)
 
     @idempotent
     async def delete(self, context: CallContext, *, username: str) -> Applied:
-        """Delete a user who has no token."""
+        """Delete a user without tokens."""
         command = DeleteUser(name_key=fold(fields.username(username)))
         return await self._proposer.change(context, command)
 

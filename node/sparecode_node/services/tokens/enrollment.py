@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A token that is to be added: its fields checked, its seed sealed."""
+"""The command that adds a token: its fields are checked and its seed is sealed."""
 
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.services import fields
@@ -9,7 +9,7 @@ from sparecode_node.statemachine.commands.tokens import EnrollToken
 
 
 def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:
-    """Return the command. Raises `InvalidFieldError`."""
+    """Return the command that enrolls *token*. Raises `InvalidFieldError`."""
     serial = fields.serial(token.serial)
     fields.tokencode_form(
         token.algorithm,

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Files whose rows become commands, each decided for itself (K4).
+The import of files: each row becomes a command and is decided on its own (K4).
 
-Rows are proposed some at a time, so that they share commits, at a pace that leaves
-most of the time to whoever signs in; and their results leave as soon as they are
-known. Each has a request id of its own that follows from the file's, so that a retry
-of the import finds the answers of the rows that were decided, and goes on with the
-rest (Q1).
+Rows are proposed in batches that share commits, at a pace that leaves most of the time
+to people who sign in. Results are returned as soon as they are known. Each row has its
+own request id, derived from the file's: a retry of the import finds the results of the
+decided rows, and continues with the rest (Q1).
 """
 
 import asyncio
@@ -32,12 +31,12 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 ROWS_AT_ONCE = 32
-"""So many rows of a file are proposed together, and share commits."""
+"""Rows of a file that are proposed together, and share commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import(Generic[R]):
-    """A file that was read, and is being imported while its results are."""
+    """An import. Reading the results drives it."""
 
     rows: int
     results: AsyncGenerator[R, None]
@@ -46,13 +45,13 @@ class Import(Generic[R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOutcome:
-    """What became of the command of one row."""
+    """The result of the command of one row."""
 
     applied: bool
     problem: str = ""
-    """Why not, in words."""
+    """Why the row was not imported, in words."""
     reason: str = ""
-    """Why not, as a `Reason`; empty when a field of the row is out of bounds."""
+    """The same as a `Reason`; empty if a field of the row is out of bounds."""
 
 
 class RowProposer:
@@ -77,7 +76,7 @@ class RowProposer:
         fields: object,
     ) -> RowOutcome:
         """
-        Return what became of a row.
+        Return the result of a row.
 
         *command* builds its command, and may raise `InvalidFieldError`; *fields* are
         the row's, for the request's tag (Q1). Raises `ProposeError`, and what does not
@@ -101,7 +100,7 @@ class RowProposer:
 
 
 def rows_from(rows: Sequence[S], from_row: int) -> Sequence[S]:
-    """Return the rows from a number on; 0: all of them."""
+    """Return the rows from row number *from_row*; 0: all of them."""
     if not 0 <= from_row <= len(rows):
         raise InvalidFieldError("from_row", f"must be 1 to {len(rows)} (0: all)")
     return rows[max(from_row, 1) - 1 :]
@@ -110,14 +109,14 @@ def rows_from(rows: Sequence[S], from_row: int) -> Sequence[S]:
 async def in_batches(
     rows: Sequence[S], decide: Callable[[S], Awaitable[R]], pace: Pace
 ) -> AsyncGenerator[R, None]:
-    """Return what *decide* says of each row. A batch is decided to its end."""
+    """Yield the result of *decide* for each row. A started batch is always completed."""
     for at in range(0, len(rows), ROWS_AT_ONCE):
         async with pace.turn():
-            found = await asyncio.gather(
+            results = await asyncio.gather(
                 *(decide(row) for row in rows[at : at + ROWS_AT_ONCE]),
                 return_exceptions=True,
             )
-        for each in found:
+        for each in results:
             if isinstance(each, BaseException):
                 raise each
             yield each

@@ -45,17 +45,17 @@ READERS: dict[TokenFileFormat, _Reader] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedRow:
-    """What became of one row of a token file (K4)."""
+    """The result of one row of a token file (K4)."""
 
     row: int
     """Its position in the file, from 1."""
     serial: str
-    """Empty if it could not be read."""
+    """Empty if it cannot be read."""
     imported: bool
     problem: str = ""
-    """Why not, in words."""
+    """Why the row was not imported, in words."""
     reason: str = ""
-    """Why not, as a `Reason`; empty when the row itself could not be read."""
+    """The same as a `Reason`; empty if the row itself cannot be read."""
 
 
 class TokenImport:
@@ -71,12 +71,12 @@ class TokenImport:
 
     async def begin(self, context: CallContext, file: TokenFile) -> Import[ImportedRow]:
         """
-        Read a file; its tokens are added while the results are read.
+        Read a file. Its tokens are added while the results are read.
 
-        Raises `InvalidFieldError` on `content`, `password` or `key` when the file as
-        a whole cannot be read; nothing was changed then. After any other exception,
-        here or among the results, a retry with the same request id goes on where it
-        stopped.
+        Raises `InvalidFieldError` on `content`, `password` or `key` if the file as a
+        whole cannot be read; then nothing is changed. After any other exception, here
+        or from the results, a retry with the same request id continues where the
+        import stopped.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: the authenticators (K). A seed goes in and never comes out."""
+"""Use cases: the tokens (K). A seed goes in and never comes out."""
 
 from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -47,7 +47,7 @@ class Tokens:
     Manages tokens.
 
     Every method raises `InvalidFieldError`, `NotSignedInError`,
-    `NotPermittedError`, `Refused` (`TOKEN_UNKNOWN` and the like) and
+    `NotPermittedError`, `Refused` (`TOKEN_UNKNOWN` and others) and
     `ProposeError`.
     """
 
@@ -103,14 +103,14 @@ class Tokens:
         key = fields.serial(serial)
 
         async def query(transaction: ReadTransaction, now_ms: int) -> TokenView:
-            found = await tokens.get(transaction, key, now_ms=now_ms)
-            if found is None:
+            view = await tokens.get(transaction, key, now_ms=now_ms)
+            if view is None:
                 raise Refused(
                     Rejected(
                         Reason.TOKEN_UNKNOWN, f"there is no token {serial}", "serial"
                     )
                 )
-            return found
+            return view
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
@@ -129,14 +129,14 @@ class Tokens:
         stale_ok: bool = False,
     ) -> Read[Page[TokenView]]:
         """
-        Return a page of tokens in the order of serials; all filters must hold.
+        Return a page of tokens, ordered by serial. All filters must match.
 
-        *search* is found anywhere in the serial, or in the user's names or e-mail.
+        *search* matches anywhere in the serial, or in the user's names or e-mail.
         """
         size = fields.page_size(page_size)
         fields.text("search", search, at_most=fields.EMAIL_MAX)
         fields.text("serial_prefix", serial_prefix, at_most=fields.SERIAL_MAX)
-        chosen = TokenFilter(
+        token_filter = TokenFilter(
             serial_prefix=serial_prefix,
             name_key=fold(fields.username(username)) if username else None,
             algorithm=algorithm,
@@ -147,7 +147,11 @@ class Tokens:
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Page[TokenView]:
             return await tokens.page(
-                transaction, chosen, size=size, page_token=page_token, now_ms=now_ms
+                transaction,
+                token_filter,
+                size=size,
+                page_token=page_token,
+                now_ms=now_ms,
             )
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
@@ -156,7 +160,7 @@ class Tokens:
     async def assign(
         self, context: CallContext, *, serial: str, username: str
     ) -> Applied:
-        """Give a token to a user, who may have up to three."""
+        """Assign a token to a user, who may have up to three."""
         command = AssignToken(
             serial=fields.serial(serial), name_key=fold(fields.username(username))
         )
@@ -178,25 +182,25 @@ class Tokens:
 
     @idempotent
     async def reinstate(self, context: CallContext, *, serial: str) -> Applied:
-        """Say that a lost token is its owner's again; its codes are void (R)."""
+        """Accept a recovered token again; its codes become void (R)."""
         command = ReinstateToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
     @idempotent
     async def unassign(self, context: CallContext, *, serial: str) -> Applied:
-        """Take a token from its user; its PIN is gone and its codes are void (R3)."""
+        """Unassign a token; its PIN is deleted and its codes become void (R3)."""
         command = UnassignToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
     @idempotent
     async def enable(self, context: CallContext, *, serial: str) -> Applied:
-        """Let a token be used."""
+        """Accept the tokencodes of a token."""
         command = EnableToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
     @idempotent
     async def disable(self, context: CallContext, *, serial: str) -> Applied:
-        """Refuse a token from now on; its codes are void (R3)."""
+        """Refuse the tokencodes of a token; its codes become void (R3)."""
         command = DisableToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
@@ -209,10 +213,10 @@ class Tokens:
         expires_at_ms: int | None,
         never_expires: bool,
     ) -> Applied:
-        """Change when a token expires: one of the two is given."""
+        """Change when a token expires. Exactly one of the two arguments is set."""
         if (expires_at_ms is None) is not never_expires:
             raise InvalidFieldError(
-                "expire_time", "give a time, or say never_expires: one of the two"
+                "expire_time", "set either expire_time or never_expires"
             )
         command = UpdateToken(
             serial=fields.serial(serial),
@@ -223,7 +227,7 @@ class Tokens:
 
     @idempotent
     async def delete(self, context: CallContext, *, serial: str) -> Applied:
-        """Delete a token; its codes are void (R3)."""
+        """Delete a token; its codes become void (R3)."""
         command = DeleteToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
@@ -236,11 +240,13 @@ class Tokens:
         replacement_serial: str,
         keep_pin: bool,
     ) -> Applied:
-        """Put a token in the place of a user's, which is out of use then (R3)."""
+        """Replace a user's token by another; the old one is no longer used (R3)."""
         old = fields.serial(serial)
         new = fields.serial(replacement_serial, "replacement_serial")
         if new == old:
-            raise InvalidFieldError("replacement_serial", "must be of another token")
+            raise InvalidFieldError(
+                "replacement_serial", "must be the serial of another token"
+            )
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
 
@@ -260,7 +266,7 @@ class Tokens:
         first_tokencode: str,
         second_tokencode: str,
     ) -> Applied:
-        """Learn from two consecutive tokencodes where a token is; spend both (K1)."""
+        """Learn a token's position from two consecutive tokencodes; spend both (K1)."""
         command = ResynchronizeToken(serial=fields.serial(serial))
         digits = (
             fields.tokencode("first_tokencode", first_tokencode),
@@ -270,7 +276,7 @@ class Tokens:
 
     @idempotent
     async def clear_pin(self, context: CallContext, *, serial: str) -> Applied:
-        """Clear the PIN of a token: no passcode is accepted until there is another (A2)."""
+        """Clear the PIN of a token: no passcode is accepted until it has a new PIN (A2)."""
         command = ClearPin(serial=fields.serial(serial))
         return await self._proposer.change(context, command)
 
@@ -280,12 +286,12 @@ class Tokens:
         """Return the command, with the verifier for the token's user (T3)."""
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
-            found = await tokens.find_with_user(transaction, serial)
-        token, user = found or (None, None)
-        wrong = pin_problem(pin, policy) or new_pin_problem(pin, token)
-        if wrong:
-            raise InvalidFieldError("pin", wrong)
-        # Nobody's PIN: apply says why, or gives the answer of the first try.
+            token_and_user = await tokens.find_with_user(transaction, serial)
+        token, user = token_and_user or (None, None)
+        problem = pin_problem(pin, policy) or new_pin_problem(pin, token)
+        if problem:
+            raise InvalidFieldError("pin", problem)
+        # Without a user there is no verifier: apply refuses, or repeats the first answer.
         user_id, verifier, sealed_pin = UserId(""), b"", b""
         key_id = self._sealing.active_key
         if token is not None and user is not None:
@@ -312,9 +318,9 @@ class Tokens:
     ) -> ReplaceToken:
         """Return the command, with the PIN's verifier for the new serial (T3)."""
         async with self._state.transaction() as transaction:
-            found = await tokens.find_with_user(transaction, old)
-            found_new = await tokens.find_with_user(transaction, new)
-        token, user = found or (None, None)
+            token_and_user = await tokens.find_with_user(transaction, old)
+            replacement = await tokens.find_with_user(transaction, new)
+        token, user = token_and_user or (None, None)
         verifier, sealed_pin, key_id = b"", b"", self._sealing.active_key
         if keep_pin and token is not None and user is not None and token.pin_set:
             verifier = self._sealing.rebound_pin_verifier(
@@ -325,11 +331,11 @@ class Tokens:
                 new=new,
                 new_key=key_id,
             )
-            if found_new:
+            if replacement:
                 sealed_pin = carried(
-                    self._sealing, token, found_new[0], user.user_id, key_id
+                    self._sealing, token, replacement[0], user.user_id, key_id
                 )
-        # Without a user or a PIN apply says why, or gives the answer of the first try.
+        # Without a user or a PIN, apply refuses, or repeats the first answer.
         return ReplaceToken(
             serial=old,
             replacement=new,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: the users of a CSV file, each judged for itself (K4)."""
+"""Use case: the users of a CSV file, each decided on its own (K4)."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -33,14 +33,14 @@ BETWEEN_GROUPS = ";"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFile:
-    """A file of users as it was uploaded."""
+    """An uploaded file of users."""
 
     content: bytes
     """
-    CSV in UTF-8: a column `username`; if wanted also `display_name`, `email`, `groups`.
+    CSV in UTF-8 with a column `username`; `display_name`, `email`, `groups` are optional.
     """
     from_row: int = 0
-    """Rows before it are not looked at: a retry says how far it got."""
+    """Rows before it are skipped: a retry starts where the import stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +55,16 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedUser:
-    """What became of one row of a file of users."""
+    """The result of one row of a file of users."""
 
     row: int
     """Its position in the file, from 1."""
     username: str
     imported: bool
     problem: str = ""
-    """Why not, in words."""
+    """Why the row was not imported, in words."""
     reason: str = ""
-    """Why not, as a `Reason`; empty when the row itself could not be read."""
+    """The same as a `Reason`; empty if the row itself cannot be read."""
 
 
 class UserImport:
@@ -80,11 +80,11 @@ class UserImport:
 
     async def begin(self, context: CallContext, file: UserFile) -> Import[ImportedUser]:
         """
-        Read a file; its users are added while the results are read.
+        Read a file. Its users are added while the results are read.
 
-        Raises `InvalidFieldError` on `content` when the file as a whole cannot be
-        read; nothing was changed then. After any other exception, here or among the
-        results, a retry with the same request id goes on where it stopped.
+        Raises `InvalidFieldError` on `content` if the file as a whole cannot be read;
+        then nothing is changed. After any other exception, here or from the results, a
+        retry with the same request id continues where the import stopped.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
@@ -153,9 +153,9 @@ class UserImport:
 
 def _read(content: bytes) -> tuple[list[CsvRow], dict[str, int]]:
     """
-    Return the rows, and the first one with each folded username.
+    Return the rows, and the number of the first row with each folded username.
 
-    For a thread: of a large file, to fold alone takes longer than the loop may wait.
+    Runs in a thread: folding the names of a large file would block the event loop.
     """
     rows = read_csv(content, needed=NEEDED, known=KNOWN)
     fields.file_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
