@@ -375,7 +375,7 @@ def test_key_ring_that_others_can_read_is_refused(place):
     place.init()
     place.ring.chmod(0o644)
     assert place.start_refusal() == (
-        f"{place.ring}: others than its owner have access (mode 0644); it must be "
+        f"{place.ring}: other users have access (mode 0644); it must be "
         f"0600: chmod 600 {place.ring}"
     )
 
@@ -440,7 +440,7 @@ def test_file_of_the_beginning_must_be_what_init_writes(place, content):
     path = place.data / "bootstrap.json"
     path.write_text(content)
     assert place.start_refusal() == (
-        f"{path}: not what `sparecode-node init` writes; remove it and run `init` again"
+        f"{path}: not written by `sparecode-node init`; delete it and run `init` again"
     )
 
 

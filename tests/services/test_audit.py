@@ -185,16 +185,16 @@ async def test_stale_read_of_the_audit_log_needs_no_quorum(
         ({"page_token": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5"}, "page_token"),
         ({"from_sequence": -1}, "from_sequence"),
         ({"from_sequence": 2**63 - 1}, "from_sequence"),
-        ({"wanted": AuditFilter(actor="a\n")}, "filter.actor"),
-        ({"wanted": AuditFilter(reason="x" * 513)}, "filter.reason"),
-        ({"wanted": AuditFilter(start_ms=5, end_ms=5)}, "filter.end_time"),
+        ({"criteria": AuditFilter(actor="a\n")}, "filter.actor"),
+        ({"criteria": AuditFilter(reason="x" * 513)}, "filter.reason"),
+        ({"criteria": AuditFilter(start_ms=5, end_ms=5)}, "filter.end_time"),
     ],
 )
 async def test_invalid_filters_are_refused(
     node: OneNode, asked: dict, field: str
 ) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        await node.audit.list(reading(node), **{"wanted": EVERYTHING, **asked})
+        await node.audit.list(reading(node), **{"criteria": EVERYTHING, **asked})
     assert caught.value.field == field
 
 

@@ -88,7 +88,7 @@ def test_given_ring_is_taken_over_once(
         (lambda file: file.wrapping_key.write_bytes(b"%"), "base64 of 32 bytes"),
         (
             lambda file: file.wrapping_key.write_bytes(base64.b64encode(bytes(32))),
-            "was not wrapped with .*have it join again",
+            "was not wrapped with .*let it join again",
         ),
         (lambda file: file.wrapping_key.chmod(0o644), "wrapping.key.*chmod 600"),
         (lambda file: file.path.chmod(0o640), "keyring.json.*chmod 600"),

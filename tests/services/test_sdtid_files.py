@@ -96,7 +96,7 @@ def test_altered_token_is_found_by_its_mac_and_the_rest_is_read() -> None:
         assert old in HARDWARE
         first, second, third = read(HARDWARE.replace(old, new))
         assert first.token is not None
-        assert second.problem == "TokenMAC does not match: it was altered"
+        assert second.problem == "TokenMAC does not match: the token was altered"
         assert third.token is not None
 
 
@@ -113,7 +113,7 @@ def test_tokens_cannot_be_moved_to_another_header() -> None:
     tokens = HARDWARE[HARDWARE.index(b"<TKN>") :]
     rows = read(header + tokens)
     assert [row.problem for row in rows] == [
-        "TokenMAC does not match: it was altered"
+        "TokenMAC does not match: the token was altered"
     ] * 3
 
 

@@ -106,7 +106,7 @@ def test_pin_rule_is_needed() -> None:
         ("\n", "no column serial"),
         ("serial\n1\n", "no column seed"),
         ("serial,seed,pinrule\n", "column 'pinrule' is not known"),
-        ("serial,seed,serial\n", "column serial is there twice"),
+        ("serial,seed,serial\n", "column serial appears twice"),
         ("serial,seed\n", "holds no row"),
         ('serial,seed\n"1,2\n', "line 2"),
         ("serial,seed\n1," + "2" * 200_000, "line"),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The bounds of every field of a request, each named when it is overstepped.
+The form and bounds of every field of a request. Errors name the field.
 
-What is checked here is form; what depends on the state is the state machine's.
-A message never quotes the value of a field that may be secret.
+Checks that depend on the state are the state machine's. A message never quotes the
+value of a field that may be secret.
 """
 
 import ipaddress
@@ -39,7 +39,7 @@ SERIAL_NUMBER_DIGITS_MAX = 40
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
-EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - to refuse it.
+EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - refused below.
 HOSTS_MAX = 16
 USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
@@ -47,7 +47,7 @@ EMAIL_MAX = 254
 AGENT_NAME_MAX = 64
 GROUP_NAME_MAX = 64
 ALLOWED_AT_ONCE_MAX = 100
-"""Users that one request puts on an allow list: it has to fit in a log entry."""
+"""Users that one request may put on an allow list: it must fit in a log entry."""
 NOTE_MAX = 256
 IDENTITY_MAX = 256
 ADMINISTRATOR_NAME_MAX = 128
@@ -58,13 +58,13 @@ CLIENT_ADDRESS_MAX = 256
 RESOURCE_MAX = 256
 ALPHABET_MAX = 64
 LENGTHS_MAX = 64
-"""Of the text that lists lengths of codes; how many there may be says the policy."""
+"""The length of the text that lists code lengths; the policy bounds their number."""
 SEED_BYTES_MIN, SEED_BYTES_MAX = 16, 64
 DIGITS = (6, 8)
 PERIODS_S = (30, 60)
 COUNTER_MAX = 2**63 - 1
 TIME_MAX_MS = 253_402_300_799_999
-"""The end of the year 9999, the last that a protobuf timestamp can say."""
+"""The end of the year 9999, the last of a protobuf timestamp."""
 FILE_BYTES_MAX = 1024 * 1024
 """Of a file that an administrator uploads."""
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 500
@@ -96,45 +96,46 @@ def node_id(name: str, value: str) -> NodeId:
 
 
 def address(name: str, value: str) -> str:
-    """Return where a node is reached, HOST:PORT, in the spelling that is compared."""
-    found = in_one_spelling(value)
-    if found is None:
+    """Return a node's address, HOST:PORT, in the spelling that is compared."""
+    address = in_one_spelling(value)
+    if address is None:
         raise InvalidFieldError(
             name, "must be HOST:PORT, the host a name or an address, IPv6 in brackets"
         )
-    if host_of(found) in EVERYWHERE:
+    if host_of(address) in EVERYWHERE:
         raise InvalidFieldError(
             name,
-            f"must be where others reach the node; {host_of(found)} is where it "
-            "listens",
+            f"must be an address that others can reach; {host_of(address)} is only "
+            "for listening",
         )
-    return found
+    return address
 
 
 def host(name: str, value: str) -> str:
     """
     Return a name or an IP address that a member's certificate may be valid for.
 
-    By the names under `NAME_SUFFIX` members know each other: they follow from the id,
-    and who could ask for another one could answer in that member's place.
+    Members know each other by the names under `NAME_SUFFIX`, which are derived from
+    their ids. A node that could request such a name could impersonate that member.
     """
-    found = value.lower()
-    if found.endswith(NAME_SUFFIX) or found == NAME_SUFFIX[1:]:
+    host_name = value.lower()
+    if host_name.endswith(NAME_SUFFIX) or host_name == NAME_SUFFIX[1:]:
         raise InvalidFieldError(
-            name, f"{found} is a member's own name, and nobody asks for one"
+            name,
+            f"{host_name} is the internal name of a member and cannot be requested",
         )
     try:
-        ipaddress.ip_address(found)
+        ipaddress.ip_address(host_name)
     except ValueError:
-        if not HOST.fullmatch(found):
+        if not HOST.fullmatch(host_name):
             raise InvalidFieldError(
                 name, "must be host names or IP addresses"
             ) from None
-    return found
+    return host_name
 
 
 def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:
-    """Return a line of text of so many characters."""
+    """Return a line of text with *at_least* to *at_most* characters."""
     if not at_least <= len(value) <= at_most:
         bounds = f"at most {at_most}" if not at_least else f"{at_least} to {at_most}"
         if at_least == at_most:
@@ -150,19 +151,19 @@ def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:
 
 
 def username(value: str) -> str:
-    """Return a username as it will be shown."""
+    """Return a username as it will be displayed."""
     return text("username", value, at_least=1, at_most=USERNAME_MAX)
 
 
 def secret(name: str, value: str, *, at_most: int) -> str:
-    """Return something secret as typed; only its length is bounded."""
+    """Return a secret as it was typed; only its length is bounded."""
     if len(value) > at_most:
         raise InvalidFieldError(name, f"must have at most {at_most} characters")
     return value
 
 
 def new_password(name: str, value: str) -> str:
-    """Return a password that is to be set."""
+    """Return a new password."""
     return text(name, value, at_least=PASSWORD_MIN, at_most=PASSWORD_MAX)
 
 
@@ -181,7 +182,7 @@ def identity(value: str) -> AgentIdentity:
 
 
 def fingerprint(value: str) -> str:
-    """Return the SHA-256 of a certificate in the form that is compared."""
+    """Return the SHA-256 of a certificate, in the form that is compared."""
     digits = _hex_digits(value)
     if len(digits) != FINGERPRINT_DIGITS:
         raise InvalidFieldError(
@@ -191,7 +192,7 @@ def fingerprint(value: str) -> str:
 
 
 def serial_number(value: str) -> str:
-    """Return a certificate's serial number in the form that is compared."""
+    """Return a certificate's serial number, in the form that is compared."""
     digits = _hex_digits(value).lstrip("0")
     if not 1 <= len(digits) <= SERIAL_NUMBER_DIGITS_MAX:
         raise InvalidFieldError(
@@ -202,7 +203,7 @@ def serial_number(value: str) -> str:
 
 
 def _hex_digits(value: str) -> str:
-    """Return hexadecimal digits without what is for reading; empty: it is none."""
+    """Return hexadecimal digits without separators. Empty: they are not hexadecimal."""
     digits = value.replace(":", "").replace(" ", "").lower().removeprefix("0x")
     return digits if HEX.fullmatch(digits) else ""
 
@@ -218,9 +219,11 @@ def seed(value: bytes) -> bytes:
 
 
 def challenge(value: bytes) -> bytes:
-    """Return a challenge as it was handed back."""
+    """Return a challenge that an agent sends back."""
     if not 1 <= len(value) <= CHALLENGE_MAX:
-        raise InvalidFieldError("challenge", "must be what an answer before has held")
+        raise InvalidFieldError(
+            "challenge", "must be the challenge of an earlier answer"
+        )
     return value
 
 
@@ -236,14 +239,16 @@ def groups(name: str, values: Sequence[str]) -> tuple[GroupKey, ...]:
 
 
 def draft(value: bytes) -> bytes:
-    """Return a draft as it was handed back."""
+    """Return a draft that the caller sends back."""
     if not 1 <= len(value) <= CHALLENGE_MAX:
-        raise InvalidFieldError("draft", "must be what enrolling has returned")
+        raise InvalidFieldError(
+            "draft", "must be the draft that enrolling has returned"
+        )
     return value
 
 
 def tokencode(name: str, value: str) -> str:
-    """Return a tokencode as a token shows it, without what is for reading."""
+    """Return a tokencode as digits, without separators."""
     digits = normalized(value)
     if len(digits) not in DIGITS or not (digits.isascii() and digits.isdigit()):
         raise InvalidFieldError(name, "must be 6 or 8 digits, as the token shows them")
@@ -251,7 +256,7 @@ def tokencode(name: str, value: str) -> str:
 
 
 def securid(serial: TokenSerial, seed: bytes) -> None:
-    """Check what the tokencodes of a SecurID token are made of besides the time."""
+    """Check the serial and the seed of a SecurID token."""
     if not SECURID_SERIAL.fullmatch(serial):
         raise InvalidFieldError("serial", "must be 12 digits for SecurID")
     if len(seed) != SECURID_SEED_BYTES:
@@ -263,7 +268,7 @@ def securid(serial: TokenSerial, seed: bytes) -> None:
 def tokencode_form(
     algorithm: Algorithm, *, digits: int, period_s: int, counter: int
 ) -> None:
-    """Check what a token's tokencodes look like, and what they count."""
+    """Check the digits, period and counter of a token's tokencodes."""
     if digits not in DIGITS:
         raise InvalidFieldError("digits", f"must be 6 or 8; is {digits}")
     match algorithm:
@@ -299,7 +304,7 @@ def page_size(value: int) -> int:
 
 
 def file_size(content: bytes) -> None:
-    """Refuse a file that is too large to be looked at."""
+    """Refuse a file that is too large to read."""
     if len(content) > FILE_BYTES_MAX:
         raise InvalidFieldError(
             "content", f"has {len(content)} bytes; at most {FILE_BYTES_MAX}"
@@ -307,7 +312,7 @@ def file_size(content: bytes) -> None:
 
 
 def file_rows(count: int, what: str, none: str, *, at_most: int) -> None:
-    """Refuse a file that holds nothing, or too much."""
+    """Refuse a file with no rows or too many. *none* is the message for no rows."""
     if not count:
         raise InvalidFieldError("content", none)
     if count > at_most:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What leaves the cluster is encrypted as `age` does it (age-encryption.org/v1).
+Encryption of files that leave the cluster, in the format of `age` (age-encryption.org/v1).
 
-X25519, HKDF-SHA-256 and ChaCha20-Poly1305 in chunks; or a passphrase, by scrypt.
-A documented format with other implementations: an operator can open a backup or
-a recovery bundle with `age` alone, years from now.
+X25519, HKDF-SHA-256 and ChaCha20-Poly1305 in chunks; or a passphrase, by scrypt. The
+format is documented and has other implementations: years from now, an operator can open
+a backup or a recovery bundle with `age` alone.
 """
 
 import os
@@ -22,41 +22,41 @@ KEY_FILE_BYTES_MAX = 65_536
 
 
 class AgeError(Exception):
-    """It cannot be encrypted or opened; the message says why, and quotes no key."""
+    """A file cannot be encrypted or opened. The message gives the reason; it quotes no key."""
 
 
 class _Pieces:
     """
-    A file, read and written by Python code.
+    A file that is read and written by Python code.
 
-    The library holds Python's lock while it computes. Between the pieces that it
-    asks for, whoever waits for the lock gets it: the engine's thread above all.
+    The library holds Python's global lock while it computes. Between the pieces that
+    it reads and writes, other threads get the lock: above all the engine's.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
-        """Return so many bytes, or fewer at the end."""
+        """Return *size* bytes, or fewer at the end."""
         return self._file.read(size)
 
     def write(self, data: bytes) -> int:
-        """Write all of it."""
+        """Write all of *data*."""
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Have nothing left here."""
+        """Flush the file."""
         self._file.flush()
 
 
 def new_identity() -> tuple[str, str]:
-    """Draw a key pair; return the secret key and the public one, as age writes them."""
+    """Draw a key pair; return the secret and the public key in age's notation."""
     identity = pyrage.x25519.Identity.generate()
     return str(identity), str(identity.to_public())
 
 
 def recipient_problem(recipient: str) -> str:
-    """Return what is wrong with a public key; empty if nothing is."""
+    """Return what is wrong with a public key. Empty: nothing."""
     try:
         pyrage.x25519.Recipient.from_str(recipient)
     except pyrage.RecipientError as error:
@@ -65,20 +65,20 @@ def recipient_problem(recipient: str) -> str:
 
 
 def encrypt(source: Path, target: Path, recipients: Sequence[str]) -> None:
-    """Encrypt a file to everybody who holds a key of *recipients*. Raises `AgeError`."""
+    """Encrypt a file to the holders of the *recipients*' keys. Raises `AgeError`."""
     try:
         keys = [pyrage.x25519.Recipient.from_str(each) for each in recipients]
         with source.open("rb") as plain, target.open("xb") as sealed:
-            pyrage.encrypt_io(_lent(plain), _lent(sealed), keys)
+            pyrage.encrypt_io(_python_file(plain), _python_file(sealed), keys)
     except (pyrage.RecipientError, pyrage.EncryptError) as error:
         raise AgeError(f"it cannot be encrypted: {error}") from None
 
 
 def decrypt(sealed: IO[bytes], plain: IO[bytes], identities: Sequence[str]) -> None:
-    """Decrypt with whichever of *identities* it was encrypted to. Raises `AgeError`."""
+    """Decrypt with the one of *identities* that it was encrypted to. Raises `AgeError`."""
     try:
         keys = [pyrage.x25519.Identity.from_str(each) for each in identities]
-        pyrage.decrypt_io(_lent(sealed), _lent(plain), keys)
+        pyrage.decrypt_io(_python_file(sealed), _python_file(plain), keys)
     except pyrage.IdentityError:
         raise AgeError("the key file holds something that is no age key") from None
     except pyrage.DecryptError as error:
@@ -86,12 +86,12 @@ def decrypt(sealed: IO[bytes], plain: IO[bytes], identities: Sequence[str]) -> N
             f"it does not open ({error}): it is damaged, or was encrypted to another key"
         ) from None
     except OSError as error:
-        # The library says of a damaged chunk that it cannot be read.
+        # The library raises this error for a damaged chunk.
         raise AgeError(f"it does not open: {error}") from None
 
 
 def encrypt_bytes(plain: bytes, recipients: Iterable[str]) -> bytes:
-    """Encrypt a little to everybody who holds a key of *recipients*."""
+    """Encrypt a few bytes to the holders of the *recipients*' keys."""
     try:
         keys = [pyrage.x25519.Recipient.from_str(each) for each in recipients]
         return pyrage.encrypt(plain, keys)
@@ -100,7 +100,7 @@ def encrypt_bytes(plain: bytes, recipients: Iterable[str]) -> bytes:
 
 
 def encrypt_with_passphrase(plain: bytes, passphrase: str) -> bytes:
-    """Encrypt a little under a passphrase; that takes seconds on purpose."""
+    """Encrypt a few bytes under a passphrase. This takes seconds on purpose."""
     return pyrage.passphrase.encrypt(plain, passphrase)
 
 
@@ -123,25 +123,23 @@ def decrypt_bytes(
 
 
 def read_identities(path: Path) -> tuple[str, ...]:
-    """Return the secret keys of a key file that nobody else reads. Raises `AgeError`."""
+    """Return the secret keys of a key file that only its owner may read. Raises `AgeError`."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if status.st_mode & forbidden_bits(status.st_uid, os.geteuid()):
-                raise AgeError(
-                    f"{path}: others than its owner have access; chmod 600 {path}"
-                )
+                raise AgeError(f"{path}: other users have access; chmod 600 {path}")
             lines = file.read(KEY_FILE_BYTES_MAX).decode("ascii").split()
     except OSError as error:
         raise AgeError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise AgeError(f"{path}: not an age key file") from None
-    found = tuple(line for line in lines if line.startswith(IDENTITY_PREFIX))
-    if not found:
+    identities = tuple(line for line in lines if line.startswith(IDENTITY_PREFIX))
+    if not identities:
         raise AgeError(f"{path}: no age key in it ({IDENTITY_PREFIX}...)")
-    return found
+    return identities
 
 
-def _lent(file: IO[bytes]) -> BufferedIOBase:
-    # Reading, writing and flushing are all that the library asks of a file.
+def _python_file(file: IO[bytes]) -> BufferedIOBase:
+    # The library only reads, writes and flushes the file.
     return cast("BufferedIOBase", _Pieces(file))

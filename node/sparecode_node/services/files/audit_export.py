@@ -26,23 +26,23 @@ COLUMNS = (
 )
 
 FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""What a spreadsheet takes for a formula; the last four are their full-width forms."""
+"""First characters of a formula in spreadsheets; the last four are full-width forms."""
 
 
 class ExportFormat(enum.StrEnum):
-    """What an export looks like."""
+    """The format of an export."""
 
     JSON_LINES = "json_lines"
     CSV = "csv"
 
 
 def header(form: ExportFormat) -> bytes:
-    """Return what stands before the first event."""
+    """Return the header, which precedes the first event."""
     return _rows([COLUMNS]) if form is ExportFormat.CSV else b""
 
 
 def lines(form: ExportFormat, records: Iterable[AuditRecord]) -> bytes:
-    """Return events, each a line."""
+    """Return events, one line each."""
     if form is ExportFormat.CSV:
         return _rows(_cells(record) for record in records)
     return b"".join(_json_line(record) for record in records)
@@ -88,6 +88,6 @@ def _cells(record: AuditRecord) -> list[str]:
 
 
 def harmless(cell: str) -> str:
-    """Return a cell that no spreadsheet runs: names and words come from others."""
+    """Return a cell that no spreadsheet executes: names and words come from other people."""
     begins = cell.lstrip(" ")[:1]
     return f"'{cell}" if begins in FORMULA_BEGINNINGS else cell

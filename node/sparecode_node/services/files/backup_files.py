@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The file of a backup: what it is of, readable; the state, encrypted.
+The file of a backup: a readable manifest, and the encrypted state.
 
 A tar file with two members, in this order:
 
-    manifest.json   what it is of, and a signature of the cluster over that
+    manifest.json   what the backup holds, signed by the cluster
     state.age       the SQLite file of the state, encrypted to the recipients
 
-The signature is that of audit checkpoints (`sparecode-node audit-keys`), over
-`sparecode backup manifest 1`, a line feed and the manifest as canonical JSON: who
-only has a recipient's public key cannot make a backup that restores.
+The signature is made with the key of audit checkpoints (`sparecode-node audit-keys`),
+over `sparecode backup manifest 1`, a line feed and the manifest as canonical JSON. So a
+recipient's public key is not enough to forge a backup that restores.
 """
 
 import base64
@@ -35,18 +35,18 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.age"
 FIRST_LINE = b"sparecode backup manifest 1\n"
-"""Nothing else that the key might sign begins so."""
+"""Nothing else that the key may sign begins with this line."""
 MANIFEST_BYTES_MAX = 65_536
 PIECE_BYTES = 1 << 20
 
 
 class BackupFileError(Exception):
-    """It is not a backup that can be used; the message says why."""
+    """The file is not a usable backup. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupManifest:
-    """What a backup is of."""
+    """The manifest of a backup: the state that it holds."""
 
     format: int
     cluster_id: str
@@ -56,7 +56,7 @@ class BackupManifest:
     term: int
     """The term of the node that took it, at that moment."""
     digest: str
-    """Of the state, as replicas compare it."""
+    """The digest of the state, as replicas compare it."""
     audit_sequence: int
     audit_head: str
     """Hash of the last audit event, in hex."""
@@ -65,16 +65,16 @@ class BackupManifest:
     taken_at_ms: int
     node_id: str
     version: str
-    """Of the software."""
+    """The version of the software."""
     state_bytes: int
     state_sha256: str
-    """Of the SQLite file, before it was encrypted."""
+    """The hash of the SQLite file before encryption."""
     recipients: tuple[str, ...]
     key_id: int
-    """Of the key ring: what signed, and what the newest seals were made with."""
+    """The active key of the ring: it signed the manifest and made the newest seals."""
 
     def signed_bytes(self) -> bytes:
-        """Return what is signed."""
+        """Return the bytes that are signed."""
         return FIRST_LINE + json.dumps(
             dataclasses.asdict(self),
             ensure_ascii=True,
@@ -85,14 +85,14 @@ class BackupManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedManifest:
-    """A manifest, and who says so."""
+    """A manifest and its signature."""
 
     manifest: BackupManifest
     public_key: bytes
     signature: bytes
 
     def signed_by(self, public_key: bytes) -> bool:
-        """Say whether the holder of that key has signed it."""
+        """Return whether the holder of *public_key* signed it."""
         try:
             Ed25519PublicKey.from_public_bytes(public_key).verify(
                 self.signature, self.manifest.signed_bytes()
@@ -113,13 +113,13 @@ def sign(sealing: Sealing, manifest: BackupManifest) -> SignedManifest:
 
 
 def is_signed_by_ring(sealing: Sealing, signed: SignedManifest) -> bool:
-    """Say whether a node with this key ring has signed it."""
+    """Return whether a node with this key ring signed it."""
     known = sealing.checkpoint_public_key(KeyId(signed.manifest.key_id))
     return known is not None and signed.signed_by(known)
 
 
 def pieces(signed: SignedManifest, state: Path) -> Iterator[bytes]:
-    """Yield the file piece by piece; *state* is encrypted already."""
+    """Yield the file piece by piece. *state* is already encrypted."""
     content = {
         "manifest": dataclasses.asdict(signed.manifest),
         "public_key": base64.b64encode(signed.public_key).decode(),
@@ -147,14 +147,14 @@ def _padding(size: int) -> bytes:
 
 
 def read_manifest(path: Path) -> SignedManifest:
-    """Return what a backup says of itself. Raises `BackupFileError`."""
+    """Return the manifest of a backup. Raises `BackupFileError`."""
     with _opened(path) as file:
         return _manifest(path, file)
 
 
 @contextmanager
 def open_state(path: Path) -> Iterator[tuple[SignedManifest, IO[bytes]]]:
-    """Lend what a backup says of itself, and its encrypted state."""
+    """Yield the manifest of a backup and its open, encrypted state."""
     with _opened(path) as file:
         yield _manifest(path, file), _member(path, file, STATE)
 
@@ -172,12 +172,12 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
 
 def _member(path: Path, file: tarfile.TarFile, name: str) -> IO[bytes]:
     try:
-        found = file.extractfile(file.getmember(name))
+        member = file.extractfile(file.getmember(name))
     except KeyError:
         raise BackupFileError(f"{path}: not a whole backup: no {name} in it") from None
-    if found is None:
-        raise BackupFileError(f"{path}: not a backup: {name} is no file")
-    return found
+    if member is None:
+        raise BackupFileError(f"{path}: not a backup: {name} is not a file")
+    return member
 
 
 def _manifest(path: Path, file: tarfile.TarFile) -> SignedManifest:

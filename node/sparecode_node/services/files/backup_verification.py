@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backup, opened and computed anew: whether it holds what its manifest says."""
+"""Verification of a backup: open it, and compare its content with its manifest."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedMa
     """
     Decrypt the state of a backup into the new file *target*, and verify all of it.
 
-    Everything but who signed it, which takes a key ring or a public key. Raises
+    Only the signature is not verified: that takes a key ring or a public key. Raises
     `BackupFileError` and `AgeError`; then there is no *target*.
     """
     try:
@@ -43,7 +43,7 @@ def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedMa
 
 
 def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:
-    """Compare the state with what the manifest says of it. Raises `BackupFileError`."""
+    """Compare the state with the manifest. Raises `BackupFileError`."""
     size = plain.stat().st_size
     if size != manifest.state_bytes:
         raise BackupFileError(
@@ -66,7 +66,7 @@ def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:
 
 
 def _check_audit(path: Path, db: sqlite3.Connection, manifest: BackupManifest) -> None:
-    """Compute every hash of the audit log anew (U1)."""
+    """Compute every hash of the audit log again (U1)."""
     sequence, head = 0, GENESIS_HASH
     db.row_factory = sqlite3.Row
     for row in db.execute(

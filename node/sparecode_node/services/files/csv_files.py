@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-CSV from outside: the first line names the columns, every other one is a row.
+CSV files from administrators: the first line names the columns, the others are rows.
 
-A column that nobody knows is refused, and not skipped: it may be a known one
-with a slip in it. Spreadsheets put an apostrophe before what is to stay text;
-it is taken away.
+An unknown column is refused, not skipped: it may be a misspelled one. Spreadsheets put
+an apostrophe before a cell that must stay text; it is removed.
 """
 
 import csv
@@ -16,7 +15,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
 
 Cells = Mapping[str, str]
-"""A row's cells by column, without spaces around; empty where there is none."""
+"""A row's cells by column, without surrounding spaces. Missing cells are empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ def read_csv(
     content: bytes, *, needed: Collection[str], known: Collection[str]
 ) -> list[CsvRow]:
     """
-    Return the rows, without blank ones. *known*: columns that may be there too.
+    Return the rows, without blank ones. *known* are the optional columns.
 
     Raises `InvalidFieldError` on `content`; the message names the line.
     """
@@ -41,7 +40,7 @@ def read_csv(
     except UnicodeDecodeError:
         raise InvalidFieldError("content", "not text in UTF-8") from None
     if "\0" in text:
-        raise InvalidFieldError("content", "not text: it holds a zero")
+        raise InvalidFieldError("content", "not text: it contains a zero byte")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[CsvRow] = []
     try:
@@ -58,7 +57,7 @@ def read_csv(
 
 
 def _check(columns: list[str], needed: Collection[str], known: Collection[str]) -> None:
-    """Refuse a first line that does not name the columns."""
+    """Refuse a first line that does not name the right columns."""
     allowed = [*needed, *known]
     says = f"the first line names columns: {', '.join(allowed)}"
     for name in columns:
@@ -67,19 +66,19 @@ def _check(columns: list[str], needed: Collection[str], known: Collection[str]) 
                 "content", f"column {name[:64]!r} is not known; {says}"
             )
         if columns.count(name) > 1:
-            raise InvalidFieldError("content", f"column {name} is there twice")
+            raise InvalidFieldError("content", f"column {name} appears twice")
     for name in needed:
         if name not in columns:
             raise InvalidFieldError("content", f"no column {name}; {says}")
 
 
 def _row(columns: list[str], cells: list[str]) -> CsvRow:
-    found = {
+    named = {
         name: cell.strip().removeprefix("'")
         for name, cell in zip(columns, cells, strict=False)
     }
-    missing = {name: "" for name in columns if name not in found}
+    missing = {name: "" for name in columns if name not in named}
     problem = ""
     if len(cells) > len(columns):
         problem = f"it has {len(cells)} cells; there are {len(columns)} columns"
-    return CsvRow(cells=found | missing, problem=problem)
+    return CsvRow(cells=named | missing, problem=problem)

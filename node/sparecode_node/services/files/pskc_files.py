@@ -2,8 +2,8 @@
 """
 Token files in the Portable Symmetric Key Container (RFC 6030).
 
-The work that its key derivation asks for is capped, too. Every key is read from a
-document of its own, so that a bad one never takes the others along (K4).
+The work of its key derivation is capped too. Every key is read from its own document,
+so a bad key never affects the others (K4).
 """
 
 import io
@@ -38,7 +38,7 @@ DERIVED_KEY_BYTES_MAX = 64
 DIGITS_DEFAULT = 6
 PERIOD_S_DEFAULT = 30
 
-# What python-pskc and dateutil raise at malformed values.
+# The exceptions of python-pskc and dateutil for malformed values.
 UNREADABLE = (
     PSKCError,
     ArithmeticError,
@@ -71,8 +71,8 @@ def read_pskc(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     """
     Return every key of the file, in its order.
 
-    Raises `InvalidFieldError` if the file as a whole cannot be read. Slow where
-    the file is encrypted under a password: call it in a thread.
+    Raises `InvalidFieldError` if the file as a whole cannot be read. Slow if the file
+    is encrypted under a password: call it in a thread.
     """
     header, keys = _split(file.content)
     secret = _file_key(header, password=file.password, key=file.key)
@@ -141,8 +141,8 @@ def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
     else:
         return None
     if any(local(element) == "MACKey" for element in header.iter()):
-        # The MAC's key is encrypted too: a wrong password is found out here, and
-        # not once for every row.
+        # The MAC's key is encrypted too, so a wrong password shows here, and not once
+        # in every row.
         try:
             container.mac.key  # noqa: B018 - reading it decrypts it.
         except UNREADABLE:
@@ -151,7 +151,7 @@ def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
 
 
 def _derived_key(container: PSKC, password: str) -> bytes:
-    """Return the key that the file's derivation makes of *password*."""
+    """Return the key that the file's derivation computes from *password*."""
     derivation = container.encryption.derivation
     if not password:
         raise InvalidFieldError("password", "the file is encrypted under a password")
@@ -206,7 +206,7 @@ def _only_key(container: PSKC) -> Key:
 def _token(
     serial: str, key: Key, default_pin_rule: PinRule | None, now_ms: int
 ) -> FileToken:
-    """Return what the key says. Raises `RowError` for what we cannot do."""
+    """Return the token of a key. Raises `RowError` for unsupported keys."""
     if not serial:
         raise RowError("no serial: neither SerialNo nor the key's Id is given")
     algorithm = _algorithm(key)
@@ -270,7 +270,7 @@ def _pin_rule(key: Key, default: PinRule | None) -> PinRule:
 
 
 def _require_otp(key: Key, now_ms: int) -> None:
-    """Refuse a key whose policy forbids this use, or asks for what we do not do."""
+    """Refuse a key whose policy forbids this use, or requires something unsupported."""
     policy = key.policy
     if policy.unknown_policy_elements:
         raise RowError("its Policy holds an element that is not known")
@@ -284,7 +284,7 @@ def _require_otp(key: Key, now_ms: int) -> None:
 
 
 def _require_macs(document: ET.Element) -> None:
-    """Refuse CBC without a MAC: whoever alters it stays unseen (RFC 6030, 6.2)."""
+    """Refuse CBC without a MAC: changes would stay unnoticed (RFC 6030, 6.2)."""
     for element in document.iter():
         if local(element) == "MACMethod":
             continue
@@ -301,7 +301,7 @@ def _earliest(*dates: datetime | None) -> int | None:
 
 
 def _words(error: Exception) -> str:
-    """Say what python-pskc found; other exceptions quote the value, perhaps a seed."""
+    """Return the message of python-pskc. Other exceptions may quote a seed: hide them."""
     if isinstance(error, PSKCError | RowError):
         return str(error)
     return "a value is malformed"

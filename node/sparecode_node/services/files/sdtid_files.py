@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Token files of SecurID (sdtid): a batch, its keys under one password.
+Token files of SecurID (sdtid): a batch, with its keys under one password.
 
-RSA has not published the form; this follows `stoken`, which reads and writes
-it, byte by byte where a MAC depends on that. The header and every token have a
-MAC of their own, and what has none or a wrong one is refused. The signature in
-the trailer comes with the certificate that it is checked with, proves nothing
-to us, and is not looked at.
+RSA has not published the format. This follows `stoken`, which reads and writes it,
+byte by byte where a MAC depends on it. The header and every token have their own MAC;
+without a right one they are refused. The signature in the trailer comes with its own
+certificate, so it proves nothing and is ignored.
 """
 
 import base64
@@ -67,24 +66,24 @@ def read_sdtid(file: TokenFile, *, now_ms: int) -> list[FileRow]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """The header, and the key that it holds for all tokens."""
+    """The header, and the secret that it holds for all tokens."""
 
     header: ET.Element
     secret: bytes = field(repr=False)
 
     def key(self, purpose: str, name: str, iv: bytes) -> bytes:
-        """Return the key of one purpose, for a batch or for a token of it."""
+        """Return the key for one purpose, of the batch or of a token in it."""
         return cbc_hash(self.secret, iv, _padded(32, purpose, name))
 
     def value(self, token: ET.Element, name: str) -> str:
-        """Return what is said of a token: by itself, or by the header for all."""
-        for found in (
+        """Return a token's value: its own, or the header's for all tokens."""
+        for text in (
             token.findtext(name),
             self.header.findtext(f"Def{name}"),
             self.header.findtext(name),
         ):
-            if found is not None:
-                return found.strip()
+            if text is not None:
+                return text.strip()
         return ""
 
     def number(self, token: ET.Element, name: str, default: int) -> int:
@@ -119,7 +118,7 @@ def _opened(header: ET.Element, tokens: list[ET.Element], password: str) -> _Bat
     except RowError as error:
         raise InvalidFieldError("content", f"its TKNHeader: {error}") from None
     name = texts["Name"]
-    # A batch that nobody has protected is under the name of its origin.
+    # A batch without a password is encrypted under the name of its origin.
     key = _password_key(password or texts["Origin"], texts["Dest"], name)
     batch = _Batch(
         header=header, secret=_decrypted(sealed, key, _padded(8, "Secret", name))
@@ -129,7 +128,9 @@ def _opened(header: ET.Element, tokens: list[ET.Element], password: str) -> _Bat
     ):
         return batch
     if any(_mac_problem(batch, token) == "" for token in tokens):
-        raise InvalidFieldError("content", "HeaderMAC does not match: it was altered")
+        raise InvalidFieldError(
+            "content", "HeaderMAC does not match: the header was altered"
+        )
     raise InvalidFieldError(
         "password",
         "does not open this file" if password else "the file is under a password",
@@ -158,7 +159,7 @@ def _token(
     default_pin_rule: PinRule | None,
     now_ms: int,
 ) -> FileToken:
-    """Return what the file says of a token. Raises `RowError` for what we cannot do."""
+    """Return the token of an element. Raises `RowError` for unsupported tokens."""
     if not (serial.isascii() and serial.isdigit() and len(serial) <= SERIAL_DIGITS):
         raise RowError("SN must be a serial of at most 12 digits")
     problem = _mac_problem(batch, token)
@@ -171,10 +172,10 @@ def _token(
         raise RowError(f"it must not be used before {birth.date().isoformat()}")
     death = batch.date(token, "Death")
     key = batch.key("TokenEncrypt", serial, TOKEN_ENC_IV)
-    # The first character of a Seed says nothing; `=` is what everybody writes.
+    # The first character of a Seed has no meaning; all files have `=` there.
     sealed = _block((token.findtext("Seed") or "").strip()[1:])
     return FileToken(
-        # Files of hardware tokens leave zeros out, the tokencode does not.
+        # Files of hardware tokens omit leading zeros, but the tokencode uses them.
         serial=serial.zfill(SERIAL_DIGITS),
         algorithm=Algorithm.SECURID,
         hash_name=HashName.SHA1,
@@ -183,7 +184,7 @@ def _token(
         counter=0,
         seed=_decrypted(sealed, key, _padded(8, serial, "Seed")),
         pin_rule=_pin_rule(token, batch, default_pin_rule),
-        # It works to the end of that day.
+        # The token works until the end of that day.
         expires_at_ms=None if death is None else date_ms(death + timedelta(days=1)),
     )
 
@@ -195,14 +196,14 @@ def _pin_rule(
     if batch.number(token, "AddPIN", 0):
         return PinRule.PINPAD
     if batch.number(token, "LocalPIN", 0):
-        return PinRule.NONE  # The device asks for it; we never see it.
+        return PinRule.NONE  # The device checks the PIN; the node never sees it.
     if default_pin_rule is None:
         raise RowError("AddPIN is 0, and no default PIN rule is given")
     return default_pin_rule
 
 
 def _mac_problem(batch: _Batch, token: ET.Element) -> str:
-    """Return what is wrong with a token's MAC, in words; empty if it is right."""
+    """Return what is wrong with a token's MAC, in words. Empty: nothing."""
     serial = (token.findtext("SN") or "").strip()
     text = token.findtext("TokenMAC")
     if text is None:
@@ -214,11 +215,11 @@ def _mac_problem(batch: _Batch, token: ET.Element) -> str:
     key = batch.key("TokenMAC", serial, TOKEN_MAC_IV)
     if hmac.compare_digest(mac, cbc_hash(key, TOKEN_MAC_IV, hashed)):
         return ""
-    return "TokenMAC does not match: it was altered"
+    return "TokenMAC does not match: the token was altered"
 
 
 def _password_key(password: str, salt: str, key: str) -> bytes:
-    """Return the key that a password makes, by a thousand rounds."""
+    """Return the key of a password, after a thousand rounds."""
     made = bytes(BLOCK_BYTES)
     salted = _padded(32, password, salt)
     for number in range(ROUNDS):
@@ -233,12 +234,12 @@ def _decrypted(sealed: bytes, key: bytes, mask: bytes) -> bytes:
 
 
 def _padded(size: int, *texts: str) -> bytes:
-    """Return texts as C has them in fields of a size: cut, or filled with zeros."""
+    """Return texts as C fields of *size* bytes: cut, or padded with zeros."""
     return b"".join(text.encode()[:size].ljust(size, b"\0") for text in texts)
 
 
 def _block(text: str) -> bytes:
-    """Return 16 bytes that are written in base64."""
+    """Return the 16 bytes of a base64 text."""
     try:
         block = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -250,11 +251,11 @@ def _block(text: str) -> bytes:
 
 def _hashed(section: ET.Element) -> bytes:
     """
-    Return what the MAC of a section is computed over: its fields, a line each.
+    Return the input of a section's MAC: its fields, one line each.
 
-    Lines are padded by what the line before left open, a short one is moved to
-    the beginning of its block, and MACs are left out. None of this makes sense;
-    it is what everybody does.
+    Each line is padded by the bytes that the previous line left free in its block, a
+    short line moves to the beginning of its block, and MACs are left out. There is no
+    reason for this, but all implementations do it.
     """
     written = bytearray(HASHED_BYTES_MAX)
     end, padding = 0, 0
@@ -272,7 +273,7 @@ def _hashed(section: ET.Element) -> bytes:
 
 
 def _lines(path: str, section: ET.Element) -> Iterator[tuple[str, bool]]:
-    """Return the lines of a section and of those in it, and whether each is empty."""
+    """Yield the lines of a section and its subsections, each with whether it is empty."""
     for child in section:
         name = str(child.tag)
         if name.endswith("MAC") and name != "MAC":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Token files in CSV: for tokens whose seeds came on paper or from another system.
+Token files in CSV, for tokens whose seeds came on paper or from another system.
 
-Seeds are in clear: whoever has the file has the tokens.
+Seeds are in clear: the file is as secret as the tokens.
 """
 
 import base64
@@ -38,7 +38,7 @@ KNOWN = (
     "expires",
 )
 PERIODS_S = {Algorithm.TOTP: 30, Algorithm.SECURID: 60, Algorithm.HOTP: 0}
-"""Where the file does not say."""
+"""The defaults, if the file has no period."""
 NUMBER_DIGITS_MAX = 18
 
 E = TypeVar("E", bound=enum.StrEnum)
@@ -50,7 +50,7 @@ def read_token_csv(file: TokenFile, *, now_ms: int) -> list[FileRow]:
 
     Raises `InvalidFieldError` if the file as a whole cannot be read.
     """
-    del now_ms  # Nothing in it begins later.
+    del now_ms  # This format has no start dates.
     rows = read_csv(file.content, needed=NEEDED, known=KNOWN)
     fields.file_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
     return [
@@ -70,7 +70,7 @@ def _row(number: int, row: CsvRow, default_pin_rule: PinRule | None) -> FileRow:
 
 
 def _token(cells: Cells, default_pin_rule: PinRule | None) -> FileToken:
-    """Return what the row says. Raises `RowError`."""
+    """Return the token of a row. Raises `RowError`."""
     if not cells["serial"]:
         raise RowError("no serial")
     algorithm = _one_of(Algorithm, cells, "algorithm", Algorithm.TOTP)
@@ -88,7 +88,7 @@ def _token(cells: Cells, default_pin_rule: PinRule | None) -> FileToken:
 
 
 def _one_of(kind: type[E], cells: Cells, name: str, default: E) -> E:
-    """Return a value of an enumeration, in whatever case it is written."""
+    """Return the value of an enumeration, in upper or lower case."""
     text = cells.get(name, "").lower()
     if not text:
         return default
@@ -109,7 +109,7 @@ def _number(cells: Cells, name: str, default: int) -> int:
 
 
 def _seed(cells: Cells) -> bytes:
-    """Return the seed, in groups or not. The message does not repeat it."""
+    """Return the seed, with or without groups. The message does not repeat it."""
     text = "".join(cells["seed"].split()).replace("-", "").upper()
     form = cells.get("seed_format", "").lower() or "base32"
     try:

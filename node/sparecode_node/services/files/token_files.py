@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What every kind of token file comes down to: rows, each a token or a problem.
+The rows of a token file of any format: each is a token or a problem.
 
-What is wrong with the file as a whole is `InvalidFieldError`, and nothing is
-changed; what is wrong with a row concerns that row alone (K4).
+A problem of the whole file raises `InvalidFieldError`, and nothing is changed. A problem
+of a row concerns that row alone (K4).
 """
 
 import enum
@@ -15,11 +15,11 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName
 
 ROWS_MAX = 1000
 SHOWN_MAX = 256
-"""So many characters of what a file says are repeated in an answer."""
+"""The most characters of a file's text that an answer repeats."""
 
 
 class TokenFileFormat(enum.StrEnum):
-    """The form of a token file."""
+    """The format of a token file."""
 
     PSKC = "pskc"
     SDTID = "sdtid"
@@ -28,23 +28,23 @@ class TokenFileFormat(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFile:
-    """A token file as it was uploaded, and what is said of it."""
+    """An uploaded token file, and how to read it."""
 
     format: TokenFileFormat
     content: bytes = field(repr=False)
     password: str = field(default="", repr=False)
-    """Of an encrypted file; or"""
+    """The password of an encrypted file, or"""
     key: bytes = field(default=b"", repr=False)
     """its pre-shared key (PSKC)."""
     default_pin_rule: PinRule | None = None
-    """Of tokens whose file does not say; None: such a row is refused."""
+    """For tokens without a PIN rule in the file. None: such rows are refused."""
     from_row: int = 0
-    """Rows before it are not looked at: a retry says how far it got."""
+    """Rows before it are skipped: a retry starts where the import stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileToken:
-    """A token as the file describes it; its values are still to be checked."""
+    """A token as the file describes it. Its values are not checked yet."""
 
     serial: str
     algorithm: Algorithm
@@ -77,12 +77,12 @@ def row_of(number: int, token: FileToken) -> FileRow:
 
 
 def broken_row(number: int, serial: str, problem: str) -> FileRow:
-    """Return the row of what is no token."""
+    """Return the row of something that is not a token."""
     return FileRow(row=number, serial=serial[:SHOWN_MAX], problem=problem[:SHOWN_MAX])
 
 
 def date_ms(date: datetime) -> int:
-    """Return the time since the epoch; a date without a zone is taken as UTC."""
+    """Return a date in ms since the epoch; without a zone it is UTC."""
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return int(date.timestamp() * 1000)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-XML from outside, read only after it was found harmless.
+XML files from administrators, checked before they are read.
 
-A document type is refused: entities that expand, external files. So is what
-nests too deep.
+A document type is refused, because of expanding entities and external files. So is too
+deep nesting.
 """
 
 from xml.etree import ElementTree as ET
@@ -19,7 +19,7 @@ def parsed(content: bytes) -> ET.Element:
     """Return the root of a document. Raises `InvalidFieldError` on `content`."""
     fields.file_size(content)
     _refuse_unsafe(content)
-    return ET.fromstring(content)  # noqa: S314 - what is unsafe in it was refused.
+    return ET.fromstring(content)  # noqa: S314 - unsafe documents were refused.
 
 
 def local(element: ET.Element) -> str:
@@ -28,7 +28,7 @@ def local(element: ET.Element) -> str:
 
 
 def _refuse_unsafe(content: bytes) -> None:
-    """Refuse what is no XML, declares a document type, or nests too deep."""
+    """Refuse content that is not XML, declares a document type, or nests too deep."""
     depth = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Keeps the ring and its file in step with the state, and lends keys to members (P5).
+Keeps the key ring and its file consistent with the state, and gives keys to members (P5).
 
-The state's file is written first, in the engine's thread; what follows from it for
-the ring is known at once, and written to its file soon after. A crash in between
-costs nothing: what was held is held, and at the next start the state says the same
-again.
+The state's file is written first, in the engine's thread. The ring changes at once, and
+its file soon after. A crash in between loses nothing: held keys are already in the file,
+and at the next start the ring follows the same state again.
 """
 
 import asyncio
@@ -33,20 +32,20 @@ from sparecode_node.statemachine.tables.schema import read_only_uri
 log = logging.getLogger(__name__)
 
 FETCH_S = 2.0
-"""For one member's answer, when a key is missing."""
+"""For one member's answer, if a key is missing."""
 RETRY_S = 1.0
 
 
 class KeyHolder:
-    """The one who changes a node's ring."""
+    """The only writer of a node's key ring."""
 
     def __init__(self, ring: KeyRing, file: RingFile) -> None:
         self._ring = ring
         self._file = file
         self.exchange = KeyExchange(self)
-        """By which the other members are reached, once this node takes part."""
-        # The engine's thread follows the state while the loop takes what others hand
-        # out. Held for a moment, never over an await.
+        """Reaches the other members, once this node has joined them."""
+        # The engine's thread follows the state while the loop takes keys from other
+        # members. Held briefly, never over an await.
         self._changing = threading.Lock()
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -54,11 +53,11 @@ class KeyHolder:
 
     @property
     def ring(self) -> KeyRing:
-        """The ring, to read."""
+        """The ring; for reading only."""
         return self._ring
 
     def follow(self, state: KeysInState) -> None:
-        """Be what the state says. Any thread."""
+        """Make the ring follow the state. Safe in any thread."""
         with self._changing:
             changed = self._ring.follow(state)
         if changed or self._ring.missing:
@@ -70,10 +69,10 @@ class KeyHolder:
         else:
             self._changed.set()
 
-    # --- What other members want
+    # --- For other members
 
     async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:
-        """Keep a key that may be activated, for good. Raises `CannotHoldError`."""
+        """Store a key that may be activated, durably. Raises `CannotHoldError`."""
         if len(key) != KEY_BYTES:
             raise CannotHoldError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         with self._changing:
@@ -85,23 +84,23 @@ class KeyHolder:
         return fingerprint
 
     def lend(self, wanted: KeyInUse) -> bytes | None:
-        """Return a key that another member lacks, if it is here."""
+        """Return a key that another member lacks, if this ring holds it."""
         key = self._ring.find(wanted)
         if key is not None:
             log.info("key_lent", extra={"key_id": wanted.key_id})
         return key
 
     def take(self, wanted: KeyInUse, key: bytes) -> bool:
-        """Take a key that was missing; say whether it is the one."""
+        """Add a missing key, and return whether it was the right one."""
         with self._changing:
             return self._ring.take(wanted, key)
 
     # --- In the background
 
     async def run(self) -> None:
-        """Write what has changed and fetch what is missing, until cancelled."""
+        """Write changes and fetch missing keys, until cancelled."""
         self._loop = asyncio.get_running_loop()
-        told: tuple[KeyInUse, ...] = ()
+        logged: tuple[KeyInUse, ...] = ()
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -111,16 +110,16 @@ class KeyHolder:
             except KeyRingError as error:
                 log.error("key_ring_not_saved", extra={"cause": str(error)})  # noqa: TRY400
                 done = False
-            if self._ring.missing != told:
-                told = self._ring.missing
-                for key in told:
+            if self._ring.missing != logged:
+                logged = self._ring.missing
+                for key in logged:
                     log.error("key_missing", extra={"key_id": key.key_id})
             if not done:
                 await asyncio.sleep(RETRY_S)
                 self._changed.set()
 
     async def _fetch_missing(self) -> bool:
-        """Ask the other members for what is missing; say whether all is there then."""
+        """Ask the other members for missing keys; return whether none is missing any more."""
         for wanted in self._ring.missing:
             key = await self.exchange.fetch(wanted, timeout_s=FETCH_S)
             if key is not None and self.take(wanted, key):
@@ -141,23 +140,23 @@ async def open_ring(
     tls: PeerTls,
 ) -> KeyHolder:
     """
-    Return the keeper of a ring and its file, with every key that the state uses.
+    Return the holder of a ring and its file, with every key that the state uses.
 
-    A node that was away while the key was replaced asks the *others* for it. Raises
-    `KeyRingError` if it cannot be had: without it this node could not tell a right
+    A node that was down while the key was replaced asks the *others* for it. Raises
+    `KeyRingError` if none has it: without the key this node could not tell a right
     passcode from a wrong one.
     """
     keeper = KeyHolder(ring, file)
-    found = await asyncio.to_thread(_keys_in_file, state)
-    if found is not None:
-        keeper.follow(found)
+    keys = await asyncio.to_thread(_keys_in_file, state)
+    if keys is not None:
+        keeper.follow(keys)
     for wanted in keeper.ring.missing:
         key = await fetch_at_start(others, tls, wanted, timeout_s=FETCH_S)
         if key is None or not keeper.take(wanted, key):
             raise KeyRingError(
                 f"{file.path}: lacks key {wanted.key_id}, which the cluster uses, and no "
-                "other member could give it: start another member first, or copy the "
-                "key ring of one that runs"
+                "other member could provide it: start another member first, or copy "
+                "the key ring of a running one"
             )
         log.info("key_fetched", extra={"key_id": wanted.key_id})
         file.save(keeper.ring)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Seals anew what is sealed with a key that is not active any more (T3, P5).
+Reseals values that are sealed with a key that is no longer active (T3, P5).
 
-Every node runs this; the one that leads does it, so that whoever leads next goes on.
-What to do is read from the state each time: nothing has to be remembered. A seal is
-computed from what was read, and replaced in apply if it is that still, so a change
-that came between wins. No person and no PIN is needed for it: the hash that only
-those can make is inside.
+Every node runs this, but only the primary works; a new primary continues. The work is
+read from the state each time, so nothing needs to be remembered. Apply replaces a seal
+only if it is still the one that was read, so a change in between wins. Resealing needs
+no PIN or password: the seal contains the hash.
 """
 
 import asyncio
@@ -44,17 +43,17 @@ from sparecode_node.statemachine.commands.keys import (
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
-"""Between two looks for something to do."""
+"""Between two searches for work."""
 ATTEMPT_S = 5.0
 ROWS_MAX = 100
-"""In one command: the thread that applies it is nobody's for so long."""
+"""In one command: applying it blocks the engine's thread."""
 BYTES_MAX = CALL_BYTES_MAX * 3 // 4
 OVERHEAD_BYTES = 64
-"""Of a row and of a seal in the log, at most, beside the seals themselves."""
+"""At most this much of a row or seal in the log, beside the seal's bytes."""
 
 
 class Resealer:
-    """Replaces seals, and retires keys that nothing is sealed with; nobody waits for it."""
+    """Replaces seals in the background, and retires keys that seal nothing any more."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class Resealer:
         self._broken: set[StoredSeal] = set()
 
     async def run(self) -> None:
-        """Do what there is to do, until cancelled."""
+        """Work until cancelled."""
         while True:
             done = False
             try:
@@ -90,26 +89,25 @@ class Resealer:
 
     async def step(self) -> bool:
         """
-        Replace one batch, or retire one key, if this node leads; False: nothing to do.
+        Replace one batch or retire one key, if this node is the primary.
 
-        Raises `ProposeError`, and `UnknownKeyError` when a key is not here yet.
+        Returns whether it did. Raises `ProposeError`, and `UnknownKeyError` if a key
+        is not here yet.
         """
         leads = self._replicator.primary == self._replicator.node_id
         if not leads or not self._sealing.aging_keys:
             return False
         async with self._state.transaction() as transaction:
             keys = await seals.keys(transaction)
-            found = await seals.to_replace(
+            outdated = await seals.to_replace(
                 transaction, keys.active, most=ROWS_MAX + len(self._broken)
             )
-        batch = await asyncio.to_thread(self._batch, found, keys.active)
+        batch = await asyncio.to_thread(self._batch, outdated, keys.active)
         if batch:
             await self._propose(ReplaceSeals(key_id=keys.active, seals=batch))
             return True
-        if found:
-            return (
-                False  # Only broken ones are left, and nothing is said of them twice.
-            )
+        if outdated:
+            return False  # Only broken seals are left; each was logged once.
         now_ms = self._clock.now_ms()
         for key in keys.aging:
             if key.retire_at_ms is not None and key.retire_at_ms <= now_ms:
@@ -120,12 +118,12 @@ class Resealer:
         return False
 
     def _batch(
-        self, found: Sequence[StoredSeal], active: KeyId
+        self, outdated: Sequence[StoredSeal], active: KeyId
     ) -> tuple[ReplacedSeal, ...]:
-        """Seal as much anew as fits into one command."""
+        """Reseal as many values as fit into one command."""
         batch: list[ReplacedSeal] = []
         size = 0
-        for each in found:
+        for each in outdated:
             if each in self._broken:
                 continue
             seal = self._resealed(each, active)
@@ -138,28 +136,28 @@ class Resealer:
             batch.append(seal)
         return tuple(batch)
 
-    def _resealed(self, found: StoredSeal, active: KeyId) -> ReplacedSeal | None:
-        """Return the seal under the active key; None, and a word in the log: it is broken."""
+    def _resealed(self, seal: StoredSeal, active: KeyId) -> ReplacedSeal | None:
+        """Return the seal under the active key. None: it is broken, which is logged."""
         try:
-            new = new_seals(self._sealing, found, active)
+            new = new_seals(self._sealing, seal, active)
         except BrokenSealError as error:
-            self._broken.add(found)
+            self._broken.add(seal)
             log.warning(
                 "seal_not_opened",
                 extra={
-                    "kind": found.kind.value,
-                    "row": found.row,
+                    "kind": seal.kind.value,
+                    "row": seal.row,
                     "cause": str(error),
                 },
             )
-            if not found.void:
+            if not seal.void:
                 return None
-            new = ()  # Codes that nobody can use, and nobody knows whose: forgotten.
+            new = ()  # Void codes, which nothing can use: drop them.
         return ReplacedSeal(
-            kind=found.kind,
-            row=found.row,
-            old_key_id=found.key_id,
-            old=found.sealed,
+            kind=seal.kind,
+            row=seal.row,
+            old_key_id=seal.key_id,
+            old=seal.sealed,
             new=new,
         )
 
@@ -170,48 +168,48 @@ class Resealer:
 
 
 def unopened(
-    sealing: Sealing, found: Sequence[StoredSeal], active: KeyId
+    sealing: Sealing, outdated: Sequence[StoredSeal], active: KeyId
 ) -> tuple[StoredSeal, ...]:
-    """Return those that cannot be sealed anew: they do not open with their key."""
+    """Return the seals that cannot be replaced: they do not open with their key."""
     closed = []
-    for each in found:
+    for each in outdated:
         try:
             new_seals(sealing, each, active)
         except BrokenSealError:
             closed.append(each)
         except UnknownKeyError:
-            return ()  # This node cannot tell.
+            return ()  # This node lacks a key, so it cannot tell.
     return tuple(closed)
 
 
-def new_seals(sealing: Sealing, found: StoredSeal, active: KeyId) -> tuple[bytes, ...]:
-    """Return what the row holds under the active key. Raises `BrokenSealError`."""
-    old = found.key_id
+def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes, ...]:
+    """Return the row's seals under the active key. Raises `BrokenSealError`."""
+    old = seal.key_id
 
     def verifier(secret: Secret, sealed: bytes) -> bytes:
         return sealing.resealed_verifier(
-            sealed, secret, *found.belongs_to, old_key=old, new_key=active
+            sealed, secret, *seal.belongs_to, old_key=old, new_key=active
         )
 
-    match found.kind:
+    match seal.kind:
         case SealKind.SEED:
-            serial = TokenSerial(found.row)
-            seed = sealing.unseal_seed(serial, found.sealed[0], old)
+            serial = TokenSerial(seal.row)
+            seed = sealing.unseal_seed(serial, seal.sealed[0], old)
             return (sealing.seal_seed(serial, seed, active),)
         case SealKind.PIN:
-            of, folded = found.sealed
-            user, serial = UserId(found.belongs_to[0]), TokenSerial(found.row)
+            of, folded = seal.sealed
+            user, serial = UserId(seal.belongs_to[0]), TokenSerial(seal.row)
             if folded:
                 pin = sealing.unseal_pin(user, serial, folded, old)
                 folded = sealing.seal_pin(user, serial, pin, active)
             return (verifier(Secret.PIN, of), folded)
         case SealKind.CODES:
-            return tuple(verifier(Secret.CODE, each) for each in found.sealed)
+            return tuple(verifier(Secret.CODE, each) for each in seal.sealed)
         case SealKind.PASSWORD | SealKind.PENDING_CHANGE:
-            return (verifier(Secret.PASSWORD, found.sealed[0]),)
+            return (verifier(Secret.PASSWORD, seal.sealed[0]),)
         case SealKind.SECOND_FACTOR:
-            name = AdministratorName(found.row)
-            seed = sealing.unseal_second_factor(name, found.sealed[0], old)
+            name = AdministratorName(seal.row)
+            seed = sealing.unseal_second_factor(name, seal.sealed[0], old)
             return (sealing.seal_second_factor(name, seed, active),)
         case SealKind.NAME_TAG:
-            return (sealing.name_tag(NameKey(found.belongs_to[0]), active),)
+            return (sealing.name_tag(NameKey(seal.belongs_to[0]), active),)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use case: another key for the whole cluster, while it serves (T3, P5).
+Use case: rotate the key of the whole cluster while it serves (T3, P5).
 
-    draw -> every voter writes it to its ring -> activate -> seal anew -> retire
+    draw -> every voter writes it to its ring -> activate -> reseal -> retire
 
-Nothing is made with the key before all voters hold it. From the activation on the
-log says what is under way, so any node may show it and any primary goes on with it
-(`resealing`); this call only watches. Asked again, it watches what is under way.
+Nothing is sealed with the key before all voters hold it. After the activation the log
+records the rotation, so any node can show it and any primary continues it
+(`resealing`). This call only watches. A second call watches the same rotation.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.keys import ActivateKey, SealKind
 
 HAND_S = 5.0
-"""For one member to write a key to its ring, and until the way to it is there."""
+"""For one member to be reached and to write a key to its ring."""
 LOOK_S = 0.1
-"""Between two looks at what has been done."""
+"""Between two reports of progress."""
 STALLED_S = 2.0
-"""Without any progress for so long, what is left is looked at: perhaps it is broken."""
+"""After this long without progress, check whether the remaining seals are broken."""
 UNOPENED_MAX = 100
-"""So many are told of."""
+"""The most broken seals that are reported."""
 LEAVE_S = 1.0
-"""With less time left the caller is to ask again."""
+"""With less time left the call ends, and the caller calls again."""
 
 
 class Phase(enum.Enum):
-    """Where a rotation is."""
+    """The phase of a rotation."""
 
     HANDING_OUT = enum.auto()
     RESEALING = enum.auto()
@@ -58,37 +58,37 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnopenedSeal:
-    """A value that does not open with the key that it says; which one, never what."""
+    """Names a value that does not open with its key; never its content."""
 
     kind: SealKind
     row: str
-    """Serial, set, administrator, user id, or number of the approval."""
+    """The serial, set, administrator, user id, or number of the approval."""
     serial: str
-    """Of codes: their token."""
+    """For codes: the serial of their token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationProgress:
-    """How far a rotation has got."""
+    """The progress of a rotation."""
 
     phase: Phase
     key_id: KeyId
     """The active key."""
     done: int = 0
     every: int = 0
-    """Members that hold the key; or rows that are sealed with it, of so many."""
+    """Members that hold the key, or rows sealed with it; *every* is their total."""
     retires_at_ms: int | None = None
-    """When the older keys go; None: they are gone."""
+    """When the older keys are deleted. None: they are."""
     resumed: bool = False
-    """It was under way when this call came."""
+    """The rotation had begun before this call."""
     unopened: tuple[UnopenedSeal, ...] = ()
-    """What cannot be sealed anew, as far as it is known."""
+    """Seals that cannot be replaced, as far as known."""
     stopped: bool = False
-    """Nothing else is left to do: the old key stays until those are replaced."""
+    """Only broken seals are left: the old key stays until they are replaced."""
 
 
 class Rotation:
-    """Rotates the key, on whichever node."""
+    """Rotates the key, called on any node."""
 
     def __init__(
         self,
@@ -110,11 +110,11 @@ class Rotation:
         self, context: CallContext, *, at_once: bool, keep_old_key: bool
     ) -> AsyncGenerator[RotationProgress, None]:
         """
-        Return the progress; it ends when all is sealed anew, or with little time left.
+        Return the progress. It ends when everything is resealed, or with little time left.
 
-        *at_once*: the older keys go as soon as nothing is sealed with them, and the
-        end is waited for: for a key that somebody else may know. Otherwise they go
-        when nothing that was handed out under them can be used any more. Raises
+        *at_once*: delete the older keys as soon as nothing is sealed with them, and
+        report until then; for a key that may have leaked. Otherwise they are deleted
+        when everything issued under them has expired. Raises
         `NotSignedInError`, `NotPermittedError`, `Refused` (`KEY_NOT_HELD`,
         `KEY_REPLACED`) and `ProposeError`.
         """
@@ -136,7 +136,7 @@ class Rotation:
 
     async def progress(self, context: CallContext) -> RotationProgress:
         """
-        Return how far the last rotation has got, by what is applied here.
+        Return the progress of the last rotation, from this node's state.
 
         Needs no quorum. Raises `NotSignedInError`, `NotPermittedError`.
         """
@@ -152,7 +152,7 @@ class Rotation:
         at_once: bool,
         keep: bool,
     ) -> AsyncGenerator[RotationProgress, None]:
-        """Draw a key, and make it the active one when every voter holds it."""
+        """Draw a key, and activate it when every voter holds it."""
         replaces = self._keeper.ring.active
         key = self._entropy.token_bytes(KEY_BYTES)
         others = self._keeper.exchange.others
@@ -187,24 +187,27 @@ class Rotation:
         self, deadline: Deadline, *, to_the_end: bool
     ) -> AsyncGenerator[RotationProgress, None]:
         """
-        Tell how far the primary has got, by what is applied here.
+        Yield the primary's progress, from this node's state.
 
-        It goes on past a value that does not open, and ends when only such are left:
-        the old key cannot go then, and no waiting helps.
+        The primary skips broken seals. The progress ends when only those are left:
+        then the old key cannot be deleted, and waiting does not help.
         """
-        told: RotationProgress | None = None
+        reported: RotationProgress | None = None
         moved_left_s = deadline.left_s()
         while True:
             each = await self._progress()
-            if told is None or (each.phase, each.done) != (told.phase, told.done):
+            if reported is None or (each.phase, each.done) != (
+                reported.phase,
+                reported.done,
+            ):
                 moved_left_s = deadline.left_s()
             elif each.phase is Phase.RESEALING and (
                 moved_left_s - deadline.left_s() >= STALLED_S
             ):
                 each = await self._with_unopened(each)
-            if each != told:
+            if each != reported:
                 yield each
-                told = each
+                reported = each
             if each.phase is Phase.DONE or each.stopped:
                 return
             if each.phase is Phase.RETIRING and not to_the_end:
@@ -214,7 +217,7 @@ class Rotation:
             await asyncio.sleep(LOOK_S)
 
     async def _with_unopened(self, progress: RotationProgress) -> RotationProgress:
-        """Add what does not open. Any member can tell: all hold the same keys."""
+        """Add the broken seals. Any member can find them: all hold the same keys."""
         async with self._state.transaction() as transaction:
             left = await seals.to_replace(
                 transaction, progress.key_id, most=UNOPENED_MAX

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Slow hashing of what people remember and type: Argon2id, off the event loop (T3).
+Slow hashing of passcodes and passwords: Argon2id, off the event loop (T3).
 
-Two lanes, so that issuing codes does not slow authentication (I12): a pool with
-a worker per core for passcodes and passwords, and one worker of low priority
-for codes and PINs that administrators set. Both have bounded queues: what does
-not fit is shed before any of it is computed.
+There are two lanes, so that issuing codes does not slow authentication (I12): a pool
+with a worker per core for passcodes and passwords, and one worker of low priority for
+codes and PINs that administrators set. Both queues are bounded: requests that do not
+fit are shed before any hash is computed.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from sparecode_node.services.errors import HashingOverloadedError
 log = logging.getLogger(__name__)
 
 NICE, NICE_ISSUING, NICE_MAX = 5, 15, 19
-"""Heartbeats, answers, and what is shed go before any hash; passcodes before issuing."""
+"""Heartbeats, answers and shedding go before any hash; passcodes before issuing."""
 
 RETRY_S = 1.0
-"""After about so long, who is shed may come again: the queue has moved on."""
+"""A shed caller may retry after about this long: the queue has moved on."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 HASH_BYTES = 32
@@ -47,16 +47,16 @@ class Argon2Parameters:
 
 
 PRODUCTION = Argon2Parameters(memory_kib=19 * 1024, passes=2, lanes=1)
-"""What OWASP asks for; 18 ms of a core (T3)."""
+"""As OWASP recommends; 18 ms of a core (T3)."""
 
 TESTING = Argon2Parameters(memory_kib=8, passes=1, lanes=1)
-"""The smallest that Argon2 allows: protects nothing."""
+"""The smallest that Argon2 allows. Protects nothing."""
 
 PROFILES = {"production": PRODUCTION, "testing": TESTING}
 
 
 class Secret(enum.StrEnum):
-    """What is hashed. Part of the input: a PIN is never worth a code or a password."""
+    """The kind of secret. It is hashed too: a PIN never has the hash of a code or password."""
 
     PIN = "pin"
     CODE = "code"
@@ -77,20 +77,20 @@ class KdfInput:
     secret: Secret
     salt: bytes
     text: str = field(repr=False)
-    """As normalised."""
+    """Normalized."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLoad:
-    """How busy a lane is, and what it has done since the start."""
+    """The load of a lane, and its work since the start."""
 
     taken: int
-    """Hashes that wait or are computed."""
+    """Hashes that wait or are being computed."""
     bound: int
-    """How many may."""
+    """The most that may."""
     computed: int
     shed: int
-    """Hashes that were asked for and did not fit, or not in time."""
+    """Hashes that did not fit into the queue, or were not computed in time."""
 
 
 class Kdf:
@@ -128,13 +128,13 @@ class Kdf:
         }
 
     def load(self, lane: Lane) -> "LaneLoad":
-        """Return how busy *lane* is; any thread may ask."""
-        found = self._lanes[lane]
+        """Return the load of *lane*. Safe in any thread."""
+        state = self._lanes[lane]
         return LaneLoad(
-            taken=found.taken,
-            bound=found.bound,
-            computed=found.computed,
-            shed=found.shed,
+            taken=state.taken,
+            bound=state.bound,
+            computed=state.computed,
+            shed=state.shed,
         )
 
     def evaluations(self, lane: Lane = Lane.AUTHENTICATING) -> int:
@@ -145,10 +145,10 @@ class Kdf:
         self, inputs: Sequence[KdfInput], *, lane: Lane, timeout_s: float
     ) -> tuple[bytes, ...]:
         """
-        Return the hash of every input, all of them or none.
+        Return the hash of every input: all of them or none.
 
-        Raises `HashingOverloadedError` if they do not fit into the queue, or
-        are not computed within *timeout_s*.
+        Raises `HashingOverloadedError` if they do not fit into the queue, or are not
+        computed within *timeout_s*.
         """
         return await self._lanes[lane].run(
             [functools.partial(hashed, self._profile, each) for each in inputs],
@@ -156,44 +156,44 @@ class Kdf:
         )
 
     def check_room(self, lane: Lane) -> None:
-        """Raise `HashingOverloadedError` if nothing would fit: before it is prepared."""
+        """Raise `HashingOverloadedError` if the queue is full, before inputs are prepared."""
         self._lanes[lane].check_room()
 
     def close(self) -> None:
-        """Drop what waits, and wait for what is being computed."""
+        """Drop waiting hashes, and wait for those being computed."""
         for lane in self._lanes.values():
             lane.pool.shutdown(cancel_futures=True)
 
 
 class _Priorities:
-    """Has the threads of the pools yield to others, where that is allowed."""
+    """Lowers the priority of the pools' threads, if the system allows it."""
 
     def __init__(self) -> None:
-        self._said = False
-        self._saying = threading.Lock()
+        self._warned = False
+        self._warning = threading.Lock()
 
     def lower(self, nice: int) -> None:
-        """Give this thread a lower priority than this process; Linux has one each."""
+        """Give this thread a lower priority than its process. Linux has one per thread."""
         try:
             nice += os.getpriority(os.PRIO_PROCESS, os.getpid())
             thread = threading.get_native_id()
             os.setpriority(os.PRIO_PROCESS, thread, min(nice, NICE_MAX))
         except OSError as error:
-            # A sandbox may refuse it. Raised here, it would break the pool for good,
-            # and nobody could authenticate; like this, heartbeats wait for hashes.
-            with self._saying:
-                said, self._said = self._said, True
-            if not said:
+            # A sandbox may refuse it. An exception here would break the pool for good,
+            # and no user could authenticate. Without it, heartbeats wait for hashes.
+            with self._warning:
+                warned, self._warned = self._warned, True
+            if not warned:
                 log.warning("priority_not_lowered", extra={"cause": str(error)})
 
 
 class _Lane:
-    """A pool, and how much of its queue is taken."""
+    """A pool, and the load of its queue."""
 
     def __init__(
         self, pool: ThreadPoolExecutor, *, bound: int, workers: int | None = None
     ) -> None:
-        """*workers*: if so many are busy, what is asked for together is one job."""
+        """*workers*: if this many are busy, the hashes of one request become one job."""
         self.pool = pool
         self.workers = workers
         self.computed = 0
@@ -201,13 +201,13 @@ class _Lane:
         self.bound = bound
         self.taken = 0
         self._hinted = 0
-        # The workers count too; held for an addition, never over an await.
+        # Workers count too. Held for an addition, never over an await.
         self._counting = threading.Lock()
 
     def check_room(self) -> None:
-        """Shed whoever would be shed after some more work."""
+        """Shed a request that would be shed later anyway."""
         with self._counting:
-            if self.taken < self.bound - 1:  # Nobody wants one hash alone.
+            if self.taken < self.bound - 1:  # Every request needs at least two hashes.
                 return
             self.shed += 1
         raise self._busy()
@@ -222,13 +222,13 @@ class _Lane:
                 raise self._busy()
             busy = self.workers is not None and self.taken >= self.workers
             self.taken += len(jobs)
-        # To hand a job to another thread costs; where all are busy it gains nothing.
+        # Passing jobs to other threads costs time, and gains nothing if all are busy.
         together = [jobs] if busy else [[job] for job in jobs]
         futures = [self.pool.submit(self._compute, some) for some in together]
         for future, some in zip(futures, together, strict=True):
-            # What is cancelled leaves the queue at once, what runs when done.
+            # A canceled job leaves the queue at once, a running one when it is done.
             future.add_done_callback(functools.partial(self._leave, len(some)))
-        all_done = _told_when_all_are_done(futures)
+        all_done = _future_of_all(futures)
         try:
             async with asyncio.timeout(timeout_s):
                 await all_done
@@ -238,15 +238,15 @@ class _Lane:
             raise self._busy() from None
         finally:
             for future in futures:
-                future.cancel()  # Does nothing to what is done, or runs.
+                future.cancel()  # Does not affect finished and running jobs.
         return tuple(itertools.chain.from_iterable(each.result() for each in futures))
 
     def _busy(self) -> HashingOverloadedError:
         """
-        Say when to come again: not all at once.
+        Return the error, with a different retry time for each caller.
 
-        Who was shed together, and told the same, would come together and be shed
-        again. Multiples of the golden ratio lie evenly, whoever asks when.
+        Callers that were shed together and retry together would be shed again.
+        Multiples of the golden ratio spread evenly, for any number of callers.
         """
         self._hinted += 1
         return HashingOverloadedError(
@@ -258,25 +258,25 @@ class _Lane:
             self.taken -= count
 
     def _compute(self, jobs: Sequence[Callable[[], bytes]]) -> list[bytes]:
-        """Run in a worker."""
+        """Compute hashes in a worker thread."""
         results = [job() for job in jobs]
         with self._counting:
             self.computed += len(jobs)
         return results
 
 
-def _told_when_all_are_done(
+def _future_of_all(
     futures: "Sequence[Future[list[bytes]]]",
 ) -> "asyncio.Future[None]":
-    """Return a future of the loop: woken once for all of them, by the last."""
+    """Return a future of the event loop that the last of *futures* completes."""
     loop = asyncio.get_running_loop()
-    told: asyncio.Future[None] = loop.create_future()
+    all_done: asyncio.Future[None] = loop.create_future()
     left = len(futures)
     counting = threading.Lock()
 
-    def tell() -> None:
-        if not told.done():  # The caller has gone.
-            told.set_result(None)
+    def complete() -> None:
+        if not all_done.done():  # Done if the caller gave up.
+            all_done.set_result(None)
 
     def ended(_: "Future[list[bytes]]") -> None:
         nonlocal left
@@ -285,11 +285,11 @@ def _told_when_all_are_done(
             last = left == 0
         if last:
             with contextlib.suppress(RuntimeError):  # The loop is closed.
-                loop.call_soon_threadsafe(tell)
+                loop.call_soon_threadsafe(complete)
 
     for future in futures:
         future.add_done_callback(ended)
-    return told
+    return all_done
 
 
 def hashed(profile: Argon2Parameters, each: KdfInput) -> bytes:

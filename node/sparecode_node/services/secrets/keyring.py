@@ -2,14 +2,14 @@
 """
 The key ring: the cluster's secret keys, in a file outside the database (P5).
 
-The file is readable by its owner alone, and the same on every member. Which key
-is active is a part of the replicated state, and in the file a beginning only:
-`follow` is told after each change. A key that *waits* has no number yet; the
-command that activates it gives it one. Of a *retired* key nothing is left but
-the public half of what has signed checkpoints of the audit log (U2).
+The file is readable by its owner alone, and the same on every member. The active key
+is part of the replicated state; the file only has the last known one, and `follow`
+updates the ring after each change. A *waiting* key has no number yet: the command that
+activates it gives it one. Of a *retired* key only the public half of its checkpoint key
+is kept (U2).
 
-No key is used itself: each purpose has a subkey of its own, so that what was
-made for one purpose means nothing to another.
+Keys are never used directly: each purpose has its own subkey, so a value made for one
+purpose is useless for another.
 """
 
 import os
@@ -46,7 +46,7 @@ class KeyRingError(Exception):
 
 
 class UnknownKeyError(Exception):
-    """The ring does not hold the key that something was made with."""
+    """The ring does not hold the key of a sealed value."""
 
     def __init__(self, key_id: KeyId) -> None:
         super().__init__(f"the key ring has no key {key_id}")
@@ -55,9 +55,10 @@ class UnknownKeyError(Exception):
 
 class KeyRing:
     """
-    The cluster's keys, by id; one of them is active: new things are made with it.
+    The cluster's keys, by id. New values are sealed with the active one.
 
-    Changed by one thread at a time, read by any: what is read is replaced whole.
+    One thread at a time may change it and any thread may read it: values that are read
+    are replaced as a whole.
     """
 
     def __init__(
@@ -74,16 +75,16 @@ class KeyRing:
             raise UnknownKeyError(active)
         self.cluster_id = cluster_id
         self.origin = origin
-        """The cluster that the keys were drawn for; empty: this one. What it has sealed
-        stays readable when a new cluster begins from its state (E2)."""
+        """The cluster that the keys were drawn for; empty: this one. Its sealed values
+        stay readable when a new cluster starts from its state (E2)."""
         self.active = active
         self.missing: tuple[KeyInUse, ...] = ()
-        """Keys that the state uses and this ring lacks, as far as it was told."""
+        """Keys that the state uses and this ring lacks, as of the last `follow`."""
         self.aging: tuple[KeyId, ...] = ()
-        """Those that the active key has replaced, and that something is made with."""
+        """Replaced keys that some values are still sealed with."""
         self.waiting = tuple(waiting)
         self.retired: Mapping[KeyId, bytes] = dict(retired or {})
-        """What verifies the checkpoints of keys that are gone."""
+        """Public keys that verify the checkpoints of retired keys."""
         self._keys = dict(keys)
         self._subkeys: dict[tuple[KeyId, str], bytes] = {}
 
@@ -107,7 +108,7 @@ class KeyRing:
 
     @classmethod
     def from_bytes(cls, text: bytes) -> Self:
-        """Return the ring of a text of `to_bytes`. Raises `ValueError`; quotes no key."""
+        """Return the ring from a text that `to_bytes` wrote. Raises `ValueError`; quotes no key."""
         content = keyring_form.parse(text)
         if content.active not in content.keys:
             raise ValueError(str(UnknownKeyError(content.active)))
@@ -121,7 +122,7 @@ class KeyRing:
         )
 
     def for_cluster(self, cluster_id: str) -> Self:
-        """Return the same keys for a cluster that begins from this one's state (E2)."""
+        """Return the same keys for a new cluster that starts from this one's state (E2)."""
         return type(self)(
             cluster_id=cluster_id,
             active=self.active,
@@ -131,11 +132,11 @@ class KeyRing:
         )
 
     def to_bytes(self) -> bytes:
-        """Return the whole ring as a text, secret as the keys in it."""
+        """Return the whole ring as a text. It is as secret as the keys in it."""
         return keyring_form.write(
             RingContent(
                 cluster_id=self.cluster_id,
-                # A ring that lacks the active key still has to be readable.
+                # A ring that lacks the active key must still be readable.
                 active=self.active if self.active in self._keys else max(self._keys),
                 keys=self._keys,
                 waiting=self.waiting,
@@ -153,7 +154,7 @@ class KeyRing:
             raise KeyRingError(f"{path}: not a key ring: {error}") from None
 
     def save(self, path: Path) -> None:
-        """Write the ring's file at once or not at all. Raises `KeyRingError`."""
+        """Write the ring's file atomically. Raises `KeyRingError`."""
         write_private(path, self.to_bytes())
 
     # --- What it holds
@@ -165,9 +166,9 @@ class KeyRing:
 
     def subkey(self, key_id: KeyId, purpose: str) -> bytes:
         """Return the 64 bytes of a key for one purpose. Raises `UnknownKeyError`."""
-        found = self._subkeys.get((key_id, purpose))
-        if found is not None:
-            return found
+        subkey = self._subkeys.get((key_id, purpose))
+        if subkey is not None:
+            return subkey
         key = self._keys.get(key_id)
         if key is None:
             raise UnknownKeyError(key_id)
@@ -176,15 +177,15 @@ class KeyRing:
         return derived
 
     def checkpoint_key(self, key_id: KeyId) -> Ed25519PrivateKey:
-        """Return what signs checkpoints, alike on each member. Raises `UnknownKeyError`."""
+        """Return the key that signs checkpoints, equal on all members. Raises `UnknownKeyError`."""
         return self._signing(self.subkey(key_id, CHECKPOINT))
 
     def fingerprint(self, key: bytes) -> bytes:
-        """Return what tells a key from any other, and says nothing about it."""
+        """Return a fingerprint that identifies a key and reveals nothing about it."""
         return self._derived(key, FINGERPRINT)[:FINGERPRINT_BYTES]
 
     def find(self, wanted: KeyInUse) -> bytes | None:
-        """Return a key that another member lacks, if it is here."""
+        """Return a key that another member lacks, if this ring holds it."""
         held = self._keys.get(wanted.key_id)
         if held is not None and self._is(held, wanted):
             return held
@@ -196,13 +197,13 @@ class KeyRing:
     # --- How it changes
 
     def hold(self, waiting: WaitingKey) -> bytes:
-        """Take a key that may be activated; return its fingerprint."""
+        """Add a key that may be activated; return its fingerprint."""
         if waiting not in self.waiting:
             self.waiting = (*self.waiting, waiting)
         return self.fingerprint(waiting.key)
 
     def take(self, wanted: KeyInUse, key: bytes) -> bool:
-        """Take a key that was missing; say whether it is the one."""
+        """Add a missing key; return whether it was the right one."""
         if len(key) != KEY_BYTES or not self._is(key, wanted):
             return False
         self._put(wanted.key_id, key)
@@ -210,24 +211,24 @@ class KeyRing:
         return True
 
     def follow(self, state: KeysInState) -> bool:
-        """Be what the state says: active, missing, gone. Say whether the file changes."""
+        """Follow the state: active, missing and retired keys. Return whether the file changes."""
         if not state.active:
             return False
         before = self.to_bytes()
         missing = []
         for wanted in state.in_use:
-            found = self.find(wanted)
-            if found is None:
+            key = self.find(wanted)
+            if key is None:
                 missing.append(wanted)
-            elif self._keys.get(wanted.key_id) != found:
-                self._put(wanted.key_id, found)
+            elif self._keys.get(wanted.key_id) != key:
+                self._put(wanted.key_id, key)
         self.missing = tuple(missing)
         self.aging = tuple(each.key_id for each in state.aging)
         self.active = state.active
         self.waiting = tuple(w for w in self.waiting if w.replaces >= state.active)
-        for gone in state.retired:
-            if not gone.keep and gone.key_id in self._keys:
-                self._retire(gone.key_id)
+        for retired in state.retired:
+            if not retired.keep and retired.key_id in self._keys:
+                self._retire(retired.key_id)
         return self.to_bytes() != before
 
     def _put(self, key_id: KeyId, key: bytes) -> None:
@@ -246,7 +247,7 @@ class KeyRing:
         }
 
     def _is(self, key: bytes, wanted: KeyInUse) -> bool:
-        """Say whether it is the key; of a cluster's first one no more is known than its id."""
+        """Return whether *key* is the wanted one. A cluster's first key has no fingerprint."""
         return not wanted.fingerprint or self.fingerprint(key) == wanted.fingerprint
 
     def _derived(self, key: bytes, purpose: str) -> bytes:
@@ -264,25 +265,25 @@ class KeyRing:
 
 def forbidden_bits(owner: int, user: int) -> int:
     """
-    Return the bits of a mode that a secret's file must not have.
+    Return the mode bits that a secret's file must not have.
 
-    A node cannot own what systemd (LoadCredential) or Kubernetes (fsGroup) gives it:
-    the file is root's, and the node's group may read it.
+    A node does not own the files that systemd (LoadCredential) or Kubernetes (fsGroup)
+    provide: root owns them, and the node's group may read them.
     """
-    given = owner == 0 and user != 0
-    return OTHERS & ~stat.S_IRGRP if given else OTHERS
+    provided = owner == 0 and user != 0
+    return OTHERS & ~stat.S_IRGRP if provided else OTHERS
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file that nobody else may read. Raises `KeyRingError`."""
+    """Read a file that only its owner may read. Raises `KeyRingError`."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             mode = stat.S_IMODE(status.st_mode)
             if mode & forbidden_bits(status.st_uid, os.geteuid()):
                 raise KeyRingError(
-                    f"{path}: others than its owner have access (mode "
-                    f"{mode:04o}); it must be {MODE:04o}: chmod 600 {path}"
+                    f"{path}: other users have access (mode {mode:04o}); it must be "
+                    f"{MODE:04o}: chmod 600 {path}"
                 )
             return file.read()
     except OSError as error:
@@ -290,7 +291,7 @@ def read_private(path: Path) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 at once or not at all. Raises `KeyRingError`."""
+    """Write a file of mode 0600 atomically. Raises `KeyRingError`."""
     new = path.with_name(f".{path.name}.new")
     try:
         new.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The text of a key ring: as its file has it, and as it travels to a joining node.
+The text of a key ring, in its file and on its way to a joining node.
 
     {"cluster_id": "...", "active": 1, "keys": {"1": "base64 of 64 bytes"},
      "waiting": [{"replaces": 1, "key": "..."}], "retired": {"1": "..."},
      "origin": "..."}
 
-The last three may be missing. Errors quote no key.
+The last three fields are optional. Errors quote no key.
 """
 
 import base64
@@ -25,16 +25,16 @@ _OPTIONAL = {"waiting", "retired", "origin"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingKey:
-    """A key that is held here, and active nowhere yet."""
+    """A key that this ring holds and that is not active yet."""
 
     replaces: KeyId
-    """The key that was active when it was drawn; once another is, it is of no use."""
+    """The key that was active when it was drawn. It is useless once another one is."""
     key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingContent:
-    """All that a ring is."""
+    """The whole content of a ring."""
 
     cluster_id: str
     active: KeyId

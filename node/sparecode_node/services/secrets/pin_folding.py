@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-PINs that are folded into the code: what a PINpad token shows, and how it is read.
+PINs folded into the code: what a PINpad token shows, and how the node reads it.
 
-The primary subtracts the PIN from what was typed and looks for the tokencode that
-is left. For that it has to know the PIN, so a PINpad token's is kept sealed under
-the ring, as seeds are, besides the verifier that emergency codes are judged with.
+The primary subtracts the PIN from the typed digits and looks for the remaining
+tokencode. So it must know the PIN: the PIN of a PINpad token is stored sealed under the
+ring, like seeds, beside the verifier that is used with emergency codes.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 
 
 def new_pin_problem(pin: str, token: Token | None) -> str:
-    """Return what is wrong with a PIN for this token apart from the policy, or nothing."""
+    """Return what is wrong with a PIN for this token, apart from the policy. Empty: nothing."""
     if token is None or token.pin_rule is not PinRule.PINPAD:
         return ""
     return folding_problem(pin, token.parameters.digits)
@@ -25,7 +25,7 @@ def new_pin_problem(pin: str, token: Token | None) -> str:
 def sealed_for(
     sealing: Sealing, token: Token, user: UserId, pin: str, key_id: KeyId
 ) -> bytes:
-    """Return the PIN as the token keeps it; empty where its verifier is enough."""
+    """Return the sealed PIN for the token. Empty: a verifier is enough."""
     if token.pin_rule is not PinRule.PINPAD:
         return b""
     return sealing.seal_pin(user, token.serial, pin, key_id)
@@ -51,10 +51,10 @@ def tokencodes_in(
     typed: Sequence[str], token: Token, sealing: Sealing
 ) -> list[tuple[Sequence[str], bool]]:
     """
-    Return the tokencodes that *typed* may be, and whether with the PIN folded in.
+    Return the possible tokencodes in *typed*, each with whether the PIN was folded in.
 
-    A PINpad token with a PIN shows the sum; without one, and until the PIN is
-    typed into it, the tokencode. Raises `BrokenSealError` and `UnknownKeyError`.
+    A PINpad token with a PIN shows the sum. Without a PIN, and until the PIN is typed
+    into it, it shows the tokencode. Raises `BrokenSealError` and `UnknownKeyError`.
     """
     whole = all(len(each) == token.parameters.digits for each in typed)
     if token.user_id is None or not token.sealed_pin or not whole:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where a node keeps its key ring: a file of its own, which it may write (P5).
+The file of a node's key ring, which the node can write (P5).
 
-Rotation writes the new key into the ring of every member before it is used (T3), so
-the ring is in a folder of the node's, outside the database. What systemd or
-Kubernetes give a node is read-only, and is another thing: the *wrapping key*, which
-never changes and encrypts the file. A copy of the node's folders opens nothing then,
-and the credential may come from a TPM or a vault.
+Rotation writes the new key into the ring of every member before it is used (T3), so the
+ring is in a folder of the node, outside the database. Credentials that systemd or
+Kubernetes provide are read-only; they can hold the *wrapping key*, which never changes
+and encrypts the file. Then a copy of the node's folders opens nothing, and the
+credential may come from a TPM or a vault.
 
     {"wrapped": "AES-SIV", "ring": "base64"}
 
-A plain ring is read too, and wrapped at the next start: that is how a node changes
-from the one form to the other.
+A plain ring is read too, and wrapped at the next start. So a node changes from the
+plain form to the wrapped one.
 """
 
 import base64
@@ -42,24 +42,24 @@ _PURPOSE = b"sparecode/v1/key-ring-file"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingFile:
-    """The ring's file, the key that wraps it, and what it begins with."""
+    """The ring's file, the key that wraps it, and the ring it starts from."""
 
     path: Path
     wrapping_key: Path | None = None
-    """Base64 of 32 bytes, read-only; None: the file is the ring as it is."""
+    """Base64 of 32 bytes, read-only. None: the ring is stored plain."""
     given: Path | None = None
-    """A ring that is taken over, once, where there is none at `path`."""
+    """A provided ring, which is taken over once if there is none at `path`."""
 
     def beside(self, path: Path) -> "RingFile":
         """Return another file that is wrapped with the same key."""
         return replace(self, path=path, given=None)
 
     def exists(self) -> bool:
-        """Say whether there is a ring, its own or a given one."""
+        """Return whether there is a ring, the node's own or a provided one."""
         return self._source().exists()
 
     def is_settled(self) -> bool:
-        """Say whether the ring is where and as it shall be. Raises `KeyRingError`."""
+        """Return whether the ring has its final place and form. Raises `KeyRingError`."""
         if not self.path.exists():
             return False
         return self.wrapping_key is None or _is_wrapped(read_private(self.path))
@@ -76,7 +76,7 @@ class RingFile:
             raise KeyRingError(f"{source}: not a key ring: {error}") from None
 
     def save(self, ring: KeyRing) -> None:
-        """Write the ring at once or not at all. Raises `KeyRingError`."""
+        """Write the ring atomically. Raises `KeyRingError`."""
         text = ring.to_bytes()
         if self.wrapping_key is not None:
             sealed = AESSIV(self._cipher_key()).encrypt(text, [_PURPOSE])
@@ -89,7 +89,7 @@ class RingFile:
         write_private(self.path, text)
 
     def prepare(self, entropy: Entropy) -> None:
-        """Make the wrapping key, where a node is set up. Raises `KeyRingError`."""
+        """Draw the wrapping key when a node is set up. Raises `KeyRingError`."""
         if self.wrapping_key is not None and not self.wrapping_key.exists():
             drawn = base64.b64encode(entropy.token_bytes(WRAPPING_KEY_BYTES))
             write_private(self.wrapping_key, drawn + b"\n")
@@ -110,8 +110,8 @@ class RingFile:
         except (InvalidTag, binascii.Error, KeyError, TypeError, ValueError):
             raise KeyRingError(
                 f"{source}: is damaged, or was not wrapped with {self.wrapping_key}: "
-                "put that key back; or remove this node, and have it join again "
-                "under a new id"
+                "restore that key; or remove this node, and let it join again under "
+                "a new id"
             ) from None
 
     def _cipher_key(self) -> bytes:

@@ -2,9 +2,9 @@
 """
 Nothing secret enters the log in clear: seals, verifiers and keyed tags.
 
-Everything sealed is AES-SIV (RFC 5297) under a subkey of the ring for its
-purpose. What it belongs to is associated data: a seal that is moved to another
-row does not open. AES-SIV is deterministic, so a verifier can be compared.
+Values are sealed with AES-SIV (RFC 5297) under a subkey of the ring for their purpose.
+Their owner is associated data: a seal that is moved to another row does not open.
+AES-SIV is deterministic, so verifiers can be compared.
 """
 
 import base64
@@ -49,22 +49,22 @@ JOIN_TICKET: Final = "join-ticket"
 
 TAG_BYTES = 4
 FORM = b"\x01"
-"""Of drafts and challenges: the first byte, before the id of the key."""
+"""The first byte of drafts and challenges, before the id of the key."""
 KEY_ID_BYTES = 4
 PIN_BYTES = 16
-"""Of a sealed PIN, filled up: its length is nobody's business."""
+"""The size of a sealed PIN. Padding hides the length of the PIN."""
 JOIN_SECRET_BYTES = 16
 
 FieldValue = str | bytes | int | bool | None
 
 
 class BrokenSealError(Exception):
-    """It was not sealed here, not for this, or not as it is now."""
+    """The seal was made elsewhere, for something else, or was altered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a generated set is saved from (I3). Holds verifiers, never codes."""
+    """The draft of a generated set, to be saved (I3). Holds verifiers, never codes."""
 
     draft_id: str
     administrator: AdministratorName
@@ -81,7 +81,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactorDraft:
-    """A second factor that is not in force until a code has confirmed it."""
+    """A second factor that is not in force until a code confirms it."""
 
     administrator: AdministratorName
     seed: bytes = field(repr=False)
@@ -96,7 +96,7 @@ class Sealing:
 
     @property
     def active_key(self) -> KeyId:
-        """The key that new things are made with."""
+        """The key that new values are sealed with."""
         return self._ring.active
 
     @property
@@ -106,7 +106,7 @@ class Sealing:
 
     @property
     def aging_keys(self) -> tuple[KeyId, ...]:
-        """The keys that it has replaced, and that some things are still made with."""
+        """Replaced keys that some values are still sealed with."""
         return self._ring.aging
 
     def seal_seed(self, serial: TokenSerial, seed: bytes, key_id: KeyId) -> bytes:
@@ -120,7 +120,7 @@ class Sealing:
     def seal_pin(
         self, user: UserId, serial: TokenSerial, pin: str, key_id: KeyId
     ) -> bytes:
-        """Seal a PIN that is folded into tokencodes: a verifier alone cannot be (T3)."""
+        """Seal a PIN that is folded into tokencodes, which a verifier cannot replace (T3)."""
         filled = pin.encode().ljust(PIN_BYTES)
         return self._sealed(key_id, PIN, filled, [PIN, user, serial])
 
@@ -134,7 +134,7 @@ class Sealing:
     def pin_verifier(
         self, hashed: bytes, user: UserId, serial: TokenSerial, key_id: KeyId
     ) -> bytes:
-        """Return what the PIN of this user for this token compares as (T3)."""
+        """Return the verifier of this user's PIN for this token (T3)."""
         return self._verifier(hashed, key_id, Secret.PIN, user, serial)
 
     def rebound_pin_verifier(
@@ -148,12 +148,12 @@ class Sealing:
         new_key: KeyId,
     ) -> bytes:
         """
-        Return what the user's PIN for *old* compares as for *new* (T3).
+        Return the verifier for *new* of the user's PIN for *old* (T3).
 
-        The hash under the seal depends on user and PIN alone; the serial is in
-        the seal. So any member can seal it anew, without the PIN, and nobody
-        without the ring can move a verifier to another token. Raises
-        `BrokenSealError` and `UnknownKeyError`.
+        The sealed hash depends on user and PIN alone; the serial is bound to the seal.
+        So any member can reseal it without the PIN, and a verifier cannot be moved to
+        another token without the ring. Raises `BrokenSealError` and
+        `UnknownKeyError`.
         """
         hashed = self._hash_in(verifier, key_id, Secret.PIN, user, old)
         return self.pin_verifier(hashed, user, new, new_key)
@@ -161,13 +161,13 @@ class Sealing:
     def code_verifier(
         self, hashed: bytes, user: UserId, set_id: SetId, key_id: KeyId
     ) -> bytes:
-        """Return what a code of this user in this set compares as (T3)."""
+        """Return the verifier of a code of this user in this set (T3)."""
         return self._verifier(hashed, key_id, Secret.CODE, user, set_id)
 
     def password_verifier(
         self, hashed: bytes, name: AdministratorName, key_id: KeyId
     ) -> bytes:
-        """Return what the password of this administrator compares as (T3)."""
+        """Return the verifier of this administrator's password (T3)."""
         return self._verifier(hashed, key_id, Secret.PASSWORD, name)
 
     def resealed_verifier(
@@ -179,7 +179,7 @@ class Sealing:
         new_key: KeyId,
     ) -> bytes:
         """
-        Return a verifier under another key, without what it was made from (T3).
+        Return a verifier under another key, without the PIN, code or password (T3).
 
         Raises `BrokenSealError` and `UnknownKeyError`.
         """
@@ -199,12 +199,12 @@ class Sealing:
         return self._opened(key_id, SECOND_FACTOR, sealed, [SECOND_FACTOR, name])
 
     def seal_second_factor_draft(self, draft: SecondFactorDraft) -> bytes:
-        """Seal it, for any node to open."""
+        """Seal a draft of a second factor, for any node to open."""
         content = {**asdict(draft), "seed": base64.b64encode(draft.seed).decode()}
         return self._seal(SECOND_FACTOR_DRAFT, content)
 
     def unseal_second_factor_draft(self, sealed: bytes) -> SecondFactorDraft:
-        """Open it. Raises `BrokenSealError`."""
+        """Open a draft of a second factor. Raises `BrokenSealError`."""
         content = self._unseal(SECOND_FACTOR_DRAFT, sealed)
         return SecondFactorDraft(
             **{**content, "seed": base64.b64decode(content["seed"])}
@@ -234,7 +234,7 @@ class Sealing:
         return Draft(**content, verifiers=verifiers)
 
     def seal_challenge(self, challenge: Challenge) -> bytes:
-        """Seal a challenge, for any node to open; the same one to the same bytes (Q2)."""
+        """Seal a challenge, for any node to open. Equal challenges give equal bytes (Q2)."""
         return self._seal(CHALLENGE, asdict(challenge))
 
     def unseal_challenge(self, sealed: bytes) -> Challenge:
@@ -243,11 +243,11 @@ class Sealing:
         return Challenge(**{**content, "step": NextStep(content["step"])})
 
     def name_tag(self, key: NameKey, key_id: KeyId) -> bytes:
-        """Return the keyed hash by which authentication finds a user (A6)."""
+        """Return the keyed hash that authentication finds a user by (A6)."""
         return self._mac(NAME_TAG, key.encode(errors="replace"), key_id)
 
     def name_tags(self, key: NameKey) -> tuple[bytes, ...]:
-        """Return what a user may be found by: the active key's, then those of others."""
+        """Return the tags that a user may have: the active key's first, then older keys'."""
         keys = (self._ring.active, *self._ring.aging)
         return tuple(self.name_tag(key, key_id) for key_id in keys)
 
@@ -260,9 +260,9 @@ class Sealing:
         """
         Return the tags of a request's content (Q1): the active key's comes first.
 
-        32 bits only: enough to notice another request under the same id, too
-        short to find out a PIN or a code from it. A retry may find what was
-        remembered under a key that was active then.
+        32 bits are enough to notice another request under the same id, and too few to
+        find a PIN or a code from. The other tags are those of older keys: a request may
+        have been remembered before a rotation.
         """
         message = _canonical((method, content))
         return tuple(
@@ -274,12 +274,12 @@ class Sealing:
         self, name: AdministratorName, request_id: RequestId, hashed: bytes
     ) -> tuple[str, ...]:
         """
-        Return the bearer token of the session that a sign-in opens, by key.
+        Return the bearer token of the session that a sign-in opens, for each key.
 
-        Derived and not drawn, so that a retry gets the same session on whichever
-        node. To guess it takes the ring's key; the password is in it as well, so
-        that a request id without the password leads nowhere. The active key's is
-        the first; after a rotation a retry's may be that of another.
+        It is derived, not drawn, so that a retry gets the same session on any node.
+        Deriving it takes the ring's key and the password, so a request id alone reveals
+        nothing. The active key's comes first; after a rotation, a retry may have got
+        that of another key.
         """
         message = _canonical((name, request_id, hashed))
         return tuple(
@@ -295,9 +295,9 @@ class Sealing:
         """
         Return the 128 bits of a join ticket (P5).
 
-        Derived like a bearer: a retry gets the same ticket on whichever node, and
-        to guess it takes the ring's key. (Across a rotation a retry's is no good;
-        whoever holds it has a new one made.)
+        Derived like a bearer: a retry gets the same ticket on any node, and deriving it
+        takes the ring's key. A retry across a rotation gets a useless ticket; then the
+        operator creates another.
         """
         message = _canonical((name, request_id, node_id))
         return self._mac(JOIN_TICKET, message, self._ring.active)[:JOIN_SECRET_BYTES]
@@ -308,13 +308,13 @@ class Sealing:
         return key_id, self._ring.checkpoint_key(key_id)
 
     def checkpoint_public_key(self, key_id: KeyId) -> bytes | None:
-        """Return what verifies signatures of a key that the ring holds or held."""
+        """Return the public key that verifies signatures of a key the ring holds or held."""
         if key_id in self._ring.key_ids:
             return self._ring.checkpoint_key(key_id).public_key().public_bytes_raw()
         return self._ring.retired.get(key_id)
 
     def _seal(self, purpose: str, content: Mapping[str, object]) -> bytes:
-        """Seal what callers keep for us, for this cluster alone."""
+        """Seal content that callers keep and return, for this cluster alone."""
         key_id = self._ring.active
         header = FORM + key_id.to_bytes(KEY_ID_BYTES)
         sealed = self._cipher(key_id, purpose).encrypt(
@@ -337,11 +337,11 @@ class Sealing:
             )
         except (InvalidTag, ValueError, UnknownKeyError):
             raise BrokenSealError(f"not a {purpose} of this cluster") from None
-        # Whatever opens was sealed by a member: its form needs no checking.
+        # Content that opens was sealed by a member, so its form needs no check.
         return content
 
     def _kept(self, purpose: str, header: bytes) -> list[bytes]:
-        """Return what is bound into a seal: after a restore the cluster has a new id (E1)."""
+        """Return the associated data of a seal. A restored cluster has a new id (E1)."""
         return [purpose.encode(), header, self._ring.cluster_id.encode()]
 
     def _verifier(
@@ -380,12 +380,12 @@ class Sealing:
 
 
 def session_id(bearer: str) -> SessionId:
-    """Return the name of the bearer's session: its SHA-256. The bearer is not stored."""
+    """Return the id of the bearer's session: its SHA-256. The bearer is not stored."""
     return SessionId(hashlib.sha256(bearer.encode(errors="replace")).hexdigest())
 
 
 def _canonical(parts: "tuple[FieldValue, ...] | list[FieldValue]") -> bytes:
-    """Write *parts* so that no two lists of them look the same."""
+    """Return *parts* as bytes, different for every list of parts."""
     encoded = bytearray()
     for part in parts:
         match part:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Join tickets, and the key that opens a connection for whoever has one (P5).
+Join tickets, and the certificate that lets the holder of a ticket connect (P5).
 
-A ticket is 128 bits. From them follow a key and a self-signed certificate, always
-the same: its *door*. The log holds the certificate alone, the verifier; members
-accept it in a handshake, beside those of their authority. So the secret is never
-sent, not even to whom it is shown, and the key behind it proves who has it. The
-certificate may sign nothing: it opens for itself, and for no certificate below it.
+A ticket is a secret of 128 bits. A key and a self-signed certificate are derived from
+it, always the same: its *door*. The log holds only the certificate, which is the
+verifier; members accept it in a handshake, beside those of their authority. So the
+secret is never sent, not even to members, and the key proves possession of the ticket.
+The certificate cannot sign others: it admits itself, and no certificate below it.
 """
 
 import datetime as dt
@@ -24,17 +24,17 @@ DOOR_URI = "sparecode://joiner/"
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _DRAWN_BYTES = 48
-"""Far more than the order has, so that the rest of the division is even."""
-# Nobody asks the certificate how long a ticket is good: the state says so.
+"""Many more than the order has, so that the remainder is unbiased."""
+# The certificate's dates do not matter: the state decides how long a ticket is valid.
 _COMMON_NAME_MAX = 64
-"""Of X.520; an id has up to 63 characters, and a word before it."""
+"""The limit of X.520. An id has up to 63 characters, and a word before it."""
 _FROM = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _TO = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinTicket:
-    """All that a node needs to find its cluster, and to be let in, once."""
+    """Everything that a node needs to find its cluster and join it, once."""
 
     secret: bytes = field(repr=False)
     node_id: NodeId
@@ -42,13 +42,13 @@ class JoinTicket:
     authorities: tuple[bytes, ...]
     """The members' authorities, DER."""
     members: tuple[tuple[NodeId, str], ...]
-    """Whom to ask, and where."""
+    """Members that admit nodes, and their addresses."""
     ends_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """What a joiner shows in the handshake."""
+    """The certificate and key that a joiner uses in the handshake."""
 
     certificate: bytes
     """DER."""
@@ -56,12 +56,12 @@ class Door:
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate as TLS libraries want it."""
+        """The certificate in PEM."""
         return pem((self.certificate,))
 
     @property
     def key_pem(self) -> bytes:
-        """The key as TLS libraries want it."""
+        """The key in PEM."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -79,7 +79,7 @@ def door_of(secret: bytes, node_id: NodeId) -> Door:
     ).derive(secret)
     scalar = int.from_bytes(drawn) % (_P256_ORDER - 1) + 1
     key = ec.derive_private_key(scalar, ec.SECP256R1())
-    # For people alone; whose door it is says the URI, of any length.
+    # For people. The URI, of any length, names the node.
     common = f"joiner {node_id}"[:_COMMON_NAME_MAX]
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     certificate = (
@@ -124,8 +124,8 @@ def der(certificates: bytes) -> tuple[bytes, ...]:
     )
 
 
-# Without the right to sign certificates: else whoever has a ticket could make
-# one for itself that says it is any member.
+# It cannot sign certificates. Otherwise the holder of a ticket could issue itself a
+# certificate of any member.
 _SIGNS_HANDSHAKES_ALONE = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a member keeps to itself, for the key of one joiner alone (P5).
+The secrets of a member, wrapped for the key of one joiner (P5).
 
 HPKE (RFC 9180) to the public key in the joiner's certificate, bound to cluster and
-node: it travels over a connection that the ticket has opened, and even so is
-nothing to whoever has the ticket and not the key.
+node. The secrets travel over a connection that the ticket opens; even so, the ticket
+without the joiner's key does not open them.
 """
 
 import json
@@ -24,21 +24,21 @@ _KEMS: dict[str, hpke.KEM] = {
 
 
 class CannotUnwrapError(Exception):
-    """It was not wrapped for this key, cluster and node."""
+    """The secrets were not wrapped for this key, cluster and node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSecrets:
-    """What every member has: the texts of the files."""
+    """The secrets of every member, as the texts of their files."""
 
     key_ring: str = field(repr=False)
     members_ca_key: str = field(default="", repr=False)
-    """Empty: no member signs; certificates come from elsewhere."""
+    """Empty: members sign no certificates; they come from elsewhere."""
     agents_ca_key: str = field(default="", repr=False)
 
 
 def can_wrap(key: object) -> bool:
-    """Say whether there is a way to wrap for the public key."""
+    """Return whether secrets can be wrapped for this public key."""
     return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _KEMS
 
 
@@ -49,7 +49,7 @@ def wrap(
     cluster_id: str,
     node_id: NodeId,
 ) -> bytes:
-    """Return the secrets, for whoever has the private half of *key*."""
+    """Return the secrets, encrypted for the holder of the private half of *key*."""
     content = json.dumps(asdict(secrets)).encode()
     return _suite(key.curve).encrypt(content, key, _bound_to(cluster_id, node_id))
 

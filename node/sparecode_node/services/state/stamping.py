@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the primary adds to a proposal: its time, and which tokencodes match (T1).
+What the primary adds to a proposal: its time and the matching tokencodes (T1).
 
-The clear digits end here. What enters the log is a serial and the moment that
-the digits were the tokencode of.
+The clear digits go no further than here. The log gets serials and the moments whose
+tokencodes the digits are.
 """
 
 import logging
@@ -46,15 +46,15 @@ from sparecode_node.statemachine.commands.tokens import ResynchronizeToken
 log = logging.getLogger(__name__)
 
 TOKENS_MAX = 16
-"""More than a policy gives to a user; the work is bounded whatever the state."""
+"""More than any policy allows a user: bounds the work for every state."""
 
 
 class PrimaryStamper:
     """
-    Stamps proposals on the primary, on the engine's thread.
+    Stamps proposals on the primary, in the engine's thread.
 
-    Its reads are synchronous and its own: the loop is not involved, and a user
-    has few tokens.
+    It reads the state synchronously, on its own connection: the event loop is not
+    involved, and a user has few tokens.
     """
 
     def __init__(self, *, seeds: SeedReader, sealing: Sealing, clock: Clock) -> None:
@@ -68,8 +68,8 @@ class PrimaryStamper:
         """
         Return the calls with one time for all, and with matched tokencodes.
 
-        Without the key of a seed or PIN, right and wrong look the same: then nothing
-        is judged, so that nobody is charged for what this node lacks (T3).
+        Without the key of a seed or PIN, right and wrong passcodes look the same. Then
+        nothing is judged, and no user is charged for the missing key (T3).
         """
         at_ms = self._clock.now_ms()
         return tuple(self._stamped(proposal, at_ms) for proposal in proposals)
@@ -80,12 +80,12 @@ class PrimaryStamper:
             command = self._with_matches(call.command, proposal.tokencodes, at_ms)
         except UnknownKeyError as error:
             log.error(  # noqa: TRY400 - the cause says all.
-                "a tokencode cannot be judged here yet: %s", error
+                "a tokencode cannot be checked on this node yet: %s", error
             )
             return KeyMissingError(str(error))
         except Exception:
-            # Whatever a caller sends must not stop the batch; without a match
-            # the tokencodes are refused. The digits are not in the trace.
+            # No request may stop the batch. Without a match the tokencodes are refused.
+            # The digits are not in the trace.
             log.exception("tokencodes could not be matched")
             return call.stamped(at_ms)
         return call.stamped(at_ms, command)
@@ -93,7 +93,7 @@ class PrimaryStamper:
     def _with_matches(
         self, command: Command, tokencodes: Sequence[str], at_ms: int
     ) -> Command:
-        """Return the command with what the clear digits are the tokencodes of."""
+        """Return the command with the matches of the clear digits."""
         match command, tokencodes:
             case Authenticate(), [_, *_]:
                 return self._matched(command, tokencodes, at_ms)
@@ -134,7 +134,7 @@ class PrimaryStamper:
         digits: str,
         at_ms: int,
     ) -> tuple[Moment, ...]:
-        """Return the steps around now that the digits are the code of (RFC 6238)."""
+        """Return the time steps around now whose code the digits are (RFC 6238)."""
         seed = self._sealing.unseal_second_factor(name, sealed, key_id)
         now = step_at(at_ms, SECOND_FACTOR)
         near = range(now - SECOND_FACTOR_WINDOW, now + SECOND_FACTOR_WINDOW + 1)
@@ -143,7 +143,7 @@ class PrimaryStamper:
     def _continued(
         self, command: ContinueAuthentication, digits: str
     ) -> ContinueAuthentication:
-        """Look for the tokencode that comes next after that of the challenge (K1)."""
+        """Find the moments after the challenge's whose tokencode the digits are (K1)."""
         challenge = command.challenge
         token = self._seeds.token(challenge.serial) if challenge else None
         seed = None if token is None else self._unsealed(token)
@@ -152,48 +152,48 @@ class PrimaryStamper:
         following = moments_after(
             token.parameters, challenge.moment, within_ms=CHALLENGE_MS
         )
-        # With a PIN the token shows the sum in the second step as in the first.
+        # With a PIN, the token shows the sum in the second step too.
         (shown,), _ = tokencodes_in((digits,), token, self._sealing)[0]
-        found = matching_moments(seed, token.parameters, shown, following)
-        return replace(command, moments=found)
+        matches = matching_moments(seed, token.parameters, shown, following)
+        return replace(command, moments=matches)
 
     def _resynchronized(
         self, command: ResynchronizeToken, digits: tuple[str, str], at_ms: int
     ) -> ResynchronizeToken:
-        """Look in a wide window for two tokencodes that follow each other (K1)."""
+        """Find two consecutive tokencodes in a wide window (K1)."""
         token = self._seeds.token(command.serial)
         seed = None if token is None else self._unsealed(token)
         if token is None or seed is None:
             return command
         moments = tuple(_wide(token, self._seeds.policy(), at_ms))
-        # Of a PINpad token: with its PIN or, before that is typed in, without.
-        found = [
+        # A PINpad token shows them with its PIN, or without until the PIN is typed in.
+        matches = [
             moment
             for (first, second), _ in tokencodes_in(digits, token, self._sealing)
             for moment in consecutive_moments(
                 seed, token.parameters, (first, second), moments
             )
         ]
-        return replace(command, moments=tuple(found))
+        return replace(command, moments=tuple(matches))
 
     def _matched(
         self, command: Authenticate, tokencodes: Sequence[str], at_ms: int
     ) -> Authenticate:
-        """Fill in what each reading of the passcode is the tokencode of."""
+        """Add the matching tokencodes of each reading of the passcode."""
         readings = [each for each in command.readings if not each.emergency]
         by_length = {len(digits): digits for digits in tokencodes}
         if not readings or not command.user_id:
             return command
         policy = self._seeds.policy()
         lockout = self._seeds.lockout(command.user_id, Factor.TOKEN)
-        # Where the next tokencode is asked for too, a token may be far off (K1).
+        # If the next tokencode is required too, a token may be far off (K1).
         wide = lockout.asks_next_tokencode(policy) and not lockout.blocks(at_ms)
         seeds = [
             (token, seed)
             for token in self._seeds.tokens_of(command.user_id)[:TOKENS_MAX]
             if (seed := self._unsealed(token)) is not None
         ]
-        # If this node is behind, PINs are of that state: apply shall see it (T2).
+        # If this node lags, the PINs come from an older state: apply must see that (T2).
         version = min(command.auth_version, self._seeds.auth_version(command.user_id))
 
         def matched(reading: Reading) -> Reading:
@@ -226,7 +226,7 @@ class PrimaryStamper:
         *,
         wide: bool,
     ) -> list[TokencodeMatch]:
-        """Return the moments around now at which *digits* is what the token shows."""
+        """Return the moments around now at which the token shows *digits*."""
         near = set(_near(token, policy, at_ms))
         moments = sorted(near.union(_wide(token, policy, at_ms)) if wide else near)
         return [
@@ -247,12 +247,12 @@ class PrimaryStamper:
                 token.serial, token.sealed_seed, token.key_id
             )
         except BrokenSealError as error:
-            log.error("no seed, no match: token %s: %s", token.serial, error)  # noqa: TRY400 - the cause says all.
+            log.error("the seed of token %s does not open: %s", token.serial, error)  # noqa: TRY400 - the cause says all.
             return None
 
 
 def _near(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
-    """Return the moments whose tokencode is accepted alone."""
+    """Return the moments whose tokencode is accepted on its own."""
     return moments_to_try(
         token.parameters,
         at_ms=at_ms,
@@ -264,7 +264,7 @@ def _near(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
 
 
 def _wide(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
-    """Return the moments in which two tokencodes in a row are looked for."""
+    """Return the moments that are searched for two consecutive tokencodes."""
     return moments_to_try(
         token.parameters,
         at_ms=at_ms,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state's SQLite file: opened for the one who writes it, and read at a moment."""
+"""The state's SQLite file: opened by its only writer, and read at a moment."""
 
 import contextlib
 import sqlite3
@@ -23,7 +23,7 @@ from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
 class StateFile:
-    """The state's SQLite file, as the engine's thread opens it."""
+    """The state's SQLite file. The engine's thread opens it."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class StateFile:
         on_keys: Callable[[KeysInState], object] | None = None,
     ) -> None:
         """
-        Both are told in the engine's thread.
+        Both callbacks run in the engine's thread.
 
-        *on_applied* how long each entry took; *on_keys* which keys of the ring the
-        state uses, at first and after each change, before an entry counts as applied.
-        *processes* read the whole state.
+        *on_applied* gets the seconds that each entry took. *on_keys* gets the keys of
+        the ring that the state uses, at the start and after each change, before an
+        entry counts as applied. *processes* read the whole state.
         """
         self._path = path
         self._sealing = sealing
@@ -51,7 +51,7 @@ class StateFile:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
-        """Open the state for the one who writes it. Raises `SchemaError`."""
+        """Open the state for its only writer. Raises `SchemaError`."""
         with contextlib.closing(sqlite3.connect(self._path)) as db:
             state = _WatchedStateMachine(
                 db, self._clock, self._on_applied, self._on_keys
@@ -65,7 +65,7 @@ class StateFile:
                 )
 
     def write(self, target: Path) -> SnapshotFacts:
-        """Write a snapshot of the state as it is."""
+        """Write a snapshot of the current state."""
         return self._processes.write(self._path, target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
@@ -73,7 +73,7 @@ class StateFile:
         return self._processes.read(snapshot)
 
     def read_digest(self) -> tuple[int, str]:
-        """Return the applied index and the digest of the state at it, for any thread."""
+        """Return the applied index and the state's digest at it. Safe in any thread."""
         facts = self._processes.look(self._path)
         return facts.index, facts.digest
 
@@ -86,18 +86,18 @@ class StateFile:
         return (row[0], row[1].hex()) if row else (0, GENESIS_HASH.hex())
 
     def read_doors(self) -> tuple[bytes, ...]:
-        """Return the certificates (DER) that joiners show, of all tickets known (P5)."""
+        """Return the certificates (DER) that joiners show, of all known tickets (P5)."""
         with self._reading() as db:
             return ticket_certificates(db)
 
     def _reading(self) -> "contextlib.closing[sqlite3.Connection]":
-        """Open the file for whoever only reads."""
+        """Open the file read-only."""
         uri = read_only_uri(self._path)
         return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))
 
 
 class _WatchedStateMachine(StateMachine):
-    """Tells what it takes, and which keys are in use. Neither decides anything."""
+    """Reports the duration of entries and the keys in use. Neither affects a decision."""
 
     def __init__(
         self,
@@ -110,24 +110,24 @@ class _WatchedStateMachine(StateMachine):
         self._clock = clock
         self._on_applied = on_applied
         self._on_keys = on_keys
-        self._told: KeysInState | None = None
-        self._tell()
+        self._reported: KeysInState | None = None
+        self._report()
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         """Apply one committed entry."""
         began_s = self._clock.monotonic_s()
         results = super().apply(index, calls)
-        self._tell()
+        self._report()
         if self._on_applied is not None:
             self._on_applied(self._clock.monotonic_s() - began_s)
         return results
 
     def install(self, snapshot: str) -> None:
-        """Become the state in a snapshot."""
+        """Replace the state by a snapshot's."""
         super().install(snapshot)
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        if self._on_keys is not None and self.keys != self._told:
-            self._told = self.keys
+    def _report(self) -> None:
+        if self._on_keys is not None and self.keys != self._reported:
+            self._reported = self.keys
             self._on_keys(self.keys)

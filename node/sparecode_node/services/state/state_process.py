@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Reads the whole state in processes of their own, of low priority.
+Reads the whole state in separate processes of low priority.
 
-To hash every row takes an interpreter for seconds: in a thread of the node's own,
-each answer would wait for it dozens of times (the global interpreter lock). The
-processes end with the node, however that ends, so that no later one meets them; and
-when it is told to stop, which then need not wait for them.
+Hashing every row occupies an interpreter for seconds. In a thread of the node, each
+answer would wait for it dozens of times (the global interpreter lock). The processes
+end with the node, however it ends, so none outlives it. They also end when the node
+is told to stop, so it need not wait for them.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from sparecode_node.statemachine.snapshots import (
 )
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""A state that is read sooner than a process has started: some 2,000 users."""
+"""A smaller state is read faster than a process starts: about 2,000 users."""
 NICE = 15
-"""As for issuing: answers, heartbeats and passcodes go before."""
+"""As for issuing: answers, heartbeats and passcodes have priority."""
 EXIT_REFUSED = 3
-"""It has said why."""
+"""The process has printed the reason."""
 
 WORK: dict[str, Callable[..., SnapshotFacts]] = {
     "write": write_snapshot,
@@ -43,20 +43,20 @@ WORK: dict[str, Callable[..., SnapshotFacts]] = {
 
 class StateProcesses:
     """
-    The processes of one node; `close` them when it is told to stop. For any thread.
+    The processes of one node. `close` them when the node stops. Safe in any thread.
 
-    Reading raises `SnapshotError` and `OSError`, and `StoppingError` once it takes a
-    process that `close` has ended, or does not let begin.
+    Reading raises `SnapshotError` and `OSError`. It raises `StoppingError` if `close`
+    has ended its process or prevents it from starting.
     """
 
     def __init__(self) -> None:
-        # Each process has the one end, and ends when nobody has the other any more.
+        # Each process holds one end, and exits when the other end is closed.
         self._ended, self._held = os.pipe()
         self._closed = False
         self._begun_or_closed = threading.Lock()
 
     def close(self) -> None:
-        """End what is under way at once, and begin no other. May be called again."""
+        """End running processes at once, and start no more. May be called again."""
         with self._begun_or_closed:
             if not self._closed:
                 self._closed = True
@@ -65,28 +65,28 @@ class StateProcesses:
 
     def write(self, state: Path, target: Path) -> SnapshotFacts:
         """Copy the state into the new file *target*."""
-        return self._done("write", state, target)
+        return self._run("write", state, target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot."""
-        return self._done("read", snapshot)
+        return self._run("read", snapshot)
 
     def look(self, state: Path) -> SnapshotFacts:
-        """Return of what the state is now."""
-        return self._done("look", state)
+        """Return the index and digest of the current state."""
+        return self._run("look", state)
 
-    def _done(self, work: str, *paths: Path) -> SnapshotFacts:
+    def _run(self, work: str, *paths: Path) -> SnapshotFacts:
         if paths[0].stat().st_size <= SMALL_BYTES:
             return WORK[work](*paths)
         with self._begin(work, *paths) as process:
-            told, warned = process.communicate()
+            output, errors = process.communicate()
         if process.returncode == 0:
-            return SnapshotFacts(**json.loads(told))
+            return SnapshotFacts(**json.loads(output))
         if process.returncode == EXIT_REFUSED:
-            raise SnapshotError(told.strip())
+            raise SnapshotError(output.strip())
         if self._closed:
             raise StoppingError
-        last = (warned.strip().splitlines() or ["it said nothing"])[-1]
+        last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
         raise SnapshotError(
             f"the process that reads the state ended with {process.returncode}: {last}"
         )
@@ -96,7 +96,7 @@ class StateProcesses:
             if self._closed:
                 raise StoppingError
             return subprocess.Popen(
-                # -P: what lies in the current folder is no module of ours.
+                # -P: modules in the current folder must not be imported.
                 [
                     *(sys.executable, "-P", "-m", __name__),
                     *(str(self._ended), work, *map(str, paths)),
@@ -110,16 +110,16 @@ class StateProcesses:
 
 
 def _end_with_node(ended: int) -> None:
-    """Wait until nobody holds the other end of the pipe any more."""
+    """Exit when the other end of the pipe is closed."""
     os.read(ended, 1)
     os._exit(1)
 
 
 def main() -> int:
-    """Do what the arguments say: a pipe, what to do, and with which files."""
+    """Run the work that the arguments name: a pipe, the work, and its files."""
     ended, work, *paths = sys.argv[1:]
     threading.Thread(target=_end_with_node, args=(int(ended),), daemon=True).start()
-    with contextlib.suppress(OSError):  # Where a sandbox refuses it, it gets done too.
+    with contextlib.suppress(OSError):  # A sandbox may refuse it; work on without.
         os.nice(NICE)
     try:
         facts = WORK[work](*map(Path, paths))
