@@ -44,7 +44,6 @@ UNFINISHED = (
     "docs/audit-events.md",
     "node/DESIGN.md",
     "node/sparecode_node/console",
-    "node/sparecode_node/services",
     "node/sparecode_node/statemachine",
     "tests/console",
 )

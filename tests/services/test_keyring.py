@@ -63,7 +63,7 @@ def test_ring_of_root_and_the_node_s_group_is_accepted(
     if accepted:
         assert KeyRing.load(path).cluster_id == ring.cluster_id
     else:
-        with pytest.raises(KeyRingError, match="others than its owner"):
+        with pytest.raises(KeyRingError, match="other users have access"):
             KeyRing.load(path)
 
 

@@ -111,7 +111,7 @@ def test_pin_rule_is_needed() -> None:
         ('serial,seed\n"1,2\n', "line 2"),
         ("serial,seed\n1," + "2" * 200_000, "line"),
         (b"serial,seed\n\xff\xfe", "not text in UTF-8"),
-        (b"serial,seed\n1,\0\n", "holds a zero"),
+        (b"serial,seed\n1,\0\n", "contains a zero byte"),
         ("serial,seed\n" + "1,2\n" * 1001, "1001 rows; at most 1000"),
         (b" " * (1024 * 1024 + 1), "at most 1048576"),
     ],
