@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode-node backup`: what an operator types, without a node or a cluster."""
+"""`sparecode-node backup`, without a node or a cluster."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def run(*args: str | Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-async def test_a_key_is_for_its_owner_and_its_public_half_is_told(
+async def test_secret_key_is_private_and_public_key_is_printed(
     tmp_path: Path,
 ) -> None:
     code, public, advice = run("keygen", tmp_path / "key")
@@ -44,7 +44,7 @@ async def backed_up(node: OneNode, folder: Path) -> tuple[Path, Path]:
     return await write(node, folder / "a.backup"), folder / "key"
 
 
-async def test_show_tells_what_is_not_encrypted(tmp_path: Path) -> None:
+async def test_show_prints_the_manifest_without_a_key(tmp_path: Path) -> None:
     async with one_node(tmp_path) as node:
         path, _ = await backed_up(node, tmp_path)
     code, told, _ = run("show", path)
@@ -55,7 +55,7 @@ async def test_show_tells_what_is_not_encrypted(tmp_path: Path) -> None:
     assert json.loads(told)["recipients"][0].startswith("age1")
 
 
-async def test_verify_opens_it_and_says_who_signed(tmp_path: Path) -> None:
+async def test_verify_opens_the_backup_and_checks_the_signature(tmp_path: Path) -> None:
     async with one_node(tmp_path) as node:
         path, key = await backed_up(node, tmp_path)
         keys = tmp_path / "keys.pem"
@@ -66,7 +66,7 @@ async def test_verify_opens_it_and_says_who_signed(tmp_path: Path) -> None:
     assert (code, "Signed by the cluster." in told) == (0, True)
 
 
-async def test_what_is_wrong_is_said_in_a_line(tmp_path: Path) -> None:
+async def test_errors_are_one_line(tmp_path: Path) -> None:
     async with one_node(tmp_path) as node:
         path, key = await backed_up(node, tmp_path)
     (tmp_path / "other").mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a node says that its certificates end: months before the end it says nothing."""
+"""Warnings of a node about certificates that expire soon."""
 
 import datetime as dt
 from pathlib import Path
@@ -18,7 +18,7 @@ LIVES_DAYS = 60
 
 
 class HandClock:
-    """A clock that a test moves; it begins at `NOW`."""
+    """A clock that a test sets; it starts at `NOW`."""
 
     days: float = 0
 
@@ -30,7 +30,7 @@ class HandClock:
 
 
 def config_of(folder: Path) -> Config:
-    """Return as much of a configuration as is asked for."""
+    """Return the part of a configuration that the test needs."""
     listener = SimpleNamespace(
         certificate=folder / "n1.pem",
         key=folder / "n1.key",
@@ -49,18 +49,18 @@ def config_of(folder: Path) -> Config:
 
 
 async def ignore(_name: str, _files: TlsFiles) -> None:
-    """Take no note of what is new."""
+    """Ignore new certificates."""
 
 
 def watched(directory: Path, clock: HandClock) -> Certificates:
-    """Write certificates that begin now, and return what watches them."""
+    """Write certificates that are valid from now, and return their watch."""
     write_certificates(
         directory, members=["n1"], hosts=["127.0.0.1"], now=NOW, days=LIVES_DAYS
     )
     return Certificates(config_of(directory), clock, on_renewed=ignore)
 
 
-def test_end_is_told_thirty_days_before_and_seven_and_one_each_once(
+def test_warnings_come_once_each_at_thirty_seven_and_one_days(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = HandClock()
@@ -83,7 +83,7 @@ def test_end_is_told_thirty_days_before_and_seven_and_one_each_once(
 
 
 @pytest.mark.asyncio
-async def test_end_of_a_new_certificate_is_logged_again(
+async def test_new_certificate_is_warned_about_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = HandClock()

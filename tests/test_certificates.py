@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Development certificates: the roles they grant, and no file overwritten."""
+"""Development certificates grant one role each, and overwrite no file."""
 
 import datetime as dt
 import os
@@ -87,7 +87,7 @@ def test_keys_are_readable_by_their_owner_only(tmp_path):
 
 
 def test_a_file_is_on_disk_before_the_next_one_is_written(tmp_path, monkeypatch):
-    """A node that joins keeps its members, then its ring, which says that all is there."""
+    """A joining node writes its members, then its ring, which shows that all are there."""
     synced, sync = [], os.fsync
 
     def noted(descriptor):
@@ -141,7 +141,7 @@ def test_nothing_is_overwritten_without_force(tmp_path):
     assert changed == {"n1.pem", "n1.key"}
 
 
-def test_certificates_are_valid_now_and_end(tmp_path):
+def test_certificates_are_valid_now_and_expire(tmp_path):
     write(tmp_path, members=["n1"], days=30)
     certificate = load(tmp_path / "n1.pem")
     assert certificate.not_valid_before_utc < NOW

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`node.toml`: the sample is the manual, and whatever is wrong is one clear line."""
+"""`node.toml`: the sample names every key, and each error is one line."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ DEFAULT = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Copy the sample."""
+    """Return a copy of the sample."""
     path = tmp_path / "node.toml"
     path.write_text(SAMPLE.read_text())
     return path
@@ -44,7 +44,7 @@ def test_sample_is_a_valid_configuration():
     assert (config.log.level, config.log.format) == (LogLevel.INFO, LogFormat.TEXT)
 
 
-def test_defaults_that_the_sample_states_are_the_defaults(path):
+def test_sample_states_the_real_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
@@ -52,18 +52,18 @@ def test_defaults_that_the_sample_states_are_the_defaults(path):
     assert load_config(path, {}) == before
 
 
-def test_defaults_of_the_engine_are_those_of_the_file():
+def test_engine_and_file_have_the_same_defaults():
     assert raft_settings(load_config(SAMPLE, {})) == RaftSettings()
 
 
-def test_rates_are_those_of_the_file(path):
-    """(L7) And the defaults are the same on both sides."""
+def test_rate_limits_and_file_have_the_same_values(path):
+    """(L7) The defaults are the same in both modules."""
     assert rate_limits(load_config(SAMPLE, {})) == RateLimits()
     edit(path, "# user_per_s = 5", "user_per_s = 7")
     assert rate_limits(load_config(path, {})) == RateLimits(user=7)
 
 
-def test_limits_of_the_log_reach_the_engine(path):
+def test_log_limits_reach_the_engine(path):
     edit(path, "# log_entries_max = 8192", "log_entries_max = 64")
     edit(path, "# log_entries_kept = 1024", "log_entries_kept = 16")
     edit(path, "# log_bytes_max = 33_554_432", "log_bytes_max = 1_000_000")
@@ -101,7 +101,7 @@ def test_console_is_optional(path):
         load_config(path, {})
 
 
-def test_console_address_is_one_for_a_browser(path):
+def test_console_address_is_an_https_origin(path):
     edit(path, "https://n2.example.net:7302", "n2.example.net:7302")
     with pytest.raises(
         ConfigError, match=r"\[console.addresses\] n2: .* is not the address of a node"
@@ -251,7 +251,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
         ("[keys]", "keys = 1 [", "not TOML: "),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_it(path, old, new, message):
+def test_error_is_one_line_that_names_its_place(path, old, new, message):
     edit(path, old, new)
     with pytest.raises(ConfigError) as caught:
         load_config(path, {})
@@ -261,7 +261,7 @@ def test_what_is_wrong_is_one_line_that_names_it(path, old, new, message):
     assert "\n" not in line
 
 
-def test_missing_members_are_asked_for(path):
+def test_missing_members_are_an_error(path):
     path.write_text(re.sub(r"\[cluster.members\]\n(n\d.*\n)+", "", path.read_text()))
     with pytest.raises(
         ConfigError, match=r"\[cluster\] members: missing; expected \[cluster.members"
@@ -274,13 +274,13 @@ def test_missing_file_is_named(tmp_path):
         load_config(tmp_path / "absent.toml", {})
 
 
-def test_testing_profile_is_for_those_who_say_so(path):
+def test_testing_profile_needs_the_variable(path):
     edit(path, '# profile = "production"', 'profile = "testing"')
     config = load_config(path, {"SPARECODE_TESTING": "1"})
     assert config.kdf_profile is KdfProfile.TESTING
 
 
-def test_credential_of_systemd_stands_for_the_file_of_its_name(path, tmp_path):
+def test_systemd_credential_replaces_the_file_of_its_name(path, tmp_path):
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
@@ -291,7 +291,7 @@ def test_credential_of_systemd_stands_for_the_file_of_its_name(path, tmp_path):
     assert load_config(path, environment).keys_file == given
 
 
-def test_wrapping_key_may_be_a_credential_and_may_be_left_out(path, tmp_path):
+def test_wrapping_key_is_optional_and_may_be_a_credential(path, tmp_path):
     """(P5)."""
     environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     config = load_config(path, environment)

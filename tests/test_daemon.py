@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode-node`: set up, started with something wrong, stopped; one real process."""
+"""`sparecode-node`: set-up, refused starts, and the life of one real process."""
 
 import asyncio
 import contextlib
@@ -37,13 +37,13 @@ RUN_ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
 
 @pytest.fixture(autouse=True)
 def testing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nodes hash cheaply."""
+    """Use the testing profile of hashing."""
     monkeypatch.setenv("SPARECODE_TESTING", "1")
 
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make certificates, once."""
+    """Create certificates once."""
     directory = tmp_path_factory.mktemp("pki")
     write_certificates(
         directory,
@@ -57,7 +57,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The files of a node that is the only one of its cluster."""
+    """The files of a node that is alone in its cluster."""
 
     directory: Path
     pki: Path
@@ -127,7 +127,7 @@ class Place:
         )
 
     def begin(self) -> None:
-        """Leave the data of a node that has run."""
+        """Run the node once, so that it has data."""
         assert self.init().exit_code == 0
         code = asyncio.run(
             run_until(self, lambda: not (self.data / "bootstrap.json").exists())
@@ -135,7 +135,7 @@ class Place:
         assert code == 0
 
     def start_refusal(self) -> str:
-        """Start the node in this process, which must fail; return what it says."""
+        """Start the node in this process, which must fail; return the error."""
         with pytest.raises(StartError) as caught:
             asyncio.run(new_node(self).run())
         line = str(caught.value)
@@ -152,7 +152,7 @@ async def run_until(place: Place, condition) -> int:
     node = new_node(place)
     running = asyncio.create_task(node.run())
     async with asyncio.timeout(20):
-        # What the node does to files, no event tells us.
+        # No event reports changes of files.
         while not condition() and not running.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     node.stop()
@@ -169,7 +169,7 @@ def place(tmp_path: Path, pki: Path) -> Place:
 
 @contextlib.contextmanager
 def process(place: Place) -> Iterator[subprocess.Popen[str]]:
-    """Run the node as a process of its own, and have it ended."""
+    """Run the node as a process, and end it afterwards."""
     running = subprocess.Popen(
         [sys.executable, "-m", "sparecode_node", "--config", place.config],
         stderr=subprocess.PIPE,
@@ -190,7 +190,7 @@ def admin_channel(place: Place) -> grpc.Channel:
 
 
 def wait_ready(channel: grpc.Channel) -> None:
-    """Return when the node says that it is ready."""
+    """Wait until the node is ready."""
     watch = health_pb2_grpc.HealthStub(channel).Watch(
         health_pb2.HealthCheckRequest(service="sparecode.ready"),
         timeout=20,
@@ -205,7 +205,7 @@ def wait_ready(channel: grpc.Channel) -> None:
 # --- check-config, certificates ---------------------------------------------------
 
 
-def test_good_config_is_said_to_be_good(place):
+def test_check_config_accepts_a_good_file(place):
     result = place.call("check-config")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"{place.config}: node n1 of n1\n"
@@ -221,7 +221,7 @@ def test_bad_config_is_one_line_and_exit_code_2(place, command):
     )
 
 
-def test_config_is_asked_for():
+def test_missing_config_option_is_an_error():
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 2
     assert result.stderr == (
@@ -230,7 +230,7 @@ def test_config_is_asked_for():
     )
 
 
-def test_version_is_said():
+def test_version_is_printed():
     result = CliRunner().invoke(app, ["--version"])
     assert result.stdout.startswith("sparecode-node 0.")
 
@@ -263,7 +263,7 @@ def test_init_prepares_a_cluster_and_keeps_no_password(place):
 
 
 def test_public_key_of_the_audit_log_is_printed_by_init_and_later(place):
-    """(U2) For verifiers; it comes from the key ring."""
+    """(U2) The key is derived from the key ring."""
     said = place.init().stdout
     printed = place.call("audit-keys").stdout
     assert printed.startswith("-----BEGIN PUBLIC KEY-----")
@@ -274,7 +274,7 @@ def test_public_key_of_the_audit_log_is_printed_by_init_and_later(place):
     assert str(place.ring) in refused.stderr
 
 
-def test_init_takes_a_key_ring_that_is_there(place):
+def test_init_uses_an_existing_key_ring(place):
     assert place.init().exit_code == 0
     ring = place.ring.read_bytes()
     shutil.rmtree(place.data)
@@ -312,7 +312,7 @@ def test_init_refuses_a_bad_password_and_changes_nothing(place, text, mode, mess
     assert not place.ring.exists()
 
 
-def test_init_without_a_terminal_says_what_to_give(place):
+def test_init_without_a_terminal_names_the_options(place):
     result = place.call("init")
     assert result.exit_code == 2
     assert "--administrator NAME and --password-file FILE" in result.stderr
@@ -344,7 +344,7 @@ def test_node_with_the_key_ring_of_another_cluster_does_not_start(place):
     assert RUN_ID in place.start_refusal()
 
 
-def test_node_whose_data_others_write_does_not_start(place):
+def test_node_does_not_start_on_a_journal_in_use(place):
     """Two processes on one journal would destroy it."""
 
     async def start_twice() -> str:
@@ -407,7 +407,7 @@ def test_port_in_use_is_named(place, listener):
         ("agents-ca.pem", "agents-ca.key", "{new}: not a certificate (PEM): "),
     ],
 )
-def test_certificate_that_cannot_be_used_is_named(place, old, new, message):
+def test_unusable_certificate_is_named(place, old, new, message):
     place.init()
     text = place.config.read_text()
     place.config.write_text(text.replace(f"/{old}", f"/{new}", 1))
@@ -435,7 +435,7 @@ def test_certificate_of_another_member_is_refused(place):
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"cluster_id": 1}', "[]"])
-def test_file_of_the_beginning_must_be_what_init_writes(place, content):
+def test_bootstrap_file_must_be_the_output_of_init(place, content):
     place.init()
     path = place.data / "bootstrap.json"
     path.write_text(content)
@@ -454,8 +454,8 @@ def test_state_of_another_version_is_named(place):
 # --- Running ------------------------------------------------------------------------
 
 
-def test_process_begins_a_cluster_signs_in_and_stops_when_told(place):
-    """And again: the second start finds the state, and no beginning to make."""
+def test_process_begins_a_cluster_and_stops_on_a_signal(place):
+    """The second start finds the state, and begins no cluster."""
     place.init()
     for _ in range(2):
         with process(place) as node, admin_channel(place) as channel:
@@ -485,8 +485,8 @@ def test_process_begins_a_cluster_signs_in_and_stops_when_told(place):
         assert PASSWORD not in log
 
 
-def test_service_manager_is_told_when_the_listeners_are_open(place, monkeypatch):
-    """And that the node is stopping: `Type=notify` of systemd."""
+def test_service_manager_is_notified_of_open_listeners(place, monkeypatch):
+    """It is notified of the stop, too: `Type=notify` of systemd."""
     place.begin()
     address = str(place.directory / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
@@ -514,11 +514,11 @@ def test_start_refused_is_exit_code_1(place):
 
 
 def test_node_that_cannot_write_its_journal_stops_with_exit_code_70(place):
-    """A node that is broken says so in one line, and leaves the others to go on."""
+    """A broken node logs one line and stops; the other nodes continue."""
     place.begin()
     with process(place) as node, admin_channel(place) as channel:
         wait_ready(channel)
-        # From now on the operating system refuses every write to a file.
+        # The operating system refuses every write to a file from now on.
         resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (0, 0))
         with contextlib.suppress(grpc.RpcError):
             sessions_pb2_grpc.SessionServiceStub(channel).Login(
@@ -539,7 +539,7 @@ def test_node_that_cannot_write_its_journal_stops_with_exit_code_70(place):
 
 
 def test_values_of_queries_are_not_logged() -> None:
-    """Not at debug either: aiosqlite would."""
+    """Not at level debug either, where aiosqlite would log them."""
     root, queries = logging.getLogger(), logging.getLogger("aiosqlite")
     before, handlers = root.level, list(root.handlers)
     try:
@@ -577,6 +577,6 @@ def test_log_line_for_programs():
     }
 
 
-def test_what_comes_from_outside_cannot_forge_a_line():
+def test_outside_text_cannot_forge_a_log_line():
     text = TextFormatter().format(record("x\ny", caller="a\n2026 INFO forged"))
     assert "\n" not in text

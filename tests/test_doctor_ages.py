@@ -29,7 +29,7 @@ def ms(before: dt.timedelta) -> int:
 
 
 def state(folder: Path, *, key: dt.timedelta, backup: dt.timedelta | None) -> Path:
-    """Make a state whose second key and last backup are so old."""
+    """Write a state whose second key and last backup have these times."""
     path = folder / "state.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
         prepare(db)
@@ -46,7 +46,7 @@ def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
     return {each.subject: each.verdict for each in findings}
 
 
-def test_key_and_backup_that_are_young_are_fine(tmp_path: Path) -> None:
+def test_young_key_and_backup_are_fine(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=364), backup=dt.timedelta(hours=25))
     found = list(check_ages(path, NOW))
     assert verdicts(found) == {"key age": Verdict.OK, "backup": Verdict.OK}
@@ -54,7 +54,7 @@ def test_key_and_backup_that_are_young_are_fine(tmp_path: Path) -> None:
     assert "2026-05-30 23:00 UTC (25 hours ago)" in found[1].words
 
 
-def test_key_and_backup_that_are_old_are_found_with_what_to_do(tmp_path: Path) -> None:
+def test_old_key_and_backup_are_found_with_a_command(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=365), backup=dt.timedelta(hours=26))
     found = list(check_ages(path, NOW))
     assert verdicts(found) == {"key age": Verdict.WARN, "backup": Verdict.WARN}
@@ -62,7 +62,7 @@ def test_key_and_backup_that_are_old_are_found_with_what_to_do(tmp_path: Path) -
     assert "sparecode-backup" in found[1].words
 
 
-def test_backup_that_was_never_taken_is_found(tmp_path: Path) -> None:
+def test_missing_backup_is_found(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(), backup=None)
     found = list(check_ages(path, NOW))
     assert verdicts(found)["backup"] is Verdict.WARN
@@ -70,7 +70,7 @@ def test_backup_that_was_never_taken_is_found(tmp_path: Path) -> None:
 
 
 def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
-    """Nothing says when it was drawn: it came with the cluster."""
+    """The state has no time for the first key, which came with the cluster."""
     path = state(tmp_path, key=dt.timedelta(), backup=None)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("DELETE FROM ring_keys WHERE key_id = 2")
@@ -86,7 +86,7 @@ def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
     assert "(400 days)" in found[0].words
 
 
-def test_state_that_is_not_there_or_no_database_is_not_judged_here(
+def test_ages_of_a_missing_or_damaged_state_are_not_checked(
     tmp_path: Path,
 ) -> None:
     assert list(check_ages(tmp_path / "none", NOW)) == []
@@ -127,7 +127,7 @@ def looked_at(config: Config) -> list[tuple[Verdict, str]]:
     return [(each.verdict, each.words) for each in found]
 
 
-def test_ring_that_is_encrypted_and_may_be_written_is_fine(tmp_path: Path) -> None:
+def test_encrypted_writable_ring_is_fine(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     save(config, wrapped=True)
     [(verdict, words)] = looked_at(config)
@@ -136,7 +136,7 @@ def test_ring_that_is_encrypted_and_may_be_written_is_fine(tmp_path: Path) -> No
     assert "keys 1, 1 active" in words
 
 
-def test_ring_that_is_not_yet_taken_over_or_encrypted_is_found(tmp_path: Path) -> None:
+def test_ring_not_yet_copied_or_encrypted_is_found(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     KeyRing.draw(SystemEntropy()).save(tmp_path / "given.json")
     [_, (verdict, words)] = looked_at(config)
@@ -156,10 +156,10 @@ def test_plain_ring_in_the_data_folder_is_found(tmp_path: Path) -> None:
     assert "copy of the folder can read all secrets" in words
 
 
-def test_ring_that_cannot_be_written_is_found(
+def test_ring_in_a_read_only_place_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A credential, a Secret, a folder of root's: no key could be rotated."""
+    """Keys cannot be rotated in a credential, a Secret or a folder of root."""
     config = config_of(tmp_path)
     save(config, wrapped=True)
     folder = config.keys_file.parent
@@ -176,7 +176,7 @@ def test_ring_that_cannot_be_written_is_found(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_ring_of_another_owner_than_the_node_is_found_by_root(tmp_path: Path) -> None:
+def test_ring_of_another_owner_is_found_by_root(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     save(config, wrapped=True)
     os.chown(config.node.data_dir, 10001, 10001)
@@ -195,7 +195,7 @@ def test_ring_that_does_not_open_is_a_failure(tmp_path: Path) -> None:
     assert "was not wrapped with" in words
 
 
-def test_lines_fit_80_columns_and_a_path_is_never_cut() -> None:
+def test_lines_fit_80_columns_and_paths_are_not_broken() -> None:
     path = f"/var/lib/{'x' * 90}/keyring.json"
     lines = str(Finding(Verdict.WARN, "key ring", f"{'word ' * 30}{path} end"))
     assert path in lines

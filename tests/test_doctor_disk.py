@@ -54,7 +54,7 @@ def test_syncs_are_timed_and_leave_nothing(data_dir: Path) -> None:
     ("free_mib", "verdict"),
     [(1000, Verdict.OK), (999, Verdict.WARN), (16, Verdict.WARN), (15, Verdict.FAIL)],
 )
-def test_disk_that_fills_is_found(
+def test_nearly_full_disk_is_found(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, free_mib: int, verdict: Verdict
 ) -> None:
     shown = SimpleNamespace(f_bavail=free_mib, f_frsize=MIB, f_blocks=10_000)
@@ -64,7 +64,7 @@ def test_disk_that_fills_is_found(
     assert f"{free_mib:,} MiB of 10,000 MiB are free" in finding.words
 
 
-def test_disk_that_takes_nothing_is_found(
+def test_read_only_disk_is_found(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_path: Path) -> list[float]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the doctor counts: a node that does not vote yet is missed by no quorum."""
+"""The members that the doctor counts for a quorum: only voters."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -25,7 +25,7 @@ async def failures(
     other_voters: Sequence[NodeId],
     votes: bool = True,
 ) -> list[str]:
-    """Return what has failed on n1, which knows n2, n3 and n4."""
+    """Return the failures on n1, which knows n2, n3 and n4."""
     clock = SystemClock()
 
     async def ask(addresses, _tls, *, timeout_s):
@@ -56,17 +56,17 @@ def no_quorum(reached: int, voters: int) -> str:
 
 
 @pytest.mark.asyncio
-async def test_learner_that_is_down_costs_no_quorum(
+async def test_stopped_learner_does_not_break_the_quorum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two of three voters are one, whatever has joined and does not vote yet."""
+    """Two of three voters are a quorum, even if a learner has joined."""
     assert await failures(monkeypatch, reached=[N2], other_voters=[N2, N3]) == []
     found = await failures(monkeypatch, reached=[N2], other_voters=[N2, N3, N4])
     assert found == [no_quorum(2, 4)]
 
 
 @pytest.mark.asyncio
-async def test_learner_that_answers_makes_no_quorum(
+async def test_learner_does_not_count_for_the_quorum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = await failures(monkeypatch, reached=[N4], other_voters=[N2, N3])
@@ -84,5 +84,5 @@ async def test_node_that_does_not_vote_does_not_count_itself(
     assert found == [no_quorum(1, 3)]
 
 
-def test_without_a_journal_everybody_votes() -> None:
+def test_without_a_journal_all_members_are_voters() -> None:
     assert voters_among([N1, N2], None) == {N1, N2}

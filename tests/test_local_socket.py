@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's own socket: for root and the node's user, and the change is in the log."""
+"""The local socket: it serves root and the node's user, and changes are replicated."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ async def test_a_reset_goes_through_the_log_and_is_recorded(tmp_path: Path) -> N
         ("", PASSWORD, "administrator"),
     ],
 )
-async def test_what_cannot_be_is_said_in_words(
+async def test_refusals_are_in_words(
     tmp_path: Path, name: str, password: str, said: str
 ) -> None:
     async with one_node(tmp_path) as node:
@@ -105,6 +105,6 @@ async def test_junk_is_answered_and_changes_nothing(tmp_path: Path) -> None:
         await listening.stop()
 
 
-async def test_without_a_node_it_says_so(tmp_path: Path) -> None:
+async def test_missing_node_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalSocketError, match="start it first"):
         local_socket.reset_administrator(tmp_path, "root", PASSWORD)

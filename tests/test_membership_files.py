@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that make a member: which are there, which fit, and what they begin."""
+"""The files of a member: which exist, which match, and how the node starts."""
 
 import datetime as dt
 import json
@@ -32,7 +32,7 @@ N1, N2 = NodeId("n1"), NodeId("n2")
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Write a node.toml of a node that is alone, with a certificate for each listener."""
+    """Write node.toml for a single node, with a certificate for each listener."""
     listeners = "\n".join(
         f'[{name}]\nlisten = "127.0.0.1:{port}"\ncertificate = "{name}.pem"\n'
         f'key = "{name}.key"\n{ca}'
@@ -56,8 +56,8 @@ def told(config: Config, content: object) -> None:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def test_a_node_begins_with_those_whom_it_joined(config: Config) -> None:
-    """Of that cluster alone: another one's members are none of its own (E2)."""
+def test_a_node_starts_with_the_members_it_joined(config: Config) -> None:
+    """They count only for that cluster: a later one has other members (E2)."""
     first = first_members(config, "c1")
     assert (dict(first.members), first.joins) == ({"n1": "n1.example:7301"}, False)
     told(config, {"cluster_id": "c1", "members": {"n2": "h:1", "n1": "old:1"}})
@@ -72,8 +72,8 @@ def test_a_node_begins_with_those_whom_it_joined(config: Config) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"cluster_id": "c1"}', "7"])
-def test_what_it_was_told_is_not_guessed_at(config: Config, content: str) -> None:
-    """A node that guessed would begin a cluster of its own."""
+def test_a_damaged_file_of_members_is_refused(config: Config, content: str) -> None:
+    """A node that ignored the damaged file would begin a new cluster."""
     told(config, content)
     with pytest.raises(
         StartError, match="not the output of `sparecode-node init --join`"
@@ -90,8 +90,8 @@ def test_half_a_pair_is_refused(config: Config) -> None:
     assert len(missing_pairs(config)) == 2
 
 
-def test_a_node_begins_beside_members_with_all_that_they_have(config: Config) -> None:
-    """Or not at all: it would be refused, or begin a cluster of its own."""
+def test_a_node_added_beside_members_needs_all_files(config: Config) -> None:
+    """With a file missing, it would be refused, or begin a new cluster."""
     members = {N2: "h:2"}
     with pytest.raises(StartError, match=r"peers\.pem is missing"):
         begin_beside(config, members)
@@ -108,7 +108,7 @@ def test_a_node_begins_beside_members_with_all_that_they_have(config: Config) ->
     assert dict(first.members) == {"n1": "n1.example:7301", "n2": "h:2"}
 
 
-def test_who_has_the_authoritys_key_signs(config: Config) -> None:
+def test_a_node_with_the_authoritys_key_signs(config: Config) -> None:
     make_authorities(config, hosts=(), now=NOW)
     assert FileAuthority(config).can_sign()
     assert check_authority(config).verdict is Verdict.OK
@@ -138,7 +138,7 @@ def verdict(configuration: Configuration) -> tuple[Verdict, str]:
     return only.verdict, only.words
 
 
-def test_doctor_tells_a_learner_and_who_was_removed() -> None:
+def test_doctor_names_learners_and_removed_nodes() -> None:
     voter = Member(node_id=N2, address="h:2")
     learner = Member(node_id=N1, address="h:1", role=MemberRole.LEARNER)
     for configuration, expected, words in (
@@ -157,8 +157,8 @@ def test_doctor_tells_a_learner_and_who_was_removed() -> None:
     assert list(check_membership(None, N1)) == []
 
 
-def test_doctor_asks_the_members_of_now(config: Config) -> None:
-    """By the journal, or by what it joined; node.toml is of the beginning."""
+def test_doctor_checks_the_present_members(config: Config) -> None:
+    """The journal names them, or the file of `init --join`; node.toml may be outdated."""
     members = Configuration.of(
         (Member(node_id=N1, address="h:1"), Member(node_id=N2, address="h:2"))
     )

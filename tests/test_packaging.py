@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The wheel that users install, instead of the checkout that we look at.
+Tests of the wheel that users install, not of the checkout.
 
-It is built once, and installed into an environment of its own that borrows the
-dependencies of the one that runs the tests, but not its editable install.
+The wheel is built once and installed into a separate environment. That environment
+uses the dependencies of the one that runs the tests, but not its editable install.
 """
 
 import os
@@ -61,15 +61,15 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(sys.executable, "-m", "pip", "--python", folder / "bin" / "python"),
         *("install", "--quiet", "--no-deps", "--no-index", wheel),
     )
-    # Python follows a line in a .pth file, but no .pth file in the folder that
-    # it names: the editable install does not come along.
+    # Python adds a folder named in a .pth file, but ignores .pth files in that folder:
+    # so the editable install is not imported.
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     borrowed = folder / "lib" / version / "site-packages" / "borrowed.pth"
     borrowed.write_text(f"{sysconfig.get_path('purelib')}\n")
     return folder
 
 
-def test_wheel_holds_three_packages_and_the_contract(wheel: Path) -> None:
+def test_wheel_has_three_packages_and_the_protos(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
@@ -81,8 +81,8 @@ def test_wheel_holds_three_packages_and_the_contract(wheel: Path) -> None:
     assert contract <= set(names)
 
 
-def test_wheel_holds_what_the_console_shows(wheel: Path) -> None:
-    """Pages, styles, and the script that is fetched at set-up and not committed."""
+def test_wheel_has_the_files_of_the_console(wheel: Path) -> None:
+    """Pages, styles, and the script that `make venv` fetches."""
     names = set(zipfile.ZipFile(wheel).namelist())
     console = ROOT / "node" / "sparecode_node" / "console"
     for folder in ("templates", "static"):

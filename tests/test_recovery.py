@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new cluster from files, without a process: what is refused, and what a crash leaves."""
+"""Restore and recovery on files, without a process: refusals and crashes."""
 
 import contextlib
 import shutil
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio
 
 
 def config_of(folder: Path) -> Config:
-    """Return as much of a configuration as is asked for."""
+    """Return the part of a configuration that the test needs."""
     return cast(
         "Config",
         SimpleNamespace(
@@ -75,7 +75,7 @@ async def test_a_backup_without_a_valid_signature_is_not_restored(
         restored(tmp_path, backup, forger, secret)
     with pytest.raises(StartError, match="the bundle of"):
         restored(tmp_path, backup, KeyRing.draw(SystemEntropy()), secret)
-    # Nothing is left in the way of the next try.
+    # Nothing is left that would prevent another attempt.
     config = restored(tmp_path, backup, ring, secret)
     assert config.keys_file.stat().st_mode & 0o777 == 0o600
     with pytest.raises(StartError, match="exists"):
@@ -96,7 +96,7 @@ def epoch_of(config: Config) -> tuple[str, int, int]:
     return meta["cluster_id"], meta.get("epoch", 1), meta["applied_index"]
 
 
-async def test_a_survivor_keeps_the_last_of_its_log_and_its_old_files(
+async def test_a_survivor_keeps_its_whole_log_and_its_old_files(
     tmp_path: Path,
 ) -> None:
     """Entries that may have been committed are applied; here the entry of a restore."""
@@ -117,10 +117,10 @@ async def test_a_survivor_keeps_the_last_of_its_log_and_its_old_files(
 
 
 @pytest.mark.parametrize("renames", range(4))
-async def test_a_recovery_that_was_interrupted_is_finished(
+async def test_an_interrupted_recovery_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
-    """Wherever the power went: the node does not start on half of it, and it goes on."""
+    """After a crash at any rename, the node refuses to start and `recover` finishes."""
     config, before = await survivor(tmp_path)
     done = 0
     rename = Path.rename

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles, and when a node must not become the cluster: without a running node."""
+"""Bundles, and the rules for which node may recover, without a running node."""
 
 import json
 from dataclasses import replace
@@ -51,10 +51,10 @@ def member(name: str, last_entry: tuple[int, int] | None) -> MemberStatus:
         ((2, 99), None, "the quorum is not lost"),
     ],
 )
-def test_a_survivor_is_refused_while_others_could_do_better(
+def test_a_survivor_with_less_of_the_log_is_refused(
     n2: tuple[int, int] | None, n3: tuple[int, int] | None, said: str
 ) -> None:
-    """By term first: the last entry of a later term is newer, however short its log."""
+    """The term decides first: a log that ends in a later term is newer, even if shorter."""
     objection = recovery.objection(OWN, [member("n2", n2), member("n3", n3)])
     assert objection.startswith(said)
     assert bool(objection) == bool(said)
@@ -79,7 +79,7 @@ def test_a_busy_member_is_not_lost(
     assert bool(objection) == bool(said)
 
 
-def test_of_five_one_live_member_with_less_does_not_object() -> None:
+def test_one_live_member_of_five_does_not_prevent_recovery() -> None:
     """Two of five are no quorum: the member with more of the log recovers."""
     names = ("n3", "n4", "n5")
     others = [member("n2", (3, 9)), *(member(name, None) for name in names)]
@@ -91,7 +91,7 @@ def test_a_removed_node_does_not_become_the_cluster() -> None:
     assert recovery.objection(own, []).startswith("n9 was removed")
 
 
-def test_only_who_counts_is_asked() -> None:
+def test_only_voters_are_polled() -> None:
     """A learner neither makes a quorum nor is needed for one."""
     learner = Member(node_id=NodeId("n4"), address="n4:7301", role=MemberRole.LEARNER)
     own = replace(OWN, members=(*OWN.members, learner))
@@ -103,7 +103,7 @@ def ring() -> KeyRing:
     return KeyRing.draw(SystemEntropy())
 
 
-def test_a_ring_for_a_new_cluster_opens_what_is_stored_and_nothing_handed_out(
+def test_a_new_clusters_ring_opens_stored_secrets_but_no_drafts(
     ring: KeyRing,
 ) -> None:
     """(E1, I3) Seeds and verifiers stay; an earlier draft does not open any more."""
@@ -132,17 +132,15 @@ def test_a_ring_for_a_new_cluster_opens_what_is_stored_and_nothing_handed_out(
     assert Sealing(again).unseal_seed(serial, sealed, key) == b"seed"
 
 
-def test_a_ring_of_another_origin_is_read_as_it_was_written(
-    ring: KeyRing, tmp_path: Path
-) -> None:
+def test_a_ring_keeps_its_origin_in_its_file(ring: KeyRing, tmp_path: Path) -> None:
     ring.for_cluster("c2").save(tmp_path / "ring")
     read = KeyRing.load(tmp_path / "ring")
     assert (read.cluster_id, read.origin) == ("c2", ring.cluster_id)
     assert read.subkey(KeyId(1), "x") == ring.subkey(KeyId(1), "x")
 
 
-def test_a_bundle_opens_with_its_key_or_its_passphrase_alone(ring: KeyRing) -> None:
-    """(P5) And nothing of it can be read without."""
+def test_a_bundle_opens_only_with_its_key_or_passphrase(ring: KeyRing) -> None:
+    """(P5) Nothing in it can be read without them."""
     _, public = age_files.new_identity()
     text = bundles.to_bytes(Bundle(ring=ring, files={"ca.key": b"the authority's"}))
     for sealed in (
@@ -166,7 +164,9 @@ def test_a_bundle_opens_with_its_key_or_its_passphrase_alone(ring: KeyRing) -> N
 
 
 @pytest.mark.parametrize("name", ["../ca.key", "/etc/passwd", ".hidden", "", "a\0b"])
-def test_no_file_of_a_bundle_leads_elsewhere(ring: KeyRing, name: str) -> None:
+def test_file_names_in_a_bundle_cannot_leave_the_folder(
+    ring: KeyRing, name: str
+) -> None:
     text = bundles.to_bytes(Bundle(ring=ring, files={name: b"x"}))
     with pytest.raises(BundleError):
         bundles.from_bytes(text)
@@ -175,12 +175,12 @@ def test_no_file_of_a_bundle_leads_elsewhere(ring: KeyRing, name: str) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "ring": 1}']
 )
-def test_what_is_no_bundle_is_refused_in_words(text: bytes) -> None:
+def test_damaged_bundle_is_refused(text: bytes) -> None:
     with pytest.raises(BundleError):
         bundles.from_bytes(text)
 
 
-def test_a_bundle_quotes_no_key_when_it_is_shown(ring: KeyRing) -> None:
+def test_repr_of_a_bundle_hides_its_secrets(ring: KeyRing) -> None:
     (key,) = json.loads(ring.to_bytes())["keys"].values()
     assert key not in repr(Bundle(ring=ring, files={"a": b"secret"}))
     assert "secret" not in repr(Bundle(ring=ring, files={"a": b"secret"}))

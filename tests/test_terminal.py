@@ -29,7 +29,7 @@ def said(message: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> 
     return stream.getvalue()
 
 
-def test_line_is_broken_between_words_on_a_terminal_alone(
+def test_line_is_wrapped_only_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a file it stays one line, for searching."""
@@ -43,10 +43,10 @@ def test_line_is_broken_between_words_on_a_terminal_alone(
 @pytest.mark.parametrize(
     "command", ["`sparecode-node recover`", "chmod 600 /etc/sparecode/backup.password"]
 )
-def test_command_to_copy_is_not_broken(
+def test_command_to_copy_is_not_wrapped(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever in the line it stands."""
+    """It may be at any place in the line."""
     for filling in range(20, 80):
         message = f"{'word ' * (filling // 5)}{'x' * (filling % 5)}: {command}"
         assert command in said(message, Terminal(), monkeypatch)

@@ -40,18 +40,18 @@ def on(metric: str, *values: str, **labels: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Case:
-    """What fires a rule, and what must not."""
+    """Series that make an alert fire, and series that must not."""
 
     fires: dict[str, str]
     quiet: dict[str, str]
     at: str = "30m"
-    """When it is looked at."""
+    """The time at which the alert is evaluated."""
     every: str = MINUTE
-    """How often there is a value."""
+    """The interval between values."""
 
 
 def slow(share: int) -> dict[str, str]:
-    """Return syncs of which *share* in 100 do not take longer than 100 ms."""
+    """Return syncs of which *share* in 100 take at most 100 ms."""
     name = "sparecode_journal_sync_seconds_bucket"
     return {
         **on(name, f"0+{100 - share}x40", le="0.1"),
@@ -61,7 +61,7 @@ def slow(share: int) -> dict[str, str]:
 
 
 def certificate(days: float) -> dict[str, str]:
-    """Return series in which one of three certificates ends in *days*."""
+    """Return series in which one of three certificates expires in *days*."""
     first, far = 30 * 60 + days * DAY_S, 300 * DAY_S
     name = "sparecode_certificate_not_after_timestamp_seconds"
     values = (f"{far}x40", f"{first:.0f}x40", f"{far}x40")
@@ -69,14 +69,14 @@ def certificate(days: float) -> dict[str, str]:
 
 
 def refused(reason: str, each: int) -> dict[str, str]:
-    """Return series in which every node applies some refusals a minute."""
+    """Return series in which every node applies refusals each minute."""
     values = [f"0+{each}x40"] * 3
     labels = {"action": "Authenticate", "outcome": "refused", "reason": reason}
     return on("sparecode_events_total", *values, **labels)
 
 
 def digests(*compared: str) -> dict[str, str]:
-    """Tell when each node has compared states, and that there are others."""
+    """Return series of the time of each node's last comparison, and of its peers."""
     name = "sparecode_state_digest_compared_timestamp_seconds"
     return {
         **on(name, *compared),
@@ -153,7 +153,7 @@ CASES = {
         quiet=on("sparecode_proposal_seconds_count", "0+9x40", outcome="applied"),
     ),
     "SparecodeGuessing": Case(
-        # Three kinds of refusal, none of which is much by itself.
+        # Three kinds of refusal, none of them frequent alone.
         fires={
             **refused("wrong_pin", 8),
             **refused("wrong_passcode", 8),
@@ -193,7 +193,7 @@ def check_expressions(
     at: str = "30m",
     every: str = MINUTE,
 ) -> None:
-    """Let promtool evaluate expressions over series, and compare the values."""
+    """Evaluate expressions over series with promtool, and compare the values."""
     asked = [
         {
             "expr": expression,
@@ -234,13 +234,13 @@ def firing(alert: str) -> str:
     return f"clamp_max({fires} or vector(0), 1)"
 
 
-def test_every_alert_has_its_case():
+def test_every_alert_has_a_case():
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
     assert sorted(CASES) == sorted(rule["alert"] for g in groups for rule in g["rules"])
 
 
 @pytest.mark.parametrize("alert", CASES)
-def test_alert_fires_on_what_it_is_for_and_not_on_what_is_fine(alert, tmp_path):
+def test_alert_fires_on_its_condition_only(alert, tmp_path):
     case = CASES[alert]
     for series, expected in ((case.fires, 1), (case.quiet, 0)):
         check_expressions(
@@ -248,13 +248,13 @@ def test_alert_fires_on_what_it_is_for_and_not_on_what_is_fine(alert, tmp_path):
         )
 
 
-def test_no_node_that_answers_is_no_primary_either(tmp_path):
-    """All of them down, or cut off from monitoring: nothing is told, which tells."""
+def test_missing_values_of_all_nodes_mean_no_primary(tmp_path):
+    """If all are down or cut off from monitoring, missing values fire the alert."""
     down = on("up", "0x40", "0x40", "0x40")
     check_expressions(tmp_path, down, {firing("SparecodeNoPrimary"): 1})
 
 
-def test_dashboard_shows_a_replica_that_is_broken_either_way(tmp_path):
+def test_dashboard_shows_both_kinds_of_broken_replica(tmp_path):
     panels = json.loads(DASHBOARD.read_text())["panels"]
     (panel,) = (each for each in panels if each["title"] == "Replica broken")
     (target,) = panel["targets"]
@@ -267,8 +267,8 @@ def test_dashboard_shows_a_replica_that_is_broken_either_way(tmp_path):
         check_expressions(tmp_path, series, {target["expr"]: shown})
 
 
-def test_dashboard_asks_in_promql(tmp_path):
-    """As rules: promtool reads no dashboards."""
+def test_dashboard_queries_are_valid_promql(tmp_path):
+    """The test writes them as rules, because promtool does not read dashboards."""
     rules = [
         {"record": f"panel:{number}", "expr": each}
         for number, each in enumerate(dashboard_expressions())

@@ -22,7 +22,7 @@ SELECTOR = re.compile(r"\b(sparecode_\w+)\{([^}]*)\}")
 
 
 def exposed() -> set[str]:
-    """Name every time series, as PromQL does."""
+    """Return the names of all time series, as in PromQL."""
     names = set()
     for metric in CATALOG:
         if metric.kind is Kind.HISTOGRAM:
@@ -43,7 +43,7 @@ def dashboard_expressions() -> list[str]:
 
 
 @pytest.mark.parametrize("read", [alert_expressions, dashboard_expressions])
-def test_every_metric_that_is_named_exists(read):
+def test_every_named_metric_exists(read):
     expressions = read()
     named = {name for each in expressions for name in NAME.findall(each)}
     assert named
@@ -51,7 +51,7 @@ def test_every_metric_that_is_named_exists(read):
 
 
 @pytest.mark.parametrize("read", [alert_expressions, dashboard_expressions])
-def test_every_label_that_is_selected_exists(read):
+def test_every_selected_label_exists(read):
     labels = {metric.name: set(metric.labels) for metric in CATALOG}
     for expression in read():
         for name, selectors in SELECTOR.findall(expression):
@@ -60,7 +60,7 @@ def test_every_label_that_is_selected_exists(read):
             assert chosen <= labels[name if name in labels else base], expression
 
 
-def test_names_and_labels_are_what_prometheus_takes():
+def test_names_and_labels_follow_prometheus_rules():
     for metric in CATALOG:
         assert re.fullmatch(r"sparecode_[a-z_]+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
@@ -96,7 +96,7 @@ def test_promtool_accepts_the_files(command, file):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_reference_pages_are_those_of_the_code():
+def test_reference_pages_match_the_code():
     done = subprocess.run(
         [sys.executable, ROOT / "docs/generate.py", "--check"],
         capture_output=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting, comparing and reporting of a node, without a cluster."""
+"""Metrics, census and probes of one node, without a cluster."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
 
 @dataclasses.dataclass
 class HandClock:
-    """A clock that a test moves."""
+    """A clock that a test sets."""
 
     ms: int = int(NOW.timestamp() * 1000)
     s: float = 100.0
@@ -81,7 +81,7 @@ def members() -> Members:
 
 @pytest.fixture
 def ends() -> dict[str, dt.datetime]:
-    """Return the ends of certificates; a test changes them."""
+    """Return the expiry times of certificates, which a test changes."""
     return {"agents": NOW + dt.timedelta(days=90)}
 
 
@@ -137,7 +137,7 @@ def test_full_disk_warns_and_then_ends_readiness(condition, clock, monkeypatch):
 
 
 @pytest.mark.asyncio
-async def test_clocks_of_members_are_set_against_ours(clock, members):
+async def test_clock_offsets_are_relative_to_this_node(clock, members):
     members.answers = (
         member("n1", clock_ms=clock.ms),
         member("n2", clock_ms=clock.ms + 1500),
@@ -149,7 +149,7 @@ async def test_clocks_of_members_are_set_against_ours(clock, members):
 
 
 @pytest.mark.asyncio
-async def test_different_heads_after_equally_many_events_are_critical(
+async def test_different_heads_after_the_same_events_are_critical(
     clock, members, caplog
 ):
     """(U1)."""
@@ -171,7 +171,7 @@ async def test_different_heads_after_equally_many_events_are_critical(
 
 
 @pytest.mark.asyncio
-async def test_digests_are_compared_at_one_index(clock, members):
+async def test_digests_are_compared_at_the_same_index(clock, members):
     census = Census(members, clock)
     members.answers = (
         member("n1", applied_index=5, digest="aa"),
@@ -186,7 +186,7 @@ async def test_digests_are_compared_at_one_index(clock, members):
 
 @dataclasses.dataclass
 class StoppingMembers(Members):
-    """The replicator of a node that stops: it reads no digests any more."""
+    """The replicator of a stopping node, which does not read digests any more."""
 
     questions: list[str] = dataclasses.field(default_factory=list)
 
@@ -199,7 +199,7 @@ class StoppingMembers(Members):
 
 @pytest.mark.asyncio
 async def test_a_node_that_stops_compares_no_digests(clock, monkeypatch):
-    """The census ends without an error and asks nothing more."""
+    """The census ends without an error and polls no more."""
     monkeypatch.setattr("sparecode_node.daemon.metrics.census.DIGEST_EVERY_S", 0)
     monkeypatch.setattr("sparecode_node.daemon.metrics.census.EVERY_S", 0)
     members = StoppingMembers()
@@ -214,7 +214,7 @@ async def test_a_node_that_stops_compares_no_digests(clock, monkeypatch):
 async def test_digests_that_could_not_be_compared_are_compared_again_soon(
     clock, members, monkeypatch
 ):
-    """Under load, members are seldom at one index, and an hour is long."""
+    """Under load, members are rarely at the same index, and an hour is long."""
     looks: list[float] = []
     census = Census(members, clock)
 
@@ -281,7 +281,7 @@ def test_events_are_counted_since_the_start_and_each_once(database):
     assert counts.sequence == 6
 
 
-def test_nothing_but_words_becomes_a_label(database):
+def test_only_known_words_become_labels(database):
     counts = EventCounts(database)
     append(database, "Authenticate", "alice@example.net")
     assert counts.take() == {("Authenticate", "refused", "other"): 1}
@@ -358,7 +358,7 @@ def get(listener: MetricsListener, path: str, method: str = "GET") -> tuple[int,
     return answer.status, body
 
 
-def test_probes_are_told_by_status_and_in_words(listener, condition, members, clock):
+def test_probes_get_a_status_and_reasons(listener, condition, members, clock):
     assert get(listener, "/healthz") == (200, '{"alive": true}\n')
     assert get(listener, "/readyz")[0] == 200
     members.primary = None
@@ -370,7 +370,7 @@ def test_probes_are_told_by_status_and_in_words(listener, condition, members, cl
 
 
 def test_silent_callers_take_a_bounded_number_of_threads(monkeypatch, condition):
-    """Further callers are cut off. After one leaves, the next is answered."""
+    """Further connections are closed. When one ends, the next is served."""
     monkeypatch.setattr("sparecode_node.daemon.metrics.listener.CONNECTIONS_MAX", 3)
     listener = MetricsListener(
         host="127.0.0.1", port=0, registry=CollectorRegistry(), condition=condition
@@ -390,7 +390,7 @@ def test_silent_callers_take_a_bounded_number_of_threads(monkeypatch, condition)
 
 
 def until_answered(listener: MetricsListener, path: str) -> int:
-    """Retry until a place is free: the thread must first see its caller leave."""
+    """Retry until a place is free: the thread must first notice its caller's end."""
     deadline = time.monotonic() + 10
     while True:
         try:
