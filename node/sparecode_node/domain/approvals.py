@@ -4,7 +4,8 @@ Approvals: requests of one administrator that another one has to approve (P3, I1
 
 A change is stored as requested, and the commit that approves it makes the change.
 Codes cannot be stored (I9), so for issuing an approval is a permit: its author
-requests the codes again and uses the permit.
+requests the codes again and uses the permit. `statemachine/handlers/approvals.py`
+decides which commands need an approval.
 """
 
 import enum

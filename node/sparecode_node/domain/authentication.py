@@ -4,8 +4,8 @@ The decision on a passcode, as one pure function (A1-A6, K1, L, R).
 
 It takes everything that matters and returns everything that changes; apply saves it
 in one commit (A3). `next_step` decides on the step after a passcode that was right so
-far. Only the reason differs between the many ways to be
-refused, and the reason goes to the audit log alone.
+far. `_judge_emergency` spends an emergency code, `_judge_token` a tokencode. All
+refusals look the same to the caller: only the audit log gets the reason.
 """
 
 from collections.abc import Mapping, Sequence

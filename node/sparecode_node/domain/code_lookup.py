@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look up the emergency code at the end of a passcode among the user's sets."""
+"""
+Look up the emergency code at the end of a passcode among the user's sets.
+
+`authentication` decides whether the code may be used.
+"""
 
 import hmac
 from collections.abc import Mapping, Sequence

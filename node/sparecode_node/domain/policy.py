@@ -3,7 +3,8 @@
 The policy: one replicated, versioned value, the same on every node.
 
 It is never node configuration: nodes with different files would decide the same
-command differently.
+command differently. `policy_problem` judges the values; `policy_changes` also judges a
+change against live codes and PINs.
 """
 
 import re

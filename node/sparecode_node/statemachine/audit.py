@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Appends audit events in the command's own transaction (U1)."""
+"""
+Append audit events in the command's own transaction (U1).
+
+`domain.audit` computes the hash of each event.
+"""
 
 import sqlite3
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine, as the parts of a leader know it: they exist before the engine does."""
+"""
+The engine as the parts of a leader see it. `engine.Engine` decides whether it leads.
+
+A protocol, because these parts are built before the engine is complete.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol

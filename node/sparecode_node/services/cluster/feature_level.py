@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raises the cluster's feature level when every member knows a higher one."""
+"""
+Raises the cluster's feature level when every member knows a higher one.
+
+`replication.levels.to_raise` decides whether every member does.
+"""
 
 import asyncio
 import logging

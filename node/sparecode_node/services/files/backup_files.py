@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The file of a backup: a readable manifest, and the encrypted state.
+The file of a backup: a readable manifest, and the state encrypted by `age_files`.
 
 A tar file with two members, in this order:
 
