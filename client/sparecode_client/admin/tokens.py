@@ -110,7 +110,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Assign a token to a user, who may have up to three unless policy differs."""
+        """Assign a token to a user. The policy limits tokens per user (default 3)."""
         request = tokens_pb2.AssignTokenRequest(
             request_id=request_id or new_request_id(), serial=serial, username=username
         )

@@ -2,8 +2,8 @@
 """
 The Security Console: the use cases of `services`, as pages for a browser.
 
-Beside `rpc`, and like it an edge: it translates and decides nothing. What a role
-may do is asked of the same table, what is wrong with a field is said by the same
-rules. `app` has the routes, `visits` what every request is given, `security` what
-every answer carries; each subject of the pages has a module, and `server` listens.
+An edge, as `rpc` is: it translates and decides nothing. Permissions and the bounds of
+fields come from the same tables and rules as in `rpc`. `app` has the routes, `visits`
+the parts that every request shares, `security` the headers and cookies of every answer.
+Each subject has a module in `pages/`. `server` listens.
 """

@@ -12,10 +12,11 @@ from sparecode_node.queries.views import Page
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordParameters:
-    """The salt of an administrator's password, and the version of the row (T2)."""
+    """What a node needs to hash an administrator's password for a command (T2)."""
 
     salt: bytes
     version: int
+    """Version of the administrator's row, which the command carries."""
     key_id: KeyId
     """Key that the password is sealed with."""
     second_factor: bool

@@ -281,7 +281,7 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
     short_help="Assign a token to a user.",
 )
 def assign(context: typer.Context, serial: Serial, username: Username) -> None:
-    """Assign a token to a user, who may have up to three unless policy differs."""
+    """Assign a token to a user. The policy limits tokens per user (default 3)."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.assign_token(serial, username, request_id=settings.request_id)

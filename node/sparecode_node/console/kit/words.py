@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What went wrong, in words for the person at the page, beside the field at fault.
+Errors in words for the administrator, shown beside the field at fault.
 
-Mostly the rules have said it already (`Rejected.detail`). Here is what they do
-not know: what the thing is called on the page, and what to do next.
+Most of the words come from the rules (`Rejected.detail`). This module adds what the
+rules do not know: the name of the field on the page, and what to do next.
 """
 
 from collections.abc import Mapping

@@ -31,7 +31,7 @@ class Knob:
 
     @property
     def unit_ms(self) -> int:
-        """The milliseconds of the unit, if it is one of time."""
+        """Milliseconds in one unit; 0 if the unit is not a unit of time."""
         return _UNITS.get(self.unit, 0)
 
     @property

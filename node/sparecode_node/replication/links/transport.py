@@ -100,7 +100,7 @@ class PeerAddresses:
     """Serves nodes that are about to join; None: only members are let in."""
 
     def written(self) -> tuple[Member, ...]:
-        """Return them as members."""
+        """Return the members of the first start."""
         return tuple(Member(node_id=m, address=a) for m, a in self.members.items())
 
 
@@ -126,7 +126,7 @@ class EngineWire:
         """The link to each peer that the engine believes to be up."""
 
     def send(self, peer: str, message: Message) -> None:
-        """Pass a frame to the link that is up, as far as the engine knows."""
+        """Send a message over the link that the engine believes to be up, if any."""
         epoch = self.epochs.get(peer)
         if epoch is not None:
             frame = frames.encode(message)

@@ -234,10 +234,9 @@ class SnapshotStore:
 
     def add(self, offset: int, data: bytes, crc32: int) -> None:
         """
-        Append some bytes. Raises `BrokenSnapshotError`, and keeps the earlier bytes.
+        Append a chunk. Raises `BrokenSnapshotError`, and keeps the earlier chunks.
 
-        After an `OSError`, receiving starts over: how much the file has of them is not
-        known.
+        After an `OSError`, receiving starts over: the file may hold part of the chunk.
         """
         if self._receiving is None or self._file is None or offset != self._received:
             raise BrokenSnapshotError("the chunk does not follow")

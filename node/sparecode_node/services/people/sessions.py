@@ -191,7 +191,12 @@ class Sessions:
         return command, bearers
 
     async def _bearer(self, bearers: tuple[str, ...], deadline: Deadline) -> str:
-        """Return the bearer of the opened session. A retry may get an older key's."""
+        """
+        Return the bearer of the opened session.
+
+        *bearers* has one for each key of the ring, the active key's first. If the key
+        ring was rotated since the first try, that try used an older key.
+        """
         if len(bearers) == 1:
             return bearers[0]
         await self._proposer.barrier(deadline)
