@@ -68,7 +68,7 @@ def test_given_ring_is_taken_over_once(
     """After that, the node's own file counts, not the given one."""
     given = tmp_path / "given.json"
     ring.save(given)
-    begins = RingFile(path=file.path, wrapping_key=file.wrapping_key, given=given)
+    begins = RingFile(path=file.path, wrapping_key=file.wrapping_key, initial=given)
     assert begins.exists()
     assert not begins.is_settled()
     assert begins.load().cluster_id == ring.cluster_id

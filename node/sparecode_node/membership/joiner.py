@@ -75,7 +75,7 @@ def join(
     file = ring_file(config)
     if file.exists():
         raise StartError(
-            f"{file.given if not file.path.exists() else file.path} exists, but a node "
+            f"{file.initial if not file.path.exists() else file.path} exists, but a node "
             "that joins gets the key ring from the cluster: if this node is not set up "
             "already, move the file away"
         )

@@ -43,7 +43,7 @@ def ring_file(config: Config) -> RingFile:
     return RingFile(
         path=config.keys_file,
         wrapping_key=config.wrapping_key_file,
-        given=config.given_ring_file,
+        initial=config.given_ring_file,
     )
 
 

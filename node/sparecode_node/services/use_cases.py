@@ -62,7 +62,7 @@ class Services:
     resealer: Resealer
     epoch_review: EpochReview
     backups: Backups
-    local: PasswordReset
+    password_reset: PasswordReset
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -182,7 +182,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             state=state,
             authorities=authorities,
         ),
-        local=PasswordReset(
+        password_reset=PasswordReset(
             replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
         ),
         rotation=Rotation(

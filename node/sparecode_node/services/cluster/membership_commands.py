@@ -62,14 +62,14 @@ class MembershipCommands:
         Returns the new primary. Raises `Refused` (`MEMBER_UNKNOWN`,
         `MEMBER_NOT_READY`); then the primary is unchanged.
         """
-        wanted = fields.node_id("target", target) if target else None
+        target_id = fields.node_id("target", target) if target else None
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        command = TransferPrimary(target=wanted)
+        command = TransferPrimary(target=target_id)
         await self._proposer.propose(context, session, deadline, command)
         try:
             return await self._replicator.transfer_primary(
-                wanted, timeout_s=deadline.left_s()
+                target_id, timeout_s=deadline.left_s()
             )
         except ChangeRefusedError as error:
             raise refusal(error.rejected) from error
@@ -84,21 +84,21 @@ class MembershipCommands:
         A retry gets the same ticket. An older ticket for the node becomes void. Raises
         `Refused` (`MEMBER_EXISTS`, `MEMBER_REMOVED`, `TICKETS_FULL`).
         """
-        wanted = fields.node_id("node_id", node_id)
+        member_id = fields.node_id("node_id", node_id)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        await self._refuse_founder(wanted)
+        await self._refuse_founder(member_id)
         request_id = RequestId(context.request_id.lower())
-        secret = self._sealing.join_secret(session.administrator, request_id, wanted)
+        secret = self._sealing.join_secret(session.administrator, request_id, member_id)
         command = CreateJoinTicket(
-            node_id=wanted, certificate=door_of(secret, wanted).certificate
+            node_id=member_id, certificate=door_of(secret, member_id).certificate
         )
         result = await self._proposer.propose(context, session, deadline, command)
         if not isinstance(result, JoinTicketCreated):
             raise TypeError(f"unexpected result: {type(result).__name__}")
         return JoinTicket(
             secret=secret,
-            node_id=wanted,
+            node_id=member_id,
             cluster_id=self._sealing.cluster_id,
             authorities=self._authorities(),
             members=tuple(
@@ -119,12 +119,12 @@ class MembershipCommands:
         and lets it vote when it has caught up. Raises `Refused` (`MEMBER_EXISTS`,
         `MEMBER_REMOVED`).
         """
-        wanted = fields.node_id("node_id", node_id)
+        member_id = fields.node_id("node_id", node_id)
         address = fields.address("address", address)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        await self._refuse_founder(wanted, address)
-        command = AddMember(node_id=wanted, address=address)
+        await self._refuse_founder(member_id, address)
+        command = AddMember(node_id=member_id, address=address)
         result = await self._proposer.propose(context, session, deadline, command)
         return applied(result).index
 
@@ -136,21 +136,21 @@ class MembershipCommands:
         Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
         unchanged. A retry is safe.
         """
-        wanted = fields.node_id("node_id", node_id)
+        member_id = fields.node_id("node_id", node_id)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         members = {member.node_id for member in self._replicator.members()}
-        if wanted in members and len(members) == 1:
+        if member_id in members and len(members) == 1:
             raise refusal(
                 Rejected(
                     Reason.MEMBER_NOT_READY,
-                    f"{wanted} is the only member; a cluster needs at least one",
+                    f"{member_id} is the only member; a cluster needs at least one",
                 )
             )
-        command = RemoveMember(node_id=wanted, member=wanted in members)
+        command = RemoveMember(node_id=member_id, member=member_id in members)
         await self._proposer.propose(context, session, deadline, command)
-        if wanted in members:
-            await self._remove(wanted, deadline)
+        if member_id in members:
+            await self._remove(member_id, deadline)
 
     async def _remove(self, member: NodeId, deadline: Deadline) -> None:
         """Remove it from the engine. A new primary may not be ready to for a moment."""

@@ -114,16 +114,16 @@ class Emergency:
         session = await self._proposer.session(context, deadline)
         now_ms = await self._proposer.barrier(deadline)
         token, user, policy = await self._find(key)
-        wanted = issuing.count_of(count, policy)
+        number = issuing.count_of(count, policy)
         if token is None:
             raise Refused(_unknown(key))
-        problem = issuing.problem(token, user, wanted, policy, now_ms)
+        problem = issuing.problem(token, user, number, policy, now_ms)
         if problem is not None:
             raise Refused(problem)
         if user is None:
             raise TypeError("an assigned token without a user")
         drawn = await self._drawer.draw(
-            user, policy, wanted, deadline, administrator=session.administrator
+            user, policy, number, deadline, administrator=session.administrator
         )
         draft = Draft(
             draft_id=self._entropy.uuid(),
@@ -181,12 +181,12 @@ class Emergency:
         async def prepare() -> SaveEmergencyAccess:
             nonlocal drawn
             _, user, policy = await self._find(key)
-            wanted = issuing.count_of(count, policy)
+            number = issuing.count_of(count, policy)
             if user is None:
                 # Apply returns the reason, or the first answer to this request id.
                 return terms.saving_set(key, None, policy, drawn)
             drawn = await self._drawer.draw(
-                user, policy, wanted, deadline, administrator=session.administrator
+                user, policy, number, deadline, administrator=session.administrator
             )
             return terms.saving_set(key, user, policy, drawn)
 

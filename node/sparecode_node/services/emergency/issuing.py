@@ -234,14 +234,14 @@ def sealed_codes(verifiers: tuple[bytes, ...]) -> tuple[SealedCode, ...]:
     )
 
 
-def count_of(wanted: int | None, policy: Policy) -> int:
+def count_of(requested: int | None, policy: Policy) -> int:
     """Return how many codes to draw. None: the policy's default (I4)."""
-    if wanted is None:
+    if requested is None:
         return policy.codes_per_set_default
     most = policy.codes_per_set_max
-    if not 1 <= wanted <= most:
-        raise InvalidFieldError("count", f"must be 1 to {most}; is {wanted}")
-    return wanted
+    if not 1 <= requested <= most:
+        raise InvalidFieldError("count", f"must be 1 to {most}; is {requested}")
+    return requested
 
 
 def problem(

@@ -83,17 +83,17 @@ class KeyHolder:
             raise CannotHoldError(str(error)) from error
         return fingerprint
 
-    def lend(self, wanted: KeyInUse) -> bytes | None:
+    def lend(self, key_in_use: KeyInUse) -> bytes | None:
         """Return a key that another member lacks, if this ring holds it."""
-        key = self._ring.find(wanted)
+        key = self._ring.find(key_in_use)
         if key is not None:
-            log.info("key_lent", extra={"key_id": wanted.key_id})
+            log.info("key_lent", extra={"key_id": key_in_use.key_id})
         return key
 
-    def take(self, wanted: KeyInUse, key: bytes) -> bool:
+    def take(self, key_in_use: KeyInUse, key: bytes) -> bool:
         """Add a missing key, and return whether it was the right one."""
         with self._changing:
-            return self._ring.take(wanted, key)
+            return self._ring.take(key_in_use, key)
 
     # --- In the background
 
@@ -120,10 +120,10 @@ class KeyHolder:
 
     async def _fetch_missing(self) -> bool:
         """Ask the other members for missing keys; return whether none is missing any more."""
-        for wanted in self._ring.missing:
-            key = await self.exchange.fetch(wanted, timeout_s=FETCH_S)
-            if key is not None and self.take(wanted, key):
-                log.info("key_fetched", extra={"key_id": wanted.key_id})
+        for key_in_use in self._ring.missing:
+            key = await self.exchange.fetch(key_in_use, timeout_s=FETCH_S)
+            if key is not None and self.take(key_in_use, key):
+                log.info("key_fetched", extra={"key_id": key_in_use.key_id})
         return not self._ring.missing
 
     async def _save(self) -> None:
@@ -150,15 +150,15 @@ async def open_ring(
     keys = await asyncio.to_thread(_keys_in_file, state)
     if keys is not None:
         keeper.follow(keys)
-    for wanted in keeper.ring.missing:
-        key = await fetch_at_start(others, tls, wanted, timeout_s=FETCH_S)
-        if key is None or not keeper.take(wanted, key):
+    for key_in_use in keeper.ring.missing:
+        key = await fetch_at_start(others, tls, key_in_use, timeout_s=FETCH_S)
+        if key is None or not keeper.take(key_in_use, key):
             raise KeyRingError(
-                f"{file.path}: lacks key {wanted.key_id}, which the cluster uses, and no "
+                f"{file.path}: lacks key {key_in_use.key_id}, which the cluster uses, and no "
                 "other member could provide it: start another member first, or copy "
                 "the key ring of a running one"
             )
-        log.info("key_fetched", extra={"key_id": wanted.key_id})
+        log.info("key_fetched", extra={"key_id": key_in_use.key_id})
         file.save(keeper.ring)
     return keeper
 

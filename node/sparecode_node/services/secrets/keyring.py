@@ -184,15 +184,15 @@ class KeyRing:
         """Return a fingerprint that identifies a key and reveals nothing about it."""
         return self._derived(key, FINGERPRINT)[:FINGERPRINT_BYTES]
 
-    def find(self, wanted: KeyInUse) -> bytes | None:
+    def find(self, key_in_use: KeyInUse) -> bytes | None:
         """Return a key that another member lacks, if this ring holds it."""
-        held = self._keys.get(wanted.key_id)
-        if held is not None and self._is(held, wanted):
+        held = self._keys.get(key_in_use.key_id)
+        if held is not None and self._is(held, key_in_use):
             return held
-        if not wanted.fingerprint:
+        if not key_in_use.fingerprint:
             return None
         waiting = (each.key for each in self.waiting)
-        return next((key for key in waiting if self._is(key, wanted)), None)
+        return next((key for key in waiting if self._is(key, key_in_use)), None)
 
     # --- How it changes
 
@@ -202,12 +202,12 @@ class KeyRing:
             self.waiting = (*self.waiting, waiting)
         return self.fingerprint(waiting.key)
 
-    def take(self, wanted: KeyInUse, key: bytes) -> bool:
+    def take(self, key_in_use: KeyInUse, key: bytes) -> bool:
         """Add a missing key; return whether it was the right one."""
-        if len(key) != KEY_BYTES or not self._is(key, wanted):
+        if len(key) != KEY_BYTES or not self._is(key, key_in_use):
             return False
-        self._put(wanted.key_id, key)
-        self.missing = tuple(each for each in self.missing if each != wanted)
+        self._put(key_in_use.key_id, key)
+        self.missing = tuple(each for each in self.missing if each != key_in_use)
         return True
 
     def follow(self, state: KeysInState) -> bool:
@@ -216,12 +216,12 @@ class KeyRing:
             return False
         before = self.to_bytes()
         missing = []
-        for wanted in state.in_use:
-            key = self.find(wanted)
+        for key_in_use in state.in_use:
+            key = self.find(key_in_use)
             if key is None:
-                missing.append(wanted)
-            elif self._keys.get(wanted.key_id) != key:
-                self._put(wanted.key_id, key)
+                missing.append(key_in_use)
+            elif self._keys.get(key_in_use.key_id) != key:
+                self._put(key_in_use.key_id, key)
         self.missing = tuple(missing)
         self.aging = tuple(each.key_id for each in state.aging)
         self.active = state.active
@@ -246,9 +246,12 @@ class KeyRing:
             name: key for name, key in self._subkeys.items() if name[0] != key_id
         }
 
-    def _is(self, key: bytes, wanted: KeyInUse) -> bool:
-        """Return whether *key* is the wanted one. A cluster's first key has no fingerprint."""
-        return not wanted.fingerprint or self.fingerprint(key) == wanted.fingerprint
+    def _is(self, key: bytes, key_in_use: KeyInUse) -> bool:
+        """Return whether *key* is the one in use. A cluster's first has no fingerprint."""
+        return (
+            not key_in_use.fingerprint
+            or self.fingerprint(key) == key_in_use.fingerprint
+        )
 
     def _derived(self, key: bytes, purpose: str) -> bytes:
         return HKDF(

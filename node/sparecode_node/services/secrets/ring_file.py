@@ -47,12 +47,12 @@ class RingFile:
     path: Path
     wrapping_key: Path | None = None
     """Base64 of 32 bytes, read-only. None: the ring is stored plain."""
-    given: Path | None = None
+    initial: Path | None = None
     """A provided ring, which is taken over once if there is none at `path`."""
 
     def beside(self, path: Path) -> "RingFile":
         """Return another file that is wrapped with the same key."""
-        return replace(self, path=path, given=None)
+        return replace(self, path=path, initial=None)
 
     def exists(self) -> bool:
         """Return whether there is a ring, the node's own or a provided one."""
@@ -95,8 +95,8 @@ class RingFile:
             write_private(self.wrapping_key, drawn + b"\n")
 
     def _source(self) -> Path:
-        if self.given is not None and not self.path.exists():
-            return self.given
+        if self.initial is not None and not self.path.exists():
+            return self.initial
         return self.path
 
     def _unwrapped(self, source: Path, text: bytes) -> bytes:

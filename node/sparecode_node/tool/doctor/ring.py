@@ -38,7 +38,7 @@ def _check_place(file: RingFile, data_dir: Path) -> Iterator[Finding]:
     if not file.path.exists():
         yield warn(
             _SUBJECT,
-            f"{file.given} is not copied yet: the node copies it at its next start",
+            f"{file.initial} is not copied yet: the node copies it at its next start",
         )
     elif not file.is_settled():
         yield warn(
