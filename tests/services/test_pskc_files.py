@@ -237,7 +237,7 @@ def test_encryption_without_a_mac_is_refused() -> None:
         ({"time_drift": -2}, "TimeDrift -2"),
         (
             {"policy__pin_usage": "Append"},
-            "PINUsageMode Append is not supported; Prepend, Local are; here",
+            "PINUsageMode Append is not supported; Prepend, Local are; Sparecode expects",
         ),
         ({"policy__pin_usage": "Algorithmic"}, "not say by which algorithm"),
         ({"policy__pin_usage": "Sideways"}, "it is not one of RFC 6030"),

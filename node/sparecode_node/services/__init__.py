@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use cases: authorize, draw time and randomness, build the command, propose, explain.
+Use cases: authorize, draw time and randomness, build the command, propose, answer.
 
-What a service cannot know is drawn from `ambient`; what is slow goes through
-`kdf`; what is secret goes through `sealing` before it leaves this package.
+Time and randomness come from `ambient`, slow hashes from `kdf`. Secrets are sealed by
+`sealing` before they leave this package.
 """

@@ -80,10 +80,10 @@ def decrypt(sealed: IO[bytes], plain: IO[bytes], identities: Sequence[str]) -> N
         keys = [pyrage.x25519.Identity.from_str(each) for each in identities]
         pyrage.decrypt_io(_python_file(sealed), _python_file(plain), keys)
     except pyrage.IdentityError:
-        raise AgeError("the key file holds something that is no age key") from None
+        raise AgeError("the key file contains a line that is not an age key") from None
     except pyrage.DecryptError as error:
         raise AgeError(
-            f"it does not open ({error}): it is damaged, or was encrypted to another key"
+            f"it does not open ({error}): it is damaged, or encrypted to another key"
         ) from None
     except OSError as error:
         # The library raises this error for a damaged chunk.
@@ -114,7 +114,7 @@ def decrypt_bytes(
         keys = [pyrage.x25519.Identity.from_str(each) for each in identities]
         return pyrage.decrypt(sealed, keys)
     except pyrage.IdentityError:
-        raise AgeError("the key file holds something that is no age key") from None
+        raise AgeError("the key file contains a line that is not an age key") from None
     except pyrage.DecryptError as error:
         raise AgeError(
             f"it does not open ({error}): it is damaged, or the key or passphrase is "
@@ -136,7 +136,7 @@ def read_identities(path: Path) -> tuple[str, ...]:
         raise AgeError(f"{path}: not an age key file") from None
     identities = tuple(line for line in lines if line.startswith(IDENTITY_PREFIX))
     if not identities:
-        raise AgeError(f"{path}: no age key in it ({IDENTITY_PREFIX}...)")
+        raise AgeError(f"{path}: contains no age key ({IDENTITY_PREFIX}...)")
     return identities
 
 

@@ -174,7 +174,7 @@ def _member(path: Path, file: tarfile.TarFile, name: str) -> IO[bytes]:
     try:
         member = file.extractfile(file.getmember(name))
     except KeyError:
-        raise BackupFileError(f"{path}: not a whole backup: no {name} in it") from None
+        raise BackupFileError(f"{path}: incomplete backup: it has no {name}") from None
     if member is None:
         raise BackupFileError(f"{path}: not a backup: {name} is not a file")
     return member
@@ -203,7 +203,7 @@ def _checked(fields: dict[str, Any]) -> BackupManifest:
     for field in dataclasses.fields(BackupManifest):
         value = getattr(manifest, field.name)
         if field.type in (int, str) and type(value) is not field.type:
-            raise ValueError(f"{field.name} is of another type")
+            raise ValueError(f"{field.name} has the wrong type")
     return manifest
 
 

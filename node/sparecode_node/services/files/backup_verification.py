@@ -50,14 +50,16 @@ def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:
             f"{path}: the state has {size} bytes, not {manifest.state_bytes}"
         )
     if backup_files.sha256_of(plain) != manifest.state_sha256:
-        raise BackupFileError(f"{path}: the state has another SHA-256")
+        raise BackupFileError(
+            f"{path}: the SHA-256 of the state does not match the manifest"
+        )
     try:
         facts = read_facts(plain)
     except SnapshotError as error:
         raise BackupFileError(f"{path}: {error}") from error
     if (facts.index, facts.digest) != (manifest.index, manifest.digest):
         raise BackupFileError(
-            f"{path}: the state is that of entry {facts.index}, digest {facts.digest}; "
+            f"{path}: the state is of entry {facts.index}, digest {facts.digest}; "
             f"the manifest says entry {manifest.index}, digest {manifest.digest}"
         )
     uri = read_only_uri(plain)
@@ -83,6 +85,7 @@ def _check_audit(path: Path, db: sqlite3.Connection, manifest: BackupManifest) -
         sequence, head = event.sequence, hashed
     if (sequence, head.hex()) != (manifest.audit_sequence, manifest.audit_head):
         raise BackupFileError(
-            f"{path}: the audit log ends at event {sequence}, and not as the manifest "
-            f"says at event {manifest.audit_sequence}"
+            f"{path}: the audit log ends at event {sequence}, hash {head.hex()}; "
+            f"the manifest says event {manifest.audit_sequence}, "
+            f"hash {manifest.audit_head}"
         )

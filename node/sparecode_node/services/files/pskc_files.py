@@ -61,7 +61,7 @@ PIN_RULES = {
     Policy.PIN_USE_LOCAL: PinRule.NONE,
 }
 _PIN_USAGE_WORDS = {
-    Policy.PIN_USE_APPEND: "here the PIN stands before the tokencode",
+    Policy.PIN_USE_APPEND: "Sparecode expects the PIN before the tokencode",
     Policy.PIN_USE_ALGORITHMIC: "the file does not say by which algorithm; "
     "enroll the token as pinpad if the PIN is added to the tokencode, digit by digit",
 }
@@ -208,7 +208,7 @@ def _token(
 ) -> FileToken:
     """Return the token of a key. Raises `RowError` for unsupported keys."""
     if not serial:
-        raise RowError("no serial: neither SerialNo nor the key's Id is given")
+        raise RowError("no serial: neither SerialNo nor the key's Id is set")
     algorithm = _algorithm(key)
     _require_otp(key, now_ms)
     # Reading a value decrypts it, and checks its MAC.
@@ -259,7 +259,7 @@ def _pin_rule(key: Key, default: PinRule | None) -> PinRule:
     usage = key.policy.pin_usage
     if not usage:
         if default is None:
-            raise RowError("PINUsageMode is not given, and no default PIN rule is")
+            raise RowError("PINUsageMode is missing, and no default PIN rule is set")
         return default
     if usage not in PIN_RULES:
         raise RowError(

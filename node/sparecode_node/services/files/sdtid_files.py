@@ -198,7 +198,7 @@ def _pin_rule(
     if batch.number(token, "LocalPIN", 0):
         return PinRule.NONE  # The device checks the PIN; the node never sees it.
     if default_pin_rule is None:
-        raise RowError("AddPIN is 0, and no default PIN rule is given")
+        raise RowError("AddPIN is 0, and no default PIN rule is set")
     return default_pin_rule
 
 

@@ -128,7 +128,7 @@ def _pin_rule(cells: Cells, default: PinRule | None) -> PinRule:
     if cells.get("pin_rule"):
         return _one_of(PinRule, cells, "pin_rule", PinRule.NONE)
     if default is None:
-        raise RowError("no pin_rule, and no default PIN rule is given")
+        raise RowError("no pin_rule, and no default PIN rule is set")
     return default
 
 

@@ -71,7 +71,9 @@ def parse(text: bytes) -> RingContent:
     except ValueError:
         raise ValueError("not JSON") from None
     if not isinstance(ring, dict) or not _NEEDED <= set(ring) <= _NEEDED | _OPTIONAL:
-        raise ValueError("it must hold cluster_id, active and keys, and nothing else")
+        raise ValueError(
+            "it must hold cluster_id, active and keys, and no unknown field"
+        )
     cluster_id, active, keys = ring["cluster_id"], ring["active"], ring["keys"]
     waiting, retired = ring.get("waiting", []), ring.get("retired", {})
     if not isinstance(cluster_id, str) or not cluster_id:

@@ -79,7 +79,7 @@ class PrimaryStamper:
         try:
             command = self._with_matches(call.command, proposal.tokencodes, at_ms)
         except UnknownKeyError as error:
-            log.error(  # noqa: TRY400 - the cause says all.
+            log.error(  # noqa: TRY400 - the cause is enough.
                 "a tokencode cannot be checked on this node yet: %s", error
             )
             return KeyMissingError(str(error))
@@ -247,7 +247,7 @@ class PrimaryStamper:
                 token.serial, token.sealed_seed, token.key_id
             )
         except BrokenSealError as error:
-            log.error("the seed of token %s does not open: %s", token.serial, error)  # noqa: TRY400 - the cause says all.
+            log.error("the seed of token %s does not open: %s", token.serial, error)  # noqa: TRY400 - the cause is enough.
             return None
 
 
