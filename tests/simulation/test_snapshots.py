@@ -179,5 +179,5 @@ def test_snapshots_are_taken_sent_and_spoiled_in_the_simulation() -> None:
 
 
 def test_no_more_than_half_of_the_log_is_kept() -> None:
-    with pytest.raises(ValueError, match="half of the log"):
+    with pytest.raises(ValueError, match="at most half"):
         RaftSettings(log_entries_max=10, log_entries_kept=6)
