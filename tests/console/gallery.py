@@ -198,7 +198,7 @@ def door(page: Page, url: str) -> None:
     page.get_by_label("Name").fill("nobody")  # Who is there would have to wait.
     page.get_by_label("Password").fill("not the one")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong")
+    expect(page.get_by_role("alert")).to_contain_text("name or password is wrong")
 
 
 def with_second_factor(browser: Browser, estate: Estate) -> Page:
@@ -221,7 +221,7 @@ def _menu(page: Page) -> None:
 
 def _set_bad_pin(page: Page) -> None:
     page.get_by_label("New PIN", exact=True).fill("12")
-    page.get_by_label("New PIN, once more").fill("12")
+    page.get_by_label("Repeat the new PIN").fill("12")
     page.get_by_role("button", name="Set PIN").click()
     expect(page.locator("#problem")).to_be_visible()
 
@@ -267,7 +267,7 @@ def _turn_off(page: Page) -> None:
 def _save_for_approval(page: Page) -> None:
     _generate(page)
     page.locator("#save").click()
-    expect(page.locator("#problem")).to_contain_text("save again when it is approved")
+    expect(page.locator("#problem")).to_contain_text("save again after the approval")
 
 
 def _ticket(page: Page) -> None:
@@ -286,7 +286,7 @@ def _take_backup(page: Page) -> None:
 
 
 def _replace_key(page: Page) -> None:
-    if "At rest" in page.locator("#progress").inner_text():
+    if "No rotation" in page.locator("#progress").inner_text():
         page.get_by_role("button", name="Replace the key").click()
     expect(page.locator("#progress")).to_contain_text("Everything is sealed with key")
 
@@ -297,10 +297,10 @@ def _second_factor(page: Page) -> None:
 
 
 def _bad_policy(page: Page) -> None:
-    page.get_by_label("Symbols of a code").fill("6")
+    page.get_by_label("Symbols per code").fill("6")
     expect(page.locator("#odds")).to_contain_text("refused")
 
 
 def _verify(page: Page) -> None:
     page.get_by_role("button", name="Verify the chain").click()
-    expect(page.get_by_role("status")).to_contain_text("Whole")
+    expect(page.get_by_role("status")).to_contain_text("Intact")

@@ -271,7 +271,7 @@ def test_a_wrong_date_is_said_beside_the_field(estate: Estate, page: Page) -> No
     page.get_by_label("Time of day").fill("12:00")
     page.locator("#save").click()
     expect(page.locator("#expires-problem")).to_have_text(
-        "This time has passed already. Choose one in the future."
+        "This time is in the past. Choose a later one."
     )
     assert page.get_by_label("Date").get_attribute("aria-describedby") == (
         "expires-problem"
@@ -357,7 +357,7 @@ def test_an_operator_replaces_the_key_and_takes_a_backup(
 ) -> None:
     """(T3, P5) The page follows by itself, at another node too; everybody signs in on."""
     page, balancer = operator
-    page.get_by_role("link", name="Key").click()
+    page.get_by_role("link", name="Key ring").click()
     key_id = int(page.locator("#progress b").inner_text().removeprefix("Key ")) + 1
     balancer.choose(estate.cluster.nodes[1])
     page.get_by_role("button", name="Replace the key").click()
@@ -401,7 +401,7 @@ def test_an_operator_makes_a_ticket_and_hands_the_primary_over(
     assert ticket not in page.content()
     next_one = estate.replicas()[0]
     page.get_by_role("link", name=f"Make {next_one.node_id} the primary").click()
-    page.get_by_role("button", name="Hand over").click()
+    page.get_by_role("button", name="Transfer").click()
     expect(page.get_by_role("status")).to_contain_text(
         f"{next_one.node_id} is the primary now"
     )
@@ -444,7 +444,7 @@ def test_quorum_lost_and_back(estate: Estate, page: Page) -> None:
     for node in (two, three):
         node.kill()
     address = url(estate) + f"/tokens/{holder.serial}"
-    _open_until(other, address, "it may miss what was changed")
+    _open_until(other, address, "later changes may be missing")
     banner = other.get_by_role("alert").first
     expect(banner).to_contain_text("No quorum")
     expect(banner.get_by_role("link", name=two.node_id)).to_have_attribute(
@@ -519,10 +519,10 @@ def test_a_lost_node_is_removed_at_another_console(
     page.get_by_role("link", name="Cluster", exact=True).click()
     expect(page.locator("#members")).to_contain_text("1 of 3 nodes down")
     page.get_by_role("link", name=f"Remove {here.node_id}").click()
-    expect(page.locator("main")).to_contain_text("Then 2 nodes vote")
-    page.get_by_role("button", name=f"Remove {here.node_id} for good").click()
+    expect(page.locator("main")).to_contain_text("Afterwards 2 nodes vote")
+    page.get_by_role("button", name=f"Remove {here.node_id} permanently").click()
     expect(page.get_by_role("status")).to_contain_text(
-        f"{here.node_id} is no member any more", timeout=PATIENCE_MS
+        f"{here.node_id} is no longer a member", timeout=PATIENCE_MS
     )
     expect(page.locator("#members tbody tr")).to_have_count(2)
     window.close()

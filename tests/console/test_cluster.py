@@ -35,10 +35,10 @@ async def test_the_primary_is_handed_over(desk: Desk) -> None:
     page = await browser.open("/cluster")
     assert "1 of 3 nodes down" in page.text
     await browser.open("/cluster/primary")
-    page = await browser.send("Hand over", target="n9")
+    page = await browser.send("Transfer", target="n9")
     assert page.status == 404
     assert 'id="target-problem"' in page.response.text
-    page = await browser.send("Hand over", target="")
+    page = await browser.send("Transfer", target="")
     assert page.path == "/cluster"
     assert "n3 is the primary now" in page.text
     assert desk.node.replicator.transfers == [None]
@@ -80,7 +80,7 @@ async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
     assert page.form("/cluster/add").value("node_id") == "n4"
     page = await browser.send("Add node", address="n4.example.com:7301")
     assert page.path == "/cluster"
-    assert "n4 shall be a member" in page.text
+    assert "n4 is admitted" in page.text
     assert "Admitted" in page.text
     assert "n4.example.com:7301" in page.text
 
@@ -91,19 +91,19 @@ async def test_a_member_is_removed_by_who_has_read_what_follows(
     """With one of three down, another one gone would leave no quorum: it says so."""
     browser = await desk.administrator()
     page = await browser.open("/cluster/members/n0/remove")
-    assert "Then 2 nodes vote, and 2 of them must be in contact" in page.text
-    assert "Only 1 of those is in contact now, as n1 sees it" in page.text
+    assert "Afterwards 2 nodes vote, and 2 of them must be in contact" in page.text
+    assert "Only 1 of them is in contact now, as seen by n1" in page.text
     page = await browser.open("/cluster/members/n3/remove")
-    assert "None may be down then" in page.text
+    assert "None may be down." in page.text
     monkeypatch.setattr(membership, "REMOVE_S", 0.3)
     desk.node.replicator.not_ready = 10**6
-    page = await browser.send("Remove n3 for good")
+    page = await browser.send("Remove n3 permanently")
     assert page.status == 409
     assert "Only n2 is in contact" in page.text
     desk.node.replicator.not_ready = 0
-    page = await browser.send("Remove n3 for good")
+    page = await browser.send("Remove n3 permanently")
     assert page.path == "/cluster"
-    assert "n3 is no member any more. Stop it, and wipe its disk" in page.text
+    assert "n3 is no longer a member. Stop it and wipe its disk" in page.text
     assert desk.node.replicator.changes[-1] == ("remove_member", NodeId("n3"))
 
 
@@ -111,9 +111,9 @@ async def test_the_node_that_one_is_at_is_removed_too(desk: Desk) -> None:
     """Then this page is the last one from it, and says where the others are."""
     browser = await desk.administrator()
     await browser.open("/cluster/members/n1/remove")
-    page = await browser.send("Remove n1 for good")
+    page = await browser.send("Remove n1 permanently")
     assert page.status == 200
-    assert "go on at the console of another node" in page.text
+    assert "continue on another node’s console" in page.text
     assert {"n2", "n3"} <= page.links.keys()
 
 
@@ -121,7 +121,7 @@ async def test_nobody_removes_who_is_no_member(desk: Desk) -> None:
     browser = await desk.administrator()
     page = await browser.open("/cluster/members/n77/remove")
     assert page.status == 404
-    assert "There is no member n77 any more" in page.text
+    assert "There is no member n77" in page.text
 
 
 async def test_a_backup_is_downloaded_and_noted(desk: Desk) -> None:
@@ -130,7 +130,7 @@ async def test_a_backup_is_downloaded_and_noted(desk: Desk) -> None:
     browser = await desk.administrator()
     page = await browser.open("/backups")
     assert "None yet" in page.text
-    assert "names nobody who could open one" in page.text
+    assert "names no recipient" in page.text
     await browser.open("/policy")
     await browser.send("Save", backup_recipients=str(identity.to_public()))
     page = await browser.open("/backups")
@@ -216,7 +216,7 @@ async def test_a_node_that_stops_takes_no_backup(
     await browser.open("/backups")
     page = await browser.send("Take and download")
     assert page.status == 503
-    assert "This node is being stopped. Try again at another" in page.text
+    assert "This node is stopping. Try again on another" in page.text
     assert not list(source.directory.glob("backup.*"))
 
 
@@ -238,11 +238,11 @@ async def test_the_key_is_replaced_while_one_watches(
     browser = await with_role(desk, Role.OPERATOR)
     page = await browser.open("/keys")
     assert "Key 1" in page.text
-    assert "At rest" in page.text
+    assert "No rotation" in page.text
     page = await browser.send("Replace the key", tick={"keep_old_key": "on"})
     assert page.path == "/keys"
     assert "Key 2 is active on all nodes" in page.text
-    assert "Sealing everything anew" in page.text
+    assert "Sealing everything with the new key" in page.text
     assert "Replace the key" not in page.buttons
     assert 'hx-trigger="every 1s"' in page.response.text
     # What stands below about the rotation follows, too: the form comes back by itself.
@@ -254,7 +254,7 @@ async def test_the_key_is_replaced_while_one_watches(
         pass
     page = await browser.open("/keys")
     assert "Everything is sealed with key 2" in page.text
-    assert "the old key goes in 1" in page.text
+    assert "the old key is removed in 1" in page.text
     # From here on not: boxes that somebody is ticking stay ticked.
     assert "hx-select-oob" not in page.response.text
     page = await browser.open("/keys?watching=1")
@@ -262,7 +262,7 @@ async def test_the_key_is_replaced_while_one_watches(
     while await node.resealer.step():
         pass
     page = await browser.open("/keys")
-    assert "At rest" in page.text
+    assert "No rotation" in page.text
     assert "hx-trigger" not in page.response.text
     assert await node.accepts("4711" + node.tokencode())
 

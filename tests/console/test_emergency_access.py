@@ -122,7 +122,7 @@ async def test_a_field_that_is_wrong_is_named_and_nothing_typed_is_lost(
         "Save", tick={"recovery": "allow_after_expiry"}, **in_days(-1)
     )
     assert page.status == 409
-    assert "This time has passed already" in page.text
+    assert "This time is in the past" in page.text
     form = page.form(PAGE)
     assert page.codes == codes
     assert form.value("expires_date") == in_days(-1)["expires_date"]
@@ -255,7 +255,8 @@ async def test_codes_that_ended_with_their_token_are_voided_for_good(
     browser = await desk.administrator()
     page = await browser.open(PAGE)
     assert (
-        "0 live codes of this token will be void at once, and those that" in page.text
+        "0 live codes of this token will be void at once, and the codes that"
+        in page.text
     )
     await browser.send("Save", untick=("online",), tick={"reinstate": "on"})
     await end_token(None)
@@ -263,7 +264,7 @@ async def test_codes_that_ended_with_their_token_are_voided_for_good(
     await end_token(node.clock.now + 60_000)
     node.clock.pass_s(61)
     page = await browser.open(PAGE)
-    assert "The token has expired, and its codes have ended with it" in page.text
+    assert "The token has expired, and its codes ended with it" in page.text
 
 
 async def test_unused_codes_are_kept_only_if_that_is_said(desk: Desk) -> None:
@@ -313,7 +314,7 @@ async def test_an_unknown_outcome_is_learned_by_sending_the_same_again(
     monkeypatch.setattr(replicator, "propose", lose_the_answer)
     page = await browser.send("Save", **in_days(3))
     assert page.status == 503
-    assert "it is never done twice" in page.text
+    assert "it is never applied twice" in page.text
     page = await browser.send("Save")
     assert page.status == 200
     assert await desk.node.accepts(PIN + page.codes[0])
@@ -335,7 +336,7 @@ async def test_without_a_quorum_pages_are_stale_and_changes_refused(
     assert len(page.codes) == 2
     page = await browser.open("/tokens")
     assert page.status == 200
-    assert "it may miss what was changed since" in page.text
+    assert "later changes may be missing" in page.text
     assert SERIAL in page.text
     desk.node.replicator.down = None
     page = await browser.open(PAGE)
@@ -435,7 +436,7 @@ async def test_no_expiration_is_not_offered_where_policy_wants_an_end(
     )
     browser = await desk.administrator()
     page = await browser.open(PAGE)
-    assert "Policy wants an end, at most 14 days ahead" in page.text
+    assert "The policy requires an end, at most 14 days from now" in page.text
     assert 'value="never" disabled' in page.response.text
     await browser.send("Generate Codes", count="2")
     page = await browser.send("Save", tick={"lifetime": "never"})

@@ -118,7 +118,7 @@ def test_procedure_at_two_addresses(estate: Estate, page: Page) -> None:
     other.get_by_label("Name").fill(ADMINISTRATOR)
     other.get_by_label("Password").fill(estate.cluster.password)
     other.get_by_role("button", name="Sign in").click()
-    other.get_by_role("button", name="Go on").click()
+    other.get_by_role("button", name="Continue").click()
     expect(other.get_by_role("heading", level=1)).to_have_text(MANAGE)
     assert other.url.startswith(two.console_url)
     assert served_by(other) == two.node_id

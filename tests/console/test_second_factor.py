@@ -61,7 +61,7 @@ async def test_a_second_factor_is_set_up_and_asked_for(desk: Desk) -> None:
     # Signed in with the password alone: no more.
     assert (await other.open("/tokens")).path == "/sign-in"
     page = await other.send("Sign in", administrator=ROOT, password=PASSWORD)
-    assert "type the code that your app shows now" in page.text
+    assert "Enter the code that your app shows now" in page.text
 
 
 async def test_nobody_takes_their_own_away(desk: Desk) -> None:
@@ -77,7 +77,7 @@ async def test_nobody_takes_their_own_away(desk: Desk) -> None:
     forged = {"action": "remove-second-factor", "form_token": token}
     answer = await browser.client.post(f"/administrators/{ROOT}", data=forged)
     assert answer.status_code == 409
-    assert "Nobody does this for themselves" in answer.text
+    assert "You cannot do this for yourself" in answer.text
 
 
 async def test_another_administrator_removes_it_when_a_third_agrees(

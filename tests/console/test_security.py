@@ -47,7 +47,7 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(desk: Desk) -> No
         assert page.form("/sign-in").value("password") == ""
         pages.append(page.text)
     assert pages[0] == pages[1]
-    assert "Name or password is wrong" in pages[0]
+    assert "name or password is wrong" in pages[0]
 
 
 async def test_the_cookie_is_for_this_host_and_for_no_script(desk: Desk) -> None:
@@ -137,7 +137,7 @@ async def test_what_was_typed_outlives_the_session(desk: Desk) -> None:
     page = await browser.send(
         "Sign in", action="/sign-in", administrator=ROOT, password=PASSWORD
     )
-    page = await browser.send("Go on", action=PAGE)
+    page = await browser.send("Continue", action=PAGE)
     assert page.status == 200, page.text
     assert page.codes == codes
     assert "2023-12-24" in page.text
@@ -285,7 +285,7 @@ async def test_who_signs_in_too_often_is_told_to_wait(tmp_path: Path) -> None:
         pages = [await browser.sign_in(ROOT, "wrong") for _ in range(12)]
         assert pages[0].status == 409
         assert pages[-1].status == 429
-        assert "Too many at once. Wait 1 s" in pages[-1].text
+        assert "Too many requests. Wait 1 s" in pages[-1].text
         slow.node.clock.pass_s(60)
         assert (await browser.sign_in(ROOT, PASSWORD)).path == "/"
 

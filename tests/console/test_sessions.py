@@ -196,11 +196,11 @@ async def test_a_second_factor_is_asked_for_where_there_is_one(desk: Desk) -> No
     node.clock.pass_s(SECOND_FACTOR.period_s)
     browser = await desk.browser()
     page = await browser.sign_in(ROOT, PASSWORD)
-    assert "type the code that your app shows now" in page.text
+    assert "Enter the code that your app shows now" in page.text
     typed = {"administrator": ROOT, "password": PASSWORD}
     page = await browser.send("Sign in", **typed, second_factor=code())
     assert page.path == "/"
     another = await desk.browser()
     await another.open("/sign-in")
     page = await another.send("Sign in", **typed, second_factor=code())
-    assert "was used before" in page.text
+    assert "was already used" in page.text

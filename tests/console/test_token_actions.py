@@ -41,7 +41,7 @@ async def test_a_pin_is_set_and_cleared(desk: Desk) -> None:
     await browser.open(f"{TOKEN}/set-pin")
     page = await browser.send("Set PIN", pin="25803691", pin_again="25803692")
     assert page.status == 422
-    assert "The two PINs are not the same" in page.text
+    assert "The two PINs differ" in page.text
     assert "25803691" not in page.response.text
     page = await browser.send("Set PIN", pin="12", pin_again="12")
     assert "A PIN is 4 to 8 digits" in page.text
@@ -71,7 +71,7 @@ async def test_a_token_takes_the_place_of_another(desk: Desk) -> None:
     await desk.node.enroll("777")
     await browser.open(f"{TOKEN}/replace")
     page = await browser.send("Replace token")
-    assert "Say which token takes its place" in page.text
+    assert "Enter the serial number of the replacement" in page.text
     page = await browser.send("Replace token", replacement="778", untick=("keep_pin",))
     assert page.status == 404
     assert ("keep_pin", "on") in page.form(page.path).choices

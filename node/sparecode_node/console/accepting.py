@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Connections of browsers, bounded from the moment at which they are accepted.
+Connections of browsers, bounded from the moment they are accepted.
 
-uvicorn counts them behind their TLS handshake, for which asyncio waits a minute:
-until then whoever reaches the port could take every file that the node may open.
+uvicorn counts a connection only after its TLS handshake, for which asyncio waits a
+minute. Until then, any caller could use up all the files that the node may open.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
-"""After a connection that the system would not give."""
+"""Pause after the system refused a connection, in seconds."""
 
 
 class Tracked(asyncio.Protocol):
-    """A connection that says when it has ended."""
+    """A connection that reports its end."""
 
     ended: asyncio.Event
 
 
 class Acceptor:
-    """Accepts at a socket, and waits where too many are open. `close` it once."""
+    """Accepts connections at a socket; waits while too many are open. `close` it once."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Acceptor:
         handshake_s: float,
         free: asyncio.Semaphore,
     ) -> None:
-        """*free*: how many more may be open, over all sockets that share it."""
+        """*free*: how many more connections may be open on all sockets that share it."""
         self._listening = listening
         self._connect = connect
         self._context = context
@@ -48,7 +48,7 @@ class Acceptor:
         self._accepting = asyncio.create_task(self._accept(), name="console accepts")
 
     def close(self) -> None:
-        """Accept no more; who has asked for something is answered."""
+        """Accept no more connections; running requests are answered."""
         self._accepting.cancel()
         for task in self._shaking_hands:
             task.cancel()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console as an ASGI application: its routes, and what happens around each."""
+"""The console as an ASGI application: routes, session, forms and errors."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -106,7 +106,7 @@ VIEWS: dict[str, View] = {
     "/users": users.find_some,
     "/users/{username:path}": users.view,
 }
-"""Every page for those who have signed in. A name may hold a slash; a serial not."""
+"""Pages for signed-in administrators. A name may contain a slash; a serial may not."""
 
 POST_ONLY = frozenset(
     {
@@ -155,7 +155,7 @@ def build_app(site: Site) -> Starlette:
 
 
 def _signed_in(site: Site, view: View) -> Endpoint:
-    """Wrap a page for those who have signed in."""
+    """Wrap a page that needs a session."""
 
     async def endpoint(request: Request) -> Response:
         bearer = request.cookies.get(SESSION_COOKIE, "")
@@ -174,7 +174,7 @@ def _signed_in(site: Site, view: View) -> Endpoint:
             return sign_in.begin(visit)
         except EXPLAINED as error:
             response = _explained(visit, error)
-        # A page that looks by itself for what is new is not somebody using it.
+        # A page that refreshes itself does not count as use.
         if not visit.form.flag(WATCHING) and idle.is_stale(seen_ms, now_ms):
             idle.saw(response, bearer, now_ms)
         return response
@@ -183,7 +183,7 @@ def _signed_in(site: Site, view: View) -> Endpoint:
 
 
 def _signing_in(site: Site) -> Endpoint:
-    """Wrap the one page for those who have not."""
+    """Wrap the sign-in page, the only one without a session."""
 
     async def endpoint(request: Request) -> Response:
         secret = request.cookies.get(VISIT_COOKIE, "")
@@ -196,14 +196,14 @@ def _signing_in(site: Site) -> Endpoint:
 async def _visit(
     site: Site, request: Request, *, secret: str, bearer: str
 ) -> Visit | Response:
-    """Read the form, and refuse one that is not ours."""
+    """Read the form; refuse a form that this console did not serve."""
     if request.method != "POST":
         form = Form(request.query_params.multi_items())
         return Visit(site, request, form=form, secret=secret, bearer=bearer)
     try:
         form = Form.parse(await body_of(request))
     except (TooLargeError, InvalidFieldError):
-        return PlainTextResponse("This is no form of the console.", 400)
+        return PlainTextResponse("This is not a form of the console.", 400)
     except ClientDisconnect:
         return PlainTextResponse("", 400)
     visit = Visit(site, request, form=form, secret=secret, bearer=bearer)
@@ -211,7 +211,7 @@ async def _visit(
     if is_ours(visit.origin, secret, form.text("form_token")):
         return visit
     if visit.origin is Origin.CONSOLE and form.text("action") == CARRY:
-        # Shown again, here; nothing is done before it is sent from here.
+        # The form is shown here again; nothing is done until it is sent from here.
         return visit
     if not bearer and request.url.path != SIGN_IN:
         return sign_in.begin(visit)
@@ -220,14 +220,13 @@ async def _visit(
         "problem.html",
         status=403,
         title="Form refused",
-        words="This form does not come from a page of this console that you have "
-        "open as the one who is signed in. Nothing was changed. Go back, load the "
-        "page again, and send it from there.",
+        words="This form does not belong to your present session at this console. "
+        "Nothing was changed. Go back, reload the page, and send the form again.",
     )
 
 
 def _explained(visit: Visit, error: Exception) -> Response:
-    """Return a page that says why there is no other."""
+    """Return a page that explains an error."""
     if isinstance(error, Refused) and (
         error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
     ):
@@ -238,7 +237,7 @@ def _explained(visit: Visit, error: Exception) -> Response:
         role = role_words(visit.session.role).lower() if visit.session else ""
         title = "Not permitted"
         problem = Problem(
-            words=f"The role {role} may not do this. Ask an administrator who may.",
+            words=f"The role {role} cannot do this. Ask an administrator whose role can.",
             status=403,
         )
     return visit.page(
@@ -248,10 +247,13 @@ def _explained(visit: Visit, error: Exception) -> Response:
 
 async def _http_problem(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    words = {404: "There is no such page.", 405: "This page takes no such request."}
+    words = {
+        404: "There is no such page.",
+        405: "This page does not accept this method.",
+    }
     return PlainTextResponse(words.get(status, "Refused."), status)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     log.error("page failed by a bug", extra={"path": request.url.path}, exc_info=error)
-    return PlainTextResponse("Internal error. Nothing more is shown here.", 500)
+    return PlainTextResponse("Internal error. The node's log has the details.", 500)

@@ -24,13 +24,12 @@ from sparecode_node.replication.links.limits import BROWSERS, most_open
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 256
-"""Beyond, requests are shed; with twice as many, connections wait to be accepted."""
+"""Requests beyond this are shed; beyond twice as many, connections wait."""
 BACKLOG = 128
 IDLE_S = 15
 REQUEST_S = 15.0
 """
-For a handshake, and for a request to arrive as a whole: the connections are for who
-has something to ask.
+Time for a handshake, and for a whole request to arrive: idle connections are closed.
 """
 
 
@@ -50,10 +49,10 @@ class ConsoleListener:
 
 class Connection(H11Protocol, Tracked):
     """
-    A browser's connection, which is cut when a request does not come to its end.
+    A browser's connection, closed when a request does not arrive completely.
 
-    uvicorn waits for ever for the first byte, and for the last one: a few hundred
-    who open a connection and say nothing would keep everybody else out.
+    uvicorn waits forever for the first byte and for the last one: a few hundred
+    silent connections would keep everyone else out.
     """
 
     _waiting: asyncio.TimerHandle | None = None
@@ -63,12 +62,12 @@ class Connection(H11Protocol, Tracked):
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start waiting for a request."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the rest, if there is one."""
+        """Wait for the rest of the request."""
         super().data_received(data)
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._stop_waiting()
@@ -76,7 +75,7 @@ class Connection(H11Protocol, Tracked):
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         self._stop_waiting()
         self.ended.set()
         super().connection_lost(exc)
@@ -91,15 +90,15 @@ class Connection(H11Protocol, Tracked):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the process's signals alone: they are the node's."""
+    """A server that does not capture the process's signals: the node handles them."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept as uvicorn does, but not more than may be open."""
+        """Accept as uvicorn does, but bound the open connections."""
         await self.lifespan.startup()
         context = self.config.ssl
         if context is None or sockets is None:
@@ -115,7 +114,7 @@ class _Server(uvicorn.Server):
             )
             for each in sockets
         ]
-        # It closes them, and waits until they are: no more is asked of a server.
+        # uvicorn only closes them and waits for their end.
         self.servers = cast("list[asyncio.Server]", acceptors)
         self.started = True
 

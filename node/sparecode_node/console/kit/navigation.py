@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where one can go: what a role may not do is not offered."""
+"""The navigation: links that the administrator's role may use."""
 
 from collections.abc import Callable
 
@@ -49,11 +49,11 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("/audit", "Audit log", "AuditService/ListAuditEvents"),
             ("/cluster", "Cluster", "ClusterService/GetStatus"),
             ("/backups", "Backups", "ClusterService/GetStatus"),
-            ("/keys", "Key", "ClusterService/GetStatus"),
+            ("/keys", "Key ring", "ClusterService/GetStatus"),
         ),
     ),
 )
-"""Groups of address, words, and the method that its page calls."""
+"""Groups of links: address, label, and the method that the page calls."""
 
 ROLES = {
     Role.SUPER_ADMIN: "Super administrator",
@@ -64,7 +64,7 @@ ROLES = {
 
 
 def navigation(may: May) -> list[tuple[str, list[Link]]]:
-    """Return the groups of the navigation, without what the role may not see."""
+    """Return the navigation's groups, with the links that the role may use."""
     groups = [
         (group, [(address, words) for address, words, method in links if may(method)])
         for group, links in _NAVIGATION
@@ -73,17 +73,17 @@ def navigation(may: May) -> list[tuple[str, list[Link]]]:
 
 
 def role_words(role: str) -> str:
-    """Return what a role is called."""
+    """Return the label of a role."""
     return ROLES[Role(role)]
 
 
 def kind_words(algorithm: Algorithm) -> str:
-    """Return what a kind of token is called."""
+    """Return the label of a token type."""
     return "SecurID" if algorithm is Algorithm.SECURID else algorithm.value.upper()
 
 
 def pin_words(token: TokenView) -> str:
-    """Say what a passcode of a token is made of."""
+    """Return how a token's passcode is composed."""
     match token.pin_rule:
         case PinRule.NONE:
             return "Tokencode alone, without a PIN"
@@ -95,7 +95,7 @@ def pin_words(token: TokenView) -> str:
 
 
 def code_words(token: TokenView) -> str:
-    """Say how an emergency code of a token is typed (A1)."""
+    """Return how an emergency code of a token is entered (A1)."""
     if token.pin_rule is PinRule.NONE:
         return "The code alone, in place of the tokencode"
     return "PIN followed by the code"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""If Token Becomes Available: the three options in the procedure's words (R)."""
+"""*If Token Becomes Available*: labels of the three recovery policies (R)."""
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 
@@ -7,8 +7,8 @@ RECOVERY = {
     RecoveryPolicy.DENY: (
         "Deny authentication with token",
         (
-            "For a token that is lost for good or stolen. It stays refused, after the "
-            "codes have ended too, until an administrator reinstates it."
+            "For a token that is stolen or permanently lost. It stays refused, even after "
+            "the codes have ended, until an administrator reinstates it."
         ),
     ),
     RecoveryPolicy.ALLOW_AND_DISABLE: (
@@ -18,7 +18,7 @@ RECOVERY = {
         ),
         (
             "For a token left at home. The first sign-in with it voids all unused codes, "
-            "and it is used again as before."
+            "and the token works as before."
         ),
     ),
     RecoveryPolicy.ALLOW_AFTER_EXPIRY: (
@@ -27,9 +27,9 @@ RECOVERY = {
             "has expired and disable online emergency tokencodes"
         ),
         (
-            "For a mislaid token. It is refused while the codes live, and works again when "
-            "their lifetime ends. Needs an expiration."
+            "For a mislaid token. It is refused while the codes are live, and works again "
+            "when their lifetime ends. Needs an expiration."
         ),
     ),
 }
-"""Each with what it means."""
+"""Label and explanation of each."""

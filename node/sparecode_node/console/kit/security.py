@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What protects a browser: headers, cookies, and the proof that a form is ours.
+Protection of browsers: headers, cookies, and the proof that a form is ours.
 
-* Nothing inline runs and nothing is loaded from elsewhere (CSP), nobody frames us.
-* No answer is kept: not by a cache, not by the browser's history (`no-store`).
-* The session is in a `__Host-` cookie that no script and no other site gets.
-* A form carries a token that only who knows the session could have made. It is a
-  function of the session alone, so any node checks what any node has served.
+* No inline script runs, nothing is loaded from other hosts (CSP), no site frames us.
+* No answer is stored by a cache or by the browser's history (`no-store`).
+* The session is in a `__Host-` cookie that scripts and other sites cannot read.
+* A form carries a token that only the holder of the session can make. It depends on
+  the session alone, so every node can check a form that another node served.
 """
 
 import enum
@@ -21,12 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SESSION_COOKIE = "__Host-sparecode"
 VISIT_COOKIE = "__Host-sparecode-visit"
-"""Stands in for a session until there is one: signing in is a form too."""
+"""Replaces the session cookie before sign-in, because signing in is a form too."""
 
 SEEN_COOKIE = "__Host-sparecode-seen"
-"""When the session was used last at this console."""
+"""The last use of the session at this console."""
 NOTICE_COOKIE = "__Host-sparecode-notice"
-"""What the next page says of the change before it, once."""
+"""The notice of a change, which the next page shows once."""
 
 BODY_BYTES_MAX = 64 * 1024
 
@@ -40,7 +40,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
-    # Not less: a form must say where it comes from, to another console too.
+    # No stricter: a form must state its origin, to another console too.
     "referrer-policy": "strict-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -50,15 +50,15 @@ _PURPOSE = b"sparecode console form"
 
 
 class TooLargeError(Exception):
-    """The body of a request is longer than any form of ours."""
+    """The body of a request is larger than any form of the console."""
 
 
 class SecurityHeaders:
-    """Sets the headers of every answer, whoever gives it."""
+    """Sets the headers of every answer."""
 
     def __init__(self, app: ASGIApp, consoles: Iterable[str]) -> None:
         self._app = app
-        # A form may go on at another node's console, if this one is going down.
+        # A form may continue on another node's console if this node is going down.
         forms = " ".join(("'self'", *consoles))
         self._headers = {
             name: value.format(forms=forms) for name, value in HEADERS.items()
@@ -72,7 +72,7 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 headers.update(self._headers)
                 if scope["path"].startswith("/static/"):
-                    # Comes with the program: asked for again, and mostly unchanged.
+                    # Part of the program: revalidated at each request, rarely changed.
                     headers["cache-control"] = "no-cache"
             await send(message)
 
@@ -80,22 +80,22 @@ class SecurityHeaders:
 
 
 def form_token(secret: str) -> str:
-    """Return what the forms of a session (or of a visit before it) carry."""
+    """Return the token for the forms of a session, or of a visit before sign-in."""
     return hmac.new(secret.encode(), _PURPOSE, hashlib.sha256).hexdigest()
 
 
 class Origin(enum.Enum):
-    """Where a form was filled in, as the browser says."""
+    """The origin of a form, as the browser states it."""
 
     HERE = enum.auto()
     CONSOLE = enum.auto()
-    """At the console of another node of this cluster."""
+    """The console of another node of this cluster."""
     UNSAID = enum.auto()
     ELSEWHERE = enum.auto()
 
 
 def origin_of(request: Request, consoles: Container[str]) -> Origin:
-    """Return where a form was filled in; *consoles*: the addresses of all of them."""
+    """Return the origin of a form; *consoles*: the addresses of all nodes' consoles."""
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site")
     if site in ("same-origin", "none"):
@@ -108,7 +108,7 @@ def origin_of(request: Request, consoles: Container[str]) -> Origin:
 
 
 def is_ours(origin: Origin, secret: str, token: str) -> bool:
-    """Say whether a form was filled in on a page of ours, by who holds *secret*."""
+    """Return whether a form comes from a page of ours, sent by the holder of *secret*."""
     if origin not in (Origin.HERE, Origin.UNSAID):
         return False
     return bool(secret) and hmac.compare_digest(
@@ -128,7 +128,7 @@ async def body_of(request: Request) -> bytes:
 
 
 def set_cookie(response: Response, name: str, value: str) -> None:
-    """Set a cookie that ends with the browser."""
+    """Set a cookie that lasts until the browser closes."""
     response.set_cookie(
         name, value, path="/", secure=True, httponly=True, samesite="strict"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every page of one node's console stands on."""
+"""The console of one node, as its pages see it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ class Site:
     node_id: str
     services: Services
     is_ready: Callable[[], bool]
-    """A quorum is in contact, and this node has caught up."""
+    """Whether a quorum is in contact and this node has caught up."""
     is_primary: Callable[[], bool]
     clock: Clock
     entropy: Entropy
     ticket_text: Callable[[JoinTicket], str]
-    """Writes a join ticket as people carry it."""
+    """Return a join ticket as text."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """Where the consoles of all nodes are, as far as this node was told."""
+    """Addresses of the consoles of all nodes in this node's configuration."""
 
     def others(self) -> dict[str, str]:
-        """Return where the consoles of the other nodes are."""
+        """Return the addresses of the other nodes' consoles."""
         return {
             node_id: address
             for node_id, address in self.addresses.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be done with a token: its context menu, without what a role may not."""
+"""A token's context menu: the actions that make sense and that the role may do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ Link = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenAction:
-    """Something that is done with a token, on a page of its own."""
+    """An action on a token, with a page of its own."""
 
     name: str
     """In the page's address."""
     words: str
     button: str
     done: str
-    """What the next page says."""
+    """The notice on the next page."""
     method: str
     offered: Callable[[TokenView], bool]
-    """It makes sense for the token as it is."""
+    """Whether it makes sense for the token in its present state."""
     grave: bool = False
-    """It takes something from the user."""
+    """Whether the user loses something."""
 
 
 def _is_assigned(token: TokenView) -> bool:
@@ -63,7 +63,7 @@ ACTIONS = (
         name="replace",
         words="Replace With Another Token",
         button="Replace token",
-        done="The token is replaced by this one.",
+        done="This token replaces the earlier one.",
         method="TokenService/ReplaceToken",
         offered=_is_assigned,
         grave=True,
@@ -72,7 +72,7 @@ ACTIONS = (
         name="unassign",
         words="Unassign From User",
         button="Unassign token",
-        done="The token is nobody’s now.",
+        done="The token is unassigned.",
         method="TokenService/UnassignToken",
         offered=_is_assigned,
         grave=True,
@@ -133,7 +133,7 @@ ACTIONS = (
 
 
 def action_links(token: TokenView, may: May) -> list[Link]:
-    """Return the actions that make sense now, for whoever may do them."""
+    """Return links to the actions that make sense now and that the role may do."""
     return [
         (f"/tokens/{quote(token.serial)}/{action.name}", action.words)
         for action in ACTIONS
@@ -142,7 +142,7 @@ def action_links(token: TokenView, may: May) -> list[Link]:
 
 
 def token_links(token: TokenView, may: May) -> list[Link]:
-    """Return the context menu of a token: what is wanted most comes first."""
+    """Return a token's context menu, the most common action first."""
     address = f"/tokens/{quote(token.serial)}"
     links = []
     if may("EmergencyAccessService/GetEmergencyAccess"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A visit: one request of a browser, with who it is and what they may."""
+"""A visit: one request of a browser, with its session and permissions."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -33,14 +33,14 @@ from sparecode_node.services.fields import UUID
 from sparecode_node.services.people.sessions import SessionView
 
 READ_S: Final = 3.0
-"""A page does not wait longer for a quorum: it shows what this node knows."""
+"""How long a page waits for a quorum before it shows what this node knows."""
 CHANGE_S: Final = 15.0
 SIGN_IN: Final = "/sign-in"
 CARRY: Final = "carry"
-"""What a form asks for that was filled in at another console: show it here."""
+"""The action of a form filled in at another console: show it here."""
 
 WATCHING: Final = "watching"
-"""In the address of what a page loads by itself, to see what is new."""
+"""Marks the address of a refresh that a page makes by itself."""
 
 _LOCAL = re.compile(r"/[A-Za-z0-9._~%/-]*", re.ASCII)
 
@@ -48,11 +48,11 @@ T = TypeVar("T")
 
 
 class UnknownHereError(NotSignedInError):
-    """This node does not know the session, and has nobody to ask."""
+    """This node does not know the session and cannot reach a quorum."""
 
 
 class Visit:
-    """What a page is given, and how it answers."""
+    """The input of a page, and its ways to answer."""
 
     def __init__(
         self, site: Site, request: Request, *, form: Form, secret: str, bearer: str
@@ -60,16 +60,16 @@ class Visit:
         self.site = site
         self.request = request
         self.form = form
-        """What was typed, or the query of a page that is only read."""
+        """The submitted fields, or the query of a GET request."""
         self._secret = secret
         self._bearer = bearer
         self.session: SessionView | None = None
         self.origin = Origin.HERE
-        """Where the form was filled in."""
+        """The origin of the form."""
         self.stale_index: int | None = None
-        """Set: what the page shows may miss what was committed after it."""
+        """If set, the page may lack changes committed after this index."""
         self.problems: dict[str, Problem] = {}
-        """By field; "" for what is not about one field."""
+        """By field; "" for problems that concern no single field."""
         self._request_id = ""
 
     # --- Use cases -----------------------------------------------------------
@@ -78,9 +78,9 @@ class Visit:
         self, method: str, *, request_id: str = "", within_s: float | None = None
     ) -> CallContext:
         """
-        Return the context of a use case, called by whoever is signed in.
+        Return the context for calling a use case in the name of this session.
 
-        Nobody is kept waiting for what cannot be decided here now.
+        The deadline is short while this node has no quorum.
         """
         if within_s is None:
             within_s = CHANGE_S if self.site.is_ready() else READ_S
@@ -93,7 +93,7 @@ class Visit:
         )
 
     async def find_session(self) -> SessionView:
-        """Learn who is signed in. Raises `NotSignedInError`, `UnknownHereError`."""
+        """Find the session. Raises `NotSignedInError`, `UnknownHereError`."""
         if not self._bearer:
             raise NotSignedInError
         try:
@@ -106,43 +106,43 @@ class Visit:
         return self.session
 
     def new_id(self) -> str:
-        """Draw a request id for a form: sent twice, it is done once (Q1)."""
+        """Draw a request id for a form, so that sending it twice applies it once (Q1)."""
         return self.site.entropy.uuid()
 
     def typed_request_id(self) -> str:
-        """Return the id of the form that was sent; of one without, a new one."""
+        """Return the request id of the submitted form, or a new one."""
         typed = self.form.text("request_id")
         return typed if UUID.fullmatch(typed) else self.new_id()
 
     def keep_request_id(self) -> None:
-        """Have the form sent again with its id: nobody knows what has come of it."""
+        """Keep the form's request id, because its outcome is unknown."""
         self._request_id = self.typed_request_id()
 
     async def read(
         self, method: str, ask: Callable[[CallContext, bool], Awaitable[Read[T]]]
     ) -> T:
         """
-        Return what a use case reads: current, or without a quorum what is known here.
+        Return the result of a read; without a quorum, what this node knows.
 
-        *ask* gets the context and `stale_ok`. The page says so when it is stale.
+        *ask* gets the context and `stale_ok`. The page states when a result is stale.
         """
         call = self.call(method, within_s=READ_S)
         if self.stale_index is None and self.site.is_ready():
             try:
                 return (await ask(call, False)).value  # noqa: FBT003
             except UNAVAILABLE:
-                pass  # Then what this node knows, below.
+                pass  # Fall back to what this node knows.
         found = await ask(call, True)  # noqa: FBT003
         self.stale_index = found.applied_index
         return found.value
 
     def must(self, method: str) -> None:
-        """Raise `NotPermittedError` for a page that only says how to call a method."""
+        """Raise `NotPermittedError` if the role may not call the page's method."""
         if not self.may(method):
             raise NotPermittedError(f"the role may not call {method}")
 
     def may(self, method: str) -> bool:
-        """Say whether the role may call a method: what it may not is not offered."""
+        """Return whether the role may call a method; pages offer only those."""
         return self.session is not None and permitted(Role(self.session.role), method)
 
     @property
@@ -152,21 +152,21 @@ class Visit:
 
     @property
     def is_form(self) -> bool:
-        """A form was sent, and what was typed into it stands on the page again."""
+        """Whether a form was submitted; the page then shows its input again."""
         return self.request.method == "POST"
 
     def typed(self, name: str, otherwise: object = "") -> str:
-        """Return what a field is to show: what was typed, or else what is the case."""
+        """Return a field's value to show: the input, or else the present value."""
         if self.is_form and name in self.form.values:
             return self.form.secret(name)
         return "" if otherwise is None else str(otherwise)
 
     def ticked(self, name: str, *, otherwise: bool = False, value: str = "on") -> bool:
         """
-        Say whether a box is to be ticked.
+        Return whether a checkbox is ticked.
 
-        A box that is not ticked is not sent, so a form says which boxes it has: that
-        another form of the page was sent says nothing of this one.
+        Browsers do not send an unticked checkbox, so each form names its checkboxes: a
+        submission of another form on the page says nothing about this one.
         """
         if self.is_form and name in self.form.text("boxes").split():
             return value in self.form.all(name)
@@ -175,11 +175,11 @@ class Visit:
     # --- Answers -------------------------------------------------------------
 
     def add(self, problem: Problem) -> None:
-        """Show a problem beside its field."""
+        """Add a problem, to be shown beside its field."""
         self.problems.setdefault(problem.field, problem)
 
     def page(self, template: str, *, status: int = 0, **values: object) -> Response:
-        """Return a page, with the problems of this visit."""
+        """Return a page with the problems of this visit."""
         worst = max((each.status for each in self.problems.values()), default=200)
         said = self.request.cookies.get(NOTICE_COOKIE, "")
         context = {
@@ -203,16 +203,16 @@ class Visit:
         return response
 
     def go(self, path: str) -> Response:
-        """Send the browser on, by GET."""
+        """Redirect the browser to a page, by GET."""
         return RedirectResponse(path, status_code=303)
 
     def local_next(self) -> str:
-        """Return where to go after signing in."""
+        """Return the page to show after sign-in."""
         return local_path(self.form.text("next", "/"))
 
 
 def local_path(path: str) -> str:
-    """Return a path of this console, whatever was asked for: never another site."""
+    """Return the path if it belongs to this console, else `/`: never another site."""
     if not _LOCAL.fullmatch(path) or path.startswith((SIGN_IN, "//")):
         return "/"
     return path

@@ -26,7 +26,7 @@ from sparecode_node.services.errors import (
 )
 
 UNAVAILABLE = (NoQuorumError, NoPrimaryError)
-"""Nothing can be decided now; what this node knows can still be shown."""
+"""Nothing can be decided now, but this node can show what it knows."""
 
 EXPLAINED = (
     InvalidFieldError,
@@ -38,62 +38,61 @@ EXPLAINED = (
     OutcomeUnknownError,
     StoppingError,
 )
-"""Ends of a use case that a page has words for; anything else is a bug."""
+"""Errors that a page explains; any other is a bug."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong."""
+    """An error to show on a page."""
 
     words: str
     field: str = ""
-    """Empty: it is not about one field."""
+    """Empty: the error concerns no single field."""
     status: int = 422
     retry: bool = False
-    """The same may be sent again, and must be to learn what came of it."""
+    """The same form must be sent again to learn the outcome."""
 
 
 _WORDS: dict[Reason, str] = {
-    Reason.SIGN_IN_REFUSED: "Name or password is wrong, or the wait after a wrong one "
-    "is not over yet. Try again in a moment.",
-    Reason.PASSWORD_CHANGE_NEEDED: "This password is a temporary one. Choose your own "
-    "first.",
-    Reason.SELF_SERVICE_FORBIDDEN: "Nobody does this for themselves. Ask another "
+    Reason.SIGN_IN_REFUSED: "The name or password is wrong, or the wait after a wrong "
+    "password is not over yet. Try again in a moment.",
+    Reason.PASSWORD_CHANGE_NEEDED: "This password is temporary. Choose your own first.",
+    Reason.SELF_SERVICE_FORBIDDEN: "You cannot do this for yourself. Ask another "
     "administrator.",
     Reason.DRAFT_STALE: "Something about this user, token or policy has changed since "
-    "the codes were generated, or they were saved already. Generate codes again.",
+    "the codes were generated, or they are already saved. Generate codes again.",
     Reason.RECOVERY_WEAKENED: "This token was marked lost with “Deny authentication "
-    "with token”. Confirm below that the weaker option shall replace it.",
+    "with token”. Confirm below that you want to replace it with the weaker option.",
     Reason.RECOVERY_NEEDS_END: "This option needs an expiration: without one the token "
-    "would never work again. Choose “Expires on”, for kept codes too.",
+    "would never work again. Choose “Expires on”; kept codes need an expiration too.",
     Reason.RECOVERY_END_TOO_LATE: "With this option the codes must expire before the "
     "token itself does, or the token would never work again.",
-    Reason.LIFETIME_PAST: "This time has passed already. Choose one in the future.",
+    Reason.LIFETIME_PAST: "This time is in the past. Choose a later one.",
     Reason.TOKEN_DISABLED: "The token is disabled. Enable it first.",
-    Reason.TOKEN_EXPIRED: "The token has expired. Give the user another one.",
-    Reason.TOKEN_NOT_ASSIGNED: "The token is nobody’s. Assign it to a user first.",
+    Reason.TOKEN_EXPIRED: "The token has expired. Replace it with another one.",
+    Reason.TOKEN_NOT_ASSIGNED: "The token is not assigned. Assign it to a user first.",
     Reason.USER_DISABLED: "The user is disabled. Enable the user first.",
     Reason.PIN_NOT_SET: "The token needs a PIN and has none. Set a PIN first.",
     Reason.TOKEN_NOT_LOST: "The token is not marked as lost.",
     Reason.TOKENCODES_NOT_CONSECUTIVE: "These are not two consecutive tokencodes of "
     "this token. Wait for two new ones.",
     Reason.WRONG_PASSWORD: "The old password is wrong.",
-    Reason.SECOND_FACTOR_NEEDED: "You have a second factor: type the code that your app "
-    "shows now, and your password once more.",
-    Reason.SECOND_FACTOR_WRONG: "This code is wrong, or was used before. Wait for the "
-    "next one, and type it with your password.",
-    Reason.VERSION: "Somebody else has changed this meanwhile. What is shown now is the "
-    "newest; look at it, then save again.",
-    Reason.REQUEST_TABLE_FULL: "The cluster has too much to do. Nothing was changed; "
-    "try again in a few seconds.",
-    Reason.STALE_PARAMETERS: "Others changed this at the same time. Nothing was "
-    "changed; try again.",
-    Reason.REQUEST_ID_REUSED: "This page was sent before, with other values, and "
-    "nothing was changed this time. Look at it, and send it again.",
+    Reason.SECOND_FACTOR_NEEDED: "Your account has a second factor. Enter the code that "
+    "your app shows now, and your password again.",
+    Reason.SECOND_FACTOR_WRONG: "This code is wrong or was already used. Wait for the "
+    "next one and enter it with your password.",
+    Reason.VERSION: "Another administrator has changed this in the meantime. The page shows the "
+    "newest values: check them, then save again.",
+    Reason.REQUEST_TABLE_FULL: "The cluster is overloaded. Nothing was changed. Try again "
+    "in a few seconds.",
+    Reason.STALE_PARAMETERS: "Another change came at the same time. Nothing was "
+    "changed. Try again.",
+    Reason.REQUEST_ID_REUSED: "This page was sent before with other values. "
+    "Nothing was changed this time. Check it and send it again.",
     Reason.USER_HAS_TOKENS: "The user still has tokens. Unassign them first.",
     Reason.PIN_NOT_USED: "This token is used without a PIN.",
-    Reason.LAST_SUPER_ADMIN: "This is the last super administrator who can sign in: "
-    "nobody could undo it.",
+    Reason.LAST_SUPER_ADMIN: "This is the last super administrator who can sign in, "
+    "so the change could not be undone.",
 }
 
 _FIELDS: dict[Reason, str] = {
@@ -111,7 +110,7 @@ _FIELDS: dict[Reason, str] = {
     Reason.SECOND_FACTOR_NEEDED: "second_factor",
     Reason.SECOND_FACTOR_WRONG: "second_factor",
 }
-"""Where a page shows a refusal, when the rules name a field of the request."""
+"""The field of the page beside which a refusal is shown."""
 
 _NOT_FOUND = frozenset(
     {
@@ -137,7 +136,7 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             return Problem(words=sentence(message), field=named.get(field, field))
         case NotPermittedError():
             return Problem(
-                words="Your role may not do this. Ask an administrator who may.",
+                words="Your role cannot do this. Ask an administrator whose role can.",
                 status=403,
             )
         case Refused(rejected=rejected):
@@ -152,45 +151,44 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             )
         case OutcomeUnknownError():
             return Problem(
-                words="The primary was lost at this very moment, so it may have been "
-                "done or not. Send the same once more: it is never done twice.",
+                words="The primary was lost while it handled this, so the outcome is "
+                "unknown. Send the same form again: it is never applied twice.",
                 status=503,
                 retry=True,
             )
         case RateError(retry_after_s=wait_s):
             return Problem(
-                words=f"Too many at once. Wait {max(1, round(wait_s))} s, then send it "
+                words=f"Too many requests. Wait {max(1, round(wait_s))} s, then send it "
                 "again.",
                 status=429,
             )
         case OverloadedError():
             return Problem(
-                words="This node has too much to do. Nothing was changed; try again "
-                "in a few seconds.",
+                words="This node is overloaded. Nothing was changed. Try again in a "
+                "few seconds.",
                 status=503,
             )
         case StoppingError():
             return Problem(
-                words="This node is being stopped. Try again at another node’s "
-                "console.",
+                words="This node is stopping. Try again on another node’s console.",
                 status=503,
             )
         case OlderMemberError():
             return Problem(
                 words="One of the nodes runs an older release that does not know this. "
-                "Nothing was changed; ask the operator to upgrade it.",
+                "Nothing was changed. Ask the operator to upgrade it.",
                 status=503,
             )
         case _:
             return Problem(
                 words="Too few nodes are in contact to decide, so nothing was changed. "
-                "Try again, or at another node’s console.",
+                "Try again, or use another node’s console.",
                 status=503,
             )
 
 
 def sentence(words: str) -> str:
-    """Begin with a capital, and end with a full stop; `n1` stays what it is called."""
+    """Return the words with a capital and a full stop; a name such as `n1` stays."""
     text = words.strip()
     if not text:
         return text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One's own account: the password, and where one is signed in."""
+"""The administrator's own account: password and sessions."""
 
 from starlette.responses import Response
 
@@ -11,7 +11,7 @@ from sparecode_node.services.fields import PASSWORD_MIN
 
 
 async def show(visit: Visit) -> Response:
-    """Show whose session this is, and until when."""
+    """Show the session's owner and its end."""
     has_second_factor = await visit.read(
         second_factor.ENROLL,
         lambda call, stale_ok: visit.site.services.second_factors.own(
@@ -25,7 +25,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def password(visit: Visit) -> Response:
-    """Change one's own password; whoever has a temporary one has to."""
+    """Change the own password; required if it is temporary."""
     if visit.is_form:
         answer = await change(
             visit,
@@ -37,8 +37,8 @@ async def password(visit: Visit) -> Response:
                 new_password=_new_password(visit),
             ),
             to=SIGN_IN,
-            words="Your password is changed, and you are signed out everywhere. Sign "
-            "in with the new one.",
+            words="Your password is changed, and all your sessions have ended. Sign in "
+            "with the new password.",
         )
         if answer is not None:
             return answer
@@ -48,7 +48,5 @@ async def password(visit: Visit) -> Response:
 def _new_password(visit: Visit) -> str:
     new = visit.form.secret("new_password")
     if new != visit.form.secret("new_password_again"):
-        raise InvalidFieldError(
-            "new_password_again", "the two passwords are not the same"
-        )
+        raise InvalidFieldError("new_password_again", "the two passwords differ")
     return new

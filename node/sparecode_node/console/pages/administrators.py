@@ -23,14 +23,14 @@ WHAT_ROLES_MAY: Final = {
     Role.HELP_DESK.value: "Find users and tokens, issue and turn off emergency access, "
     "unlock, clear PINs",
     Role.AUDITOR.value: "Read everything, change nothing",
-    Role.OPERATOR.value: "The cluster itself; no user data",
+    Role.OPERATOR.value: "Operate the cluster; no access to user data",
 }
 
 NAMES: Final = {role.value: words for role, words in ROLES.items()}
 
 
 def address(name: str) -> str:
-    """Return where the page of an administrator is."""
+    """Return the address of an administrator's page."""
     return f"/administrators/{quote(name, safe='')}"
 
 
@@ -60,7 +60,7 @@ async def add(visit: Visit) -> Response:
                 password=_password(visit),
             ),
             to="/administrators",
-            words="The administrator is created, and chooses a password at the first "
+            words="The administrator is created and must choose a password at the first "
             "sign-in.",
         )
         if answer is not None:
@@ -71,7 +71,7 @@ async def add(visit: Visit) -> Response:
 
 
 async def view(visit: Visit) -> Response:
-    """Show an administrator, and change what is asked for."""
+    """Show an administrator, and apply a change."""
     name = visit.request.path_params["name"]
     if visit.is_form:
         answer = await _change(visit, name)
@@ -120,7 +120,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 "AdministratorService/RemoveAdministrator",
                 lambda call: administrators.remove(call, name=name),
                 to="/administrators",
-                words="The administrator is removed, and signed out everywhere.",
+                words="The administrator is removed, and all their sessions have ended.",
             )
         case "enable" | "disable" as action:
             return await change(
@@ -146,8 +146,8 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 "AdministratorService/RemoveSecondFactor",
                 lambda call: visit.site.services.second_factors.remove(call, name=name),
                 to=here,
-                words="The second factor is removed, and the administrator is signed "
-                "out everywhere.",
+                words="The second factor is removed, and all sessions of the "
+                "administrator have ended.",
             )
         case "link":
             return await change(
@@ -155,7 +155,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 method,
                 lambda call: administrators.update(call, name=name, link=_link(visit)),
                 to=here,
-                words="The link to a user is changed.",
+                words="The linked user is changed.",
             )
         case _:
             return await change(
@@ -165,7 +165,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     call, name=name, old_password="", new_password=_password(visit)
                 ),
                 to=here,
-                words="The password is set, and has to be changed at the next sign-in.",
+                words="The password is set and must be changed at the next sign-in.",
                 fields={"new_password": "password"},
             )
 
@@ -184,5 +184,5 @@ def _link(visit: Visit) -> Link:
 def _password(visit: Visit) -> str:
     password = visit.form.secret("password")
     if password != visit.form.secret("password_again"):
-        raise InvalidFieldError("password_again", "the two passwords are not the same")
+        raise InvalidFieldError("password_again", "the two passwords differ")
     return password

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents: what checks passcodes, whom each admits, and which certificates are refused."""
+"""Agents, the users that each admits, and denied certificates."""
 
 from typing import Final
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
 PROTECTS: Final = {
     Protects.AUTHENTICATION_MANAGER.value: "Resources of this system",
-    Protects.CLOUD.value: "Resources in the cloud: emergency codes are refused there",
+    Protects.CLOUD.value: "Cloud resources: emergency codes are refused",
 }
 
 FIELDS: Final = {
@@ -23,11 +23,11 @@ FIELDS: Final = {
     "fingerprint": "value",
     "serial_number": "value",
 }
-"""What the pages call the fields of requests."""
+"""Fields of requests and their names on the pages."""
 
 
 def address(name: str) -> str:
-    """Return where the page of an agent is."""
+    """Return the address of an agent's page."""
     return f"/agents/{quote(name, safe='')}"
 
 
@@ -72,7 +72,7 @@ async def add(visit: Visit) -> Response:
 
 
 async def view(visit: Visit) -> Response:
-    """Show an agent, and change what is asked for."""
+    """Show an agent, and apply a change."""
     name = visit.request.path_params["name"]
     if visit.is_form:
         answer = await _change(visit, name)
@@ -125,7 +125,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     call, name=name, remove_usernames=[username]
                 ),
                 to=here,
-                words=f"{username} is no more on the allow list.",
+                words=f"{username} is no longer on the allow list.",
                 fields=FIELDS,
             )
         case _:
@@ -151,7 +151,7 @@ def _protects(visit: Visit) -> Protects:
 
 
 async def certificates(visit: Visit) -> Response:
-    """List the certificates that are refused; refuse another, or allow it again."""
+    """List denied certificates; deny another one, or allow one again."""
     if visit.is_form:
         answer = await _judge_certificate(visit)
         if answer is not None:
@@ -192,6 +192,6 @@ async def _judge_certificate(visit: Visit) -> Response | None:
         "AgentService/DenyCertificate",
         lambda call: agents.deny(call, **named, note=form.text("note")),
         to="/denied-certificates",
-        words="The certificate is refused from now on, on open connections too.",
+        words="The certificate is denied from now on, on open connections too.",
         fields=FIELDS,
     )

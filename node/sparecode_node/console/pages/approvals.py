@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Approvals: what one administrator has asked for, and another one decides (P3)."""
+"""Approvals: requests of one administrator, decided by another (P3)."""
 
 from starlette.responses import Response
 
@@ -10,7 +10,7 @@ from sparecode_node.queries.views import Page
 
 
 async def decide(visit: Visit) -> Response:
-    """List what waits; approve it, or reject it."""
+    """List the waiting approvals; approve or reject one."""
     if visit.is_form:
         answer = await _decide(visit)
         if answer is not None:

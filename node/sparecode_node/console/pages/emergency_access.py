@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Manage Emergency Access Tokencodes: the page of the procedure, in its order.
+The page *Manage Emergency Access Tokencodes*.
 
-One form, two buttons. Generate Codes draws codes, which are on the page and in
-the browser only, with a sealed draft; Save commits the draft, on whichever node.
-The browser sends the codes back with Save so that the answer can show and print
-them: no node ever keeps them, and none gets them from anywhere else.
+One form, two buttons. *Generate Codes* draws codes; they are only on the page, with
+a sealed draft. *Save* commits the draft, on any node. The browser sends the codes
+back with *Save* so that the answer can show and print them: no node keeps them, and
+no node gets them from another source.
 """
 
 import base64
@@ -55,12 +55,12 @@ FIELDS = {
     "weaken_recovery_policy": "weaken",
     "draft": "codes",
 }
-"""What the page calls the fields of requests."""
+"""Fields of requests and their names on the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
-    """What is on the form: typed, or suggested."""
+    """The form's values: typed or suggested."""
 
     online: bool
     kind: str
@@ -81,7 +81,7 @@ class Typed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What the page is about, as it is now."""
+    """The token of the page in its present state."""
 
     token: TokenView
     access: EmergencyAccessView
@@ -90,7 +90,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hindrance:
-    """Why no codes can be issued for a token as it is (I1), and what to do about it."""
+    """Why codes cannot be issued for a token now (I1), and the remedy."""
 
     words: str
     action: TokenAction
@@ -115,7 +115,7 @@ async def manage(visit: Visit) -> Response:
 
 
 async def download(visit: Visit) -> Response:
-    """Return the codes that the browser has, as a file."""
+    """Return the codes that the browser sent, as a file."""
     serial = visit.request.path_params["serial"]
     token = await tokens.find(visit, serial)
     codes = _codes(visit.form)
@@ -164,7 +164,7 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
         hindrance=_hindrance(subject.token, expired=expired),
         expired=expired,
         recoveries=RECOVERY,
-        # The browser may turn what nobody has typed into its own time zone.
+        # The browser may convert an untouched suggestion to its own time zone.
         suggested=visit.request.method == "GET",
         carry=CARRY,
         may_save=visit.may(f"{SERVICE}/SaveEmergencyAccess"),
@@ -172,7 +172,7 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
 
 
 def _hindrance(token: TokenView, *, expired: bool) -> Hindrance | None:
-    """Say beforehand what Generate would refuse; the rules decide it there (I1)."""
+    """Return in advance why Generate would refuse; the rules decide then (I1)."""
     for hinders, reason, action in (
         (not token.username, Reason.TOKEN_NOT_ASSIGNED, "assign"),
         (not token.enabled, Reason.TOKEN_DISABLED, "enable"),
@@ -190,7 +190,7 @@ def _hindrance(token: TokenView, *, expired: bool) -> Hindrance | None:
 
 
 def _suggested(visit: Visit, subject: Subject) -> Typed:
-    """Return what a first visit finds on the form."""
+    """Return the form's values at the first visit."""
     policy = subject.policy
     span_ms = min(
         LIFETIME_SUGGESTED_MS, policy.lifetime_ms_max or LIFETIME_SUGGESTED_MS
@@ -235,7 +235,7 @@ def _typed(form: Form) -> Typed:
 
 
 def _codes(form: Form) -> tuple[ShownCode, ...]:
-    """Return the codes that the browser sends back; nothing that is no code."""
+    """Return the codes that the browser sent back, ignoring anything else."""
     return tuple(
         ShownCode(ordinal=ordinal, code=code)
         for ordinal, code in enumerate(form.all("code"), start=1)
@@ -244,7 +244,7 @@ def _codes(form: Form) -> tuple[ShownCode, ...]:
 
 
 async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
-    """Draw codes, which are not active until saved."""
+    """Draw codes; they are not active until saved."""
     try:
         generated = await visit.site.services.emergency.generate(
             visit.call(f"{SERVICE}/GenerateTokencodes"),
@@ -264,21 +264,21 @@ async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
 
 
 async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
-    """Commit what is on the form; return it again if that is not possible."""
+    """Commit the form; return its values if that is refused."""
     try:
         before = await _find(visit, serial)
         done = await _commit(visit, serial, typed)
     except OutcomeUnknownError as error:
-        # The same id again, with the same content, tells what came of it.
+        # Sending the same id and content again returns the outcome.
         visit.add(explain(error))
         return typed
     except ApprovalNeededError as error:
         visit.add(
             Problem(
                 words="You have set or cleared the PIN of this token within a day, so "
-                "another super administrator has to agree (approval "
-                f"{error.approval_id}). Nothing is lost here: save again when it is "
-                "approved.",
+                "another super administrator must approve (approval "
+                f"{error.approval_id}). Nothing is lost: save again after the "
+                "approval.",
                 status=409,
             )
         )
@@ -310,8 +310,8 @@ async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessS
     if visit.form.whole("count", "the number of tokencodes") != len(typed.codes):
         raise InvalidFieldError(
             "count",
-            f"you have generated {len(typed.codes)} codes: generate again, or set the "
-            "number back",
+            f"you have generated {len(typed.codes)} codes: generate again, or restore "
+            "the number",
         )
     try:
         draft = base64.b64decode(typed.draft, validate=True)
@@ -341,9 +341,9 @@ async def _saved(
     visit: Visit, before: Subject, typed: Typed, done: Applied | IssuedCodes
 ) -> Response:
     """
-    Say what was committed, and show the codes for the last time.
+    Show what was committed, and the codes for the last time.
 
-    Whatever the token cannot be asked for now: this is said, for it has happened.
+    The page appears even if the token cannot be read now, because the commit stands.
     """
     after: Subject | None = None
     with contextlib.suppress(*EXPLAINED):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key that everything is sealed with: which one it is, and replacing it (T3, P5)."""
+"""The active key of the ring, and its rotation (T3, P5)."""
 
 from contextlib import aclosing
 from typing import Final
@@ -16,7 +16,7 @@ ROTATE: Final = "ClusterService/RotateKeys"
 
 
 async def rotate(visit: Visit) -> Response:
-    """Show how far it is; begin."""
+    """Show the progress of a rotation; start one."""
     if visit.is_form:
         visit.must(ROTATE)
         begun = await attempt(visit, ROTATE, lambda call: _begin(visit, call))
@@ -29,7 +29,7 @@ async def rotate(visit: Visit) -> Response:
 
 
 async def _begin(visit: Visit, call: CallContext) -> RotationProgress | None:
-    """Have a new key active; from there on the cluster goes on by itself."""
+    """Activate a new key; the cluster then continues by itself."""
     progress = await visit.site.services.rotation.rotate(
         call,
         at_once=visit.form.flag("at_once"),
@@ -44,5 +44,5 @@ async def _begin(visit: Visit, call: CallContext) -> RotationProgress | None:
 
 def _said(begun: RotationProgress) -> str:
     if begun.resumed:
-        return "A rotation was under way already; no other was begun."
+        return "A rotation was already under way; no other was started."
     return f"Key {begun.key_id} is active on all nodes."

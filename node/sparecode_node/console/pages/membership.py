@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members that come, go, or lead: each on a page that says first what will follow."""
+"""Adding and removing members, and transferring the primary role."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -25,33 +25,33 @@ REMOVE: Final = "ClusterService/RemoveMember"
 TRANSFER: Final = "ClusterService/TransferPrimary"
 
 REMOVE_S: Final = 30.0
-"""The primary hands over before it goes, and what stays must be in contact."""
+"""The primary hands over before it leaves, and the rest must be in contact."""
 
 FIELDS: Final = {"": "node_id"}
-"""What is refused without saying of which field is about the node."""
+"""A refusal without a field concerns the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Afterwards:
-    """What the cluster is without one of its members."""
+    """The cluster without one of its members."""
 
     votes: int
     in_contact: int
-    """Of those that vote then."""
+    """Of the remaining voters."""
 
     @property
     def quorum(self) -> int:
-        """So many have to be in contact."""
+        """How many voters must be in contact."""
         return self.votes // 2 + 1
 
     @property
     def spare(self) -> int:
-        """So many may be down at a time."""
+        """How many voters may be down at a time."""
         return self.votes - self.quorum
 
 
 async def invite(visit: Visit) -> Response:
-    """Make a ticket with which one node joins, and show it once (P5)."""
+    """Make a ticket for one node to join, and show it once (P5)."""
     visit.must(TICKET)
     ticket: JoinTicket | None = None
     node_id = visit.form.text("node_id")
@@ -65,7 +65,7 @@ async def invite(visit: Visit) -> Response:
             fields=FIELDS,
         )
         if ticket is not None:
-            # The page's buttons ask with the same id, and so for the same ticket.
+            # The page's buttons use the same request id, so they return the same ticket.
             visit.keep_request_id()
     text = visit.site.ticket_text(ticket) if ticket else ""
     if ticket and visit.form.text("action") == "download":
@@ -79,7 +79,7 @@ async def invite(visit: Visit) -> Response:
 
 
 async def add(visit: Visit) -> Response:
-    """Add a node that comes without a ticket."""
+    """Add a node without a ticket."""
     visit.must(ADD)
     if visit.is_form:
         node_id = visit.form.text("node_id")
@@ -96,8 +96,8 @@ async def add(visit: Visit) -> Response:
             ADD,
             make,
             to="/cluster",
-            words=f"{node_id} shall be a member. Start it with this cluster’s key ring: "
-            "it catches up, and then votes.",
+            words=f"{node_id} is admitted. Start it with this cluster’s key ring: it "
+            "catches up and then votes.",
             fields=FIELDS,
         )
         if answer is not None:
@@ -106,7 +106,7 @@ async def add(visit: Visit) -> Response:
 
 
 async def remove(visit: Visit) -> Response:
-    """Say what the cluster is without a member; have it leave for good."""
+    """Show the cluster without a member; remove the member permanently."""
     visit.must(REMOVE)
     node_id = NodeId(visit.request.path_params["node_id"])
     if visit.is_form:
@@ -123,9 +123,7 @@ async def remove(visit: Visit) -> Response:
         (each for each in await listed(visit) if each.node_id == node_id), None
     )
     if leaving is None:
-        raise Refused(
-            Rejected(Reason.MEMBER_UNKNOWN, f"there is no member {node_id} any more")
-        )
+        raise Refused(Rejected(Reason.MEMBER_UNKNOWN, f"there is no member {node_id}"))
     return visit.page(
         "member_remove.html",
         leaving=leaving,
@@ -135,7 +133,7 @@ async def remove(visit: Visit) -> Response:
 
 
 async def hand_over(visit: Visit) -> Response:
-    """Have another member lead."""
+    """Transfer the primary role."""
     visit.must(TRANSFER)
     if visit.is_form:
         target = visit.form.text("target")
@@ -154,25 +152,25 @@ async def hand_over(visit: Visit) -> Response:
 
 
 def address(node_id: str) -> str:
-    """Return where a member is removed."""
+    """Return the address of the page that removes a member."""
     return f"/cluster/members/{quote(node_id, safe='')}/remove"
 
 
 def afterwards(status: ClusterStatus, leaving: NodeId) -> Afterwards:
-    """Return what the cluster is when a member has left."""
+    """Return the cluster after a member has left."""
     stay = [each for each in status.members if each.votes and each.node_id != leaving]
     return Afterwards(votes=len(stay), in_contact=sum(each.reachable for each in stay))
 
 
 def _gone(visit: Visit, node_id: NodeId) -> Response:
-    wipe = "Stop it, and wipe its disk: it still holds the key ring and the state."
+    wipe = "Stop it and wipe its disk: it still holds the key ring and the state."
     if node_id != visit.site.node_id:
-        notice = Notice(words=f"{node_id} is no member any more. {wipe}")
+        notice = Notice(words=f"{node_id} is no longer a member. {wipe}")
         return go_on(visit, "/cluster", notice)
-    # Where this page came from nobody decides anything any more.
+    # This page was served by the removed node, which decides nothing anymore.
     return visit.page(
         "problem.html",
         status=200,
-        title=f"{node_id} is no member any more",
-        words=f"{wipe} This page came from it: go on at the console of another node.",
+        title=f"{node_id} is no longer a member",
+        words=f"{wipe} It served this page: continue on another node’s console.",
     )

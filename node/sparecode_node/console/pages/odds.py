@@ -22,7 +22,7 @@ class Odds:
 
 
 def guess_odds(policy: Policy) -> tuple[Odds, ...]:
-    """Return how likely it is that somebody guesses a code, for sets of a policy."""
+    """Return the odds of guessing a code, for set sizes under a policy."""
     return tuple(
         _row(f"{size}, {words}", live, rule, policy)
         for size, live in (

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The policy editor, with the arithmetic of guessing beside it (I6).
+The policy editor, with the arithmetic of guessing (I6).
 
-What is typed is judged by the rules themselves while one types; they judge it
-again when it is saved.
+The rules of `domain` check the input while it is typed, and again when it is saved.
 """
 
 from dataclasses import fields, replace
@@ -24,7 +23,7 @@ _NUMBER_CHARACTERS_MAX = 15
 
 
 async def edit(visit: Visit) -> Response:
-    """Show the policy; judge what is typed; save it."""
+    """Show the policy; check the input; save it."""
     problem = ""
     wanted: dict[str, Any] = {}
     if visit.is_form:
@@ -75,13 +74,13 @@ async def _save(visit: Visit, version: int, wanted: dict[str, Any]) -> Response 
             call, version=version, values=wanted
         ),
         to="/policy",
-        words=f"The policy is changed; it is version {version + 1} now.",
+        words=f"The policy is changed. It is now version {version + 1}.",
         fields=by_public_name,
     )
 
 
 def shown(policy: Policy, knob: Knob) -> str:
-    """Return what a field of the editor holds."""
+    """Return a field's value as the editor shows it."""
     value = getattr(policy, knob.name)
     if value is None:
         return ""
@@ -91,7 +90,7 @@ def shown(policy: Policy, knob: Knob) -> str:
 
 
 def _wanted(visit: Visit) -> dict[str, Any]:
-    """Return what was typed, by the names of `Policy`. Raises `InvalidFieldError`."""
+    """Return the input by the field names of `Policy`. Raises `InvalidFieldError`."""
     wanted: dict[str, Any] = {}
     for _, knobs in GROUPS:
         for knob in knobs:
@@ -114,7 +113,7 @@ def _value(visit: Visit, knob: Knob) -> int | str | None:
         number = Decimal(typed[:_NUMBER_CHARACTERS_MAX])
         value = int(number * knob.unit_ms)
     except (InvalidOperation, ValueError, OverflowError):
-        raise InvalidFieldError(knob.name, f"write a number of {knob.unit}") from None
+        raise InvalidFieldError(knob.name, f"enter a number of {knob.unit}") from None
     if value < 0:
         raise InvalidFieldError(knob.name, "must not be negative")
     return value

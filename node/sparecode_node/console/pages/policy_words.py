@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fields of the policy are called in the editor, and in which unit."""
+"""Labels and units of the policy's fields in the editor."""
 
 from dataclasses import dataclass, fields
 
@@ -36,22 +36,22 @@ class Knob:
 
     @property
     def is_box(self) -> bool:
-        """It is a yes or no."""
+        """Whether the field is yes or no."""
         return isinstance(_DEFAULTS[self.name], bool)
 
     @property
     def is_text(self) -> bool:
-        """It is no number."""
+        """Whether the field is text."""
         return isinstance(_DEFAULTS[self.name], str)
 
     @property
     def is_capital(self) -> bool:
-        """Small letters mean capital ones."""
+        """Whether letters are converted to capitals."""
         return self.name == "code_alphabet"
 
     @property
     def may_be_empty(self) -> bool:
-        """Empty means that there is no bound."""
+        """Whether an empty field means no bound."""
         return _DEFAULTS[self.name] is None
 
 
@@ -63,30 +63,30 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             (
                 "code_length",
-                "Symbols of a code",
+                "Symbols per code",
                 "",
-                "Codes of before are accepted on: it joins the further lengths.",
+                "Codes already issued stay valid: their length is added to the accepted lengths.",
             ),
             (
                 "further_code_lengths",
-                "Further lengths accepted",
+                "Other accepted lengths",
                 "",
-                "Each costs every passcode two more evaluations; empty when no codes of it live.",
+                "Each one adds two hashes to every sign-in. Remove a length when no code of it is live.",
             ),
             (
                 "code_alphabet",
-                "Symbols to draw from",
+                "Alphabet",
                 "",
-                "With a letter, a code never looks like a tokencode.",
+                "If it has letters, a code never looks like a tokencode.",
             ),
-            ("codes_per_set_default", "Codes of a set, if nobody says", "", ""),
-            ("codes_per_set_max", "Codes of a set, at most", "", ""),
-            ("set_low_threshold", "A set is low with so many codes left", "", ""),
+            ("codes_per_set_default", "Default codes per set", "", ""),
+            ("codes_per_set_max", "Most codes per set", "", ""),
+            ("set_low_threshold", "Report a set as low at this many codes", "", ""),
             (
                 "lifetime_ms_max",
                 "Longest lifetime",
                 "days",
-                "Empty: codes need not expire.",
+                "Leave empty to allow codes without an expiration.",
             ),
             ("draft_lifetime_ms", "Time between Generate and Save", "minutes", ""),
         ),
@@ -94,7 +94,7 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "Lockout",
         (
-            ("lock_from_failures", "Locked from so many failures on", "", ""),
+            ("lock_from_failures", "Lock after this many failures", "", ""),
             ("lock_ms", "First lock", "minutes", "Doubles with each further failure."),
             ("lock_ms_max", "Longest lock", "hours", ""),
             (
@@ -105,9 +105,9 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ),
             (
                 "factor_off_at_failures",
-                "Factor off from so many failures on",
+                "Disable the factor after this many failures in total",
                 "",
-                "The guesses that anybody ever has.",
+                "An attacker never has more guesses than this.",
             ),
         ),
     ),
@@ -116,23 +116,23 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             (
                 "pin_letters",
-                "PINs may have letters",
+                "PINs may contain letters",
                 "",
-                "Every passcode costs another evaluation then.",
+                "Adds a hash to every sign-in.",
             ),
-            ("pin_length_min", "Length of a PIN, at least", "", ""),
-            ("pin_length_max", "Length of a PIN, at most", "", ""),
-            ("tokens_per_user_max", "Tokens of a user, at most", "", ""),
+            ("pin_length_min", "Shortest PIN", "", ""),
+            ("pin_length_max", "Longest PIN", "", ""),
+            ("tokens_per_user_max", "Most tokens per user", "", ""),
             (
                 "totp_window_steps",
                 "Time steps accepted around now",
                 "",
-                "Each way, beside the learned drift.",
+                "In each direction, after correcting for the learned drift.",
             ),
             ("hotp_look_ahead", "Counters accepted ahead", "", ""),
             (
                 "next_tokencode_from_failures",
-                "Ask for the next tokencode after so many wrong ones",
+                "Ask for the next tokencode after this many wrong ones",
                 "",
                 "0: never.",
             ),
@@ -150,36 +150,36 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             (
                 "second_approver",
-                "A second administrator approves what is grave",
+                "Sensitive changes need a second super administrator’s approval",
                 "",
                 "",
             ),
             (
                 "backup_recipients",
-                "Backups are encrypted to",
+                "Backup recipients",
                 "",
-                "age public keys, with a space between; empty: nobody may make one.",
+                "age public keys, separated by spaces. Leave empty to disable backups.",
             ),
-            ("session_lifetime_ms", "A session ends after", "hours", ""),
+            ("session_lifetime_ms", "Sessions end after", "hours", ""),
             (
                 "session_idle_ms",
-                "A browser is signed out without use for",
+                "Sign out an idle browser after",
                 "minutes",
                 "",
             ),
             (
                 "session_unused_ms",
-                "Any session ends without a call for",
+                "End any unused session after",
                 "hours",
-                "Those of scripts and the command line, too.",
+                "Applies to scripts and the command line too.",
             ),
         ),
     ),
     (
         "Requests",
         (
-            ("request_retention_ms", "Outcomes are remembered for", "minutes", ""),
-            ("requests_max", "Outcomes remembered, at most", "", ""),
+            ("request_retention_ms", "Keep outcomes for", "minutes", ""),
+            ("requests_max", "Most outcomes kept", "", ""),
         ),
     ),
 )
@@ -197,7 +197,7 @@ def _groups() -> tuple[tuple[str, tuple[Knob, ...]], ...]:
         for group, knobs in _SAID
     )
     known = {knob.name for _, knobs in said for knob in knobs} | {"version"}
-    # What nobody has found words for yet can be changed all the same.
+    # A field without a label here can be changed nevertheless.
     others = tuple(
         Knob(
             name=name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After a restore or a recovery: what is there again, and letting agents in (E2)."""
+"""Review after a restore or recovery, and opening the cluster (E2)."""
 
 from starlette.responses import Response
 
@@ -12,7 +12,7 @@ METHOD = "ClusterService/GetReview"
 
 
 async def look_over(visit: Visit) -> Response:
-    """Show what decides who gets in; open the cluster as it was reviewed."""
+    """Show what decides who can sign in; open the cluster as reviewed."""
     if visit.is_form:
         visit.must("ClusterService/OpenCluster")
         answer = await change(
@@ -22,7 +22,7 @@ async def look_over(visit: Visit) -> Response:
                 call, review=visit.form.text("review")
             ),
             to="/cluster",
-            words="The cluster is open: agents are served.",
+            words="The cluster is open and serves agents.",
             fields={"review": ""},
         )
         if answer is not None:
@@ -34,7 +34,7 @@ async def look_over(visit: Visit) -> Response:
 
 
 async def if_not_open(visit: Visit) -> Review | None:
-    """Return what has to be reviewed before agents are served, if anything has."""
+    """Return the review that agents wait for, or None."""
     if not visit.may(METHOD) or not visit.site.is_ready():
         return None
     try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One's own second factor: a secret for an authenticator app, as a picture and as text.
+The own second factor: a secret for an authenticator app, as a picture and as text.
 
-Nothing changes before a code of the app is there. Until then the secret and its
-sealed draft are in the browser only, as generated codes are (I3): whichever node
-gets the code confirms it.
+Nothing changes before a code of the app has been entered. Until then the secret and
+its sealed draft are only in the browser, like generated codes (I3): any node can
+confirm the code.
 """
 
 import base64
@@ -31,24 +31,24 @@ ENROLL = "AdministratorService/EnrollSecondFactor"
 CONFIRM = "AdministratorService/ConfirmSecondFactor"
 SECRET = re.compile(r"[A-Z2-7]{16,128}", re.ASCII)
 QR_PIXELS_A_MODULE = 4
-ENDED = "this secret was shown too long ago: set the second factor up anew"
+ENDED = "this secret was shown too long ago: set up the second factor again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A secret that is on the page, and not in force yet."""
+    """A secret that is on the page and not in force yet."""
 
     secret: str = field(repr=False)
     draft: str = field(repr=False)
 
     @property
     def grouped(self) -> str:
-        """The secret as one types it."""
+        """The secret in groups, for typing."""
         return " ".join(re.findall(r".{1,4}", self.secret))
 
 
 async def manage(visit: Visit) -> Response:
-    """Show whether there is one; set one up."""
+    """Show whether a second factor is set; set one up."""
     shown: Shown | None = None
     if visit.is_form:
         if visit.form.text("action") == "enroll":

@@ -76,7 +76,9 @@ def _next_page(visit: Visit, serial: str, action: TokenAction) -> str:
     if action.name == "replace":
         other = visit.form.text("replacement")
         if not other:
-            raise InvalidFieldError("replacement", "say which token takes its place")
+            raise InvalidFieldError(
+                "replacement", "enter the serial number of the replacement"
+            )
         return tokens.address(other)
     return tokens.address(serial)
 
@@ -111,7 +113,7 @@ async def _unassign(visit: Visit, call: CallContext, serial: str) -> Committed:
 async def _set_pin(visit: Visit, call: CallContext, serial: str) -> Committed:
     pin = visit.form.secret("pin")
     if pin != visit.form.secret("pin_again"):
-        raise InvalidFieldError("pin_again", "the two PINs are not the same")
+        raise InvalidFieldError("pin_again", "the two PINs differ")
     return await visit.site.services.tokens.set_pin(call, serial=serial, pin=pin)
 
 

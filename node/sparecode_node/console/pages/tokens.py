@@ -23,7 +23,7 @@ STATES = {
 
 
 ALGORITHMS = {
-    "": "Any kind",
+    "": "Any type",
     **{algorithm.value: kind_words(algorithm) for algorithm in Algorithm},
 }
 
@@ -77,7 +77,7 @@ async def view(visit: Visit) -> Response:
 
 
 def address(serial: str) -> str:
-    """Return where the page of a token is."""
+    """Return the address of a token's page."""
     return f"/tokens/{quote(serial, safe='')}"
 
 

@@ -24,7 +24,7 @@ FIELDS: Final = {"search": "q", "page_token": ""}
 
 
 def address(username: str) -> str:
-    """Return where the page of a user is."""
+    """Return the address of a user's page."""
     return f"/users/{quote(username, safe='')}"
 
 
@@ -82,7 +82,7 @@ async def add(visit: Visit) -> Response:
 
 
 async def view(visit: Visit) -> Response:
-    """Show a user, and change what is asked for."""
+    """Show a user, and apply a change."""
     username = visit.request.path_params["username"]
     if visit.is_form:
         answer = await _change(visit, username)
