@@ -74,7 +74,9 @@ class HandOver:
         if pending is None:
             return
         if now >= pending.deadline:
-            self._end(_not_ready(f"{self._name(pending)} did not take over in time"))
+            target = self._target or pending.target
+            who = f"{target} did not take" if target else "no other member took"
+            self._end(_not_ready(f"{who} over in time"))
             return
         ready = self._leader.voters_in_contact()
         last = self._journal.last_index
@@ -92,9 +94,6 @@ class HandOver:
                 "last_log_term": self._journal.last_term,
             }
             self._leader.send(target, message)
-
-    def _name(self, pending: PendingHandOver) -> str:
-        return self._target or pending.target or "no other member"
 
     def leadership_lost(self) -> None:
         """Answer the request: this node does not lead any more."""
