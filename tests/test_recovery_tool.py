@@ -91,6 +91,11 @@ def test_a_removed_node_does_not_become_the_cluster() -> None:
     assert recovery.objection(own, []).startswith("n9 was removed")
 
 
+def test_a_single_node_has_not_lost_its_quorum() -> None:
+    own = replace(OWN, members=OWN.members[:1])
+    assert "this node is the whole cluster" in recovery.objection(own, [])
+
+
 def test_only_voters_are_polled() -> None:
     """A learner neither makes a quorum nor is needed for one."""
     learner = Member(node_id=NodeId("n4"), address="n4:7301", role=MemberRole.LEARNER)

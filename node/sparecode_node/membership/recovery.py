@@ -198,6 +198,10 @@ def objection(own: SurvivingLog, others: Sequence[MemberStatus]) -> str:
                 f"this node (entry {own.last_index} of term {own.last_term}): recover "
                 "there"
             )
+    if not others:
+        return (
+            "the quorum is not lost: this node is the whole cluster; start it instead"
+        )
     if len(reached) + 1 > (len(others) + 1) // 2:
         names = ", ".join(each.node_id for each in reached)
         return (
