@@ -278,15 +278,15 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         fail(str(error), EXIT_REFUSED)
     typer.echo(
         f"{setup.next_step(config)}\n"
-        "Keep this key with the authority's certificate, for `sparecode audit verify "
-        "--public-key`:\n"
+        "Keep this key with the authority's certificate; `sparecode audit verify` needs "
+        "it:\n"
         f"{preparation.audit_keys(config)}".rstrip()
     )
     if bundle is None:
         typer.echo(
-            "The recovery bundle (the key ring and the authorities' keys, encrypted) is not "
-            "exported yet.\nA backup cannot be restored without it. Export it, and keep "
-            f"it offline:\nsparecode-node --config {config.path} bundle FILE"
+            "The recovery bundle is not exported yet. It holds the key ring and the\n"
+            "authorities' keys, encrypted. No backup can be restored without it. Export it,\n"
+            f"and keep it offline:\nsparecode-node --config {config.path} bundle FILE"
         )
         return
     recovery_tool.export_bundle(

@@ -129,7 +129,7 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """What is logged, and how."""
+    """The level and format of the log."""
 
     level: LogLevel
     format: LogFormat
@@ -137,7 +137,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole of `node.toml`."""
+    """All settings of `node.toml`."""
 
     path: Path
     node: NodeConfig

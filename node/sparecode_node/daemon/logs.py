@@ -66,10 +66,10 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object a line."""
+    """One JSON object per line, for programs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the object."""
+        """Return the line."""
         schema = {
             "time": self.time(record),
             "level": record.levelname.lower(),
@@ -92,7 +92,7 @@ def _quoted(value: str) -> str:
 
 
 def set_up_logging(config: LogConfig, *, node: str = "") -> None:
-    """Log to standard error."""
+    """Send the log to standard error, in the configured level and format."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter(node) if config.format is LogFormat.JSON else TextFormatter(node)

@@ -38,8 +38,8 @@ from sparecode_node.membership.preparation import (
     JOURNAL,
     STATE,
     StartError,
-    key_keeper,
     make_data_dir,
+    open_key_holder,
     peer_addresses,
     raft_settings,
     rate_limits,
@@ -202,16 +202,16 @@ class Node:
         certificates = Certificates(
             config, self._clock, on_renewed=self._show_certificate
         )
-        keeper = await key_keeper(config, _peer_tls(certificates["peers"]))
+        key_holder = await open_key_holder(config, _peer_tls(certificates["peers"]))
         founder = Founder.load(
-            config.node.data_dir / FOUNDING, cluster_id=keeper.ring.cluster_id
+            config.node.data_dir / FOUNDING, cluster_id=key_holder.ring.cluster_id
         )
         kdf = Kdf(PROFILES[config.kdf_profile.value])
         cleanup.callback(kdf.close)
         measures, processes = Measures(), StateProcesses()
         cleanup.callback(processes.close)
         replicator = self._make_replicator(
-            certificates["peers"], keeper, measures, processes
+            certificates["peers"], key_holder, measures, processes
         )
         self._certificates, self._replicator = certificates, replicator
         check_free("peers", str(config.peers.listen))
@@ -223,7 +223,7 @@ class Node:
         services = build_services(
             replicator,
             state,
-            keeper=keeper,
+            keeper=key_holder,
             kdf=kdf,
             clock=self._clock,
             entropy=self._entropy,
@@ -234,12 +234,14 @@ class Node:
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
         )
-        membership_sync = self._welcome.begin(replicator, state, Sealing(keeper.ring))
+        membership_sync = self._welcome.begin(
+            replicator, state, Sealing(key_holder.ring)
+        )
         membership_sync.add_done_callback(self._stop_if_failed)
         cleanup.push_async_callback(_cancel, membership_sync)
         self._run(cleanup, self._refusals.run(replicator), "refusals")
         self._run(cleanup, raise_feature_level(replicator, self._entropy), "levels")
-        self._run(cleanup, keeper.run(), "keys")
+        self._run(cleanup, key_holder.run(), "keys")
         self._run(cleanup, services.resealer.run(), "resealing")
         self._run(cleanup, services.session_use.run(replicator), "session_use")
         listeners = Listeners(
@@ -356,30 +358,30 @@ class Node:
     def _make_replicator(
         self,
         tls: TlsFiles,
-        keeper: KeyHolder,
+        key_holder: KeyHolder,
         measures: Measures,
         processes: StateProcesses,
     ) -> ClusterReplicator:
         config = self._config
         state = StateFile(
             config.node.data_dir / STATE,
-            sealing=Sealing(keeper.ring),
+            sealing=Sealing(key_holder.ring),
             clock=self._clock,
             processes=processes,
             on_applied=measures.applied,
-            on_keys=keeper.follow,
+            on_keys=key_holder.follow,
         )
         servicer = self._welcome.servicer(state.read_doors)
         return ClusterReplicator(
             ClusterConfig(
-                cluster_id=keeper.ring.cluster_id,
-                addresses=peer_addresses(config, keeper.ring.cluster_id, servicer),
+                cluster_id=key_holder.ring.cluster_id,
+                addresses=peer_addresses(config, key_holder.ring.cluster_id, servicer),
                 tls=_peer_tls(tls),
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),
                 version=VERSION,
                 observer=measures,
-                keys=keeper.exchange,
+                keys=key_holder.exchange,
             ),
             clock=self._clock,
             salt=self._entropy.token_bytes(SALT_BYTES),

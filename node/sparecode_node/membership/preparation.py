@@ -201,7 +201,7 @@ def peer_addresses(
     )
 
 
-async def key_keeper(config: Config, tls: PeerTls) -> KeyHolder:
+async def open_key_holder(config: Config, tls: PeerTls) -> KeyHolder:
     """
     Open the key ring, with every key that the state needs.
 

@@ -61,7 +61,7 @@ def loaded(context: typer.Context) -> Config:
 
 
 def read_password(path: Path) -> str:
-    """Return the first line of a file; fail if others than its owner can read it."""
+    """Return the first line of a file; fail unless it is private to its owner."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())

@@ -258,4 +258,4 @@ DISK_SIZE = Metric(
 CATALOG: tuple[Metric, ...] = tuple(
     value for value in list(vars().values()) if isinstance(value, Metric)
 )
-"""In the order of this file."""
+"""All metrics, in the order of this file."""
