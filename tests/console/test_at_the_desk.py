@@ -427,7 +427,7 @@ def test_a_second_factor_is_set_up_over_two_nodes(
     page.get_by_role("button", name="Sign out", exact=True).click()
     page.get_by_label("Name").fill(OPERATOR)
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_label("Code of your second factor").fill(
+    page.get_by_label("Second-factor code, if you have one").fill(
         app.at(time.time(), counter_offset=1)
     )
     page.get_by_role("button", name="Sign in").click()

@@ -216,7 +216,7 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     await browser.open("/agents/mail")
     page = await browser.send("Save", protects="cloud", untick=("restricted",))
     assert "Cloud resources" in page.text
-    assert "everybody" in page.text
+    assert "all users" in page.text
     await browser.send("Disable")
     page = await browser.send("Remove")
     assert page.path == "/agents"
@@ -267,7 +267,7 @@ async def test_a_second_administrator_approves(desk: Desk) -> None:
 
     await root.open("/policy")
     page = await root.send("Save", set_low_threshold="5")
-    assert "Not done yet: it waits for another super administrator" in page.text
+    assert "Not done yet: another super administrator must approve" in page.text
     page = await root.open("/approvals")
     assert "set_low_threshold 2 -> 5" in page.text
     assert page.buttons & {"Approve", "Withdraw", "Reject"} == {"Withdraw"}
@@ -320,7 +320,7 @@ async def test_the_policy_shows_its_odds_and_is_saved(desk: Desk) -> None:
     assert "852 874 260 225 possible codes" in odds
     assert "10 live codes: 1 in 852 874 260" in odds
     assert "50 live codes: 1 in 170 574 852" in odds
-    assert "at most 1 in 10 000 is allowed" in odds
+    assert "the limit is 1 in 10 000" in odds
     page = await browser.send(
         "Check",
         code_length="6",

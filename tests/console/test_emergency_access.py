@@ -133,10 +133,10 @@ async def test_a_field_that_is_wrong_is_named_and_nothing_typed_is_lost(
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ({"expires_date": "2023-13-45"}, "is no date and time"),
+        ({"expires_date": "2023-13-45"}, "is not a date and time"),
         ({"expires_date": ""}, "The date is missing"),
         ({"expires_time": ""}, "The time of day is missing"),
-        ({"expires_zone": "Mars/Olympus"}, "is no time zone"),
+        ({"expires_zone": "Mars/Olympus"}, "is not a time zone"),
         (
             {
                 "expires_date": "2024-03-31",

@@ -56,7 +56,7 @@ async def test_a_second_factor_is_set_up_and_asked_for(desk: Desk) -> None:
     browser.page = page
     page = await browser.send("Confirm", second_factor=code_of(desk, page))
     assert page.path == "/account"
-    assert "signing in takes a code of your app as well" in page.text
+    assert "sign-in also asks for a code from your app" in page.text
     assert drawn not in page.response.text
     # Signed in with the password alone: no more.
     assert (await other.open("/tokens")).path == "/sign-in"
@@ -69,7 +69,7 @@ async def test_nobody_takes_their_own_away(desk: Desk) -> None:
     browser = await desk.administrator()
     await enrolled(desk, browser)
     page = await browser.open(PAGE)
-    assert "another super administrator removes it" in page.text
+    assert "ask another super administrator to remove it" in page.text
     assert not {"Set up", "Confirm"} & page.buttons
     page = await browser.open(f"/administrators/{ROOT}")
     assert "Remove second factor" not in page.buttons
@@ -98,7 +98,7 @@ async def test_another_administrator_removes_it_when_a_third_agrees(
     await second.sign_in("auditor", OWN)
     page = await root.open("/administrators/help_desk")
     page = await root.send("Remove second factor")
-    assert "Not done yet: it waits for another super administrator" in page.text
+    assert "Not done yet: another super administrator must approve" in page.text
     assert "Remove second factor" in page.buttons
     await second.open("/approvals")
     page = await second.send("Approve")

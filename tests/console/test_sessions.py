@@ -113,7 +113,7 @@ async def test_without_a_quorum_one_leaves_the_browser_at_least(desk: Desk) -> N
     page = await browser.send("Sign out", action="/account/sign-out")
     assert page.path == "/sign-in"
     assert "You are signed out in this browser" in page.text
-    assert "could not be told" in page.text
+    assert "could not be reached" in page.text
     assert SESSION_COOKIE not in {each.name for each in browser.client.cookies.jar}
     desk.node.replicator.down = None
     assert (await browser.open("/tokens")).path == "/sign-in"

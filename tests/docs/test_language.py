@@ -43,7 +43,6 @@ EXACT = {
 UNFINISHED = (
     "docs/audit-events.md",
     "node/DESIGN.md",
-    "node/sparecode_node/console",
     "node/sparecode_node/statemachine",
     "tests/console",
 )

@@ -2,8 +2,7 @@
 """
 The Security Console: the use cases of `services`, as pages for a browser.
 
-An edge, as `rpc` is: it translates and decides nothing. Permissions and the bounds of
-fields come from the same tables and rules as in `rpc`. `app` has the routes, `visits`
-the parts that every request shares, `security` the headers and cookies of every answer.
-Each subject has a module in `pages/`. `server` listens.
+Like `rpc`, the console is an edge: it translates requests and decides nothing. The
+same table says what a role may do, and the same rules check every field. DESIGN.md
+has the rules of the pages and a map of the modules.
 """

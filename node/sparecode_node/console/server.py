@@ -39,7 +39,7 @@ class ConsoleListenError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleListener:
-    """Where the console listens, and with which certificate."""
+    """The console's address and certificate."""
 
     host: str
     port: int
@@ -98,7 +98,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept as uvicorn does, but bound the open connections."""
+        """Accept connections as uvicorn does, but bound how many are open."""
         await self.lifespan.startup()
         context = self.config.ssl
         if context is None or sockets is None:
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
             )
             for each in sockets
         ]
-        # uvicorn only closes them and waits for their end.
+        # uvicorn only closes these objects and waits for their end.
         self.servers = cast("list[asyncio.Server]", acceptors)
         self.started = True
 
@@ -136,13 +136,13 @@ class ConsoleServer:
         self._serving: asyncio.Task[None] | None = None
         self._context: ssl.SSLContext | None = None
         self.port = 0
-        """Where it is bound, once it is."""
+        """The bound port; 0 before `start`."""
 
     async def start(self, *, grace_s: int) -> None:
         """
         Bind the port, then serve.
 
-        *grace_s*: for requests that run when it is told to stop. Raises
+        *grace_s*: how long running requests may take after `stop`. Raises
         `ConsoleListenError`.
         """
         sockets = _bound(self._listener)
@@ -175,20 +175,20 @@ class ConsoleServer:
         return self._context
 
     def use(self, certificate: Path, key: Path) -> None:
-        """Take the certificate from these files, when it is renewed."""
+        """Read the certificate from these files at the next renewal."""
         self._listener = dataclasses.replace(
             self._listener, certificate=certificate, key=key
         )
 
     def renew(self) -> None:
-        """Show the certificate that is in the files now to whoever comes next."""
+        """Present the certificate that is now in the files to new connections."""
         if self._context is not None:
             self._context.load_cert_chain(
                 self._listener.certificate, self._listener.key
             )
 
     async def stop(self) -> None:
-        """Take no new request, let the running ones end, and close."""
+        """Accept no new requests, let running ones end, and close."""
         if self._server is None or self._serving is None:
             return
         self._server.should_exit = True
@@ -201,7 +201,7 @@ def _strict(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _bound(listener: ConsoleListener) -> list[socket.socket]:
-    """Listen wherever the host's name leads to. Raises `ConsoleListenError`."""
+    """Listen at every address of the host name. Raises `ConsoleListenError`."""
     sockets: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A change that a form asks for, and what becomes of it.
+Changes requested by forms, and their outcomes.
 
-Done, the browser is sent on by GET, so that loading again sends nothing twice.
-Refused, the same page says why, with everything that was typed.
+After a change the browser is redirected by GET, so a reload does not send the form
+again. After a refusal the same page shows the reason and keeps the input.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Committed(Protocol):
-    """What a change has come to."""
+    """The result of a committed change."""
 
     @property
     def index(self) -> int:
@@ -45,10 +45,11 @@ async def attempt(
     within_s: float | None = None,
 ) -> T | None:
     """
-    Do what a form asks for; None: it was refused, and the visit holds why.
+    Return the result of a change, or None if it was refused.
 
-    *fields*: what the page calls the fields of the request. Raises what is about
-    the session and the role, and not about the form; and `ApprovalNeededError`.
+    The visit then holds the problem. *fields*: fields of the request and their names
+    on the page. Raises errors that concern the session or the role rather than the
+    form, and `ApprovalNeededError`.
     """
     try:
         return await make(
@@ -57,7 +58,7 @@ async def attempt(
     except (ApprovalNeededError, NotSignedInError, NotPermittedError):
         raise
     except OutcomeUnknownError as error:
-        # The same id again, with the same content, tells what came of it.
+        # Sending the same id and content again returns the outcome.
         visit.keep_request_id()
         visit.add(explain(error))
     except EXPLAINED as error:
@@ -79,16 +80,16 @@ async def change(
     fields: Mapping[str, str] | None = None,
 ) -> Response | None:
     """
-    Make a change, and send the browser on to the page *to*, which says *words*.
+    Make a change, then redirect to the page *to*, which shows *words* once.
 
-    None: it was refused, and the page is to be shown again. Raises as `attempt`.
+    Return None if the change was refused: show the form again. Raises as `attempt`.
     """
     try:
         made = await attempt(visit, method, make, fields=fields)
     except ApprovalNeededError as error:
         waits = Notice(
-            words="Not done yet: it waits for another super administrator, as "
-            f"approval {error.approval_id}.",
+            words="Not done yet: another super administrator must approve it "
+            f"(approval {error.approval_id}).",
             waiting=True,
         )
         return go_on(visit, to, waits)
@@ -99,7 +100,7 @@ async def change(
 
 
 def go_on(visit: Visit, to: str, notice: Notice) -> Response:
-    """Send the browser on, to a page that says *notice* once."""
+    """Redirect the browser to a page that shows *notice* once."""
     response = visit.go(to)
     set_cookie(response, NOTICE_COOKIE, notice.to_cookie())
     return response

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was typed into a form, read field by field; nothing typed is lost."""
+"""Submitted forms, read field by field; the input itself is kept as typed."""
 
 import datetime as dt
 import zoneinfo
@@ -42,7 +42,7 @@ class Form:
         return list(self._pairs)
 
     def kept(self, *, without: Container[str]) -> str:
-        """Return the form as a text that `parse` reads, without some fields."""
+        """Return the form, without some fields, encoded for `parse`."""
         return urlencode([pair for pair in self._pairs if pair[0] not in without])
 
     @property
@@ -51,15 +51,15 @@ class Form:
         return self._first
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a line, without blanks around it."""
+        """Return a field without surrounding blanks."""
         return self._first.get(name, default).strip()
 
     def secret(self, name: str) -> str:
-        """Return what was typed, exactly."""
+        """Return a field exactly as typed."""
         return self._first.get(name, "")
 
     def flag(self, name: str) -> bool:
-        """Say whether a box is ticked."""
+        """Return whether a checkbox is ticked."""
         return name in self._first
 
     def all(self, name: str) -> list[str]:
@@ -78,7 +78,7 @@ class Form:
 
     def moment_ms(self, name: str) -> int:
         """
-        Return the time that NAME_date, NAME_time and NAME_zone say.
+        Return the time given by the fields NAME_date, NAME_time and NAME_zone.
 
         Raises `InvalidFieldError` on *name*.
         """
@@ -91,15 +91,16 @@ class Form:
         except ValueError:
             raise InvalidFieldError(
                 name,
-                f"“{date} {time}” is no date and time; write 2026-12-31 and 17:00",
+                f"“{date} {time}” is not a date and time; enter them as 2026-12-31 and 17:00",
             ) from None
         if local.tzinfo is not None:
-            raise InvalidFieldError(name, "give the time zone in its own field")
+            raise InvalidFieldError(name, "choose the time zone in its own field")
         aware = local.replace(tzinfo=zone_of(name, self.text(f"{name}_zone", "UTC")))
         back = aware.astimezone(dt.UTC).astimezone(aware.tzinfo)
         if back.replace(tzinfo=None) != local:
             raise InvalidFieldError(
-                name, f"{time} does not exist on {date} there: clocks skip it"
+                name,
+                f"{time} does not exist on {date} in this time zone: clocks skip it",
             )
         return round(aware.timestamp() * 1000)
 
@@ -112,5 +113,6 @@ def zone_of(name: str, key: str) -> dt.tzinfo:
         return zoneinfo.ZoneInfo(key)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidFieldError(
-            name, f"“{key}” is no time zone; write one like Europe/Berlin, or UTC"
+            name,
+            f"“{key}” is not a time zone; enter UTC or a name such as Europe/Berlin",
         ) from None

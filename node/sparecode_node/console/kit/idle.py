@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The idle time-out: a browser that nobody has used for a while is signed out.
+The idle timeout: a browser that is unused for a while is signed out.
 
-When it was used last is in a cookie of its own, with a tag that only who holds the
-session can make. So nothing is kept on a node or proposed for every page, and
-any node judges what any node has set. For how long is policy, as is the absolute
-time-out, which is the session's.
+The time of the last use is in a cookie of its own, with a tag that only the holder
+of the session can make. Nodes therefore store nothing and propose nothing when a
+page is opened, and every node can check a cookie that another node set. Policy sets
+both the idle timeout and the lifetime of the session itself.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from sparecode_node.console.kit.security import SEEN_COOKIE, set_cookie
 from sparecode_node.domain.policy import MINUTE_MS
 
 FRESH_MS: Final = MINUTE_MS
-"""The cookie is not set anew more often than that."""
+"""The shortest time between two updates of the cookie."""
 
 _PURPOSE = b"sparecode console used "
 
 
 def saw(response: Response, bearer: str, now_ms: int) -> None:
-    """Have the browser know that it was used now."""
+    """Record in the browser that it was used now."""
     set_cookie(response, SEEN_COOKIE, f"{now_ms}.{_tag(bearer, str(now_ms))}")
 
 
 def seen_ms(request: Request, bearer: str) -> int | None:
-    """Return when the browser was used last, with this session; None: not known."""
+    """Return the last use of this session in the browser; None if unknown."""
     at, _, tag = request.cookies.get(SEEN_COOKIE, "").partition(".")
     if not hmac.compare_digest(tag.encode(), _tag(bearer, at).encode()):
         return None
@@ -38,12 +38,12 @@ def seen_ms(request: Request, bearer: str) -> int | None:
 
 
 def is_idle(at_ms: int | None, now_ms: int, idle_ms: int) -> bool:
-    """Say whether the browser was left alone for longer than *idle_ms*."""
+    """Return whether the browser was unused for longer than *idle_ms*."""
     return at_ms is None or now_ms - at_ms > idle_ms
 
 
 def is_stale(at_ms: int | None, now_ms: int) -> bool:
-    """Say whether it is worth telling the browser the time again."""
+    """Return whether the cookie needs an update."""
     return at_ms is None or abs(now_ms - at_ms) > FRESH_MS
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the next page says, once, of what was done: it goes along in a cookie."""
+"""Notices of changes: each travels in a cookie, and the next page shows it once."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -12,23 +12,23 @@ _INDEX_DIGITS_MAX = 19
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What has come of a change."""
+    """The outcome of a change."""
 
     words: str
     node_id: str = ""
     index: int = 0
-    """0: nothing was committed that has one."""
+    """Log index of the commit; 0 if there is none to show."""
     waiting: bool = False
-    """It is not done: another administrator has to agree first (P3)."""
+    """Whether another administrator must approve first, so nothing is done yet (P3)."""
 
     def to_cookie(self) -> str:
-        """Return it as the value of a cookie, which only the console can set."""
+        """Return the notice as the value of a cookie, which only the console can set."""
         said = {"words": self.words, "node": self.node_id, "index": self.index}
         return urlencode(said | ({"waiting": 1} if self.waiting else {}))
 
     @classmethod
     def from_cookie(cls, value: str) -> "Notice | None":
-        """Read such a value; None: it is none."""
+        """Return the notice in a cookie, or None if the value is not a notice."""
         try:
             form = Form.parse(value.encode())
         except InvalidFieldError:

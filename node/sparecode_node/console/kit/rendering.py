@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates, and how values look in them: times, codes, counts."""
+"""Templates, and the formats of values in them: times, codes, counts."""
 
 import datetime as dt
 import functools
@@ -62,12 +62,12 @@ def _environment() -> Environment:
 
 
 def utc(at_ms: int) -> dt.datetime:
-    """Return a time since the Unix epoch as a date."""
+    """Convert milliseconds since the Unix epoch to a date and time in UTC."""
     return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
 
 
 def time(at_ms: int | None, otherwise: str = "never") -> Markup | str:
-    """Return a time for people and for programs, always in UTC."""
+    """Return a time in UTC as an HTML element, readable for people and programs."""
     if at_ms is None:
         return otherwise
     exact = utc(at_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -75,7 +75,7 @@ def time(at_ms: int | None, otherwise: str = "never") -> Markup | str:
 
 
 def moment(at_ms: int) -> Markup:
-    """Return a time to the second, where it is said above that it is in UTC."""
+    """Return a time to the second, for a column whose heading says UTC."""
     at = utc(at_ms)
     exact = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return Markup('<time datetime="{}">{}</time>').format(
@@ -84,12 +84,12 @@ def moment(at_ms: int) -> Markup:
 
 
 def plain_time(at_ms: int) -> str:
-    """Return a time as text."""
+    """Return a time in UTC as plain text."""
     return f"{utc(at_ms):%Y-%m-%d %H:%M} UTC"
 
 
 def within(at_ms: int, now_ms: int) -> str:
-    """Return how far off a time is: "in 6 days", "2 hours ago"."""
+    """Return the distance of a time from now: "in 6 days", "2 hours ago"."""
     distance = abs(at_ms - now_ms)
     for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour"), (_MINUTE_MS, "minute")):
         if distance >= unit_ms:
@@ -99,7 +99,7 @@ def within(at_ms: int, now_ms: int) -> str:
 
 
 def span(span_ms: int) -> str:
-    """Return how long a time is, in the largest unit that it is a whole number of."""
+    """Return a duration in the largest unit that divides it: "3 days", "36 hours"."""
     for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour")):
         if span_ms % unit_ms == 0:
             return count(span_ms // unit_ms, unit)
@@ -107,7 +107,7 @@ def span(span_ms: int) -> str:
 
 
 def spelled(code: str) -> str:
-    """Return a code as a screen reader should say it: sign by sign, with a pause."""
+    """Return a code for a screen reader: one symbol at a time, with pauses."""
     return ", ".join(" ".join(group) for group in code.split("-"))
 
 
@@ -117,21 +117,21 @@ def count(many: int, one: str, more: str = "") -> str:
 
 
 def number(value: int) -> str:
-    """Return a whole number that can be read."""
+    """Return a whole number with its digits in groups of three."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def action_words(action: str) -> str:
-    """Return what was done, for people: “UnlockUser” is “Unlock user”."""
+    """Return an action in words: “UnlockUser” becomes “Unlock user”."""
     name = action.rpartition("/")[2]
     parts = name.split("_") if "_" in name else _WORD.findall(name) or [name]
     return _PIN.sub("PIN", " ".join(parts).capitalize())
 
 
 def actor_words(actor: str) -> str:
-    """Return who it was, without what kind of caller that is, if it is a person."""
+    """Return the actor of an event; a person is shown without the kind of caller."""
     name = actor.removeprefix("administrator:")
-    # The rest is a keyed hash, which says nothing to anybody.
+    # The rest is a keyed hash, which means nothing to a reader.
     return "unknown name" if name.startswith("unknown ") else name
 
 

@@ -45,5 +45,5 @@ async def _decide(visit: Visit) -> Response | None:
             call, approval_id=visit.form.whole("approval_id", "the approval")
         ),
         to="/approvals",
-        words="Rejected: nothing of it will be done.",
+        words="Rejected: the change will not be made.",
     )

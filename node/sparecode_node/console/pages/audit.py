@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit log: filters, export, and a look at the chain (U)."""
+"""The audit log: search, export, and verification of the chain (U)."""
 
 import datetime as dt
 import typing
@@ -42,7 +42,7 @@ OUTCOMES: Final = {
 COMMANDS: Final = {
     command.__name__.lower(): command.__name__ for command in typing.get_args(Command)
 }
-"""Actions, by what is left of their words without spaces."""
+"""Actions by their words in lower case, without spaces."""
 
 TEXTS: Final = ("actor", "action", "target", "outcome", "reason")
 DATES: Final = ("start", "end")
@@ -60,7 +60,7 @@ FILES: Final = {
 
 
 async def browse(visit: Visit) -> Response:
-    """Show events, the newest first."""
+    """Show the events that match the filter, newest first."""
     visit.must("AuditService/ListAuditEvents")
     found: Page[AuditRecord] = Page(items=(), next_page_token="")
     try:
@@ -91,7 +91,7 @@ async def browse(visit: Visit) -> Response:
 
 
 async def verify(visit: Visit) -> Response:
-    """Compute the chain of this node's log anew, and say what came out."""
+    """Verify the chain of this node's log and show the result."""
     verdict = await visit.read(
         "AuditService/VerifyChain",
         lambda call, stale_ok: visit.site.services.audit.verify_chain(
@@ -102,7 +102,7 @@ async def verify(visit: Visit) -> Response:
 
 
 async def export(visit: Visit) -> Response:
-    """Return the events of the filter as a file."""
+    """Return the events that match the filter as a file."""
     try:
         form = ExportFormat(visit.form.text("format", ExportFormat.CSV.value))
     except ValueError:
@@ -128,7 +128,7 @@ async def export(visit: Visit) -> Response:
 
 
 def _filter(visit: Visit) -> AuditFilter:
-    """Return what was typed. Raises `InvalidFieldError`."""
+    """Return the filter from the form. Raises `InvalidFieldError`."""
     form = visit.form
     end_ms = _day_ms(visit, "end")
     return AuditFilter(
@@ -143,21 +143,21 @@ def _filter(visit: Visit) -> AuditFilter:
 
 
 def _actor(typed: str) -> str:
-    """Return whom the log means: administrators are shown without their kind."""
+    """Return an actor as the log names it; pages omit `administrator:`."""
     if not typed or ":" in typed or typed == NOBODY:
         return typed
     return f"administrator:{typed}"
 
 
 def _action(typed: str) -> str:
-    """Return what the log calls an action: “Unlock user” is `UnlockUser`."""
+    """Return an action as the log names it: “Unlock user” is `UnlockUser`."""
     words = typed.split()
-    # What follows from a command is no command: “Set low” is `SET_LOW`.
+    # An event that is not a command has another form: “Set low” is `SET_LOW`.
     return COMMANDS.get("".join(words).lower()) or "_".join(words).upper()
 
 
 def _day_ms(visit: Visit, name: str) -> int | None:
-    """Return when a day begins, in UTC as everything that the log shows."""
+    """Return the start of a day in UTC, as all times of the log."""
     typed = visit.form.text(name)
     if not typed:
         return None
@@ -165,7 +165,7 @@ def _day_ms(visit: Visit, name: str) -> int | None:
         day = dt.date.fromisoformat(typed)
     except ValueError:
         raise InvalidFieldError(
-            name, f"“{typed}” is no date; write 2026-12-31"
+            name, f"“{typed}” is not a date; enter it as 2026-12-31"
         ) from None
     begins = dt.datetime.combine(day, dt.time(), dt.UTC)
     return round(begins.timestamp() * 1000)

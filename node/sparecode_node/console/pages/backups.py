@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups: when there was one last, and taking one, as a file for the browser."""
+"""Backups: the last one, and a new one to download."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 CREATE: Final = "ClusterService/CreateBackup"
 DOWNLOAD_S: Final = 15 * 60.0
-"""A browser that takes no more holds up whoever wants the next one."""
+"""Longest download. A browser that stops reading blocks the next backup."""
 
 
 async def take(visit: Visit) -> Response:
-    """Show the last backup; give the browser a new one."""
+    """Show the last backup; return a new one."""
     if visit.is_form:
         visit.must(CREATE)
         begun = await attempt(visit, CREATE, lambda call: _begin(visit, call))
@@ -47,13 +47,13 @@ async def take(visit: Visit) -> Response:
 async def _begin(
     visit: Visit, call: CallContext
 ) -> tuple[BackupPiece, AsyncGenerator[BackupPiece, None]]:
-    """Return the first piece and the rest: what can be refused is refused before it."""
+    """Return the first piece and the rest; refusals come before the first piece."""
     pieces = await visit.site.services.backups.create(call)
     return await anext(pieces), pieces
 
 
 class Download(StreamingResponse):
-    """A backup, piece by piece; torn off it is no whole file, and not noted."""
+    """A backup, piece by piece; an aborted one is incomplete and not recorded."""
 
     def __init__(
         self, first: BackupPiece, rest: AsyncGenerator[BackupPiece, None]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster: its members, who leads, who lags."""
+"""The members of the cluster: roles, lag, contact."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from sparecode_node.services.cluster.status import ClusterStatus, ListedMember
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The cluster in one line."""
+    """The state of the cluster in one line."""
 
     words: str
     good: bool
 
 
 async def show(visit: Visit) -> Response:
-    """Show the members, and who is about to become one."""
+    """Show the members and the admitted nodes."""
     status = await status_of(visit)
     return visit.page(
         "cluster.html",
@@ -31,27 +31,27 @@ async def show(visit: Visit) -> Response:
 
 
 async def listed(visit: Visit) -> tuple[ListedMember, ...]:
-    """Return who is a member, or about to become one, as far as this node knows."""
+    """Return the members and the admitted nodes, as far as this node knows."""
     return await visit.site.services.cluster.members(
         visit.call("ClusterService/ListMembers", within_s=READ_S), stale_ok=True
     )
 
 
 async def status_of(visit: Visit) -> ClusterStatus:
-    """Return what this node sees of the members; it needs no quorum."""
+    """Return the status of the members as this node sees it; needs no quorum."""
     return await visit.site.services.cluster.status(
         visit.call("ClusterService/GetStatus", within_s=READ_S)
     )
 
 
 def health(status: ClusterStatus) -> Health:
-    """Say in words how the cluster is."""
+    """Return the state of the cluster in words."""
     members = len(status.members)
     there = sum(member.reachable for member in status.members)
     if not status.quorum:
         return Health(words=f"No quorum: {there} of {members} nodes", good=False)
     if status.primary is None:
-        return Health(words="No primary: the nodes are choosing one", good=False)
+        return Health(words="No primary: the nodes are electing one", good=False)
     if there < members:
         return Health(words=f"{members - there} of {members} nodes down", good=False)
     return Health(words="All nodes in contact", good=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboard: what one wants to know before anything else."""
+"""The dashboard: cluster, emergency access, lockouts and recent events."""
 
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -17,7 +17,7 @@ from sparecode_node.services.fields import PAGE_SIZE_MAX
 
 SHOWN: Final = 6
 LOW_SHOWN: Final = 30
-"""No other page lists these."""
+"""More than elsewhere, because no other page lists these sets."""
 EVENTS: Final = 8
 SOON_MS: Final = 2 * DAY_MS
 
@@ -26,16 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Some:
-    """The first of many, and how many there are."""
+    """The first items of a list, and the length of the list."""
 
     items: tuple[object, ...]
     many: int
     more: bool
-    """There are more than were counted."""
+    """Whether the list has more items than were counted."""
 
 
 async def show(visit: Visit) -> Response:
-    """Show what the role may see."""
+    """Show the parts that the role may see."""
     status: ClusterStatus | None = None
     condition: Health | None = None
     if visit.may("ClusterService/GetStatus"):
@@ -57,7 +57,7 @@ async def show(visit: Visit) -> Response:
                 items=tuple(
                     each
                     for each in everybody.items
-                    # A fixed tokencode is one code, and is not used up by use.
+                    # A fixed tokencode is one code that use does not spend.
                     if (not each.fixed and each.live_codes <= policy.set_low_threshold)
                     or (each.ends_at_ms is not None and each.ends_at_ms < soon_ms)
                 ),

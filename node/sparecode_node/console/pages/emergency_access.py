@@ -97,7 +97,7 @@ class Hindrance:
 
 
 async def manage(visit: Visit) -> Response:
-    """Show the page; generate; save."""
+    """Show the page; generate codes; save them."""
     serial = visit.request.path_params["serial"]
     if visit.request.method == "POST":
         typed = _typed(visit.form)

@@ -36,7 +36,7 @@ ENDED = "this secret was shown too long ago: set up the second factor again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A secret that is on the page and not in force yet."""
+    """A secret that is on the page but not in force yet."""
 
     secret: str = field(repr=False)
     draft: str = field(repr=False)
@@ -88,7 +88,7 @@ async def _enroll(visit: Visit) -> Shown | None:
 
 
 def _typed(form: Form) -> Shown | None:
-    """Return the secret that the browser sends back; None: it sends none."""
+    """Return the secret that the browser sent back, or None."""
     secret = form.text("enrolled_secret")
     if not SECRET.fullmatch(secret):
         return None
@@ -114,8 +114,8 @@ async def _confirm(visit: Visit, shown: Shown | None) -> Response | None:
         CONFIRM,
         make,
         to="/account",
-        words="Your second factor is set: from now on signing in takes a code of your "
-        "app as well. You are signed out everywhere else.",
+        words="Your second factor is set: from now on, sign-in also asks for a code from "
+        "your app. All your other sessions have ended.",
         fields={"code": "second_factor", "draft": ""},
     )
 
@@ -135,5 +135,5 @@ def picture(content: str) -> Markup:
         svgclass=None,
         lineclass=None,
     )
-    # Nothing but paths: what is in the picture is encoded, not written.
+    # The picture contains only paths: its content is drawn, never written as text.
     return Markup(drawn.getvalue().decode())  # noqa: S704

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing in and out."""
+"""Sign-in and sign-out."""
 
 import contextlib
 import re
@@ -39,32 +39,32 @@ NOT_KEPT = frozenset(
         "second_factor",
     }
 )
-"""Secrets are typed again after signing in."""
+"""Fields with secrets: the user types them again after sign-in."""
 UNDECIDED = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
 FORGOTTEN = (
-    "You are signed out in this browser. The cluster could not be told to end the session "
-    "itself; it ends by its time, and nobody else has it."
+    "You are signed out in this browser. The cluster could not be reached to end the session "
+    "itself. It ends when its lifetime is over, and nobody else holds it."
 )
 VISIT = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
 def begin(visit: Visit) -> Response:
     """
-    Ask to sign in, and go on afterwards where one was.
+    Ask the administrator to sign in, then return to the same page.
 
-    What was typed into a form is kept in the browser meanwhile, if it was typed
-    here or at another console: nobody else has a form sent after signing in.
+    Input of a form is kept in the browser until then, if the form comes from this or
+    another node's console. No other site can have a form sent after sign-in.
     """
     path = local_path(visit.path)
     if not visit.is_form and visit.request.headers.get("hx-request"):
-        # Not a piece of a page, but the whole of another one.
+        # The script wants part of a page: load the whole sign-in page instead.
         there = {"hx-redirect": f"{SIGN_IN}?next={quote(path, safe='/%')}"}
         response = Response(status_code=204, headers=there)
         forget_cookie(response, SESSION_COOKIE)
         return response
     if kept := _kept(visit):
         visit.add(
-            Problem(words="Your session has ended. Sign in, and go on.", status=401)
+            Problem(words="Your session has ended. Sign in to continue.", status=401)
         )
         response = _door(visit, next_path=path, kept=kept)
     else:
@@ -75,13 +75,13 @@ def begin(visit: Visit) -> Response:
 
 def cannot_tell(visit: Visit) -> Response:
     """
-    Say that nobody can be asked now whose session this is; it may well be one.
+    Explain that this node cannot check the session now, because there is no quorum.
 
-    So it is not forgotten, and what was typed is kept, as when it has ended.
+    The session may be valid: keep its cookie, and keep the input as after its end.
     """
     words = (
         "Too few nodes are in contact, and this one does not know your session yet. You "
-        "are still signed in: try again in a moment, or at another node’s console."
+        "are still signed in: try again in a moment, or on another node’s console."
     )
     if visit.request.headers.get("hx-request") and not visit.is_form:
         return Response(status_code=204, headers={"hx-refresh": "true"})
@@ -92,7 +92,7 @@ def cannot_tell(visit: Visit) -> Response:
 
 
 def _kept(visit: Visit) -> str:
-    """Return what was typed into a form of ours; of nobody else's."""
+    """Return the input if the form is one of this cluster's consoles, else nothing."""
     if visit.request.method == "POST" and (
         visit.origin is Origin.HERE
         or (visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY)
@@ -102,7 +102,7 @@ def _kept(visit: Visit) -> str:
 
 
 async def enter(visit: Visit) -> Response:
-    """Show the form; open a session."""
+    """Show the sign-in form; open a session."""
     if visit.request.method == "POST":
         try:
             signed_in = await visit.site.services.sessions.login(
@@ -118,8 +118,8 @@ async def enter(visit: Visit) -> Response:
             visit.add(explain(error))
         else:
             response = _inside(visit, signed_in.bearer)
-            # Drawn for this session by the node: what the browser had before, and
-            # whoever gave it, is of no use any more.
+            # The node drew a new bearer for this session. A cookie that the browser
+            # had before, possibly planted by an attacker, is worth nothing now.
             set_cookie(response, SESSION_COOKIE, signed_in.bearer)
             idle.saw(response, signed_in.bearer, visit.site.clock.now_ms())
             forget_cookie(response, VISIT_COOKIE)
@@ -128,7 +128,7 @@ async def enter(visit: Visit) -> Response:
 
 
 def _door(visit: Visit, *, next_path: str, kept: str) -> Response:
-    # Kept while it is there: a second tab must not make the first one's form void.
+    # Keep an existing cookie: a second tab must not invalidate the first tab's form.
     secret = visit.request.cookies.get(VISIT_COOKIE, "")
     if not VISIT.fullmatch(secret):
         secret = visit.site.entropy.token_bytes(VISIT_BYTES).hex()
@@ -156,9 +156,9 @@ def _inside(visit: Visit, bearer: str) -> Response:
 
 
 async def end_idle(visit: Visit) -> Response:
-    """End the session of a browser that was left alone, and ask to sign in again."""
+    """End the session of an idle browser, and ask to sign in again."""
     with contextlib.suppress(*EXPLAINED):
-        # If it cannot be ended now, it ends by itself; this browser forgets it.
+        # If it cannot be ended now, it ends by itself; this browser deletes its cookie.
         await visit.site.services.sessions.logout(
             visit.call("SessionService/Logout", request_id=visit.new_id())
         )
@@ -167,9 +167,9 @@ async def end_idle(visit: Visit) -> Response:
 
 async def leave(visit: Visit) -> Response:
     """
-    End this session, on every node; the browser forgets it in any case.
+    End this session on every node; the browser deletes its cookie in any case.
 
-    Nobody has to stay signed in at a desk because the cluster cannot decide.
+    Signing out of a shared computer must work even if the cluster has no quorum.
     """
     call = visit.call("SessionService/Logout", request_id=visit.new_id())
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages of a token's context menu: one action each, with what it will do."""
+"""Pages of a token's actions: each explains one action and performs it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -23,13 +23,13 @@ FIELDS = {
     "expire_time": "expires",
     "replacement_serial": "replacement",
 }
-"""What the pages call the fields of requests."""
+"""Fields of requests and their names on the pages."""
 
 _Make = Callable[[Visit, CallContext, str], Awaitable[Committed]]
 
 
 async def act(visit: Visit) -> Response:
-    """Show what an action does, and do it."""
+    """Explain an action; perform it."""
     serial = visit.request.path_params["serial"]
     action = BY_NAME.get(visit.request.path_params["action"])
     if action is None:

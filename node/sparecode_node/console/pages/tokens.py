@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SecurID Tokens: Manage Existing, with its search, and a token's page."""
+"""*SecurID Tokens: Manage Existing*, with its search, and the page of one token."""
 
 from urllib.parse import quote, urlencode
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users: find, unlock, their tokens; create, change, disable, delete."""
+"""Users: search, create, change, unlock, disable, delete."""
 
 from typing import Final
 from urllib.parse import quote, urlencode

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a page does better with a script. Without this file every page still works.
+// Conveniences that need a script. Every page works without this file.
 "use strict";
 
 document.documentElement.classList.add("script");
 
-// The codes on the screen, one a line.
+// Return the codes on the page as a list.
 function codesIn(selector) {
   const list = document.querySelector(selector);
   return list ? [...list.querySelectorAll(".code")].map((each) => each.textContent) : [];
@@ -15,7 +15,7 @@ async function copy(text, button) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Not copied: select it yourself";
+    button.textContent = "Not copied: select the text and copy it yourself";
   }
 }
 
@@ -31,8 +31,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A menu that somebody has opened is not taken away by results that come late: they are
-// asked for again when it is closed.
+// Late search results must not replace an open menu. Search again when the menu closes.
 let late = false;
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id === "results" && event.detail.target.querySelector(".menu:popover-open")) {
@@ -46,18 +45,18 @@ document.addEventListener("toggle", (event) => {
   document.querySelector("form.search").requestSubmit();
 }, true);
 
-// What was typed before anybody listened: it is not asked for by being typed.
+// Text typed before the script loaded triggers no event: search for it now.
 document.addEventListener("htmx:load", () => {
   const field = document.querySelector("form.search[hx-get] input[type=search]");
   if (field && field.value !== field.defaultValue) field.form.requestSubmit();
 }, { once: true });
 
-// Leaving with codes that nobody has saved.
+// Warn before a page with unsaved codes is left.
 let leaving = false;
 document.addEventListener("submit", (event) => {
-  // Another console, in another tab: the browser's own business, and no leaving.
+  // Another console opens in another tab, so this page stays. Let the browser send it.
   if (event.submitter?.formTarget === "_blank") event.stopPropagation();
-  // Signing out is leaving, too: only the form that holds the codes takes them along.
+  // Signing out leaves the page too: only the form with the codes takes them along.
   else leaving = event.target.matches("[data-unsaved]");
 }, true);
 document.addEventListener("htmx:afterRequest", () => { leaving = false; });
@@ -65,7 +64,7 @@ window.addEventListener("beforeunload", (event) => {
   if (!leaving && document.querySelector("[data-unsaved]")) event.preventDefault();
 });
 
-// Whatever the browser keeps of a page that was left, codes are not in it.
+// Remove codes and secrets from a page that is left: the browser may keep the page.
 window.addEventListener("pagehide", () => {
   for (const each of document.querySelectorAll(".codes, .sheet, .once, input[name=code], input[name^=enrolled]")) each.remove();
 });
@@ -73,7 +72,7 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
-// The administrator's own time zone, until they choose another.
+// Suggest the browser's time zone until the administrator chooses another.
 function suggestZone() {
   const zone = document.querySelector("select[name=expires_zone]");
   if (!zone || !("suggested" in zone.dataset)) return;
@@ -91,21 +90,21 @@ function suggestZone() {
 suggestZone();
 document.addEventListener("htmx:load", suggestZone);
 
-// A date or a time that is typed means that the codes shall end.
+// Typing a date or a time selects “Expires on”.
 document.addEventListener("input", (event) => {
   if (event.target.name?.startsWith("expires_")) {
     document.getElementById("lifetime-until").checked = true;
   }
 });
 
-// The node has gone away while the page was open: say where the others are.
+// The node became unreachable while the page was open: link to the other consoles.
 function unreachable() {
   const banner = document.getElementById("unreachable");
   if (!banner) return;
   banner.replaceChildren("This node does not answer. ");
   const others = document.body.dataset.others;
   if (others) {
-    banner.append("Go on at another console: ");
+    banner.append("Continue on another console: ");
     for (const other of others.split(",")) {
       const [name, address] = other.trim().split(" ");
       const link = document.createElement("a");
