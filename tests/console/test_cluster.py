@@ -248,7 +248,7 @@ async def test_the_key_is_replaced_while_one_watches(
     # What stands below about the rotation follows, too: the form comes back by itself.
     assert 'hx-select-oob="#rotation"' in page.response.text
     async with node.state.transaction() as transaction:
-        node.keeper.follow(await seals.keys(transaction))
+        node.key_holder.follow(await seals.keys(transaction))
     monkeypatch.setattr(TwoReplicas, "primary", NODE)
     while await node.resealer.step():
         pass
@@ -275,7 +275,7 @@ async def test_a_key_that_a_member_cannot_hold_is_not_activated(
     async def hold(*_: object, **__: object) -> bytes:
         raise CannotHoldError("the key ring of n1 is read-only")
 
-    monkeypatch.setattr(desk.node.keeper, "hold", hold)
+    monkeypatch.setattr(desk.node.key_holder, "hold", hold)
     browser = await desk.administrator()
     await browser.open("/keys")
     page = await browser.send("Replace the key", tick={"at_once": "on"})

@@ -203,15 +203,17 @@ class LoopbackNode(Edge):
 async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node without Raft, begin its cluster, and sign in."""
     clock, entropy = SystemClock(), SystemEntropy()
-    keeper = KeyHolder(KeyRing.draw(entropy), RingFile(path=directory / "keys.json"))
-    sealing = Sealing(keeper.ring)
+    key_holder = KeyHolder(
+        KeyRing.draw(entropy), RingFile(path=directory / "keys.json")
+    )
+    sealing = Sealing(key_holder.ring)
     processes = StateProcesses()
     file = StateFile(
         directory / "state.db",
         sealing=sealing,
         clock=clock,
         processes=processes,
-        on_keys=keeper.follow,
+        on_keys=key_holder.follow,
     )
     with (
         contextlib.closing(processes),
@@ -225,7 +227,7 @@ async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
         services = build_services(
             replicator,
             state,
-            keeper=keeper,
+            key_holder=key_holder,
             kdf=kdf,
             clock=clock,
             entropy=entropy,
@@ -236,7 +238,7 @@ async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
         )
         tasks = [
             asyncio.create_task(services.resealer.run()),
-            asyncio.create_task(keeper.run()),
+            asyncio.create_task(key_holder.run()),
         ]
         listeners = Listeners(
             node_id=NODE,

@@ -91,7 +91,7 @@ class OneNode:
     primary_db: sqlite3.Connection
     local_db: sqlite3.Connection
     replicator: TwoReplicas
-    keeper: KeyHolder
+    key_holder: KeyHolder
     refusals: Refusals
     services: Services
     bearer: str = ""
@@ -307,7 +307,7 @@ async def one_node(
     stamper = PrimaryStamper(seeds=seeds, sealing=sealing, clock=clock)
     replicator = TwoReplicas(primary, local, stamper, clock)
     state = await LocalState.open(folder / "local.db", connections=2)
-    keeper = KeyHolder(ring, RingFile(path=folder / "key.ring"))
+    key_holder = KeyHolder(ring, RingFile(path=folder / "key.ring"))
     refusals = Refusals(clock=clock, entropy=entropy)
     node = OneNode(
         clock=clock,
@@ -319,12 +319,12 @@ async def one_node(
         primary_db=primary_db,
         local_db=local_db,
         replicator=replicator,
-        keeper=keeper,
+        key_holder=key_holder,
         refusals=refusals,
         services=build_services(
             replicator,
             state,
-            keeper=keeper,
+            key_holder=key_holder,
             kdf=kdf,
             clock=clock,
             entropy=entropy,

@@ -46,7 +46,7 @@ def leading(monkeypatch: pytest.MonkeyPatch) -> None:
 async def follow(node: OneNode) -> None:
     """Let the ring follow the keys of the state, as its holder does."""
     async with node.state.transaction() as transaction:
-        node.keeper.follow(await seals.keys(transaction))
+        node.key_holder.follow(await seals.keys(transaction))
 
 
 async def begin(node: OneNode) -> None:

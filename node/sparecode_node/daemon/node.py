@@ -223,7 +223,7 @@ class Node:
         services = build_services(
             replicator,
             state,
-            keeper=key_holder,
+            key_holder=key_holder,
             kdf=kdf,
             clock=self._clock,
             entropy=self._entropy,

@@ -75,7 +75,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     replicator: Replicator,
     state: LocalState,
     *,
-    keeper: KeyHolder,
+    key_holder: KeyHolder,
     kdf: Kdf,
     clock: Clock,
     entropy: Entropy,
@@ -85,7 +85,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
 ) -> Services:
     """Build every use case over a replicator and its state."""
-    sealing = Sealing(keeper.ring)
+    sealing = Sealing(key_holder.ring)
     session_use = SessionUse(clock=clock, entropy=entropy)
     authorization = Authorization(
         replicator=replicator,
@@ -189,7 +189,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             proposer=proposer,
             replicator=replicator,
             state=state,
-            keeper=keeper,
+            key_holder=key_holder,
             entropy=entropy,
         ),
         resealer=Resealer(

@@ -146,21 +146,21 @@ async def open_ring(
     `KeyRingError` if none has it: without the key this node could not tell a right
     passcode from a wrong one.
     """
-    keeper = KeyHolder(ring, file)
+    key_holder = KeyHolder(ring, file)
     keys = await asyncio.to_thread(_keys_in_file, state)
     if keys is not None:
-        keeper.follow(keys)
-    for key_in_use in keeper.ring.missing:
+        key_holder.follow(keys)
+    for key_in_use in key_holder.ring.missing:
         key = await fetch_at_start(others, tls, key_in_use, timeout_s=FETCH_S)
-        if key is None or not keeper.take(key_in_use, key):
+        if key is None or not key_holder.take(key_in_use, key):
             raise KeyRingError(
                 f"{file.path}: lacks key {key_in_use.key_id}, which the cluster uses, and no "
                 "other member could provide it: start another member first, or copy "
                 "the key ring of a running one"
             )
         log.info("key_fetched", extra={"key_id": key_in_use.key_id})
-        file.save(keeper.ring)
-    return keeper
+        file.save(key_holder.ring)
+    return key_holder
 
 
 def _keys_in_file(state: Path) -> KeysInState | None:

@@ -96,13 +96,13 @@ class Rotation:
         proposer: Proposer,
         replicator: Replicator,
         state: LocalState,
-        keeper: KeyHolder,
+        key_holder: KeyHolder,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
         self._replicator = replicator
         self._state = state
-        self._keeper = keeper
+        self._key_holder = key_holder
         self._entropy = entropy
 
     @idempotent
@@ -153,18 +153,18 @@ class Rotation:
         keep: bool,
     ) -> AsyncGenerator[RotationProgress, None]:
         """Draw a key, and activate it when every voter holds it."""
-        replaces = self._keeper.ring.active
+        replaces = self._key_holder.ring.active
         key = self._entropy.token_bytes(KEY_BYTES)
-        others = self._keeper.exchange.others
+        others = self._key_holder.exchange.others
         held = RotationProgress(
             phase=Phase.HANDING_OUT, key_id=replaces, every=len(others) + 1
         )
         yield held
         try:
-            fingerprint = await self._keeper.hold(key, replaces=replaces)
+            fingerprint = await self._key_holder.hold(key, replaces=replaces)
             yield (held := replace(held, done=held.done + 1))
             for node_id in others:
-                await self._keeper.exchange.hand_to(
+                await self._key_holder.exchange.hand_to(
                     node_id,
                     key,
                     replaces=replaces,
@@ -223,7 +223,7 @@ class Rotation:
                 transaction, progress.key_id, most=UNOPENED_MAX
             )
         closed = await asyncio.to_thread(
-            unopened, Sealing(self._keeper.ring), left, progress.key_id
+            unopened, Sealing(self._key_holder.ring), left, progress.key_id
         )
         return replace(
             progress,
