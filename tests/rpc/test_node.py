@@ -139,7 +139,7 @@ async def test_agent_that_is_not_registered_is_refused_without_a_reason(node):
             {"recovery_policy": types_pb2.RECOVERY_POLICY_ALLOW_AFTER_EXPIRY},
             CODE.FAILED_PRECONDITION,
             "RECOVERY_NEEDS_END",
-            "ALLOW_AFTER_EXPIRY",
+            "allow after expiry",
         ),
     ],
 )
