@@ -6,7 +6,7 @@ import dataclasses
 import pyrage
 import pytest
 
-from sparecode_node.console.pages.policy_words import GROUPS
+from sparecode_node.console.pages.policy_fields import GROUPS
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy

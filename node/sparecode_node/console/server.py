@@ -16,8 +16,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sparecode_node.console.accepting import Acceptor, Tracked
 from sparecode_node.console.app import build_app
+from sparecode_node.console.connections import Acceptor, Tracked
 from sparecode_node.console.kit.site import Site
 from sparecode_node.replication.links.limits import BROWSERS, most_open
 

@@ -15,7 +15,7 @@ from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain, sentence
 from sparecode_node.console.pages.odds import Odds, guess_odds
-from sparecode_node.console.pages.policy_words import GROUPS, Knob
+from sparecode_node.console.pages.policy_fields import GROUPS, Knob
 from sparecode_node.domain.policy import Policy, policy_problem, public_name
 from sparecode_node.services.errors import InvalidFieldError
 

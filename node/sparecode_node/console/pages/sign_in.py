@@ -148,7 +148,7 @@ def _inside(visit: Visit, bearer: str) -> Response:
     if not kept:
         return visit.go(visit.local_next())
     return visit.page(
-        "go_on.html",
+        "continue.html",
         next=visit.local_next(),
         fields=Form.parse(kept.encode()).pairs,
         form_token=form_token(bearer),
