@@ -405,7 +405,7 @@ async def test_what_keeps_codes_from_being_issued_is_said_beforehand(
 ) -> None:
     """(I1) With a link to what mends it, for who may."""
     browser, node = await desk.administrator(), desk.node
-    assert "note hindrance" not in (await browser.open(PAGE)).response.text
+    assert "note obstacle" not in (await browser.open(PAGE)).response.text
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     page = await browser.open(PAGE)
     assert "Set a PIN first. Set PIN" in page.text

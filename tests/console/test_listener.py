@@ -155,7 +155,7 @@ async def test_who_waits_for_an_answer_is_not_cut_off(
         await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=1)
         return PlainTextResponse("at last")
 
-    monkeypatch.setattr(sign_in, "enter", slow)
+    monkeypatch.setattr(sign_in, "open_session", slow)
     async with connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         assert (await answer(reader)).endswith(b"at last")

@@ -5,8 +5,8 @@ import base64
 
 import pytest
 
-from sparecode_node.console.kit.idle import FRESH_MS
-from sparecode_node.console.kit.security import SEEN_COOKIE, SESSION_COOKIE
+from sparecode_node.console.kit.idle import UPDATE_MS
+from sparecode_node.console.kit.security import LAST_USE_COOKIE, SESSION_COOKIE
 from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.policy import HOUR_MS, MINUTE_MS, Policy
@@ -31,7 +31,7 @@ def cookie(browser: Paper, name: str) -> str:
 async def test_a_browser_that_is_used_stays_signed_in(desk: Desk) -> None:
     browser = await desk.administrator()
     for _ in range(5):
-        desk.node.clock.pass_s((IDLE_MS - FRESH_MS) / 1000)
+        desk.node.clock.pass_s((IDLE_MS - UPDATE_MS) / 1000)
         assert (await browser.open("/tokens")).path == "/tokens"
 
 
@@ -77,9 +77,9 @@ async def test_the_time_of_the_last_use_cannot_be_made_up(
     desk: Desk, planted: str
 ) -> None:
     browser = await desk.administrator()
-    browser.client.cookies.delete(SEEN_COOKIE)
+    browser.client.cookies.delete(LAST_USE_COOKIE)
     if planted:
-        browser.client.cookies.set(SEEN_COOKIE, planted, domain="console.test")
+        browser.client.cookies.set(LAST_USE_COOKIE, planted, domain="console.test")
     assert (await browser.open("/tokens")).path == "/sign-in"
 
 
@@ -88,7 +88,7 @@ async def test_a_session_ends_after_its_time_however_much_it_is_used(
 ) -> None:
     """The absolute time-out is that of the policy: twelve hours."""
     browser = await desk.administrator()
-    step_s = (IDLE_MS - FRESH_MS) / 1000
+    step_s = (IDLE_MS - UPDATE_MS) / 1000
     for _ in range(int(12 * HOUR_MS / 1000 / step_s)):
         assert (await browser.open("/account")).path == "/account"
         desk.node.clock.pass_s(step_s)

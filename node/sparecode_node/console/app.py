@@ -75,8 +75,8 @@ VIEWS: dict[str, View] = {
     "/account": account.show,
     "/account/password": account.password,
     "/account/second-factor": second_factor.manage,
-    "/account/sign-out": sign_in.leave,
-    "/account/sign-out-everywhere": sign_in.leave_everywhere,
+    "/account/sign-out": sign_in.sign_out,
+    "/account/sign-out-everywhere": sign_in.sign_out_everywhere,
     "/administrators": administrators.list_all,
     "/administrators/{name:path}": administrators.view,
     "/agents": agents.list_all,
@@ -89,9 +89,9 @@ VIEWS: dict[str, View] = {
     "/cluster": cluster.show,
     "/cluster/add": membership.add,
     "/cluster/members/{node_id}/remove": membership.remove,
-    "/cluster/primary": membership.hand_over,
-    "/cluster/review": review.look_over,
-    "/cluster/ticket": membership.invite,
+    "/cluster/primary": membership.transfer_primary,
+    "/cluster/review": review.open_cluster,
+    "/cluster/ticket": membership.create_ticket,
     "/denied-certificates": agents.certificates,
     "/keys": keys.rotate,
     "/new/administrator": administrators.add,
@@ -103,7 +103,7 @@ VIEWS: dict[str, View] = {
     "/tokens/{serial}/emergency-access": emergency_access.manage,
     "/tokens/{serial}/emergency-access/sheet.txt": emergency_access.download,
     "/tokens/{serial}/{action}": token_actions.act,
-    "/users": users.find_some,
+    "/users": users.search,
     "/users/{username:path}": users.view,
 }
 """Pages for signed-in administrators. A name may contain a slash; a serial may not."""
@@ -142,19 +142,19 @@ def build_app(site: Site) -> Starlette:
 
     return Starlette(
         routes=[
-            Route(SIGN_IN, _signing_in(site), methods=["GET", "POST"]),
+            Route(SIGN_IN, _sign_in_endpoint(site), methods=["GET", "POST"]),
             *(
-                Route(path, _signed_in(site, view), methods=methods(path))
+                Route(path, _page_endpoint(site, view), methods=methods(path))
                 for path, view in VIEWS.items()
             ),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(SecurityHeaders, consoles=site.others().values())],
-        exception_handlers={HTTPException: _http_problem, Exception: _bug},
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
 
 
-def _signed_in(site: Site, view: View) -> Endpoint:
+def _page_endpoint(site: Site, view: View) -> Endpoint:
     """Wrap a page that needs a session."""
 
     async def endpoint(request: Request) -> Response:
@@ -162,33 +162,35 @@ def _signed_in(site: Site, view: View) -> Endpoint:
         visit = await _visit(site, request, secret=bearer, bearer=bearer)
         if isinstance(visit, Response):
             return visit
-        now_ms, seen_ms = site.clock.now_ms(), idle.seen_ms(request, bearer)
+        now_ms, used_ms = site.clock.now_ms(), idle.last_use_ms(request, bearer)
         try:
             session = await visit.find_session()
-            if idle.is_idle(seen_ms, now_ms, session.idle_ms):
-                return await sign_in.end_idle(visit)
+            if idle.is_idle(used_ms, now_ms, session.idle_ms):
+                return await sign_in.end_idle_session(visit)
             response = await view(visit)
         except UnknownHereError:
-            return sign_in.cannot_tell(visit)
+            return sign_in.explain_unknown_session(visit)
         except NotSignedInError:
-            return sign_in.begin(visit)
+            return sign_in.ask_to_sign_in(visit)
         except EXPLAINED as error:
-            response = _explained(visit, error)
+            response = _error_page(visit, error)
         # A page that refreshes itself does not count as use.
-        if not visit.form.flag(WATCHING) and idle.is_stale(seen_ms, now_ms):
-            idle.saw(response, bearer, now_ms)
+        if not visit.form.flag(WATCHING) and idle.needs_update(used_ms, now_ms):
+            idle.record_use(response, bearer, now_ms)
         return response
 
     return endpoint
 
 
-def _signing_in(site: Site) -> Endpoint:
+def _sign_in_endpoint(site: Site) -> Endpoint:
     """Wrap the sign-in page, the only one without a session."""
 
     async def endpoint(request: Request) -> Response:
         secret = request.cookies.get(VISIT_COOKIE, "")
         visit = await _visit(site, request, secret=secret, bearer="")
-        return visit if isinstance(visit, Response) else await sign_in.enter(visit)
+        return (
+            visit if isinstance(visit, Response) else await sign_in.open_session(visit)
+        )
 
     return endpoint
 
@@ -214,7 +216,7 @@ async def _visit(
         # The form is shown here again; nothing is done until it is sent from here.
         return visit
     if not bearer and request.url.path != SIGN_IN:
-        return sign_in.begin(visit)
+        return sign_in.ask_to_sign_in(visit)
     log.warning("form refused", extra={"path": request.url.path})
     return visit.page(
         "problem.html",
@@ -225,12 +227,12 @@ async def _visit(
     )
 
 
-def _explained(visit: Visit, error: Exception) -> Response:
+def _error_page(visit: Visit, error: Exception) -> Response:
     """Return a page that explains an error."""
     if isinstance(error, Refused) and (
         error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
     ):
-        return visit.go("/account/password")
+        return visit.redirect("/account/password")
     problem = explain(error)
     title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
     if isinstance(error, NotPermittedError):
@@ -245,7 +247,7 @@ def _explained(visit: Visit, error: Exception) -> Response:
     )
 
 
-async def _http_problem(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     words = {
         404: "There is no such page.",
@@ -254,6 +256,6 @@ async def _http_problem(_: Request, error: Exception) -> Response:
     return PlainTextResponse(words.get(status, "Refused."), status)
 
 
-async def _bug(request: Request, error: Exception) -> Response:
+async def _internal_error(request: Request, error: Exception) -> Response:
     log.error("page failed by a bug", extra={"path": request.url.path}, exc_info=error)
     return PlainTextResponse("Internal error. The node's log has the details.", 500)

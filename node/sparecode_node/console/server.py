@@ -57,8 +57,8 @@ class Connection(H11Protocol, Tracked):
 
     _waiting: asyncio.TimerHandle | None = None
 
-    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's.
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's.
+        super().__init__(*args, **kwargs)
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -204,13 +204,13 @@ def _bound(listener: ConsoleListener) -> list[socket.socket]:
     """Listen at every address of the host name. Raises `ConsoleListenError`."""
     sockets: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             listener.host.strip("[]"),
             listener.port,
             type=socket.SOCK_STREAM,
             flags=socket.AI_PASSIVE,
         )
-        for family, kind, protocol, _, place in found:
+        for family, kind, protocol, _, place in addresses:
             bound = socket.socket(family, kind, protocol)
             sockets.append(bound)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -53,7 +53,9 @@ async def attempt(
     """
     try:
         return await make(
-            visit.call(method, request_id=visit.typed_request_id(), within_s=within_s)
+            visit.call(
+                method, request_id=visit.submitted_request_id(), within_s=within_s
+            )
         )
     except (ApprovalNeededError, NotSignedInError, NotPermittedError):
         raise
@@ -92,15 +94,15 @@ async def change(
             f"(approval {error.approval_id}).",
             waiting=True,
         )
-        return go_on(visit, to, waits)
+        return redirect_with_notice(visit, to, waits)
     if made is None:
         return None
     notice = Notice(words=words, node_id=visit.site.node_id, index=made.index)
-    return go_on(visit, to, notice)
+    return redirect_with_notice(visit, to, notice)
 
 
-def go_on(visit: Visit, to: str, notice: Notice) -> Response:
+def redirect_with_notice(visit: Visit, to: str, notice: Notice) -> Response:
     """Redirect the browser to a page that shows *notice* once."""
-    response = visit.go(to)
+    response = visit.redirect(to)
     set_cookie(response, NOTICE_COOKIE, notice.to_cookie())
     return response

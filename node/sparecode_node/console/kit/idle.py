@@ -15,23 +15,23 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sparecode_node.console.kit.security import SEEN_COOKIE, set_cookie
+from sparecode_node.console.kit.security import LAST_USE_COOKIE, set_cookie
 from sparecode_node.domain.policy import MINUTE_MS
 
-FRESH_MS: Final = MINUTE_MS
+UPDATE_MS: Final = MINUTE_MS
 """The shortest time between two updates of the cookie."""
 
 _PURPOSE = b"sparecode console used "
 
 
-def saw(response: Response, bearer: str, now_ms: int) -> None:
+def record_use(response: Response, bearer: str, now_ms: int) -> None:
     """Record in the browser that it was used now."""
-    set_cookie(response, SEEN_COOKIE, f"{now_ms}.{_tag(bearer, str(now_ms))}")
+    set_cookie(response, LAST_USE_COOKIE, f"{now_ms}.{_tag(bearer, str(now_ms))}")
 
 
-def seen_ms(request: Request, bearer: str) -> int | None:
+def last_use_ms(request: Request, bearer: str) -> int | None:
     """Return the last use of this session in the browser; None if unknown."""
-    at, _, tag = request.cookies.get(SEEN_COOKIE, "").partition(".")
+    at, _, tag = request.cookies.get(LAST_USE_COOKIE, "").partition(".")
     if not hmac.compare_digest(tag.encode(), _tag(bearer, at).encode()):
         return None
     return int(at)
@@ -42,9 +42,9 @@ def is_idle(at_ms: int | None, now_ms: int, idle_ms: int) -> bool:
     return at_ms is None or now_ms - at_ms > idle_ms
 
 
-def is_stale(at_ms: int | None, now_ms: int) -> bool:
+def needs_update(at_ms: int | None, now_ms: int) -> bool:
     """Return whether the cookie needs an update."""
-    return at_ms is None or abs(now_ms - at_ms) > FRESH_MS
+    return at_ms is None or abs(now_ms - at_ms) > UPDATE_MS
 
 
 def _tag(bearer: str, at: str) -> str:

@@ -23,8 +23,8 @@ class Notice:
 
     def to_cookie(self) -> str:
         """Return the notice as the value of a cookie, which only the console can set."""
-        said = {"words": self.words, "node": self.node_id, "index": self.index}
-        return urlencode(said | ({"waiting": 1} if self.waiting else {}))
+        fields = {"words": self.words, "node": self.node_id, "index": self.index}
+        return urlencode(fields | ({"waiting": 1} if self.waiting else {}))
 
     @classmethod
     def from_cookie(cls, value: str) -> "Notice | None":

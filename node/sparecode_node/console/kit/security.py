@@ -23,7 +23,7 @@ SESSION_COOKIE = "__Host-sparecode"
 VISIT_COOKIE = "__Host-sparecode-visit"
 """Replaces the session cookie before sign-in, because signing in is a form too."""
 
-SEEN_COOKIE = "__Host-sparecode-seen"
+LAST_USE_COOKIE = "__Host-sparecode-seen"
 """The last use of the session at this console."""
 NOTICE_COOKIE = "__Host-sparecode-notice"
 """The notice of a change, which the next page shows once."""
@@ -90,7 +90,7 @@ class Origin(enum.Enum):
     HERE = enum.auto()
     CONSOLE = enum.auto()
     """The console of another node of this cluster."""
-    UNSAID = enum.auto()
+    UNKNOWN = enum.auto()
     ELSEWHERE = enum.auto()
 
 
@@ -103,13 +103,13 @@ def origin_of(request: Request, consoles: Container[str]) -> Origin:
     if origin == f"https://{request.headers.get('host', '')}" and site is None:
         return Origin.HERE
     if origin is None and site is None:
-        return Origin.UNSAID
+        return Origin.UNKNOWN
     return Origin.CONSOLE if origin in consoles else Origin.ELSEWHERE
 
 
 def is_ours(origin: Origin, secret: str, token: str) -> bool:
     """Return whether a form comes from a page of ours, sent by the holder of *secret*."""
-    if origin not in (Origin.HERE, Origin.UNSAID):
+    if origin not in (Origin.HERE, Origin.UNKNOWN):
         return False
     return bool(secret) and hmac.compare_digest(
         token.encode("utf-8", "replace"), form_token(secret).encode()

@@ -25,7 +25,7 @@ class TokenAction:
     method: str
     offered: Callable[[TokenView], bool]
     """Whether it makes sense for the token in its present state."""
-    grave: bool = False
+    destructive: bool = False
     """Whether the user loses something."""
 
 
@@ -49,7 +49,7 @@ ACTIONS = (
         done="The token is disabled.",
         method="TokenService/DisableToken",
         offered=lambda token: token.enabled,
-        grave=True,
+        destructive=True,
     ),
     TokenAction(
         name="assign",
@@ -66,7 +66,7 @@ ACTIONS = (
         done="This token replaces the earlier one.",
         method="TokenService/ReplaceToken",
         offered=_is_assigned,
-        grave=True,
+        destructive=True,
     ),
     TokenAction(
         name="unassign",
@@ -75,7 +75,7 @@ ACTIONS = (
         done="The token is unassigned.",
         method="TokenService/UnassignToken",
         offered=_is_assigned,
-        grave=True,
+        destructive=True,
     ),
     TokenAction(
         name="set-pin",
@@ -94,7 +94,7 @@ ACTIONS = (
         done="The PIN is cleared.",
         method="TokenService/ClearPin",
         offered=lambda token: token.pin_set,
-        grave=True,
+        destructive=True,
     ),
     TokenAction(
         name="resynchronize",
@@ -127,7 +127,7 @@ ACTIONS = (
         done="The token is deleted.",
         method="TokenService/DeleteToken",
         offered=lambda _: True,
-        grave=True,
+        destructive=True,
     ),
 )
 

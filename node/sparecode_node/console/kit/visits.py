@@ -109,14 +109,14 @@ class Visit:
         """Draw a request id for a form, so that sending it twice applies it once (Q1)."""
         return self.site.entropy.uuid()
 
-    def typed_request_id(self) -> str:
+    def submitted_request_id(self) -> str:
         """Return the request id of the submitted form, or a new one."""
         typed = self.form.text("request_id")
         return typed if UUID.fullmatch(typed) else self.new_id()
 
     def keep_request_id(self) -> None:
         """Keep the form's request id, because its outcome is unknown."""
-        self._request_id = self.typed_request_id()
+        self._request_id = self.submitted_request_id()
 
     async def read(
         self, method: str, ask: Callable[[CallContext, bool], Awaitable[Read[T]]]
@@ -132,11 +132,11 @@ class Visit:
                 return (await ask(call, False)).value  # noqa: FBT003
             except UNAVAILABLE:
                 pass  # Fall back to what this node knows.
-        found = await ask(call, True)  # noqa: FBT003
-        self.stale_index = found.applied_index
-        return found.value
+        result = await ask(call, True)  # noqa: FBT003
+        self.stale_index = result.applied_index
+        return result.value
 
-    def must(self, method: str) -> None:
+    def require(self, method: str) -> None:
         """Raise `NotPermittedError` if the role may not call the page's method."""
         if not self.may(method):
             raise NotPermittedError(f"the role may not call {method}")
@@ -155,7 +155,7 @@ class Visit:
         """Whether a form was submitted; the page then shows its input again."""
         return self.request.method == "POST"
 
-    def typed(self, name: str, otherwise: object = "") -> str:
+    def value(self, name: str, otherwise: object = "") -> str:
         """Return a field's value to show: the input, or else the present value."""
         if self.is_form and name in self.form.values:
             return self.form.secret(name)
@@ -181,10 +181,10 @@ class Visit:
     def page(self, template: str, *, status: int = 0, **values: object) -> Response:
         """Return a page with the problems of this visit."""
         worst = max((each.status for each in self.problems.values()), default=200)
-        said = self.request.cookies.get(NOTICE_COOKIE, "")
+        cookie = self.request.cookies.get(NOTICE_COOKIE, "")
         context = {
             "visit": self,
-            "notice": Notice.from_cookie(said) if said else None,
+            "notice": Notice.from_cookie(cookie) if cookie else None,
             "site": self.site,
             "session": self.session,
             "may": self.may,
@@ -198,11 +198,11 @@ class Visit:
         response = HTMLResponse(
             rendering.render(template, context), status_code=status or worst
         )
-        if said:
+        if cookie:
             forget_cookie(response, NOTICE_COOKIE)
         return response
 
-    def go(self, path: str) -> Response:
+    def redirect(self, path: str) -> Response:
         """Redirect the browser to a page, by GET."""
         return RedirectResponse(path, status_code=303)
 

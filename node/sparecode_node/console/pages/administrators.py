@@ -18,7 +18,7 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.fields import PAGE_SIZE_MAX
 from sparecode_node.services.people.administrators import Link
 
-WHAT_ROLES_MAY: Final = {
+ROLE_DESCRIPTIONS: Final = {
     Role.SUPER_ADMIN.value: "Everything",
     Role.HELP_DESK.value: "Find users and tokens, issue and turn off emergency access, "
     "unlock, clear PINs",
@@ -26,7 +26,7 @@ WHAT_ROLES_MAY: Final = {
     Role.OPERATOR.value: "Operate the cluster; no access to user data",
 }
 
-NAMES: Final = {role.value: words for role, words in ROLES.items()}
+ROLE_LABELS: Final = {role.value: words for role, words in ROLES.items()}
 
 
 def address(name: str) -> str:
@@ -38,16 +38,16 @@ async def list_all(visit: Visit) -> Response:
     """List administrators."""
     return visit.page(
         "administrators.html",
-        found=await _page(visit, visit.form.text("page")),
+        results=await _page(visit, visit.form.text("page")),
         paged=bool(visit.form.text("page")),
-        what_roles_may=WHAT_ROLES_MAY,
-        role_names=NAMES,
+        role_descriptions=ROLE_DESCRIPTIONS,
+        role_labels=ROLE_LABELS,
     )
 
 
 async def add(visit: Visit) -> Response:
     """Create an administrator."""
-    visit.must("AdministratorService/CreateAdministrator")
+    visit.require("AdministratorService/CreateAdministrator")
     if visit.is_form:
         answer = await change(
             visit,
@@ -66,7 +66,9 @@ async def add(visit: Visit) -> Response:
         if answer is not None:
             return answer
     return visit.page(
-        "administrator_new.html", what_roles_may=WHAT_ROLES_MAY, role_names=NAMES
+        "administrator_new.html",
+        role_descriptions=ROLE_DESCRIPTIONS,
+        role_labels=ROLE_LABELS,
     )
 
 
@@ -80,8 +82,8 @@ async def view(visit: Visit) -> Response:
     return visit.page(
         "administrator.html",
         administrator=await _find(visit, name),
-        what_roles_may=WHAT_ROLES_MAY,
-        role_names=NAMES,
+        role_descriptions=ROLE_DESCRIPTIONS,
+        role_labels=ROLE_LABELS,
     )
 
 
@@ -95,11 +97,11 @@ async def _page(visit: Visit, page_token: str) -> Page[AdministratorView]:
 
 
 async def _find(visit: Visit, name: str) -> AdministratorView:
-    wanted, page_token = fold(name), ""
+    key, page_token = fold(name), ""
     while True:
         page = await _page(visit, page_token)
         for each in page.items:
-            if each.name == wanted:
+            if each.name == key:
                 return each
         page_token = page.next_page_token
         if not page_token:

@@ -33,7 +33,7 @@ def address(name: str) -> str:
 
 async def list_all(visit: Visit) -> Response:
     """List agents."""
-    found: Page[AgentView] = await visit.read(
+    results: Page[AgentView] = await visit.read(
         "AgentService/ListAgents",
         lambda call, stale_ok: visit.site.services.agents.list(
             call, page_token=visit.form.text("page"), stale_ok=stale_ok
@@ -41,7 +41,7 @@ async def list_all(visit: Visit) -> Response:
     )
     return visit.page(
         "agents.html",
-        found=found,
+        results=results,
         protects=PROTECTS,
         paged=bool(visit.form.text("page")),
     )
@@ -49,7 +49,7 @@ async def list_all(visit: Visit) -> Response:
 
 async def add(visit: Visit) -> Response:
     """Register an agent."""
-    visit.must("AgentService/RegisterAgent")
+    visit.require("AgentService/RegisterAgent")
     if visit.is_form:
         name = visit.form.text("name")
         answer = await change(
@@ -156,7 +156,7 @@ async def certificates(visit: Visit) -> Response:
         answer = await _judge_certificate(visit)
         if answer is not None:
             return answer
-    found: Page[DeniedCertificateView] = await visit.read(
+    results: Page[DeniedCertificateView] = await visit.read(
         "AgentService/ListDeniedCertificates",
         lambda call, stale_ok: visit.site.services.agents.list_denied(
             call, page_token=visit.form.text("page"), stale_ok=stale_ok
@@ -164,7 +164,7 @@ async def certificates(visit: Visit) -> Response:
     )
     return visit.page(
         "certificates.html",
-        found=found,
+        results=results,
         paged=bool(visit.form.text("page")),
         marks={
             CertificateMark.FINGERPRINT.value: "SHA-256 fingerprint",

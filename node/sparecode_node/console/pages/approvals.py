@@ -15,14 +15,14 @@ async def decide(visit: Visit) -> Response:
         answer = await _decide(visit)
         if answer is not None:
             return answer
-    found: Page[ApprovalView] = await visit.read(
+    results: Page[ApprovalView] = await visit.read(
         "AdministratorService/ListApprovals",
         lambda call, stale_ok: visit.site.services.approvals.list(
             call, page_token=visit.form.text("page"), stale_ok=stale_ok
         ),
     )
     return visit.page(
-        "approvals.html", found=found, paged=bool(visit.form.text("page"))
+        "approvals.html", results=results, paged=bool(visit.form.text("page"))
     )
 
 

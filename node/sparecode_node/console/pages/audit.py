@@ -61,15 +61,15 @@ FILES: Final = {
 
 async def browse(visit: Visit) -> Response:
     """Show the events that match the filter, newest first."""
-    visit.must("AuditService/ListAuditEvents")
-    found: Page[AuditRecord] = Page(items=(), next_page_token="")
+    visit.require("AuditService/ListAuditEvents")
+    results: Page[AuditRecord] = Page(items=(), next_page_token="")
     try:
-        wanted = _filter(visit)
-        found = await visit.read(
+        criteria = _filter(visit)
+        results = await visit.read(
             "AuditService/ListAuditEvents",
             lambda call, stale_ok: visit.site.services.audit.list(
                 call,
-                criteria=wanted,
+                criteria=criteria,
                 page_size=PAGE_SIZE,
                 page_token=visit.form.text("page"),
                 stale_ok=stale_ok,
@@ -77,15 +77,15 @@ async def browse(visit: Visit) -> Response:
         )
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
-    typed = {name: visit.form.text(name) for name in (*TEXTS, *DATES)}
+    filters = {name: visit.form.text(name) for name in (*TEXTS, *DATES)}
     return visit.page(
         "audit.html",
-        found=found,
-        typed=typed,
+        results=results,
+        filters=filters,
         outcomes=OUTCOMES,
         actions=sorted(COMMANDS.values()),
-        query=urlencode({name: value for name, value in typed.items() if value}),
-        filtered=any(typed.values()),
+        query=urlencode({name: value for name, value in filters.items() if value}),
+        filtered=any(filters.values()),
         paged=bool(visit.form.text("page")),
     )
 

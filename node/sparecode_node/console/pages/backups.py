@@ -27,10 +27,10 @@ DOWNLOAD_S: Final = 15 * 60.0
 async def take(visit: Visit) -> Response:
     """Show the last backup; return a new one."""
     if visit.is_form:
-        visit.must(CREATE)
-        begun = await attempt(visit, CREATE, lambda call: _begin(visit, call))
-        if begun is not None:
-            return Download(*begun)
+        visit.require(CREATE)
+        pieces = await attempt(visit, CREATE, lambda call: _begin(visit, call))
+        if pieces is not None:
+            return Download(*pieces)
     recipients: list[str] | None = None
     if visit.may("PolicyService/GetPolicy"):
         policy = await visit.read(

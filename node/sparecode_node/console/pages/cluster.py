@@ -47,11 +47,13 @@ async def status_of(visit: Visit) -> ClusterStatus:
 def health(status: ClusterStatus) -> Health:
     """Return the state of the cluster in words."""
     members = len(status.members)
-    there = sum(member.reachable for member in status.members)
+    reachable = sum(member.reachable for member in status.members)
     if not status.quorum:
-        return Health(words=f"No quorum: {there} of {members} nodes", good=False)
+        return Health(words=f"No quorum: {reachable} of {members} nodes", good=False)
     if status.primary is None:
         return Health(words="No primary: the nodes are electing one", good=False)
-    if there < members:
-        return Health(words=f"{members - there} of {members} nodes down", good=False)
+    if reachable < members:
+        return Health(
+            words=f"{members - reachable} of {members} nodes down", good=False
+        )
     return Health(words="All nodes in contact", good=True)

@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Some:
+class Excerpt:
     """The first items of a list, and the length of the list."""
 
     items: tuple[object, ...]
-    many: int
-    more: bool
+    total: int
+    has_more: bool
     """Whether the list has more items than were counted."""
 
 
@@ -49,23 +49,23 @@ async def show(visit: Visit) -> Response:
                 call, stale_ok=stale_ok
             ),
         )
-        everybody = await _in_emergency_access(visit)
-        emergency = _some(everybody)
+        in_emergency = await _in_emergency_access(visit)
+        emergency = _excerpt(in_emergency)
         soon_ms = visit.site.clock.now_ms() + SOON_MS
-        low = _some(
+        low = _excerpt(
             Page(
                 items=tuple(
                     each
-                    for each in everybody.items
+                    for each in in_emergency.items
                     # A fixed tokencode is one code that use does not spend.
                     if (not each.fixed and each.live_codes <= policy.set_low_threshold)
                     or (each.ends_at_ms is not None and each.ends_at_ms < soon_ms)
                 ),
-                next_page_token=everybody.next_page_token,
+                next_page_token=in_emergency.next_page_token,
             ),
             shown=LOW_SHOWN,
         )
-        locked = _some(await _locked(visit))
+        locked = _excerpt(await _locked(visit))
     events: tuple[AuditRecord, ...] = ()
     if visit.may("AuditService/ListAuditEvents"):
         events = (await _last_events(visit)).items
@@ -81,11 +81,11 @@ async def show(visit: Visit) -> Response:
     )
 
 
-def _some(page: Page[T], *, shown: int = SHOWN) -> Some:
-    return Some(
+def _excerpt(page: Page[T], *, shown: int = SHOWN) -> Excerpt:
+    return Excerpt(
         items=page.items[:shown],
-        many=len(page.items),
-        more=bool(page.next_page_token),
+        total=len(page.items),
+        has_more=bool(page.next_page_token),
     )
 
 

@@ -59,8 +59,8 @@ FIELDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Typed:
-    """The form's values: typed or suggested."""
+class FormValues:
+    """The form's values: submitted or suggested."""
 
     online: bool
     kind: str
@@ -89,7 +89,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hindrance:
+class Obstacle:
     """Why codes cannot be issued for a token now (I1), and the remedy."""
 
     words: str
@@ -100,16 +100,16 @@ async def manage(visit: Visit) -> Response:
     """Show the page; generate codes; save them."""
     serial = visit.request.path_params["serial"]
     if visit.request.method == "POST":
-        typed = _typed(visit.form)
+        values = _submitted(visit.form)
         action = visit.form.text("action")
         if action == "generate":
-            typed = await _generate(visit, serial, typed)
+            values = await _generate(visit, serial, values)
         elif action == "save":
-            answer = await _save(visit, serial, typed)
+            answer = await _save(visit, serial, values)
             if isinstance(answer, Response):
                 return answer
-            typed = answer
-        return await _form(visit, await _find(visit, serial), typed)
+            values = answer
+        return await _form(visit, await _find(visit, serial), values)
     subject = await _find(visit, serial)
     return await _form(visit, subject, _suggested(visit, subject))
 
@@ -151,7 +151,7 @@ async def _find(visit: Visit, serial: str) -> Subject:
     return Subject(token=token, access=access, policy=policy)
 
 
-async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
+async def _form(visit: Visit, subject: Subject, values: FormValues) -> Response:
     ends = subject.token.expires_at_ms
     expired = ends is not None and ends <= visit.site.clock.now_ms()
     return visit.page(
@@ -160,8 +160,8 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
         token=subject.token,
         access=subject.access,
         policy=subject.policy,
-        typed=typed,
-        hindrance=_hindrance(subject.token, expired=expired),
+        values=values,
+        obstacle=_obstacle(subject.token, expired=expired),
         expired=expired,
         recoveries=RECOVERY,
         # The browser may convert an untouched suggestion to its own time zone.
@@ -171,9 +171,9 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
     )
 
 
-def _hindrance(token: TokenView, *, expired: bool) -> Hindrance | None:
+def _obstacle(token: TokenView, *, expired: bool) -> Obstacle | None:
     """Return in advance why Generate would refuse; the rules decide then (I1)."""
-    for hinders, reason, action in (
+    for applies, reason, action in (
         (not token.username, Reason.TOKEN_NOT_ASSIGNED, "assign"),
         (not token.enabled, Reason.TOKEN_DISABLED, "enable"),
         (expired, Reason.TOKEN_EXPIRED, "replace"),
@@ -183,13 +183,13 @@ def _hindrance(token: TokenView, *, expired: bool) -> Hindrance | None:
             "set-pin",
         ),
     ):
-        if hinders:
+        if applies:
             words = explain(Refused(Rejected(reason))).words
-            return Hindrance(words=words, action=BY_NAME[action])
+            return Obstacle(words=words, action=BY_NAME[action])
     return None
 
 
-def _suggested(visit: Visit, subject: Subject) -> Typed:
+def _suggested(visit: Visit, subject: Subject) -> FormValues:
     """Return the form's values at the first visit."""
     policy = subject.policy
     span_ms = min(
@@ -197,7 +197,7 @@ def _suggested(visit: Visit, subject: Subject) -> Typed:
     )
     ends = rendering.utc(visit.site.clock.now_ms() + span_ms)
     lost = subject.access.lost
-    return Typed(
+    return FormValues(
         online=True,
         kind="set",
         count=str(policy.codes_per_set_default),
@@ -213,9 +213,9 @@ def _suggested(visit: Visit, subject: Subject) -> Typed:
     )
 
 
-def _typed(form: Form) -> Typed:
+def _submitted(form: Form) -> FormValues:
     ends = form.text("draft_ends_at_ms")
-    return Typed(
+    return FormValues(
         online=form.flag("online"),
         kind=form.text("kind", "set"),
         count=form.text("count"),
@@ -243,7 +243,7 @@ def _codes(form: Form) -> tuple[ShownCode, ...]:
     )
 
 
-async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
+async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues:
     """Draw codes; they are not active until saved."""
     try:
         generated = await visit.site.services.emergency.generate(
@@ -253,9 +253,9 @@ async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
         )
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
-        return typed
+        return values
     return replace(
-        typed,
+        values,
         draft=base64.b64encode(generated.draft).decode(),
         draft_ends_at_ms=generated.draft_ends_at_ms,
         codes=generated.codes,
@@ -263,15 +263,15 @@ async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
     )
 
 
-async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
+async def _save(visit: Visit, serial: str, values: FormValues) -> Response | FormValues:
     """Commit the form; return its values if that is refused."""
     try:
         before = await _find(visit, serial)
-        done = await _commit(visit, serial, typed)
+        done = await _commit(visit, serial, values)
     except OutcomeUnknownError as error:
         # Sending the same id and content again returns the outcome.
         visit.add(explain(error))
-        return typed
+        return values
     except ApprovalNeededError as error:
         visit.add(
             Problem(
@@ -282,63 +282,67 @@ async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
                 status=409,
             )
         )
-        return replace(typed, request_id=visit.new_id())
+        return replace(values, request_id=visit.new_id())
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
-        return replace(typed, request_id=visit.new_id())
-    return await _saved(visit, before, typed, done)
+        return replace(values, request_id=visit.new_id())
+    return await _saved(visit, before, values, done)
 
 
-async def _commit(visit: Visit, serial: str, typed: Typed) -> Applied | IssuedCodes:
-    if not typed.online:
+async def _commit(
+    visit: Visit, serial: str, values: FormValues
+) -> Applied | IssuedCodes:
+    if not values.online:
         return await visit.site.services.emergency.disable(
             visit.call(
-                f"{SERVICE}/DisableEmergencyAccess", request_id=typed.request_id
+                f"{SERVICE}/DisableEmergencyAccess", request_id=values.request_id
             ),
             serial=serial,
-            reinstate_token=typed.reinstate,
+            reinstate_token=values.reinstate,
         )
-    if typed.kind == "fixed":
-        return await _issue_fixed(visit, serial, typed)
-    saved = await _save_set(visit, serial, typed)
-    return IssuedCodes(saved=saved, codes=typed.codes, withheld=not typed.codes)
+    if values.kind == "fixed":
+        return await _issue_fixed(visit, serial, values)
+    saved = await _save_set(visit, serial, values)
+    return IssuedCodes(saved=saved, codes=values.codes, withheld=not values.codes)
 
 
-async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessSaved:
-    if not typed.draft:
+async def _save_set(
+    visit: Visit, serial: str, values: FormValues
+) -> EmergencyAccessSaved:
+    if not values.draft:
         raise InvalidFieldError("codes", "generate the codes first, then save them")
-    if visit.form.whole("count", "the number of tokencodes") != len(typed.codes):
+    if visit.form.whole("count", "the number of tokencodes") != len(values.codes):
         raise InvalidFieldError(
             "count",
-            f"you have generated {len(typed.codes)} codes: generate again, or restore "
+            f"you have generated {len(values.codes)} codes: generate again, or restore "
             "the number",
         )
     try:
-        draft = base64.b64decode(typed.draft, validate=True)
+        draft = base64.b64decode(values.draft, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidFieldError("codes", "generate the codes again") from None
     return await visit.site.services.emergency.save(
-        visit.call(f"{SERVICE}/SaveEmergencyAccess", request_id=typed.request_id),
+        visit.call(f"{SERVICE}/SaveEmergencyAccess", request_id=values.request_id),
         serial=serial,
         draft=draft,
-        terms=replace(_terms(visit.form, typed), keep_unused_codes=typed.keep),
+        terms=replace(_terms(visit.form, values), keep_unused_codes=values.keep),
     )
 
 
-async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> IssuedCodes:
-    if typed.lifetime == "never":
+async def _issue_fixed(visit: Visit, serial: str, values: FormValues) -> IssuedCodes:
+    if values.lifetime == "never":
         raise InvalidFieldError(
             "expires", "a temporary fixed tokencode must end: choose “Expires on”"
         )
     return await visit.site.services.emergency.issue_fixed(
-        visit.call(f"{SERVICE}/IssueFixedTokencode", request_id=typed.request_id),
+        visit.call(f"{SERVICE}/IssueFixedTokencode", request_id=values.request_id),
         serial=serial,
-        terms=_terms(visit.form, typed),
+        terms=_terms(visit.form, values),
     )
 
 
 async def _saved(
-    visit: Visit, before: Subject, typed: Typed, done: Applied | IssuedCodes
+    visit: Visit, before: Subject, values: FormValues, done: Applied | IssuedCodes
 ) -> Response:
     """
     Show what was committed, and the codes for the last time.
@@ -355,28 +359,28 @@ async def _saved(
         lost=after.token.lost if after else None,
         saved=issued.saved if issued else done,
         issued=issued,
-        fixed=typed.kind == "fixed",
-        recovery=RECOVERY[_recovery(typed)][0] if issued else "",
+        fixed=values.kind == "fixed",
+        recovery=RECOVERY[_recovery(values)][0] if issued else "",
     )
 
 
-def _terms(form: Form, typed: Typed) -> SetTerms:
+def _terms(form: Form, values: FormValues) -> SetTerms:
     return SetTerms(
-        lifetime=_lifetime(form, typed),
-        recovery=_recovery(typed),
-        weaken_recovery_policy=typed.weaken,
+        lifetime=_lifetime(form, values),
+        recovery=_recovery(values),
+        weaken_recovery_policy=values.weaken,
     )
 
 
-def _lifetime(form: Form, typed: Typed) -> Lifetime:
-    if typed.lifetime == "never":
+def _lifetime(form: Form, values: FormValues) -> Lifetime:
+    if values.lifetime == "never":
         return Lifetime()
     return Lifetime(ends_at_ms=form.moment_ms("expires"))
 
 
-def _recovery(typed: Typed) -> RecoveryPolicy:
+def _recovery(values: FormValues) -> RecoveryPolicy:
     try:
-        return RecoveryPolicy(typed.recovery)
+        return RecoveryPolicy(values.recovery)
     except ValueError:
         raise InvalidFieldError(
             "recovery", "choose what happens if the token becomes available"

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit.changes import attempt, go_on
+from sparecode_node.console.kit.changes import attempt, redirect_with_notice
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.services.context import CallContext
@@ -18,10 +18,10 @@ ROTATE: Final = "ClusterService/RotateKeys"
 async def rotate(visit: Visit) -> Response:
     """Show the progress of a rotation; start one."""
     if visit.is_form:
-        visit.must(ROTATE)
-        begun = await attempt(visit, ROTATE, lambda call: _begin(visit, call))
-        if begun is not None:
-            return go_on(visit, "/keys", Notice(words=_said(begun)))
+        visit.require(ROTATE)
+        rotation = await attempt(visit, ROTATE, lambda call: _begin(visit, call))
+        if rotation is not None:
+            return redirect_with_notice(visit, "/keys", Notice(words=_notice(rotation)))
     progress = await visit.site.services.rotation.progress(
         visit.call("ClusterService/GetStatus", within_s=READ_S)
     )
@@ -42,7 +42,7 @@ async def _begin(visit: Visit, call: CallContext) -> RotationProgress | None:
     return None
 
 
-def _said(begun: RotationProgress) -> str:
-    if begun.resumed:
+def _notice(rotation: RotationProgress) -> str:
+    if rotation.resumed:
         return "A rotation was already under way; no other was started."
-    return f"Key {begun.key_id} is active on all nodes."
+    return f"Key {rotation.key_id} is active on all nodes."

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console.kit.changes import attempt, change, go_on
+from sparecode_node.console.kit.changes import attempt, change, redirect_with_notice
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.cluster import listed, status_of
@@ -32,7 +32,7 @@ FIELDS: Final = {"": "node_id"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Afterwards:
+class RemainingCluster:
     """The cluster without one of its members."""
 
     votes: int
@@ -50,9 +50,9 @@ class Afterwards:
         return self.votes - self.quorum
 
 
-async def invite(visit: Visit) -> Response:
+async def create_ticket(visit: Visit) -> Response:
     """Make a ticket for one node to join, and show it once (P5)."""
-    visit.must(TICKET)
+    visit.require(TICKET)
     ticket: JoinTicket | None = None
     node_id = visit.form.text("node_id")
     if visit.is_form:
@@ -80,7 +80,7 @@ async def invite(visit: Visit) -> Response:
 
 async def add(visit: Visit) -> Response:
     """Add a node without a ticket."""
-    visit.must(ADD)
+    visit.require(ADD)
     if visit.is_form:
         node_id = visit.form.text("node_id")
 
@@ -107,7 +107,7 @@ async def add(visit: Visit) -> Response:
 
 async def remove(visit: Visit) -> Response:
     """Show the cluster without a member; remove the member permanently."""
-    visit.must(REMOVE)
+    visit.require(REMOVE)
     node_id = NodeId(visit.request.path_params["node_id"])
     if visit.is_form:
 
@@ -117,7 +117,7 @@ async def remove(visit: Visit) -> Response:
 
         removed = await attempt(visit, REMOVE, make, within_s=REMOVE_S)
         if removed is not None:
-            return _gone(visit, node_id)
+            return _after_removal(visit, node_id)
     status = await status_of(visit)
     leaving = next(
         (each for each in await listed(visit) if each.node_id == node_id), None
@@ -128,13 +128,13 @@ async def remove(visit: Visit) -> Response:
         "member_remove.html",
         leaving=leaving,
         leads=status.primary == node_id,
-        after=afterwards(status, node_id),
+        after=remaining_cluster(status, node_id),
     )
 
 
-async def hand_over(visit: Visit) -> Response:
+async def transfer_primary(visit: Visit) -> Response:
     """Transfer the primary role."""
-    visit.must(TRANSFER)
+    visit.require(TRANSFER)
     if visit.is_form:
         target = visit.form.text("target")
         leads = await attempt(
@@ -147,7 +147,7 @@ async def hand_over(visit: Visit) -> Response:
         )
         if leads is not None:
             words = f"{leads} is the primary now."
-            return go_on(visit, "/cluster", Notice(words=words))
+            return redirect_with_notice(visit, "/cluster", Notice(words=words))
     return visit.page("primary.html", cluster=await status_of(visit))
 
 
@@ -156,17 +156,19 @@ def address(node_id: str) -> str:
     return f"/cluster/members/{quote(node_id, safe='')}/remove"
 
 
-def afterwards(status: ClusterStatus, leaving: NodeId) -> Afterwards:
+def remaining_cluster(status: ClusterStatus, leaving: NodeId) -> RemainingCluster:
     """Return the cluster after a member has left."""
-    stay = [each for each in status.members if each.votes and each.node_id != leaving]
-    return Afterwards(votes=len(stay), in_contact=sum(each.reachable for each in stay))
+    voters = [each for each in status.members if each.votes and each.node_id != leaving]
+    return RemainingCluster(
+        votes=len(voters), in_contact=sum(each.reachable for each in voters)
+    )
 
 
-def _gone(visit: Visit, node_id: NodeId) -> Response:
+def _after_removal(visit: Visit, node_id: NodeId) -> Response:
     wipe = "Stop it and wipe its disk: it still holds the key ring and the state."
     if node_id != visit.site.node_id:
         notice = Notice(words=f"{node_id} is no longer a member. {wipe}")
-        return go_on(visit, "/cluster", notice)
+        return redirect_with_notice(visit, "/cluster", notice)
     # This page was served by the removed node, which decides nothing anymore.
     return visit.page(
         "problem.html",

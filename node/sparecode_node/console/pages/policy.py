@@ -15,7 +15,7 @@ from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain, sentence
 from sparecode_node.console.pages.odds import Odds, guess_odds
-from sparecode_node.console.pages.policy_fields import GROUPS, Knob
+from sparecode_node.console.pages.policy_fields import GROUPS, PolicyField
 from sparecode_node.domain.policy import Policy, policy_problem, public_name
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -25,17 +25,17 @@ _NUMBER_CHARACTERS_MAX = 15
 async def edit(visit: Visit) -> Response:
     """Show the policy; check the input; save it."""
     problem = ""
-    wanted: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if visit.is_form:
-        visit.must("PolicyService/UpdatePolicy")
+        visit.require("PolicyService/UpdatePolicy")
         try:
-            wanted = _wanted(visit)
+            values = _values(visit)
             version = visit.form.whole("version", "the version")
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
             if visit.form.text("action") == "save":
-                answer = await _save(visit, version, wanted)
+                answer = await _save(visit, version, values)
                 if answer is not None:
                     return answer
     policy = await visit.read(
@@ -44,20 +44,20 @@ async def edit(visit: Visit) -> Response:
             call, stale_ok=stale_ok
         ),
     )
-    typed = replace(policy, **wanted)
-    found = policy_problem(typed)
+    typed = replace(policy, **values)
+    refusal = policy_problem(typed)
     odds: tuple[Odds, ...] = ()
-    if found is None:
+    if refusal is None:
         odds = guess_odds(typed)
     else:
-        problem = sentence(f"{found.field.replace('_', ' ')} {found.words}")
+        problem = sentence(f"{refusal.field.replace('_', ' ')} {refusal.words}")
     return visit.page(
         "policy.html",
         policy=policy,
         groups=GROUPS,
         odds=odds,
         problem=problem,
-        shown=shown,
+        display_value=display_value,
         boxes=" ".join(
             knob.name for _, knobs in GROUPS for knob in knobs if knob.is_box
         ),
@@ -65,13 +65,13 @@ async def edit(visit: Visit) -> Response:
     )
 
 
-async def _save(visit: Visit, version: int, wanted: dict[str, Any]) -> Response | None:
+async def _save(visit: Visit, version: int, values: dict[str, Any]) -> Response | None:
     by_public_name = {public_name(field.name): field.name for field in fields(Policy)}
     return await change(
         visit,
         "PolicyService/UpdatePolicy",
         lambda call: visit.site.services.policies.update(
-            call, version=version, values=wanted
+            call, version=version, values=values
         ),
         to="/policy",
         words=f"The policy is changed. It is now version {version + 1}.",
@@ -79,7 +79,7 @@ async def _save(visit: Visit, version: int, wanted: dict[str, Any]) -> Response 
     )
 
 
-def shown(policy: Policy, knob: Knob) -> str:
+def display_value(policy: Policy, knob: PolicyField) -> str:
     """Return a field's value as the editor shows it."""
     value = getattr(policy, knob.name)
     if value is None:
@@ -89,19 +89,19 @@ def shown(policy: Policy, knob: Knob) -> str:
     return str(value)
 
 
-def _wanted(visit: Visit) -> dict[str, Any]:
+def _values(visit: Visit) -> dict[str, Any]:
     """Return the input by the field names of `Policy`. Raises `InvalidFieldError`."""
-    wanted: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for _, knobs in GROUPS:
         for knob in knobs:
             if knob.is_box:
-                wanted[knob.name] = visit.form.flag(knob.name)
+                values[knob.name] = visit.form.flag(knob.name)
             elif knob.name in visit.form.values:
-                wanted[knob.name] = _value(visit, knob)
-    return wanted
+                values[knob.name] = _value(visit, knob)
+    return values
 
 
-def _value(visit: Visit, knob: Knob) -> int | str | None:
+def _value(visit: Visit, knob: PolicyField) -> int | str | None:
     typed = visit.form.text(knob.name)
     if knob.is_text:
         return typed.upper() if knob.is_capital else typed

@@ -21,7 +21,7 @@ _UNITS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knob:
+class PolicyField:
     """One field of the policy."""
 
     name: str
@@ -57,7 +57,7 @@ class Knob:
 
 _DEFAULTS = {field.name: field.default for field in fields(Policy)}
 
-_SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
+_LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "Emergency access tokencodes",
         (
@@ -185,21 +185,21 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
 )
 
 
-def _groups() -> tuple[tuple[str, tuple[Knob, ...]], ...]:
-    said = tuple(
+def _groups() -> tuple[tuple[str, tuple[PolicyField, ...]], ...]:
+    groups = tuple(
         (
             group,
             tuple(
-                Knob(name=name, words=words, unit=unit, hint=hint)
+                PolicyField(name=name, words=words, unit=unit, hint=hint)
                 for name, words, unit, hint in knobs
             ),
         )
-        for group, knobs in _SAID
+        for group, knobs in _LABELS
     )
-    known = {knob.name for _, knobs in said for knob in knobs} | {"version"}
+    known = {knob.name for _, knobs in groups for knob in knobs} | {"version"}
     # A field without a label here can be changed nevertheless.
     others = tuple(
-        Knob(
+        PolicyField(
             name=name,
             words=public_name(name).replace("_", " ").capitalize(),
             unit="seconds" if "_ms" in name else "",
@@ -207,7 +207,7 @@ def _groups() -> tuple[tuple[str, tuple[Knob, ...]], ...]:
         for name in _DEFAULTS
         if name not in known
     )
-    return said + ((("Other", others),) if others else ())
+    return groups + ((("Other", others),) if others else ())
 
 
 GROUPS = _groups()

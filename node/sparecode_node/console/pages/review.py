@@ -11,10 +11,10 @@ from sparecode_node.queries.review import Review
 METHOD = "ClusterService/GetReview"
 
 
-async def look_over(visit: Visit) -> Response:
+async def open_cluster(visit: Visit) -> Response:
     """Show what decides who can sign in; open the cluster as reviewed."""
     if visit.is_form:
-        visit.must("ClusterService/OpenCluster")
+        visit.require("ClusterService/OpenCluster")
         answer = await change(
             visit,
             "ClusterService/OpenCluster",
@@ -27,10 +27,10 @@ async def look_over(visit: Visit) -> Response:
         )
         if answer is not None:
             return answer
-    found = await visit.site.services.epoch_review.review(
+    state = await visit.site.services.epoch_review.review(
         visit.call(METHOD, within_s=READ_S)
     )
-    return visit.page("review.html", review=found.value)
+    return visit.page("review.html", review=state.value)
 
 
 async def if_not_open(visit: Visit) -> Review | None:
@@ -38,9 +38,9 @@ async def if_not_open(visit: Visit) -> Review | None:
     if not visit.may(METHOD) or not visit.site.is_ready():
         return None
     try:
-        found = await visit.site.services.epoch_review.review(
+        state = await visit.site.services.epoch_review.review(
             visit.call(METHOD, within_s=READ_S)
         )
     except UNAVAILABLE:
         return None  # The page says that there is no quorum.
-    return None if found.value.open else found.value
+    return None if state.value.open else state.value

@@ -35,7 +35,7 @@ ENDED = "this secret was shown too long ago: set up the second factor again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class PendingSecret:
     """A secret that is on the page but not in force yet."""
 
     secret: str = field(repr=False)
@@ -49,13 +49,13 @@ class Shown:
 
 async def manage(visit: Visit) -> Response:
     """Show whether a second factor is set; set one up."""
-    shown: Shown | None = None
+    pending: PendingSecret | None = None
     if visit.is_form:
         if visit.form.text("action") == "enroll":
-            shown = await _enroll(visit)
+            pending = await _enroll(visit)
         else:
-            shown = _typed(visit.form)
-            answer = await _confirm(visit, shown)
+            pending = _submitted_secret(visit.form)
+            answer = await _confirm(visit, pending)
             if answer is not None:
                 return answer
     has = await visit.read(
@@ -65,40 +65,40 @@ async def manage(visit: Visit) -> Response:
         ),
     )
     if has or "" in visit.problems:
-        shown = None
+        pending = None
     name = visit.session.administrator if visit.session else ""
     return visit.page(
         "second_factor.html",
         has=has,
-        shown=shown,
-        picture=picture(uri_of(name, shown.secret)) if shown else "",
+        pending=pending,
+        picture=picture(uri_of(name, pending.secret)) if pending else "",
     )
 
 
-async def _enroll(visit: Visit) -> Shown | None:
+async def _enroll(visit: Visit) -> PendingSecret | None:
     """Draw a secret, which is not in force until a code of it is confirmed."""
     try:
         enrolled = await visit.site.services.second_factors.enroll(visit.call(ENROLL))
     except EXPLAINED as error:
         visit.add(explain(error))
         return None
-    return Shown(
+    return PendingSecret(
         secret=enrolled.secret, draft=base64.b64encode(enrolled.draft).decode()
     )
 
 
-def _typed(form: Form) -> Shown | None:
+def _submitted_secret(form: Form) -> PendingSecret | None:
     """Return the secret that the browser sent back, or None."""
     secret = form.text("enrolled_secret")
     if not SECRET.fullmatch(secret):
         return None
-    return Shown(secret=secret, draft=form.text("enrolled_draft"))
+    return PendingSecret(secret=secret, draft=form.text("enrolled_draft"))
 
 
-async def _confirm(visit: Visit, shown: Shown | None) -> Response | None:
+async def _confirm(visit: Visit, pending: PendingSecret | None) -> Response | None:
     async def make(call: CallContext) -> Applied:
         try:
-            draft = base64.b64decode(shown.draft if shown else "", validate=True)
+            draft = base64.b64decode(pending.draft if pending else "", validate=True)
             return await visit.site.services.second_factors.confirm(
                 call, draft=draft, code=visit.form.text("second_factor")
             )

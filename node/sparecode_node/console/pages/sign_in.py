@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from sparecode_node.console.kit import idle
-from sparecode_node.console.kit.changes import go_on
+from sparecode_node.console.kit.changes import redirect_with_notice
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
@@ -24,7 +24,7 @@ from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, ex
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
 
 VISIT_BYTES = 18
-NOT_KEPT = frozenset(
+SECRET_FIELDS = frozenset(
     {
         "enrolled_draft",
         "enrolled_secret",
@@ -40,15 +40,15 @@ NOT_KEPT = frozenset(
     }
 )
 """Fields with secrets: the user types them again after sign-in."""
-UNDECIDED = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
-FORGOTTEN = (
+UNCERTAIN = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
+SIGNED_OUT_LOCALLY = (
     "You are signed out in this browser. The cluster could not be reached to end the session "
     "itself. It ends when its lifetime is over, and nobody else holds it."
 )
-VISIT = re.compile(r"[0-9a-f]{36}", re.ASCII)
+VISIT_SECRET = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
-def begin(visit: Visit) -> Response:
+def ask_to_sign_in(visit: Visit) -> Response:
     """
     Ask the administrator to sign in, then return to the same page.
 
@@ -62,18 +62,18 @@ def begin(visit: Visit) -> Response:
         response = Response(status_code=204, headers=there)
         forget_cookie(response, SESSION_COOKIE)
         return response
-    if kept := _kept(visit):
+    if kept := _kept_form(visit):
         visit.add(
             Problem(words="Your session has ended. Sign in to continue.", status=401)
         )
-        response = _door(visit, next_path=path, kept=kept)
+        response = _sign_in_page(visit, next_path=path, kept=kept)
     else:
-        response = visit.go(f"{SIGN_IN}?next={quote(path, safe='/')}")
+        response = visit.redirect(f"{SIGN_IN}?next={quote(path, safe='/')}")
     forget_cookie(response, SESSION_COOKIE)
     return response
 
 
-def cannot_tell(visit: Visit) -> Response:
+def explain_unknown_session(visit: Visit) -> Response:
     """
     Explain that this node cannot check the session now, because there is no quorum.
 
@@ -85,28 +85,30 @@ def cannot_tell(visit: Visit) -> Response:
     )
     if visit.request.headers.get("hx-request") and not visit.is_form:
         return Response(status_code=204, headers={"hx-refresh": "true"})
-    if kept := _kept(visit):
+    if kept := _kept_form(visit):
         visit.add(Problem(words=words, status=503))
-        return _door(visit, next_path=local_path(visit.path), kept=kept)
+        return _sign_in_page(visit, next_path=local_path(visit.path), kept=kept)
     return visit.page("problem.html", status=503, title="Not possible now", words=words)
 
 
-def _kept(visit: Visit) -> str:
+def _kept_form(visit: Visit) -> str:
     """Return the input if the form is one of this cluster's consoles, else nothing."""
     if visit.request.method == "POST" and (
         visit.origin is Origin.HERE
         or (visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY)
     ):
-        return visit.form.kept(without=NOT_KEPT)
+        return visit.form.kept(without=SECRET_FIELDS)
     return ""
 
 
-async def enter(visit: Visit) -> Response:
+async def open_session(visit: Visit) -> Response:
     """Show the sign-in form; open a session."""
     if visit.request.method == "POST":
         try:
             signed_in = await visit.site.services.sessions.login(
-                visit.call("SessionService/Login", request_id=visit.typed_request_id()),
+                visit.call(
+                    "SessionService/Login", request_id=visit.submitted_request_id()
+                ),
                 administrator=visit.form.text("administrator"),
                 password=visit.form.secret("password"),
                 second_factor=visit.form.text("second_factor").strip(),
@@ -117,20 +119,22 @@ async def enter(visit: Visit) -> Response:
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
-            response = _inside(visit, signed_in.bearer)
+            response = _after_sign_in(visit, signed_in.bearer)
             # The node drew a new bearer for this session. A cookie that the browser
             # had before, possibly planted by an attacker, is worth nothing now.
             set_cookie(response, SESSION_COOKIE, signed_in.bearer)
-            idle.saw(response, signed_in.bearer, visit.site.clock.now_ms())
+            idle.record_use(response, signed_in.bearer, visit.site.clock.now_ms())
             forget_cookie(response, VISIT_COOKIE)
             return response
-    return _door(visit, next_path=visit.local_next(), kept=visit.form.secret("kept"))
+    return _sign_in_page(
+        visit, next_path=visit.local_next(), kept=visit.form.secret("kept")
+    )
 
 
-def _door(visit: Visit, *, next_path: str, kept: str) -> Response:
+def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:
     # Keep an existing cookie: a second tab must not invalidate the first tab's form.
     secret = visit.request.cookies.get(VISIT_COOKIE, "")
-    if not VISIT.fullmatch(secret):
+    if not VISIT_SECRET.fullmatch(secret):
         secret = visit.site.entropy.token_bytes(VISIT_BYTES).hex()
     response = visit.page(
         "sign_in.html",
@@ -143,10 +147,10 @@ def _door(visit: Visit, *, next_path: str, kept: str) -> Response:
     return response
 
 
-def _inside(visit: Visit, bearer: str) -> Response:
+def _after_sign_in(visit: Visit, bearer: str) -> Response:
     kept = visit.form.secret("kept")
     if not kept:
-        return visit.go(visit.local_next())
+        return visit.redirect(visit.local_next())
     return visit.page(
         "continue.html",
         next=visit.local_next(),
@@ -155,17 +159,17 @@ def _inside(visit: Visit, bearer: str) -> Response:
     )
 
 
-async def end_idle(visit: Visit) -> Response:
+async def end_idle_session(visit: Visit) -> Response:
     """End the session of an idle browser, and ask to sign in again."""
     with contextlib.suppress(*EXPLAINED):
         # If it cannot be ended now, it ends by itself; this browser deletes its cookie.
         await visit.site.services.sessions.logout(
             visit.call("SessionService/Logout", request_id=visit.new_id())
         )
-    return begin(visit)
+    return ask_to_sign_in(visit)
 
 
-async def leave(visit: Visit) -> Response:
+async def sign_out(visit: Visit) -> Response:
     """
     End this session on every node; the browser deletes its cookie in any case.
 
@@ -174,19 +178,23 @@ async def leave(visit: Visit) -> Response:
     call = visit.call("SessionService/Logout", request_id=visit.new_id())
     try:
         await visit.site.services.sessions.logout(call)
-    except UNDECIDED:
-        return _left(visit, Notice(words=FORGOTTEN, waiting=True))
-    return _left(visit)
+    except UNCERTAIN:
+        return _after_sign_out(visit, Notice(words=SIGNED_OUT_LOCALLY, waiting=True))
+    return _after_sign_out(visit)
 
 
-async def leave_everywhere(visit: Visit) -> Response:
+async def sign_out_everywhere(visit: Visit) -> Response:
     """End every session of this administrator."""
     call = visit.call("SessionService/LogoutEverywhere", request_id=visit.new_id())
     await visit.site.services.sessions.logout_everywhere(call)
-    return _left(visit)
+    return _after_sign_out(visit)
 
 
-def _left(visit: Visit, notice: Notice | None = None) -> Response:
-    response = go_on(visit, SIGN_IN, notice) if notice else visit.go(SIGN_IN)
+def _after_sign_out(visit: Visit, notice: Notice | None = None) -> Response:
+    response = (
+        redirect_with_notice(visit, SIGN_IN, notice)
+        if notice
+        else visit.redirect(SIGN_IN)
+    )
     forget_cookie(response, SESSION_COOKIE)
     return response

@@ -34,7 +34,7 @@ async def act(visit: Visit) -> Response:
     action = BY_NAME.get(visit.request.path_params["action"])
     if action is None:
         raise HTTPException(404)
-    visit.must(action.method)
+    visit.require(action.method)
     if visit.is_form:
         answer = await _do(visit, serial, action)
         if answer is not None:

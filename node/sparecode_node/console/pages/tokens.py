@@ -30,12 +30,12 @@ ALGORITHMS = {
 
 async def manage_existing(visit: Visit) -> Response:
     """Search tokens by serial, user name, name or e-mail."""
-    visit.must("TokenService/ListTokens")
+    visit.require("TokenService/ListTokens")
     search = visit.form.text("q")
     state, kind = visit.form.text("state"), visit.form.text("kind")
-    found: Page[TokenView] = Page(items=(), next_page_token="")
+    results: Page[TokenView] = Page(items=(), next_page_token="")
     try:
-        found = await visit.read(
+        results = await visit.read(
             "TokenService/ListTokens",
             lambda call, stale_ok: visit.site.services.tokens.list(
                 call,
@@ -52,7 +52,7 @@ async def manage_existing(visit: Visit) -> Response:
         visit.add(explain(error, {"search": "q", "page_token": ""}))
     return visit.page(
         "tokens.html",
-        found=found,
+        results=results,
         search=search,
         state=state,
         states=STATES,

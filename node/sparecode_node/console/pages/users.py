@@ -28,19 +28,19 @@ def address(username: str) -> str:
     return f"/users/{quote(username, safe='')}"
 
 
-async def find_some(visit: Visit) -> Response:
+async def search(visit: Visit) -> Response:
     """Search users by user name, name or e-mail."""
-    visit.must("UserService/ListUsers")
-    search, state = visit.form.text("q"), visit.form.text("state")
-    found: Page[UserView] = Page(items=(), next_page_token="")
+    visit.require("UserService/ListUsers")
+    query, state = visit.form.text("q"), visit.form.text("state")
+    results: Page[UserView] = Page(items=(), next_page_token="")
     try:
-        found = await visit.read(
+        results = await visit.read(
             "UserService/ListUsers",
             lambda call, stale_ok: visit.site.services.users.list(
                 call,
                 page_size=PAGE_SIZE,
                 page_token=visit.form.text("page"),
-                search=search,
+                search=query,
                 enabled={"enabled": True, "disabled": False}.get(state),
                 locked=True if state == "locked" else None,
                 stale_ok=stale_ok,
@@ -50,18 +50,18 @@ async def find_some(visit: Visit) -> Response:
         visit.add(explain(error, FIELDS))
     return visit.page(
         "users.html",
-        found=found,
-        search=search,
+        results=results,
+        search=query,
         state=state,
         states=STATES,
-        query=urlencode({"q": search, "state": state}),
+        query=urlencode({"q": query, "state": state}),
         paged=bool(visit.form.text("page")),
     )
 
 
 async def add(visit: Visit) -> Response:
     """Create a user."""
-    visit.must("UserService/CreateUser")
+    visit.require("UserService/CreateUser")
     if visit.is_form:
         username = visit.form.text("username")
         answer = await change(
