@@ -31,7 +31,7 @@ OWN_FACTOR = {
     "account-second-factor": "/account",
     "second-factor-set": "/account/second-factor",
 }
-"""Pages of whoever has a second factor."""
+"""Pages of an administrator with a second factor."""
 
 PEOPLE = (
     "alice.ash",
@@ -65,12 +65,12 @@ class Exhibition:
     alice: Holder
     bela: Holder
     carol: Holder
-    """Without a PIN, so that whoever sets PINs may issue."""
+    """Without a PIN, so that an administrator who sets PINs may issue codes."""
     spare: str
 
 
 def furnish(estate: Estate) -> Exhibition:
-    """Have users, codes, a locked user, and a change that waits."""
+    """Make users, codes, a locked user, and a change that waits for approval."""
     holders = [estate.holder(name) for name in PEOPLE]
     carol = estate.holder("carol.cole", pin=False)
     alice, bela, chidi, deniz, emma, farid = holders[:6]

@@ -233,7 +233,7 @@ async def test_without_a_quorum_the_last_backup_is_known(desk: Desk) -> None:
 async def test_the_key_is_replaced_while_one_watches(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(T3, P5) Begun here, done by whoever leads; the page says how far it is."""
+    """(T3, P5) This node begins it, the primary does it, and the page shows the progress."""
     node = desk.node
     browser = await with_role(desk, Role.OPERATOR)
     page = await browser.open("/keys")

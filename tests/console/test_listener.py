@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The listener: connections are for who asks for something."""
+"""The listener: only callers that send requests keep a connection."""
 
 import asyncio
 import contextlib
@@ -170,14 +170,14 @@ async def test_who_does_not_even_begin_a_handshake_is_cut_off(port: int) -> None
 
 @pytest.mark.parametrize(("open_max", "request_s"), [(2, PATIENCE_S)])
 async def test_no_more_are_open_than_may_be_handshake_or_not(port: int) -> None:
-    """Else whoever reaches the port takes the files that the node needs to commit."""
+    """Otherwise anyone who reaches the port takes the files that the node needs."""
     _, silent = await asyncio.open_connection(HOST, port)
     async with connection(port):
         third = asyncio.ensure_future(asked(port))
         await asyncio.wait({third}, timeout=2 * SHORT_S)
         assert not third.done()
         silent.close()
-        # Whoever goes makes room for the next.
+        # A caller that leaves makes room for the next.
         assert (await third).startswith(b"HTTP/1.1 200")
 
 

@@ -302,7 +302,7 @@ async def test_what_a_role_may_not_is_not_offered(desk: Desk, role: Role) -> Non
 
 
 async def test_every_page_is_shown_to_eyes_and_to_axe() -> None:
-    """Whoever adds a page adds it to the gallery, too."""
+    """A new page is added to the gallery, too."""
     alice, spare = Holder("alice", "1"), "3"
     shown = Exhibition(alice=alice, bela=alice, carol=alice, spare=spare)
     hung = {exhibit.path.partition("?")[0] for exhibit in exhibits(shown)}

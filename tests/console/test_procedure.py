@@ -241,7 +241,7 @@ def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None
 def test_results_that_come_late_leave_an_open_menu_alone(
     estate: Estate, page: Page
 ) -> None:
-    """Whoever is quicker than the node keeps the menu, and gets the results behind it."""
+    """A user quicker than the node keeps the menu, and gets the results after it."""
     holder = estate.holder()
     url = estate.cluster.nodes[0].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)

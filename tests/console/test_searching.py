@@ -90,7 +90,7 @@ async def test_the_audit_log_is_filtered_by_the_words_that_it_shows(
 
 
 async def test_every_set_that_is_low_is_listed(desk: Desk) -> None:
-    """No other page lists them: whoever has eight calls to make sees eight."""
+    """No other page lists them: a help desk with eight calls to make sees eight."""
     node = desk.node
     serials = [f"90{number}" for number in range(8)]
     for serial in serials:

@@ -298,7 +298,7 @@ async def test_a_body_longer_than_any_form_is_not_read(desk: Desk) -> None:
 
 
 async def test_a_body_without_an_end_is_left_off() -> None:
-    """Whoever sends it need not say how long it is, nor who they are."""
+    """Its sender need not tell its length, nor sign in."""
     part, parts = b"x" * 1024, 0
 
     async def receive() -> dict[str, object]:
