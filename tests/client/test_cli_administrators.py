@@ -173,7 +173,7 @@ def test_a_refusal_names_the_next_step(admins: Cli) -> None:
         Failure(
             Code.PERMISSION_DENIED,
             "PASSWORD_CHANGE_NEEDED",
-            "the password is a temporary one",
+            "the password is temporary",
         ),
     )
 

@@ -185,11 +185,11 @@ def test_a_refusal_says_why(agents: Cli) -> None:
         Failure(
             grpc.StatusCode.ALREADY_EXISTS,
             "CERTIFICATE_DENIED",
-            "this certificate is denied already",
+            "this certificate is already denied",
         ),
     )
 
     result = agents("agents", "deny-certificate", "--fingerprint", FINGERPRINT)
 
     assert result.exit_code == 1
-    assert "denied already" in result.stderr
+    assert "already denied" in result.stderr

@@ -157,11 +157,11 @@ def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
 
 def test_an_existing_member_is_exit_code_1(cli: Cli) -> None:
     code = grpc.StatusCode.ALREADY_EXISTS
-    cli.node.answer(TICKET, Failure(code, "MEMBER_EXISTS", "n4 is a member already"))
+    cli.node.answer(TICKET, Failure(code, "MEMBER_EXISTS", "n4 is already a member"))
     result = cli("cluster", "ticket", "n4")
     assert result.exit_code == 1
     assert result.stderr == (
-        "sparecode: n4 is a member already\nList the members: sparecode cluster members\n"
+        "sparecode: n4 is already a member\nList the members: sparecode cluster members\n"
     )
     assert result.stdout == ""
 

@@ -145,8 +145,8 @@ def test_import_shows_the_result_of_every_row(cli: Cli, tmp_path: Path) -> None:
 
 def test_long_import_lists_failures_and_reasons(cli: Cli, tmp_path: Path) -> None:
     wrong = [
-        ("TOKEN_EXISTS", "there is a token 101 already"),
-        ("TOKEN_EXISTS", "there is a token 102 already"),
+        ("TOKEN_EXISTS", "token 101 already exists"),
+        ("TOKEN_EXISTS", "token 102 already exists"),
         ("", "seed is not base32"),
     ]
     rows = [row(number, rows=103) for number in range(1, 101)]
@@ -169,8 +169,8 @@ def test_long_import_lists_failures_and_reasons(cli: Cli, tmp_path: Path) -> Non
     lines = result.stdout.splitlines()
     assert lines == [
         "Row  Serial  Result",
-        "101  101     NOT imported: there is a token 101 already",
-        "102  102     NOT imported: there is a token 102 already",
+        "101  101     NOT imported: token 101 already exists",
+        "102  102     NOT imported: token 102 already exists",
         "103  103     NOT imported: seed is not base32",
         "",
         "Rows  Reason",

@@ -22,7 +22,7 @@ def row(number: int, **fields: object) -> users_pb2.ImportUsersResponse:
 
 
 EXISTS = row(
-    2, imported=False, reason="USER_EXISTS", problem="there is a user user2 already"
+    2, imported=False, reason="USER_EXISTS", problem="user user2 already exists"
 )
 
 
@@ -61,7 +61,7 @@ def test_import_shows_the_result_of_every_row(cli: Cli, tmp_path: Path) -> None:
     assert result.stdout.splitlines() == [
         "Row  Username  Result",
         "  1  user1     imported",
-        "  2  user2     NOT imported: there is a user user2 already",
+        "  2  user2     NOT imported: user user2 already exists",
         "1 of 2 users imported.",
     ]
 

@@ -51,7 +51,7 @@ async def test_a_ticket_is_shown_once_and_downloaded(desk: Desk) -> None:
     await browser.open(browser.page.links["Add a node"])
     page = await browser.send("Make a ticket", node_id="n1")
     assert page.status == 409
-    assert "n1 is a member already" in page.text
+    assert "n1 is already a member" in page.text
     assert page.form("/cluster/ticket").value("node_id") == "n1"
     page = await browser.send("Make a ticket", node_id="n 4")
     assert page.status == 422
@@ -195,7 +195,7 @@ async def test_a_backup_that_nobody_could_open_is_refused(desk: Desk) -> None:
     await browser.open("/backups")
     page = await browser.send("Take and download")
     assert page.status == 409
-    assert "The policy names nobody who could open a backup" in page.text
+    assert "The policy names no recipient who could open a backup" in page.text
 
 
 async def test_a_node_that_stops_takes_no_backup(

@@ -216,7 +216,7 @@ def test_what_is_so_already_is_answered_at_once(desk: Desk) -> None:
         (
             AddLearner(Member(node_id=N2, address="else:7301")),
             Reason.MEMBER_EXISTS,
-            "n2 is a member already, at n2:7301",
+            "n2 is already a member, at n2:7301",
         ),
     ],
     ids=["promote nobody", "remove nobody", "remove itself", "another address"],
@@ -248,7 +248,7 @@ def test_a_member_is_added_once_however_its_address_is_spelled(
     desk.step()
     reason, detail = refusal(asked)
     assert reason is Reason.MEMBER_EXISTS
-    assert detail == f"n4 is a member already, at {address}, and not at else:7301"
+    assert detail == f"n4 is already a member, at {address}, and not at else:7301"
 
 
 def test_an_id_that_was_removed_is_never_used_again(desk: Desk) -> None:

@@ -168,7 +168,7 @@ async def test_a_retry_of_adding_a_member_gets_the_first_answer(
         node.admin(add, REQUEST), node_id="n4", address="N4.Example:07301"
     )
     assert again == first
-    with pytest.raises(Refused, match="n4 is a member already"):
+    with pytest.raises(Refused, match="n4 is already a member"):
         await changes.add_member(
             node.admin(add), node_id="n4", address="n4.example:7301"
         )

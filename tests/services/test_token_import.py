@@ -117,7 +117,7 @@ async def test_rows_of_a_csv_file_are_judged_one_by_one(node: OneNode) -> None:
     )
     assert [row.row for row in rows if row.imported] == [1, 8]
     says = {row.row: row.problem for row in rows if not row.imported}
-    assert says[2].startswith("there is a token 2 already")
+    assert says[2].startswith("token 2 already exists")
     assert says[3].startswith("digits: must be 6 or 8")
     assert says[4] == "seed is not base32"
     assert says[5].startswith("seed: must have 16 to 64 bytes")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The replicated state: commands applied to SQLite, the same on every node."""
+"""The replicated state: commands applied to SQLite, alike on every node."""

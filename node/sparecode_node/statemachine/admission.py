@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether whoever asks may: session, role, and not for themselves (P1, I10)."""
+"""Checks of the calling administrator: session, role, no self-service (P1, I10)."""
 
 from sparecode_node.domain.administrators import Administrator, may
 from sparecode_node.domain.ids import AdministratorName
@@ -18,14 +18,18 @@ from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
-"""All that may be done with a password that somebody else chose."""
+"""The only commands allowed with a temporary password."""
 
 NOT_ABOUT_USERS = (RegisterAgent, UpdateAgent, RemoveAgent)
-"""Their `name_key` is another name."""
+"""Commands whose `name_key` is not the name of a user."""
 
 
 def check_session(applying: Applying) -> Rejected | None:
-    """Check an administrator's session and role once more (P1)."""
+    """
+    Check the administrator's session and role (P1).
+
+    Services have checked them before, but both may have ended since.
+    """
     command_type = type(applying.call.command)
     if command_type not in PERMISSIONS:
         return None
@@ -44,34 +48,35 @@ def check_session(applying: Applying) -> Rejected | None:
     permission = PERMISSIONS[command_type]
     if permission is not None and not may(administrator.role, permission):
         return Rejected(
-            Reason.ROLE, f"the role {administrator.role} may not {permission}"
+            Reason.ROLE,
+            f"the role {administrator.role} lacks the permission {permission}",
         )
     if administrator.temporary and command_type not in WITH_TEMPORARY_PASSWORD:
         return Rejected(
             Reason.PASSWORD_CHANGE_NEEDED,
-            "the password is a temporary one: change it first",
+            "the password is temporary: change it first",
         )
     return _self_service(applying, administrator)
 
 
 def _self_service(applying: Applying, administrator: Administrator) -> Rejected | None:
-    """Refuse whatever people do to their own user or its tokens (I10)."""
+    """Refuse commands of administrators on their own user or its tokens (I10)."""
     if administrator.user_id is None:
         return None
     for user_id in _users_of(applying):
         if user_id == administrator.user_id:
             return Rejected(
                 Reason.SELF_SERVICE_FORBIDDEN,
-                "this is about yourself: another administrator has to do it",
+                "this is about your own user: another administrator must do it",
             )
     return None
 
 
 def _users_of(applying: Applying) -> list[str]:
     """
-    Return the users whom a command is about, directly or by their tokens.
+    Return the users that a command concerns, directly or through their tokens.
 
-    By the names of its fields, so that a command that comes later is not forgotten.
+    Field names tell, so that commands added later are included.
     """
     command = applying.call.command
     if isinstance(command, NOT_ABOUT_USERS):

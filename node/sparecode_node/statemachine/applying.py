@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command is applied with: the database, the time, the policy, the caller."""
+"""The context of a call while it is applied: database, time, policy, caller."""
 
 import sqlite3
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from sparecode_node.statemachine.commands import Call
 @dataclass(slots=True, kw_only=True)
 class Applying:
     """
-    One call while it is applied. What it notes goes into the audit log.
+    One call while it is applied. Handlers set its fields for the audit log.
 
-    Writes of a call that ends in `Rejected` are undone, unless it says
-    *keep_writes*: a failed sign-in must be counted.
+    The writes of a `Rejected` call are undone unless *keep_writes* is set: a failed
+    sign-in must be counted.
     """
 
     db: sqlite3.Connection
@@ -27,18 +27,18 @@ class Applying:
     now_ms: int
     policy: Policy
     keys: KeysInState
-    """What is made with a key that is not in use must not enter the state (T2)."""
+    """Values made with a key that is not in use must not enter the state (T2)."""
     feature_level: int
     """Of the cluster. A rule that a level changes asks it (see `feature_level`)."""
     administrator: Administrator | None = None
-    """Whose session it is; None for agents and nodes."""
+    """The owner of the session; None for agents and nodes."""
     target: str = ""
     person: User | None = None
-    """Whose passcode is judged, if it is that, and there is somebody."""
+    """The user whose passcode is judged; None for other commands or unknown users."""
     actor: str = ""
-    """Who is recorded; empty: the administrator, or else the caller."""
+    """The recorded actor; empty: the administrator, or else the caller."""
     outcome: str = ""
-    """What is recorded of a command that is applied; empty: that it was."""
+    """The recorded outcome of an applied command; empty: `applied`."""
     reason: str = ""
     detail: str = ""
     events: list[Event] = field(default_factory=list)

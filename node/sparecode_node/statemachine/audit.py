@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Append audit events in the command's own transaction (U1).
+The audit log: appends events in the transaction of their command (U1).
 
 `domain.audit` computes the hash of each event.
 """

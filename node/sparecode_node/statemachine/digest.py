@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hash of the whole state, by which replicas are compared."""
+"""The hash of the whole state, for comparing replicas."""
 
 import hashlib
 import sqlite3
 
 NOT_HASHED = "applied_index"
-"""The row of `meta` that moves without a change of the state."""
+"""The row of `meta` that changes even if the state does not."""
 
 
 def digest(db: sqlite3.Connection) -> str:
     """
     Return SHA-256, in hex, over every row of every table.
 
-    Tables by name, rows by primary key, values with their types. Call it in a
-    read transaction where others may write. Reads everything.
+    Tables are ordered by name, rows by primary key; values are hashed with their types.
+    This reads the whole database. Call it in a read transaction if others may write.
     """
     total = hashlib.sha256()
     tables = db.execute(
@@ -29,8 +29,8 @@ def digest(db: sqlite3.Connection) -> str:
         for row in db.execute(f"SELECT * FROM {table} ORDER BY {order}"):
             if table == "meta" and row[0] == NOT_HASHED:
                 continue
-            # Exact and unambiguous for integers, strings, bytes and None. Not `repr`:
-            # which characters that escapes depends on the version of Python.
+            # `ascii` is exact and unambiguous for integers, strings, bytes and None.
+            # Which characters `repr` escapes depends on the version of Python.
             total.update(ascii(row).encode())
             total.update(b"\n")
     return total.hexdigest()

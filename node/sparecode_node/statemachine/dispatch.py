@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which handler decides which command: the one list of it."""
+"""Dispatch: the only list of which handler decides which command."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -28,15 +28,15 @@ from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
 
 def decide(applying: Applying, again: Callable[[Applying], Result]) -> Result:
     """
-    Decide a command, and write what it changes.
+    Decide a command and write its changes.
 
-    *again* decides a change that waited for the approval in this command (P3).
+    *again* decides the waiting change that this command approves (P3).
     """
     return _handle(applying, again) or Applied(index=applying.index)
 
 
 def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result | None:
-    """Return a handler's result; None: applied, with nothing more to tell."""
+    """Return the handler's result; None: applied, without further data."""
     match applying.call.command:
         case commands.InitializeCluster() as command:
             return cluster.initialize_cluster(applying, command)

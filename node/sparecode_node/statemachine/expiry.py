@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ends by the log's time, alike on every replica."""
+"""Expiry: delete what has ended by the log's time, alike on every replica."""
 
 import sqlite3
 
@@ -15,7 +15,7 @@ _ENDING = (
     "pin_changes",
     "join_tickets",
 )
-"""Tables whose rows go when their time has come, without a word."""
+"""Tables whose ended rows are deleted without an audit event."""
 
 
 def forget_ended(
@@ -25,7 +25,7 @@ def forget_ended(
     now_ms: int,
     policy: Policy,
 ) -> None:
-    """Forget what has ended; what nobody has approved within a day is recorded (P3)."""
+    """Delete what has ended. Record requests that ended without an approval (P3)."""
     for each in approval_tables.ended(db, now_ms):
         approval_tables.delete(db, each.approval_id)
         audit.append(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The state that every replica holds, and the one way to change it.
+The state that every replica holds, and the only way to change it.
 
-Rule 1: everything that decides lives below this module, and is a function of
-the log and of nothing else: no clock, no randomness, no configuration, no other
-thread. Whatever a decision needs is in the command.
+Rule 1: every decision is made below this module and is a function of the log only. It
+uses no clock, no randomness, no configuration and no other thread. The command carries
+everything else that a decision needs.
 """
 
 import sqlite3
@@ -42,19 +42,19 @@ CHANGES_BEGINNING = (
     commands.RetireKey,
     commands.RaiseFeatureLevel,
 )
-"""Commands after which policy, keys and feature level are read again."""
+"""Commands after which the policy, the keys and the feature level are read again."""
 
 
 class StateMachine:
     """
-    The replicated state in SQLite, applied to in one thread.
+    The replicated state in SQLite. One thread applies entries to it.
 
-    The database is in WAL mode with `synchronous=NORMAL`: after a power cut it
-    may be at an earlier index, and the rest is applied again from the journal.
+    The database is in WAL mode with `synchronous=NORMAL`. A power cut may take it back
+    to an earlier index; the rest is then applied again from the journal.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Take the database over. Raises `SchemaError` for another version's."""
+        """Take over a database. Raises `SchemaError` if its format is unknown."""
         self._db = db
         db.isolation_level = None  # Transactions are begun and ended here, by name.
         db.execute("PRAGMA journal_mode = WAL")
@@ -64,7 +64,7 @@ class StateMachine:
         self._load()
 
     def _load(self) -> None:
-        """Read what is kept in memory for speed."""
+        """Read the values that are kept in memory for speed."""
         self._requests = Requests(self._db)
         self._audit = AuditLog(self._db)
         self._applied_index: int = meta.read(self._db, "applied_index", 0)
@@ -78,12 +78,12 @@ class StateMachine:
 
     @property
     def now_ms(self) -> int:
-        """The newest time of any call that was applied; it never goes back (T5)."""
+        """The newest time of any applied call. It never goes back (T5)."""
         return self._now_ms
 
     @property
     def keys(self) -> KeysInState:
-        """The keys of the ring that the state uses."""
+        """The keys that the state uses."""
         return self._keys
 
     @property
@@ -92,24 +92,24 @@ class StateMachine:
         return self._feature_level
 
     def checkpoint(self) -> int:
-        """Return up to which index no power cut takes the state back; 0: unknown."""
+        """Checkpoint the database; return the index that survives a power cut, or 0."""
         return self._applied_index if snapshots.checkpoint(self._db) else 0
 
     def install(self, snapshot: str) -> None:
-        """Become the state in the file *snapshot*, for good, or not at all."""
+        """Replace the state by the file *snapshot*, durably and completely or not at all."""
         snapshots.install_snapshot(self._db, Path(snapshot))
         self._load()
 
     def digest(self) -> str:
-        """Return the hash of the whole state, equal on replicas at the same index."""
+        """Return the hash of the state; replicas at the same index have the same."""
         return digest(self._db)
 
     def apply(self, index: int, calls: Sequence[commands.Call]) -> tuple[Result, ...]:
         """
         Apply one committed entry: one transaction, one savepoint for each call.
 
-        Total: a command that the rules forbid gives `Rejected`. An exception
-        here means that this replica is broken, and stops it.
+        Every command gives a result: `Rejected` if the rules forbid it. An exception
+        means that this replica is broken, and stops it.
         """
         if index <= self._applied_index:
             raise ValueError(f"index {index} is applied already")
@@ -122,10 +122,10 @@ class StateMachine:
                 meta.write(self._db, "now_ms", self._now_ms)
             self._db.execute("COMMIT")
         except BaseException:
-            # SQLite has rolled back already after some failures of the disk.
+            # After some disk failures SQLite has already rolled back.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._load()  # What is kept in memory is not ahead of the database.
+            self._load()  # Values in memory must not be ahead of the database.
             raise
         self._applied_index = index
         return results
@@ -145,7 +145,7 @@ class StateMachine:
             person=person,
         )
         if isinstance(call.command, commands.PassBarrier | commands.TouchSessions):
-            return self._decide(applying)  # Nothing to remember, nothing to record.
+            return self._decide(applying)  # Neither remembered nor recorded.
         remembered = self._requests.find(call.request)
         if remembered is not None:
             return self._repeat(applying, remembered)
@@ -160,7 +160,7 @@ class StateMachine:
         return result
 
     def _repeat(self, applying: Applying, remembered: Result) -> Result:
-        """Return the answer of the first try, unless it may no longer be given (Q2)."""
+        """Return the answer of the first try, unless it may not be repeated (Q2)."""
         command = applying.call.command
         if (
             isinstance(remembered, Authenticated)
@@ -178,12 +178,12 @@ class StateMachine:
         return remembered
 
     def _refuse_early(self, applying: Applying) -> Rejected | None:
-        """Refuse what no rule about users and tokens needs to be asked for."""
+        """Refuse a call before the rules of its command are checked, or return None."""
         command = applying.call.command
         if isinstance(command, commands.InitializeCluster):
             if self._initialized:
                 return Rejected(
-                    Reason.ALREADY_INITIALIZED, "this cluster is initialized already"
+                    Reason.ALREADY_INITIALIZED, "this cluster is already initialized"
                 )
             return None
         if not self._initialized:
@@ -193,7 +193,7 @@ class StateMachine:
                 "node",
             )
         if isinstance(command, commands.BeginEpoch):
-            return None  # It empties the table that may be full.
+            return None  # It empties the table of request ids, which may be full.
         if isinstance(
             command, commands.Authenticate | commands.ContinueAuthentication
         ) and (not epochs.is_open(self._db)):
@@ -203,7 +203,7 @@ class StateMachine:
         return check_session(applying)
 
     def _hold_or_decide(self, applying: Applying) -> Result:
-        """Decide, and undo what another administrator has to approve first (P3)."""
+        """Decide a command; undo its writes if it needs an approval first (P3)."""
         held = approvals.hold(applying)
         result = self._decide(applying)
         if held is None or isinstance(result, Rejected):
@@ -218,14 +218,14 @@ class StateMachine:
         result = dispatch.decide(applying, self._decide)
         command = applying.call.command
         if isinstance(command, CHANGES_BEGINNING):
-            self._load_beginning()  # The next command meets the new values.
+            self._load_beginning()  # The next command uses the new values.
         if isinstance(command, commands.BeginEpoch | commands.OpenCluster):
-            self._requests.count()  # A new epoch begins without any.
+            self._requests.count()  # A new epoch begins without request ids.
         return result
 
     def _advance(self, call: commands.Call) -> None:
-        """Move the log's time on, never back, and forget what has ended (Q3, T5)."""
-        # Before a request id is looked up: time alone says how long it is remembered.
+        """Move the log's time forward, and forget what has ended (Q3, T5)."""
+        # Before the request id is looked up: only time decides if it is remembered.
         now_ms = min(max(call.at_ms, self._now_ms), TIME_MS_MAX)
         moves, self._now_ms = now_ms > self._now_ms, now_ms
         self._requests.purge(now_ms, self._policy)
@@ -233,7 +233,7 @@ class StateMachine:
             forget_ended(self._db, self._audit, call.node_id, now_ms, self._policy)
 
     def _load_beginning(self) -> None:
-        """Read the policy and the keys, if `InitializeCluster` has been applied."""
+        """Read the policy, the keys and the feature level."""
         policy = find_policy(self._db)
         self._initialized = policy is not None
         self._policy = policy or Policy()

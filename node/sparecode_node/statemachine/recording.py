@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call has come to, as events of the audit log (U1)."""
+"""Recording: append the outcome of a call to the audit log (U1)."""
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
@@ -14,11 +14,11 @@ UNDECIDED = frozenset(
         Reason.NOT_OPEN,
     }
 )
-"""Refusals without an audit event: nothing was decided, and shedding must stay cheap."""
+"""Refusals without an audit event: they decide nothing, and shedding must be cheap."""
 
 
 def record(audit: AuditLog, applying: Applying, result: Result) -> None:
-    """Append what was decided, and what followed from it."""
+    """Append one event for the decision and one for each consequence."""
     reason, detail = applying.reason, applying.detail
     match result:
         case Rejected() if result.reason in UNDECIDED:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Request ids that have been decided, with their results (Q1-Q3).
+Request ids with their results (Q1-Q3).
 
-A retry finds the answer of the first try before anything is charged. Only
-committed outcomes are here, for ten minutes of committed time, and never
-evicted by number: when the table is full, new requests are shed.
+A retry gets the answer of the first try before anything is charged. The table holds
+only committed outcomes, for ten minutes of the log's time by default. It never evicts
+rows to make room: when it is full, new requests are shed.
 
-What is older is *due*: forgotten at once, and deleted in steps, since no entry may
-keep all nodes from answering for as long as deleting ten minutes' worth takes. A row
-that is due answers nothing and takes nobody's room, so where it is still there nobody
-can tell; the rows of all replicas are the same all the while.
+Older rows are *due*: they count as forgotten, and are deleted in steps. Deleting ten
+minutes' worth in one entry would keep all nodes from answering for too long. A due row
+answers no retry and takes no room, so no answer shows whether it still exists. All
+replicas have the same rows at the same index.
 """
 
 import sqlite3
@@ -21,10 +21,12 @@ from sparecode_node.statemachine.results import Result, from_json, to_json
 
 PURGED_PER_ENTRY_MAX = 512
 """
-So many rows that are due are deleted with one entry. Four times the calls that it can
-bring (128): while any are left the table shrinks, however many call. More would write
-so many pages that SQLite checkpoints with every entry. It is part of what an entry
-does, so another number takes another feature level.
+Maximum due rows that one entry deletes.
+
+It is four times the calls that an entry can bring (128), so the table shrinks while due
+rows are left, whatever the load. More deletions would write enough pages to make SQLite
+checkpoint with every entry. The number is part of what an entry does, so changing it
+takes a new feature level.
 """
 
 PURGE = """
@@ -34,15 +36,15 @@ DELETE FROM requests WHERE (caller, method, request_id) IN (
 )
 """
 """
-The oldest first, by what is in the rows: which ones go must not hang on where a node's
-SQLite has put them. The index by time has all of it, in this order.
+Delete the oldest rows first, ordered by their contents: the choice must not depend on
+where a node's SQLite stores them. The index by time holds them in this order.
 """
 
 ANY_DUE = "SELECT EXISTS (SELECT 1 FROM requests WHERE at_ms < ?)"
 
 NOT_REMEMBERED = frozenset(
     {
-        # Nothing was decided; the same request may be asked again.
+        # Nothing was decided: the caller may send the same request again.
         Reason.STALE_PARAMETERS,
         Reason.REQUEST_ID_REUSED,
         Reason.REQUEST_TABLE_FULL,
@@ -57,48 +59,48 @@ NOT_REMEMBERED = frozenset(
 
 REUSED = Rejected(
     Reason.REQUEST_ID_REUSED,
-    "this request id was used for a request with other content",
+    "this request id was already used for a different request",
     "request_id",
 )
-"""The answer to a known id with other content (Q1)."""
+"""The answer to a known id with different content (Q1)."""
 
 
 FULL = Rejected(
     Reason.REQUEST_TABLE_FULL,
-    "too many requests within the last minutes; try again later",
+    "too many requests in the last minutes: try again later",
 )
-"""The answer while there is no room for one more (Q3)."""
+"""The answer while the table is full (Q3)."""
 
 
 def answer_of(key: RequestKey, tag: int, result: str) -> Result:
-    """Return the remembered *result*, or a refusal if the id was of other content."""
+    """Return the remembered *result*, or a refusal if the content differs."""
     return from_json(result) if tag in (key.tag, *key.other_tags) else REUSED
 
 
 def due_before(now_ms: int, policy: Policy) -> int:
-    """Return since when what was decided is remembered at *now_ms* (Q3)."""
+    """Return the time before which remembered requests are due at *now_ms* (Q3)."""
     return now_ms - policy.request_retention_ms
 
 
 class Requests:
-    """The table of request ids. Counts its rows itself: SQLite would scan them."""
+    """The table of request ids. It counts its rows in memory: SQLite would scan them."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._due_before = 0
-        """What is older is due. No row is of before 0, so that says none."""
+        """Rows before this time are due; 0: none is."""
         self._purged_before = 0
-        """As old a row is not there any more."""
+        """All rows before this time are deleted."""
         self.begin_entry()
         self.count()
 
     def count(self) -> None:
-        """Count the rows, when others have written them."""
-        found = self._db.execute("SELECT count(*) FROM requests").fetchone()
-        self._count: int = found[0]
+        """Count the rows, after others have written them."""
+        row = self._db.execute("SELECT count(*) FROM requests").fetchone()
+        self._count: int = row[0]
 
     def begin_entry(self) -> None:
-        """Let the next entry delete its share."""
+        """Allow the next entry its share of deletions."""
         self._purges_left = PURGED_PER_ENTRY_MAX
 
     def purge(self, now_ms: int, policy: Policy) -> None:
@@ -112,9 +114,9 @@ class Requests:
         self._due_before = due
         if due <= self._purged_before or not self._purges_left:
             return
-        gone = self._db.execute(PURGE, (due, self._purges_left))
-        self._count -= gone.rowcount
-        self._purges_left -= gone.rowcount
+        deleted = self._db.execute(PURGE, (due, self._purges_left)).rowcount
+        self._count -= deleted
+        self._purges_left -= deleted
         if self._purges_left:
             self._purged_before = due
 
@@ -122,7 +124,7 @@ class Requests:
         """
         Return the remembered result, a refusal if the id was reused, or None (Q1).
 
-        What is due is not remembered: it makes room for what is decided now.
+        A due row is not remembered: delete it, to make room for the new decision.
         """
         key_columns = (key.caller, key.method, key.request_id)
         row = self._db.execute(
@@ -145,21 +147,21 @@ class Requests:
 
     def full(self, policy: Policy) -> bool:
         """
-        Say whether new requests must be shed (Q3).
+        Return whether new requests must be shed (Q3).
 
-        While there are due rows there is room: this entry has deleted more of them
-        than it can bring calls, so the table is getting smaller.
+        While there are due rows there is room: the entry has deleted more of them than
+        it brings calls, so the table is shrinking.
         """
         return self._count >= policy.requests_max and not self._any_due()
 
     def _any_due(self) -> bool:
         if self._due_before <= self._purged_before:
             return False
-        found = self._db.execute(ANY_DUE, (self._due_before,)).fetchone()
-        return bool(found[0])
+        row = self._db.execute(ANY_DUE, (self._due_before,)).fetchone()
+        return bool(row[0])
 
     def remember(self, key: RequestKey, at_ms: int, result: Result) -> None:
-        """Remember a result, if it is one to remember."""
+        """Remember a result, unless its reason is in `NOT_REMEMBERED`."""
         if isinstance(result, Rejected) and result.reason in NOT_REMEMBERED:
             return
         self._db.execute(

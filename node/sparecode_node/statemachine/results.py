@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command may give back. Remembered with the request id, hence never broken."""
+"""
+Results of commands.
+
+They are stored with the request ids, so their names and fields never change.
+"""
 
 import enum
 import json
@@ -21,25 +25,25 @@ class Decision(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """It is done, and committed at *index*."""
+    """The command was applied and committed at *index*."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authenticated:
-    """A passcode was judged, and the decision committed at *index*."""
+    """A passcode was judged. The decision is committed at *index*."""
 
     index: int
     decision: Decision
     authentication_id: str
     challenge: Challenge | None = None
-    """What the next step answers; for the decisions that require one (K3)."""
+    """The challenge of the next step, for decisions that require one (K3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmergencyAccessSaved:
-    """A set of one-time tokencodes is live since *index*."""
+    """A set of emergency codes is live since *index*."""
 
     index: int
     at_ms: int
@@ -67,7 +71,7 @@ class SessionOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinTicketCreated:
-    """A node may be admitted until then (P5)."""
+    """A ticket was created, valid until *ends_at_ms* (P5)."""
 
     index: int
     ends_at_ms: int
@@ -75,7 +79,7 @@ class JoinTicketCreated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalPending:
-    """It is not done, and waits for another administrator to approve it (P3)."""
+    """The command waits for another administrator to approve it (P3)."""
 
     index: int
     approval_id: int
@@ -84,7 +88,7 @@ class ApprovalPending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarrierPassed:
-    """Everything committed before *index* is covered by it; the primary's time there."""
+    """Everything committed before *index* is applied; *at_ms* is the primary's time."""
 
     index: int
     at_ms: int
@@ -136,7 +140,7 @@ def to_json(result: Result) -> str:
 
 
 def from_json(text: str) -> Result:
-    """Return the result of a text of `to_json`. Raises `ValueError` for any other."""
+    """Return the result of a text from `to_json`. Raises `ValueError` for other texts."""
     try:
         read = json.loads(text)
         kind = _TYPES[read.pop("type")]

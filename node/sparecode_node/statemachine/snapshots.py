@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Snapshots of the state: written beside the one who applies, installed by it.
+Snapshots of the state. Any thread can write one; the applying thread installs one.
 
-A snapshot is an SQLite database, complete in one file. It is copied by SQLite's
-backup API in one read transaction, so it is the state at one index; which, it
-says itself (`applied_index`).
+A snapshot is a complete SQLite database in one file. SQLite's backup API copies it in
+one read transaction, so it is the state at one index, its `applied_index`.
 """
 
 import contextlib
@@ -18,27 +17,27 @@ from sparecode_node.statemachine.tables import meta, schema
 
 
 class SnapshotError(Exception):
-    """A file that is no snapshot that this software reads."""
+    """The file is not a snapshot that this software can read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFacts:
-    """What a snapshot says of itself."""
+    """The index and the digest of a snapshot."""
 
     index: int
-    """The last entry that it has applied."""
+    """Index of the last applied entry."""
     digest: str
-    """Of the state, as replicas compare it."""
+    """Digest of the state, as replicas compare it."""
 
 
 def write_snapshot(state: Path, target: Path) -> SnapshotFacts:
     """
-    Copy the state into the new file *target*; return what it is of.
+    Copy the state into the new file *target*, and return its facts.
 
-    For any thread: it has connections of its own, and whoever applies goes on.
-    Raises `SnapshotError`, when the disk is full say.
+    Any thread may call this while entries are applied: it opens its own connections.
+    Raises `SnapshotError`, for instance if the disk is full.
     """
-    target.touch(mode=0o600)  # SQLite would let others read it.
+    target.touch(mode=0o600)  # SQLite would make it readable for others.
     try:
         _copy(state, target)
     except sqlite3.Error as error:
@@ -51,18 +50,18 @@ def _copy(state: Path, target: Path) -> None:
         contextlib.closing(sqlite3.connect(state, isolation_level=None)) as source,
         contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
-        # What is checkpointed here, the engine's thread need not wait for later.
+        # Checkpoint here, so that the engine's thread has less to checkpoint later.
         source.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        copy.execute("PRAGMA synchronous = OFF")  # Who keeps the file syncs it.
+        copy.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
         source.execute("BEGIN")
         source.backup(copy)
-        # One file: a database in WAL mode could have a second one.
+        # A database in WAL mode could have a second file.
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
 
 
 def read_facts(snapshot: Path) -> SnapshotFacts:
     """
-    Read a whole snapshot, and return what it is of.
+    Read a whole snapshot, and return its facts.
 
     Raises `SnapshotError`.
     """
@@ -70,12 +69,12 @@ def read_facts(snapshot: Path) -> SnapshotFacts:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            # An older one comes from a member that is not upgraded yet, or from before
-            # this one was; `install_snapshot` brings it up to date.
+            # An older format comes from a member that is not upgraded yet, or was
+            # written before this node was; `install_snapshot` migrates it.
             if not 0 < version <= schema.VERSION:
                 raise SnapshotError(
-                    f"{snapshot}: of format {version}; this software reads up to"
-                    f" {schema.VERSION}"
+                    f"{snapshot} has format {version}; this software reads formats up"
+                    f" to {schema.VERSION}"
                 )
             feature_level.read(db)
             index = meta.read(db, "applied_index", 0)
@@ -86,7 +85,7 @@ def read_facts(snapshot: Path) -> SnapshotFacts:
 
 def read_state(state: Path) -> SnapshotFacts:
     """
-    Return of what the live state is, while others write it.
+    Return the facts of the live state, while another thread may write.
 
     Raises `SnapshotError`.
     """
@@ -95,7 +94,7 @@ def read_state(state: Path) -> SnapshotFacts:
         with contextlib.closing(
             sqlite3.connect(uri, uri=True, isolation_level=None)
         ) as db:
-            # One read transaction: both are of the same moment.
+            # Read both in one transaction, so that they belong together.
             db.execute("BEGIN")
             index = meta.read(db, "applied_index", 0)
             return SnapshotFacts(index=index, digest=digest(db))
@@ -105,18 +104,17 @@ def read_state(state: Path) -> SnapshotFacts:
 
 def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     """
-    Replace everything in *db* by a snapshot, in one transaction that is durable.
+    Replace the contents of *db* by a snapshot, in one durable transaction.
 
-    Readers on other connections go on, with the old state or with the new one.
+    Readers on other connections continue with the old or the new state.
     """
     uri = schema.read_only_uri(snapshot, immutable=True)
-    # With NORMAL, a commit would be on disk only after the next checkpoint.
+    # With NORMAL, the commit would reach the disk only with the next checkpoint.
     db.execute("PRAGMA synchronous = FULL")
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
             source.backup(db)
-        # Of an older format: as at the start of an upgraded node, where it would be
-        # done again if the power went now.
+        # Migrate an older format. If the power fails now, the next start does it again.
         db.execute("PRAGMA foreign_keys = OFF")
         schema.prepare(db)
     finally:
@@ -126,9 +124,9 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
 
 def checkpoint(db: sqlite3.Connection) -> bool:
     """
-    Bring everything that is committed into the database's file, and empty its log.
+    Write all commits into the database file, and empty its write-ahead log.
 
-    False if a reader is in the way; nobody waits here.
+    Return False, without waiting, if a reader prevents it.
     """
     (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
     db.execute("PRAGMA busy_timeout = 0")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target of each command, as the audit log names it (U1)."""
+"""The target of each command, as named in the audit log (U1)."""
 
 import sqlite3
 
@@ -28,7 +28,7 @@ def target_of(
         case commands.InitializeCluster() | commands.BeginEpoch():
             return command.cluster_id
         case commands.OpenSession():
-            # As with users below: the text may be a password in the wrong field.
+            # As with users below, the text may be a password in the wrong field.
             known = administrator_tables.find_administrator(db, command.administrator)
             return known.name if known else "unknown name"
         case commands.TransferPrimary():
@@ -67,7 +67,7 @@ def target_of(
 
 
 def person_of(db: sqlite3.Connection, command: commands.Command) -> User | None:
-    """Return whose passcode is judged: by the name typed, or by the challenge."""
+    """Return the user whose passcode is judged, by the typed name or the challenge."""
     match command:
         case commands.Authenticate():
             return user_tables.find_user_by_tag(db, command.name_tag)
@@ -84,11 +84,11 @@ def _name(
     if person is not None:
         return person.name_key
     if isinstance(command, commands.Authenticate):
-        # People type PINs into the name field: an unknown name is its hash (A6).
+        # People type PINs into the name field, so record unknown names as tags (A6).
         return f"unknown {command.name_tag.hex()}"
     return "unknown"
 
 
 def tokens_in_words(number: int) -> str:
-    """Return a number of tokens as the audit log has it, the same on all replicas."""
+    """Return a number of tokens in words, for the audit log."""
     return "1 token" if number == 1 else f"{number} tokens"

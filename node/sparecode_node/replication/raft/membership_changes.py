@@ -322,7 +322,7 @@ def _with_learner(before: Configuration, member: Member) -> Configuration:
     if known is not None:
         if _spelled(known.address) != _spelled(member.address):
             detail = (
-                f"{node_id} is a member already, at {known.address}, and not at"
+                f"{node_id} is already a member, at {known.address}, and not at"
                 f" {member.address}"
             )
             raise refused(detail, Reason.MEMBER_EXISTS)

@@ -263,7 +263,7 @@ class Authorization:
             refused = refusal(
                 Rejected(
                     Reason.PASSWORD_CHANGE_NEEDED,
-                    "the password is a temporary one: change it first",
+                    "the password is temporary: change it first",
                 )
             )
             return _Lookup(session=session, refused=refused)

@@ -206,7 +206,7 @@ class Admissions:
         """Refuse the id or address of a member that the state has no row of."""
         for member in self._replicator.members():
             if member.node_id == node_id:
-                words = f"{node_id} is a member already"
+                words = f"{node_id} is already a member"
             elif member.address == address:
                 words = f"{address} is the address of {member.node_id}"
             else:

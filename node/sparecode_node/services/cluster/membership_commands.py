@@ -180,7 +180,7 @@ class MembershipCommands:
             if member.node_id in known:
                 continue
             if member.node_id == node_id:
-                raise _exists(f"{node_id} is a member already")
+                raise _exists(f"{node_id} is already a member")
             if address and member.address == address:
                 raise _exists(f"{address} is the address of {member.node_id}")
 

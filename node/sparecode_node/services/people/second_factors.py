@@ -167,7 +167,7 @@ def uri_of(name: str, secret: str) -> str:
 
 SET = Rejected(
     Reason.SECOND_FACTOR_SET,
-    "you have a second factor already: another super administrator has to remove it "
+    "you already have a second factor: another super administrator must remove it "
     "first",
 )
 STALE = Rejected(

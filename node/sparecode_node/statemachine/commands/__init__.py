@@ -96,17 +96,17 @@ from sparecode_node.statemachine.commands.users import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestKey:
-    """Names one request of one caller (Q1)."""
+    """Identifies one request of one caller (Q1)."""
 
     caller: str
     """`agent:IDENTITY`, `administrator:NAME` or `node:ID`, as authenticated."""
     method: str
-    """`EmergencyAccessService/IssueTokencodes`, say."""
+    """For example `EmergencyAccessService/IssueTokencodes`."""
     request_id: RequestId
     tag: int
-    """32-bit keyed tag over the caller's fields: same id, other tag is refused."""
+    """32-bit keyed tag of the request's fields. A known id with another tag is refused."""
     other_tags: tuple[int, ...] = ()
-    """The same under keys that were active before, by which a retry is known too."""
+    """The tags under earlier keys, so that retries across a rotation are recognized."""
 
 
 Command = (

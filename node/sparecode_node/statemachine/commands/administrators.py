@@ -9,12 +9,12 @@ from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, Moment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateAdministrator:
-    """Add an administrator, whose password is a temporary one."""
+    """Add an administrator with a temporary password."""
 
     name: AdministratorName
     role: Role
     user: str | None
-    """The folded name of the user that this person is; absent: none."""
+    """The folded name of the user that is the same person; None: no user."""
     password_salt: bytes
     password_verifier: bytes
     key_id: KeyId
@@ -22,19 +22,19 @@ class CreateAdministrator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAdministrator:
-    """Change what is given of an administrator; what is absent stays."""
+    """Change an administrator. Fields that are None stay."""
 
     name: AdministratorName
     role: Role | None
     enabled: bool | None
     user: str | None
     no_user: bool
-    """This person is no user, from now on."""
+    """Unlink the administrator from their user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveAdministrator:
-    """Remove an administrator; what they have done stays in the audit log."""
+    """Remove an administrator. Their events stay in the audit log."""
 
     name: AdministratorName
 
@@ -44,37 +44,38 @@ class ChangePassword:
     """
     Change an administrator's password, and end their sessions.
 
-    One's own takes the old one (*candidate*); another's becomes a temporary one.
+    Changing one's own password takes the old one (*candidate*). The new password of
+    another administrator is temporary.
     """
 
     name: AdministratorName
     candidate: bytes
-    """Of the old password; empty where none was asked for."""
+    """Candidate for the old password; empty for another administrator's."""
     administrator_version: int
-    """Of the row that the candidate was computed with; 0: unknown name."""
+    """Version of the row that the candidate was computed with; 0: unknown name."""
     key_id: KeyId
-    """That the verifier was made with."""
+    """Key that the verifier was made with."""
     password_salt: bytes
     password_verifier: bytes
     candidate_key_id: KeyId = NO_KEY
-    """That the candidate was made with; 0: the same."""
+    """Key that the candidate was made with; 0: the same key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSecondFactor:
-    """Ask the calling administrator for a code from now on, if this one is right."""
+    """Require a code when the calling administrator signs in, if this one is right."""
 
     name: AdministratorName
     sealed_seed: bytes
     key_id: KeyId
     draft_ends_at_ms: int
     moments: tuple[Moment, ...] = ()
-    """Steps that what was typed is the code of; filled in by the primary (T1)."""
+    """Time steps at which the typed code is right; filled in by the primary (T1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveSecondFactor:
-    """Take the second factor of another administrator away, and end their sessions."""
+    """Remove the second factor of another administrator, and end their sessions."""
 
     name: AdministratorName
 
@@ -82,10 +83,10 @@ class RemoveSecondFactor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetAdministrator:
     """
-    Give an administrator who is locked out a temporary password, and let them in.
+    Let an administrator who is locked out in again, with a temporary password.
 
-    Asked for on the node's local socket. Enabled again, without waits; the role
-    stays, and their sessions end.
+    Called on the node's local socket. It enables the administrator, clears waits,
+    removes the second factor and ends all sessions. The role stays.
     """
 
     name: AdministratorName
@@ -93,4 +94,4 @@ class ResetAdministrator:
     password_verifier: bytes
     key_id: KeyId
     uid: int
-    """Of the process that has asked, as the node's kernel says."""
+    """User id of the calling process, as told by the node's kernel."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on agents and on the certificates that they call with."""
+"""Commands on agents and their certificates."""
 
 from dataclasses import dataclass
 
@@ -9,53 +9,53 @@ from sparecode_node.domain.ids import AgentIdentity, GroupKey, NameKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterAgent:
-    """Let the agent of this certificate identity authenticate users."""
+    """Let the agent with this certificate identity authenticate users."""
 
     name: str
     name_key: NameKey
-    """Folded by the called node: replicas may know different Unicode tables."""
+    """Folded by the called node, because replicas may have different Unicode tables."""
     identity: AgentIdentity
     protects: Protects
     restricted: bool = False
-    """It admits only the users on its allow list, where nobody is yet."""
+    """Whether it admits only the users on its allow list, which begins empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAgent:
-    """Change what is given of an agent; what is absent stays."""
+    """Change an agent. Fields that are None stay."""
 
     name_key: NameKey
     protects: Protects | None
     enabled: bool | None
     restricted: bool | None
     add_users: tuple[NameKey, ...]
-    """Onto its allow list."""
+    """Users to add to its allow list."""
     remove_users: tuple[NameKey, ...]
     add_groups: tuple[GroupKey, ...] = ()
-    """Onto its allow list: whoever is in one is admitted."""
+    """Groups to add to its allow list: it admits their members."""
     remove_groups: tuple[GroupKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveAgent:
-    """Remove an agent; what it has asked stays in the audit log."""
+    """Remove an agent. Its calls stay in the audit log."""
 
     name_key: NameKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenyCertificate:
-    """Refuse every agent that calls with this certificate."""
+    """Refuse agents that call with this certificate."""
 
     mark: CertificateMark
     value: str
     note: str
-    """Why, in words."""
+    """The reason, for people to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowCertificate:
-    """Take a certificate from the deny list."""
+    """Remove a certificate from the deny list."""
 
     mark: CertificateMark
     value: str

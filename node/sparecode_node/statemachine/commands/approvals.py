@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on approvals; as the others of `commands`, they are on disk for ever."""
+"""Commands on approvals."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve:
-    """Make a change that waits, or let its author issue what waits (P3)."""
+    """Make a waiting change, or permit its author to issue codes (P3)."""
 
     approval_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """Refuse what waits, or take a permit back; authors may do so with their own."""
+    """Refuse a request, or revoke a permit. Authors may do so with their own."""
 
     approval_id: int

@@ -13,9 +13,9 @@ class Authenticate:
     """
     Judge a passcode, and spend, charge and record in the same commit (A3).
 
-    *user_id* and *auth_version* are those that the candidates were computed
-    with; empty and 0 when the called node knows no such user. If apply sees
-    others it answers `STALE_PARAMETERS`, uncharged (T2).
+    The candidates were computed for *user_id* and *auth_version*; these are empty and 0
+    if the called node does not know the user. If apply finds other values, it answers
+    `STALE_PARAMETERS` without charging (T2).
     """
 
     authentication_id: str
@@ -26,23 +26,23 @@ class Authenticate:
     policy_version: int
     key_id: KeyId
     lettered: bool
-    """The passcode holds a letter: so the factor is told where nothing is read (L)."""
+    """Whether the passcode has a letter; decides the factor if there is no reading (L)."""
     readings: tuple[Reading, ...]
     client_address: str
     resource: str
     certificate_fingerprint: str = ""
-    """Of the certificate that the agent calls with; see `CertificateMark`."""
+    """Fingerprint of the agent's certificate; see `CertificateMark`."""
     certificate_serial_number: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinueAuthentication:
     """
-    Judge the answer to a challenge, as `Authenticate` does a passcode (K3).
+    Judge the answer to a challenge, as `Authenticate` judges a passcode (K3).
 
-    Without a *challenge* it could not be opened: refused. The versions are those
-    that the verifier was computed with, as everywhere (T2); what the challenge
-    says of them is the first step's.
+    *challenge* is None if it could not be opened; then the answer is refused. The
+    versions are those that the verifier was computed with (T2). The challenge holds
+    those of the first step.
     """
 
     authentication_id: str
@@ -54,16 +54,16 @@ class ContinueAuthentication:
     challenge: Challenge | None
     moments: tuple[Moment, ...] = ()
     """
-    After that of the challenge, at which the digits are the tokencode.
+    Moments after the challenge's at which the digits are the tokencode.
 
-    Filled in by the primary, which alone unseals seeds (T1); empty: there is none.
+    Filled in by the primary, since only the primary unseals seeds (T1); empty: none.
     """
     pin_verifier: bytes
-    """Of the new PIN, for the challenge's user and token; empty: none was given."""
+    """Verifier of the new PIN, for the challenge's user and token; empty: no PIN."""
     certificate_fingerprint: str
-    """Of the certificate that the agent calls with; see `CertificateMark`."""
+    """Fingerprint of the agent's certificate; see `CertificateMark`."""
     certificate_serial_number: str
     sealed_pin: bytes = b""
-    """The new PIN of a PINpad token, sealed for it; else empty."""
+    """The sealed new PIN of a PINpad token; empty for other tokens."""
     pin_lettered: bool = False
-    """The new PIN has a letter."""
+    """Whether the new PIN has a letter."""

@@ -2,8 +2,8 @@
 """
 Commands on the cluster itself.
 
-Changes of members record that an administrator has ordered them; replication
-carries them out.
+Commands on members only record what an administrator has ordered; replication carries
+it out.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sparecode_node.domain.ids import AdministratorName, KeyId, NodeId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitializeCluster:
-    """Begin the cluster's state: its id, its policy's defaults, its first administrator."""
+    """Begin the cluster's state: id, default policy, first administrator."""
 
     cluster_id: str
     administrator: AdministratorName
@@ -27,69 +27,69 @@ class InitializeCluster:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginEpoch:
     """
-    Begin anew from a state that may have forgotten what was spent since (E1).
+    Begin a new epoch from a state that may lack what was spent later (E1).
 
-    The first entry of the log of a cluster that was restored from a backup, or
-    made of one survivor. `sparecode-node` writes it there, and nobody proposes it.
+    It is the first log entry of a cluster that was restored from a backup or recovered
+    from one survivor. `sparecode-node` writes it; it is never proposed.
     """
 
     cluster_id: str
-    """The new one: nodes of before do not meet those of after (E2)."""
+    """The new cluster id: nodes of the old cluster cannot join the new one (E2)."""
     cause: str
     """`restore` or `recover`."""
     state_index: int
-    """Of the last entry that the state has from before."""
+    """Index of the last entry in the restored state."""
     state_at_ms: int
-    """The log's time at that entry; what came later may be missing."""
+    """The log's time at that entry; later changes may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCluster:
-    """Serve agents again, after somebody has looked at what differs (E2)."""
+    """Serve agents again, after an operator has reviewed the restored state (E2)."""
 
     review: str
-    """The mark of what was looked at; another one means that it has changed since."""
+    """The mark of the review; if it differs, the state has changed since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaiseFeatureLevel:
-    """All members know this level: what is of it may be done from now on."""
+    """Raise the feature level: all members know it, so its features may be used."""
 
     level: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferPrimary:
-    """Have another member lead."""
+    """Let another member become the primary."""
 
     target: str | None
-    """Absent: whoever has most of the log."""
+    """None: the member whose log is most up to date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateJoinTicket:
-    """Let one node be admitted, once and soon (P5)."""
+    """Create a ticket that admits one node, once, for a short time (P5)."""
 
     node_id: NodeId
     certificate: bytes
-    """What the joiner shows in the handshake, DER: what stands here opens nothing."""
+    """The certificate (DER) that the joiner shows in the handshake; not a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmitNode:
-    """Admit a node, and use its ticket up."""
+    """Admit a node, and use up its ticket."""
 
     ticket_id: str
     """SHA-256 of the ticket's certificate, in hexadecimal digits."""
     address: str
     """HOST:PORT of the node's peers listener."""
     key_fingerprint: str
-    """SHA-256 of the node's public key: the same key may ask again."""
+    """SHA-256 of the node's public key: the same key may retry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddMember:
-    """Add a node whose key ring and certificate came by another way."""
+    """Add a node that already has the key ring and a certificate."""
 
     node_id: NodeId
     address: str
@@ -97,21 +97,21 @@ class AddMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveMember:
-    """Have a member leave for good, or a node that was admitted and is none yet."""
+    """Remove a member for good, or an admitted node that is not a member yet."""
 
     node_id: NodeId
     member: bool
-    """The called node knows it as a member; the state knows those that came later."""
+    """Whether the called node knows it as a member; the state knows only later ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateBackup:
-    """Have a node write a backup for the recipients that the policy names."""
+    """Let a node write a backup for the recipients named in the policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteBackup:
-    """Say that a node has handed a whole backup out, and of what."""
+    """Record that a node has delivered a complete backup, and its contents."""
 
     index: int
     digest: str
@@ -120,16 +120,16 @@ class NoteBackup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteRefusedCalls:
-    """Record calls that a node has refused before they became a command (U1)."""
+    """Record calls that a node refused before they became a command (U1)."""
 
     method: str
     reason: str
     actor: str
-    """Who called, as far as they have shown it."""
+    """The caller, as far as it has identified itself."""
     count: int
-    """So many calls since the last note."""
+    """Number of calls since the last record."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassBarrier:
-    """Change nothing; where it is applied, everything committed before is too."""
+    """Change nothing. A node that applied it has applied everything committed before."""

@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import KeyId, SetId, TokenSerial, UserId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedCode:
-    """One new one-time tokencode: its ordinal in the set (from 1) and its verifier."""
+    """A new one-time tokencode: its ordinal in the set (from 1) and its verifier."""
 
     ordinal: int
     verifier: bytes
@@ -20,9 +20,9 @@ class SaveEmergencyAccess:
     """
     Make a generated set of one-time tokencodes live (I1-I8).
 
-    Of *ends_at_ms* and *lifetime_ms* at most one is given; neither: no end.
-    With a *draft_id* (two steps) anything changed since the draft is
-    `DRAFT_STALE`; without (one step) it is `STALE_PARAMETERS`.
+    At most one of *ends_at_ms* and *lifetime_ms* is set; neither: no end. If the user or
+    token has changed since the codes were generated, the result is `DRAFT_STALE` with a
+    *draft_id* (two steps), `STALE_PARAMETERS` without (one step).
     """
 
     serial: TokenSerial
@@ -39,17 +39,17 @@ class SaveEmergencyAccess:
     keep_unused_codes: bool
     weaken_recovery_policy: bool
     draft_id: str
-    """Empty for the one-step way."""
+    """Empty if codes are issued in one step."""
     draft_ends_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueFixedTokencode:
     """
-    Make one code live that may be used again and again until its end (I11).
+    Make a fixed tokencode live, which can be used repeatedly until its end (I11).
 
-    Of *ends_at_ms* and *lifetime_ms* at most one is given; neither: a week.
-    Anything changed since it was drawn is `STALE_PARAMETERS`.
+    At most one of *ends_at_ms* and *lifetime_ms* is set; neither: a week. If the user or
+    token has changed since the code was drawn, the result is `STALE_PARAMETERS`.
     """
 
     serial: TokenSerial
@@ -69,11 +69,11 @@ class IssueFixedTokencode:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueTokencodesInBulk:
     """
-    Make a set of one-time tokencodes live, as one of many that are issued together.
+    Make a set of one-time tokencodes live, one of many sets issued together.
 
-    Of *ends_at_ms* and *lifetime_ms* at most one is given; neither: no end.
-    Unused codes of before are void. Anything changed since the codes were drawn
-    is `STALE_PARAMETERS`.
+    At most one of *ends_at_ms* and *lifetime_ms* is set; neither: no end. The token's
+    unused older codes become void. If the user or token has changed since the codes
+    were drawn, the result is `STALE_PARAMETERS`.
     """
 
     serial: TokenSerial
@@ -84,7 +84,7 @@ class IssueTokencodesInBulk:
     set_id: SetId
     code_length: int
     verifiers: tuple[bytes, ...]
-    """Of the codes, in the order of their ordinals."""
+    """Verifiers of the codes, ordered by ordinal."""
     ends_at_ms: int | None
     lifetime_ms: int | None
     recovery: RecoveryPolicy
@@ -93,14 +93,14 @@ class IssueTokencodesInBulk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBulkIssue:
-    """Say for which tokens codes are about to be issued together (P3)."""
+    """Announce the tokens for which codes will be issued together (P3)."""
 
     serials: tuple[TokenSerial, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisableEmergencyAccess:
-    """Void all live codes of a token; clear its lost mark only if asked (R2)."""
+    """Void all live codes of a token; clear its lost mark only if requested (R2)."""
 
     serial: TokenSerial
     reinstate_token: bool

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the keys of the ring; like all others, never broken. No key is in them."""
+"""Commands on the keys of the ring. They never contain a key."""
 
 import enum
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from sparecode_node.domain.ids import KeyId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivateKey:
-    """Make new things with a key that all voters hold (P5)."""
+    """Use a key that all voters hold for new seals (P5)."""
 
     fingerprint: bytes
     replaces: KeyId
-    """The key that was active when it was handed out: one rotation after the other."""
+    """The key that was active when the new one was distributed: one rotation at a time."""
     at_once: bool
-    """The older keys go as soon as nothing is sealed with them."""
+    """Retire older keys as soon as nothing is sealed with them."""
     keep_old_key: bool
-    """The members keep the older keys in their rings, for backups of before."""
+    """Keep older keys in the members' rings, to open older backups."""
 
 
 class SealKind(enum.StrEnum):
-    """What is sealed, or keyed. The values are in the log."""
+    """The kind of a sealed or keyed value. The values are in the log."""
 
     SEED = "seed"
     PIN = "pin"
@@ -35,11 +35,11 @@ class SealKind(enum.StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacedSeal:
     """
-    What one row holds instead of what it held, if it still does (T3).
+    The old and new seals of one row. Replaced only if the row still holds the old (T3).
 
-    Of a set all verifiers, in the order of its codes; of a PIN its verifier and, for
-    a PINpad token, the PIN as it is folded in (else nothing). A set without new ones
-    is forgotten, if no code of it lives.
+    For a set: all verifiers, in the order of its codes. For a PIN: the verifier and, for
+    a PINpad token, the sealed PIN, else an empty value. A set whose *new* is empty is
+    deleted if none of its codes is live.
     """
 
     kind: SealKind
@@ -51,7 +51,7 @@ class ReplacedSeal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceSeals:
-    """Replace seals by those of the active key; what has changed meanwhile stays."""
+    """Replace seals by those of the active key. Values changed in the meantime stay."""
 
     key_id: KeyId
     seals: tuple[ReplacedSeal, ...]
@@ -59,6 +59,6 @@ class ReplaceSeals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetireKey:
-    """Say that nothing is sealed with a key any more, and that none shall be."""
+    """Retire a key: nothing is sealed with it, and nothing will be."""
 
     key_id: KeyId

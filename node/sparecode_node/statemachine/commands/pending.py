@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Changes as they wait in the state: JSON, the same text for the same change.
+Changes that wait for an approval, as JSON: equal changes have equal texts.
 
-On disk until they are decided; a field that came later is absent in an older
-text, and None then, as in an older log entry.
+The texts are on disk until the changes are decided. A field that was added later is
+absent in an older text, and is read as None, as in an older log entry.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ Change = (
     | commands.ChangePassword
     | commands.OpenCluster
 )
-"""What may have to wait for a second approver (P3)."""
+"""Commands that may have to wait for a second approver (P3)."""
 
 _CHANGES: dict[str, type[Change]] = {
     each.__name__: each for each in typing.get_args(Change)
@@ -45,7 +45,7 @@ def to_json(change: Change) -> str:
 
 
 def from_json(text: str) -> Change:
-    """Return the change of a text of `to_json`."""
+    """Return the change of a text from `to_json`."""
     written = json.loads(text)
     kind = _CHANGES[written.pop("type")]
     hints = typing.get_type_hints(kind)
@@ -59,12 +59,12 @@ Sealed = commands.CreateAdministrator | commands.ChangePassword
 
 
 def sealed_in(change: Change) -> Sealed | None:
-    """Return the change if a key of the ring is in it."""
+    """Return the change if it holds a verifier made with a key of the ring."""
     return change if isinstance(change, Sealed) else None
 
 
 def with_seal(change: Sealed, verifier: bytes, key_id: KeyId) -> Sealed:
-    """Return the change with its verifier under another key."""
+    """Return the change with its verifier made with another key."""
     return dataclasses.replace(change, password_verifier=verifier, key_id=key_id)
 
 

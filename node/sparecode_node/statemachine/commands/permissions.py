@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What an administrator needs for each command: the one table of it (P1).
+The permission that each administrator command needs: the only table of them (P1).
 
-Apply asks it; services derive from it what each method needs. Which role has
-which permission is `domain/administrators.py`.
+Apply checks it, and services derive the permission of each method from it. See
+`domain/administrators.py` for the permissions of each role.
 """
 
 from sparecode_node.domain.administrators import Permission
 from sparecode_node.statemachine import commands
 
 PERMISSIONS: dict[type[commands.Command], Permission | None] = {
-    commands.CloseSession: None,  # Anybody may end their own session.
+    commands.CloseSession: None,  # All may end their own session.
     commands.CreateUser: Permission.CHANGE_USERS,
     commands.UpdateUser: Permission.CHANGE_USERS,
     commands.DeleteUser: Permission.CHANGE_USERS,
@@ -51,7 +51,7 @@ PERMISSIONS: dict[type[commands.Command], Permission | None] = {
     commands.RemoveSecondFactor: Permission.CHANGE_ADMINISTRATORS,
     commands.SetSecondFactor: None,  # One's own.
     commands.Approve: Permission.APPROVE,
-    commands.Reject: None,  # One's own; of others, apply asks for more.
-    commands.ChangePassword: None,  # One's own; of another, apply asks for more.
+    commands.Reject: None,  # One's own; apply checks more for others' requests.
+    commands.ChangePassword: None,  # One's own; apply checks more for another's.
 }
-"""The administrators' commands, and what each needs (P1)."""
+"""The commands of administrators; None: no permission needed (P1)."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatePolicy:
     """
-    Replace the policy of that *version* by the next one.
+    Change the policy of this *version*, which creates the next version.
 
-    What is absent stays: an old entry has no field that came later.
+    Fields that are None stay. A field that was added later is None in older entries.
     """
 
     version: int
@@ -18,7 +18,7 @@ class UpdatePolicy:
     codes_per_set_default: int | None
     codes_per_set_max: int | None
     lifetime_ms_max: int | None
-    """0: no cap."""
+    """0: no maximum."""
     draft_lifetime_ms: int | None
     set_low_threshold: int | None
     pin_length_min: int | None

@@ -8,21 +8,21 @@ from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, SessionI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """Sign an administrator in, if the candidate is the verifier of the password."""
+    """Sign an administrator in, if the candidate matches the password's verifier."""
 
     administrator: AdministratorName
     candidate: bytes
     administrator_version: int
-    """Of the administrator's row that the candidate was computed with; 0: unknown name."""
+    """Version of the row that the candidate was computed with; 0: unknown name."""
     key_id: KeyId
     session_id: SessionId
-    second_factor: bool = False  # A code of it was given.
+    second_factor: bool = False  # Whether the caller sent a code.
     moments: tuple[Moment, ...] = ()  # Of that code; filled in by the primary (T1).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseSession:
-    """End the calling session, or every session of its administrator."""
+    """End the calling session, or all sessions of its administrator."""
 
     everywhere: bool
 
@@ -30,10 +30,10 @@ class CloseSession:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TouchSessions:
     """
-    Say that these sessions are used now (P2).
+    Record that these sessions are in use (P2).
 
-    What has ended stays so. Nothing is decided, so it is neither remembered nor an
-    event: an administrator at work would fill the audit log.
+    Ended sessions stay ended. This decides nothing, so it is neither deduplicated nor
+    audited: an administrator at work would fill the audit log.
     """
 
     session_ids: tuple[SessionId, ...]

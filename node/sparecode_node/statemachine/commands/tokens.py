@@ -17,7 +17,7 @@ class EnrollToken:
     hash_name: HashName
     digits: int
     period_s: int
-    """Of a TOTP step; 0 for HOTP."""
+    """Length of a time step; 0 for HOTP."""
     counter: int
     """The next HOTP counter; 0 for TOTP."""
     sealed_seed: bytes
@@ -28,7 +28,7 @@ class EnrollToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignToken:
-    """Give an unassigned token to a user (up to three tokens a user)."""
+    """Assign an unassigned token to a user, up to the policy's maximum per user."""
 
     serial: TokenSerial
     name_key: NameKey
@@ -36,21 +36,21 @@ class AssignToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnassignToken:
-    """Take a token from its user, with its PIN and its emergency codes (R3)."""
+    """Unassign a token; its PIN is cleared and its emergency codes become void (R3)."""
 
     serial: TokenSerial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnableToken:
-    """Let a token be used."""
+    """Enable a token."""
 
     serial: TokenSerial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisableToken:
-    """Refuse a token and everything that stands in for it; its codes are void (R3)."""
+    """Disable a token; its emergency codes become void (R3)."""
 
     serial: TokenSerial
 
@@ -58,9 +58,9 @@ class DisableToken:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateToken:
     """
-    Change what is given of a token; what is absent stays.
+    Change a token. Fields that are None stay.
 
-    Of *expires_at_ms* and *never_expires* at most one is given.
+    At most one of *expires_at_ms* and *never_expires* is set.
     """
 
     serial: TokenSerial
@@ -70,7 +70,7 @@ class UpdateToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteToken:
-    """Delete a token; its codes are void (R3)."""
+    """Delete a token; its emergency codes become void (R3)."""
 
     serial: TokenSerial
 
@@ -78,11 +78,11 @@ class DeleteToken:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceToken:
     """
-    Put an unassigned token in the place of a user's: the old one is out of use (R3).
+    Replace a user's token by an unassigned one, and disable the old token (R3).
 
-    With *keep_pin* the verifier is that of the old token's PIN, sealed anew for
-    the new serial. It was made from the state that *user_id* and *auth_version*
-    name; if apply sees another it answers `STALE_PARAMETERS` (T2).
+    With *keep_pin*, *pin_verifier* is that of the old token's PIN, resealed for the new
+    serial. It was computed for *user_id* and *auth_version*. If apply finds other values,
+    it answers `STALE_PARAMETERS` (T2).
     """
 
     serial: TokenSerial
@@ -94,25 +94,25 @@ class ReplaceToken:
     pin_verifier: bytes
     """Empty unless *keep_pin*."""
     sealed_pin: bytes = b""
-    """The PIN sealed anew, where both are PINpad tokens; else empty."""
+    """The resealed PIN if both are PINpad tokens; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResynchronizeToken:
-    """Learn from two consecutive tokencodes where a token is, and spend them (K1)."""
+    """Learn a token's position from two consecutive tokencodes, and spend both (K1)."""
 
     serial: TokenSerial
     moments: tuple[Moment, ...] = ()
     """
-    Of the second tokencode, each with the first one right before it.
+    Moments of the second tokencode at which both are right.
 
-    Filled in by the primary, which alone unseals seeds (T1); empty: there is none.
+    Filled in by the primary, since only the primary unseals seeds (T1); empty: none.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPin:
-    """Set the PIN of an assigned token; the verifier was made for this user and token."""
+    """Set the PIN of an assigned token. The verifier is for this user and token."""
 
     serial: TokenSerial
     user_id: UserId
@@ -120,20 +120,20 @@ class SetPin:
     key_id: KeyId
     policy_version: int
     sealed_pin: bytes = b""
-    """The PIN of a PINpad token, sealed for it; else empty."""
+    """The sealed PIN of a PINpad token; empty for other tokens."""
     lettered: bool = False
-    """The PIN has a letter."""
+    """Whether the PIN has a letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPin:
-    """Clear the PIN of a token: until there is another, no passcode is accepted (A2)."""
+    """Clear the PIN of a token. It accepts no passcode until it has a new PIN (A2)."""
 
     serial: TokenSerial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReinstateToken:
-    """Say that a lost token is its owner's again: end its emergency access and accept it."""
+    """Accept a lost token again, and end its emergency access."""
 
     serial: TokenSerial

@@ -14,20 +14,20 @@ class CreateUser:
     username: str
     name_key: NameKey
     name_tag: bytes
-    """Keyed hash of the name key, by which authentication finds the user (A6)."""
+    """Keyed hash of the name key; authentication looks the user up by it (A6)."""
     display_name: str
     email: str
     pin_salt: bytes
     code_salt: bytes
     key_id: KeyId
-    """The key of the ring with which the tag was made."""
+    """Key of the ring that the tag was made with."""
     join_groups: tuple[GroupKey, ...] = ()
-    """Where the user is from the beginning: added with all of them, or not at all."""
+    """Initial groups: the user is added with all of them, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateUser:
-    """Change what is given of a user; what is absent stays."""
+    """Change a user. Fields that are None stay."""
 
     name_key: NameKey
     display_name: str | None
@@ -39,13 +39,13 @@ class UpdateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteUser:
-    """Delete a user who has no token."""
+    """Delete a user without tokens."""
 
     name_key: NameKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlockUser:
-    """Set the failure counts of both factors to zero and end their locks (L6)."""
+    """Reset the failure counts of both factors and end their locks (L6)."""
 
     name_key: NameKey

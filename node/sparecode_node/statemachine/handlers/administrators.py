@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Commands on administrators: load, decide, save (P1, P2).
+Handlers of administrators: load, decide, save (P1, P2).
 
-Sessions die with the commit that takes from an administrator what they were
-opened with: role, leave to sign in, password.
+The commit that changes an administrator's role, password or right to sign in also ends
+their sessions.
 """
 
 import hmac
@@ -40,7 +40,7 @@ def create_administrator(
     if administrator_tables.find_administrator(applying.db, command.name) is not None:
         return Rejected(
             Reason.ADMINISTRATOR_EXISTS,
-            f"there is an administrator {command.name} already",
+            f"administrator {command.name} already exists",
             "name",
         )
     user_id = None if command.user is None else _linked(applying, command.user)
@@ -106,7 +106,7 @@ def update_administrator(
 def _unlinked_self(
     applying: Applying, before: Administrator, after: Administrator
 ) -> Rejected | None:
-    """Keep people from saying that their own user is not theirs (I10)."""
+    """Refuse administrators who unlink their own user (I10)."""
     caller = applying.administrator
     if (
         caller is None
@@ -116,15 +116,14 @@ def _unlinked_self(
         return None
     return Rejected(
         Reason.SELF_SERVICE_FORBIDDEN,
-        "nobody takes the link to their own user away: another administrator has to "
-        "do it",
+        "you cannot unlink your own user: another administrator must do it",
     )
 
 
 def _last(
     applying: Applying, before: Administrator, after: Administrator | None
 ) -> Rejected | None:
-    """Keep one who can make administrators."""
+    """Refuse to lose the last enabled super administrator."""
     if not before.rules or (after is not None and after.rules):
         return None
     (others,) = applying.db.execute(
@@ -135,8 +134,8 @@ def _last(
         return None
     return Rejected(
         Reason.LAST_SUPER_ADMIN,
-        f"{before.name} is the last enabled super administrator: nobody could make "
-        "another one",
+        f"{before.name} is the last enabled super administrator: without one, no "
+        "administrator could be added",
         "name",
     )
 
@@ -165,12 +164,12 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
     if not own and not may(caller.role, Permission.CHANGE_ADMINISTRATORS):
         return Rejected(
             Reason.ROLE,
-            f"the role {caller.role} may not change the password of somebody else",
+            f"the role {caller.role} may not change another administrator's password",
         )
     if not own and caller.temporary:
         return Rejected(
             Reason.PASSWORD_CHANGE_NEEDED,
-            "the password is a temporary one: change it first",
+            "your own password is temporary: change it first",
         )
     before = administrator_tables.find_administrator(db, command.name)
     version = before.version if before else 0
@@ -201,13 +200,17 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
 def _old_password(
     applying: Applying, administrator: Administrator, command: ChangePassword
 ) -> Rejected | None:
-    """Want the old password: whoever finds an open session does not get to keep it."""
+    """
+    Refuse a wrong old password.
+
+    Without this check, a stolen session would be enough to take the account over.
+    """
     if (command.candidate_key_id or command.key_id) != administrator.key_id:
         return Rejected(Reason.STALE_PARAMETERS)
     if administrator.blocks(applying.now_ms):
         return Rejected(
             Reason.LOCKED,
-            "too many wrong passwords came before: wait a minute and try again",
+            "too many wrong passwords: wait a minute and try again",
             "old_password",
         )
     if hmac.compare_digest(administrator.password_verifier, command.candidate):
@@ -226,7 +229,7 @@ def _end_sessions(applying: Applying, name: AdministratorName) -> None:
 def reset_administrator(
     applying: Applying, command: ResetAdministrator
 ) -> Rejected | None:
-    """Apply `ResetAdministrator`; the audit log names the process that asked (P4)."""
+    """Apply `ResetAdministrator`. The audit log names the calling process (P4)."""
     if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     before = administrator_tables.find_administrator(applying.db, command.name)
@@ -237,7 +240,7 @@ def reset_administrator(
         )
         return Rejected(
             Reason.ADMINISTRATOR_UNKNOWN,
-            f"there is no administrator {command.name}; super administrators are "
+            f"there is no administrator {command.name}; the super administrators are "
             + ", ".join(name for (name,) in rows),
             "administrator",
         )
@@ -247,7 +250,7 @@ def reset_administrator(
         command.key_id,
         temporary=True,
     )
-    # Who has lost the device as well has nobody else to turn to.
+    # An administrator who has also lost the device has no other way in.
     allowed = replace(reset, enabled=True, second_factor=None)
     administrator_tables.save_administrator(applying.db, allowed)
     _end_sessions(applying, command.name)

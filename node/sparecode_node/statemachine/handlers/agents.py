@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Commands on agents and their certificates: load, decide, save.
+Handlers of agents and their certificates: load, decide, save.
 
-Apply asks agent and deny list for every passcode, so a change holds from its
-commit on, on every node and every open connection (A4).
+Apply checks the agent and the deny list for every passcode. So a change takes effect
+with its commit, on every node and every open connection (A4).
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ def register_agent(applying: Applying, command: RegisterAgent) -> Result:
     if agent_tables.find_agent(db, command.identity) is not None:
         return Rejected(
             Reason.AGENT_EXISTS,
-            f"an agent with the certificate identity {command.identity} exists already",
+            f"an agent with the certificate identity {command.identity} already exists",
             "certificate_identity",
         )
     if agent_tables.find_agent_by_name(db, command.name_key) is not None:
         return Rejected(
-            Reason.AGENT_EXISTS, f"an agent {command.name} exists already", "name"
+            Reason.AGENT_EXISTS, f"agent {command.name} already exists", "name"
         )
     agent = Agent(
         name=command.name,
@@ -75,7 +75,7 @@ def update_agent(applying: Applying, command: UpdateAgent) -> Rejected | None:
     if command.restricted is not None:
         agent = replace(agent, restricted=command.restricted)
         changes.append(
-            "admits its allow list" if command.restricted else "admits everybody"
+            "admits its allow list" if command.restricted else "admits all users"
         )
     agent_tables.save_agent(applying.db, agent, command.name_key)
     changes += [f"allows {name}" for name in command.add_users]
@@ -102,7 +102,7 @@ def _change_allow_list(
     if count > ALLOWED_USERS_MAX:
         return Rejected(
             Reason.ALLOW_LIST_LIMIT,
-            f"the allow list of {agent.name} would have {count} users, at most "
+            f"the allow list of {agent.name} would have {count} users; the maximum is "
             f"{ALLOWED_USERS_MAX}",
             "add_usernames",
         )
@@ -112,7 +112,7 @@ def _change_allow_list(
     if groups > GROUPS_MAX:
         return Rejected(
             Reason.GROUP_LIMIT,
-            f"the allow list of {agent.name} would have {groups} groups, at most "
+            f"the allow list of {agent.name} would have {groups} groups; the maximum is "
             f"{GROUPS_MAX}",
             "add_groups",
         )
@@ -122,13 +122,13 @@ def _change_allow_list(
 def _users(
     applying: Applying, names: Sequence[NameKey], field: str
 ) -> list[UserId] | Rejected:
-    found = []
+    user_ids = []
     for name in names:
         user = user_tables.find_user_by_name(applying.db, name)
         if user is None:
             return replace(unknown_user(name), field=field)
-        found.append(user.user_id)
-    return found
+        user_ids.append(user.user_id)
+    return user_ids
 
 
 def remove_agent(applying: Applying, command: RemoveAgent) -> Rejected | None:
@@ -156,7 +156,7 @@ def deny_certificate(applying: Applying, command: DenyCertificate) -> Rejected |
     if not denied:
         return Rejected(
             Reason.CERTIFICATE_DENIED,
-            f"the certificate with the {_certificate_text(command)} is denied already",
+            f"the certificate with the {_certificate_text(command)} is already denied",
             command.mark,
         )
     return None
@@ -167,7 +167,7 @@ def allow_certificate(applying: Applying, command: AllowCertificate) -> Rejected
     if not agent_tables.allow_certificate(applying.db, command.mark, command.value):
         return Rejected(
             Reason.CERTIFICATE_NOT_DENIED,
-            f"no certificate with the {_certificate_text(command)} is denied",
+            f"the certificate with the {_certificate_text(command)} is not denied",
             command.mark,
         )
     return None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What waits for a second approver, and what is done when there is one (P3, I10).
+Holding commands that need a second approver, and approving them (P3, I10).
 
-A command is decided first: what the rules forbid need not wait for anybody.
-Then, where another administrator has to agree, its writes are undone and it is
-kept, to be decided again by the commit that approves it.
+A command is decided first: a forbidden command need not wait. If it needs an approval,
+its writes are then undone and it is stored. The commit that approves it decides it
+again.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ from sparecode_node.statemachine.targets import target_of, tokens_in_words
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A command must wait, unless a permit that there is lets it pass."""
+    """A command that must wait, unless an existing permit lets it pass."""
 
     kind: ApprovalKind
     said: str
@@ -60,7 +60,7 @@ class Hold:
 
 
 def hold(applying: Applying) -> Hold | None:
-    """Say whether the command needs a second approver, before it is decided."""
+    """Return how the command must wait for a second approver; None: it need not."""
     administrator = applying.administrator
     if (
         administrator is None
@@ -82,7 +82,7 @@ def hold(applying: Applying) -> Hold | None:
 
 
 def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
-    """Use a permit up, and return None; or keep the command, whose writes are undone."""
+    """Use the permit and return None; or store the command, whose writes are undone."""
     if held.permit is not None:
         if held.permit.kind is ApprovalKind.ISSUE:
             approval_tables.delete(applying.db, held.permit.approval_id)
@@ -94,17 +94,21 @@ def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
 
 
 def _other_approver(applying: Applying, name: AdministratorName) -> bool:
-    """Say whether there is one who could approve, with a password of their own."""
-    found = applying.db.execute(
+    """
+    Return whether another administrator could approve.
+
+    That takes an enabled super administrator with a password of their own choice.
+    """
+    others = applying.db.execute(
         "SELECT 1 FROM administrators WHERE role = ? AND enabled AND NOT temporary "
         "AND name != ?",
         (Role.SUPER_ADMIN, name),
     )
-    return found.fetchone() is not None
+    return others.fetchone() is not None
 
 
 def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | None:
-    """Return what must wait, if it must."""
+    """Return how the command must wait without a permit; None: it need not."""
     if _is_sensitive(applying, administrator):
         return Hold(ApprovalKind.CHANGE, "")
     command = applying.call.command
@@ -122,15 +126,15 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
             if approval_tables.knows_pin(applying.db, known, administrator.name):
                 return Hold(
                     ApprovalKind.ISSUE,
-                    "codes for a token whose PIN the same administrator has set or "
-                    "cleared within a day",
+                    "codes for a token whose PIN the same administrator set or cleared "
+                    "within the last day",
                     known,
                 )
     return None
 
 
 def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
-    """Say whether it grants power, or takes it from somebody who could object."""
+    """Return whether it grants power, or takes it from one who could object."""
     command = applying.call.command
     match command:
         case UpdatePolicy() | CreateAdministrator() | OpenCluster():
@@ -144,15 +148,15 @@ def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
         case RemoveSecondFactor():
             return True
         case ChangePassword():
-            # Whoever gives somebody a password can sign in as them.
+            # Setting another administrator's password allows signing in as them.
             return command.name != administrator.name
         case _:
             return False
 
 
 def _rules(applying: Applying, name: AdministratorName) -> bool:
-    found = administrator_tables.find_administrator(applying.db, name)
-    return found is not None and found.rules
+    administrator = administrator_tables.find_administrator(applying.db, name)
+    return administrator is not None and administrator.rules
 
 
 def _ask(applying: Applying, held: Hold) -> Result:
@@ -172,7 +176,8 @@ def _ask(applying: Applying, held: Hold) -> Result:
     if len(waiting) >= PENDING_MAX:
         return Rejected(
             Reason.APPROVALS_FULL,
-            f"{len(waiting)} approvals that {administrator.name} has asked for wait already",
+            f"{administrator.name} already has {len(waiting)} requests waiting for "
+            "approval: wait until some are decided",
         )
     approval = Approval(
         approval_id=0,
@@ -210,7 +215,7 @@ def _pending(applying: Applying, approval: Approval) -> ApprovalPending:
 def approve(
     applying: Applying, command: Approve, decide: Callable[[Applying], Result]
 ) -> Result | None:
-    """Apply `Approve`; *decide* decides the change that waited."""
+    """Apply `Approve`. *decide* decides the waiting change."""
     approval = _find(applying, command.approval_id)
     return (
         approval
@@ -230,11 +235,12 @@ def _find(applying: Applying, approval_id: int) -> Approval | Rejected:
     if approval is None:
         return Rejected(
             Reason.APPROVAL_UNKNOWN,
-            f"no approval {approval_id} waits: it was decided, used, or has ended",
+            f"approval {approval_id} does not exist: it was decided, used, or has "
+            "expired",
             "approval_id",
         )
     applying.detail = (
-        f"{approval.action} {approval.target}, asked for by {approval.author}"
+        f"{approval.action} {approval.target}, requested by {approval.author}"
     )
     return approval
 
@@ -255,7 +261,7 @@ def _approve(
     if approver.user_id is not None and approver.user_id in _users(applying, approval):
         return Rejected(
             Reason.SELF_SERVICE_FORBIDDEN,
-            "this is about your own token: another administrator has to do it",
+            "this is about your own token: another administrator must do it",
         )
     if approval.kind is not ApprovalKind.CHANGE:
         approval_tables.save_permit(applying.db, permit)
@@ -264,7 +270,7 @@ def _approve(
     author = administrator_tables.find_administrator(applying.db, approval.author)
     if author is None or not author.enabled or not _may_still(author, change):
         return Rejected(
-            Reason.APPROVAL_STALE, f"{approval.author} may not do this any more"
+            Reason.APPROVAL_STALE, f"{approval.author} may no longer do this"
         )
     approval_tables.delete(applying.db, approval.approval_id)
     authored = replace(
@@ -279,14 +285,15 @@ def _approve(
     if isinstance(result, Rejected):
         if result.reason is Reason.STALE_PARAMETERS:
             return Rejected(
-                Reason.APPROVAL_STALE, "it was computed for another state: ask again"
+                Reason.APPROVAL_STALE,
+                "the state has changed since the request: request it again",
             )
         return result
     applying.events += [
         Event(
             action=approval.action,
             serial=TokenSerial(authored.target),
-            cause=f"{authored.detail}; asked for by {approval.author}, approved by "
+            cause=f"{authored.detail}; requested by {approval.author}, approved by "
             f"{approver.name}".removeprefix("; "),
             outcome="applied",
         ),
@@ -301,7 +308,7 @@ def _may_still(author: Administrator, change: Change) -> bool:
 
 
 def _users(applying: Applying, approval: Approval) -> set[str]:
-    """Return whose tokens codes are wanted for (I10)."""
+    """Return the owners of the tokens that the request is for (I10)."""
     tokens = (
         token_tables.find_token(applying.db, serial) for serial in approval.serials
     )
@@ -315,7 +322,7 @@ def _reject(applying: Applying, approval: Approval) -> Rejected | None:
     ):
         return Rejected(
             Reason.ROLE,
-            f"the role {administrator.role} may reject its own requests only",
+            f"with the role {administrator.role} you can reject only your own requests",
         )
     approval_tables.delete(applying.db, approval.approval_id)
     return None

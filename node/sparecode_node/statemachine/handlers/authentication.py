@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`Authenticate`, `ContinueAuthentication`: load, judge, save, in one commit (A3).
+Handlers of `Authenticate` and `ContinueAuthentication`: load, judge, save (A3).
 
-A challenge is not stored: the result says what it consists of, the called node
-seals it, and only the ids of those that were answered are kept, until their end.
+Challenges are not stored: the result holds the challenge, and the called node seals it
+for the agent. Only the ids of answered challenges are kept, until they end.
 """
 
 import sqlite3
@@ -113,7 +113,7 @@ def continue_authentication(
 
 
 def _factors(command: Authenticate) -> tuple[Factor, ...]:
-    """Return what is guessed at: the token, emergency codes, or either (L)."""
+    """Return the factors that this may be a guess at: token, emergency codes, both (L)."""
     kinds = {reading.emergency for reading in command.readings} or {command.lettered}
     return tuple(
         factor
@@ -134,7 +134,7 @@ def _new_pin(command: ContinueAuthentication) -> NewPin | None:
 
 
 def no_longer_stands(applying: Applying, command: Judged) -> bool:
-    """Say whether agent or user were disabled since a remembered `ACCEPTED` (Q2)."""
+    """Return whether the agent may no longer accept this user, since `ACCEPTED` (Q2)."""
     user = applying.person
     reason = not_admitted(
         agent_tables.find_agent(applying.db, command.agent),
@@ -143,12 +143,12 @@ def no_longer_stands(applying: Applying, command: Judged) -> bool:
         user_listed=_user_listed(applying.db, command, user),
     )
     applying.reason = reason or ""
-    applying.detail = "accepted before; asked again under the same request id"
+    applying.detail = "accepted before; repeated with the same request id"
     return reason is not None
 
 
 def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
-    """Say whether the candidates were computed for another state than this one (T2)."""
+    """Return whether the candidates were computed for another state (T2)."""
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
     return (
         command.user_id,
@@ -159,7 +159,11 @@ def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
 
 
 def _under_other_keys(attempt: Attempt, command: Authenticate) -> bool:
-    """Say whether a candidate cannot be compared: its row is sealed with another key."""
+    """
+    Return whether a candidate and its row were made with different keys.
+
+    Then they cannot be compared.
+    """
     pins: dict[str, KeyId] = {
         token.serial: token.pin_key_id for token in attempt.tokens if token.pin_set
     }
@@ -188,7 +192,9 @@ def _attempt(
     db = applying.db
     tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
     agent = agent_tables.find_agent(db, command.agent)
-    restricted = agent is not None and agent.restricted  # Else nobody asks the list.
+    restricted = (
+        agent is not None and agent.restricted
+    )  # Else the list does not matter.
     return Attempt(
         factors=factors,
         readings=readings,
@@ -245,12 +251,12 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
         each.voided and not before[each.set_id].voided for each in judgement.sets
     )
     if voided or _other(attempt, judgement.token):
-        # A draft that was generated before must not be saved after this (I3).
+        # Drafts generated before this must not be saved after it (I3).
         user_tables.save_user(db, user.changed())
 
 
 def _other(attempt: Attempt, after: Token | None) -> bool:
-    """Say whether a lost token is its owner's again by this, or has another PIN."""
+    """Return whether the attempt cleared a lost mark or changed a PIN."""
     return any(
         before.lost != after.lost or before.pin_verifier != after.pin_verifier
         for before in attempt.tokens
@@ -275,7 +281,7 @@ def _decision(judgement: Judgement) -> Decision:
 def _challenge(
     applying: Applying, command: Authenticate, attempt: Attempt, judgement: Judgement
 ) -> Challenge | None:
-    """Return what the next step answers, if one is required."""
+    """Return the challenge of the next step, if one is required."""
     user, token = attempt.user, judgement.token
     if judgement.next_step is None or user is None or token is None:
         return None
@@ -284,7 +290,7 @@ def _challenge(
         step=judgement.next_step,
         agent=command.agent,
         user_id=user.user_id,
-        # Spending raises it for nobody, so it still is what it was.
+        # Spending does not raise the version, so it is still the same.
         auth_version=user.auth_version,
         serial=token.serial,
         moment=token.spent,

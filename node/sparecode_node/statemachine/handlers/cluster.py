@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the cluster as a whole: its beginning, backups, feature level, notes."""
+"""Handlers of the cluster: initialization, feature level, backups, refused calls."""
 
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -21,14 +21,14 @@ from sparecode_node.statemachine.tables import meta
 
 NO_RECIPIENT = Rejected(
     Reason.NO_BACKUP_RECIPIENT,
-    "the policy names nobody who could open a backup: make a key with "
-    "`sparecode-node backup keygen`, and put its public half there with `sparecode "
-    "policy update --set backup_recipients=age1...`",
+    "the policy names no recipient who could open a backup: create a key pair with "
+    "`sparecode-node backup keygen`, then add the public key with `sparecode policy "
+    "update --set backup_recipients=age1...`",
 )
 
 
 def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result:
-    """Apply `InitializeCluster`; the machine has checked that nothing is there yet."""
+    """Apply `InitializeCluster`. The machine has checked that the state is empty."""
     db = applying.db
     applying.detail = f"first administrator {command.administrator}"
     db.executemany(
@@ -57,7 +57,7 @@ def raise_feature_level(applying: Applying, command: RaiseFeatureLevel) -> None:
 
 
 def create_backup(applying: Applying, command: CreateBackup) -> Rejected | None:
-    """Apply `CreateBackup`: whether anybody could open the backup."""
+    """Apply `CreateBackup`: refuse it if no recipient could open the backup."""
     del command
     if not applying.policy.backup_recipients:
         return NO_RECIPIENT
@@ -66,7 +66,7 @@ def create_backup(applying: Applying, command: CreateBackup) -> Rejected | None:
 
 
 def note_backup(applying: Applying, command: NoteBackup) -> None:
-    """Apply `NoteBackup`: the newest backup, for reminders."""
+    """Apply `NoteBackup`: record the newest backup, for reminders."""
     applying.detail = f"entry {command.index}, digest {command.digest}"
     meta.write(applying.db, "backup_at_ms", command.taken_at_ms)
     meta.write(applying.db, "backup_index", command.index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on emergency access: load, decide, save (I, R)."""
+"""Handlers of emergency access: load, decide, save (I, R)."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.targets import tokens_in_words
 
 ENDED_SETS_KEPT = 8
-"""Ended sets that stay, so that their codes are known as such (A5); the log has all."""
+"""Ended sets to keep, so that their codes are recognized (A5). The log has all sets."""
 
 
 def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> Result:
@@ -55,7 +55,7 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
         key_id=command.key_id,
         set_id=command.set_id,
         code_length=command.code_length,
-        # Without a user there was nothing to draw for: `issue` says why.
+        # Without a user no code was drawn; `issue` returns the refusal.
         codes=(SealedCode(ordinal=1, verifier=command.verifier),)
         if command.verifier
         else (),
@@ -71,13 +71,13 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
 
 
 def request_bulk_issue(applying: Applying, command: RequestBulkIssue) -> Result:
-    """Apply `RequestBulkIssue`: it says what is about to come, for the audit log."""
+    """Apply `RequestBulkIssue`: it announces the issuing in the audit log."""
     applying.detail = tokens_in_words(len(command.serials))
     return Applied(index=applying.index)
 
 
 def issue_in_bulk(applying: Applying, command: IssueTokencodesInBulk) -> Result:
-    """Apply `IssueTokencodesInBulk`: a set as any other, and void what was before."""
+    """Apply `IssueTokencodesInBulk`: an ordinary set; the token's older codes are void."""
     as_set = SaveEmergencyAccess(
         serial=command.serial,
         user_id=command.user_id,
@@ -155,7 +155,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
             (command.draft_id, command.draft_ends_at_ms),
         )
     if issued.voided:
-        _note_voided(applying, command.serial, issued.voided, "issued anew")
+        _note_voided(applying, command.serial, issued.voided, "new codes issued")
     what = "fixed tokencode" if fixed else f"{len(command.codes)} codes"
     applying.detail = f"set {command.set_id}: {what}, {command.recovery}"
     return EmergencyAccessSaved(
@@ -172,7 +172,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
 
 
 def _issuer(applying: Applying) -> AdministratorName:
-    """Return who issues; the machine has checked that it is an administrator."""
+    """Return the issuing administrator; the machine has checked that there is one."""
     if applying.administrator is None:
         raise AssertionError("an administrator's command without an administrator")
     return applying.administrator.name
@@ -188,7 +188,7 @@ def _draft_problem(applying: Applying, command: SaveEmergencyAccess) -> Rejected
     if consumed is not None:
         return Rejected(
             Reason.DRAFT_STALE,
-            "these codes were saved already; generate new ones",
+            "these codes were already saved; generate new ones",
             "draft",
         )
     if applying.now_ms >= command.draft_ends_at_ms:
@@ -203,7 +203,7 @@ def _draft_problem(applying: Applying, command: SaveEmergencyAccess) -> Rejected
 def _version_problem(
     applying: Applying, command: SaveEmergencyAccess, auth_version: int, token: Token
 ) -> Rejected | None:
-    """Refuse verifiers that were made for another state than this one (T2, I3)."""
+    """Refuse verifiers that were made for another state (T2, I3)."""
     if (
         command.user_id == (token.user_id or "")
         and command.auth_version == auth_version
@@ -224,7 +224,7 @@ def _version_problem(
 def _format_problem(
     applying: Applying, command: SaveEmergencyAccess
 ) -> Rejected | None:
-    """Refuse what no node of ours would send; cheap to hold here once for all."""
+    """Refuse malformed codes. Nodes never send them; checking here is cheap."""
     ordinals = [code.ordinal for code in command.codes]
     verifiers = {code.verifier for code in command.codes}
     if (
@@ -236,7 +236,7 @@ def _format_problem(
     ):
         return Rejected(
             Reason.CODE_FORMAT,
-            "the codes are not a new set of distinct codes of "
+            "the codes must be a new set of distinct codes of "
             f"{applying.policy.code_length} symbols",
         )
     return None
@@ -245,7 +245,7 @@ def _format_problem(
 def _forget_old_sets(
     applying: Applying, token: Token, older: Sequence[EmergencyCodeSet]
 ) -> None:
-    """Delete the oldest ended sets beyond those that are kept."""
+    """Delete the oldest ended sets beyond `ENDED_SETS_KEPT`."""
     ended = [
         each for each in older if not each.live(applying.now_ms, token.expires_at_ms)
     ]
@@ -262,7 +262,7 @@ def _note_voided(
 
 
 def void_live(applying: Applying, token: Token, cause: str) -> int:
-    """Void every set of a token; return how many codes died by it."""
+    """Void every set of a token; return the number of codes voided."""
     sets = code_tables.find_sets(applying.db, token.serial)
     voided, live = all_void(sets, applying.now_ms)
     for before, after in zip(sets, voided, strict=True):
@@ -275,11 +275,11 @@ def void_live(applying: Applying, token: Token, cause: str) -> int:
 def disable_emergency_access(
     applying: Applying, command: DisableEmergencyAccess
 ) -> Result:
-    """Apply `DisableEmergencyAccess`: the lost mark stays unless asked otherwise (R2)."""
+    """Apply `DisableEmergencyAccess`. The lost mark stays unless requested (R2)."""
     token = token_tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
-    voided = void_live(applying, token, "turned off")
+    voided = void_live(applying, token, "emergency access disabled")
     if not voided and not (command.reinstate_token and token.lost):
         return Rejected(
             Reason.NO_EMERGENCY_ACCESS,
@@ -288,20 +288,20 @@ def disable_emergency_access(
         )
     if command.reinstate_token:
         token_tables.save_token(applying.db, token.reinstated())
-        applying.detail = "and reinstated"
+        applying.detail = "token reinstated"
     raise_version(applying, token)
     return Applied(index=applying.index)
 
 
 def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
-    """Apply `ReinstateToken`: the token is accepted again and its codes are void (R)."""
+    """Apply `ReinstateToken`: accept the token again and void its codes (R)."""
     token = token_tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
     if not token.lost:
         return Rejected(
             Reason.TOKEN_NOT_LOST,
-            f"token {command.serial} does not count as lost",
+            f"token {command.serial} is not marked as lost",
             "serial",
         )
     void_live(applying, token, "token reinstated")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A new epoch: what was handed out before it counts no more (E1, E2).
+Handlers of epochs: a new epoch invalidates everything issued before it (E1, E2).
 
-A backup has forgotten what was spent after it, and a survivor may have missed
-the last of it. So nothing that could be used a second time is left.
+A backup does not know what was spent after it, and a survivor may have missed the last
+entries. So nothing that could be used a second time remains valid.
 """
 
 import sqlite3
@@ -22,10 +22,10 @@ from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
 FIRST_EPOCH = 1
-"""Of a cluster that was never restored; no row says so."""
+"""The epoch of a cluster that was never restored; no row holds it."""
 
 _DRIFT_MAX = 1_000_000
-"""Steps. No token's clock is that far away; sums of them are numbers, whatever came."""
+"""Time steps. No real drift is larger; the bound keeps sums from overflowing."""
 
 _HANDED_OUT = (
     "sessions",
@@ -36,20 +36,21 @@ _HANDED_OUT = (
     "nodes",
 )
 """
-What is forgotten altogether. Drafts and challenges themselves are sealed for the
-cluster's id, which is another one now: none of before opens. Nodes of before are of
-the other cluster; those of this one are its members, and come anew.
+Tables that are emptied.
+
+Drafts and challenges are sealed for the cluster's id. It changes, so earlier ones no
+longer open. The listed nodes belong to the old cluster; nodes of the new one join again.
 """
 
 NOT_OPEN = Rejected(
     Reason.NOT_OPEN,
-    "this cluster was restored or recovered, and serves no agent until an operator "
-    "has reviewed and opened it: `sparecode cluster open`",
+    "this cluster was restored or recovered, and does not serve agents yet: review and "
+    "open it with `sparecode cluster open`",
 )
 
 
 def is_open(db: sqlite3.Connection) -> bool:
-    """Say whether agents are served."""
+    """Return whether the cluster serves agents."""
     return not meta.read(db, "not_open", 0)
 
 
@@ -58,13 +59,13 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
     db = applying.db
     if command.cluster_id == meta.read(db, "cluster_id", ""):
         return Rejected(
-            Reason.ALREADY_INITIALIZED, "a new epoch takes a cluster with a new id"
+            Reason.ALREADY_INITIALIZED, "a new epoch needs a new cluster id"
         )
     epoch = meta.read(db, "epoch", FIRST_EPOCH) + 1
     codes = _void_codes(applying)
     for approval in approval_tables.ended(db, TIME_MS_MAX):
         approval_tables.delete(db, approval.approval_id)
-    # Nobody's candidates, drafts and challenges of before are of this version (T2).
+    # Makes all earlier candidates, drafts and challenges stale (T2).
     db.execute("UPDATE users SET auth_version = auth_version + 1")
     for table in _HANDED_OUT:
         db.execute(f"DELETE FROM {table}")
@@ -84,13 +85,13 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
         meta.write(db, name, value)
     applying.detail = (
         f"epoch {epoch} after {command.cause}, from the state at entry "
-        f"{command.state_index}: codes of {codes} tokens void"
+        f"{command.state_index}: codes of {codes} tokens voided"
     )
     return None
 
 
 def _void_codes(applying: Applying) -> int:
-    """Void every live code; return of how many tokens. None counts as found (R2)."""
+    """Void all live codes; return the number of tokens. Lost marks stay (R2)."""
     serials = applying.db.execute(
         "SELECT DISTINCT serial FROM code_sets JOIN codes USING (set_id) "
         "WHERE state = 'live' ORDER BY serial"
@@ -105,10 +106,10 @@ def _void_codes(applying: Applying) -> int:
 
 def end_tokencodes(applying: Applying) -> None:
     """
-    Accept no step that anybody may have accepted by now (E1, K1).
+    Spend every time step that a node may have accepted by now (E1, K1).
 
-    That is up to the end of the window around now, as the token's clock has it:
-    a minute later its tokencodes are new ones.
+    That is every step up to the end of the window around now, by the token's clock. A
+    minute later the token shows new tokencodes.
     """
     applying.db.execute(
         "UPDATE tokens SET spent = max(spent, "
@@ -132,14 +133,14 @@ def open_cluster(applying: Applying, command: OpenCluster) -> Rejected | None:
     """Apply `OpenCluster`."""
     db = applying.db
     if is_open(db):
-        return Rejected(Reason.ALREADY_OPEN, "the cluster serves agents already")
+        return Rejected(Reason.ALREADY_OPEN, "the cluster already serves agents")
     if command.review != mark_of(db.execute(query) for query in REVIEWED):
         return Rejected(
             Reason.REVIEW_STALE,
-            "what was reviewed is not what is there now: review it again",
+            "the state has changed since the review: review it again",
             "review",
         )
-    # Nodes of before may have served agents until a moment ago.
+    # Nodes of the old cluster may have served agents until now.
     end_tokencodes(applying)
     db.execute("DELETE FROM meta WHERE name = 'not_open'")
     applying.detail = (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Commands on keys: activate, seal anew, retire (T3, P5).
+Handlers of keys: activate, reseal, retire (T3, P5).
 
-What is sealed anew means what it meant, so no version is raised by it: whoever
-has computed under the old key notices by the key that stands beside the seal.
+Resealing does not change what a value means, so it raises no version. A candidate
+computed with the old key is recognized by the key number beside the seal.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
     if command.replaces != keys.active or key_tables.has_key(db, command.fingerprint):
         return Rejected(
             Reason.KEY_REPLACED,
-            f"key {keys.active} was activated meanwhile: another rotation came first",
+            f"another rotation has activated key {keys.active} in the meantime",
         )
     end_ms = retire_at_ms(applying.policy, applying.now_ms, at_once=command.at_once)
     for each in keys.in_use:
@@ -39,8 +39,8 @@ def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
             ),
         )
     key_id = key_tables.add(db, command.fingerprint, applying.now_ms)
-    applying.detail = f"key {key_id} instead of {command.replaces}" + (
-        ", the old one goes at once" if command.at_once else ""
+    applying.detail = f"key {key_id} replaces key {command.replaces}" + (
+        ", without a delay for the old key" if command.at_once else ""
     )
     return None
 
@@ -70,7 +70,7 @@ def retire_key(applying: Applying, command: RetireKey) -> Rejected | None:
     ):
         return Rejected(
             Reason.KEY_IN_USE,
-            f"key {command.key_id} is active, in use, or not to be retired yet",
+            f"key {command.key_id} is active, in use, or not due to be retired yet",
         )
     key_tables.retire(applying.db, command.key_id)
     return None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which nodes shall be members: tickets, who was admitted by them, who was removed.
+Handlers of membership: tickets, admitted nodes, removed members.
 
-What is decided here is what shall be. The primary has the engine follow
-(`services/cluster/membership_sync.py`), one change after the other; so a primary that is lost
-between the two leaves nothing half done.
+They only decide which nodes shall be members. The primary then brings the engine in
+line, one change at a time (`services/cluster/membership_sync.py`). So a primary that
+fails in between leaves nothing half done.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from sparecode_node.statemachine.tables import membership as tables
 
 
 def ticket_id_of(certificate: bytes) -> str:
-    """Return the name of the ticket with this certificate (DER)."""
+    """Return the id of the ticket with this certificate (DER)."""
     return hashlib.sha256(certificate).hexdigest()
 
 
@@ -42,7 +42,8 @@ def create_join_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
     if tables.count_tickets(applying.db, besides=command.node_id) >= TICKETS_MAX:
         return Rejected(
             Reason.TICKETS_FULL,
-            f"{TICKETS_MAX} tickets were made within the last 75 minutes",
+            f"{TICKETS_MAX} tickets were created within the last 75 minutes: try again "
+            "later",
         )
     good_until_ms = applying.now_ms + TICKET_MS
     tables.save_ticket(
@@ -59,28 +60,28 @@ def create_join_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
 
 
 def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
-    """Use a ticket up and record who came by it, in one commit (P5)."""
+    """Use up a ticket and record the admitted node, in one commit (P5)."""
     ticket = tables.find_ticket(applying.db, command.ticket_id)
     if ticket is None:
         return Rejected(
             Reason.TICKET_UNKNOWN,
-            "this cluster knows no such ticket",
+            "this cluster does not know this ticket",
         )
     applying.actor = f"joiner:{ticket.node_id}"
     if ticket.used_by is not None and ticket.used_by != command.key_fingerprint:
         return Rejected(
             Reason.TICKET_USED,
-            f"the ticket of {ticket.node_id} was used before; a ticket is good once",
+            f"the ticket of {ticket.node_id} was already used; a ticket works once",
         )
     if applying.now_ms >= ticket.good_until_ms:
         return Rejected(
             Reason.TICKET_ENDED,
-            f"the ticket of {ticket.node_id} has ended; it was good for 15 minutes",
+            f"the ticket of {ticket.node_id} has expired; it was valid for 15 minutes",
         )
     if ticket.used_by is not None:
         known = tables.find_node(applying.db, ticket.node_id)
         if known is not None and not known.removed and known.address == command.address:
-            return None  # The admitted node asks again.
+            return None  # The admitted node retries.
     if refused := _add(applying, ticket.node_id, command.address):
         return refused
     tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
@@ -107,10 +108,10 @@ def _add(applying: Applying, node_id: NodeId, address: str) -> Rejected | None:
 
 
 def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
-    """Record that a node shall be no member, and never again."""
+    """Record that a node shall not be a member, now or later."""
     known = tables.find_node(applying.db, command.node_id)
     if known is None and not command.member:
-        return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is no member")
+        return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is not a member")
     address = known.address if known else ""
     _save(applying, command.node_id, address, removed=True)
     return None
@@ -129,14 +130,14 @@ def _save(applying: Applying, node_id: NodeId, address: str, *, removed: bool) -
 
 
 def _not_new(applying: Applying, node_id: NodeId) -> Rejected | None:
-    """Refuse a node id that was used already."""
+    """Refuse a node id that was already used."""
     known = tables.find_node(applying.db, node_id)
     if known is None:
         return None
     if known.removed:
         return Rejected(
             Reason.MEMBER_REMOVED,
-            f"{node_id} was a member and is none any more; its id does not come "
-            "back: give the machine another one",
+            f"{node_id} was removed from the cluster, and its id cannot be used again: "
+            "give the machine another id",
         )
-    return Rejected(Reason.MEMBER_EXISTS, f"{node_id} is a member already")
+    return Rejected(Reason.MEMBER_EXISTS, f"{node_id} is already a member")

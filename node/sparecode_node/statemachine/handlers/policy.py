@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing the policy: load what lives under it, decide, save the next version."""
+"""Handler of the policy: load what exists under it, decide, save the next version."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ from sparecode_node.statemachine.results import Applied, Result
 
 
 def find_policy(db: sqlite3.Connection) -> Policy | None:
-    """Return the policy that governs; None before the cluster is initialized."""
+    """Return the current policy; None before the cluster is initialized."""
     row = db.execute(
         "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
     ).fetchone()
@@ -31,7 +31,7 @@ def find_policy(db: sqlite3.Connection) -> Policy | None:
 
 
 def add_policy(db: sqlite3.Connection, policy: Policy) -> None:
-    """Add a version of the policy, which governs from now on."""
+    """Add a version of the policy; it is in force from now on."""
     db.execute(
         "INSERT INTO policy (version, value) VALUES (?, ?)",
         (policy.version, json.dumps(asdict(policy), sort_keys=True)),
@@ -39,7 +39,7 @@ def add_policy(db: sqlite3.Connection, policy: Policy) -> None:
 
 
 def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
-    """Apply `UpdatePolicy`; the machine reads the new value for the next command."""
+    """Apply `UpdatePolicy`. The machine uses the new value from the next command on."""
     values = {
         field.name: value
         for field in fields(Policy)
@@ -52,7 +52,7 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     if isinstance(after, Rejected):
         return after
     add_policy(applying.db, after)
-    what = changes(applying.policy, after) or "nothing is other than before"
+    what = changes(applying.policy, after) or "no change"
     applying.detail = f"version {after.version}: {what}"
     return Applied(index=applying.index)
 
@@ -79,13 +79,14 @@ GROUP BY lengths, pin_rule
 The codes that users can use now, or could use if their expired token got another end.
 Tokens that are alike share a row.
 
-A thread that applies sends no heartbeat meanwhile: with a row for each of 75,000 tokens
-it took 1.3 s, and cost the primary its place. This takes 0.2 s for a million codes.
+The applying thread sends no heartbeats while the query runs. With a row for each of
+75,000 tokens it took 1.3 s, and the primary lost its leadership. This query takes 0.2 s
+for a million codes.
 """
 
 
 class _InUse:
-    """What a change of policy meets: read from the state when asked for, and once."""
+    """What exists under the policy. Each property is read when needed, and once."""
 
     def __init__(self, applying: Applying, values: Mapping[str, object]) -> None:
         self._applying = applying
@@ -93,7 +94,7 @@ class _InUse:
 
     @cached_property
     def live(self) -> tuple[LiveCodes, ...]:
-        """Count the codes that live, or would with another end of their token."""
+        """Count codes that are live, or would be with a later end of their token."""
         applying = self._applying
         if not weighs_live_codes(applying.policy, self._values):
             return ()
@@ -114,11 +115,11 @@ class _InUse:
     @cached_property
     def without_pin(self) -> int:
         """Count the tokens whose passcodes have no PIN."""
-        found: int
-        (found,) = self._applying.db.execute(
+        count: int
+        (count,) = self._applying.db.execute(
             "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
         ).fetchone()
-        return found
+        return count
 
     @cached_property
     def lettered_pins(self) -> tuple[TokenSerial, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the second factors of administrators: load, decide, save."""
+"""Handlers of administrators' second factors: load, decide, save."""
 
 from dataclasses import replace
 
@@ -24,25 +24,27 @@ def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected 
     administrator = _administrator(applying)
     if administrator.name != command.name:
         return Rejected(
-            Reason.ADMINISTRATOR_UNKNOWN, "people set their own second factor", "name"
+            Reason.ADMINISTRATOR_UNKNOWN,
+            "you can set only your own second factor",
+            "name",
         )
     if administrator.second_factor is not None:
         return Rejected(
             Reason.SECOND_FACTOR_SET,
-            "you have a second factor already: another super administrator has to "
-            "remove it first",
+            "you already have a second factor: another super administrator must remove "
+            "it first",
         )
     if applying.now_ms >= command.draft_ends_at_ms:
         return Rejected(
-            Reason.DRAFT_STALE, "this was enrolled too long ago: enroll anew", "draft"
+            Reason.DRAFT_STALE, "the enrollment has expired: enroll again", "draft"
         )
     if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     if not command.moments:
         return Rejected(
             Reason.SECOND_FACTOR_NOT_CONFIRMED,
-            "this is not the code that the secret makes now: check the clock of the "
-            "device, and try the next code",
+            "the code does not match the secret: check the clock of the device and try "
+            "the next code",
             "code",
         )
     factor = SecondFactor(
@@ -53,7 +55,7 @@ def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected 
     administrator_tables.save_administrator(
         applying.db, replace(administrator, second_factor=factor)
     )
-    # Those that were opened with the password alone.
+    # End the sessions that were opened with the password alone.
     applying.db.execute(
         "DELETE FROM sessions WHERE administrator = ? AND session_id != ?",
         (administrator.name, applying.call.session_id),
@@ -69,8 +71,8 @@ def remove_second_factor(
     if administrator.name == command.name:
         return Rejected(
             Reason.SELF_SERVICE_FORBIDDEN,
-            "nobody takes their own second factor away: another super administrator "
-            "has to do it",
+            "you cannot remove your own second factor: another super administrator "
+            "must do it",
         )
     before = administrator_tables.find_administrator(applying.db, command.name)
     if before is None:

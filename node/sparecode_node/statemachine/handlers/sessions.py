@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators' sessions, from sign-in to end (P2)."""
+"""Handlers of administrators' sessions, from sign-in to end (P2)."""
 
 import hmac
 import sqlite3
@@ -17,15 +17,15 @@ from sparecode_node.statemachine.results import Result, SessionOpened
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
 TOUCH_MS = MINUTE_MS
-"""A session is not touched more often than that."""
+"""Minimum time between two recorded uses of a session."""
 
 
 def open_session(applying: Applying, command: OpenSession) -> Result:
     """
     Apply `OpenSession`.
 
-    Every refusal reads the same: whether the name, the password or the wait was
-    the reason is for the audit log (L7).
+    Every refusal has the same message. Only the audit log tells whether the name, the
+    password or the wait was the reason (L7).
     """
     db = applying.db
     administrator = administrator_tables.find_administrator(db, command.administrator)
@@ -38,8 +38,8 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         return Rejected(Reason.STALE_PARAMETERS)
     refused = Rejected(
         Reason.SIGN_IN_REFUSED,
-        "name or password is wrong, or too many wrong passwords came before: "
-        "wait a minute and try again",
+        "the name or password is wrong, or there were too many wrong passwords: wait a "
+        "minute and try again",
     )
     if administrator is None:
         applying.reason = "unknown_name"
@@ -63,8 +63,8 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         administrator = after
     administrator_tables.save_administrator(db, administrator.succeeded())
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
-    # The bearer comes from name, password and request id. So who signs in with the
-    # same again, after the request id is forgotten, has the same session anew.
+    # The bearer is derived from name, password and request id. So signing in with the
+    # same three after the request id is forgotten opens the same session again.
     db.execute(
         "INSERT INTO sessions "
         "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms) "
@@ -90,16 +90,16 @@ def _second_factor(
     applying: Applying, administrator: Administrator, command: OpenSession
 ) -> Administrator | Rejected:
     """
-    Spend a code besides the right password, once cluster-wide (K1).
+    Spend the code that came with a right password, once cluster-wide (K1).
 
-    A wrong one makes wait like a wrong password (L7). That one is missing is told to
-    who knows the password alone, and ends no wait.
+    A wrong code counts like a wrong password (L7). Only a caller with the right password
+    learns that a code is missing; that does not end a wait.
     """
     if not command.second_factor:
         applying.reason = Reason.SECOND_FACTOR_NEEDED
         return Rejected(
             Reason.SECOND_FACTOR_NEEDED,
-            "a code of the second factor is needed as well",
+            "a code of the second factor is also needed",
             "second_factor",
         )
     spent = administrator.with_code_spent(command.moments)
@@ -111,7 +111,7 @@ def _second_factor(
     applying.reason, applying.keep_writes = Reason.SECOND_FACTOR_WRONG, True
     return Rejected(
         Reason.SECOND_FACTOR_WRONG,
-        "the code of the second factor is wrong, or was used before: wait for the next "
+        "the code of the second factor is wrong or was already used: wait for the next "
         "one",
         "second_factor",
     )
@@ -134,7 +134,7 @@ def touch_sessions(applying: Applying, command: TouchSessions) -> None:
 
 
 def close_session(applying: Applying, command: CloseSession) -> None:
-    """Apply `CloseSession`; `check_session` has found the session open."""
+    """Apply `CloseSession`. `check_session` has checked that the session is open."""
     if command.everywhere and applying.administrator is not None:
         applying.detail = "everywhere"
         applying.db.execute(
@@ -148,5 +148,5 @@ def close_session(applying: Applying, command: CloseSession) -> None:
 
 
 def forget_unused(db: sqlite3.Connection, now_ms: int, idle_ms: int) -> None:
-    """End the sessions that nobody has used for so long (P2)."""
+    """End the sessions that were not used for *idle_ms* (P2)."""
     db.execute("DELETE FROM sessions WHERE used_at_ms <= ?", (now_ms - idle_ms,))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What happens to a token between assignment and end: load, decide, save.
+Handlers of assigned tokens, from assignment to deletion: load, decide, save.
 
-Whatever makes a token unusable by hand voids its emergency codes in the same
-commit (R3), and never clears its lost mark (R2). Every change here makes drafts
-and candidates of its user stale (T2, I3).
+A command that makes a token unusable voids its emergency codes in the same commit (R3)
+and never clears its lost mark (R2). Every change here makes drafts and candidates of
+the token's user stale (T2, I3).
 """
 
 from dataclasses import replace
@@ -73,7 +73,7 @@ def disable_token(applying: Applying, command: DisableToken) -> Rejected | None:
 
 
 def update_token(applying: Applying, command: UpdateToken) -> Rejected | None:
-    """Apply `UpdateToken`: another end; that of the token's codes follows (I7)."""
+    """Apply `UpdateToken`: change its end, which also limits its codes (I7)."""
     token = _find(applying, command.serial)
     if isinstance(token, Rejected):
         return token
@@ -161,14 +161,14 @@ def resynchronize_token(
     token = _find(applying, command.serial)
     if isinstance(token, Rejected):
         return token
-    known = token.resynchronized(command.moments, applying.now_ms)
-    if isinstance(known, Rejected):
-        return known
-    if known.parameters.by_time:
-        applying.detail = f"drift {known.drift} steps"
+    after = token.resynchronized(command.moments, applying.now_ms)
+    if isinstance(after, Rejected):
+        return after
+    if after.parameters.by_time:
+        applying.detail = f"drift {after.drift} steps"
     else:
-        applying.detail = f"counter {known.spent}"
-    token_tables.save_token(applying.db, known)
+        applying.detail = f"counter {after.spent}"
+    token_tables.save_token(applying.db, after)
     return None
 
 
@@ -182,7 +182,7 @@ def _save(applying: Applying, before: Token, after: Token) -> None:
 
 
 def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
-    """Say whether the carried verifier was made of another state than this (T2)."""
+    """Return whether the carried verifier was made for another state (T2)."""
     if not applying.keys.uses(command.key_id):
         return True
     user = (
@@ -193,7 +193,7 @@ def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
 
 
 def _from_user(applying: Applying, token: Token) -> str:
-    """Say for the audit log whose token it was."""
+    """Return the token's user in words, for the audit log."""
     user = (
         None
         if token.user_id is None

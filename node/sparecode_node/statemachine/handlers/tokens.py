@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on tokens: load, decide, save."""
+"""Handlers that enroll tokens, assign them and set PINs: load, decide, save."""
 
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -22,7 +22,7 @@ def unknown_token(serial: TokenSerial) -> Rejected:
 
 
 def raise_version(applying: Applying, token: Token) -> None:
-    """Raise the `auth_version` of the token's user: what was computed before is stale."""
+    """Raise the `auth_version` of the token's user: earlier candidates become stale."""
     user = (
         None
         if token.user_id is None
@@ -33,10 +33,12 @@ def raise_version(applying: Applying, token: Token) -> None:
 
 
 def note_pin(applying: Applying, token: Token) -> None:
-    """Note that an administrator has set or cleared a PIN (I10)."""
-    who = applying.administrator
-    if who is not None:
-        approval_tables.note_pin(applying.db, token.serial, who.name, applying.now_ms)
+    """Record that an administrator has set or cleared a PIN (I10)."""
+    caller = applying.administrator
+    if caller is not None:
+        approval_tables.note_pin(
+            applying.db, token.serial, caller.name, applying.now_ms
+        )
 
 
 def enroll_token(applying: Applying, command: EnrollToken) -> Result:
@@ -45,7 +47,7 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
     if token_tables.find_token(db, command.serial) is not None:
         return Rejected(
             Reason.TOKEN_EXISTS,
-            f"there is a token {command.serial} already",
+            f"token {command.serial} already exists",
             "serial",
         )
     if not applying.keys.uses(command.key_id):
@@ -97,7 +99,7 @@ def assign_token(applying: Applying, command: AssignToken) -> Result:
     if len(token_tables.find_tokens_of(db, user.user_id)) >= most:
         return Rejected(
             Reason.TOKEN_LIMIT,
-            f"{user.username} has {most} tokens already, the most that one user may have",
+            f"{user.username} already has {most} tokens, the maximum for one user",
             "username",
         )
     assigned = token.assigned(user.user_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on users: load, decide, save."""
+"""Handlers of users: load, decide, save."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,17 +34,16 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
     if user_tables.find_user_by_name(db, command.name_key) is not None:
         return Rejected(
             Reason.USER_EXISTS,
-            f"there is a user {command.name_key} already (names are compared "
-            "without regard to case)",
+            f"user {command.name_key} already exists (names are compared without "
+            "regard to case)",
             "username",
         )
-    # No node of ours would name two users alike to the machine; if one does, the
-    # first user stays who they are.
+    # Nodes draw a new id for each user. If an id repeats anyway, keep the first user.
     if user_tables.find_user(db, command.user_id) or user_tables.find_user_by_tag(
         db, command.name_tag
     ):
         return Rejected(
-            Reason.USER_EXISTS, "there is a user of this id already", "username"
+            Reason.USER_EXISTS, "a user with this id already exists", "username"
         )
     if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
@@ -67,7 +66,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
 
 
 def update_user(applying: Applying, command: UpdateUser) -> Result:
-    """Apply `UpdateUser`: what is absent stays."""
+    """Apply `UpdateUser`."""
     db = applying.db
     user = user_tables.find_user_by_name(db, command.name_key)
     if user is None:
@@ -93,7 +92,7 @@ def _change_groups(
     join: Sequence[GroupKey],
     leave: Sequence[GroupKey] = (),
 ) -> Rejected | None:
-    """Put the user into groups, or take them from some: agents admit them by it."""
+    """Add the user to groups and remove them from others; agents admit by group."""
     if not join and not leave:
         return None
     changes = [f"joins {group}" for group in join]
@@ -105,7 +104,7 @@ def _change_groups(
     if count > GROUPS_MAX:
         return Rejected(
             Reason.GROUP_LIMIT,
-            f"{user.username} would be in {count} groups, at most {GROUPS_MAX}",
+            f"{user.username} would be in {count} groups; the maximum is {GROUPS_MAX}",
             "join_groups",
         )
     return None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Rows to domain objects and back, a module for each subject.
+Conversion between rows and domain objects, one module for each subject.
 
-`find_*` returns None for what is not there; `save_*` inserts or replaces.
+`find_*` returns None for a missing row; `save_*` inserts or replaces a row.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators."""
+"""Rows of administrators."""
 
 import sqlite3
 
@@ -11,7 +11,7 @@ from sparecode_node.statemachine.tables.rows import upsert
 def find_administrator(
     db: sqlite3.Connection, name: AdministratorName
 ) -> Administrator | None:
-    """Return the administrator of that folded name."""
+    """Return the administrator with this folded name."""
     row = db.execute(
         "SELECT name, role, password_salt, password_verifier, key_id, version, "
         "enabled, failures, blocked_until_ms, user_id, temporary, sealed_factor, "
@@ -63,12 +63,12 @@ def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> 
 
 
 def delete_administrator(db: sqlite3.Connection, name: AdministratorName) -> None:
-    """Delete an administrator, who has no session any more."""
+    """Delete an administrator without sessions."""
     db.execute("DELETE FROM administrators WHERE name = ?", (name,))
 
 
 def administrators_of(db: sqlite3.Connection, user_id: UserId) -> list[str]:
-    """Return the names of the administrators who are that user."""
+    """Return the names of the administrators linked to a user."""
     rows = db.execute(
         "SELECT name FROM administrators WHERE user_id = ? ORDER BY name", (user_id,)
     )

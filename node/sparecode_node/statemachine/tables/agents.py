@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents, their allow lists, and denied certificates: the only SQL that writes them."""
+"""Rows of agents, allow lists and denied certificates."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ def _find_agent(db: sqlite3.Connection, where: str, value: object) -> Agent | No
 
 
 def find_agent(db: sqlite3.Connection, identity: AgentIdentity) -> Agent | None:
-    """Return the agent of that certificate identity."""
+    """Return the agent with this certificate identity."""
     return _find_agent(db, "identity", identity)
 
 
 def find_agent_by_name(db: sqlite3.Connection, name_key: NameKey) -> Agent | None:
-    """Return the agent of that folded name."""
+    """Return the agent with this folded name."""
     return _find_agent(db, "name_key", name_key)
 
 
@@ -65,7 +65,7 @@ def delete_agent(db: sqlite3.Connection, identity: AgentIdentity) -> None:
 def allow_users(
     db: sqlite3.Connection, identity: AgentIdentity, users: Sequence[UserId]
 ) -> None:
-    """Put users on the allow list of an agent."""
+    """Add users to the allow list of an agent."""
     db.executemany(
         "INSERT OR IGNORE INTO agent_users (identity, user_id) VALUES (?, ?)",
         [(identity, user_id) for user_id in users],
@@ -75,7 +75,7 @@ def allow_users(
 def disallow_users(
     db: sqlite3.Connection, identity: AgentIdentity, users: Sequence[UserId]
 ) -> None:
-    """Take users from the allow list of an agent."""
+    """Remove users from the allow list of an agent."""
     db.executemany(
         "DELETE FROM agent_users WHERE identity = ? AND user_id = ?",
         [(identity, user_id) for user_id in users],
@@ -83,7 +83,7 @@ def disallow_users(
 
 
 def count_allowed_users(db: sqlite3.Connection, identity: AgentIdentity) -> int:
-    """Return how many users are on the allow list of an agent."""
+    """Return the number of users on the allow list of an agent."""
     (count,) = db.execute(
         "SELECT count(*) FROM agent_users WHERE identity = ?", (identity,)
     ).fetchone()
@@ -93,15 +93,15 @@ def count_allowed_users(db: sqlite3.Connection, identity: AgentIdentity) -> int:
 def lists_user(
     db: sqlite3.Connection, identity: AgentIdentity, user_id: UserId
 ) -> bool:
-    """Say whether a user is on the allow list of an agent, or a group of theirs is."""
-    found = db.execute(
+    """Return whether a user or one of their groups is on an agent's allow list."""
+    matches = db.execute(
         "SELECT 1 FROM agent_users WHERE identity = :identity AND user_id = :user_id "
         "UNION ALL "
         "SELECT 1 FROM agent_groups JOIN user_groups USING (group_key) "
         "WHERE identity = :identity AND user_id = :user_id LIMIT 1",
         {"identity": identity, "user_id": user_id},
     )
-    return found.fetchone() is not None
+    return matches.fetchone() is not None
 
 
 # --- Denied certificates -----------------------------------------------------
@@ -116,7 +116,7 @@ def deny_certificate(
     by: str,
     note: str,
 ) -> bool:
-    """Deny a certificate; say whether it was not denied before."""
+    """Deny a certificate; return False if it was already denied."""
     changed = db.execute(
         "INSERT OR IGNORE INTO denied_certificates "
         "(mark, value, denied_at_ms, denied_by, note) VALUES (?, ?, ?, ?, ?)",
@@ -128,7 +128,7 @@ def deny_certificate(
 def allow_certificate(
     db: sqlite3.Connection, mark: CertificateMark, value: str
 ) -> bool:
-    """Take a certificate from the deny list; say whether it was on it."""
+    """Remove a certificate from the deny list; return whether it was on it."""
     changed = db.execute(
         "DELETE FROM denied_certificates WHERE mark = ? AND value = ?", (mark, value)
     )
@@ -136,8 +136,8 @@ def allow_certificate(
 
 
 def certificate_denied(db: sqlite3.Connection, certificate: Certificate) -> bool:
-    """Say whether a certificate is denied, by whichever of its marks."""
-    found = db.execute(
+    """Return whether a certificate is denied by one of its marks."""
+    matches = db.execute(
         "SELECT 1 FROM denied_certificates "
         "WHERE (mark = ? AND value = ?) OR (mark = ? AND value = ?)",
         (
@@ -147,4 +147,4 @@ def certificate_denied(db: sqlite3.Connection, certificate: Certificate) -> bool
             certificate.serial_number,
         ),
     )
-    return found.fetchone() is not None
+    return matches.fetchone() is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for a second approver, and who knows which PIN: their rows (P3, I10)."""
+"""Rows of approvals and of recent PIN changes (P3, I10)."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ _COLUMNS = (
 
 
 def approval_of(row: tuple[object, ...]) -> Approval:
-    """Return the approval of a row of all columns, in their order."""
+    """Return the approval of a row with `_COLUMNS`."""
     number, kind, author, action, target, said, change, serials, start, end, by = row
     return Approval(
         approval_id=int(str(number)),
@@ -33,7 +33,7 @@ def approval_of(row: tuple[object, ...]) -> Approval:
 
 
 def find(db: sqlite3.Connection, approval_id: int) -> Approval | None:
-    """Return the approval of that number, if it waits or is a permit."""
+    """Return a waiting request or a permit by its id."""
     row = db.execute(
         f"SELECT {_COLUMNS} FROM approvals WHERE approval_id = ?", (approval_id,)
     ).fetchone()
@@ -41,7 +41,7 @@ def find(db: sqlite3.Connection, approval_id: int) -> Approval | None:
 
 
 def of_author(db: sqlite3.Connection, author: AdministratorName) -> list[Approval]:
-    """Return what an administrator has asked for, oldest first."""
+    """Return the requests and permits of an administrator, oldest first."""
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM approvals WHERE author = ? ORDER BY approval_id",
         (author,),
@@ -50,7 +50,7 @@ def of_author(db: sqlite3.Connection, author: AdministratorName) -> list[Approva
 
 
 def add(db: sqlite3.Connection, approval: Approval) -> int:
-    """Add what was asked for, under the next number; return that."""
+    """Add a request with the next id, and return the id."""
     added = db.execute(
         "INSERT INTO approvals (kind, author, action, target, said, change, serials, "
         "asked_at_ms, ends_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -70,7 +70,7 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
 
 
 def save_permit(db: sqlite3.Connection, permit: Approval) -> None:
-    """Save who has approved, and until when it holds."""
+    """Save the approver and the end of a permit."""
     db.execute(
         "UPDATE approvals SET approver = ?, ends_at_ms = ? WHERE approval_id = ?",
         (permit.approver, permit.ends_at_ms, permit.approval_id),
@@ -78,12 +78,12 @@ def save_permit(db: sqlite3.Connection, permit: Approval) -> None:
 
 
 def delete(db: sqlite3.Connection, approval_id: int) -> None:
-    """Forget what was decided or used."""
+    """Delete a decided request or a used permit."""
     db.execute("DELETE FROM approvals WHERE approval_id = ?", (approval_id,))
 
 
 def ended(db: sqlite3.Connection, now_ms: int) -> list[Approval]:
-    """Return what has ended, oldest first."""
+    """Return the requests and permits that have ended, oldest first."""
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM approvals WHERE ends_at_ms <= ? ORDER BY approval_id",
         (now_ms,),
@@ -92,19 +92,22 @@ def ended(db: sqlite3.Connection, now_ms: int) -> list[Approval]:
 
 
 def note_pin(
-    db: sqlite3.Connection, serial: TokenSerial, who: AdministratorName, now_ms: int
+    db: sqlite3.Connection,
+    serial: TokenSerial,
+    administrator: AdministratorName,
+    now_ms: int,
 ) -> None:
-    """Remember that somebody knows the PIN of a token, or that it has none (I10)."""
+    """Record that an administrator has set or cleared the PIN of a token (I10)."""
     db.execute(
         "INSERT INTO pin_changes (serial, administrator, ends_at_ms) VALUES (?, ?, ?) "
         "ON CONFLICT (serial, administrator) "
         "DO UPDATE SET ends_at_ms = excluded.ends_at_ms",
-        (serial, who, now_ms + PIN_KNOWN_MS),
+        (serial, administrator, now_ms + PIN_KNOWN_MS),
     )
 
 
 def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> None:
-    """Remember of a token that has another's PIN now who knows it."""
+    """Copy the PIN changes of a token to the token that has taken over its PIN."""
     db.execute(
         "INSERT OR REPLACE INTO pin_changes (serial, administrator, ends_at_ms) "
         "SELECT ?, administrator, ends_at_ms FROM pin_changes WHERE serial = ?",
@@ -113,14 +116,16 @@ def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> Non
 
 
 def knows_pin(
-    db: sqlite3.Connection, serials: Iterable[TokenSerial], who: AdministratorName
+    db: sqlite3.Connection,
+    serials: Iterable[TokenSerial],
+    administrator: AdministratorName,
 ) -> list[TokenSerial]:
-    """Return of which of these tokens somebody has changed the PIN of late."""
+    """Return those of the tokens whose PIN the administrator has changed recently."""
     return [
         serial
         for serial in serials
         if db.execute(
             "SELECT 1 FROM pin_changes WHERE serial = ? AND administrator = ?",
-            (serial, who),
+            (serial, administrator),
         ).fetchone()
     ]

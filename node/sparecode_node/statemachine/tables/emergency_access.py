@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of one-time tokencodes and their codes: the only SQL that writes them."""
+"""Rows of sets and emergency codes."""
 
 import sqlite3
 
@@ -100,7 +100,7 @@ def add_set(db: sqlite3.Connection, new: EmergencyCodeSet) -> None:
 def update_set(
     db: sqlite3.Connection, before: EmergencyCodeSet, after: EmergencyCodeSet
 ) -> None:
-    """Save what has changed of a set: its codes' states, and whether it is void."""
+    """Save the changes of a set: the states of its codes, and whether it is void."""
     if before.voided != after.voided:
         db.execute(
             "UPDATE code_sets SET voided = ? WHERE set_id = ?",
@@ -126,11 +126,11 @@ def update_set(
 
 
 def delete_set(db: sqlite3.Connection, set_id: str) -> None:
-    """Forget a set and its codes."""
+    """Delete a set and its codes."""
     db.execute("DELETE FROM code_sets WHERE set_id = ?", (set_id,))
 
 
 def has_set(db: sqlite3.Connection, set_id: str) -> bool:
-    """Say whether a set of that id is known."""
+    """Return whether a set with this id exists."""
     found = db.execute("SELECT 1 FROM code_sets WHERE set_id = ?", (set_id,))
     return found.fetchone() is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What outlasts a token's assignment or the token itself: the only SQL that writes it."""
+"""Rows that outlive the assignment of a token, or the token itself."""
 
 import hashlib
 import sqlite3
@@ -12,9 +12,8 @@ from sparecode_node.statemachine.tables import emergency_access as code_tables
 
 FORMER_SETS_MAX = 16
 """
-The newest of a user's sets of tokens that were taken away, and of deleted ones.
-
-Older codes are guesses.
+Maximum sets of a user's unassigned tokens, and as many of deleted tokens. The newest
+count; codes of older sets are treated as guesses.
 """
 
 FORMER_SETS = """
@@ -32,8 +31,12 @@ WHERE user_id = :user_id ORDER BY number DESC LIMIT :most
 
 
 def remember_sets(db: sqlite3.Connection, serial: TokenSerial, user_id: UserId) -> None:
-    """Note whose a token's sets were: their codes stay no guesses of that user's (A5)."""
-    # Those of users before are noted already; who was first is who they are of.
+    """
+    Record the user of a token's sets before the token is unassigned.
+
+    If that user types one of the codes later, it does not count as a guess (A5).
+    """
+    # Sets from earlier users have a row already: a set belongs to its first user.
     db.execute(
         "INSERT OR IGNORE INTO former_sets (set_id, user_id) "
         "SELECT set_id, ? FROM code_sets WHERE serial = ?",
@@ -42,7 +45,7 @@ def remember_sets(db: sqlite3.Connection, serial: TokenSerial, user_id: UserId) 
 
 
 def keep_sets(db: sqlite3.Connection, token: Token) -> None:
-    """Keep the codes of a token that is about to be deleted, each set by whose it was."""
+    """Keep the codes of a token that is about to be deleted, with the user of each set."""
     rows = db.execute(
         "SELECT set_id, coalesce(former_sets.user_id, :user_id) AS owner, key_id, "
         "code_length FROM code_sets LEFT JOIN former_sets USING (set_id) "
@@ -71,9 +74,9 @@ def keep_sets(db: sqlite3.Connection, token: Token) -> None:
 
 
 def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet, ...]:
-    """Return the sets of a user's tokens that are somebody else's, nobody's, or gone."""
+    """Return the sets of the user's former tokens: unassigned, reassigned or deleted."""
     values = {"user_id": user_id, "most": FORMER_SETS_MAX}
-    found = (
+    sets = (
         code_tables.find_set(db, row[0])
         for row in db.execute(FORMER_SETS, values).fetchall()
     )
@@ -84,7 +87,7 @@ def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet
             key_id=each.key_id,
             verifiers=tuple(code.verifier for code in each.codes),
         )
-        for each in found
+        for each in sets
         if each is not None
     )
     return taken_away + _deleted_sets(db, values)
@@ -117,7 +120,7 @@ def _deleted_sets(
 
 
 def remember_spent(db: sqlite3.Connection, token: Token) -> None:
-    """Note what a token that is deleted has spent, in case it is enrolled anew (K1)."""
+    """Record what a deleted token has spent, in case it is enrolled again (K1)."""
     db.execute(
         "INSERT INTO former_tokens (serial, kind, seed_mark, key_id, spent) "
         "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET spent = excluded.spent",
@@ -140,10 +143,10 @@ def spent_before(
     key_id: KeyId,
 ) -> Moment:
     """
-    Return the last moment that was spent when this token was enrolled before (K1).
+    Return the last moment that this token spent before it was deleted (K1).
 
-    The same seed is known by its seal, which is the same under the same key. Under
-    another key nobody can tell, and it counts as the same.
+    The seal identifies the seed: the same seed has the same seal under the same key.
+    Under another key seals cannot be compared, and the seed counts as the same.
     """
     (spent,) = db.execute(
         "SELECT max(spent) FROM former_tokens WHERE serial = ? AND kind = ? "
@@ -154,10 +157,10 @@ def spent_before(
 
 
 def _kind(parameters: TokencodeParameters) -> str:
-    """Say what a moment of the token is a number of."""
+    """Return the unit of the token's moments: algorithm and period."""
     return f"{parameters.algorithm.value} {parameters.period_s}"
 
 
 def _mark(sealed_seed: bytes) -> bytes:
-    """Return what tells two seals apart, and holds neither."""
+    """Return a hash that identifies a seal without containing it."""
     return hashlib.sha256(sealed_seed).digest()

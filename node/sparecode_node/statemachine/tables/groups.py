@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups: which users are in them, and which agents admit them (A4)."""
+"""Rows of groups: their users, and the agents that admit them (A4)."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def change_memberships(
     joined: Sequence[GroupKey],
     left: Sequence[GroupKey],
 ) -> int:
-    """Put a user into groups, and take them from others; return how many there are."""
+    """Add a user to groups and remove them from others; return the number of groups."""
     db.executemany(
         "INSERT OR IGNORE INTO user_groups (user_id, group_key) VALUES (?, ?)",
         [(user_id, group) for group in joined],
@@ -36,7 +36,7 @@ def change_allowed(
     added: Sequence[GroupKey],
     removed: Sequence[GroupKey],
 ) -> int:
-    """Put groups on the allow list of an agent, or take them off; return how many."""
+    """Add groups to an agent's allow list and remove others; return their number."""
     db.executemany(
         "INSERT OR IGNORE INTO agent_groups (identity, group_key) VALUES (?, ?)",
         [(identity, group) for group in added],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys the state uses, and what is sealed with each: the SQL of it (T3, P5)."""
+"""Rows of keys, and the seals made with each key (T3, P5)."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ _UPDATES = {
     SealKind.NAME_TAG: "UPDATE users SET name_tag = ?, tag_key_id = ? "
     "WHERE user_id = ? AND tag_key_id = ? AND name_tag = ?",
 }
-"""Of rows that hold one seal: new, its key, the row, and what it must still hold."""
+"""Statements for rows with one seal: new seal, new key, row, expected old seal."""
 
 PIN_SEALS = 2
-"""Of a token: the PIN's verifier, and the PIN itself where it is folded in, or nothing."""
+"""The verifier of a token's PIN, and the sealed PIN of a PINpad token."""
 
 _USERS_OF_KEY = (
     "SELECT 1 FROM tokens WHERE key_id = :key OR pin_key_id = :key",
@@ -48,12 +48,12 @@ KEYS = (
 
 
 def keys_of(db: sqlite3.Connection) -> KeysInState:
-    """Return the keys that the state uses, and used."""
+    """Return the keys that the state uses or has used."""
     return keys_in(db.execute(KEYS).fetchall())
 
 
 def keys_in(rows: Sequence[Row]) -> KeysInState:
-    """Return the keys of the rows of `KEYS`."""
+    """Return the keys in the rows of `KEYS`."""
     in_use = tuple(
         KeyInUse(
             key_id=KeyId(row[0]),
@@ -77,12 +77,12 @@ def keys_in(rows: Sequence[Row]) -> KeysInState:
 
 
 def add_first(db: sqlite3.Connection, key_id: KeyId) -> None:
-    """Begin with a key that came with the cluster."""
+    """Add the first key of the cluster."""
     _add(db, key_id, b"", 0)
 
 
 def add(db: sqlite3.Connection, fingerprint: bytes, now_ms: int) -> KeyId:
-    """Add a key under the next number, which no key has had before."""
+    """Add a key with the next number, which no key has had before."""
     (newest,) = db.execute("SELECT max(key_id) FROM ring_keys").fetchone()
     key_id = KeyId(newest + 1)
     _add(db, key_id, fingerprint, now_ms)
@@ -101,7 +101,7 @@ def _add(
 
 
 def age(db: sqlite3.Connection, key: KeyInUse) -> None:
-    """Save until when a key that is not active any more stays."""
+    """Save the earliest retirement of a key that is no longer active."""
     db.execute(
         "UPDATE ring_keys SET retire_at_ms = ?, keep = ? WHERE key_id = ?",
         (key.retire_at_ms, key.keep, key.key_id),
@@ -109,12 +109,12 @@ def age(db: sqlite3.Connection, key: KeyInUse) -> None:
 
 
 def retire(db: sqlite3.Connection, key_id: KeyId) -> None:
-    """Save that a key is retired."""
+    """Mark a key as retired."""
     db.execute("UPDATE ring_keys SET retired = 1 WHERE key_id = ?", (key_id,))
 
 
 def has_key(db: sqlite3.Connection, fingerprint: bytes) -> bool:
-    """Say whether the key is or was in use."""
+    """Return whether the key is or was in use."""
     found = db.execute(
         "SELECT 1 FROM ring_keys WHERE fingerprint = ?", (fingerprint,)
     ).fetchone()
@@ -122,7 +122,7 @@ def has_key(db: sqlite3.Connection, fingerprint: bytes) -> bool:
 
 
 def is_used(db: sqlite3.Connection, key_id: KeyId) -> bool:
-    """Say whether anything is sealed with a key."""
+    """Return whether anything is sealed with the key."""
     for query in _USERS_OF_KEY:
         if db.execute(f"{query} LIMIT 1", {"key": key_id}).fetchone() is not None:
             return True
@@ -134,7 +134,7 @@ def is_used(db: sqlite3.Connection, key_id: KeyId) -> bool:
 
 
 def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
-    """Replace what a row holds, if it is still that; say whether it was."""
+    """Replace the seal of a row if it still holds the old one; return whether it did."""
     match seal.kind:
         case SealKind.CODES:
             return _replace_codes(db, seal, key_id)
@@ -154,7 +154,7 @@ def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
 
 
 def _replace_pin(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
-    """Replace a PIN's verifier and, of a PINpad token, the sealed PIN with it."""
+    """Replace a PIN's verifier and the sealed PIN of a PINpad token."""
     if len(seal.old) != PIN_SEALS or len(seal.new) != PIN_SEALS:
         return False
     done = db.execute(

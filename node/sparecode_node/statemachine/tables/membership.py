@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of tickets and of nodes."""
+"""Rows of tickets and nodes."""
 
 import sqlite3
 from dataclasses import astuple
@@ -11,7 +11,7 @@ _TICKET = "node_id, ticket_id, certificate, good_until_ms, ends_at_ms, used_by"
 
 
 def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
-    """Return a ticket that is known still."""
+    """Return a ticket that is still known."""
     row = db.execute(
         f"SELECT {_TICKET} FROM join_tickets WHERE ticket_id = ?",
         (ticket_id,),
@@ -29,7 +29,7 @@ def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
 
 
 def save_ticket(db: sqlite3.Connection, ticket: Ticket) -> None:
-    """Write a ticket; of each node, the newest one is the only one."""
+    """Save a ticket; it replaces an earlier ticket of the same node."""
     db.execute(
         f"INSERT OR REPLACE INTO join_tickets ({_TICKET}) VALUES (?, ?, ?, ?, ?, ?)",
         astuple(ticket),
@@ -37,7 +37,7 @@ def save_ticket(db: sqlite3.Connection, ticket: Ticket) -> None:
 
 
 def count_tickets(db: sqlite3.Connection, *, besides: NodeId) -> int:
-    """Return how many tickets are known, those of one node not counted."""
+    """Return the number of known tickets, not counting those of one node."""
     count: int = db.execute(
         "SELECT count(*) FROM join_tickets WHERE node_id != ?", (besides,)
     ).fetchone()[0]
@@ -45,13 +45,13 @@ def count_tickets(db: sqlite3.Connection, *, besides: NodeId) -> int:
 
 
 def ticket_certificates(db: sqlite3.Connection) -> tuple[bytes, ...]:
-    """Return the certificates (DER) that open a connection for joiners."""
+    """Return the certificates (DER) with which joiners may connect."""
     rows = db.execute("SELECT certificate FROM join_tickets ORDER BY ticket_id")
     return tuple(row[0] for row in rows)
 
 
 def find_node(db: sqlite3.Connection, node_id: NodeId) -> KnownNode | None:
-    """Return a node that came or went."""
+    """Return a node that joined or left."""
     row = db.execute(
         "SELECT node_id, address, removed, changed_at_ms FROM nodes WHERE node_id = ?",
         (node_id,),
@@ -60,7 +60,7 @@ def find_node(db: sqlite3.Connection, node_id: NodeId) -> KnownNode | None:
 
 
 def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
-    """Return the node that came, and is reached there."""
+    """Return the node that joined with this address."""
     row = db.execute(
         "SELECT node_id, address, removed, changed_at_ms FROM nodes "
         "WHERE address = ? AND NOT removed",
@@ -70,7 +70,7 @@ def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
 
 
 def save_node(db: sqlite3.Connection, node: KnownNode) -> None:
-    """Write a node."""
+    """Save a node."""
     db.execute(
         "INSERT OR REPLACE INTO nodes (node_id, address, removed, changed_at_ms) "
         "VALUES (?, ?, ?, ?)",

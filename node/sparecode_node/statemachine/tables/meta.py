@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is one of a kind in the state: rows of `meta`, see schema.py."""
+"""Rows of `meta`: single values of the state, see schema.py."""
 
 import sqlite3
 from typing import Any
 
 
 def read(db: sqlite3.Connection, name: str, default: Any) -> Any:  # noqa: ANN401  as SQLite has it
-    """Return a value, or *default* if it was never written."""
+    """Return a value, or *default* if it is not set."""
     row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return row[0] if row else default
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What has to be looked at before a restored cluster serves agents (E2).
+The review before a restored cluster serves agents (E2).
 
-A state of the past brings back who was removed and what was allowed then. The
-same queries are read for people and marked in apply, so that only what was
-looked at is opened.
+A restored state brings back removed people and earlier permissions. The operator reads
+the results of these queries, and apply compares their hash. So only the state that was
+reviewed can be opened.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ MARK_DIGITS = 16
 
 
 def mark_of(answers: Iterable[Iterable[Sequence[object]]]) -> str:
-    """Return the mark of the answers to `REVIEWED`, in their order."""
+    """Return the mark of a review: a hash over the answers to `REVIEWED`, in order."""
     total = hashlib.sha256()
     for number, rows in enumerate(answers):
         for row in rows:

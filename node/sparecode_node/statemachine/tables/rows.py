@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the tables, and how they are written."""
+"""Rows in general, and how they are saved."""
 
 import sqlite3
 from typing import Any
 
 Row = tuple[Any, ...]
-"""One row, as sqlite3 gives it: its columns are what the statement names."""
+"""One row from sqlite3, with the columns that the statement names."""
 
 
 def upsert(
@@ -15,7 +15,7 @@ def upsert(
     names = ", ".join(columns)
     marks = ", ".join("?" * len(columns))
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
-    # Table and column names are this module's own; values are always bound.
+    # Table and column names come from this package; values are always bound.
     db.execute(
         f"INSERT INTO {table} ({names}) VALUES ({marks}) "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}",

@@ -2,9 +2,9 @@
 """
 The tables of the replicated state.
 
-Every row is a function of the log. `meta` holds what is one of a kind:
-`applied_index`, `now_ms` (the state machine's time), `cluster_id`. Times are
-`*_ms`; booleans are 0 or 1; what may be absent is NULL.
+Every row is a function of the log. `meta` holds single values: `applied_index`,
+`now_ms` (the log's time), `cluster_id` and others. Times are `*_ms`; booleans are 0 or
+1; absent values are NULL.
 """
 
 import sqlite3
@@ -20,10 +20,10 @@ Every change of the tables raises it by one and adds a script to `_MIGRATIONS`.
 _KEY_TABLES = """
 CREATE TABLE ring_keys (
     key_id INTEGER PRIMARY KEY,
-    fingerprint BLOB NOT NULL,       -- empty: of the cluster's first key
+    fingerprint BLOB NOT NULL,       -- empty: the cluster's first key
     activated_at_ms INTEGER NOT NULL,
-    retire_at_ms INTEGER,            -- NULL: it is active
-    keep INTEGER NOT NULL,           -- in the members' rings, when it is retired
+    retire_at_ms INTEGER,            -- NULL: the key is active
+    keep INTEGER NOT NULL,           -- keep in the rings when retired
     retired INTEGER NOT NULL
 ) STRICT;
 """
@@ -45,11 +45,11 @@ CREATE TABLE approvals (
     action TEXT NOT NULL,
     target TEXT NOT NULL,
     said TEXT NOT NULL,
-    change TEXT NOT NULL,            -- JSON, see pending_changes.py
+    change TEXT NOT NULL,            -- JSON, see commands/pending.py
     serials TEXT NOT NULL,           -- JSON
     asked_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,
-    approver TEXT                    -- NULL: it waits
+    approver TEXT                    -- NULL: waiting
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
@@ -57,19 +57,19 @@ CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
 
 _MEMBERSHIP_TABLES = """
 CREATE TABLE join_tickets (
-    node_id TEXT PRIMARY KEY,        -- the newest ticket of a node is the only one
+    node_id TEXT PRIMARY KEY,        -- a node has at most one ticket
     ticket_id TEXT NOT NULL UNIQUE,  -- SHA-256 of the certificate, hex
-    certificate BLOB NOT NULL,       -- what the joiner shows; its key is not here
+    certificate BLOB NOT NULL,       -- of the joiner, DER
     good_until_ms INTEGER NOT NULL,
-    ends_at_ms INTEGER NOT NULL,     -- until then it is known why it is not good
+    ends_at_ms INTEGER NOT NULL,     -- then the ticket is forgotten
     used_by TEXT                     -- fingerprint of the key; NULL: not used
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX join_tickets_by_end ON join_tickets (ends_at_ms);
 
-CREATE TABLE nodes (                 -- those that came or went after the beginning
+CREATE TABLE nodes (                 -- joined or left after the beginning
     node_id TEXT PRIMARY KEY,
     address TEXT NOT NULL,
-    removed INTEGER NOT NULL,        -- for good: its id does not come back
+    removed INTEGER NOT NULL,        -- for good: the id is never used again
     changed_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
@@ -93,7 +93,7 @@ CREATE TABLE denied_certificates (
 """
 
 _FORMER_TABLES = """
-CREATE TABLE former_sets (              -- sets of tokens that were taken away
+CREATE TABLE former_sets (              -- sets of unassigned tokens
     set_id TEXT PRIMARY KEY REFERENCES code_sets (set_id) ON DELETE CASCADE,
     user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
@@ -103,7 +103,7 @@ CREATE TABLE former_tokens (            -- what deleted tokens have spent
     serial TEXT NOT NULL,
     kind TEXT NOT NULL,              -- algorithm and period
     seed_mark BLOB NOT NULL,         -- SHA-256 of the sealed seed
-    key_id INTEGER NOT NULL,         -- that it was sealed with
+    key_id INTEGER NOT NULL,         -- key of the seal
     spent INTEGER NOT NULL,
     PRIMARY KEY (serial, kind, seed_mark)
 ) STRICT, WITHOUT ROWID;
@@ -135,7 +135,7 @@ CREATE TABLE user_groups (
     PRIMARY KEY (user_id, group_key)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE agent_groups (             -- allow lists, too
+CREATE TABLE agent_groups (             -- groups on allow lists
     identity TEXT NOT NULL REFERENCES agents (identity) ON DELETE CASCADE,
     group_key TEXT NOT NULL,
     PRIMARY KEY (identity, group_key)
@@ -151,7 +151,7 @@ CREATE TABLE meta (
 
 CREATE TABLE policy (
     version INTEGER PRIMARY KEY,
-    value TEXT NOT NULL              -- JSON; the highest version governs
+    value TEXT NOT NULL              -- JSON; the highest version is in force
 ) STRICT;
 
 CREATE TABLE administrators (
@@ -225,7 +225,7 @@ CREATE TABLE tokens (
     drift INTEGER NOT NULL,
     lost INTEGER NOT NULL,
     recovery TEXT NOT NULL,
-    sealed_pin BLOB NOT NULL,        -- of a PINpad token with a PIN
+    sealed_pin BLOB NOT NULL,        -- only PINpad tokens
     out_of_step INTEGER NOT NULL,
     pin_lettered INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -244,7 +244,7 @@ CREATE TABLE code_sets (
     issued_index INTEGER NOT NULL,
     ends_at_ms INTEGER,
     voided INTEGER NOT NULL,
-    fixed INTEGER NOT NULL            -- its one code is not spent by use
+    fixed INTEGER NOT NULL            -- its one code is never spent
 ) STRICT;
 CREATE INDEX code_sets_by_token ON code_sets (serial, number);
 
@@ -332,7 +332,7 @@ def read_only_uri(path: Path, *, immutable: bool = False) -> str:
     """
     Return the URI by which SQLite opens *path* and never writes.
 
-    *immutable*: nobody else writes it, either; needs no lock and no file beside it.
+    *immutable*: no other process writes it; then SQLite needs no lock and no other file.
     """
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * immutable}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens."""
+"""Rows of tokens."""
 
 import sqlite3
 
@@ -18,7 +18,7 @@ TOKEN_COLUMNS = (
 
 
 def token_of(row: Row) -> Token:
-    """Return the token of a row of `TOKEN_COLUMNS`."""
+    """Return the token of a row with `TOKEN_COLUMNS`."""
     return Token(
         serial=row[0],
         parameters=parameters_of(
@@ -47,7 +47,7 @@ def token_of(row: Row) -> Token:
 
 
 def find_token(db: sqlite3.Connection, serial: TokenSerial) -> Token | None:
-    """Return the token of that serial."""
+    """Return the token with this serial."""
     row = db.execute(
         f"SELECT {TOKEN_COLUMNS} FROM tokens WHERE serial = ?", (serial,)
     ).fetchone()
@@ -55,7 +55,7 @@ def find_token(db: sqlite3.Connection, serial: TokenSerial) -> Token | None:
 
 
 def find_tokens_of(db: sqlite3.Connection, user_id: UserId) -> list[Token]:
-    """Return the tokens of a user, in the order of their serials."""
+    """Return the tokens of a user, ordered by serial."""
     rows = db.execute(
         f"SELECT {TOKEN_COLUMNS} FROM tokens WHERE user_id = ? ORDER BY serial",
         (user_id,),

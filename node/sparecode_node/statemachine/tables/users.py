@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users and their lockouts."""
+"""Rows of users and lockouts."""
 
 import sqlite3
 
@@ -15,7 +15,7 @@ USER_COLUMNS = (
 
 
 def user_of(row: Row) -> User:
-    """Return the user of a row of `USER_COLUMNS`."""
+    """Return the user of a row with `USER_COLUMNS`."""
     return User(
         user_id=row[0],
         username=row[1],
@@ -39,17 +39,17 @@ def _find_user(db: sqlite3.Connection, where: str, value: object) -> User | None
 
 
 def find_user(db: sqlite3.Connection, user_id: UserId) -> User | None:
-    """Return the user of that id."""
+    """Return the user with this id."""
     return _find_user(db, "user_id", user_id)
 
 
 def find_user_by_name(db: sqlite3.Connection, name_key: NameKey) -> User | None:
-    """Return the user of that folded name."""
+    """Return the user with this folded name."""
     return _find_user(db, "name_key", name_key)
 
 
 def find_user_by_tag(db: sqlite3.Connection, name_tag: bytes) -> User | None:
-    """Return the user whose folded name has that keyed hash."""
+    """Return the user whose folded name has this keyed hash."""
     return _find_user(db, "name_tag", name_tag)
 
 
@@ -89,7 +89,7 @@ def find_lockouts(db: sqlite3.Connection, user_id: UserId) -> dict[Factor, Locko
 
 
 def lockout_of(row: Row) -> Lockout:
-    """Return the lockout of the columns failures to off."""
+    """Return the lockout of the columns from `failures` to `off`."""
     return Lockout(
         failures=row[0],
         rung=row[1],
