@@ -236,14 +236,14 @@ def _void_all(
 
 
 def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
-    found = find_code(attempt.readings, attempt.tokens, attempt.sets)
-    if found is None:
+    match = find_code(attempt.readings, attempt.tokens, attempt.sets)
+    if match is None:
         former = former_serial(attempt.readings, attempt.former_sets)
         if former is not None:
             # The code was right once, and its PIN is gone with the token: no guess (A5).
             return Refusal(Reason.TOKEN_NOT_ASSIGNED, former, charged=False)
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
-    token, code_set, code, reading = found
+    token, code_set, code, reading = match
     serial = token.serial
     pin_problem = pin_refused(token, reading)
     if pin_problem is not None:

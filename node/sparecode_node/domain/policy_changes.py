@@ -155,12 +155,12 @@ def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | 
     length = min(_lengths(in_use) & taken_out, default=None) if taken_out else None
     if length is None:
         return None
-    those = [alike for alike in in_use.live if length in alike.lengths]
-    live = sum(alike.tokens * alike.lengths[length] for alike in those)
+    holders = [alike for alike in in_use.live if length in alike.lengths]
+    live = sum(alike.tokens * alike.lengths[length] for alike in holders)
     return Rejected(
         Reason.CODES_LIVE,
         f"further_code_lengths must include {length} while {live} live codes of "
-        f"{_owners(those)} have {length} symbols: wait until they end, or disable them",
+        f"{_owners(holders)} have {length} symbols: wait until they end, or disable them",
         "further_code_lengths",
     )
 

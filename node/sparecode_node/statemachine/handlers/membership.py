@@ -39,7 +39,7 @@ def create_join_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
     """Apply `CreateJoinTicket`."""
     if refused := _not_new(applying, command.node_id):
         return refused
-    if tables.count_tickets(applying.db, besides=command.node_id) >= TICKETS_MAX:
+    if tables.count_tickets(applying.db, excluding=command.node_id) >= TICKETS_MAX:
         return Rejected(
             Reason.TICKETS_FULL,
             f"{TICKETS_MAX} tickets were created within the last 75 minutes: try again "

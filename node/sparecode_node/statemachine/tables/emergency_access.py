@@ -132,5 +132,5 @@ def delete_set(db: sqlite3.Connection, set_id: str) -> None:
 
 def has_set(db: sqlite3.Connection, set_id: str) -> bool:
     """Return whether a set with this id exists."""
-    found = db.execute("SELECT 1 FROM code_sets WHERE set_id = ?", (set_id,))
-    return found.fetchone() is not None
+    rows = db.execute("SELECT 1 FROM code_sets WHERE set_id = ?", (set_id,))
+    return rows.fetchone() is not None

@@ -115,10 +115,10 @@ def retire(db: sqlite3.Connection, key_id: KeyId) -> None:
 
 def has_key(db: sqlite3.Connection, fingerprint: bytes) -> bool:
     """Return whether the key is or was in use."""
-    found = db.execute(
+    row = db.execute(
         "SELECT 1 FROM ring_keys WHERE fingerprint = ?", (fingerprint,)
     ).fetchone()
-    return found is not None
+    return row is not None
 
 
 def is_used(db: sqlite3.Connection, key_id: KeyId) -> bool:
@@ -167,10 +167,10 @@ def _replace_pin(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
 
 def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
     """
-    Replace all verifiers of a set, which have one key; also of a deleted token's.
+    Replace all verifiers of a set, which share one key. The token may be deleted.
 
-    Without new ones the set is forgotten, if no code of it lives: nobody knows any more
-    whose codes these were, so they are no codes of anybody.
+    Without new verifiers, delete the set if none of its codes is live. Its codes are then
+    no longer recognized as those of a user.
     """
     if code_tables.has_set(db, seal.row):
         sets, codes_of = "code_sets", "codes"
@@ -206,10 +206,10 @@ def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) ->
 
 
 def _has_live_code(db: sqlite3.Connection, set_id: str) -> bool:
-    found = db.execute(
+    rows = db.execute(
         "SELECT 1 FROM codes WHERE set_id = ? AND state = 'live'", (set_id,)
     )
-    return found.fetchone() is not None
+    return rows.fetchone() is not None
 
 
 def _replace_pending(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:

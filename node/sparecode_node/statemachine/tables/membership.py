@@ -36,10 +36,10 @@ def save_ticket(db: sqlite3.Connection, ticket: Ticket) -> None:
     )
 
 
-def count_tickets(db: sqlite3.Connection, *, besides: NodeId) -> int:
+def count_tickets(db: sqlite3.Connection, *, excluding: NodeId) -> int:
     """Return the number of known tickets, not counting those of one node."""
     count: int = db.execute(
-        "SELECT count(*) FROM join_tickets WHERE node_id != ?", (besides,)
+        "SELECT count(*) FROM join_tickets WHERE node_id != ?", (excluding,)
     ).fetchone()[0]
     return count
 
