@@ -60,7 +60,6 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "period_s": ("period_seconds",),
     "recovery": ("recovery_policy",),
     "retires_at_ms": ("retire_time",),
-    "said": ("description",),
     "start_ms": ("start_time",),
     "state_at_ms": ("state_time",),
     "taken_at_ms": ("take_time", "last_backup_time"),

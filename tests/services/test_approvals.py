@@ -97,7 +97,7 @@ async def test_a_change_waits_until_another_administrator_approves(pair: Pair) -
         "root",
         "UpdatePolicy",
     )
-    assert waiting.said == "version 2: codes_per_set_default 10 -> 5"
+    assert waiting.description == "version 2: codes_per_set_default 10 -> 5"
     with pytest.raises(Refused) as refused:
         await pair.approve(waiting.approval_id, as_root=True)
     assert refused.value.rejected.reason is Reason.SELF_SERVICE_FORBIDDEN

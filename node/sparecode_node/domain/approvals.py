@@ -48,7 +48,7 @@ class Approval:
     action: str
     """The name of the requested command."""
     target: str
-    said: str
+    description: str
     """Description of the request, for the approver to read."""
     change: str
     """For a `CHANGE`: the command, as JSON; otherwise empty."""

@@ -18,7 +18,7 @@ class ApprovalView:
     author: str
     action: str
     target: str
-    said: str
+    description: str
     serials: tuple[str, ...]
     asked_at_ms: int
     ends_at_ms: int
@@ -35,7 +35,7 @@ async def page(
         raise PageTokenError
     rows = await transaction.all(
         """
-        SELECT approval_id, author, action, target, said, serials, asked_at_ms,
+        SELECT approval_id, author, action, target, description, serials, asked_at_ms,
                ends_at_ms, approver
         FROM approvals WHERE approval_id > :after AND ends_at_ms > :now
         ORDER BY approval_id LIMIT :rows
@@ -50,7 +50,7 @@ async def page(
             author=row["author"],
             action=row["action"],
             target=row["target"],
-            said=row["said"],
+            description=row["description"],
             serials=tuple(json.loads(row["serials"])),
             asked_at_ms=row["asked_at_ms"],
             ends_at_ms=row["ends_at_ms"],

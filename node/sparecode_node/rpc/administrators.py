@@ -217,7 +217,7 @@ def _approval(approval: ApprovalView) -> pb.Approval:
         author=approval.author,
         action=approval.action,
         target=approval.target,
-        description=approval.said,
+        description=approval.description,
         serials=approval.serials,
         ask_time=conversion.timestamp(approval.asked_at_ms),
         end_time=conversion.timestamp(approval.ends_at_ms),

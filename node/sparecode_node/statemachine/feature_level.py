@@ -15,7 +15,8 @@ Level 1 is release 0.1.0. To begin level N + 1, after a release of level N:
 2. Add to log_entry.proto and to its classes, and run `make level` again. A new command
    or field needs nothing else: a node refuses to propose what level N cannot read.
 3. A rule that decides otherwise than in level N compares `Applying.feature_level` with
-   a constant of this module, so that replicas of both releases decide alike.
+   a constant of this module, so that replicas of both releases decide alike. The words
+   of refusals and events are part of a rule: they are in the audit log and its hashes.
 4. A change of the tables raises `schema.VERSION` and adds a migration.
 5. When a commit with all of it is on main, name it in `BASELINES` of
    tests/compatibility/baseline.py, and keep its golden folder: see golden.py there.

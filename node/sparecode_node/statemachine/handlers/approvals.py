@@ -54,7 +54,7 @@ class Hold:
     """A command that must wait, unless an existing permit lets it pass."""
 
     kind: ApprovalKind
-    said: str
+    description: str
     serials: tuple[TokenSerial, ...] = ()
     permit: Approval | None = None
 
@@ -185,7 +185,7 @@ def _ask(applying: Applying, held: Hold) -> Result:
         author=administrator.name,
         action=type(command).__name__,
         target=applying.target,
-        said=held.said or applying.detail,
+        description=held.description or applying.detail,
         change=to_json(_change(command)) if held.kind is ApprovalKind.CHANGE else "",
         serials=held.serials,
         asked_at_ms=applying.now_ms,
@@ -202,8 +202,8 @@ def _change(command: object) -> Change:
 
 
 def _pending(applying: Applying, approval: Approval) -> ApprovalPending:
-    applying.detail = f"approval {approval.approval_id}: {approval.said}".removesuffix(
-        ": "
+    applying.detail = (
+        f"approval {approval.approval_id}: {approval.description}".removesuffix(": ")
     )
     return ApprovalPending(
         index=applying.index,

@@ -9,21 +9,33 @@ from sparecode_node.domain.approvals import PIN_KNOWN_MS, Approval, ApprovalKind
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
 
 _COLUMNS = (
-    "approval_id, kind, author, action, target, said, change, serials, asked_at_ms, "
+    "approval_id, kind, author, action, target, description, change, serials, asked_at_ms, "
     "ends_at_ms, approver"
 )
 
 
 def approval_of(row: tuple[object, ...]) -> Approval:
     """Return the approval of a row with `_COLUMNS`."""
-    number, kind, author, action, target, said, change, serials, start, end, by = row
+    (
+        number,
+        kind,
+        author,
+        action,
+        target,
+        description,
+        change,
+        serials,
+        start,
+        end,
+        by,
+    ) = row
     return Approval(
         approval_id=int(str(number)),
         kind=ApprovalKind(str(kind)),
         author=AdministratorName(str(author)),
         action=str(action),
         target=str(target),
-        said=str(said),
+        description=str(description),
         change=str(change),
         serials=tuple(TokenSerial(each) for each in json.loads(str(serials))),
         asked_at_ms=int(str(start)),
@@ -52,14 +64,14 @@ def of_author(db: sqlite3.Connection, author: AdministratorName) -> list[Approva
 def add(db: sqlite3.Connection, approval: Approval) -> int:
     """Add a request with the next id, and return the id."""
     added = db.execute(
-        "INSERT INTO approvals (kind, author, action, target, said, change, serials, "
+        "INSERT INTO approvals (kind, author, action, target, description, change, serials, "
         "asked_at_ms, ends_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             approval.kind,
             approval.author,
             approval.action,
             approval.target,
-            approval.said,
+            approval.description,
             approval.change,
             json.dumps(approval.serials, separators=(",", ":")),
             approval.asked_at_ms,

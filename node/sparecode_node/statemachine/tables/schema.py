@@ -44,7 +44,7 @@ CREATE TABLE approvals (
     author TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
     action TEXT NOT NULL,
     target TEXT NOT NULL,
-    said TEXT NOT NULL,
+    description TEXT NOT NULL,
     change TEXT NOT NULL,            -- JSON, see commands/pending.py
     serials TEXT NOT NULL,           -- JSON
     asked_at_ms INTEGER NOT NULL,
