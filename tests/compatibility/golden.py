@@ -10,9 +10,11 @@ folder is never made again: it is what a user of that release has.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import shutil
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import NewType
 from local_cluster.cluster import LocalCluster
 from local_cluster.setup import set_up
 
+from sparecode_client.errors import SparecodeError
 from tests.compatibility import baseline
 from tests.system.estate import PIN, Estate
 
@@ -28,8 +31,10 @@ OneNode = NewType("OneNode", LocalCluster)
 """A cluster of one: nothing that holds for several nodes is seen there."""
 
 TESTDATA = Path(__file__).parent / "testdata"
-ENTRIES_MAX = 16
-"""The least that a log may have, so that there is a snapshot soon."""
+ENTRIES_MAX = 36
+"""A snapshot is taken after this many entries, so that the rest is replayed."""
+REPLAYED_MIN = 10
+"""Audit events that must follow the kept snapshot: refusals and re-issues among them."""
 RAFT = {"log_entries_max": ENTRIES_MAX, "log_entries_kept": 4}
 USERS = 3
 CODES = 4
@@ -78,11 +83,26 @@ async def live(cluster: LocalCluster) -> tuple[dict[str, str], dict[str, str]]:
             spent[name], unspent[name] = holder.codes[0], holder.codes[3]
         await estate.admin.create_user("mallory")
         await estate.admin.delete_user("mallory")
-        # Codes that take the place of others, and a lock.
+        # Replacing codes, a lock, and refusals. Their words are in the audit log, so a
+        # later release must write the same ones when it applies these entries again.
         holder = await estate.holder("again", codes=CODES)
-        await estate.admin.issue_tokencodes(holder.serial, count=2)
         for _ in range(12):
             await estate.any_agent.authenticate("again", PIN + "00000000000000")
+        await estate.admin.issue_tokencodes(holder.serial, count=2)
+        for refused in (
+            estate.admin.create_user("again"),
+            estate.admin.delete_user("again"),
+            estate.admin.delete_user("nobody"),
+            estate.admin.assign_token(holder.serial, "again"),
+            estate.admin.set_pin("unknown", PIN),
+            estate.admin.issue_tokencodes("unknown", count=2),
+            estate.admin.issue_tokencodes(holder.serial, count=99),
+            estate.admin.reinstate_token("unknown"),
+        ):
+            with contextlib.suppress(SparecodeError):
+                await refused
+        await estate.admin.disable_emergency_access(holder.serial)
+        await estate.admin.issue_tokencodes(holder.serial, count=2)
     return spent, unspent
 
 
@@ -96,6 +116,16 @@ async def facts_of(cluster: LocalCluster) -> dict[str, int | str]:
         "audit_sequence": member.audit_sequence,
         "audit_head": member.audit_head,
     }
+
+
+def _require_replay(data: Path, audit_sequence: int) -> None:
+    """Refuse a folder whose snapshot holds nearly all events: little is replayed."""
+    (snapshot,) = (data / "journal").glob("snapshot.*.*")
+    with contextlib.closing(sqlite3.connect(snapshot)) as db:
+        (held,) = db.execute("SELECT max(sequence) FROM audit_events").fetchone()
+    if audit_sequence - held < REPLAYED_MIN:
+        message = f"only {audit_sequence - held} events follow the snapshot: run again"
+        raise SystemExit(message)
 
 
 def make(name: str) -> Path:
@@ -116,6 +146,7 @@ def make(name: str) -> Path:
             assert node.stop() == 0
         finally:
             cluster.kill()
+        _require_replay(node.directory / "data", int(facts["audit_sequence"]))
         shutil.copytree(node.directory / "data", target / "data")
         shutil.copy(node.key_ring, target / "keyring.json")
         written = Facts(

@@ -19,6 +19,7 @@ import pytest
 from local_cluster.cluster import LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
+from sparecode_client.errors import SparecodeError
 from tests.compatibility import baseline
 from tests.compatibility.baseline import BASELINES, HistoryMissingError, Release
 from tests.system.estate import PIN, Estate, Holder
@@ -92,10 +93,18 @@ class Load:
                 return
 
     async def _help(self) -> None:
-        """Change what the earlier release can change, too."""
+        """
+        Change what the earlier release can change, too.
+
+        A refusal and a re-issue leave words in the audit log: nodes of both releases
+        must write the same ones, or their digests differ.
+        """
         while not self._done.is_set():
             self.changes += 1
-            await self._estate.holder(f"new-{self.changes}", codes=2)
+            holder = await self._estate.holder(f"new-{self.changes}", codes=2)
+            await self._estate.admin.issue_tokencodes(holder.serial, count=2)
+            with suppress(SparecodeError):
+                await self._estate.admin.create_user(holder.username)
 
 
 async def put(cluster: LocalCluster, node: LocalNode, python: str) -> None:
