@@ -80,7 +80,7 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "If it has letters, a code never looks like a tokencode.",
             ),
             ("codes_per_set_default", "Default codes per set", "", ""),
-            ("codes_per_set_max", "Most codes per set", "", ""),
+            ("codes_per_set_max", "Maximum codes per set", "", ""),
             ("set_low_threshold", "Report a set as low at this many codes", "", ""),
             (
                 "lifetime_ms_max",
@@ -99,7 +99,7 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("lock_ms_max", "Longest lock", "hours", ""),
             (
                 "lock_until_unlocked",
-                "Locked until an administrator unlocks",
+                "Keep users locked until an administrator unlocks them",
                 "",
                 "",
             ),
@@ -122,7 +122,7 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ),
             ("pin_length_min", "Shortest PIN", "", ""),
             ("pin_length_max", "Longest PIN", "", ""),
-            ("tokens_per_user_max", "Most tokens per user", "", ""),
+            ("tokens_per_user_max", "Maximum tokens per user", "", ""),
             (
                 "totp_window_steps",
                 "Time steps accepted around now",
@@ -179,7 +179,7 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         "Requests",
         (
             ("request_retention_ms", "Keep outcomes for", "minutes", ""),
-            ("requests_max", "Most outcomes kept", "", ""),
+            ("requests_max", "Maximum outcomes kept", "", ""),
         ),
     ),
 )
