@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain TCP balancer: one name over all nodes, which knows nothing of HTTP."""
+"""A TCP balancer: one address for all nodes, unaware of HTTP."""
 
 import contextlib
 import socket
@@ -12,7 +12,7 @@ HOST = "127.0.0.1"
 
 
 class Balancer:
-    """Passes each connection on to the node that is chosen when it comes."""
+    """Passes each new connection to the node chosen at that time."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((HOST, 0))
@@ -24,7 +24,7 @@ class Balancer:
 
     @property
     def url(self) -> str:
-        """The one address that people know."""
+        """The address that browsers use."""
         return f"https://{HOST}:{self.port}"
 
     def __enter__(self) -> Self:
@@ -40,7 +40,7 @@ class Balancer:
             thread.join(timeout=5)
 
     def choose(self, node: LocalNode) -> None:
-        """Send what comes from now on to another node, also what browsers keep open."""
+        """Send later requests to another node, and cut the connections to the earlier one."""
         self._target = node.ports.host, node.ports.console
         self._cut()
 

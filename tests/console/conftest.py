@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the console share."""
+"""Fixtures of the console's tests."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

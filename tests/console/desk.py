@@ -22,7 +22,7 @@ OTHERS = {"n1": ORIGIN, "n2": "https://n2.test", "n3": "https://n3.test"}
 
 
 class Desk:
-    """A running console, and who uses it."""
+    """A running console and its browsers."""
 
     def __init__(self, node: OneNode) -> None:
         self.node = node
@@ -40,14 +40,14 @@ class Desk:
         self._open = contextlib.AsyncExitStack()
 
     async def browser(self) -> Paper:
-        """Return a browser that has never been here."""
+        """Return a browser without cookies."""
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url=ORIGIN
         )
         return Paper(await self._open.enter_async_context(client))
 
     async def administrator(self, name: str = ROOT, password: str = PASSWORD) -> Paper:
-        """Return the browser of an administrator who has signed in."""
+        """Return a browser with a signed-in administrator."""
         browser = await self.browser()
         page = await browser.sign_in(name, password)
         assert page.path != "/sign-in", page.text
@@ -60,7 +60,7 @@ class Desk:
 
 @contextlib.asynccontextmanager
 async def desk(folder: Path, limits: RateLimits | None = None) -> AsyncIterator[Desk]:
-    """Start a console with a user, Alice, who has a token with a PIN."""
+    """Start a console; its user Alice has a token with a PIN."""
     async with one_node(folder, limits) as node:
         await node.register_agent()
         await node.add_user()

@@ -71,7 +71,7 @@ class Estate:
         return Holder(name, serial)
 
     def administrator(self, name: str, role: AdministratorRole) -> None:
-        """Add an administrator who has a password of their own by now."""
+        """Add an administrator who has already changed the temporary password."""
         self.admin.create_administrator(name, role, TEMPORARY, username=None)
         with self.sign_in(name, TEMPORARY) as own:
             own.change_password(PASSWORD, old_password=TEMPORARY)
@@ -88,7 +88,7 @@ class Estate:
             yield admin
 
     def accepts(self, node: LocalNode, holder: Holder, passcode: str) -> bool:
-        """Ask a node, as an agent, whether a passcode is right."""
+        """Return whether a node accepts a passcode from an agent."""
         certificates = self.cluster.certificates
         with Agent(
             [node.agents_address],
@@ -100,7 +100,7 @@ class Estate:
             return agent.authenticate(holder.username, passcode).accepted
 
     def tokencode(self) -> str:
-        """Return what every token shows now."""
+        """Return the present tokencode, the same for every token."""
         return str(pyotp.TOTP(base64.b32encode(SEED).decode()).now())
 
     def primary(self) -> LocalNode:
@@ -154,7 +154,7 @@ def running_chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            # Who is root has no sandbox; nothing but our own pages is opened.
+            # Root has no sandbox. Only pages of the console are opened.
             args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
         try:
@@ -164,9 +164,9 @@ def running_chromium() -> Iterator[Browser]:
 
 
 def new_window(browser: Browser, **options: object) -> BrowserContext:
-    """Return the window of somebody who was never here."""
+    """Return a window without cookies."""
     context = browser.new_context(
-        ignore_https_errors=True,  # Of the cluster's own authority.
+        ignore_https_errors=True,  # The certificate is of the cluster's own authority.
         timezone_id="Europe/Berlin",
         locale="en-GB",
         **options,  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every page of the console with something on it, for eyes and for axe."""
+"""Every page of the console with data on it, for screenshots and for axe."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ OWN_FACTOR = {
     "account-second-factor": "/account",
     "second-factor-set": "/account/second-factor",
 }
-"""Pages of an administrator with a second factor."""
+"""Pages of an administrator who has a second factor."""
 
 PEOPLE = (
     "alice.ash",
@@ -51,7 +51,7 @@ PEOPLE = (
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One page, and what is done on it before one looks."""
+    """A page, and the steps to prepare it."""
 
     name: str
     path: str
@@ -60,17 +60,17 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Exhibition:
-    """Who and what is on the pages."""
+    """Users and tokens on the pages."""
 
     alice: Holder
     bela: Holder
     carol: Holder
-    """Without a PIN, so that an administrator who sets PINs may issue codes."""
+    """Her token has no PIN, so the administrator who sets PINs may issue codes for it."""
     spare: str
 
 
 def furnish(estate: Estate) -> Exhibition:
-    """Make users, codes, a locked user, and a change that waits for approval."""
+    """Create users, codes, a locked user, and a change that waits for approval."""
     holders = [estate.holder(name) for name in PEOPLE]
     carol = estate.holder("carol.cole", pin=False)
     alice, bela, chidi, deniz, emma, farid = holders[:6]
@@ -101,14 +101,14 @@ def furnish(estate: Estate) -> Exhibition:
     estate.administrator(HELP_DESK, AdministratorRole.HELP_DESK)
     estate.administrator(OPERATOR, AdministratorRole.OPERATOR)
     estate.administrator(CAREFUL, AdministratorRole.HELP_DESK)
-    # From here on what is grave has to be approved.
+    # With a second super administrator, sensitive changes need approval.
     estate.administrator(SUPER, AdministratorRole.SUPER_ADMIN)
     policy = dataclasses.replace(admin.get_policy(), set_low_threshold=3)
     try:
         admin.update_policy(policy)
     except ApprovalNeeded:
         return Exhibition(alice=alice, bela=bela, carol=carol, spare=farid.serial)
-    raise AssertionError("nobody had to approve it")
+    raise AssertionError("the change needed no approval")
 
 
 def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
@@ -117,7 +117,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("dashboard", "/")
     yield Exhibit("tokens", "/tokens")
     yield Exhibit("tokens-menu", "/tokens?q=alice", _menu)
-    yield Exhibit("tokens-none", "/tokens?q=nothing-is-called-so")
+    yield Exhibit("tokens-none", "/tokens?q=no-such-name")
     yield Exhibit("token", f"/tokens/{shown.alice.serial}")
     for action in (
         "enable",
@@ -192,17 +192,17 @@ def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     )
 
 
-def door(page: Page, url: str) -> None:
-    """Show the door, with a refusal."""
+def refused_sign_in(page: Page, url: str) -> None:
+    """Show the sign-in page with a refusal."""
     page.goto(f"{url}/sign-in")
-    page.get_by_label("Name").fill("nobody")  # Who is there would have to wait.
+    page.get_by_label("Name").fill("nobody")  # A known name would have to wait.
     page.get_by_label("Password").fill("not the one")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("name or password is wrong")
 
 
 def with_second_factor(browser: Browser, estate: Estate) -> Page:
-    """Return the page of somebody who has just set a second factor, and stays here."""
+    """Return the page of an administrator who has just set a second factor."""
     page = new_window(browser).new_page()
     url = estate.cluster.nodes[0].console_url
     sign_in(page, url, CAREFUL, PASSWORD)
@@ -279,7 +279,7 @@ def _ticket(page: Page) -> None:
 def _take_backup(page: Page) -> None:
     with page.expect_download() as begun:
         page.get_by_role("button", name="Take and download").click()
-    begun.value.path()  # The whole of it: what is torn off is not noted.
+    begun.value.path()  # Wait for all of it: an aborted backup is not recorded.
     expect(page.locator("#last")).to_contain_text(
         "just now", timeout=PATIENCE.total_seconds() * 1000
     )

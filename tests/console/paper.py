@@ -2,8 +2,8 @@
 """
 A browser without a script: it opens pages, fills in forms and presses buttons.
 
-What a test does with it works without JavaScript. It talks to the application
-itself, with the cookies of one origin, and knows what a page holds.
+Everything that a test does with it works without JavaScript. It calls the application
+directly, keeps the cookies of one origin, and parses pages.
 """
 
 import dataclasses
@@ -26,27 +26,27 @@ class Button:
 
 @dataclasses.dataclass
 class Form:
-    """A form as it stands on the page."""
+    """A form of a page, with its present values."""
 
     method: str
     action: str
     fields: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     choices: dict[tuple[str, str], None] = dataclasses.field(default_factory=dict)
-    """Boxes and circles that are not ticked, by name and value."""
+    """Unticked checkboxes and radio buttons, by name and value."""
     buttons: list[Button] = dataclasses.field(default_factory=list)
     disabled: bool = False
 
     def value(self, name: str) -> str:
-        """Return what a field holds."""
+        """Return the value of a field."""
         return next(value for each, value in self.fields if each == name)
 
     def values(self, name: str) -> list[str]:
-        """Return what all fields of that name hold."""
+        """Return the values of all fields of a name."""
         return [value for each, value in self.fields if each == name]
 
 
 class _Reader(HTMLParser):
-    """Reads forms and words of a page."""
+    """Parses forms and text of a page."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -65,49 +65,53 @@ class _Reader(HTMLParser):
         self._silent = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        if "id" in given:
-            assert given["id"] not in self.ids, f"two elements of id {given['id']}"
-            self.ids.add(given["id"])
-        assert not any(name.startswith("on") for name in given), "inline script"
-        assert "style" not in given, "inline style"
-        self._start(tag, given)
+        attributes = {name: value or "" for name, value in attrs}
+        if "id" in attributes:
+            assert attributes["id"] not in self.ids, (
+                f"two elements of id {attributes['id']}"
+            )
+            self.ids.add(attributes["id"])
+        assert not any(name.startswith("on") for name in attributes), "inline script"
+        assert "style" not in attributes, "inline style"
+        self._start(tag, attributes)
 
-    def _start(self, tag: str, given: dict[str, str]) -> None:  # noqa: C901
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:  # noqa: C901
         match tag:
             case "form":
                 self._form = Form(
-                    given.get("method", "get"), given.get("action", self.path)
+                    attributes.get("method", "get"), attributes.get("action", self.path)
                 )
                 self.forms.append(self._form)
-            case "fieldset" if self._form and "disabled" in given:
+            case "fieldset" if self._form and "disabled" in attributes:
                 self._form.disabled = True
             case "input":
-                self._input(given)
+                self._input(attributes)
             case "textarea":
-                raise AssertionError("a kind of field that this browser does not know")
+                raise AssertionError("this browser does not support textarea")
             case "select":
-                self._select, self._chosen, self._first = given["name"], None, None
+                self._select, self._chosen, self._first = attributes["name"], None, None
             case "option":
-                self._option = (given.get("value"), "selected" in given)
+                self._option = (attributes.get("value"), "selected" in attributes)
             case "button":
-                self._button = Button("", given.get("name", ""), given.get("value", ""))
-                if self._form and given.get("type", "submit") == "submit":
+                self._button = Button(
+                    "", attributes.get("name", ""), attributes.get("value", "")
+                )
+                if self._form and attributes.get("type", "submit") == "submit":
                     self._form.buttons.append(self._button)
             case "a":
-                self._href = given.get("href", "")
+                self._href = attributes.get("href", "")
             case "script" | "style":
                 assert tag == "script", "inline style"
-                assert given["src"].startswith("/static/")
+                assert attributes["src"].startswith("/static/")
                 self._silent += 1
 
-    def _input(self, given: dict[str, str]) -> None:
-        if self._form is None or not (name := given.get("name")):
+    def _input(self, attributes: dict[str, str]) -> None:
+        if self._form is None or not (name := attributes.get("name")):
             return
-        value = given.get("value", "")
-        if given.get("type") in ("checkbox", "radio"):
-            value = given.get("value", "on")
-            if "checked" not in given:
+        value = attributes.get("value", "")
+        if attributes.get("type") in ("checkbox", "radio"):
+            value = attributes.get("value", "on")
+            if "checked" not in attributes:
                 self._form.choices[name, value] = None
                 return
         self._form.fields.append((name, value))
@@ -149,7 +153,7 @@ class _Reader(HTMLParser):
 
 
 class Page:
-    """A page that was answered."""
+    """A page, as answered by the console."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -161,16 +165,16 @@ class Page:
 
     @property
     def text(self) -> str:
-        """What one reads on it."""
+        """The visible text."""
         return " ".join(self._reader.words)
 
     @property
     def links(self) -> dict[str, str]:
-        """Where its links lead, by their words."""
+        """Addresses of links, by their text."""
         return self._reader.links
 
     def form(self, action: str, button: str = "") -> Form:
-        """Return the form that is sent there, or that of them with the button."""
+        """Return the form with an action, and with a button if one is given."""
         return next(
             form
             for form in self._reader.forms
@@ -180,12 +184,12 @@ class Page:
 
     @property
     def forms(self) -> list[str]:
-        """Where its forms are sent."""
+        """Actions of the forms."""
         return [form.action for form in self._reader.forms]
 
     @property
     def buttons(self) -> set[str]:
-        """What can be pressed on it."""
+        """Labels of the enabled buttons."""
         return {
             button.words
             for form in self._reader.forms
@@ -195,10 +199,10 @@ class Page:
 
     @property
     def codes(self) -> list[str]:
-        """The tokencodes on it."""
+        """The tokencodes on the page."""
         for form in self._reader.forms:
-            if found := form.values("code"):
-                return found
+            if codes := form.values("code"):
+                return codes
         return []
 
 
@@ -222,7 +226,7 @@ class Paper:
         untick: tuple[str, ...] = (),
         **typed: str,
     ) -> Page:
-        """Fill in the form of this page, and press a button."""
+        """Fill in a form of this page and press a button."""
         form = self.page.form(action or self.page.path, button)
         assert not form.disabled
         pressed = [each for each in form.buttons if each.words == button][-1]

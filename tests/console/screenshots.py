@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Every page of the console as a picture: `make screenshots` fills var/screenshots.
+Screenshots of every page of the console: `make screenshots` fills var/screenshots.
 
-Each in light and dark, and 390 px wide; somebody has to look at them.
+Each page is taken in light, in dark, and 390 px wide. Look at them: no test does.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from tests.console.gallery import (
     OWN_FACTOR,
     Exhibit,
     Exhibition,
-    door,
     exhibits,
     furnish,
+    refused_sign_in,
     with_second_factor,
 )
 
@@ -44,12 +44,14 @@ LOOKS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.console.screenshots")
-    parser.add_argument("--only", default="", help="pages whose name begins so")
+    parser.add_argument(
+        "--only", default="", help="take only pages whose name begins with this"
+    )
     parser.add_argument("--look", choices=sorted(LOOKS))
     chosen = parser.parse_args()
     console = Console()
     if CHROMIUM is None:
-        console.print("There is no chromium here: make system-packages installs it.")
+        console.print("chromium is missing: make system-packages installs it.")
         return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
     looks = [chosen.look] if chosen.look else list(LOOKS)
@@ -63,7 +65,9 @@ def main() -> int:
             taken = _take(browser, estate, shown, look, chosen.only)
             console.print(f"{taken} pages, {look}")
         _take_own(browser, estate, looks, chosen.only)
-    console.print(f"They are in {FOLDER.relative_to(Path.cwd())}/. Look at them.")
+    console.print(
+        f"The pictures are in {FOLDER.relative_to(Path.cwd())}/. Look at them."
+    )
     return 0
 
 
@@ -72,12 +76,12 @@ def _take(
 ) -> int:
     window = new_window(browser, **LOOKS[look])
     page = window.new_page()
-    # Leaving codes unsaved asks first.
+    # The page asks before unsaved codes are left.
     page.on("dialog", lambda dialog: dialog.accept())
     url = estate.cluster.nodes[0].console_url
     taken = 0
     if "sign-in".startswith(only):
-        door(page, url)
+        refused_sign_in(page, url)
         _keep(page, "sign-in", look)
         taken += 1
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
@@ -95,7 +99,7 @@ def _take(
 
 
 def _take_own(browser: Browser, estate: Estate, looks: list[str], only: str) -> None:
-    """Take the pages that only one browser can show: a second factor is set once."""
+    """Take the pages of the second factor in one browser: it is set only once."""
     names = [name for name in OWN_FACTOR if name.startswith(only)]
     if not names:
         return

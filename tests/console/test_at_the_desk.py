@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What befalls a help desk, and an operator: in a browser, on three real nodes."""
+"""The console in a browser on three real nodes: help desk and operator at work."""
 
 import os
 import re
@@ -37,43 +37,43 @@ from tests.console.gallery import (
     OPERATOR,
     OWN_FACTOR,
     Exhibition,
-    door,
     exhibits,
     furnish,
+    refused_sign_in,
     with_second_factor,
 )
 
 PATIENCE_MS = PATIENCE.total_seconds() * 1000
 WITHOUT_OPTIONS = {"exclude": ["option"]}
-"""Hundreds of time zones, which are the browser's own to show."""
+"""Hundreds of time zones, shown by the browser itself."""
 SERIOUS = {"serious", "critical"}
 PARTS = 4
-"""Of the pages: so that no test takes long enough to be taken for one that hangs."""
+"""Parts of the list of pages, so that no test runs into the timeout."""
 DESK: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was seen on the pages, by their names."""
+    """Results of looking at every page, by page name."""
 
     violations: dict[str, list[str]]
     widths: dict[str, int]
     elsewhere: list[str]
-    """What was asked of anybody but the console."""
+    """Requests to other hosts."""
     blocked: list[str]
-    """What the browser has not done since the page's own policy forbids it."""
+    """Messages of the browser about blocked content."""
 
 
 @pytest.fixture(scope="module")
 def shown(estate: Estate) -> Exhibition:
-    """Furnish the cluster."""
+    """Fill the cluster with data."""
     return furnish(estate)
 
 
 @pytest.fixture(scope="module")
 def page(chromium: Browser, estate: Estate, shown: Exhibition) -> Iterator[Page]:
-    """Return the browser of an administrator who has signed in at the first node."""
+    """Return a browser with an administrator, signed in at the first node."""
     window = new_window(chromium)
     page = window.new_page()
     page.on("dialog", lambda dialog: dialog.accept())
@@ -84,7 +84,7 @@ def page(chromium: Browser, estate: Estate, shown: Exhibition) -> Iterator[Page]
 
 @pytest.fixture
 def help_desk(chromium: Browser, estate: Estate, shown: Exhibition) -> Iterator[Page]:
-    """Return the browser of the help desk, at the second node."""
+    """Return a browser with the help desk, signed in at the second node."""
     window = new_window(chromium)
     page = window.new_page()
     page.on("dialog", lambda dialog: dialog.accept())
@@ -94,7 +94,7 @@ def help_desk(chromium: Browser, estate: Estate, shown: Exhibition) -> Iterator[
 
 
 def url(estate: Estate, node: int = 0) -> str:
-    """Return where the console of a node is."""
+    """Return the address of a node's console."""
     return estate.cluster.nodes[node].console_url
 
 
@@ -104,7 +104,7 @@ def open_procedure(page: Page, holder: Holder, base: str) -> None:
 
 
 def generate(page: Page, count: int) -> list[str]:
-    """Generate codes, and write them down."""
+    """Generate codes, and return them."""
     page.get_by_label("Number of tokencodes").fill(str(count))
     page.locator("#generate").click()
     codes = page.locator("#codes .code")
@@ -113,105 +113,105 @@ def generate(page: Page, count: int) -> list[str]:
 
 
 def save(page: Page) -> None:
-    """Save, and see that it is."""
+    """Save, and wait for the commit."""
     page.locator("#save").click()
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
 
 
 def violations(page: Page, *rules: str) -> list[str]:
-    """Return what axe finds serious on a page, by all rules or by some."""
+    """Return axe's serious findings on a page, by all rules or by some."""
     options: dict[str, object] = {"resultTypes": ["violations"]}
     if rules:
         options["runOnly"] = list(rules)
     if not page.evaluate("typeof axe === 'object'"):
-        page.evaluate(Axe().axe_script)  # Half a megabyte: once for each page.
-    found = page.evaluate(
+        page.evaluate(Axe().axe_script)  # Half a megabyte: load it once per page.
+    report = page.evaluate(
         "([context, options]) => axe.run(context, options)", [WITHOUT_OPTIONS, options]
     )
     return [
         f"{each['id']}: {each['nodes'][0]['html']}"
-        for each in found["violations"]
+        for each in report["violations"]
         if each["impact"] in SERIOUS
     ]
 
 
 @pytest.fixture(scope="module", params=range(PARTS))
-def looked_at(
+def findings(
     request: pytest.FixtureRequest,
     chromium: Browser,
     estate: Estate,
     shown: Exhibition,
     page: Page,
 ) -> Findings:
-    """Look at every page once: with axe in light and dark, and at its width on a phone."""
-    found: dict[str, list[str]] = {}
+    """Check every page once: axe in light and dark, and the width on a phone."""
+    problems: dict[str, list[str]] = {}
     widths: dict[str, int] = {}
     elsewhere: list[str] = []
     blocked: list[str] = []
 
-    def ask(asked: Request) -> None:
-        if not asked.url.startswith(url(estate)):
-            elsewhere.append(asked.url)
+    def record_request(sent: Request) -> None:
+        if not sent.url.startswith(url(estate)):
+            elsewhere.append(sent.url)
 
-    def say(said: ConsoleMessage) -> None:
-        if "Content Security Policy" in said.text:
-            blocked.append(said.text)
+    def record_message(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            blocked.append(message.text)
 
-    page.on("request", ask)
-    page.on("console", say)
+    page.on("request", record_request)
+    page.on("console", record_message)
     if request.param == 0:
         window = new_window(chromium)
         outside = window.new_page()
-        door(outside, url(estate))
-        _look(outside, "sign-in", found, widths)
+        refused_sign_in(outside, url(estate))
+        _look(outside, "sign-in", problems, widths)
         window.close()
     for exhibit in list(exhibits(shown))[request.param :: PARTS]:
         page.goto(url(estate) + exhibit.path)
         if exhibit.prepare:
             exhibit.prepare(page)
-        _look(page, exhibit.name, found, widths)
+        _look(page, exhibit.name, problems, widths)
     if request.param == PARTS - 1:
         own = with_second_factor(chromium, estate)
         for name, path in OWN_FACTOR.items():
             own.goto(url(estate) + path)
-            _look(own, name, found, widths)
+            _look(own, name, problems, widths)
         own.context.close()
-    page.remove_listener("request", ask)
-    page.remove_listener("console", say)
-    return Findings(found, widths, elsewhere, blocked)
+    page.remove_listener("request", record_request)
+    page.remove_listener("console", record_message)
+    return Findings(problems, widths, elsewhere, blocked)
 
 
 def _look(
-    page: Page, name: str, found: dict[str, list[str]], widths: dict[str, int]
+    page: Page, name: str, problems: dict[str, list[str]], widths: dict[str, int]
 ) -> None:
-    found[name] = violations(page)
+    problems[name] = violations(page)
     page.emulate_media(color_scheme="dark")
-    found[f"{name}, dark"] = violations(page, "color-contrast")
+    problems[f"{name}, dark"] = violations(page, "color-contrast")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(PHONE)
     widths[name] = page.evaluate("document.documentElement.scrollWidth")
     page.set_viewport_size(DESK)
 
 
-def test_axe_finds_nothing_serious_on_any_page(looked_at: Findings) -> None:
-    """Labels, names, structure; and contrast in the dark palette too."""
-    assert {name: each for name, each in looked_at.violations.items() if each} == {}
+def test_axe_finds_nothing_serious_on_any_page(findings: Findings) -> None:
+    """Labels, names, structure, and contrast in both palettes."""
+    assert {name: each for name, each in findings.violations.items() if each} == {}
 
 
-def test_no_page_is_wider_than_a_phone(looked_at: Findings) -> None:
-    """At 390 px nothing but a table scrolls sideways."""
-    wide = [name for name, px in looked_at.widths.items() if px > PHONE["width"]]
+def test_no_page_is_wider_than_a_phone(findings: Findings) -> None:
+    """At 390 px, only tables scroll sideways."""
+    wide = [name for name, px in findings.widths.items() if px > PHONE["width"]]
     assert wide == []
 
 
-def test_no_page_asks_anybody_else(looked_at: Findings) -> None:
-    """No request leaves the console, and nothing of a page needs what its policy forbids."""
-    assert looked_at.elsewhere == []
-    assert looked_at.blocked == []
+def test_no_page_calls_other_hosts(findings: Findings) -> None:
+    """All requests go to the console, and no page needs content that its policy forbids."""
+    assert findings.elsewhere == []
+    assert findings.blocked == []
 
 
-def test_reissue_voids_what_was_issued_before(estate: Estate, page: Page) -> None:
-    """(I8) And the page says how many; kept codes go on working."""
+def test_reissue_voids_earlier_codes(estate: Estate, page: Page) -> None:
+    """(I8) The page says how many; codes that are kept still work."""
     holder = estate.holder(pin=False)
     open_procedure(page, holder, url(estate))
     first = generate(page, 3)
@@ -232,10 +232,10 @@ def test_reissue_voids_what_was_issued_before(estate: Estate, page: Page) -> Non
     assert estate.accepts(one, holder, third[0])
 
 
-def test_a_role_that_may_not(
+def test_the_help_desk_is_limited_to_its_role(
     estate: Estate, shown: Exhibition, help_desk: Page
 ) -> None:
-    """(P1) The help desk issues, and is not offered what it may not; nor may it."""
+    """(P1) The help desk issues codes; other pages are not offered, and refused."""
     base = url(estate, 1)
     help_desk.get_by_role("link", name="SecurID Tokens").click()
     navigation = help_desk.get_by_role("navigation", name="Security Console")
@@ -262,8 +262,8 @@ def test_a_role_that_may_not(
         expect(help_desk.get_by_role("heading", level=1)).to_have_text("Not permitted")
 
 
-def test_a_wrong_date_is_said_beside_the_field(estate: Estate, page: Page) -> None:
-    """Nothing typed is lost: the codes that were written down are saved after all."""
+def test_a_wrong_date_is_reported_beside_the_field(estate: Estate, page: Page) -> None:
+    """The input is kept: the same codes are saved with the corrected date."""
     holder = estate.holder(pin=False)
     open_procedure(page, holder, url(estate))
     codes = generate(page, 2)
@@ -287,7 +287,7 @@ def test_a_wrong_date_is_said_beside_the_field(estate: Estate, page: Page) -> No
 def test_two_administrators_at_once(
     estate: Estate, page: Page, help_desk: Page
 ) -> None:
-    """(I3) At two nodes, for one token: one set comes of it, and the other is told."""
+    """(I3) At two nodes, for one token: one set is committed, the other refused."""
     holder = estate.holder(pin=False)
     open_procedure(page, holder, url(estate))
     open_procedure(help_desk, holder, url(estate, 1))
@@ -304,7 +304,7 @@ def test_two_administrators_at_once(
 
 
 def test_the_procedure_by_keyboard_alone(estate: Estate, page: Page) -> None:
-    """From the search to saved codes without a pointer."""
+    """From the search to saved codes, without a mouse."""
     holder = estate.holder(pin=False)
     page.goto(url(estate) + "/tokens")
     expect(page.get_by_label("Search")).to_be_focused()
@@ -327,7 +327,9 @@ def test_the_procedure_by_keyboard_alone(estate: Estate, page: Page) -> None:
     _tab_to(page, page.locator("#save"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
-    expect(page.get_by_role("status")).to_be_focused()  # And so it is read out.
+    expect(
+        page.get_by_role("status")
+    ).to_be_focused()  # A screen reader therefore reads it.
 
 
 def _tab_to(page: Page, wanted: object) -> None:
@@ -335,14 +337,14 @@ def _tab_to(page: Page, wanted: object) -> None:
         if wanted.evaluate("each => each === document.activeElement"):  # type: ignore[attr-defined]
             return
         page.keyboard.press("Tab")
-    raise AssertionError("the Tab key does not lead there")
+    raise AssertionError("the Tab key does not reach the element")
 
 
 @pytest.fixture
 def operator(
     chromium: Browser, estate: Estate, shown: Exhibition
 ) -> Iterator[tuple[Page, Balancer]]:
-    """Return the operator's browser, behind one name over all nodes."""
+    """Return the operator's browser, behind one address for all nodes."""
     window = new_window(chromium)
     page = window.new_page()
     with Balancer() as balancer:
@@ -355,7 +357,7 @@ def operator(
 def test_an_operator_replaces_the_key_and_takes_a_backup(
     estate: Estate, shown: Exhibition, operator: tuple[Page, Balancer], tmp_path: Path
 ) -> None:
-    """(T3, P5) The page follows by itself, at another node too; everybody signs in on."""
+    """(T3, P5) The page refreshes itself, on another node too; sign-in works throughout."""
     page, balancer = operator
     page.get_by_role("link", name="Key ring").click()
     key_id = int(page.locator("#progress b").inner_text().removeprefix("Key ")) + 1
@@ -382,10 +384,10 @@ def test_an_operator_replaces_the_key_and_takes_a_backup(
     expect(page.locator("footer")).to_contain_text(two.node_id)
 
 
-def test_an_operator_makes_a_ticket_and_hands_the_primary_over(
+def test_an_operator_makes_a_ticket_and_transfers_the_primary_role(
     estate: Estate, operator: tuple[Page, Balancer]
 ) -> None:
-    """(P5) What is shown once is gone when one comes back; the members' table says who leads."""
+    """(P5) The ticket is shown once; the table of members shows the new primary."""
     page, _ = operator
     page.get_by_role("link", name="Cluster", exact=True).click()
     page.get_by_role("link", name="Add a node").click()
@@ -411,7 +413,7 @@ def test_an_operator_makes_a_ticket_and_hands_the_primary_over(
 def test_a_second_factor_is_set_up_over_two_nodes(
     estate: Estate, operator: tuple[Page, Balancer]
 ) -> None:
-    """(I3, P1) Drawn at one node, confirmed at another, asked for at the third."""
+    """(I3, P1) The secret is drawn on one node, confirmed on another, used on the third."""
     page, balancer = operator
     _, two, three = estate.cluster.nodes
     page.get_by_role("link", name=OPERATOR).click()
@@ -435,7 +437,7 @@ def test_a_second_factor_is_set_up_over_two_nodes(
 
 
 def test_quorum_lost_and_back(estate: Estate, page: Page) -> None:
-    """(P2, A7) A banner, stale reads, refused writes; then all is as before."""
+    """(P2, A7) A banner, stale pages, refused changes; afterwards everything works."""
     here, two, three = estate.cluster.nodes
     holder = estate.holder(pin=False)
     open_procedure(page, holder, url(estate))
@@ -470,13 +472,13 @@ def test_quorum_lost_and_back(estate: Estate, page: Page) -> None:
 def _open_until(page: Page, address: str, words: str) -> None:
     deadline = time.monotonic() + PATIENCE.total_seconds()
     while words not in (page.goto(address) and page.content()):
-        assert time.monotonic() < deadline, f"no page has said: {words}"
+        assert time.monotonic() < deadline, f"no page showed: {words}"
 
 
-def test_a_node_that_hangs_says_where_the_others_are(
+def test_a_page_of_a_hanging_node_links_to_the_others(
     estate: Estate, page: Page
 ) -> None:
-    """It takes connections and answers nothing: a search is not waited for without end."""
+    """The node accepts connections but never answers, so the search times out."""
     here, two, three = estate.cluster.nodes
     page.goto(url(estate) + "/tokens")
     assert here.pid is not None
@@ -491,10 +493,10 @@ def test_a_node_that_hangs_says_where_the_others_are(
     estate.cluster.wait_ready(here, two, three)
 
 
-def test_a_node_that_is_gone_says_where_the_others_are(
+def test_a_page_of_a_killed_node_links_to_the_others(
     estate: Estate, page: Page
 ) -> None:
-    """The page that is open still knows the consoles of the other nodes."""
+    """The open page knows the addresses of the other nodes' consoles."""
     here, two, _ = estate.cluster.nodes
     page.goto(url(estate) + "/tokens")
     here.kill()
@@ -509,7 +511,7 @@ def test_a_node_that_is_gone_says_where_the_others_are(
 def test_a_lost_node_is_removed_at_another_console(
     chromium: Browser, estate: Estate
 ) -> None:
-    """(P5) It says first what the quorum is without it; then two members go on."""
+    """(P5) The page shows the later quorum first; then two members continue."""
     here, _, three = estate.cluster.nodes
     here.kill()
     holder = estate.holder(pin=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pages change: users, agents, administrators, approvals, policy."""
+"""Changes made on pages: users, agents, administrators, approvals, policy."""
 
 import dataclasses
 
@@ -26,14 +26,14 @@ TOKEN = f"/tokens/{SERIAL}"
 
 
 async def user_of(desk: Desk, username: str = "alice") -> UserView:
-    """Return a user as they are."""
+    """Return a user's present state."""
     return (
         await desk.node.users.get(desk.node.admin("UserService/GetUser"), username)
     ).value
 
 
-async def test_a_form_sent_twice_is_done_once(desk: Desk) -> None:
-    """(Q1) Back and send again: the same answer, and no second commit."""
+async def test_a_form_sent_twice_is_applied_once(desk: Desk) -> None:
+    """(Q1) The form sent again gets the same answer and no second commit."""
     browser = await desk.administrator()
     form = await browser.open("/new/user")
     first = await browser.send("Create user", username="eve")
@@ -50,7 +50,7 @@ async def test_a_form_sent_twice_is_done_once(desk: Desk) -> None:
 async def test_a_change_of_unknown_outcome_keeps_its_id(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(A7, Q1) Sent again as the page says, it is the first one."""
+    """(A7, Q1) Sent again as the page asks, the form returns the first outcome."""
     browser = await desk.administrator()
     await browser.open("/new/user")
     replicator, propose = desk.node.replicator, desk.node.replicator.propose
@@ -68,8 +68,8 @@ async def test_a_change_of_unknown_outcome_keeps_its_id(
     assert page.path == "/users/eve"
 
 
-async def test_without_a_quorum_nothing_typed_is_lost(desk: Desk) -> None:
-    """(A7) The change is refused in words; sent again later, it is done."""
+async def test_without_a_quorum_the_input_is_kept(desk: Desk) -> None:
+    """(A7) The change is refused with an explanation; sent again later, it succeeds."""
     browser = await desk.administrator()
     await browser.open("/users/alice")
     desk.node.replicator.down = NoQuorumError("down")
@@ -124,8 +124,8 @@ async def test_tokens_are_filtered_by_state_and_kind(desk: Desk) -> None:
         assert everything & page.links.keys() == wanted, query
 
 
-async def test_the_dashboard_counts_what_needs_somebody(desk: Desk) -> None:
-    """Lost tokens, sets that are low or end soon, who is locked, what happened last."""
+async def test_the_dashboard_counts_what_needs_attention(desk: Desk) -> None:
+    """Lost tokens, sets that are low or end soon, locked users, recent events."""
     node = desk.node
     await node.add_user("bob", serial="222")
     await node.add_user("eve", serial="333")
@@ -147,7 +147,7 @@ async def test_the_dashboard_counts_what_needs_somebody(desk: Desk) -> None:
     assert "Authenticate alice" in events
 
 
-async def test_many_are_shown_page_by_page(desk: Desk) -> None:
+async def test_long_lists_have_pages(desk: Desk) -> None:
     node = desk.node
     for number in range(30):
         await node.enroll(f"9{number:03}")
@@ -163,7 +163,7 @@ async def test_many_are_shown_page_by_page(desk: Desk) -> None:
 
 
 async def test_a_locked_user_is_found_and_unlocked(desk: Desk) -> None:
-    """(L6) By the help desk, who may."""
+    """(L6) By the help desk, whose role allows it."""
     assert not await desk.node.accepts(PIN + "000000")
     browser = await with_role(desk, Role.HELP_DESK)
     page = await browser.open("/users?state=locked")
@@ -207,7 +207,7 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     assert "The list is empty: no user is admitted" in page.text
     page = await browser.send("Add to allow list", username="zoe")
     assert page.status == 404
-    # The other form of the page still says what is the case.
+    # The other form of the page still shows the present values.
     assert page.form(page.path, "Save").values("restricted") == ["on"]
     page = await browser.send("Add to allow list", username="alice")
     assert "alice" in page.links
@@ -236,7 +236,7 @@ async def test_a_certificate_is_denied_and_allowed(desk: Desk) -> None:
 
 
 async def test_a_second_administrator_approves(desk: Desk) -> None:
-    """(P3) What is grave waits, is listed, and is done when another one agrees."""
+    """(P3) A sensitive change waits, is listed, and is made after approval."""
     root = await desk.administrator()
     await root.open("/new/administrator")
     page = await root.send(
@@ -287,8 +287,8 @@ async def test_a_second_administrator_approves(desk: Desk) -> None:
     assert "Rejected" in page.text
 
 
-async def test_codes_for_a_pin_that_one_knows_need_another(desk: Desk) -> None:
-    """(I10, P3) The page says so, keeps the codes, and saves them when it is approved."""
+async def test_codes_for_a_pin_set_by_the_issuer_need_approval(desk: Desk) -> None:
+    """(I10, P3) The page says so, keeps the codes, and saves them after the approval."""
     browser = await desk.administrator()
     await with_role(desk, Role.AUDITOR)
     node = desk.node
@@ -313,7 +313,7 @@ async def test_codes_for_a_pin_that_one_knows_need_another(desk: Desk) -> None:
 
 
 async def test_the_policy_shows_its_odds_and_is_saved(desk: Desk) -> None:
-    """(I6) The arithmetic is that of the rules, for what is typed."""
+    """(I6) The page computes the odds for the input as the rules do."""
     browser = await desk.administrator()
     page = await browser.open("/policy")
     odds = page.text.replace("\u202f", " ")
@@ -378,7 +378,7 @@ async def test_a_policy_out_of_bounds_is_refused_beside_its_field(
 
 
 async def test_a_backup_recipient_is_kept_as_it_was_typed(desk: Desk) -> None:
-    """Small letters of a key are small; those of the codes' alphabet are capitals."""
+    """A key keeps its lower case; the codes' alphabet is converted to capitals."""
     key = str(pyrage.x25519.Identity.generate().to_public())
     browser = await desk.administrator()
     await browser.open("/policy")
@@ -392,7 +392,7 @@ async def test_a_backup_recipient_is_kept_as_it_was_typed(desk: Desk) -> None:
 
 
 async def test_two_administrators_change_the_policy_at_once(desk: Desk) -> None:
-    """The second is told, and sees what the first has made of it."""
+    """The second one is refused and sees the first one's values."""
     one, two = await desk.administrator(), await desk.administrator()
     await one.open("/policy")
     await two.open("/policy")
@@ -430,13 +430,13 @@ async def test_the_audit_log_is_filtered_and_exported(desk: Desk) -> None:
 
 
 async def test_without_a_quorum_every_page_still_opens(desk: Desk) -> None:
-    """(P2) Reads are stale, and say so."""
+    """(P2) Pages show stale data and say so."""
     browser = await desk.administrator()
     desk.node.replicator.down = NoQuorumError("down")
-    for path in PAGES.keys() - {"/cluster/review"}:  # Of what is opened as shown.
+    for path in PAGES.keys() - {"/cluster/review"}:  # It must show the present state.
         page = await browser.open(path)
         assert page.status == 200, path
-        # Also where somebody is about to type what could not be done.
+        # Also on pages with a form that could not be applied now.
         assert "No quorum. Too few nodes are in contact" in page.text or (
             path.startswith("/audit/export")
         ), path
@@ -473,8 +473,8 @@ async def test_a_token_without_pin_has_no_pin_actions(desk: Desk) -> None:
     assert not {"Set PIN", "Clear PIN"} & links.keys()
 
 
-async def test_every_field_of_the_policy_has_words(desk: Desk) -> None:
-    """What somebody adds to the policy is in the editor, and comes back as it was."""
+async def test_every_field_of_the_policy_has_a_label(desk: Desk) -> None:
+    """A field added to the policy appears in the editor and keeps its value."""
     names = {knob.name for _, knobs in GROUPS for knob in knobs}
     assert names == {field.name for field in dataclasses.fields(Policy)} - {"version"}
     browser = await desk.administrator()
@@ -488,7 +488,7 @@ async def test_every_field_of_the_policy_has_words(desk: Desk) -> None:
 
 
 async def test_a_restored_cluster_is_reviewed_and_opened(desk: Desk) -> None:
-    """(E2) Every page that shows the cluster says so, until somebody has looked."""
+    """(E2) Every page that shows the cluster says so, until the review."""
     node = desk.node
     begun = BeginEpoch(cluster_id="c9", cause="restore", state_index=7, state_at_ms=1)
     node.replicator.commit([Proposal(call=beginning(begun))])
@@ -506,8 +506,8 @@ async def test_a_restored_cluster_is_reviewed_and_opened(desk: Desk) -> None:
     assert "There is nothing to review" in (await browser.open("/cluster/review")).text
 
 
-async def test_what_was_not_reviewed_is_not_opened(desk: Desk) -> None:
-    """(E2) Somebody is added meanwhile: refused, and shown with the newcomer."""
+async def test_a_state_that_changed_since_the_review_is_not_opened(desk: Desk) -> None:
+    """(E2) An agent is added in the meantime: refused, and shown with the new agent."""
     node = desk.node
     begun = BeginEpoch(cluster_id="c9", cause="recover", state_index=7, state_at_ms=1)
     node.replicator.commit([Proposal(call=beginning(begun))])

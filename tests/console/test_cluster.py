@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does in the console: members, backups, the key."""
+"""An operator's work in the console: members, backups, the key."""
 
 import asyncio
 import contextlib
@@ -29,8 +29,8 @@ from tests.services.two_replicas import NODE, TwoReplicas
 pytestmark = pytest.mark.asyncio
 
 
-async def test_the_primary_is_handed_over(desk: Desk) -> None:
-    """A page asks first; a member that is not there is said beside the field."""
+async def test_the_primary_role_is_transferred(desk: Desk) -> None:
+    """A page asks first; an unknown member is refused beside the field."""
     browser = await desk.administrator()
     page = await browser.open("/cluster")
     assert "1 of 3 nodes down" in page.text
@@ -45,7 +45,7 @@ async def test_the_primary_is_handed_over(desk: Desk) -> None:
 
 
 async def test_a_ticket_is_shown_once_and_downloaded(desk: Desk) -> None:
-    """(P5) The file holds the same ticket; neither address nor a later page does."""
+    """(P5) The file has the same ticket; no address and no later page has it."""
     browser = await with_role(desk, Role.OPERATOR)
     await browser.open("/cluster")
     await browser.open(browser.page.links["Add a node"])
@@ -85,10 +85,10 @@ async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
     assert "n4.example.com:7301" in page.text
 
 
-async def test_a_member_is_removed_by_who_has_read_what_follows(
+async def test_a_member_is_removed_after_a_page_with_the_consequences(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one of three down, another one gone would leave no quorum: it says so."""
+    """With one of three down, removing another would leave no quorum: the page says so."""
     browser = await desk.administrator()
     page = await browser.open("/cluster/members/n0/remove")
     assert "Afterwards 2 nodes vote, and 2 of them must be in contact" in page.text
@@ -107,8 +107,8 @@ async def test_a_member_is_removed_by_who_has_read_what_follows(
     assert desk.node.replicator.changes[-1] == ("remove_member", NodeId("n3"))
 
 
-async def test_the_node_that_one_is_at_is_removed_too(desk: Desk) -> None:
-    """Then this page is the last one from it, and says where the others are."""
+async def test_a_node_is_removed_through_its_own_console(desk: Desk) -> None:
+    """Its last page links to the other consoles."""
     browser = await desk.administrator()
     await browser.open("/cluster/members/n1/remove")
     page = await browser.send("Remove n1 permanently")
@@ -117,15 +117,15 @@ async def test_the_node_that_one_is_at_is_removed_too(desk: Desk) -> None:
     assert {"n2", "n3"} <= page.links.keys()
 
 
-async def test_nobody_removes_who_is_no_member(desk: Desk) -> None:
+async def test_an_unknown_member_cannot_be_removed(desk: Desk) -> None:
     browser = await desk.administrator()
     page = await browser.open("/cluster/members/n77/remove")
     assert page.status == 404
     assert "There is no member n77" in page.text
 
 
-async def test_a_backup_is_downloaded_and_noted(desk: Desk) -> None:
-    """Whole, encrypted to the policy's recipient, and with everything until then."""
+async def test_a_backup_is_downloaded_and_recorded(desk: Desk) -> None:
+    """Complete, encrypted to the policy's recipient, with everything committed so far."""
     identity = pyrage.x25519.Identity.generate()
     browser = await desk.administrator()
     page = await browser.open("/backups")
@@ -152,10 +152,10 @@ async def test_a_backup_is_downloaded_and_noted(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("stalls", [True, False])
-async def test_a_browser_that_takes_no_more_holds_up_nobody(
+async def test_a_stalled_download_does_not_block_the_next_backup(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, stalls: bool
 ) -> None:
-    """It stalls, or it is gone: the next backup can be taken, and this one is not noted."""
+    """It stalls or disconnects: the next backup can be taken; this one is not recorded."""
     monkeypatch.setattr(backups, "DOWNLOAD_S", 0.01)
     node = desk.node
     await node.policies.update(
@@ -175,7 +175,7 @@ async def test_a_browser_that_takes_no_more_holds_up_nobody(
 
     async def receive() -> Message:
         await never.wait()
-        raise AssertionError("nobody says that it is over")
+        raise AssertionError("the request has no end")
 
     pieces = await node.backups.create(node.admin(backups.CREATE))
     download = backups.Download(await anext(pieces), pieces)
@@ -190,7 +190,7 @@ async def test_a_browser_that_takes_no_more_holds_up_nobody(
 
 
 async def test_a_backup_that_nobody_could_open_is_refused(desk: Desk) -> None:
-    """An operator, who does not see the policy, is told what is missing in it."""
+    """An operator, who cannot see the policy, learns what it lacks."""
     browser = await with_role(desk, Role.OPERATOR)
     await browser.open("/backups")
     page = await browser.send("Take and download")
@@ -201,7 +201,7 @@ async def test_a_backup_that_nobody_could_open_is_refused(desk: Desk) -> None:
 async def test_a_node_that_stops_takes_no_backup(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page says where there is one."""
+    """The page points to other nodes."""
 
     def stopping(_: Path) -> SnapshotFacts:
         raise StoppingError
@@ -230,10 +230,10 @@ async def test_without_a_quorum_the_last_backup_is_known(desk: Desk) -> None:
     assert (await browser.open("/keys")).status == 200
 
 
-async def test_the_key_is_replaced_while_one_watches(
+async def test_the_page_follows_a_key_rotation(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(T3, P5) This node begins it, the primary does it, and the page shows the progress."""
+    """(T3, P5) Started here, done by the primary; the page shows the progress."""
     node = desk.node
     browser = await with_role(desk, Role.OPERATOR)
     page = await browser.open("/keys")
@@ -245,7 +245,7 @@ async def test_the_key_is_replaced_while_one_watches(
     assert "Sealing everything with the new key" in page.text
     assert "Replace the key" not in page.buttons
     assert 'hx-trigger="every 1s"' in page.response.text
-    # What stands below about the rotation follows, too: the form comes back by itself.
+    # The form below the progress is refreshed too, so it returns by itself.
     assert 'hx-select-oob="#rotation"' in page.response.text
     async with node.state.transaction() as transaction:
         node.key_holder.follow(await seals.keys(transaction))
@@ -255,7 +255,7 @@ async def test_the_key_is_replaced_while_one_watches(
     page = await browser.open("/keys")
     assert "Everything is sealed with key 2" in page.text
     assert "the old key is removed in 1" in page.text
-    # From here on not: boxes that somebody is ticking stay ticked.
+    # Not from here on: a refresh would clear checkboxes while the user ticks them.
     assert "hx-select-oob" not in page.response.text
     page = await browser.open("/keys?watching=1")
     node.clock.pass_s(16 * 60)
@@ -270,7 +270,7 @@ async def test_the_key_is_replaced_while_one_watches(
 async def test_a_key_that_a_member_cannot_hold_is_not_activated(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was ticked is ticked still, and the page says which member and why."""
+    """Checkboxes stay ticked, and the page names the member and the reason."""
 
     async def hold(*_: object, **__: object) -> bytes:
         raise CannotHoldError("the key ring of n1 is read-only")

@@ -44,7 +44,7 @@ STEPS = (
 
 
 def in_days(days: int) -> dict[str, str]:
-    """Fill in when the codes expire."""
+    """Return the fields of the expiration."""
     at = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC) + dt.timedelta(days=days)
     return {
         "expires_date": f"{at:%Y-%m-%d}",
@@ -72,7 +72,7 @@ async def test_generated_codes_work_after_save_and_not_before(desk: Desk) -> Non
     assert len(set(page.codes)) == 3
     assert "Not active until saved" in page.text
     assert not await desk.node.accepts(PIN + page.codes[0])
-    desk.node.clock.pass_s(1)  # A wrong code has a wait behind it (L1).
+    desk.node.clock.pass_s(1)  # A wrong code is followed by a wait (L1).
 
     page = await browser.send(
         "Save", tick={"recovery": "allow_and_disable"}, **in_days(3)
@@ -86,7 +86,7 @@ async def test_generated_codes_work_after_save_and_not_before(desk: Desk) -> Non
 
 
 async def test_codes_are_on_no_other_page(desk: Desk) -> None:
-    """(I9) Nobody reads codes back: after leaving they are gone."""
+    """(I9) Codes cannot be read back after their page is left."""
     browser = await desk.administrator()
     await browser.open(PAGE)
     page = await browser.send("Generate Codes", count="3")
@@ -99,7 +99,7 @@ async def test_codes_are_on_no_other_page(desk: Desk) -> None:
     assert "3 live" in (await browser.open(PAGE)).text
 
 
-async def test_saving_twice_is_saving_once(desk: Desk) -> None:
+async def test_a_save_sent_twice_is_applied_once(desk: Desk) -> None:
     """(Q1) The form that is sent again gets the same answer."""
     browser = await desk.administrator()
     await browser.open(PAGE)
@@ -111,7 +111,7 @@ async def test_saving_twice_is_saving_once(desk: Desk) -> None:
     assert second.text == first.text
 
 
-async def test_a_field_that_is_wrong_is_named_and_nothing_typed_is_lost(
+async def test_a_wrong_field_is_named_and_the_input_is_kept(
     desk: Desk,
 ) -> None:
     browser = await desk.administrator()
@@ -150,7 +150,7 @@ async def test_a_field_that_is_wrong_is_named_and_nothing_typed_is_lost(
         ({"draft": ""}, "Generate the codes first"),
     ],
 )
-async def test_what_cannot_be_saved_is_said_in_words(
+async def test_a_save_is_refused_in_words(
     desk: Desk, typed: dict[str, str], words: str
 ) -> None:
     browser = await desk.administrator()
@@ -177,7 +177,7 @@ async def test_a_number_out_of_bounds_gives_no_codes(desk: Desk, count: str) -> 
     assert page.form(PAGE).value("count") == count
 
 
-async def test_a_local_time_means_its_zone(desk: Desk) -> None:
+async def test_a_local_time_is_converted_from_its_zone(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open(PAGE)
     await browser.send("Generate Codes", count="2")
@@ -208,7 +208,7 @@ async def test_a_fixed_tokencode_is_shown_when_it_is_saved(desk: Desk) -> None:
 async def test_a_mislaid_token_works_again_when_the_lifetime_has_ended(
     desk: Desk,
 ) -> None:
-    """(R) The third option: refused while the codes live, accepted from their end on."""
+    """(R) The third option: refused while the codes are live, accepted after their end."""
     browser = await desk.administrator()
     await browser.open(PAGE)
     await browser.send("Generate Codes", count="2")
@@ -224,7 +224,7 @@ async def test_a_mislaid_token_works_again_when_the_lifetime_has_ended(
 
 
 async def test_turning_it_off_voids_the_codes(desk: Desk) -> None:
-    """(R2) The token stays lost unless it is reinstated in the same breath."""
+    """(R2) The token stays lost unless the same form reinstates it."""
     issued = await desk.node.issue()
     browser = await desk.administrator()
     page = await browser.open(PAGE)
@@ -235,10 +235,10 @@ async def test_turning_it_off_voids_the_codes(desk: Desk) -> None:
     assert await desk.node.accepts(PIN + desk.node.tokencode())
 
 
-async def test_codes_that_ended_with_their_token_are_voided_for_good(
+async def test_codes_that_ended_with_their_token_are_voided_permanently(
     desk: Desk,
 ) -> None:
-    """(I7, R2) The page says so, and another end of the token brings none back."""
+    """(I7, R2) The page says so, and a later expiry date of the token revives none."""
     node = desk.node
     issued = await node.issue()
 
@@ -267,7 +267,7 @@ async def test_codes_that_ended_with_their_token_are_voided_for_good(
     assert "The token has expired, and its codes ended with it" in page.text
 
 
-async def test_unused_codes_are_kept_only_if_that_is_said(desk: Desk) -> None:
+async def test_unused_codes_are_kept_only_on_request(desk: Desk) -> None:
     """(I8) Re-issue voids, unless kept."""
     first = await desk.node.issue()
     browser = await desk.administrator()
@@ -284,7 +284,7 @@ async def test_unused_codes_are_kept_only_if_that_is_said(desk: Desk) -> None:
 
 
 async def test_two_administrators_at_once_make_one_set(desk: Desk) -> None:
-    """(I3) What has changed since the codes were generated is said; nothing is lost."""
+    """(I3) The second one must generate again, because the token has changed."""
     one, two = await desk.administrator(), await desk.administrator()
     for browser in (one, two):
         await browser.open(PAGE)
@@ -297,10 +297,10 @@ async def test_two_administrators_at_once_make_one_set(desk: Desk) -> None:
     assert (await two.send("Save")).status == 200
 
 
-async def test_an_unknown_outcome_is_learned_by_sending_the_same_again(
+async def test_sending_the_form_again_returns_an_unknown_outcome(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(A7, Q1) It was committed, the answer was lost: sent again, it is the first."""
+    """(A7, Q1) The answer to a commit is lost: the same form returns its outcome."""
     browser = await desk.administrator()
     await browser.open(PAGE)
     await browser.send("Generate Codes", count="2")
@@ -323,7 +323,7 @@ async def test_an_unknown_outcome_is_learned_by_sending_the_same_again(
 async def test_without_a_quorum_pages_are_stale_and_changes_refused(
     desk: Desk,
 ) -> None:
-    """(P2, A7) A banner; reads still possible, and marked; writes refused in words."""
+    """(P2, A7) Pages show stale data with a banner; changes are refused in words."""
     browser = await desk.administrator()
     await browser.open(PAGE)
     await browser.send("Generate Codes", count="2")
@@ -343,7 +343,7 @@ async def test_without_a_quorum_pages_are_stale_and_changes_refused(
     assert "No quorum" not in page.text
 
 
-async def test_the_download_holds_what_the_page_holds(desk: Desk) -> None:
+async def test_the_download_has_the_codes_of_the_page(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open(PAGE)
     await browser.send("Generate Codes", count="2")
@@ -358,7 +358,7 @@ async def test_the_download_holds_what_the_page_holds(desk: Desk) -> None:
     assert "alice" in file.response.text
 
 
-async def test_used_codes_say_when_and_where(desk: Desk) -> None:
+async def test_used_codes_show_time_and_place(desk: Desk) -> None:
     issued = await desk.node.issue()
     assert await desk.node.accepts(PIN + issued.codes[1].code)
     browser = await desk.administrator()
@@ -369,10 +369,10 @@ async def test_used_codes_say_when_and_where(desk: Desk) -> None:
     )
 
 
-async def test_what_is_committed_is_said_though_nothing_can_be_read_then(
+async def test_a_commit_is_reported_even_if_nothing_can_be_read_afterwards(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I9, A7) The codes are live: to say that nothing was changed would be wrong."""
+    """(I9, A7) The codes are live, so the page must not say that nothing was changed."""
     browser = await desk.administrator()
     for kind in ("set", "fixed"):
         await browser.open(PAGE)
@@ -387,9 +387,9 @@ async def test_what_is_committed_is_said_though_nothing_can_be_read_then(
             for name, method in zip(("save", "issue_fixed"), save, strict=True):
 
                 async def then_busy(
-                    *given: object, method: object = method, **more: object
+                    *args: object, method: object = method, **kwargs: object
                 ) -> object:
-                    done = await method(*given, **more)  # type: ignore[operator]
+                    done = await method(*args, **kwargs)  # type: ignore[operator]
                     patch.setattr(desk.node.tokens, "get", busy)
                     return done
 
@@ -400,10 +400,10 @@ async def test_what_is_committed_is_said_though_nothing_can_be_read_then(
         assert await desk.node.accepts(PIN + page.codes[0])
 
 
-async def test_what_keeps_codes_from_being_issued_is_said_beforehand(
+async def test_obstacles_to_issuing_are_shown_in_advance(
     desk: Desk,
 ) -> None:
-    """(I1) With a link to what mends it, for who may."""
+    """(I1) With a link to the remedy, if the role may use it."""
     browser, node = await desk.administrator(), desk.node
     assert "note obstacle" not in (await browser.open(PAGE)).response.text
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
@@ -424,10 +424,10 @@ async def test_what_keeps_codes_from_being_issued_is_said_beforehand(
     assert "Assign it to a user first. Assign to User" in page.text
 
 
-async def test_no_expiration_is_not_offered_where_policy_wants_an_end(
+async def test_no_expiration_is_not_offered_if_policy_requires_an_end(
     desk: Desk,
 ) -> None:
-    """(I7) And refused when it is sent all the same."""
+    """(I7) A forged choice is refused."""
     node = desk.node
     await node.policies.update(
         node.admin("PolicyService/UpdatePolicy"),

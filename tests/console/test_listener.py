@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The listener: only callers that send requests keep a connection."""
+"""The listener: connections without a complete request are closed."""
 
 import asyncio
 import contextlib
@@ -30,13 +30,13 @@ Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 def connections_max() -> int:
-    """Return how many may be open; a test may say another number."""
+    """Return the bound of open connections; a test may override it."""
     return server.CONNECTIONS_MAX
 
 
 @pytest.fixture
 def open_max() -> int:
-    """Return how many are accepted; a test may say another number."""
+    """Return the bound of accepted connections; a test may override it."""
     return server.BROWSERS.most
 
 
@@ -55,7 +55,7 @@ async def port(
     open_max: int,
     request_s: float,
 ) -> AsyncIterator[int]:
-    """Serve the console, by HTTPS, to browsers that must be quick; return where."""
+    """Serve the console by HTTPS with short timeouts; return the port."""
     monkeypatch.setattr(server, "REQUEST_S", request_s)
     monkeypatch.setattr(server, "CONNECTIONS_MAX", connections_max)
     monkeypatch.setattr(server, "BROWSERS", Connections(most=open_max, share=1))
@@ -76,7 +76,7 @@ async def port(
 
 @contextlib.asynccontextmanager
 async def connection(port: int) -> AsyncIterator[Pair]:
-    """Connect, as a browser that asks for no certificate's name."""
+    """Connect without verifying the certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -91,7 +91,7 @@ async def connection(port: int) -> AsyncIterator[Pair]:
 
 
 async def until_cut(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the other side has cut the connection."""
+    """Return the data received until the other side closes the connection."""
     came = b""
     with contextlib.suppress(OSError):
         while part := await reader.read(4096):
@@ -100,7 +100,7 @@ async def until_cut(reader: asyncio.StreamReader) -> bytes:
 
 
 async def answer(reader: asyncio.StreamReader) -> bytes:
-    """Return a whole answer, of a connection that stays open."""
+    """Return one complete answer; the connection stays open."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(
         int(line.partition(b":")[2])
@@ -111,21 +111,21 @@ async def answer(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"",
         HEAD,
         b"POST /sign-in HTTP/1.1\r\nhost: console.test\r\ncontent-length: 99\r\n\r\na=",
     ],
 )
-async def test_who_does_not_finish_a_request_is_cut_off(port: int, said: bytes) -> None:
-    """Or a few hundred who say nothing would keep everybody else out."""
+async def test_an_incomplete_request_is_cut_off(port: int, data: bytes) -> None:
+    """Otherwise a few hundred silent connections would keep all others out."""
     async with connection(port) as (reader, writer):
-        writer.write(said)
+        writer.write(data)
         assert await until_cut(reader) == b""
 
 
-async def test_a_byte_now_and_then_is_no_request(port: int) -> None:
+async def test_single_bytes_do_not_extend_the_timeout(port: int) -> None:
     async with connection(port) as (reader, writer):
         writer.write(HEAD)
         came = asyncio.ensure_future(until_cut(reader))
@@ -135,7 +135,7 @@ async def test_a_byte_now_and_then_is_no_request(port: int) -> None:
         assert await came == b""
 
 
-async def test_the_next_request_of_a_connection_is_waited_for_no_longer(
+async def test_the_next_request_of_a_connection_has_the_same_timeout(
     port: int,
 ) -> None:
     async with connection(port) as (reader, writer):
@@ -146,10 +146,10 @@ async def test_the_next_request_of_a_connection_is_waited_for_no_longer(
         assert await until_cut(reader) == b""
 
 
-async def test_who_waits_for_an_answer_is_not_cut_off(
+async def test_a_browser_that_waits_for_an_answer_is_not_cut_off(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit may take its time: the request is whole."""
+    """The request is complete, and a commit may take long."""
 
     async def slow(_: object) -> Response:
         await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=1)
@@ -161,7 +161,7 @@ async def test_who_waits_for_an_answer_is_not_cut_off(
         assert (await answer(reader)).endswith(b"at last")
 
 
-async def test_who_does_not_even_begin_a_handshake_is_cut_off(port: int) -> None:
+async def test_a_connection_without_a_handshake_is_cut_off(port: int) -> None:
     reader, writer = await asyncio.open_connection(HOST, port)
     async with asyncio.timeout(PATIENCE_S):
         assert await until_cut(reader) == b""
@@ -169,30 +169,30 @@ async def test_who_does_not_even_begin_a_handshake_is_cut_off(port: int) -> None
 
 
 @pytest.mark.parametrize(("open_max", "request_s"), [(2, PATIENCE_S)])
-async def test_no_more_are_open_than_may_be_handshake_or_not(port: int) -> None:
-    """Otherwise anyone who reaches the port takes the files that the node needs."""
+async def test_open_connections_are_bounded_before_the_handshake_too(port: int) -> None:
+    """Otherwise any caller could use up the files that the node needs to commit."""
     _, silent = await asyncio.open_connection(HOST, port)
     async with connection(port):
-        third = asyncio.ensure_future(asked(port))
+        third = asyncio.ensure_future(response(port))
         await asyncio.wait({third}, timeout=2 * SHORT_S)
         assert not third.done()
         silent.close()
-        # A caller that leaves makes room for the next.
+        # A closed connection makes room for the next.
         assert (await third).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(("open_max", "request_s"), [(2, PATIENCE_S)])
-async def test_what_is_no_handshake_makes_room(port: int) -> None:
-    for said in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+async def test_a_failed_handshake_makes_room(port: int) -> None:
+    for data in (b"", b"GET / HTTP/1.1\r\n\r\n"):
         for _ in range(3):
             _, writer = await asyncio.open_connection(HOST, port)
-            writer.write(said)
+            writer.write(data)
             writer.close()
-    assert (await asked(port)).startswith(b"HTTP/1.1 200")
+    assert (await response(port)).startswith(b"HTTP/1.1 200")
 
 
-async def asked(port: int) -> bytes:
-    """Return what is answered to one request."""
+async def response(port: int) -> bytes:
+    """Return the answer to one request."""
     async with connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         return await answer(reader)

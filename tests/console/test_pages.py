@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every page opens for who may see it; nobody is offered what they may not do (P1)."""
+"""Every page opens for the roles that may see it, and offers only allowed actions (P1)."""
 
 import uuid
 
@@ -68,7 +68,7 @@ PAGES = {
     "/users?state=locked&q=alice": "UserService/ListUsers",
     "/users/alice": "UserService/GetUser",
 }
-"""Every page, and the method that who opens it must be permitted."""
+"""Every page, and the method that the role must be permitted to call."""
 
 FORMS = (
     ("/new/user", {"username": "eve"}, "UserService/CreateUser"),
@@ -163,11 +163,11 @@ FORMS = (
         "EmergencyAccessService/DisableEmergencyAccess",
     ),
 )
-"""Every form: where it is sent, what a page would send, and the method that it calls."""
+"""Every form: its address, its fields, and the method that it calls."""
 
 
 async def with_role(desk: Desk, role: Role) -> Paper:
-    """Return the browser of an administrator of that role, with a password of their own."""
+    """Return a browser with an administrator of a role, after the password change."""
     if role is Role.SUPER_ADMIN:
         return await desk.administrator()
     node = desk.node
@@ -201,8 +201,10 @@ async def test_every_page_is_in_the_list() -> None:
 
 
 @pytest.mark.parametrize("role", list(Role))
-async def test_a_page_opens_for_whoever_may_see_it(desk: Desk, role: Role) -> None:
-    """(P1) Everybody else is told so, and sees nothing of it."""
+async def test_a_page_opens_for_the_roles_that_may_see_it(
+    desk: Desk, role: Role
+) -> None:
+    """(P1) Other roles see only that the page is not permitted."""
     browser = await with_role(desk, role)
     for path, method in PAGES.items():
         page = await browser.open(path)
@@ -214,10 +216,8 @@ async def test_a_page_opens_for_whoever_may_see_it(desk: Desk, role: Role) -> No
 
 
 @pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR, Role.OPERATOR])
-async def test_what_a_role_may_not_is_refused_when_forged(
-    desk: Desk, role: Role
-) -> None:
-    """(P1) A form that the page did not offer, sent all the same, changes nothing."""
+async def test_a_forged_form_is_refused(desk: Desk, role: Role) -> None:
+    """(P1) A form that the page did not offer changes nothing."""
     browser = await with_role(desk, role)
     token = (
         (await browser.open("/account")).form("/account/sign-out").value("form_token")
@@ -290,8 +290,8 @@ NOT_OFFERED = {
 
 
 @pytest.mark.parametrize("role", list(Role))
-async def test_what_a_role_may_not_is_not_offered(desk: Desk, role: Role) -> None:
-    """(P1) Neither as a link nor as a button."""
+async def test_a_page_offers_only_what_the_role_may_do(desk: Desk, role: Role) -> None:
+    """(P1) Neither links nor buttons."""
     await desk.node.issue()
     browser = await with_role(desk, role)
     for path, wanted in OFFERS[role].items():
@@ -301,8 +301,8 @@ async def test_what_a_role_may_not_is_not_offered(desk: Desk, role: Role) -> Non
         assert not NOT_OFFERED.get(role, set()) & offered, path
 
 
-async def test_every_page_is_shown_to_eyes_and_to_axe() -> None:
-    """A new page is added to the gallery, too."""
+async def test_every_page_is_in_the_gallery() -> None:
+    """A new page must be in the gallery too."""
     alice, spare = Holder("alice", "1"), "3"
     shown = Exhibition(alice=alice, bela=alice, carol=alice, spare=spare)
     hung = {exhibit.path.partition("?")[0] for exhibit in exhibits(shown)}
@@ -317,7 +317,7 @@ async def test_every_page_is_shown_to_eyes_and_to_axe() -> None:
 
 
 async def test_the_menu_fits_the_state_of_the_token(desk: Desk) -> None:
-    """What makes no sense now is not in the menu; what does is."""
+    """The menu has exactly the actions that make sense now."""
     browser = await desk.administrator()
     await browser.open("/tokens")
     assert {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The procedure in a browser, on three real nodes: no step knows which one serves it."""
+"""The procedure in a browser, on three real nodes: any node can serve any step."""
 
 import contextlib
 import re
@@ -23,21 +23,21 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 
 def open_page_of(page: Page, holder: Holder) -> None:
-    """Take steps 1 to 4: from the navigation to the page of the token."""
+    """Do steps 1 to 4: from the navigation to the page of the token."""
     page.get_by_role("link", name="SecurID Tokens").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
     page.get_by_label("Search").press_sequentially(holder.username)
-    # What was asked for last is there: nothing more will take its place.
+    # These are the results of the last search: no others will replace them.
     expect(page).to_have_url(re.compile(f"q={holder.username}&"))
     rows = page.locator("#results tbody tr")
-    expect(rows).to_have_count(1)  # As one types.
+    expect(rows).to_have_count(1)  # While the name is typed.
     rows.get_by_role("button", name=f"Actions for token {holder.serial}").click()
     page.get_by_role("link", name="Emergency Access Tokencodes").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
 
 
 def generate(page: Page, count: int) -> list[str]:
-    """Take steps 5 to 9: what kind, how many; return what is written down."""
+    """Do steps 5 to 9: choose type and number; return the codes."""
     page.get_by_label("Enable authentication with online emergency").check()
     page.get_by_label("Set of One-Time Tokencodes").check()
     page.get_by_label("Number of tokencodes").fill(str(count))
@@ -48,23 +48,23 @@ def generate(page: Page, count: int) -> list[str]:
 
 
 def served_by(page: Page) -> str:
-    """Return the node that has served the page, as the page says."""
-    said = re.search(r"Served by (\S+)", page.locator("footer").inner_text())
-    assert said
-    return said.group(1)
+    """Return the node that served the page, from its footer."""
+    match = re.search(r"Served by (\S+)", page.locator("footer").inner_text())
+    assert match
+    return match.group(1)
 
 
 def choose_end(page: Page, date: str = "2030-01-01") -> None:
-    """Take step 10: when the codes expire."""
+    """Do step 10: set the expiration."""
     page.get_by_label("Date").fill(date)
     page.get_by_label("Time of day").fill("12:00")
 
 
-def test_procedure_behind_one_name_over_all_nodes(estate: Estate, page: Page) -> None:
+def test_procedure_behind_one_address_for_all_nodes(estate: Estate, page: Page) -> None:
     """
     Twelve steps: Generate is served by a replica, Save by another node (I3).
 
-    Then an agent has a code accepted at the third, and refused at all of them.
+    Then an agent's code is accepted at the third node, and afterwards refused at all.
     """
     one, two = estate.replicas()
     three = estate.primary()
@@ -85,7 +85,7 @@ def test_procedure_behind_one_name_over_all_nodes(estate: Estate, page: Page) ->
         expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
         assert page.locator("#node").inner_text() == two.node_id
         assert int(page.locator("#index").inner_text()) > 0
-        # Half past noon in Berlin, where this browser is; told in UTC.
+        # Noon in Berlin, the browser's time zone, is shown in UTC.
         expect(page.locator("#saved")).to_contain_text("2030-01-01 11:00 UTC")
         assert page.locator("#codes .code").all_text_contents() == codes
 
@@ -102,9 +102,9 @@ def test_procedure_behind_one_name_over_all_nodes(estate: Estate, page: Page) ->
 
 def test_procedure_at_two_addresses(estate: Estate, page: Page) -> None:
     """
-    Generate at one node's address, go on and Save at another's, signed in at both.
+    Generate at one node's address, continue and save at another's, signed in at both.
 
-    The form goes along: codes, choices, and the sealed draft that any node opens.
+    The form travels along: codes, choices, and the sealed draft that any node can open.
     """
     one, two = estate.replicas()
     holder = estate.holder()
@@ -136,16 +136,16 @@ def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
     open_page_of(page, holder)
     codes = generate(page, 2)
-    asked = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    dialogs = []
+    page.once("dialog", lambda dialog: (dialogs.append(dialog.type), dialog.dismiss()))
     page.get_by_role("button", name="Sign out").click()
-    assert asked == ["beforeunload"]
+    assert dialogs == ["beforeunload"]
     assert page.locator("#codes .code").all_text_contents() == codes
-    asked.clear()
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    dialogs.clear()
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.type), dialog.accept()))
     page.get_by_role("link", name="SecurID Tokens").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
-    assert asked == ["beforeunload"]
+    assert dialogs == ["beforeunload"]
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
     assert page.locator("#codes").count() == 0
@@ -154,7 +154,7 @@ def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
 def test_codes_are_copied_and_downloaded_and_then_gone_from_the_browser(
     estate: Estate, page: Page
 ) -> None:
-    """Leaving leaves nothing: not on the way back, nor in any store of the browser."""
+    """Nothing remains in the browser: no page on the way back, and no storage."""
     holder = estate.holder()
     url = estate.cluster.nodes[0].console_url
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -182,10 +182,8 @@ def test_codes_are_copied_and_downloaded_and_then_gone_from_the_browser(
     assert not any(code in left or code.replace("-", "") in left for code in codes)
 
 
-def test_what_is_saved_is_saved_once_whatever_the_browser_is_told(
-    estate: Estate, page: Page
-) -> None:
-    """(Q1) Loaded again, back and forward: one set, and its codes are not shown again."""
+def test_reload_and_history_save_nothing_twice(estate: Estate, page: Page) -> None:
+    """(Q1) Reload, back and forward: one set, and its codes are not shown again."""
     holder = estate.holder()
     url = estate.cluster.nodes[2].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
@@ -206,7 +204,7 @@ def test_what_is_saved_is_saved_once_whatever_the_browser_is_told(
 
 
 def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None:
-    """The same steps with forms and links alone; on the way back no code is left."""
+    """The same steps with forms and links only; no code remains on the way back."""
     holder = estate.holder()
     window = new_window(chromium, java_script_enabled=False)
     page = window.new_page()
@@ -224,7 +222,7 @@ def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None
     page.locator("#save").click()
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
     index = page.locator("#index").inner_text()
-    page.reload()  # The browser sends the form again, and it is the same one (Q1).
+    page.reload()  # The browser sends the same form again (Q1).
     expect(page.locator("#index")).to_have_text(index)
     assert page.locator("#codes .code").all_text_contents() == codes
     assert estate.accepts(two, holder, PIN + codes[0])
@@ -232,22 +230,20 @@ def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None
     expect(page.locator(".set")).to_have_count(1)
     expect(page.locator(".set").first).to_contain_text("2 live")
     with contextlib.suppress(Error):
-        page.go_back()  # The browser would have to send the form again, and asks.
+        page.go_back()  # The browser asks before it would send the form again.
     expect(page.get_by_role("link", name="Done")).to_have_count(0)
     expect(page.locator(".code")).to_have_count(0)
     window.close()
 
 
-def test_results_that_come_late_leave_an_open_menu_alone(
-    estate: Estate, page: Page
-) -> None:
-    """A user quicker than the node keeps the menu, and gets the results after it."""
+def test_late_results_leave_an_open_menu_alone(estate: Estate, page: Page) -> None:
+    """A menu opened before late results arrive stays open; closing it searches again."""
     holder = estate.holder()
     url = estate.cluster.nodes[0].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
     page.goto(f"{url}/tokens?q={holder.username}")
     held: list[Route] = []
-    # A function of our own: Playwright writes on it.
+    # A function of its own, because Playwright sets attributes on it.
     page.route(re.compile("/tokens[?]q="), lambda route: held.append(route))  # noqa: PLW0108
     with page.expect_request(re.compile("/tokens[?]q=")):
         page.get_by_label("Search").press("End")
@@ -268,10 +264,10 @@ def test_results_that_come_late_leave_an_open_menu_alone(
     expect(page.locator("#results tbody tr")).to_have_count(1)
 
 
-def test_what_is_typed_before_scripts_are_there_is_searched_for(
+def test_text_typed_before_the_script_loaded_is_searched_for(
     estate: Estate, page: Page
 ) -> None:
-    """The field has the focus at once, and the script may take its time."""
+    """The field has the focus before the script has loaded."""
     holder = estate.holder()
     url = estate.cluster.nodes[0].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
@@ -285,7 +281,7 @@ def test_what_is_typed_before_scripts_are_there_is_searched_for(
 
 
 def test_enter_in_a_field_never_draws_other_codes(estate: Estate, page: Page) -> None:
-    """With codes on the page Enter means Save, and so what was written down is live."""
+    """With codes on the page, Enter presses Save, so the codes on paper become live."""
     holder = estate.holder()
     url = estate.cluster.nodes[1].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
@@ -311,7 +307,7 @@ def test_each_recovery_option(
     token_works: bool,
     codes_work_after: bool,
 ) -> None:
-    """(R) The token comes back: what the chosen option says happens."""
+    """(R) The token is recovered: the chosen option takes effect."""
     holder = estate.holder()
     one, two, three = estate.cluster.nodes
     sign_in(page, one.console_url, ADMINISTRATOR, estate.cluster.password)
@@ -327,7 +323,7 @@ def test_each_recovery_option(
 
 
 def test_the_sheet_prints_on_one_page(estate: Estate, page: Page) -> None:
-    """Print preview as PDF: the sheet, and nothing else of the page."""
+    """The PDF has the sheet and no other part of the page."""
     holder = estate.holder()
     url = estate.cluster.nodes[0].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)

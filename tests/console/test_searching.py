@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is typed to find something: it is found by what the pages call it."""
+"""Searches find things by the words that the pages show."""
 
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 
 
 async def asa(desk: Desk) -> None:
-    """Add somebody with a token whose name has more letters than English."""
+    """Add a user with a token and a name with non-English letters."""
     node = desk.node
     await node.users.create(
         node.admin("UserService/CreateUser"),
@@ -38,7 +38,7 @@ async def asa(desk: Desk) -> None:
 async def test_people_and_their_tokens_are_found_in_any_alphabet(
     desk: Desk, typed: str
 ) -> None:
-    """By user name, name or e-mail, however it is written: Å is å, also of two signs."""
+    """By user name, name or e-mail; Å matches å, also as two code points."""
     await asa(desk)
     browser = await desk.administrator()
     assert "222333444" in (await browser.open(f"/tokens?q={typed}")).links
@@ -56,10 +56,10 @@ async def test_a_token_is_found_by_any_part_of_its_serial(desk: Desk) -> None:
         assert SERIAL not in page.links
 
 
-async def test_the_audit_log_is_filtered_by_the_words_that_it_shows(
+async def test_the_audit_log_is_filtered_by_the_words_on_the_page(
     desk: Desk,
 ) -> None:
-    """Every event of a busy day is found by who, what, outcome and reason as shown."""
+    """Every event is found by actor, action, outcome and reason as shown."""
     node = desk.node
     await node.issue(count=2)
     assert not await node.accepts("4712ABCD-EFGH")
@@ -90,7 +90,7 @@ async def test_the_audit_log_is_filtered_by_the_words_that_it_shows(
 
 
 async def test_every_set_that_is_low_is_listed(desk: Desk) -> None:
-    """No other page lists them: a help desk with eight calls to make sees eight."""
+    """No other page lists them, so the dashboard must list all eight."""
     node = desk.node
     serials = [f"90{number}" for number in range(8)]
     for serial in serials:
@@ -102,8 +102,8 @@ async def test_every_set_that_is_low_is_listed(desk: Desk) -> None:
     assert set(serials) <= set(low.split())
 
 
-async def test_a_fixed_tokencode_is_no_set_that_is_low(desk: Desk) -> None:
-    """It is one code, and use does not spend it; it is listed when it ends soon."""
+async def test_a_fixed_tokencode_does_not_count_as_a_low_set(desk: Desk) -> None:
+    """It is one code that use does not spend; it is listed when it ends soon."""
     node = desk.node
     await node.add_user("bob", serial="222")
     await node.emergency.issue_fixed(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second factor is set up on one's own page, and taken away by somebody else (P1, P3)."""
+"""A second factor is set up by its administrator and removed by another (P1, P3)."""
 
 import base64
 import re
@@ -20,7 +20,7 @@ PAGE = "/account/second-factor"
 
 
 def code_of(desk: Desk, page: Page, *, step: int = 0) -> str:
-    """Return what an app shows that was given the secret on the page."""
+    """Return the code that an app with the secret on the page shows."""
     typed = page.form(PAGE).value("enrolled_secret")
     assert " ".join(re.findall("....", typed)) in page.text
     seed = base64.b32decode(typed)
@@ -37,7 +37,7 @@ async def enrolled(desk: Desk, browser: Paper) -> None:
 
 
 async def test_a_second_factor_is_set_up_and_asked_for(desk: Desk) -> None:
-    """The secret is a picture and a text; a wrong code keeps both, and changes nothing."""
+    """The secret is a picture and a text; a wrong code keeps both and changes nothing."""
     browser = await desk.administrator()
     other = await desk.administrator()
     page = await browser.open("/account")
@@ -58,14 +58,14 @@ async def test_a_second_factor_is_set_up_and_asked_for(desk: Desk) -> None:
     assert page.path == "/account"
     assert "sign-in also asks for a code from your app" in page.text
     assert drawn not in page.response.text
-    # Signed in with the password alone: no more.
+    # Sessions opened with the password alone have ended.
     assert (await other.open("/tokens")).path == "/sign-in"
     page = await other.send("Sign in", administrator=ROOT, password=PASSWORD)
     assert "Enter the code that your app shows now" in page.text
 
 
-async def test_nobody_takes_their_own_away(desk: Desk) -> None:
-    """Not offered on either page, and refused when forged."""
+async def test_an_administrator_cannot_remove_the_own_second_factor(desk: Desk) -> None:
+    """Not offered on either page, and a forged request is refused."""
     browser = await desk.administrator()
     await enrolled(desk, browser)
     page = await browser.open(PAGE)
@@ -80,10 +80,10 @@ async def test_nobody_takes_their_own_away(desk: Desk) -> None:
     assert "You cannot do this for yourself" in answer.text
 
 
-async def test_another_administrator_removes_it_when_a_third_agrees(
+async def test_a_second_factor_is_removed_after_approval(
     desk: Desk,
 ) -> None:
-    """(P3) It waits; once approved, the password alone is enough again."""
+    """(P3) It waits; after the approval, the password alone is enough again."""
     heidi = await with_role(desk, Role.HELP_DESK)
     await enrolled(desk, heidi)
     root = await desk.administrator()
@@ -108,7 +108,7 @@ async def test_another_administrator_removes_it_when_a_third_agrees(
     assert page.path == "/tokens"
 
 
-async def test_a_secret_that_was_shown_too_long_ago_is_of_no_use(desk: Desk) -> None:
+async def test_an_old_secret_cannot_be_confirmed(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open(PAGE)
     page = await browser.send("Set up")
@@ -119,8 +119,8 @@ async def test_a_secret_that_was_shown_too_long_ago_is_of_no_use(desk: Desk) -> 
     assert "Set up" in page.buttons
 
 
-async def test_what_the_browser_sends_back_is_not_believed(desk: Desk) -> None:
-    """A secret of one's own choice with somebody's draft, or none, sets nothing."""
+async def test_a_forged_secret_or_draft_is_refused(desk: Desk) -> None:
+    """A made-up secret with another administrator's draft, or with none, sets nothing."""
     heidi = await with_role(desk, Role.HELP_DESK)
     await heidi.open(PAGE)
     draft = (await heidi.send("Set up")).form(PAGE).value("enrolled_draft")

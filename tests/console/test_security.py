@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What protects a browser: the session, forms, headers, escaping."""
+"""Protection of browsers: the session, forms, headers, escaping."""
 
 import dataclasses
 import logging
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio
 PAGE = f"/tokens/{SERIAL}/emergency-access"
 
 
-async def test_whoever_has_not_signed_in_sees_the_door(desk: Desk) -> None:
+async def test_without_a_session_only_the_sign_in_page_is_shown(desk: Desk) -> None:
     browser = await desk.browser()
     for path in ("/", "/tokens", PAGE):
         page = await browser.open(path)
@@ -37,7 +37,7 @@ async def test_whoever_has_not_signed_in_sees_the_door(desk: Desk) -> None:
 
 
 async def test_a_wrong_name_and_a_wrong_password_look_the_same(desk: Desk) -> None:
-    """(A6) Generic words; what was typed as the name stays, the password does not."""
+    """(A6) The message is generic; the page keeps the name but not the password."""
     pages = []
     for name, password in ((ROOT, "wrong"), ("nobody", PASSWORD)):
         browser = await desk.browser()
@@ -50,7 +50,7 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(desk: Desk) -> No
     assert "name or password is wrong" in pages[0]
 
 
-async def test_the_cookie_is_for_this_host_and_for_no_script(desk: Desk) -> None:
+async def test_the_cookie_is_for_this_host_and_hidden_from_scripts(desk: Desk) -> None:
     browser = await desk.browser()
     await browser.open("/sign-in")
     form = browser.page.form("/sign-in")
@@ -63,7 +63,7 @@ async def test_the_cookie_is_for_this_host_and_for_no_script(desk: Desk) -> None
 
 
 async def test_a_planted_session_is_not_taken_over(desk: Desk) -> None:
-    """Session fixation: signing in draws a session that nobody knew before."""
+    """Session fixation: sign-in draws a new session that no attacker can know."""
     victim, thief = await desk.browser(), await desk.administrator()
     planted = thief.client.cookies[SESSION_COOKIE]
     victim.client.cookies.set(SESSION_COOKIE, planted, domain="console.test")
@@ -97,7 +97,7 @@ async def test_signing_out_ends_the_session_itself(desk: Desk) -> None:
         ({"origin": "null"}, None),
     ],
 )
-async def test_a_form_from_elsewhere_changes_nothing(
+async def test_a_form_from_another_site_changes_nothing(
     desk: Desk, headers: dict[str, str], token: str | None
 ) -> None:
     """CSRF: without the session's own token, or from another origin, it is refused."""
@@ -117,8 +117,8 @@ async def test_a_form_from_elsewhere_changes_nothing(
     assert f"{len(issued.codes)} live" in text
 
 
-async def test_what_was_typed_outlives_the_session(desk: Desk) -> None:
-    """The session has ended while the form was filled in: nothing typed is lost."""
+async def test_the_input_outlives_the_session(desk: Desk) -> None:
+    """The session ends while a form is filled in: the input is kept."""
     browser = await desk.administrator()
     browser.client.headers["sec-fetch-site"] = "same-origin"
     await browser.open(PAGE)
@@ -144,10 +144,10 @@ async def test_what_was_typed_outlives_the_session(desk: Desk) -> None:
     assert await desk.node.accepts("4711" + codes[0])
 
 
-async def test_a_form_goes_on_at_another_console_and_nothing_is_done_by_that(
+async def test_a_form_carried_to_another_console_changes_nothing_by_itself(
     desk: Desk,
 ) -> None:
-    """It is shown, to be sent from there; no other site can do as much."""
+    """The form is shown there and must be sent again; other sites cannot do this."""
     browser = await desk.administrator()
     page = await browser.open(PAGE)
     await browser.send("Generate Codes", count="2")
@@ -172,7 +172,7 @@ async def test_a_form_goes_on_at_another_console_and_nothing_is_done_by_that(
 
 
 async def test_a_form_of_another_site_is_not_kept_over_signing_in(desk: Desk) -> None:
-    """Or signing in would send what somebody else has filled in."""
+    """Otherwise signing in would send a form that an attacker filled in."""
     browser = await desk.browser()
     for headers in (
         {"sec-fetch-site": "cross-site", "origin": "https://evil.test"},
@@ -185,8 +185,8 @@ async def test_a_form_of_another_site_is_not_kept_over_signing_in(desk: Desk) ->
         assert answer.headers["location"] == f"/sign-in?next={PAGE}"
 
 
-async def test_signing_in_needs_our_form_too(desk: Desk) -> None:
-    """Or somebody could be signed in as another without noticing it."""
+async def test_sign_in_needs_a_form_of_the_console(desk: Desk) -> None:
+    """Otherwise an attacker could sign a victim in under another name unnoticed."""
     browser = await desk.browser()
     answer = await browser.client.post(
         "/sign-in", data={"administrator": ROOT, "password": PASSWORD}
@@ -210,8 +210,8 @@ async def test_every_answer_carries_the_headers(desk: Desk) -> None:
             assert headers["cache-control"] == "no-store"
 
 
-async def test_what_others_typed_is_shown_and_not_run(desk: Desk) -> None:
-    """Escaping: names are text, wherever they are shown."""
+async def test_names_are_escaped(desk: Desk) -> None:
+    """Escaping: names are text on every page."""
     evil = '"><script>alert(1)</script>'
     node = desk.node
     await node.users.create(
@@ -245,7 +245,7 @@ async def test_what_others_typed_is_shown_and_not_run(desk: Desk) -> None:
 async def test_no_code_is_in_a_log_or_an_address(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No codes in addresses, logs or history."""
+    """Neither logs, addresses nor titles contain a code."""
     caplog.set_level(logging.DEBUG)
     browser = await desk.administrator()
     await browser.open(PAGE)
@@ -273,12 +273,12 @@ async def test_no_code_is_in_a_log_or_an_address(
         "",
     ],
 )
-async def test_nobody_is_sent_to_another_site(path: str) -> None:
+async def test_sign_in_never_redirects_to_another_site(path: str) -> None:
     assert local_path(path) == "/"
 
 
-async def test_who_signs_in_too_often_is_told_to_wait(tmp_path: Path) -> None:
-    """(L7) Before anything is hashed; later it is possible again."""
+async def test_sign_in_is_limited_by_rate(tmp_path: Path) -> None:
+    """(L7) The refusal comes before any hashing; a later sign-in succeeds."""
     limits = dataclasses.replace(UNLIMITED, sign_in=1)
     async with desk(tmp_path, limits) as slow:
         browser = await slow.browser()
@@ -297,8 +297,8 @@ async def test_a_body_longer_than_any_form_is_not_read(desk: Desk) -> None:
         assert answer.status_code in (400, 403)
 
 
-async def test_a_body_without_an_end_is_left_off() -> None:
-    """Its sender need not tell its length, nor sign in."""
+async def test_reading_an_endless_body_stops() -> None:
+    """A caller needs no session and need not state the length of the body."""
     part, parts = b"x" * 1024, 0
 
     async def receive() -> dict[str, object]:
@@ -320,12 +320,12 @@ async def test_an_unknown_token_is_not_found(desk: Desk) -> None:
     assert (await browser.open("/tokens/no%20serial")).status == 422
 
 
-async def test_a_node_that_cannot_tell_signs_nobody_out(desk: Desk) -> None:
+async def test_a_node_that_cannot_check_a_session_keeps_its_cookie(desk: Desk) -> None:
     """
-    Cut off before it heard of the session: it says so, and forgets no cookie (P2).
+    A node cut off before it learned of the session says so and keeps the cookie (P2).
 
-    Behind one name the next request may reach a node that knows it; codes that were
-    written down are kept meanwhile.
+    Behind one address the next request may reach a node that knows the session. Codes
+    on the page are kept until then.
     """
     browser = await desk.administrator()
     browser.client.headers["sec-fetch-site"] = "same-origin"

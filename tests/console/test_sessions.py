@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long one stays signed in, and how that ends."""
+"""The life of a session in the browser, and its end."""
 
 import base64
 
@@ -35,8 +35,8 @@ async def test_a_browser_that_is_used_stays_signed_in(desk: Desk) -> None:
         assert (await browser.open("/tokens")).path == "/tokens"
 
 
-async def test_a_browser_that_was_left_alone_is_signed_out(desk: Desk) -> None:
-    """The session itself ends, on every node; what comes next asks to sign in."""
+async def test_an_idle_browser_is_signed_out(desk: Desk) -> None:
+    """The session ends on every node; the next request shows the sign-in page."""
     browser = await desk.administrator()
     bearer = cookie(browser, SESSION_COOKIE)
     desk.node.clock.pass_s(IDLE_MS / 1000 + 1)
@@ -48,8 +48,8 @@ async def test_a_browser_that_was_left_alone_is_signed_out(desk: Desk) -> None:
     assert bearer
 
 
-async def test_how_long_without_use_is_policy(desk: Desk) -> None:
-    """(P2) For sessions that are open already, too; the account page says so."""
+async def test_the_idle_timeout_is_policy(desk: Desk) -> None:
+    """(P2) It applies to open sessions too; the account page shows it."""
     browser = await desk.administrator()
     await desk.node.policies.update(
         desk.node.admin("PolicyService/UpdatePolicy"),
@@ -63,8 +63,8 @@ async def test_how_long_without_use_is_policy(desk: Desk) -> None:
     assert (await browser.open("/tokens")).path == "/sign-in"
 
 
-async def test_a_page_that_watches_is_nobody_using_it(desk: Desk) -> None:
-    """What the cluster page loads by itself keeps nobody signed in."""
+async def test_a_page_that_refreshes_itself_does_not_count_as_use(desk: Desk) -> None:
+    """Refreshes of the cluster page do not keep a session alive."""
     browser = await desk.administrator()
     for _ in range(4):
         desk.node.clock.pass_s(IDLE_MS / 4000 + 1)
@@ -73,7 +73,7 @@ async def test_a_page_that_watches_is_nobody_using_it(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("planted", ["", "99999999999999.", "99999999999999.00", "x.y"])
-async def test_the_time_of_the_last_use_cannot_be_made_up(
+async def test_the_time_of_the_last_use_cannot_be_forged(
     desk: Desk, planted: str
 ) -> None:
     browser = await desk.administrator()
@@ -83,10 +83,10 @@ async def test_the_time_of_the_last_use_cannot_be_made_up(
     assert (await browser.open("/tokens")).path == "/sign-in"
 
 
-async def test_a_session_ends_after_its_time_however_much_it_is_used(
+async def test_a_session_in_use_ends_after_its_lifetime(
     desk: Desk,
 ) -> None:
-    """The absolute time-out is that of the policy: twelve hours."""
+    """The lifetime of a session is policy: twelve hours."""
     browser = await desk.administrator()
     step_s = (IDLE_MS - UPDATE_MS) / 1000
     for _ in range(int(12 * HOUR_MS / 1000 / step_s)):
@@ -97,7 +97,7 @@ async def test_a_session_ends_after_its_time_however_much_it_is_used(
 
 
 async def test_signing_out_everywhere_ends_every_session(desk: Desk) -> None:
-    """(P2) In other browsers too."""
+    """(P2) Other browsers are signed out too."""
     here, there = await desk.administrator(), await desk.administrator()
     await here.open("/account")
     page = await here.send("Sign out everywhere", action="/account/sign-out-everywhere")
@@ -105,8 +105,8 @@ async def test_signing_out_everywhere_ends_every_session(desk: Desk) -> None:
     assert (await there.open("/tokens")).path == "/sign-in"
 
 
-async def test_without_a_quorum_one_leaves_the_browser_at_least(desk: Desk) -> None:
-    """It forgets the session, and says that the cluster has not; nobody else has it."""
+async def test_without_a_quorum_sign_out_deletes_the_cookie(desk: Desk) -> None:
+    """The browser deletes its cookie; the page says that the session still exists."""
     browser = await desk.administrator()
     await browser.open("/tokens")
     desk.node.replicator.down = NoQuorumError("down")
@@ -119,7 +119,7 @@ async def test_without_a_quorum_one_leaves_the_browser_at_least(desk: Desk) -> N
     assert (await browser.open("/tokens")).path == "/sign-in"
 
 
-async def test_signing_out_everywhere_is_not_said_when_it_is_not_done(
+async def test_a_failed_sign_out_everywhere_is_reported(
     desk: Desk,
 ) -> None:
     """Other browsers are still signed in, so this one stays and can try again."""
@@ -135,8 +135,8 @@ async def test_signing_out_everywhere_is_not_said_when_it_is_not_done(
     assert (await browser.open("/tokens")).path == "/tokens"
 
 
-async def test_a_piece_of_a_page_never_is_the_door(desk: Desk) -> None:
-    """Signed out meanwhile: the browser goes to the door as a whole."""
+async def test_a_part_of_a_page_is_never_the_sign_in_page(desk: Desk) -> None:
+    """After the session ended, the browser loads the whole sign-in page."""
     browser = await desk.administrator()
     await desk.node.sessions.logout_everywhere(
         desk.node.admin("SessionService/LogoutEverywhere")
@@ -146,8 +146,8 @@ async def test_a_piece_of_a_page_never_is_the_door(desk: Desk) -> None:
     assert answer.headers["hx-redirect"] == "/sign-in?next=/tokens"
 
 
-async def test_wrong_passwords_have_waits_and_no_lock(desk: Desk) -> None:
-    """(L7) Generic words, the right password too early is refused alike; later it is not."""
+async def test_wrong_passwords_cause_waits_but_no_lock(desk: Desk) -> None:
+    """(L7) The right password is refused alike during the wait, and accepted after it."""
     browser = await desk.browser()
     wrong = await browser.sign_in(ROOT, "wrong")
     early = await browser.sign_in(ROOT, PASSWORD)
@@ -156,7 +156,7 @@ async def test_wrong_passwords_have_waits_and_no_lock(desk: Desk) -> None:
     assert (await browser.sign_in(ROOT, PASSWORD)).path == "/"
 
 
-async def test_a_password_is_changed_and_the_old_one_is_of_no_use(desk: Desk) -> None:
+async def test_a_changed_password_replaces_the_old_one(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open("/account/password")
     typed = {"new_password": "short", "new_password_again": "short"}
@@ -176,8 +176,8 @@ async def test_a_password_is_changed_and_the_old_one_is_of_no_use(desk: Desk) ->
     assert page.path == "/"
 
 
-async def test_a_second_factor_is_asked_for_where_there_is_one(desk: Desk) -> None:
-    """(P1) The password alone, and a code that was used before, are told beside the field."""
+async def test_sign_in_asks_for_a_second_factor(desk: Desk) -> None:
+    """(P1) A missing or already used code is refused beside the field."""
     node = desk.node
     enrolled = await node.second_factors.enroll(
         node.admin("AdministratorService/EnrollSecondFactor")

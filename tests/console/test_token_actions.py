@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages of a token's context menu: what each does, and what it refuses in words."""
+"""Pages of a token's actions: their effects and refusals."""
 
 import pytest
 
@@ -13,14 +13,14 @@ TOKEN = f"/tokens/{SERIAL}"
 
 
 async def token_of(desk: Desk, serial: str = SERIAL) -> TokenView:
-    """Return a token as it is."""
+    """Return a token's present state."""
     return (
         await desk.node.tokens.get(desk.node.admin("TokenService/GetToken"), serial)
     ).value
 
 
 async def test_a_token_is_disabled_and_enabled(desk: Desk) -> None:
-    """(R3) And the next page says at which index, through which node, once."""
+    """(R3) The next page shows index and node of the commit, once."""
     browser = await desk.administrator()
     await desk.node.issue()
     page = await browser.open(f"{TOKEN}/disable")
@@ -53,7 +53,7 @@ async def test_a_pin_is_set_and_cleared(desk: Desk) -> None:
     assert not (await token_of(desk)).pin_set
 
 
-async def test_a_token_is_given_to_a_user_and_taken_back(desk: Desk) -> None:
+async def test_a_token_is_assigned_and_unassigned(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open(f"{TOKEN}/unassign")
     await browser.send("Unassign token")
@@ -66,7 +66,7 @@ async def test_a_token_is_given_to_a_user_and_taken_back(desk: Desk) -> None:
     assert (await token_of(desk)).username == "alice"
 
 
-async def test_a_token_takes_the_place_of_another(desk: Desk) -> None:
+async def test_a_token_replaces_another(desk: Desk) -> None:
     browser = await desk.administrator()
     await desk.node.enroll("777")
     await browser.open(f"{TOKEN}/replace")
@@ -83,7 +83,7 @@ async def test_a_token_takes_the_place_of_another(desk: Desk) -> None:
 
 
 async def test_a_token_is_resynchronized_by_two_tokencodes(desk: Desk) -> None:
-    """(K1) Two in a row, or else words beside the field."""
+    """(K1) Other than two consecutive tokencodes are refused beside the field."""
     browser = await desk.administrator()
     await browser.open(f"{TOKEN}/resynchronize")
     page = await browser.send(
@@ -100,7 +100,7 @@ async def test_a_token_is_resynchronized_by_two_tokencodes(desk: Desk) -> None:
 
 
 async def test_a_lost_token_is_reinstated(desk: Desk) -> None:
-    """(R) Its codes are void, and it is accepted again."""
+    """(R) Its codes become void, and it is accepted again."""
     await desk.node.issue()
     browser = await desk.administrator()
     await browser.open(f"{TOKEN}/reinstate")
@@ -110,7 +110,7 @@ async def test_a_lost_token_is_reinstated(desk: Desk) -> None:
     assert not token.live_codes
 
 
-async def test_a_token_gets_another_end_and_is_deleted(desk: Desk) -> None:
+async def test_an_expiration_is_changed_and_a_token_deleted(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open(f"{TOKEN}/expiration")
     page = await browser.send(
