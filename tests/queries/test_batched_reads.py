@@ -75,7 +75,7 @@ async def test_a_query_that_waits_for_something_else_is_refused(path: Path) -> N
         await asyncio.sleep(0)
         return await index(transaction)
 
-    with pytest.raises(TypeError, match="waits for something else"):
+    with pytest.raises(TypeError, match="awaits something other"):
         await state.at_once(sleeping)
     assert await state.at_once(index) == 7
     await state.close()

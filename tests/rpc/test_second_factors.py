@@ -86,7 +86,7 @@ async def test_sign_in_needs_a_code_and_accepts_it_once(
     """(K1, L7) A code seen while it is typed is of no use afterwards."""
     async with running_node(tmp_path) as node:
         seed = await enroll(node)
-        assert "a code of the second factor is needed" in await refused(node)
+        assert "a code of the second factor is also needed" in await refused(node)
         code = code_of(seed, 0)
         assert (await sign_in(node, code)).session
         assert "already used" in await refused(node, code)
