@@ -47,7 +47,7 @@ class Release:
 
 
 BASELINES = {
-    "0.1.0": "ad3b2459510177b332cfa1032a5ab40cc346f62f",
+    "0.1.0": "69b4a63039e0a0aaee92fb80942c061ee535474b",
 }
 """
 The commit of each release, by its version. It is on main, so that every clone has it.
