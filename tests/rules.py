@@ -78,14 +78,14 @@ def collect() -> Sequence[pytest.Function]:
 
 def tests_by_rule(items: Sequence[pytest.Function]) -> dict[str, list[RuleTest]]:
     """Return every rule with the tests that name it."""
-    found: dict[str, dict[str, RuleTest]] = {rule: {} for rule in rules()}
+    results: dict[str, dict[str, RuleTest]] = {rule: {} for rule in rules()}
     for item in items:
         name, _, _ = item.nodeid.partition("[")  # One line for all parameters.
         test = RuleTest(name, runs_on_three(item))
         for rule in named_in(item.function.__doc__ or ""):
-            if rule in found:
-                found[rule][name] = test
-    return {rule: list(tests.values()) for rule, tests in found.items()}
+            if rule in results:
+                results[rule][name] = test
+    return {rule: list(tests.values()) for rule, tests in results.items()}
 
 
 def problems(
@@ -114,27 +114,27 @@ def _on_three(tests: Sequence[RuleTest]) -> bool:
 
 def main() -> int:
     """Print each rule with its tests; return 1 if there are problems."""
-    found = tests_by_rule(collect())
+    result = tests_by_rule(collect())
     for rule, sentence in rules().items():
         print(f"{rule}  {sentence}")
-        for test in found[rule]:
+        for test in result[rule]:
             print(f"  {'3 nodes' if test.three_nodes else '':>9}  {test.name}")
-        if not found[rule]:
+        if not result[rule]:
             print(
                 f"             NO TEST: {MISSING.get(rule, 'and no reason is listed')}"
             )
-    with_tests = sum(map(bool, found.values()))
-    print(f"\n{with_tests} of {len(found)} rules have tests that name them.")
-    others = [rule for rule, tests in found.items() if not _on_three(tests)]
-    print(f"{len(found) - len(others)} of them have one on a cluster of three nodes.")
+    with_tests = sum(map(bool, result.values()))
+    print(f"\n{with_tests} of {len(result)} rules have tests that name them.")
+    others = [rule for rule, tests in result.items() if not _on_three(tests)]
+    print(f"{len(result) - len(others)} of them have one on a cluster of three nodes.")
     if others:
         print(f"Not on three nodes: {', '.join(others)}.")
     for rule, issue in MISSING.items():
-        if found[rule]:
+        if result[rule]:
             print(f"{rule} has tests now: remove it from MISSING in tests/rules.py")
         else:
             print(f"not built yet: {rule} ({issue})")
-    wrong = problems(found)
+    wrong = problems(result)
     for problem in wrong:
         print(problem)
     return 1 if wrong else 0

@@ -61,22 +61,22 @@ def unsafe_constructs(source: str) -> set[str]:
     """Name what in *source* could run code that comes from outside."""
     tree = ast.parse(source)
     roots = {module.partition(".")[0] for module in imported_modules(tree)}
-    found = roots & UNSAFE_MODULES
+    result = roots & UNSAFE_MODULES
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in UNSAFE_BUILTINS:
-                found.add(name)
+                result.add(name)
             case ast.Attribute(value=ast.Name(id="builtins"), attr=name) if (
                 name in UNSAFE_BUILTINS
             ):
-                found.add(name)
+                result.add(name)
             case ast.Attribute(value=ast.Name(id="yaml"), attr=name) if (
                 name in UNSAFE_YAML
             ):
-                found.add(f"yaml.{name}")
+                result.add(f"yaml.{name}")
             case ast.ImportFrom(module="yaml", names=names):
-                found |= {f"yaml.{a.name}" for a in names if a.name in UNSAFE_YAML}
-    return found
+                result |= {f"yaml.{a.name}" for a in names if a.name in UNSAFE_YAML}
+    return result
 
 
 def written_tests() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -158,11 +158,11 @@ def test_no_module_has_a_vague_name() -> None:
 def test_product_never_runs_what_it_reads() -> None:
     """One unpickled frame from the network is remote code execution."""
     unsafe = {
-        str(path.relative_to(ROOT)): found
+        str(path.relative_to(ROOT)): result
         for path in python_files(
             "protos/sparecode", "node/sparecode_node", "client/sparecode_client"
         )
-        if (found := unsafe_constructs(path.read_text()))
+        if (result := unsafe_constructs(path.read_text()))
     }
     assert not unsafe
 

@@ -47,12 +47,12 @@ async def backed_up(node: OneNode, folder: Path) -> tuple[Path, Path]:
 async def test_show_prints_the_manifest_without_a_key(tmp_path: Path) -> None:
     async with one_node(tmp_path) as node:
         path, _ = await backed_up(node, tmp_path)
-    code, told, _ = run("show", path)
+    code, report, _ = run("show", path)
     assert code == 0
-    assert "Cluster" in told
-    assert max(map(len, told.splitlines())) <= 80
-    code, told, _ = run("show", path, "--json")
-    assert json.loads(told)["recipients"][0].startswith("age1")
+    assert "Cluster" in report
+    assert max(map(len, report.splitlines())) <= 80
+    code, report, _ = run("show", path, "--json")
+    assert json.loads(report)["recipients"][0].startswith("age1")
 
 
 async def test_verify_opens_the_backup_and_checks_the_signature(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ async def test_verify_opens_the_backup_and_checks_the_signature(tmp_path: Path) 
         path, key = await backed_up(node, tmp_path)
         keys = tmp_path / "keys.pem"
         keys.write_text(public_keys(node.ring))
-    code, told, _ = run("verify", path, "--key", key)
-    assert (code, "not verified: use --public-key" in told) == (0, True)
-    code, told, _ = run("verify", path, "--key", key, "--public-key", keys)
-    assert (code, "Signed by the cluster." in told) == (0, True)
+    code, report, _ = run("verify", path, "--key", key)
+    assert (code, "not verified: use --public-key" in report) == (0, True)
+    code, report, _ = run("verify", path, "--key", key, "--public-key", keys)
+    assert (code, "Signed by the cluster." in report) == (0, True)
 
 
 async def test_errors_are_one_line(tmp_path: Path) -> None:

@@ -65,17 +65,17 @@ def test_warnings_come_once_each_at_thirty_seven_and_one_days(
 ) -> None:
     clock = HandClock()
     certificates = watched(tmp_path, clock)
-    told = {}
+    report = {}
     for left in (59, 31, 29.9, 29.8, 8, 6.9, 6.8, 2, 0.9, 0.8, -1):
         clock.days = LIVES_DAYS - left
         caplog.clear()
         certificates._warn()
-        told[left] = [record.listener for record in caplog.records]
+        report[left] = [record.listener for record in caplog.records]
         assert {record.getMessage() for record in caplog.records} <= {
             "certificate_ends"
         }
     everyone = ["agents", "peers", "admin"]
-    assert {left: names for left, names in told.items() if names} == {
+    assert {left: names for left, names in report.items() if names} == {
         29.9: everyone,
         6.9: everyone,
         0.9: everyone,

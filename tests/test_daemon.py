@@ -264,10 +264,10 @@ def test_init_prepares_a_cluster_and_keeps_no_password(place):
 
 def test_public_key_of_the_audit_log_is_printed_by_init_and_later(place):
     """(U2) The key is derived from the key ring."""
-    said = place.init().stdout
+    output = place.init().stdout
     printed = place.call("audit-keys").stdout
     assert printed.startswith("-----BEGIN PUBLIC KEY-----")
-    assert printed.strip() in said
+    assert printed.strip() in output
     place.ring.unlink()
     refused = place.call("audit-keys")
     assert (refused.exit_code, refused.stdout) == (1, "")

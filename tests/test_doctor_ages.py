@@ -48,25 +48,25 @@ def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
 
 def test_young_key_and_backup_are_fine(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=364), backup=dt.timedelta(hours=25))
-    found = list(check_ages(path, NOW))
-    assert verdicts(found) == {"key age": Verdict.OK, "backup": Verdict.OK}
-    assert "key 2 has been active since 2025-06-02 (364 days)" in found[0].words
-    assert "2026-05-30 23:00 UTC (25 hours ago)" in found[1].words
+    result = list(check_ages(path, NOW))
+    assert verdicts(result) == {"key age": Verdict.OK, "backup": Verdict.OK}
+    assert "key 2 has been active since 2025-06-02 (364 days)" in result[0].words
+    assert "2026-05-30 23:00 UTC (25 hours ago)" in result[1].words
 
 
 def test_old_key_and_backup_are_found_with_a_command(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(days=365), backup=dt.timedelta(hours=26))
-    found = list(check_ages(path, NOW))
-    assert verdicts(found) == {"key age": Verdict.WARN, "backup": Verdict.WARN}
-    assert "sparecode cluster rotate-keys" in found[0].words
-    assert "sparecode-backup" in found[1].words
+    result = list(check_ages(path, NOW))
+    assert verdicts(result) == {"key age": Verdict.WARN, "backup": Verdict.WARN}
+    assert "sparecode cluster rotate-keys" in result[0].words
+    assert "sparecode-backup" in result[1].words
 
 
 def test_missing_backup_is_found(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(), backup=None)
-    found = list(check_ages(path, NOW))
-    assert verdicts(found)["backup"] is Verdict.WARN
-    assert "sparecode cluster backup FILE" in found[1].words
+    result = list(check_ages(path, NOW))
+    assert verdicts(result)["backup"] is Verdict.WARN
+    assert "sparecode cluster backup FILE" in result[1].words
 
 
 def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
             (ms(dt.timedelta(days=400)),),
         )
         db.commit()
-    found = list(check_ages(path, NOW))
-    assert found[0].verdict is Verdict.WARN
-    assert "key 1" in found[0].words
-    assert "(400 days)" in found[0].words
+    result = list(check_ages(path, NOW))
+    assert result[0].verdict is Verdict.WARN
+    assert "key 1" in result[0].words
+    assert "(400 days)" in result[0].words
 
 
 def test_ages_of_a_missing_or_damaged_state_are_not_checked(
@@ -122,9 +122,9 @@ def save(config: Config, *, wrapped: bool) -> None:
 
 
 def looked_at(config: Config) -> list[tuple[Verdict, str]]:
-    _, found = check_key_ring(config)
-    assert {each.subject for each in found} == {"key ring"}
-    return [(each.verdict, each.words) for each in found]
+    _, result = check_key_ring(config)
+    assert {each.subject for each in result} == {"key ring"}
+    return [(each.verdict, each.words) for each in result]
 
 
 def test_encrypted_writable_ring_is_fine(tmp_path: Path) -> None:

@@ -37,14 +37,14 @@ async def failures(
         ]
 
     monkeypatch.setattr(machine, "ask_members", ask)
-    found = await machine.check_peers(
+    result = await machine.check_peers(
         dict.fromkeys((N2, N3, N4), "h:1"),
         NO_TLS,
         clock,
         other_voters=other_voters,
         votes=votes,
     )
-    return [each.words for each in found if each.verdict is Verdict.FAIL]
+    return [each.words for each in result if each.verdict is Verdict.FAIL]
 
 
 def no_quorum(reached: int, voters: int) -> str:
@@ -61,16 +61,16 @@ async def test_stopped_learner_does_not_break_the_quorum(
 ) -> None:
     """Two of three voters are a quorum, even if a learner has joined."""
     assert await failures(monkeypatch, reached=[N2], other_voters=[N2, N3]) == []
-    found = await failures(monkeypatch, reached=[N2], other_voters=[N2, N3, N4])
-    assert found == [no_quorum(2, 4)]
+    result = await failures(monkeypatch, reached=[N2], other_voters=[N2, N3, N4])
+    assert result == [no_quorum(2, 4)]
 
 
 @pytest.mark.asyncio
 async def test_learner_does_not_count_for_the_quorum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = await failures(monkeypatch, reached=[N4], other_voters=[N2, N3])
-    assert found == [no_quorum(1, 3)]
+    result = await failures(monkeypatch, reached=[N4], other_voters=[N2, N3])
+    assert result == [no_quorum(1, 3)]
 
 
 @pytest.mark.asyncio
@@ -78,10 +78,10 @@ async def test_node_that_does_not_vote_does_not_count_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     voters = [N2, N3, N4]
-    told = {"other_voters": voters, "votes": False}
-    assert await failures(monkeypatch, reached=[N2, N3], **told) == []
-    found = await failures(monkeypatch, reached=[N2], **told)
-    assert found == [no_quorum(1, 3)]
+    report = {"other_voters": voters, "votes": False}
+    assert await failures(monkeypatch, reached=[N2, N3], **report) == []
+    result = await failures(monkeypatch, reached=[N2], **report)
+    assert result == [no_quorum(1, 3)]
 
 
 def test_without_a_journal_all_members_are_voters() -> None:

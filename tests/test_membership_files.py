@@ -133,8 +133,8 @@ def journal(configuration: Configuration) -> JournalFacts:
 
 
 def verdict(configuration: Configuration) -> tuple[Verdict, str]:
-    found: list[Finding] = list(check_membership(journal(configuration), N1))
-    (only,) = found
+    result: list[Finding] = list(check_membership(journal(configuration), N1))
+    (only,) = result
     return only.verdict, only.words
 
 
@@ -151,9 +151,9 @@ def test_doctor_names_learners_and_removed_nodes() -> None:
             "voters are n1, n2",
         ),
     ):
-        found, said = verdict(configuration)
-        assert found is expected
-        assert words in said
+        result, text = verdict(configuration)
+        assert result is expected
+        assert words in text
     assert list(check_membership(None, N1)) == []
 
 

@@ -35,15 +35,15 @@ def test_the_page_has_every_letter() -> None:
 
 
 def test_a_rule_without_a_test_is_a_problem() -> None:
-    found = {"X1": [ON_THREE], "X2": [], "X3": [], "X4": [ON_THREE], "X5": [ON_THREE]}
-    assert problems(found, {"X3": "issue 9"}) == ["X2 has no test"]
+    results = {"X1": [ON_THREE], "X2": [], "X3": [], "X4": [ON_THREE], "X5": [ON_THREE]}
+    assert problems(results, {"X3": "issue 9"}) == ["X2 has no test"]
 
 
 def test_too_few_rules_on_three_nodes_are_a_problem() -> None:
     """More than half of the rules need a test on three nodes."""
-    found = {"X1": [ALONE, ON_THREE], "X2": [ALONE]}
-    assert problems(found, {}) == ["only 1 of 2 rules are tested on three nodes"]
-    assert not problems({**found, "X3": [ON_THREE]}, {})
+    results = {"X1": [ALONE, ON_THREE], "X2": [ALONE]}
+    assert problems(results, {}) == ["only 1 of 2 rules are tested on three nodes"]
+    assert not problems({**results, "X3": [ON_THREE]}, {})
 
 
 def test_a_rule_that_is_not_built_yet_is_a_rule() -> None:

@@ -106,9 +106,9 @@ def _share_of_all_cores(
 def _ceiling_per_s(estate: Estate) -> float:
     """Return how many attempts all cores can hash per second while no node runs."""
     estate.stop()
-    found = statistics.median(argon2id_per_s() for _ in range(5)) / EVALUATIONS
+    result = statistics.median(argon2id_per_s() for _ in range(5)) / EVALUATIONS
     estate.start()
-    return found
+    return result
 
 
 def _hashing(

@@ -103,14 +103,14 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
         rounds.append([step for path in notes.values() for step in steps_of(path)])
         for path in notes.values():
             path.write_text("")
-    found = sorted(itertools.chain(*rounds), reverse=True)
+    results = sorted(itertools.chain(*rounds), reverse=True)
     # In a round without a recorded step, none took as long as the threshold.
     longest = [max((ms for ms, _ in each), default=NOTE_MS) for each in rounds]
     bench.report.add(
         "event-loop steps of 2 ms or more, in CPU ms",
-        longest=[f"{ms:g} {name}" for ms, name in found[:8]],
+        longest=[f"{ms:g} {name}" for ms, name in results[:8]],
         longest_of_each_round=longest,
-        over_5_ms=sum(ms > STEP_MS_MAX for ms, _ in found),
+        over_5_ms=sum(ms > STEP_MS_MAX for ms, _ in results),
     )
     bench.target(
         "(3)",

@@ -197,21 +197,21 @@ class _CatchUp:
 
 def _catch_up(bench: Bench, estate: Estate) -> None:
     """Three times: stop a node until it needs a snapshot, then let it catch up."""
-    found = [_catch_up_once(estate) for _ in range(3)]
-    ready = [each.ready_s for each in found]
+    results = [_catch_up_once(estate) for _ in range(3)]
+    ready = [each.ready_s for each in results]
     bench.report.add(
         "snapshots, in s, medians of three",
         users=estate.population.users,
         codes=estate.population.codes,
-        snapshot_mb=round(statistics.median(each.snapshot_mb for each in found), 1),
-        state_db_mb=round(statistics.median(each.state_mb for each in found), 1),
-        one_taken=round(statistics.median(each.taken_s for each in found), 2),
+        snapshot_mb=round(statistics.median(each.snapshot_mb for each in results), 1),
+        state_db_mb=round(statistics.median(each.state_mb for each in results), 1),
+        one_taken=round(statistics.median(each.taken_s for each in results), 2),
         one_fetched_and_installed=round(
-            statistics.median(each.installed_s for each in found), 2
+            statistics.median(each.installed_s for each in results), 2
         ),
         start_to_ready_with_it=round(statistics.median(ready), 1),
         each=[round(each, 1) for each in ready],
-        installed=[each.installed for each in found],
+        installed=[each.installed for each in results],
     )
 
 

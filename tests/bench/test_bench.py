@@ -146,12 +146,12 @@ def test_some_users_have_codes_and_the_others_tokens(each: int, own: int) -> Non
 
 def test_compared_loads_take_turns(tmp_path: Path) -> None:
     """A machine that slows down meanwhile does not change the comparison."""
-    asked: list[str] = []
+    calls: list[str] = []
 
     def load(name: str, ms: float) -> Callable[[], Run]:
         def do() -> Run:
-            run = run_of(ms * (1 + len(asked) // 2))
-            asked.append(name)
+            run = run_of(ms * (1 + len(calls) // 2))
+            calls.append(name)
             return run
 
         return do
@@ -160,9 +160,9 @@ def test_compared_loads_take_turns(tmp_path: Path) -> None:
     few, many = measuring.alternate(
         {"few": load("few", 2), "many": load("many", 3)}, clients=1
     )
-    assert asked == ["few", "many"] * ROUNDS
-    found = ratio([each.p50_ms for each in many], [each.p50_ms for each in few])
-    assert found == pytest.approx(1.5)
+    assert calls == ["few", "many"] * ROUNDS
+    result = ratio([each.p50_ms for each in many], [each.p50_ms for each in few])
+    assert result == pytest.approx(1.5)
     assert [each["name"] for each in measuring.report.results] == ["few", "many"]
 
 

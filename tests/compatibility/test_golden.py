@@ -108,7 +108,7 @@ async def test_journal_is_decided_as_it_was_and_the_cluster_lives_on(
     (node,) = cluster.nodes
     assert node.stop() == 0
     with contextlib.closing(sqlite3.connect(node.directory / "data/state.db")) as db:
-        found = db.execute(
+        events = db.execute(
             "SELECT hash FROM audit_events WHERE sequence = ?", (facts.audit_sequence,)
         ).fetchone()
-    assert found[0].hex() == facts.audit_head
+    assert events[0].hex() == facts.audit_head

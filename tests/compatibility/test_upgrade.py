@@ -166,8 +166,8 @@ async def refused_by(
     node.python = release.python
     node.start()
     assert await asyncio.to_thread(node.wait, timeout_s=30) == 1
-    said = node.last_words(1)
-    assert "format" in said or "feature level" in said
+    text = node.last_words(1)
+    assert "format" in text or "feature level" in text
     assert state.read_bytes() == before
     with suppress(ProcessLookupError):
         node.kill()

@@ -38,9 +38,9 @@ def resources() -> dict[tuple[str, str], dict]:
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_manifest_matches_the_schema(path, version):
-    found = documents(path)
-    assert found
-    for each in found:
+    result = documents(path)
+    assert result
+    for each in result:
         assert kubernetes_validate.validate(each, version, strict=True)
 
 
@@ -57,8 +57,8 @@ def test_kustomizations_name_every_file():
 
 def test_every_pod_has_its_configuration_and_its_port():
     """Every name that one file uses is defined in another."""
-    found = resources()
-    nodes = found["StatefulSet", "sparecode"]
+    result = resources()
+    nodes = result["StatefulSet", "sparecode"]
     pod = nodes["spec"]["template"]
     (container,) = pod["spec"]["containers"]
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
@@ -77,13 +77,13 @@ def test_every_pod_has_its_configuration_and_its_port():
     labels = pod["metadata"]["labels"]
     assert nodes["spec"]["selector"]["matchLabels"] == labels
     for name in ("sparecode", "sparecode-members"):
-        service = found["Service", name]["spec"]
+        service = result["Service", name]["spec"]
         assert service["selector"] == labels
         for port in service["ports"]:
             assert ports[port["targetPort"]] == port["port"]
-    budget = found["PodDisruptionBudget", "sparecode"]["spec"]
+    budget = result["PodDisruptionBudget", "sparecode"]["spec"]
     assert budget["selector"]["matchLabels"] == labels
-    policy = found["NetworkPolicy", "sparecode"]["spec"]
+    policy = result["NetworkPolicy", "sparecode"]["spec"]
     assert policy["podSelector"]["matchLabels"] == labels
 
 
@@ -136,11 +136,11 @@ def test_node_may_write_its_ring_and_only_read_the_wrapping_key():
 
 def test_nodes_do_not_wait_for_each_other_to_be_ready():
     """A node needs others to be ready: started one by one, the first never would be."""
-    found = resources()
+    result = resources()
     assert (
-        found["StatefulSet", "sparecode"]["spec"]["podManagementPolicy"] == "Parallel"
+        result["StatefulSet", "sparecode"]["spec"]["podManagementPolicy"] == "Parallel"
     )
-    members = found["Service", "sparecode-members"]["spec"]
+    members = result["Service", "sparecode-members"]["spec"]
     assert members["publishNotReadyAddresses"]
     assert members["clusterIP"] == "None"
 
@@ -149,11 +149,11 @@ def test_probes_ask_for_liveness_and_readiness():
     """Losing the quorum must not restart a pod: it is not ready, but alive."""
     template = resources()["StatefulSet", "sparecode"]["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    asked = {
+    calls = {
         probe: container[probe]["httpGet"]["path"]
         for probe in ("startupProbe", "livenessProbe", "readinessProbe")
     }
-    assert asked == {
+    assert calls == {
         "startupProbe": "/healthz",
         "livenessProbe": "/healthz",
         "readinessProbe": "/readyz",
@@ -161,9 +161,9 @@ def test_probes_ask_for_liveness_and_readiness():
 
 
 def test_founding_file_is_written_where_the_first_node_looks():
-    found = resources()
-    claim = found["PersistentVolumeClaim", "data-sparecode-0"]["spec"]
-    (template,) = found["StatefulSet", "sparecode"]["spec"]["volumeClaimTemplates"]
+    result = resources()
+    claim = result["PersistentVolumeClaim", "data-sparecode-0"]["spec"]
+    (template,) = result["StatefulSet", "sparecode"]["spec"]["volumeClaimTemplates"]
     assert claim == template["spec"]
     first = MANIFESTS / "nodes/sparecode-0.toml"
     assert (MANIFESTS / "founding/sparecode-0.toml").read_text() == first.read_text()

@@ -142,12 +142,12 @@ def test_after_three_wrong_ones_the_next_tokencode_is_asked_for(
 
 def test_policy_says_after_how_many() -> None:
     """0 means never (K1)."""
-    for most, asked in ((0, False), (1, True)):
+    for most, calls in ((0, False), (1, True)):
         policy = replace(POLICY, next_tokencode_from_failures=most)
         judgement = first_step(
             tokencode_reading(STEP), lockouts=THREE_WRONG, policy=policy
         )
-        assert judgement.accepted is not asked
+        assert judgement.accepted is not calls
 
 
 def wide_reading(moment: int) -> Reading:
@@ -160,9 +160,9 @@ def wide_reading(moment: int) -> Reading:
 def test_a_token_that_is_far_off_has_to_show_two() -> None:
     """One within the wide window proves little: no drift is learned from it (K1)."""
     reading = wide_reading(STEP + 40)
-    asked = first_step(reading, lockouts=THREE_WRONG)
-    assert asked.next_step is NextStep.NEXT_TOKENCODE
-    assert asked.token == make_token(spent=STEP + 40)
+    calls = first_step(reading, lockouts=THREE_WRONG)
+    assert calls.next_step is NextStep.NEXT_TOKENCODE
+    assert calls.token == make_token(spent=STEP + 40)
     refused = first_step(reading)
     assert refused.reason is Reason.WRONG_PASSCODE
     assert charged(refused)
@@ -336,8 +336,8 @@ def test_the_next_tokencode_is_one_that_the_token_shows_in_time(
 ) -> None:
     """A counter's is the one that follows (RFC 4226, 7.4); a clock's any by then (K3)."""
     token = make_token(**({"parameters": parameters} if parameters else {}))
-    found = list(moments_after(token.parameters, STEP, within_ms=CHALLENGE_MS))
-    assert found == [STEP + ahead for ahead in range(1, count + 1)]
+    result = list(moments_after(token.parameters, STEP, within_ms=CHALLENGE_MS))
+    assert result == [STEP + ahead for ahead in range(1, count + 1)]
 
 
 def test_thirty_answers_to_one_challenge_are_accepted_once() -> None:

@@ -89,8 +89,8 @@ def test_the_length_of_codes_is_the_policys() -> None:
 def test_codes_of_every_accepted_length_are_read() -> None:
     """Codes of other lengths are not read (T4)."""
     policy = Policy(code_length=10, further_code_lengths="6 8")
-    found = [(each.pin, each.code) for each in splits("1234K7PM4XQ2", policy)]
-    assert found == [
+    results = [(each.pin, each.code) for each in splits("1234K7PM4XQ2", policy)]
+    assert results == [
         ("12", "34K7PM4XQ2"),
         ("1234K7", "PM4XQ2"),
         ("1234", "K7PM4XQ2"),
@@ -109,9 +109,9 @@ def test_a_split_does_not_print_the_passcode() -> None:
 def test_every_reading_is_the_whole_passcode(typed: str) -> None:
     """PIN and code together are the passcode; there are at most two readings (T4)."""
     passcode = normalized(typed)
-    found = splits(passcode, POLICY)
-    assert len(found) <= 2
-    for split in found:
+    result = splits(passcode, POLICY)
+    assert len(result) <= 2
+    for split in result:
         assert split.pin + split.code == passcode
         assert len(split.code) == (8 if split.emergency else len(split.code))
         assert split.emergency is is_lettered(passcode)
@@ -185,9 +185,9 @@ def test_an_ambiguous_passcode_is_read_both_ways(
     policy: Policy, passcode: str, readings: list[tuple[str, str]]
 ) -> None:
     """(T4) A star marks an emergency code here."""
-    found = splits(passcode, policy)
+    result = splits(passcode, policy)
     assert [
-        (split.pin, split.code + "*" * split.emergency) for split in found
+        (split.pin, split.code + "*" * split.emergency) for split in result
     ] == readings
 
 
@@ -205,9 +205,9 @@ def test_no_passcode_takes_more_hashes_than_any_other(
     policy: Policy, passcode: str
 ) -> None:
     """(T4) It has at most as many distinct PINs and codes as every attempt hashes."""
-    found = splits(passcode, policy)
-    pins = {split.pin for split in found}
-    codes = {split.code for split in found if split.emergency}
+    result = splits(passcode, policy)
+    pins = {split.pin for split in result}
+    codes = {split.code for split in result if split.emergency}
     assert len(pins) + len(codes) <= evaluations(policy)
 
 

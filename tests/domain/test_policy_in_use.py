@@ -264,5 +264,5 @@ def test_late_reads_decide_as_if_all_were_known_in_advance(
 ) -> None:
     """(I6, T4) For any change, and any live codes."""
     after = changed(policy, 1, wanted, use)
-    found = after.reason if isinstance(after, Rejected) else after
-    assert found == judged(policy, wanted, use)
+    result = after.reason if isinstance(after, Rejected) else after
+    assert result == judged(policy, wanted, use)

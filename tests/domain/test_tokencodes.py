@@ -148,9 +148,9 @@ def test_invalid_securid_parameters_are_refused(
 ) -> None:
     """Apply refuses them although no node would send them (K1)."""
     parameters = replace(SECURID, serial=SECURID_SERIAL)
-    found = parameters_problem(replace(parameters, **changes), 0)
-    assert problem in found
-    assert bool(problem) == bool(found)
+    result = parameters_problem(replace(parameters, **changes), 0)
+    assert problem in result
+    assert bool(problem) == bool(result)
     assert parameters_problem(parameters, 1) != ""
 
 
@@ -164,7 +164,7 @@ def test_a_step_lasts_its_period() -> None:
 
 def test_totp_window_is_a_step_to_each_side_of_the_tokens_own_time() -> None:
     """The window follows the learned drift (K1)."""
-    found = moments_to_try(
+    result = moments_to_try(
         TOTP,
         at_ms=NOW_MS,
         drift=-3,
@@ -172,20 +172,20 @@ def test_totp_window_is_a_step_to_each_side_of_the_tokens_own_time() -> None:
         window_steps=1,
         look_ahead=10,
     )
-    assert list(found) == [STEP - 4, STEP - 3, STEP - 2]
+    assert list(result) == [STEP - 4, STEP - 3, STEP - 2]
 
 
 def test_totp_window_does_not_begin_before_the_epoch() -> None:
     """No moment is negative, whatever the clock says."""
-    found = moments_to_try(
+    result = moments_to_try(
         TOTP, at_ms=0, drift=0, spent=Moment(-1), window_steps=1, look_ahead=10
     )
-    assert list(found) == [0, 1]
+    assert list(result) == [0, 1]
 
 
 def test_hotp_looks_ahead_of_the_last_spent_counter() -> None:
     """Ten counters ahead (K1); the spent one is known, so that a replay is named."""
-    found = moments_to_try(
+    result = moments_to_try(
         HOTP,
         at_ms=NOW_MS,
         drift=0,
@@ -193,15 +193,15 @@ def test_hotp_looks_ahead_of_the_last_spent_counter() -> None:
         window_steps=1,
         look_ahead=10,
     )
-    assert list(found) == list(range(6, 17))
+    assert list(result) == list(range(6, 17))
 
 
 def test_hotp_that_is_new_begins_at_its_first_counter() -> None:
     """Counter 0 of a new token is within the look-ahead."""
-    found = moments_to_try(
+    result = moments_to_try(
         HOTP, at_ms=0, drift=0, spent=Moment(-1), window_steps=1, look_ahead=10
     )
-    assert list(found) == list(range(10))
+    assert list(result) == list(range(10))
 
 
 def test_digits_match_at_their_moments_only() -> None:
@@ -258,7 +258,7 @@ def test_a_tokencode_is_found_exactly_inside_the_window(
             look_ahead=10,
         )
     )
-    found = matching_moments(seed, parameters, shown, window)
+    result = matching_moments(seed, parameters, shown, window)
     assert len(shown) == digits
-    assert set(found) <= set(window)
-    assert (shown_at in found) == (shown_at in window)
+    assert set(result) <= set(window)
+    assert (shown_at in result) == (shown_at in window)

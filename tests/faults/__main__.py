@@ -166,10 +166,10 @@ def _run(options: argparse.Namespace) -> Sequence[str]:
     _say(f"seed {seed}: three nodes, each with its own network and disk")
     history = History(VAR / "history.jsonl")
     with Site(VAR / "site", plan.filesystems) as site:
-        found = asyncio.run(campaign(site, history, plan, random.Random(seed)))
+        result = asyncio.run(campaign(site, history, plan, random.Random(seed)))
         history.close()
-        numbers = {"seed": seed, **report.figures(found)}
-        why = report.failures(found, numbers)
+        numbers = {"seed": seed, **report.figures(result)}
+        why = report.failures(result, numbers)
         report.write(VAR, numbers, why)
         print(f"\n{report.text(numbers, why)}\n\n{VAR}/report.txt, report.json")
     if plan.recorded:

@@ -116,10 +116,10 @@ class History:
 
     def of_codes(self) -> dict[str, list[Operation]]:
         """Return the operations of each code, in the order of their invocations."""
-        found = defaultdict(list)
+        result = defaultdict(list)
         for operation in self.operations:
-            found[operation.code].append(operation)
-        return dict(found)
+            result[operation.code].append(operation)
+        return dict(result)
 
     def first_success(self, after_ns: int, but: str) -> float | None:
         """
@@ -128,7 +128,7 @@ class History:
         Only changes invoked after *after_ns* count: earlier ones may have been decided
         before. Any thread may call this.
         """
-        found = None
+        result = None
         for operation in reversed(self.operations[:]):
             if operation.invoked_ns <= after_ns:
                 break
@@ -139,8 +139,8 @@ class History:
                 and operation.returned_ns is not None
             ):
                 waited_s = (operation.returned_ns - after_ns) / 1e9
-                found = waited_s if found is None else min(found, waited_s)
-        return found
+                result = waited_s if result is None else min(result, waited_s)
+        return result
 
     def close(self) -> None:
         """Close the file."""

@@ -293,10 +293,10 @@ def rolling_restarts(numbers: Mapping[str, Any]) -> str:
     restarts = [each for each in numbers["strikes"] if each["fault"] == ROLLING_RESTART]
     if not restarts:
         return ""
-    asked = sum(each["asked"] for each in restarts)
+    calls = sum(each["asked"] for each in restarts)
     unserved = sum(each["unserved"] for each in restarts)
     return (
-        f"{len(restarts)}; of {asked:,} calls by clients that know all nodes,"
+        f"{len(restarts)}; of {calls:,} calls by clients that know all nodes,"
         f" {unserved:,} failed after all retries"
     )
 

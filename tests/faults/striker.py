@@ -51,9 +51,9 @@ class Striker:
 
     def _replicas(self) -> list[LocalNode]:
         primary = self._primary()
-        found = [node for node in self._site.nodes if node is not primary]
-        self._chance.shuffle(found)
-        return found
+        results = [node for node in self._site.nodes if node is not primary]
+        self._chance.shuffle(results)
+        return results
 
     def _replica(self) -> LocalNode:
         return self._replicas()[0]

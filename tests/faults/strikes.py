@@ -174,9 +174,9 @@ class Strikes(DiskStrikes):
         """Return the entry of the snapshot that a node installs beyond *lacks*, or 0."""
         until = time.monotonic() + INSTALLED_S
         while time.monotonic() < until:
-            found = self._site.values(node, "snapshot_installed", "index")
-            if found and found[-1] > lacks:
-                return found[-1]
+            result = self._site.values(node, "snapshot_installed", "index")
+            if result and result[-1] > lacks:
+                return result[-1]
             time.sleep(0.05)
         return 0
 

@@ -28,7 +28,7 @@ def tiny_history(chance: random.Random) -> list[Operation]:
     """Return one to five operations on a code, answered at random."""
     count = chance.randint(1, 5)
     moments = chance.sample(range(100), 2 * count)
-    found = []
+    results = []
     for number in range(count):
         begin, end = sorted(moments[2 * number : 2 * number + 2])
         kind = chance.choice([*Kind, Kind.CONSUME, Kind.CONSUME])
@@ -41,8 +41,8 @@ def tiny_history(chance: random.Random) -> list[Operation]:
         elif fate < 0.85:
             operation.outcome = Outcome.NOT_DONE
             operation.returned_ns = end
-        found.append(operation)
-    return found
+        results.append(operation)
+    return results
 
 
 def explained_by(order: tuple[Operation, ...]) -> bool:
@@ -99,13 +99,13 @@ def test_planted_faults_are_found(fault: Fault) -> None:
     Some are not: a late answer may have been right at some moment of the call, and
     then the history is correct.
     """
-    struck = found = 0
+    struck = result = 0
     for seed in range(SEEDS):
         planted = history(OPERATIONS, seed, fault=fault)
         struck += planted.struck > 0
-        found += check(planted.codes).anomalies > 0
+        result += check(planted.codes).anomalies > 0
     assert struck >= SEEDS // 2
-    assert found >= struck * 0.8, f"{found} of {struck}"
+    assert result >= struck * 0.8, f"{result} of {struck}"
 
 
 def test_double_spends_are_counted_without_a_model() -> None:

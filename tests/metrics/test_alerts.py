@@ -194,7 +194,7 @@ def check_expressions(
     every: str = MINUTE,
 ) -> None:
     """Evaluate expressions over series with promtool, and compare the values."""
-    asked = [
+    calls = [
         {
             "expr": expression,
             "eval_time": at,
@@ -213,7 +213,7 @@ def check_expressions(
                     {
                         "interval": every,
                         "input_series": given,
-                        "promql_expr_test": asked,
+                        "promql_expr_test": calls,
                     }
                 ],
             }

@@ -329,8 +329,8 @@ def test_changes_of_the_primary_are_logged(caplog):
         ("n2", 3),
     ):
         watch.take(None if primary is None else NodeId(primary), term)
-    said = [(record.getMessage(), record.term) for record in caplog.records]
-    assert said == [("primary_changed", 1), ("primary_lost", 1), ("primary_changed", 3)]
+    text = [(record.getMessage(), record.term) for record in caplog.records]
+    assert text == [("primary_changed", 1), ("primary_lost", 1), ("primary_changed", 3)]
     assert caplog.records[-1].before == "n1"
     name = "sparecode_primary_changes_total"
     assert measures.registry.get_sample_value(name) == 2

@@ -57,14 +57,14 @@ async def test_an_error_reaches_only_its_caller(path: Path) -> None:
         await transaction.all("SELECT * FROM nothing")
         return 0
 
-    found = await asyncio.gather(
+    result = await asyncio.gather(
         state.at_once(index),
         state.at_once(broken),
         state.at_once(index),
         return_exceptions=True,
     )
-    assert found[0] == found[2] == 7
-    assert isinstance(found[1], sqlite3.OperationalError)
+    assert result[0] == result[2] == 7
+    assert isinstance(result[1], sqlite3.OperationalError)
     await state.close()
 
 

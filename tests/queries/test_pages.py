@@ -41,10 +41,10 @@ def test_prefix_is_a_range_of_the_index(prefix: str, keys: list[str]) -> None:
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE names (name TEXT PRIMARY KEY)")
     db.executemany("INSERT OR IGNORE INTO names VALUES (?)", [(key,) for key in keys])
-    found = db.execute(
+    rows = db.execute(
         "SELECT name FROM names WHERE name >= ? AND name < ?", prefix_range(prefix)
     )
-    names = {name for (name,) in found}
+    names = {name for (name,) in rows}
     db.close()
     assert names == {key for key in keys if key.startswith(prefix)}
 

@@ -44,8 +44,8 @@ class Watch:
 
     def tell(self, peer: str, number: int, off_s: float = 0.0) -> None:
         """Answer as a peer whose clock differs by an offset."""
-        told = {"round": number, "at_ms": round((self.now + off_s) * 1000)}
-        self.clocks.take_answer(peer, {"type": frames.TELL_CLOCK, **told}, self.now)
+        report = {"round": number, "at_ms": round((self.now + off_s) * 1000)}
+        self.clocks.take_answer(peer, {"type": frames.TELL_CLOCK, **report}, self.now)
 
     @property
     def agreement(self) -> Agreement:
@@ -267,6 +267,6 @@ def test_a_primary_that_knows_too_few_clocks_stamps_nothing_yet(bench: Bench) ->
 def test_a_member_answers_with_its_clock(bench: Bench) -> None:
     bench.clock_s = 1_700_000_000.0
     bench.receive("n2", frames.ASK_CLOCK, round=5)
-    told = bench.take(frames.TELL_CLOCK)
+    report = bench.take(frames.TELL_CLOCK)
     at_ms = round((bench.now + bench.clock_s) * 1000)
-    assert told == [("n2", {"type": frames.TELL_CLOCK, "round": 5, "at_ms": at_ms})]
+    assert report == [("n2", {"type": frames.TELL_CLOCK, "round": 5, "at_ms": at_ms})]

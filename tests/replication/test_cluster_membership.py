@@ -91,8 +91,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 async def put(site: Site, request: str) -> None:
     """Commit a call through any node."""
-    asked = proposal(request, site.any.node_id)
-    await site.any.replicator.propose(asked, timeout_s=WAIT_S)
+    calls = proposal(request, site.any.node_id)
+    await site.any.replicator.propose(calls, timeout_s=WAIT_S)
 
 
 async def until_applied(node: Node, request: str) -> None:
@@ -106,10 +106,10 @@ async def grown(site: Site, node_id: str = "n4") -> Node:
     """Add a voter; return its node."""
     await put(site, "before")
     new, member = await site.joiner(node_id)
-    asked = site.any.replicator
-    await asked.add_learner(member, timeout_s=WAIT_S)
+    calls = site.any.replicator
+    await calls.add_learner(member, timeout_s=WAIT_S)
     await until_applied(new, "before")
-    await asked.promote(member.node_id, timeout_s=WAIT_S)
+    await calls.promote(member.node_id, timeout_s=WAIT_S)
     return new
 
 
@@ -131,11 +131,11 @@ async def test_a_node_joins_votes_and_serves(site: Site) -> None:
     await put(site, "after")
     for node in site.nodes.values():
         await until_applied(node, "after")
-    told = await new.replicator.status(digest=False, timeout_s=WAIT_S)
-    assert {(s.node_id, s.role, s.reachable) for s in told} == {
+    report = await new.replicator.status(digest=False, timeout_s=WAIT_S)
+    assert {(s.node_id, s.role, s.reachable) for s in report} == {
         (NodeId(i), MemberRole.VOTER, True) for i in ("n1", "n2", "n3", "n4")
     }
-    assert all(status.match_index > 1 for status in told)
+    assert all(status.match_index > 1 for status in report)
 
 
 async def test_a_node_takes_the_place_of_another_and_knows_it_after_a_restart(
@@ -158,8 +158,8 @@ async def test_a_node_takes_the_place_of_another_and_knows_it_after_a_restart(
 async def test_the_primary_hands_over_before_it_is_removed(site: Site) -> None:
     await put(site, "before")
     primary = await site.primary()
-    asked = next(n for n in site.nodes.values() if n is not primary)
-    await asked.replicator.remove_member(primary.node_id, timeout_s=WAIT_S)
+    calls = next(n for n in site.nodes.values() if n is not primary)
+    await calls.replicator.remove_member(primary.node_id, timeout_s=WAIT_S)
     del site.nodes[primary.node_id]
     assert (await site.primary()).node_id != primary.node_id
     await put(site, "after")

@@ -216,9 +216,9 @@ async def test_every_member_tells_how_far_it_is(tmp_path: Path) -> None:
         assert by_id[primary.node_id].clock_ms > 0
         assert by_id[primary.node_id].version == "1"
         for node in (primary, replicas[0]):  # Each tells its own (U1).
-            told = by_id[node.node_id]
-            assert told.audit_head == f"head of {node.node_id}"
-            assert told.audit_sequence == node.state.applied_index
+            report = by_id[node.node_id]
+            assert report.audit_head == f"head of {node.node_id}"
+            assert report.audit_sequence == node.state.applied_index
         assert not by_id[replicas[1].node_id].reachable
         await replicas[1].start()
 
@@ -237,8 +237,8 @@ async def test_states_are_read_on_all_members_at_one_time(
         _, (replica, _) = await settled(nodes)
         for node in nodes:
             monkeypatch.setattr(node.state, "digest", digest)
-        told = await replica.replicator.status(digest=True, timeout_s=WAIT_S / 2)
-        assert [member.digest for member in told] == 3 * ["of the state"]
+        report = await replica.replicator.status(digest=True, timeout_s=WAIT_S / 2)
+        assert [member.digest for member in report] == 3 * ["of the state"]
 
 
 async def test_concurrent_digests_share_one_read_of_the_state(
@@ -264,19 +264,19 @@ async def test_concurrent_digests_share_one_read_of_the_state(
         ]
         await asyncio.sleep(0)
         release.set()
-        told = await asyncio.gather(*asking)
-    assert {mine.digest for mine, *_ in told} == {"of the state"}
+        report = await asyncio.gather(*asking)
+    assert {mine.digest for mine, *_ in report} == {"of the state"}
     assert reads <= 2
 
 
 async def test_a_broken_state_stops_the_node_and_says_why(tmp_path: Path) -> None:
     async with running(tmp_path) as nodes:
         _, (replica, other) = await settled(nodes)
-        told = asyncio.Event()
+        report = asyncio.Event()
 
         def fatal(message: str) -> None:
             messages.append(message)
-            told.set()
+            report.set()
 
         messages: list[str] = []
         await replica.stop()
@@ -286,7 +286,7 @@ async def test_a_broken_state_stops_the_node_and_says_why(tmp_path: Path) -> Non
         replica.state.applied_index += 1  # Its database was tampered with.
         await other.replicator.propose(proposal("x", other.node_id), timeout_s=WAIT_S)
         async with asyncio.timeout(WAIT_S):
-            await told.wait()
+            await report.wait()
         assert "applying entry" in messages[0]
         assert not replica.replicator.ready
         with pytest.raises(NoPrimaryError):
@@ -431,13 +431,13 @@ async def test_the_primary_hands_over_under_load_and_nothing_is_lost(
                 assert isinstance(result, Applied)
 
         works = [asyncio.create_task(work(k)) for k in range(30)]
-        for asked, target in (
+        for calls, target in (
             (primary, replica),
             (primary, other),
             (replica, primary),
             (primary, primary),
         ):
-            leads = await asked.replicator.transfer_primary(
+            leads = await calls.replicator.transfer_primary(
                 target.node_id, timeout_s=WAIT_S
             )
             assert leads == target.node_id
@@ -452,9 +452,9 @@ async def test_a_hand_over_to_an_absent_member_is_refused(tmp_path: Path) -> Non
     async with running(tmp_path) as nodes:
         primary, (replica, other) = await settled(nodes)
         await other.stop()
-        for asked in (primary, replica):
+        for calls in (primary, replica):
             with pytest.raises(ChangeRefusedError) as refused:
-                await asked.replicator.transfer_primary(other.node_id, timeout_s=WAIT_S)
+                await calls.replicator.transfer_primary(other.node_id, timeout_s=WAIT_S)
             assert refused.value.rejected.reason is Reason.MEMBER_NOT_READY
         with pytest.raises(ChangeRefusedError) as refused:
             await replica.replicator.transfer_primary(NodeId("n9"), timeout_s=WAIT_S)

@@ -265,10 +265,10 @@ def test_a_snapshot_is_the_old_one_or_the_new_one_after_a_crash() -> None:
             disk.fuse = None
             if power:
                 disk.lose_power()
-            found = SnapshotStore(disk).current
-            assert found in (old, new), points
-            assert found is not None
-            assert set(disk.names) == {MANIFEST, found.body}
+            result = SnapshotStore(disk).current
+            assert result in (old, new), points
+            assert result is not None
+            assert set(disk.names) == {MANIFEST, result.body}
             points += 1
         assert points > 6
 
@@ -674,13 +674,13 @@ def test_the_log_is_not_compacted_before_the_state_is_on_disk(
 def test_a_log_of_few_long_entries_is_long(bench: Bench) -> None:
     follow(bench, 20)
     size = bench.engine.journal.bytes
-    found = []
+    results = []
     for most in (size, size - 1):
         bench.replica.compaction.settings = dataclasses.replace(
             bench.replica.compaction.settings, log_bytes_max=most, log_bytes_kept=1
         )
-        found.append(bench.replica.status().snapshot_due)
-    assert found == [False, True]
+        results.append(bench.replica.status().snapshot_due)
+    assert results == [False, True]
 
 
 def test_a_snapshot_that_is_not_newer_is_not_kept(bench: Bench) -> None:

@@ -55,8 +55,8 @@ def test_one_sync_and_one_word_serve_all_that_a_tick_has_received(
     for index in range(3, 13):
         bench.append("n2", 1, (index - 1, 1), entry(index, 1))
     bench.tick()
-    said = [ack["next_node_idx"] for _, ack in bench.take(frames.NEXT_NODE_IDX)]
-    assert said == [3, 13]
+    text = [ack["next_node_idx"] for _, ack in bench.take(frames.NEXT_NODE_IDX)]
+    assert text == [3, 13]
     assert bench.engine.journal.syncs == before + 1
 
 
@@ -107,10 +107,10 @@ def test_an_acknowledgement_of_more_covers_none_of_another_term(bench: Bench) ->
     bench.append("n2", 1, (1, 0), entry(2, 1))
     bench.append("n2", 2, (2, 1), entry(3, 2))
     bench.tick()
-    said = [
+    text = [
         (a["term"], a["next_node_idx"]) for _, a in bench.take(frames.NEXT_NODE_IDX)
     ]
-    assert said == [(1, 3), (2, 4)]
+    assert text == [(1, 3), (2, 4)]
 
 
 def test_nothing_is_acknowledged_when_the_sync_fails(bench: Bench) -> None:
@@ -373,8 +373,8 @@ def test_entries_that_are_none_of_ours_are_refused(
 def test_a_leader_of_an_earlier_term_is_told(bench: Bench) -> None:
     bench.append("n2", 5, (1, 0))
     bench.append("n3", 4, (1, 0), entry(2, 4))
-    [(peer, told)] = bench.take(frames.STALE_TERM)
-    assert (peer, told["term"]) == ("n3", 5)
+    [(peer, report)] = bench.take(frames.STALE_TERM)
+    assert (peer, report["term"]) == ("n3", 5)
     assert bench.log() == [(1, 0)]
 
 

@@ -46,14 +46,14 @@ def test_the_target_is_told_when_it_has_everything(bench: Bench) -> None:
     bench.acknowledge("n3", last + 1, term)
     bench.tick()
     bench.take()
-    handed = transfer(bench, "n2")
+    received = transfer(bench, "n2")
     bench.tick(0.1)
     assert told(bench) == []
     bench.acknowledge("n2", last + 1, term)
     bench.tick()
     assert told(bench) == ["n2"]
     assert len(outcome) == 1  # Nothing is under way any more.
-    assert handed == []
+    assert received == []
     bench.receive(
         "n2",
         frames.REQUEST_VOTE,
@@ -61,7 +61,7 @@ def test_the_target_is_told_when_it_has_everything(bench: Bench) -> None:
         last_log_index=last,
         last_log_term=term,
     )
-    assert handed == ["n2"]
+    assert received == ["n2"]
     assert not bench.engine.is_leader()
 
 
@@ -80,7 +80,7 @@ def test_the_most_advanced_member_takes_over_by_default(bench: Bench) -> None:
 def test_nothing_is_proposed_meanwhile_and_everything_afterwards(bench: Bench) -> None:
     term = bench.lead()
     before = bench.log()
-    handed = transfer(bench, "n2")
+    received = transfer(bench, "n2")
     refused = bench.propose("a")
     bench.tick()
     assert isinstance(refused[0], NoPrimaryError)
@@ -89,7 +89,7 @@ def test_nothing_is_proposed_meanwhile_and_everything_afterwards(bench: Bench) -
         for other in bench.others:
             bench.acknowledge(other, before[-1][0] + 1, term)
         bench.tick(0.1)
-    assert refusal(handed) is Reason.MEMBER_NOT_READY
+    assert refusal(received) is Reason.MEMBER_NOT_READY
     bench.propose("a")
     bench.tick()
     assert len(bench.log()) == len(before) + 1
@@ -103,12 +103,12 @@ def test_a_member_out_of_contact_does_not_take_over(bench: Bench) -> None:
     bench.acknowledge("n3", last + 1, term)
     bench.tick(0.3)
     bench.take()
-    handed = transfer(bench, "n2")
+    received = transfer(bench, "n2")
     for _ in range(11):
         bench.acknowledge("n3", last + 1, term)
         bench.tick(0.1)
     assert told(bench) == []
-    assert refusal(handed) is Reason.MEMBER_NOT_READY
+    assert refusal(received) is Reason.MEMBER_NOT_READY
 
 
 @pytest.mark.parametrize("target", ["n1", "n9"])
@@ -137,12 +137,12 @@ def call_up(bench: Bench, peer: str, **fields: int) -> bool:
     bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
     bench.tick()
     bench.take()
-    said = {"term": 1, "last_log_index": 3, "last_log_term": 1, **fields}
-    bench.receive(peer, frames.HAND_OVER, **said)
+    text = {"term": 1, "last_log_index": 3, "last_log_term": 1, **fields}
+    bench.receive(peer, frames.HAND_OVER, **text)
     bench.append("n2", 1, (3, 1), commit=3)  # Must not put the election off.
     bench.tick()
-    asked = bench.take(frames.REQUEST_VOTE)
-    return {peer for peer, _ in asked} == {"n2", "n3"}
+    calls = bench.take(frames.REQUEST_VOTE)
+    return {peer for peer, _ in calls} == {"n2", "n3"}
 
 
 def test_the_target_campaigns_at_once_without_a_pre_vote(bench: Bench) -> None:
@@ -176,16 +176,16 @@ def test_a_hand_over_takes_no_election_timeout() -> None:
         sim.run_for(2)
         leader = sim.leading()
         target = next(node for node in sim.live() if node is not leader)
-        handed: list[HandOverOutcome] = []
+        received: list[HandOverOutcome] = []
         leader.running.transfer(
-            NodeId(target.node_id), timeout_s=3, callback=handed.append
+            NodeId(target.node_id), timeout_s=3, callback=received.append
         )
         begin = sim.now
         while not target.leads:
             sim.step(faulty=False)
         assert sim.now - begin < sim.raft.election_min_s
         sim.run_for(1)
-        assert handed == [target.node_id]
+        assert received == [target.node_id]
         assert sim.leading() is target
         assert sim.heal(seconds=5)
         sim.check()

@@ -169,8 +169,8 @@ def change(journal: Journal, configuration: Configuration, term: int = 1) -> int
 def test_the_newest_members_that_were_appended_count_until_they_are_cut_off(
     disk: Disk, journal: Journal
 ) -> None:
-    told: list[Configuration] = []
-    journal.on_configuration = told.append
+    reports: list[Configuration] = []
+    journal.on_configuration = reports.append
     founders = journal.configuration
     fewer, fewest = (founders.without(NodeId(i)) for i in ("n2", "n3"))
     for wanted in (fewer, fewest):
@@ -186,7 +186,7 @@ def test_the_newest_members_that_were_appended_count_until_they_are_cut_off(
     journal.sync()
     assert (journal.configuration, journal.configured_at) == (fewer, 2)
     assert reopen(disk).configuration == fewer
-    assert told == [fewer, fewest, fewer]
+    assert reports == [fewer, fewest, fewer]
 
 
 def test_the_members_outlive_compaction(disk: Disk, journal: Journal) -> None:
@@ -196,9 +196,9 @@ def test_the_members_outlive_compaction(disk: Disk, journal: Journal) -> None:
     change(journal, fewest)
     journal.committed = 4
     journal.compact(3)
-    for found in (journal, reopen(disk)):
-        assert found.configuration == fewest
-        assert found.configuration_at(3) == fewer
+    for result in (journal, reopen(disk)):
+        assert result.configuration == fewest
+        assert result.configuration_at(3) == fewer
     journal.compact(4)
     assert reopen(disk).configuration == fewest
     journal.rebase(9, 2, fewer)

@@ -102,7 +102,7 @@ async def test_member_that_is_just_back_is_handed_the_key(
 
 async def test_member_that_stays_away_is_named(exchange: KeyExchange) -> None:
     """Within the time that there is for it."""
-    said = r"n2 does not hold the new key: it did not answer \(DEADLINE_EXCEEDED\)"
-    with pytest.raises(KeyNotHeldError, match=said) as not_held:
+    text = r"n2 does not hold the new key: it did not answer \(DEADLINE_EXCEEDED\)"
+    with pytest.raises(KeyNotHeldError, match=text) as not_held:
         await hand(exchange, timeout_s=LITTLE_S)
     assert not_held.value.node_id == N2

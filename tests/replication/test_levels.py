@@ -68,15 +68,15 @@ def log_now() -> FileDescriptorProto:
 
 def fields_of(file: FileDescriptorProto) -> dict[str, tuple[object, ...]]:
     """Return all that decides how bytes are read, for each field."""
-    found = {}
+    results = {}
     for message in file.message_type:
         groups = [group.name for group in message.oneof_decl]
-        found[message.name] = ()
+        results[message.name] = ()
         for field in message.field:
             group = groups[field.oneof_index] if field.HasField("oneof_index") else ""
             form = (field.number, field.type, field.label, field.type_name, group)
-            found[f"{message.name}.{field.name}"] = form
-    return found
+            results[f"{message.name}.{field.name}"] = form
+    return results
 
 
 def test_every_level_has_its_messages_and_the_newest_those_of_now():
@@ -102,13 +102,13 @@ def test_what_a_level_has_written_is_read_for_good(level):
 
 def without(file: FileDescriptorProto, message: str, field: str) -> None:
     """Take a field out of a message."""
-    (found,) = (each for each in file.message_type if each.name == message)
-    (at,) = (at for at, each in enumerate(found.field) if each.name == field)
-    synthetic = found.field[at].proto3_optional
-    index = found.field[at].oneof_index
-    del found.field[at]
+    (result,) = (each for each in file.message_type if each.name == message)
+    (at,) = (at for at, each in enumerate(result.field) if each.name == field)
+    synthetic = result.field[at].proto3_optional
+    index = result.field[at].oneof_index
+    del result.field[at]
     if synthetic:
-        del found.oneof_decl[index]
+        del result.oneof_decl[index]
 
 
 @pytest.fixture
@@ -170,11 +170,11 @@ async def until_linked(nodes: list[Node]) -> Node:
     """Return the primary, when every other member has told it what it is to tell."""
     async with asyncio.timeout(20):
         while True:
-            told = {node.node_id: node.config.feature_level for node in nodes}
+            report = {node.node_id: node.config.feature_level for node in nodes}
             for node in nodes:
                 heard = {**node.replicator._transport.levels}
                 heard[node.node_id] = node.config.feature_level
-                if node.replicator.replica_status.is_leader and heard == told:
+                if node.replicator.replica_status.is_leader and heard == report:
                     return node
             await asyncio.sleep(0.02)
 

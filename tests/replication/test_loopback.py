@@ -44,15 +44,15 @@ async def test_what_is_proposed_together_is_applied_together() -> None:
 
 
 async def test_a_broken_state_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    state, told = RecordingState(), list[str]()
+    state, report = RecordingState(), list[str]()
     replicator = LoopbackReplicator(
-        state, FixedStamper(), clock=SystemClock(), on_fatal=told.append
+        state, FixedStamper(), clock=SystemClock(), on_fatal=report.append
     )
     monkeypatch.setattr(state, "apply", lambda _index, _calls: 1 // 0)
     for _ in range(2):
         with pytest.raises(NoPrimaryError):
             await replicator.propose(proposal("r"), timeout_s=1)
-    assert told == ["ZeroDivisionError('integer division or modulo by zero')"]
+    assert report == ["ZeroDivisionError('integer division or modulo by zero')"]
     assert not replicator.ready
 
 

@@ -121,10 +121,10 @@ class Desk:
         self.step()
 
     def add_learner(self, node_id: NodeId = N4) -> None:
-        asked = self.ask(AddLearner(member(node_id)))
+        calls = self.ask(AddLearner(member(node_id)))
         self.step()
         self.commit()
-        assert asked == [self.journal.configured_at]
+        assert calls == [self.journal.configured_at]
         self.leader.hellos[node_id] = Hello(f"journal of {node_id}")
         self.step()
         self.commit()
@@ -155,14 +155,14 @@ def refusal(outcomes: list[ChangeOutcome]) -> tuple[Reason, str]:
 
 
 def test_a_change_is_answered_when_it_is_committed_and_not_before(desk: Desk) -> None:
-    asked = desk.ask(AddLearner(member(N4)))
+    calls = desk.ask(AddLearner(member(N4)))
     desk.step()
     assert desk.members.member("n4") == Member(
         node_id=N4, address="n4:7301", role=MemberRole.LEARNER
     )
-    assert (desk.members.voters, asked) == ({N1, N2, N3}, [])
+    assert (desk.members.voters, calls) == ({N1, N2, N3}, [])
     desk.commit()
-    assert asked == [desk.journal.last_index]
+    assert calls == [desk.journal.last_index]
 
 
 def test_the_next_change_waits_for_the_one_before(desk: Desk) -> None:
@@ -182,11 +182,11 @@ def test_a_leader_changes_nothing_that_it_must_not_yet(desk: Desk, why: str) -> 
     """Thesis, 4.1, as amended: what is before its own term may be taken back."""
     desk.leader.own_term = why != "no entry of its own term"
     desk.leader.handing_over = why == "it hands over"
-    asked = desk.ask(Remove(N2), timeout_s=1)
+    calls = desk.ask(Remove(N2), timeout_s=1)
     desk.step()
     assert desk.members.voters == {N1, N2, N3}
     desk.step(1)
-    assert refusal(asked)[0] is Reason.MEMBER_NOT_READY
+    assert refusal(calls)[0] is Reason.MEMBER_NOT_READY
 
 
 def test_what_is_so_already_is_answered_at_once(desk: Desk) -> None:
@@ -194,9 +194,9 @@ def test_what_is_so_already_is_answered_at_once(desk: Desk) -> None:
     desk.add_learner()
     last = desk.journal.last_index
     for change in (AddLearner(member(N4)), Promote(N2)):
-        asked = desk.ask(change)
+        calls = desk.ask(change)
         desk.step()
-        assert asked == [desk.journal.configured_at]
+        assert calls == [desk.journal.configured_at]
     assert desk.journal.last_index == last
     desk.ask(Remove(N4))
     desk.step()
@@ -224,10 +224,10 @@ def test_what_is_so_already_is_answered_at_once(desk: Desk) -> None:
 def test_what_cannot_be_is_refused_in_words(
     desk: Desk, change: Change, reason: Reason, words: str
 ) -> None:
-    asked = desk.ask(change)
+    calls = desk.ask(change)
     desk.step()
-    found, detail = refusal(asked)
-    assert found is reason
+    result, detail = refusal(calls)
+    assert result is reason
     assert words in detail
     assert desk.members.ids == (N1, N2, N3)
 
@@ -240,13 +240,13 @@ def test_a_member_is_added_once_however_its_address_is_spelled(
     desk: Desk, address: str, again: str
 ) -> None:
     for spelled in (address, again):
-        asked = desk.ask(AddLearner(Member(node_id=N4, address=spelled)))
+        calls = desk.ask(AddLearner(Member(node_id=N4, address=spelled)))
         desk.step()
         desk.commit()
-        assert asked == [desk.journal.configured_at]
-    asked = desk.ask(AddLearner(Member(node_id=N4, address="else:7301")))
+        assert calls == [desk.journal.configured_at]
+    calls = desk.ask(AddLearner(Member(node_id=N4, address="else:7301")))
     desk.step()
-    reason, detail = refusal(asked)
+    reason, detail = refusal(calls)
     assert reason is Reason.MEMBER_EXISTS
     assert detail == f"n4 is already a member, at {address}, and not at else:7301"
 
@@ -255,24 +255,24 @@ def test_an_id_that_was_removed_is_never_used_again(desk: Desk) -> None:
     desk.ask(Remove(N3))
     desk.step()
     desk.commit()
-    asked = desk.ask(AddLearner(member(N3)))
+    calls = desk.ask(AddLearner(member(N3)))
     desk.step()
-    reason, detail = refusal(asked)
+    reason, detail = refusal(calls)
     assert reason is Reason.MEMBER_REMOVED
     assert "start the node under a new id" in detail
 
 
 def test_a_member_that_the_quorum_needs_is_not_removed(desk: Desk) -> None:
     desk.leader.contacts = {"n2"}
-    asked = desk.ask(Remove(N2))
+    calls = desk.ask(Remove(N2))
     desk.step()
-    reason, detail = refusal(asked)
+    reason, detail = refusal(calls)
     assert reason is Reason.MEMBER_NOT_READY
     assert "2 of 2 voters would be needed, and only these are in contact: n1" in detail
-    asked = desk.ask(Remove(N3))  # Who is away may go.
+    calls = desk.ask(Remove(N3))  # Who is away may go.
     desk.step()
     desk.commit()
-    assert asked == [desk.journal.last_index]
+    assert calls == [desk.journal.last_index]
 
 
 def test_a_new_leader_waits_for_members_it_has_not_heard_from(
@@ -281,14 +281,14 @@ def test_a_new_leader_waits_for_members_it_has_not_heard_from(
     """The old primary hands over to leave, and its removal is requested at once."""
     desk.membership.leadership_lost()
     desk.leader.contacts = {"n2"}
-    asked, unheard = desk.ask(Remove(N2)), desk.ask(Remove(N2))
+    calls, unheard = desk.ask(Remove(N2)), desk.ask(Remove(N2))
     desk.step()
-    assert (asked, desk.members.voters) == ([], {N1, N2, N3})
+    assert (calls, desk.members.voters) == ([], {N1, N2, N3})
     desk.leader.contacts = {"n2", "n3"}
     desk.step()
     assert desk.members.voters == {N1, N3}
     desk.commit()
-    assert (asked, unheard) == (
+    assert (calls, unheard) == (
         [desk.journal.last_index],
         [desk.journal.last_index],
     )
@@ -297,9 +297,9 @@ def test_a_new_leader_waits_for_members_it_has_not_heard_from(
 def test_there_may_be_so_many_members(desk: Desk) -> None:
     for i in range(4, MEMBERS_MAX + 1):
         desk.add_learner(NodeId(f"n{i}"))
-    asked = desk.ask(AddLearner(member(NodeId("n99"))))
+    calls = desk.ask(AddLearner(member(NodeId("n99"))))
     desk.step()
-    assert f"{MEMBERS_MAX} members" in refusal(asked)[1]
+    assert f"{MEMBERS_MAX} members" in refusal(calls)[1]
 
 
 def test_a_learner_votes_when_a_round_took_no_longer_than_an_election(
@@ -307,7 +307,7 @@ def test_a_learner_votes_when_a_round_took_no_longer_than_an_election(
 ) -> None:
     """Thesis, 4.2.1: a learner that keeps up may vote; one that gets closer may not."""
     desk.add_learner()
-    asked = desk.ask(Promote(N4), timeout_s=60)
+    calls = desk.ask(Promote(N4), timeout_s=60)
     desk.step()
     for _ in range(3):
         reached = desk.journal.last_index
@@ -319,7 +319,7 @@ def test_a_learner_votes_when_a_round_took_no_longer_than_an_election(
     desk.catch_up(N4)
     assert desk.members.voters == {N1, N2, N3, N4}
     desk.commit()
-    assert asked == [desk.journal.last_index]
+    assert calls == [desk.journal.last_index]
 
 
 def test_a_learner_that_does_not_catch_up_is_told_how_much_it_lacks(
@@ -328,10 +328,10 @@ def test_a_learner_that_does_not_catch_up_is_told_how_much_it_lacks(
     desk.add_learner()
     desk.leader.contacts.add("n4")
     desk.leader.match["n4"] = desk.journal.last_index - 1
-    asked = desk.ask(Promote(N4), timeout_s=2)
+    calls = desk.ask(Promote(N4), timeout_s=2)
     desk.step()
     desk.step(2)
-    assert refusal(asked) == (
+    assert refusal(calls) == (
         Reason.MEMBER_NOT_READY,
         "n4 has not caught up: it lacks 1 entries",
     )
@@ -339,10 +339,10 @@ def test_a_learner_that_does_not_catch_up_is_told_how_much_it_lacks(
 
 def test_a_member_without_a_known_journal_does_not_vote(desk: Desk) -> None:
     """Otherwise it could lose its journal unnoticed."""
-    asked = desk.ask(AddLearner(member(N4)))
+    calls = desk.ask(AddLearner(member(N4)))
     desk.step()
     desk.commit()
-    assert asked
+    assert calls
     desk.ask(Promote(N4))
     desk.step()
     desk.catch_up(N4)
@@ -359,8 +359,10 @@ def test_the_leader_writes_down_what_members_say_of_themselves(desk: Desk) -> No
     desk.leader.hellos["n2"] = Hello("another journal", "moved:7301")
     desk.step()
     desk.commit()
-    found = desk.members.member("n2")
-    assert found == Member(node_id=N2, address="moved:7301", journal_id="journal of n2")
+    result = desk.members.member("n2")
+    assert result == Member(
+        node_id=N2, address="moved:7301", journal_id="journal of n2"
+    )
     last = desk.journal.last_index
     desk.step()
     assert desk.journal.last_index == last
@@ -372,11 +374,11 @@ def test_nothing_is_written_that_an_older_release_could_not_read(desk: Desk) -> 
     desk.leader.append_configuration(unnamed)
     desk.commit()
     desk.leader.hellos["n3"] = Hello("")
-    asked = desk.ask(Remove(N2), timeout_s=1)
+    calls = desk.ask(Remove(N2), timeout_s=1)
     desk.step()
     assert desk.members == unnamed
     desk.step(1)
-    assert "not every voter has shown its journal" in refusal(asked)[1]
+    assert "not every voter has shown its journal" in refusal(calls)[1]
     desk.leader.hellos["n3"] = Hello("journal of n3")
     desk.step()
     assert desk.members.is_named
@@ -395,10 +397,10 @@ def test_everybody_is_answered_when_the_leadership_is_lost(desk: Desk) -> None:
 
 
 def test_an_appended_change_that_takes_too_long_is_unknown(desk: Desk) -> None:
-    asked = desk.ask(Remove(N2), timeout_s=1)
+    calls = desk.ask(Remove(N2), timeout_s=1)
     desk.step()
     desk.step(1)
-    assert isinstance(asked[0], OutcomeUnknownError)
+    assert isinstance(calls[0], OutcomeUnknownError)
 
 
 def test_too_many_changes_are_shed(desk: Desk) -> None:
@@ -409,12 +411,12 @@ def test_too_many_changes_are_shed(desk: Desk) -> None:
 
 
 def test_a_configuration_is_its_bytes() -> None:
-    found = Configuration.of([member(N2), member(N1)], removed=[N5, N4])
-    found = found.with_member(
+    result = Configuration.of([member(N2), member(N1)], removed=[N5, N4])
+    result = result.with_member(
         Member(node_id=N3, address="c:1", role=MemberRole.LEARNER, journal_id="j")
     )
-    assert Configuration.from_bytes(found.to_bytes()) == found
-    assert found.to_bytes().hex() == (
+    assert Configuration.from_bytes(result.to_bytes()) == result
+    assert result.to_bytes().hex() == (
         "0a0f0a026e3112076e313a373330311801"
         "0a0f0a026e3212076e323a373330311801"
         "0a0e0a026e331203633a31180222016a"

@@ -46,8 +46,8 @@ def test_the_forwarding_member_learns_why_a_call_was_not_applied(
 def test_every_kind_that_can_be_told_is_an_error_of_its_own() -> None:
     kinds = set(peers_pb2.NotAppliedKind.values())
     kinds -= {peers_pb2.NOT_APPLIED_KIND_UNSPECIFIED}
-    found = {type(peer_messages.error_of(kind)) for kind in kinds}
-    assert found == set(ERRORS)
+    results = {type(peer_messages.error_of(kind)) for kind in kinds}
+    assert results == set(ERRORS)
 
 
 def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:

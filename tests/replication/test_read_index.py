@@ -35,8 +35,8 @@ def read(bench: Bench, timeout_s: float = 3.0) -> list[ReadOutcome]:
 
 def questions(bench: Bench) -> list[tuple[str, int, int]]:
     """Return the members questioned since the last call, with term and round."""
-    asked = bench.take(frames.ASK_TO_CONFIRM)
-    return [(peer, m["term"], m["round"]) for peer, m in asked]
+    calls = bench.take(frames.ASK_TO_CONFIRM)
+    return [(peer, m["term"], m["round"]) for peer, m in calls]
 
 
 def confirm(bench: Bench, member: str, term: int, number: int) -> None:
@@ -252,10 +252,10 @@ def test_a_member_s_word_is_as_good_as_a_round(bench: Bench) -> None:
 def test_a_word_is_for_one_read_alone(bench: Bench) -> None:
     """It may be older than the other read."""
     term = bench.lead()
-    told, asked = read_for(bench, "n3", term), read(bench)
+    report, calls = read_for(bench, "n3", term), read(bench)
     bench.tick()
-    assert len(told) == 1
-    assert asked == []
+    assert len(report) == 1
+    assert calls == []
     assert questions(bench) == [("n2", term, 1), ("n3", term, 1)]
 
 

@@ -694,12 +694,12 @@ async def test_a_stopping_member_says_so_when_asked_for_its_digest(
         channel, stub = stub_of(
             member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
         )
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as report:
             await stub.GetMemberStatus(
                 peers_pb2.GetMemberStatusRequest(digest=True), wait_for_ready=True
             )
-        assert told.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert "this node stops" in str(told.value.details())
+        assert report.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "this node stops" in str(report.value.details())
         await channel.close()
 
 
@@ -794,11 +794,11 @@ async def test_a_removed_node_is_refused_and_told_what_to_do(
     addresses: dict[NodeId, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = asyncio.Event()
+    report = asyncio.Event()
 
     def error(event: str, *, extra: dict[str, str]) -> None:
         if (event, extra["cause"]) == ("refused_as_member", ADVICE[Refusal.REMOVED]):
-            told.set()
+            report.set()
 
     monkeypatch.setattr(transport.log, "error", error)
     async with ends(authority, addresses, "n1", "n2") as (one, two):
@@ -813,7 +813,7 @@ async def test_a_removed_node_is_refused_and_told_what_to_do(
         call.cancel()
         became(one, gone)
         await two.until_seen("disconnected", "n1")
-        await told.wait()
+        await report.wait()
         status = stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest())
         assert await code_of(status) is grpc.StatusCode.PERMISSION_DENIED
         await channel.close()

@@ -173,17 +173,17 @@ class Failure:
 
 def failure(error: grpc.aio.AioRpcError) -> Failure:
     """Read a status with its details."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         bad = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
         if detail.Unpack(info):
-            found |= {"reason": info.reason, "domain": info.domain}
+            results |= {"reason": info.reason, "domain": info.domain}
         elif detail.Unpack(bad):
             (violation,) = bad.field_violations
-            found |= {"field": violation.field, "description": violation.description}
+            results |= {"field": violation.field, "description": violation.description}
         elif detail.Unpack(retry):
-            found["retry_s"] = retry.retry_delay.ToTimedelta().total_seconds()
-    return Failure(error.code(), error.details() or "", **found)
+            results["retry_s"] = retry.retry_delay.ToTimedelta().total_seconds()
+    return Failure(error.code(), error.details() or "", **results)

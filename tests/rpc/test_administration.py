@@ -34,8 +34,8 @@ async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
 async def refused(call) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
-    found = failure(raised.value)
-    return found.code, found.reason
+    result = failure(raised.value)
+    return result.code, result.reason
 
 
 async def sign_in(node, password: str):

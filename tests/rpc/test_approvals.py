@@ -25,12 +25,12 @@ async def test_refusal_carries_the_number_of_the_needed_approval():
                 timeout=5,
                 metadata=BEARER,
             )
-    told = failure(raised.value)
-    assert (told.code, told.reason) == (
+    report = failure(raised.value)
+    assert (report.code, report.reason) == (
         grpc.StatusCode.PERMISSION_DENIED,
         "APPROVAL_NEEDED",
     )
-    assert "approval 7" in told.words
+    assert "approval 7" in report.words
     info = error_details_pb2.ErrorInfo()
     assert rpc_status.from_call(raised.value).details[0].Unpack(info)
     assert dict(info.metadata) == {"approval_id": "7"}

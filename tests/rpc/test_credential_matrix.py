@@ -331,21 +331,21 @@ async def test_disabled_agent_cannot_answer_an_earlier_challenge(
     now = int(time.time())
     async with node.agents() as channel:
         stub = AuthenticationServiceStub(channel)
-        asked = await stub.Authenticate(
+        response = await stub.Authenticate(
             authentication_pb2.AuthenticateRequest(
                 request_id=new_id(), username="alice", passcode=shows.at(now)
             ),
             timeout=5,
         )
         needed = authentication_pb2.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED
-        assert asked.decision == needed
+        assert response.decision == needed
         request = getattr(agents_pb2, f"{method}Request")(request_id=new_id(), **fields)
         await node.call(AgentServiceStub, method, request)
         before = node.facts()
         answer = await stub.ContinueAuthentication(
             authentication_pb2.ContinueAuthenticationRequest(
                 request_id=new_id(),
-                challenge=asked.challenge,
+                challenge=response.challenge,
                 next_tokencode=shows.at(now + 30),
                 new_pin="271828",
             ),

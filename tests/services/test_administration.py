@@ -579,7 +579,7 @@ async def test_caller_without_a_session_changes_nothing(
 async def test_every_command_has_a_method(node: OneNode) -> None:
     """(P1) The method needs the permission that apply checks."""
     needs = {method.partition("/")[2]: need for method, need in NEEDS.items()}
-    asked = {
+    calls = {
         {
             "IssueTokencodesInBulk": "BulkIssueTokencodes",
             "RequestBulkIssue": "BulkIssueTokencodes",
@@ -589,7 +589,7 @@ async def test_every_command_has_a_method(node: OneNode) -> None:
         for command, permission in PERMISSIONS.items()
         if command is not CloseSession
     }
-    assert asked.items() <= needs.items()
+    assert calls.items() <= needs.items()
 
 
 async def test_outcome_unknown_reaches_the_caller(node: OneNode) -> None:

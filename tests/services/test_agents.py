@@ -57,9 +57,9 @@ async def test_what_is_given_changes_and_the_rest_stays(node: OneNode) -> None:
     await update(node, enabled=False, add_usernames=("bob", "ALICE"))
     await update(node, restricted=True, remove_usernames=("BOB",))
 
-    found = await seen(node, VPN.upper())
+    result = await seen(node, VPN.upper())
 
-    assert found == AgentView(
+    assert result == AgentView(
         name=VPN,
         identity=VPN,
         protects=Protects.CLOUD,
@@ -192,12 +192,12 @@ async def test_the_deny_list_is_shown(node: OneNode) -> None:
         context, page_token=first.value.next_page_token
     )
 
-    found = [*first.value.items, *second.value.items]
-    assert [(each.mark, each.value) for each in found] == [
+    results = [*first.value.items, *second.value.items]
+    assert [(each.mark, each.value) for each in results] == [
         (CertificateMark.FINGERPRINT, MINE.fingerprint),
         (CertificateMark.SERIAL_NUMBER, "a"),
     ]
-    assert {(each.administrator, each.note) for each in found} == {("root", "lost")}
+    assert {(each.administrator, each.note) for each in results} == {("root", "lost")}
     assert second.value.next_page_token == ""
 
 

@@ -135,10 +135,10 @@ async def test_a_time_with_many_events_selects_all_of_them(node: OneNode) -> Non
     every = await shown(node, from_sequence=1)
     for start_ms in range(NOW_MS - 500, NOW_MS + 9000, 500):
         for end_ms in range(start_ms + 500, NOW_MS + 9000, 1500):
-            found = await shown(
+            result = await shown(
                 node, AuditFilter(start_ms=start_ms, end_ms=end_ms), from_sequence=1
             )
-            assert found == [
+            assert result == [
                 each for each in every if start_ms <= each.event.at_ms < end_ms
             ]
 

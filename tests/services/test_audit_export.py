@@ -401,7 +401,7 @@ async def test_no_secret_is_in_any_export(node: OneNode) -> None:
     secrets.append(seed.decode())
     for each in (*issued.codes, *generated.codes):
         secrets += [each.code, normalized(each.code), each.code.replace("-", " ")]
-    said = b"\n".join(
+    text = b"\n".join(
         [
             await exported(node),
             await exported(node, ExportFormat.CSV),
@@ -410,7 +410,7 @@ async def test_no_secret_is_in_any_export(node: OneNode) -> None:
             *node.replicator.entries,
         ]
     )
-    assert b"OpenSession" in said
+    assert b"OpenSession" in text
     for secret in secrets:
         for form in (secret, secret.casefold(), secret.lower()):
             for shape in (
@@ -418,4 +418,4 @@ async def test_no_secret_is_in_any_export(node: OneNode) -> None:
                 form.encode().hex().encode(),
                 base64.b64encode(form.encode()).rstrip(b"=")[:-1],
             ):
-                assert shape not in said, secret
+                assert shape not in text, secret

@@ -153,7 +153,7 @@ async def test_an_edited_manifest_is_refused(
         sealed = file.extractfile("state.age")
         assert sealed is not None
         (tmp_path / "state.age").write_bytes(sealed.read())
-    for field, value, said in (
+    for field, value, text in (
         ("digest", "0" * 64, "digest"),
         ("state_sha256", "0" * 64, "SHA-256"),
         ("state_bytes", 1, "bytes"),
@@ -164,7 +164,7 @@ async def test_an_edited_manifest_is_refused(
             backup_files.sign(node.sealing, other), tmp_path / "state.age"
         )
         path.write_bytes(b"".join(pieces))
-        with pytest.raises(BackupFileError, match=said):
+        with pytest.raises(BackupFileError, match=text):
             open_backup(path, tmp_path / "opened.db", [keys[0]])
 
 

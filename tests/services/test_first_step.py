@@ -193,19 +193,19 @@ async def test_unknown_name_costs_the_same_queries(
 ) -> None:
     """(A6) Otherwise the time would tell which users exist."""
     await node.add_user()
-    asked: list[str] = []
+    calls: list[str] = []
     query = ReadTransaction.all
 
     async def counted(self: ReadTransaction, sql: str, **values: Any) -> Any:
-        asked.append(sql)
+        calls.append(sql)
         return await query(self, sql, **values)
 
     monkeypatch.setattr(ReadTransaction, "all", counted)
     assert not await node.accepts("1" * 10)
-    known = asked.copy()
-    asked.clear()
+    known = calls.copy()
+    calls.clear()
     assert not await node.accepts("1" * 10, username="nobody")
-    assert asked == known
+    assert calls == known
     assert known
 
 

@@ -73,14 +73,14 @@ def request_of(
 ) -> bytes:
     """Return a certificate request that asks for names the ticket does not allow."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "n1")])
-    asked = x509.CertificateSigningRequestBuilder().subject_name(name)
-    asked = asked.add_extension(
+    calls = x509.CertificateSigningRequestBuilder().subject_name(name)
+    calls = calls.add_extension(
         x509.SubjectAlternativeName(
             [x509.UniformResourceIdentifier("sparecode://member/n1")]
         ),
         critical=False,
     )
-    return asked.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    return calls.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def joining(node: OneNode, files: Files | None = None) -> Admissions:

@@ -154,9 +154,9 @@ async def test_hashes_are_computed_where_priorities_cannot_be_lowered(
     assert len(await derive(kdf, PIN, PIN)) == 2
     code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
     assert len(await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)) == 1
-    (said,) = [each for each in caplog.records if each.name == kdf_module.__name__]
-    assert (said.levelname, said.getMessage()) == ("WARNING", "priority_not_lowered")
-    assert vars(said)["cause"] == str(OSError(refusal, os.strerror(refusal)))
+    (text,) = [each for each in caplog.records if each.name == kdf_module.__name__]
+    assert (text.levelname, text.getMessage()) == ("WARNING", "priority_not_lowered")
+    assert vars(text)["cause"] == str(OSError(refusal, os.strerror(refusal)))
 
 
 @pytest.mark.asyncio
@@ -184,8 +184,8 @@ async def test_hashes_are_the_same_alone_and_in_a_batch() -> None:
     kdf = Kdf(TESTING, workers=1)
     inputs = [KdfInput(secret=Secret.PIN, salt=SALT, text=f"{i}") for i in range(8)]
     alone = [(await derive(kdf, each))[0] for each in inputs]
-    found = await asyncio.gather(*(derive(kdf, a, b) for a, b in pairwise(inputs)))
-    assert found == list(pairwise(alone))
+    result = await asyncio.gather(*(derive(kdf, a, b) for a, b in pairwise(inputs)))
+    assert result == list(pairwise(alone))
     assert kdf.evaluations() == 8 + 14
     assert kdf.load(Lane.AUTHENTICATING).taken == 0
     kdf.close()
@@ -194,12 +194,12 @@ async def test_hashes_are_the_same_alone_and_in_a_batch() -> None:
 @pytest.mark.asyncio
 async def test_callers_shed_together_get_different_retry_hints() -> None:
     kdf = Kdf(TESTING, workers=1, waiting_max=0)
-    told = []
+    reports = []
     for _ in range(50):
         with pytest.raises(HashingOverloadedError) as raised:
             await derive(kdf, PIN, PIN)
-        told.append(raised.value.retry_after_s)
+        reports.append(raised.value.retry_after_s)
     kdf.close()
-    tenths = Counter(int(10 * each) for each in told)
+    tenths = Counter(int(10 * each) for each in reports)
     assert set(tenths) == set(range(5, 15))
     assert max(tenths.values()) <= 6

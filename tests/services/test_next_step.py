@@ -37,14 +37,14 @@ async def after_three_wrong(node: OneNode) -> AgentAnswer:
 
 async def test_a_user_without_a_pin_chooses_one(node: OneNode) -> None:
     """(K2) It is the PIN from then on; the first tokencode is spent (K3)."""
-    asked = await without_pin(node)
-    assert asked.decision is Decision.NEW_PIN_REQUIRED
+    response = await without_pin(node)
+    assert response.decision is Decision.NEW_PIN_REQUIRED
     answer = await node.answer_challenge(
-        asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
+        response.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.ACCEPTED
     assert answer.challenge == b""
-    assert answer.authentication_id != asked.authentication_id
+    assert answer.authentication_id != response.authentication_id
     node.clock.pass_s(60)
     assert not await node.accepts(PIN + node.tokencode())
     node.clock.pass_s(60)
@@ -65,9 +65,9 @@ async def test_after_three_wrong_ones_the_next_tokencode_is_needed(
     node: OneNode,
 ) -> None:
     """(K1) After that, one tokencode is enough again (L6)."""
-    asked = await after_three_wrong(node)
-    assert asked.decision is Decision.NEXT_TOKENCODE_REQUIRED
-    answer = await node.answer_challenge(asked.challenge, node.tokencode(step=1))
+    response = await after_three_wrong(node)
+    assert response.decision is Decision.NEXT_TOKENCODE_REQUIRED
+    answer = await node.answer_challenge(response.challenge, node.tokencode(step=1))
     assert answer.decision is Decision.ACCEPTED
     node.clock.pass_s(60)
     assert await node.accepts(PIN + node.tokencode())
@@ -81,14 +81,14 @@ async def test_a_clock_that_is_far_off_is_learned_by_two_tokencodes(
     for _ in range(3):
         assert not await node.accepts(PIN + node.tokencode(step=40))
         node.clock.pass_s(30)
-    asked = await node.authenticate(PIN + node.tokencode(step=40))
-    assert asked.decision is Decision.NEXT_TOKENCODE_REQUIRED
-    wrong = await node.answer_challenge(asked.challenge, node.tokencode(step=80))
+    response = await node.authenticate(PIN + node.tokencode(step=40))
+    assert response.decision is Decision.NEXT_TOKENCODE_REQUIRED
+    wrong = await node.answer_challenge(response.challenge, node.tokencode(step=80))
     assert wrong.decision is Decision.REFUSED
     node.clock.pass_s(30)
-    asked = await node.authenticate(PIN + node.tokencode(step=40))
+    response = await node.authenticate(PIN + node.tokencode(step=40))
     node.clock.pass_s(30)
-    answer = await node.answer_challenge(asked.challenge, node.tokencode(step=40))
+    answer = await node.answer_challenge(response.challenge, node.tokencode(step=40))
     assert answer.decision is Decision.ACCEPTED
     node.clock.pass_s(30)
     assert await node.accepts(PIN + node.tokencode(step=40))
@@ -96,8 +96,8 @@ async def test_a_clock_that_is_far_off_is_learned_by_two_tokencodes(
 
 async def test_beyond_the_wide_window_no_tokencode_is_accepted(node: OneNode) -> None:
     """(K1) Policy sets the width of the window."""
-    asked = await after_three_wrong(node)
-    assert asked.challenge
+    answer = await after_three_wrong(node)
+    assert answer.challenge
     node.clock.pass_s(3600)
     assert not await node.accepts(PIN + node.tokencode(step=61))
     assert node.reasons()[-1] == Reason.WRONG_PASSCODE
@@ -106,10 +106,10 @@ async def test_beyond_the_wide_window_no_tokencode_is_accepted(node: OneNode) ->
 @pytest.mark.parametrize("late", [True, False])
 async def test_a_challenge_lives_two_minutes(node: OneNode, late: bool) -> None:
     """(K3) After that it is neither judged nor charged."""
-    asked = await without_pin(node)
+    response = await without_pin(node)
     node.clock.pass_s(120 if late else 119)
     answer = await node.answer_challenge(
-        asked.challenge, node.tokencode(), new_pin=NEW_PIN
+        response.challenge, node.tokencode(), new_pin=NEW_PIN
     )
     assert answer.decision is (Decision.REFUSED if late else Decision.ACCEPTED)
     assert node.reasons()[-1] == (Reason.CHALLENGE_NOT_VALID if late else "")
@@ -120,14 +120,14 @@ async def test_a_challenge_lives_two_minutes(node: OneNode, late: bool) -> None:
 async def test_only_the_agent_that_got_the_challenge_may_answer(node: OneNode) -> None:
     """(K3)."""
     await node.register_agent(SSH)
-    asked = await without_pin(node)
+    answer = await without_pin(node)
     tokencode = node.tokencode(step=1)
     other = await node.answer_challenge(
-        asked.challenge, tokencode, new_pin=NEW_PIN, identity=SSH
+        answer.challenge, tokencode, new_pin=NEW_PIN, identity=SSH
     )
     assert other.decision is Decision.REFUSED
     own = await node.answer_challenge(
-        asked.challenge, tokencode, new_pin=NEW_PIN, identity=VPN
+        answer.challenge, tokencode, new_pin=NEW_PIN, identity=VPN
     )
     assert own.decision is Decision.ACCEPTED
 
@@ -136,20 +136,22 @@ async def test_a_challenge_is_answered_once_and_a_retry_gets_the_same_answer(
     node: OneNode,
 ) -> None:
     """(K3, Q1) With the same request id. With another, the tokencode is not judged."""
-    asked = await after_three_wrong(node)
+    response = await after_three_wrong(node)
     request_id = str(uuid.uuid4())
     tokencode = node.tokencode(step=1)
     for _ in range(3):
         answer = await node.answer_challenge(
-            asked.challenge, tokencode, request_id=request_id
+            response.challenge, tokencode, request_id=request_id
         )
         assert answer.decision is Decision.ACCEPTED
     for step in (1, 2):
-        again = await node.answer_challenge(asked.challenge, node.tokencode(step=step))
+        again = await node.answer_challenge(
+            response.challenge, node.tokencode(step=step)
+        )
         assert again.decision is Decision.REFUSED
     with pytest.raises(Refused) as raised:
         await node.answer_challenge(
-            asked.challenge, node.tokencode(step=2), request_id=request_id
+            response.challenge, node.tokencode(step=2), request_id=request_id
         )
     assert raised.value.rejected.reason is Reason.REQUEST_ID_REUSED
 
@@ -173,11 +175,11 @@ async def test_a_retry_of_the_first_step_gets_the_same_challenge(
 
 async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
     """(K3) The challenge names its user; no other user's tokencode or PIN fits."""
-    asked = await without_pin(node)
+    response = await without_pin(node)
     seed = b"a seed of somebody e"
     await node.add_user("bob", serial="2", pin="", seed=seed)
     answer = await node.answer_challenge(
-        asked.challenge, node.tokencode(step=1, seed=seed), new_pin=NEW_PIN
+        response.challenge, node.tokencode(step=1, seed=seed), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.REFUSED
     assert node.reasons()[-1] == Reason.WRONG_PASSCODE
@@ -190,14 +192,14 @@ async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
 
 async def test_a_change_in_between_ends_the_challenge(node: OneNode) -> None:
     """(K3, T2) A change on another node, unknown here: computed again, and refused."""
-    asked = await without_pin(node)
+    response = await without_pin(node)
     await node.tokens.set_pin(
         node.admin("TokenService/SetPin"), serial=SERIAL, pin="5555"
     )
     node.replicator.lags = True
     node.replicator.before_apply = call_of(node, ClearPin(serial=SERIAL))
     answer = await node.answer_challenge(
-        asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
+        response.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.REFUSED
     assert node.reasons()[-1] == Reason.CHALLENGE_NOT_VALID
@@ -206,9 +208,9 @@ async def test_a_change_in_between_ends_the_challenge(node: OneNode) -> None:
 async def test_a_node_that_is_behind_computes_again(node: OneNode) -> None:
     """(T2) The new PIN is hashed for the user as the primary knows them."""
     node.replicator.lags = True
-    asked = await without_pin(node)
+    response = await without_pin(node)
     answer = await node.answer_challenge(
-        asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
+        response.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.ACCEPTED
     node.clock.pass_s(60)
@@ -227,7 +229,7 @@ async def test_an_invalid_challenge_is_refused_without_a_reason(
 
 async def test_every_next_step_costs_the_same(node: OneNode) -> None:
     """(A6, T4) Two hashes and one commit: right, wrong, locked or forged."""
-    asked = await after_three_wrong(node)
+    answer = await after_three_wrong(node)
     costs = []
 
     async def cost(challenge: bytes, tokencode: str, new_pin: str = "") -> None:
@@ -239,12 +241,12 @@ async def test_every_next_step_costs_the_same(node: OneNode) -> None:
 
     await cost(b"made up", "123456")
     await cost(b"made up", "123456", NEW_PIN)
-    await cost(asked.challenge, "000000")
-    await cost(asked.challenge, node.tokencode(step=1))
+    await cost(answer.challenge, "000000")
+    await cost(answer.challenge, node.tokencode(step=1))
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     node.clock.pass_s(60)
-    asked = await node.authenticate(node.tokencode())
-    await cost(asked.challenge, node.tokencode(step=1), NEW_PIN)
+    answer = await node.authenticate(node.tokencode())
+    await cost(answer.challenge, node.tokencode(step=1), NEW_PIN)
     assert costs == [(2, 1)] * 5
     assert node.reasons()[-4:] == [
         Reason.WRONG_PASSCODE,
@@ -257,13 +259,13 @@ async def test_every_next_step_costs_the_same(node: OneNode) -> None:
 @pytest.mark.parametrize("pin", ["123", "123456789", "12a4", "abcd"])
 async def test_a_new_pin_must_satisfy_the_policy(node: OneNode, pin: str) -> None:
     """(K2) Otherwise the field is named, nothing is judged, and the user may retry."""
-    asked = await without_pin(node)
+    response = await without_pin(node)
     tokencode = node.tokencode(step=1)
     with pytest.raises(InvalidFieldError) as raised:
-        await node.answer_challenge(asked.challenge, tokencode, new_pin=pin)
+        await node.answer_challenge(response.challenge, tokencode, new_pin=pin)
     assert raised.value.field == "new_pin"
     assert pin not in str(raised.value)
-    answer = await node.answer_challenge(asked.challenge, tokencode, new_pin=NEW_PIN)
+    answer = await node.answer_challenge(response.challenge, tokencode, new_pin=NEW_PIN)
     assert answer.decision is Decision.ACCEPTED
 
 
@@ -271,7 +273,7 @@ async def test_a_new_pin_must_satisfy_the_policy_at_commit(
     node: OneNode,
 ) -> None:
     """(K2, T2) Another node made it stricter: the refusal follows that policy."""
-    asked = await without_pin(node)
+    answer = await without_pin(node)
     node.replicator.lags = True
     policy = await node.policies.get(node.admin("PolicyService/GetPolicy"))
     node.replicator.lags = True
@@ -282,27 +284,27 @@ async def test_a_new_pin_must_satisfy_the_policy_at_commit(
     )
     with pytest.raises(InvalidFieldError, match="6 to 8 digits"):
         await node.answer_challenge(
-            asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
+            answer.challenge, node.tokencode(step=1), new_pin=NEW_PIN
         )
 
 
 async def test_fields_must_match_the_challenge(node: OneNode) -> None:
     """(K2) A field that is not requested is refused; a requested one is required."""
-    asked = await without_pin(node)
+    response = await without_pin(node)
     with pytest.raises(InvalidFieldError, match="is required"):
-        await node.answer_challenge(asked.challenge, node.tokencode(step=1))
+        await node.answer_challenge(response.challenge, node.tokencode(step=1))
     answer = await node.answer_challenge(
-        asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
+        response.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.ACCEPTED
     for _ in range(3):
         node.clock.pass_s(60)
         assert not await node.accepts("1" * 10)
     node.clock.pass_s(60)
-    asked = await node.authenticate(NEW_PIN + node.tokencode())
+    response = await node.authenticate(NEW_PIN + node.tokencode())
     with pytest.raises(InvalidFieldError, match="must be empty"):
         await node.answer_challenge(
-            asked.challenge, node.tokencode(step=1), new_pin="1111"
+            response.challenge, node.tokencode(step=1), new_pin="1111"
         )
 
 
@@ -330,14 +332,14 @@ async def test_an_administrator_may_not_answer_a_challenge(node: OneNode) -> Non
 async def test_secrets_of_the_next_step_stay_out_of_the_log(node: OneNode) -> None:
     """(T3) The new PIN and the tokencodes are in neither the entries nor the state."""
     pin = "90817263"
-    asked = await without_pin(node, digits=8)
+    response = await without_pin(node, digits=8)
     tokencode = node.tokencode(step=1, digits=8)
-    answer = await node.answer_challenge(asked.challenge, tokencode, new_pin=pin)
+    answer = await node.answer_challenge(response.challenge, tokencode, new_pin=pin)
     assert answer.decision is Decision.ACCEPTED
     kept = b"".join(node.replicator.entries)
     kept += repr(list(node.primary_db.iterdump())).encode()
     for secret in (pin, tokencode):
         assert secret.encode() not in kept
         assert secret.encode().hex().encode() not in kept
-    assert pin not in repr(asked)
-    assert repr(asked.challenge) not in repr(asked)
+    assert pin not in repr(response)
+    assert repr(response.challenge) not in repr(response)

@@ -90,12 +90,12 @@ async def test_retry_of_choosing_a_pin_ignores_a_newer_policy(
     """(Q2, K3) But an open challenge is not answered with a PIN that is too short."""
     await node.add_user()
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
-    asked = await node.authenticate(node.tokencode())
+    response = await node.authenticate(node.tokencode())
     request_id, tokencode = new_id(), node.tokencode(step=1)
 
     async def chosen(wanted: str) -> Decision:
         answer = await node.answer_challenge(
-            asked.challenge, tokencode, new_pin=NEW_PIN, request_id=wanted
+            response.challenge, tokencode, new_pin=NEW_PIN, request_id=wanted
         )
         return answer.decision
 

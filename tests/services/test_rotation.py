@@ -228,15 +228,15 @@ async def check_only_the_new_key_is_needed(node: OneNode) -> None:
     """Check every row with a ring that holds only the active key."""
     async with node.state.transaction() as transaction:
         keys = await seals.keys(transaction)
-        found = await seals.to_replace(transaction, NOBODY, most=10_000)
+        result = await seals.to_replace(transaction, NOBODY, most=10_000)
         counts = await seals.counts(transaction, keys.active)
     assert keys.aging == ()
     assert node.ring.key_ids == (keys.active,)
     assert counts.old == 0
-    assert counts.every == len(found)
-    assert {each.key_id for each in found} == {keys.active}
+    assert counts.every == len(result)
+    assert {each.key_id for each in result} == {keys.active}
     alone = KeyRing.from_bytes(node.ring.to_bytes())
-    assert unopened(Sealing(alone), found, keys.active) == ()
+    assert unopened(Sealing(alone), result, keys.active) == ()
 
 
 @settings(
@@ -289,8 +289,8 @@ async def test_unopened_value_is_reported_and_holds_up_nothing_else(
     last = (await watched(node))[-1]
     assert last.phase is Phase.RESEALING
     assert last.stopped
-    (told,) = last.unopened
-    assert (told.kind, told.serial) == (kind, "1" if kind is SealKind.CODES else "")
+    (report,) = last.unopened
+    assert (report.kind, report.serial) == (kind, "1" if kind is SealKind.CODES else "")
     assert last.every - last.done == 1
     assert await node.accepts(PIN + code.code, username="bob")
     match kind:

@@ -159,8 +159,8 @@ def signed() -> Callable[..., bytes]:
     """Return a function that makes a valid batch of one token with the given values."""
 
     def make(**fields: str) -> bytes:
-        said = {f"Def{name.title()}": value for name, value in fields.items()}
-        return make_tokens.hardware(said, [{"SN": "612345678"}]).encode()
+        text = {f"Def{name.title()}": value for name, value in fields.items()}
+        return make_tokens.hardware(text, [{"SN": "612345678"}]).encode()
 
     return make
 

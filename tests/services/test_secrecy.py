@@ -64,9 +64,9 @@ async def test_secrets_stay_out_of_the_log_and_of_the_commands(
     for each in (*issued.codes, *generated.codes):
         secrets += [each.code, each.code.replace("-", "")]
     database = "\n".join(node.primary_db.iterdump())
-    said = "\n".join([caplog.text, *shown, database])
+    text = "\n".join([caplog.text, *shown, database])
     for secret in secrets:
-        assert secret not in said
+        assert secret not in text
         for entry in node.replicator.entries:
             assert secret.encode() not in entry
 

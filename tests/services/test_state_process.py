@@ -220,6 +220,6 @@ def test_process_runs_at_low_priority(
 ) -> None:
     process, held = at_work
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    told = int(process.stdout.readline())
+    report = int(process.stdout.readline())
     os.close(held)
-    assert told == min(own + state_process.NICE, 19)
+    assert report == min(own + state_process.NICE, 19)

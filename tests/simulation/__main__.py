@@ -71,12 +71,12 @@ def run(
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress("schedules", *columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=len(seeds))
-        told: set[int] = set()
+        message: set[int] = set()
 
         def progress(outcome: Outcome) -> None:
             bar.update(task, completed=outcome.seeds)
-            for seed in outcome.violations.keys() - told:
-                told.add(seed)
+            for seed in outcome.violations.keys() - message:
+                message.add(seed)
                 for kind, seen in outcome.violations[seed].items():
                     console.print(f"[red]seed {seed}: {kind}[/]: {escape(seen)}")
 

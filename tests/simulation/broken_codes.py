@@ -33,9 +33,11 @@ def tried(
 ) -> tuple[Submission, Authenticated]:
     """Return a try, and what it was answered."""
     made = call_of(wanted.command(1), request_id, content=f"{wanted}")
-    asked = Submission(request_id, f"n1.1.{request_id}", 10.0, made)
-    told = about or wanted.command(1).authentication_id
-    return asked, Authenticated(index=index, decision=decision, authentication_id=told)
+    calls = Submission(request_id, f"n1.1.{request_id}", 10.0, made)
+    report = about or wanted.command(1).authentication_id
+    return calls, Authenticated(
+        index=index, decision=decision, authentication_id=report
+    )
 
 
 ADA = IssuedSet("ada", 1, 3)
@@ -44,8 +46,8 @@ CODE = Try("ada", ADA.set_id, 1)
 
 def answered(*answers: tuple[Submission, Any]) -> CodeRules:
     rules = CodeRules()
-    for asked, outcome in answers:
-        rules.on_outcome(asked, outcome)
+    for calls, outcome in answers:
+        rules.on_outcome(calls, outcome)
     return rules
 
 
@@ -77,8 +79,8 @@ def a_guess_that_is_right() -> Invariants:
 
 def log_again(saved: dict[int, str], times_ms: dict[int, int]) -> Reference:
     """Return what a machine that never failed makes of a log: sets, and times."""
-    found: Any = SimpleNamespace(times_ms=times_ms, last_index=9, digest="d")
-    found.results = {
+    result: Any = SimpleNamespace(times_ms=times_ms, last_index=9, digest="d")
+    result.results = {
         index: (
             EmergencyAccessSaved(
                 index=index,
@@ -93,7 +95,7 @@ def log_again(saved: dict[int, str], times_ms: dict[int, int]) -> Reference:
         )
         for index, set_id in saved.items()
     }
-    return found  # type: ignore[no-any-return]
+    return result  # type: ignore[no-any-return]
 
 
 def used(sets: list[IssuedSet], index: int, reference: Reference) -> CodeRules:

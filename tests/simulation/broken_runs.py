@@ -58,11 +58,11 @@ class Log(list[tuple[bytes, int, int]]):
 
 def log_of(*entries: tuple[str, int]) -> Log:
     """Return a log of these commands and terms, behind the first entry of all logs."""
-    found = [
+    results = [
         (command.encode(), index, term)
         for index, (command, term) in enumerate(entries, start=2)
     ]
-    return Log([(b"", 1, 0), *found])
+    return Log([(b"", 1, 0), *results])
 
 
 def node(node_id: str, term: int = 1, *, leads: bool = False, **more: Any) -> Any:
@@ -141,9 +141,9 @@ def submission(request_id: str = "r", **more: Any) -> Submission:
 
 @breaks("answered once")
 def two_answers() -> Invariants:
-    seen, asked = Invariants(), submission()
-    seen.on_outcome(asked, NoQuorumError("no"))
-    seen.on_outcome(asked, NoQuorumError("no"))
+    seen, calls = Invariants(), submission()
+    seen.on_outcome(calls, NoQuorumError("no"))
+    seen.on_outcome(calls, NoQuorumError("no"))
     return seen
 
 
@@ -217,10 +217,10 @@ def a_change_that_is_not_answered() -> Invariants:
 
 @breaks("not applied")
 def told_as_not_applied_and_applied() -> Invariants:
-    asked = submission(outcomes=[NoQuorumError("no")])
-    seen = Invariants(submissions=[asked])
+    calls = submission(outcomes=[NoQuorumError("no")])
+    seen = Invariants(submissions=[calls])
     seen.on_apply(
-        "n1", 1, 2, [replace(call("r").stamped(0), session_id=SessionId(asked.attempt))]
+        "n1", 1, 2, [replace(call("r").stamped(0), session_id=SessionId(calls.attempt))]
     )
     seen.check_applied()
     return seen
@@ -276,37 +276,37 @@ def invariants_of(found: Memberships) -> Invariants:
 
 @breaks("one change at a time")
 def two_voters_less_at_once() -> Invariants:
-    found = memberships(THREE)
+    result = memberships(THREE)
     both = [(2, THREE), (3, members(n1="VOTER"))]
     journal = SimpleNamespace(_configurations=both, first_index=5)
     engine = SimpleNamespace(raftCommitIndex=0)
-    found.look_at(
+    result.look_at(
         node("n1", journal=journal, running=SimpleNamespace(engine=engine)),
     )
-    return invariants_of(found)
+    return invariants_of(result)
 
 
 @breaks("no outsider leads")
 def a_removed_node_leads() -> Invariants:
-    found = memberships(THREE.without(NodeId("n3")))
-    found.on_leader(node("n3", leads=True))
-    return invariants_of(found)
+    result = memberships(THREE.without(NodeId("n3")))
+    result.on_leader(node("n3", leads=True))
+    return invariants_of(result)
 
 
 @breaks("no outsider leads")
 def a_wiped_node_leads() -> Invariants:
-    found = memberships(THREE)
-    found.wiped.add("n3")
-    found.on_leader(node("n3", leads=True))
-    return invariants_of(found)
+    result = memberships(THREE)
+    result.wiped.add("n3")
+    result.on_leader(node("n3", leads=True))
+    return invariants_of(result)
 
 
 @breaks("changes kept")
 def a_removal_that_is_forgotten() -> Invariants:
-    found = memberships(THREE)
-    found.acknowledged.append(Remove(NodeId("n3")))
-    found.check()
-    return invariants_of(found)
+    result = memberships(THREE)
+    result.acknowledged.append(Remove(NodeId("n3")))
+    result.check()
+    return invariants_of(result)
 
 
 # --- Snapshots

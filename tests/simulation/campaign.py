@@ -148,10 +148,10 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """No promise was broken, every fault has bitten, and every check has looked."""
-        found = (
+        result = (
             self.outcome.violations or self.absent_effects or self.absent_comparisons
         )
-        return self.outcome.seeds > 0 and not found
+        return self.outcome.seeds > 0 and not result
 
 
 def timed(run: Callable[[], Outcome], *, recording: bool = False) -> Verdict:

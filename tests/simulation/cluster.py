@@ -270,10 +270,10 @@ class SimCluster:
         *word* and *floor* are of a member that asks for its callers: its report, and
         the commit index at the time of their calls.
         """
-        asked = f"{node.node_id}.{node.life}.{len(self.invariants.reads)}"
+        calls = f"{node.node_id}.{node.life}.{len(self.invariants.reads)}"
         if floor is None:
             floor = max(self.invariants.applied, default=0)
-        read = Read(asked, self.now + PROPOSAL_S, floor, word)
+        read = Read(calls, self.now + PROPOSAL_S, floor, word)
         self.invariants.reads.append(read)
         self.run_on(
             node,

@@ -85,12 +85,12 @@ class CodesCluster(SimCluster):
             self.step(faulty=False)
             if (leader := self.leader()) is None:
                 continue
-            asked = ask(self.nodes[leader])
+            calls = ask(self.nodes[leader])
             for _ in range(200):
                 self.step(faulty=False)
-                if all(s.outcomes or s.node_died for s in asked):
+                if all(s.outcomes or s.node_died for s in calls):
                     break
-            if all(self.acked(submission) for submission in asked):
+            if all(self.acked(submission) for submission in calls):
                 return
         raise AssertionError("a cluster in good health does not begin")
 
@@ -132,9 +132,9 @@ class CodesCluster(SimCluster):
         self.propose(node, asked.request_id, lambda: made)
 
     def _try(self, node: Node, wanted: Try) -> None:
-        asked = Asked(self._name("try"), wanted)
-        self._asked.append(asked)
-        self._ask(node, asked)
+        calls = Asked(self._name("try"), wanted)
+        self._asked.append(calls)
+        self._ask(node, calls)
 
     def _spend(self, node: Node) -> None:
         """Try a code that others try at the same time."""

@@ -35,10 +35,10 @@ def broken_promises(violations: dict[str, str]) -> list[str]:
     """
     if "no exception" in violations:
         return []
-    found = violations.keys() - STOPS
+    result = violations.keys() - STOPS
     if "no halt" in violations:
-        found -= BECAUSE_OF_STOPS
-    return sorted(found)
+        result -= BECAUSE_OF_STOPS
+    return sorted(result)
 
 
 def main() -> int:
@@ -59,8 +59,8 @@ def main() -> int:
     for seed in range(wanted.seeds):
         violations = campaign.run_seeds([seed]).violations.get(seed, {})
         fell_over += "no exception" in violations
-        if found := broken_promises(violations):
-            seen = {kind: violations[kind] for kind in found}
+        if result := broken_promises(violations):
+            seen = {kind: violations[kind] for kind in result}
             print(json.dumps({"seed": seed, "seen": seen, "fell_over": fell_over}))  # noqa: T201
             return 0
     print(json.dumps({"seed": None, "seen": {}, "fell_over": fell_over}))  # noqa: T201

@@ -80,7 +80,7 @@ class Memberships:
             self._committed = committed
             self.configuration = journal.configuration_at(committed)
         # A joining node starts with members that are newer than the start of its log.
-        known = [found for index, found in journal._configurations if index > 0]
+        known = [result for index, result in journal._configurations if index > 0]
         for one, next_one in itertools.pairwise(known):
             self.world.invariants.comparisons[Comparison.CONFIGURATION] += (
                 one.voters != next_one.voters
@@ -106,17 +106,17 @@ class Memberships:
 
     def check(self) -> None:
         """See that what was acknowledged of the members is so, or has gone further."""
-        found = self.configuration
+        result = self.configuration
         for change in self.acknowledged:
             node_id = change.node_id
             is_so = {
-                AddLearner: found.member(node_id) is not None,
-                Promote: node_id in found.voters,
+                AddLearner: result.member(node_id) is not None,
+                Promote: node_id in result.voters,
                 Remove: False,
             }[type(change)]
             self.world.invariants.comparisons[Comparison.CHANGE] += 1
-            if not (is_so or node_id in found.removed):
-                seen = f"{change}, and the members are {found}"
+            if not (is_so or node_id in result.removed):
+                seen = f"{change}, and the members are {result}"
                 self.world.invariants.violated("changes kept", seen)
 
     # --- Changing
@@ -131,18 +131,18 @@ class Memberships:
             self._ask(change)
 
     def _wanted(self) -> Change | None:
-        found, rng = self.configuration, self.rng
-        learners = [m for m in found.members if m.role is MemberRole.LEARNER]
+        result, rng = self.configuration, self.rng
+        learners = [m for m in result.members if m.role is MemberRole.LEARNER]
         if learners and rng.random() < 0.7:
             node_id = rng.choice(learners).node_id
             return Promote(node_id) if rng.random() < 0.85 else Remove(node_id)
-        if gone := sorted(self.wiped & set(found.ids)):
+        if gone := sorted(self.wiped & set(result.ids)):
             return Remove(NodeId(rng.choice(gone)))
-        few = len(found.members) <= self.founders
+        few = len(result.members) <= self.founders
         if few and not learners and self._added < MACHINES_MORE:
             return AddLearner(self._new_machine())
-        if len(found.voters) > self.founders or rng.random() < 0.2:
-            return Remove(NodeId(rng.choice(sorted(found.voters))))
+        if len(result.voters) > self.founders or rng.random() < 0.2:
+            return Remove(NodeId(rng.choice(sorted(result.voters))))
         return None
 
     def _new_machine(self) -> Member:
@@ -166,8 +166,8 @@ class Memberships:
     def _wish(self, node: Node) -> Wish:
         """Wait for the answer of a node."""
         wishes = self.world.invariants.wishes
-        asked = f"{node.node_id}.{node.life}.{len(wishes)}"
-        wishes.append(wish := Wish(asked, self.world.now + CHANGE_S))
+        calls = f"{node.node_id}.{node.life}.{len(wishes)}"
+        wishes.append(wish := Wish(calls, self.world.now + CHANGE_S))
         return wish
 
     def _transfer(self, node: Node, wish: Wish) -> None:

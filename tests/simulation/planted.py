@@ -214,10 +214,10 @@ def main() -> int:
         )
     console.print(table)
     seconds = time.monotonic() - begin
-    found = sum(row["found"] == "yes" for row in rows)
-    console.print(f"{found} of {len(rows)} found; {seconds:.0f} s")
+    result = sum(row["found"] == "yes" for row in rows)
+    console.print(f"{result} of {len(rows)} found; {seconds:.0f} s")
     report.record_planted(rows, seconds)
-    return 0 if found == len(rows) and tests and seeds else 1
+    return 0 if result == len(rows) and tests and seeds else 1
 
 
 def _row(finding: Finding, *, tests: bool, seeds: bool) -> dict[str, str]:

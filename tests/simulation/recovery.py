@@ -46,8 +46,8 @@ def heal(world: World, seconds: float) -> bool:
     for k in range(round(seconds / STEP_S)):
         world.step(faulty=False)
         leader = world.leader()
-        asked = probe is not None and (world.acked(probe) or k % 50)
-        if leader and not asked:
+        calls = probe is not None and (world.acked(probe) or k % 50)
+        if leader and not calls:
             name = f"probe{k}"
             probe = world.probe(world.nodes[leader], name)
         if leader and probe and world.acked(probe) and _agree(world):

@@ -122,10 +122,10 @@ def _number(numbers: dict[str, int], name: str) -> str:
 
 def _of_planted(planted: dict[str, Any]) -> str:
     rows = planted["rows"]
-    found = sum(each["found"] == "yes" for each in rows)
+    result = sum(each["found"] == "yes" for each in rows)
     return (
         f"`make sim-planted`, {planted['date']}, commit {planted['commit']},"
-        f" {planted['seconds']:,} s: {found} of {len(rows)} found."
+        f" {planted['seconds']:,} s: {result} of {len(rows)} found."
     )
 
 

@@ -19,6 +19,6 @@ def first_violation(
 ) -> tuple[int, dict[str, str]] | None:
     """Return the first seed that finds something, and what."""
     for seed in seeds:
-        if found := violations(seed, scenario):
-            return seed, found
+        if result := violations(seed, scenario):
+            return seed, result
     return None

@@ -88,6 +88,6 @@ def test_without_the_watch_a_wrong_clock_stamps(
 ) -> None:
     """(T5): the invariant has teeth."""
     stamp_with_any_clock(monkeypatch)
-    found = first_violation(range(50), Scenario(profile=Profile.CLOCKS))
-    assert found is not None
-    assert "clock of a quorum" in found[1]
+    result = first_violation(range(50), Scenario(profile=Profile.CLOCKS))
+    assert result is not None
+    assert "clock of a quorum" in result[1]

@@ -14,13 +14,13 @@ Seen = set[tuple[str, bytes]]
 
 def after_power_cuts(act: Callable[[Disk], object], cuts: int = 400) -> list[Seen]:
     """Do the same on many disks, cut the power of each; return what each has then."""
-    found = []
+    results = []
     for seed in range(cuts):
         disk = Disk("n1", random.Random(seed))
         act(disk)
         disk.lose_power()
-        found.append({(name, disk.read(name)) for name in disk.list_names()})
-    return found
+        results.append({(name, disk.read(name)) for name in disk.list_names()})
+    return results
 
 
 def write(disk: Disk, name: str, data: bytes, *, sync: bool = True) -> None:
@@ -36,11 +36,11 @@ def test_what_was_synced_stays_and_the_rest_may_go_in_part() -> None:
         disk.sync_directory()
         write(disk, "log", b"more", sync=False)
 
-    found = [dict(seen)["log"] for seen in after_power_cuts(act)]
-    assert all(data.startswith(b"synced") for data in found)
-    lengths = {len(data) for data in found}
+    results = [dict(seen)["log"] for seen in after_power_cuts(act)]
+    assert all(data.startswith(b"synced") for data in results)
+    lengths = {len(data) for data in results}
     assert lengths == {6, 7, 8, 9, 10}
-    whole = {data for data in found if len(data) == 10}
+    whole = {data for data in results if len(data) == 10}
     assert b"syncedmore" in whole
     assert len(whole) > 1  # Torn.
 
@@ -51,10 +51,10 @@ def test_torn_bytes_are_wrong_or_a_sector_of_zeros() -> None:
         disk.sync_directory()
         write(disk, "log", b"x" * 4 * SECTOR, sync=False)
 
-    found = [dict(seen)["log"] for seen in after_power_cuts(act)]
-    assert any(bytes(SECTOR) in data for data in found)
+    results = [dict(seen)["log"] for seen in after_power_cuts(act)]
+    assert any(bytes(SECTOR) in data for data in results)
     wrong = bytes([ord("x") ^ 0x55])
-    assert any(wrong in data for data in found)
+    assert any(wrong in data for data in results)
 
 
 def test_a_name_is_there_when_its_directory_was_synced_and_not_before() -> None:
@@ -62,10 +62,10 @@ def test_a_name_is_there_when_its_directory_was_synced_and_not_before() -> None:
         write(disk, "new", b"new")
         disk.rename("new", "name")
 
-    found = after_power_cuts(act)
-    assert set() in found
-    assert {("new", b"new")} in found  # Between the two changes.
-    assert {("name", b"new")} in found
+    result = after_power_cuts(act)
+    assert set() in result
+    assert {("new", b"new")} in result  # Between the two changes.
+    assert {("name", b"new")} in result
 
     def synced(disk: Disk) -> None:
         act(disk)
@@ -92,8 +92,8 @@ def test_a_file_that_is_renamed_unsynced_may_be_empty() -> None:
         write(disk, "new", b"new", sync=False)
         disk.rename("new", "name")
 
-    found = [dict(seen).get("name") for seen in after_power_cuts(act)]
-    assert {b"old", b"", b"new"} <= set(found)
+    results = [dict(seen).get("name") for seen in after_power_cuts(act)]
+    assert {b"old", b"", b"new"} <= set(results)
 
 
 def test_what_a_failed_sync_was_about_is_never_written() -> None:
@@ -112,8 +112,8 @@ def test_what_a_failed_sync_was_about_is_never_written() -> None:
         file.append(b"three")
         file.sync()
 
-    found = {dict(seen)["log"] for seen in after_power_cuts(act, 50)}
-    assert found == {b"one\0\0\0three"}
+    results = {dict(seen)["log"] for seen in after_power_cuts(act, 50)}
+    assert results == {b"one\0\0\0three"}
 
 
 def test_a_mark_is_the_old_or_the_new_or_torn_until_it_is_synced() -> None:
@@ -125,10 +125,10 @@ def test_a_mark_is_the_old_or_the_new_or_torn_until_it_is_synced() -> None:
         for n in range(1 + disk.rng.randrange(30)):
             mark.write(b"%04d" % n)
 
-    found = {dict(seen)["mark"] for seen in after_power_cuts(act)}
-    assert b"old!" in found
-    assert any(data[:2] == b"00" and data[2:].isdigit() for data in found)
-    assert any(data[2:] == b"d!" and data != b"old!" for data in found)
+    results = {dict(seen)["mark"] for seen in after_power_cuts(act)}
+    assert b"old!" in results
+    assert any(data[:2] == b"00" and data[2:].isdigit() for data in results)
+    assert any(data[2:] == b"d!" and data != b"old!" for data in results)
 
 
 def test_a_mark_whose_sync_failed_is_not_written_by_the_next_sync() -> None:

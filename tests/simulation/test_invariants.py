@@ -52,10 +52,10 @@ def test_an_acknowledged_change_of_members_is_there_in_the_end(
 ) -> None:
     """Or a later one: a promoted member may have been removed since."""
     for configuration, violations in ((kept, set()), (lost, {"changes kept"})):
-        found = memberships(configuration)
-        found.acknowledged.append(change)
-        found.check()
-        assert invariants_of(found).violations.keys() == violations
+        result = memberships(configuration)
+        result.acknowledged.append(change)
+        result.check()
+        assert invariants_of(result).violations.keys() == violations
 
 
 def test_a_snapshot_that_is_newer_committed_and_whole_is_none_of_these() -> None:
@@ -80,12 +80,12 @@ def test_what_is_broken_by_hand_is_seen(kind: str, make: Broken) -> None:
 
 
 def test_no_check_is_left_out_here() -> None:
-    said = "".join(
+    text = "".join(
         path.read_text()
         for path in Path(__file__).parent.glob("*.py")
         if not path.name.startswith("test_")
     )
-    kinds = set(re.findall(r'violated\(\s*"([^"]+)"', said))
+    kinds = set(re.findall(r'violated\(\s*"([^"]+)"', text))
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
     assert len(kinds) > 25
     assert kinds == BROKEN.keys()

@@ -94,9 +94,9 @@ def outvoted(sim: Growing) -> bool:
     ours = set(sim.ids) - rest
     pairs = {(a, b) for a in ours for b in rest}
     sim.network.cut(pairs | {pair[::-1] for pair in pairs}, seconds=1e9, notice=0)
-    asked = sim.propose(leader, "r", lambda: call("r"))
+    calls = sim.propose(leader, "r", lambda: call("r"))
     sim.run_for(3)
-    return not isinstance(asked.outcomes[0], Exception)
+    return not isinstance(calls.outcomes[0], Exception)
 
 
 def test_a_learner_is_no_part_of_a_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +174,9 @@ def wiped_majority_founds_again(sim: Growing) -> bool:
     """Wipe two of three nodes while the third is away; return whether they lead."""
     sim.run_for(2)
     kept = sim.leading()
-    asked = sim.propose(kept, "kept", lambda: call("kept"))
+    calls = sim.propose(kept, "kept", lambda: call("kept"))
     sim.run_for(1)
-    assert not isinstance(asked.outcomes[0], Exception)
+    assert not isinstance(calls.outcomes[0], Exception)
     rest = sim.followers()
     sim.crash(kept.node_id, power=False)
     kept.restart_at = None

@@ -51,9 +51,9 @@ def test_without_the_quorum_a_stale_read_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read_without_quorum(monkeypatch)
-    found = first_violation(range(700), Scenario(profile=Profile.LEADER_HUNT))
-    assert found is not None
-    assert "stale read" in found[1]
+    result = first_violation(range(700), Scenario(profile=Profile.LEADER_HUNT))
+    assert result is not None
+    assert "stale read" in result[1]
 
 
 def _read_on_deposed_leader(sim: Script, *, by_word: bool) -> list[ReadOutcome]:

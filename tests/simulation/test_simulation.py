@@ -60,5 +60,5 @@ def test_a_missing_protection_is_found(
 ) -> None:
     """The invariants have teeth: each of these loses what was acknowledged."""
     without(monkeypatch)
-    found = first_violation(range(300), Scenario(profile=Profile.POWER))
-    assert found is not None
+    result = first_violation(range(300), Scenario(profile=Profile.POWER))
+    assert result is not None

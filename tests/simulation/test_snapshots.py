@@ -142,8 +142,8 @@ def test_an_installation_may_be_cut_anywhere(power: bool) -> None:
 def test_a_journal_that_goes_first_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state must hold the snapshot before the log begins behind it."""
     install_journal_first(monkeypatch)
-    found = [install_with_a_kill(after, power=False)[1] for after in range(40)]
-    assert any(found)
+    results = [install_with_a_kill(after, power=False)[1] for after in range(40)]
+    assert any(results)
 
 
 def test_the_log_stays_short_under_load() -> None:

@@ -472,9 +472,9 @@ def test_unknown_names_and_passwords_are_not_kept(world: World) -> None:
     world.handle("authenticate", {"user": "TopSecret9", "pin": "1", "code": "A/1"})
     world.handle("sign-in", {"as": "TopSecret9", "password": "x", "request": "same"})
     world.handle("sign-in", {"as": "TopSecret9", "request": "same", "tag": "9"})
-    found = events(world, "action, target, outcome, reason, detail")
-    assert not [row for row in found if "TopSecret9" in repr(row)]
-    assert found[-3][1] == "unknown " + b"tag topsecret9".hex()
+    result = events(world, "action, target, outcome, reason, detail")
+    assert not [row for row in result if "TopSecret9" in repr(row)]
+    assert result[-3][1] == "unknown " + b"tag topsecret9".hex()
 
 
 # --- The vocabulary is whole

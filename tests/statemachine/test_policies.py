@@ -30,8 +30,8 @@ def begun() -> World:
 def play(world: World, *steps: tuple[str, dict[str, str]]) -> None:
     """Run directives, none of which may be refused."""
     for directive, given in steps:
-        said = world.handle(directive, given)
-        assert not said.startswith("rejected"), said
+        text = world.handle(directive, given)
+        assert not text.startswith("rejected"), text
 
 
 def holder(world: World, serial: str, codes: int, **given: str) -> None:
@@ -326,9 +326,9 @@ def test_codes_ended_by_guesses_after_their_token_expired_let_no_lost_token_in()
     world = one_set_behind_another(2, EXPIRES)
     guess = {"user": "u1", "pin": PIN, "code": "WRONG"}
     for _ in range(5):
-        said = world.handle("authenticate", guess)
+        text = world.handle("authenticate", guess)
         play(world, ("wait", {"1h": "yes"}))
-    assert "CODES_VOIDED 1 noted (too many failures: 2 codes)" in said
+    assert "CODES_VOIDED 1 noted (too many failures: 2 codes)" in text
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     assert "refused recovered_token_refused" in authenticate_by_token(world)
 
@@ -354,9 +354,9 @@ def test_codes_of_an_expired_token_can_be_taken_out_of_the_way() -> None:
         in refused.detail
     )
     for serial in ("1", "2"):
-        said = world.handle("disable", {"serial": serial})
-        assert said.startswith("applied")
-        assert "3 codes" in said
+        text = world.handle("disable", {"serial": serial})
+        assert text.startswith("applied")
+        assert "3 codes" in text
     play(world, ("disable", {"serial": "3"}))
     assert isinstance(update(world, **OTHER_FORM), Applied)
     play(world, ("update-token", {"serial": "1", "never": "yes"}))

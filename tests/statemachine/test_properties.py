@@ -328,8 +328,8 @@ def anything_of(kind: Any) -> Any:
 
 def level_of(command: Any) -> int:
     """Return the feature level that a command begins or raises."""
-    told = getattr(command, "level", None), getattr(command, "feature_level", None)
-    return max(level or 0 for level in told)
+    report = getattr(command, "level", None), getattr(command, "feature_level", None)
+    return max(level or 0 for level in report)
 
 
 MAD_CALLS = st.lists(

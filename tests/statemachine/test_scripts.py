@@ -33,12 +33,12 @@ def test_script_gives_its_recorded_output(script: Path, *, rewrite: bool) -> Non
 
 def test_every_command_is_in_a_script() -> None:
     """So a reader can see what each command does and how it is refused."""
-    said = "\n".join(script.read_text() for script in SCRIPTS)
+    text = "\n".join(script.read_text() for script in SCRIPTS)
     missing = {
         command.__name__
         for command in typing.get_args(Command)
-        if not re.search(rf"^  {command.__name__} ", said, re.MULTILINE)
+        if not re.search(rf"^  {command.__name__} ", text, re.MULTILINE)
     }
     assert missing == WITHOUT_EVENT
-    assert re.search(r"^barrier$", said, re.MULTILINE)
-    assert re.search(r"^touch ", said, re.MULTILINE)
+    assert re.search(r"^barrier$", text, re.MULTILINE)
+    assert re.search(r"^touch ", text, re.MULTILINE)

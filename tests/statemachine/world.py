@@ -541,12 +541,12 @@ class World:
 
     def _open_session(self, given: Arguments) -> OpenSession:
         name = AdministratorName(given.get("as", ROOT))
-        found = administrator_tables.find_administrator(self.db, name)
+        result = administrator_tables.find_administrator(self.db, name)
         return OpenSession(
             administrator=name,
             candidate=given.get("password", "right").encode(),
             administrator_version=int(
-                given.get("version", found.version if found else 0)
+                given.get("version", result.version if result else 0)
             ),
             key_id=KeyId(int(given.get("key", KEY))),
             session_id=SessionId(given.get("session", "s1")),
@@ -669,12 +669,12 @@ class World:
 
     def _change_password(self, given: Arguments) -> ChangePassword:
         name = AdministratorName(given["name"])
-        found = administrator_tables.find_administrator(self.db, name)
+        result = administrator_tables.find_administrator(self.db, name)
         return ChangePassword(
             name=name,
             candidate=given.get("old", "").encode(),
             administrator_version=int(
-                given.get("version", found.version if found else 0)
+                given.get("version", result.version if result else 0)
             ),
             key_id=KeyId(int(given.get("key", KEY))),
             password_salt=b"salt",

@@ -96,8 +96,8 @@ class Operator:
             start_new_session=True,  # No terminal: secrets are asked for on stdin.
         )
         self.said[line].append(done.stdout + done.stderr)
-        told = f"{page}: {line}\n{done.stdout}{done.stderr}"
-        assert (done.returncode != 0) == refused, told
+        report = f"{page}: {line}\n{done.stdout}{done.stderr}"
+        assert (done.returncode != 0) == refused, report
 
     def _systemctl(self, line: str) -> None:
         match shlex.split(line):

@@ -51,9 +51,9 @@ async def test_every_node_has_the_same_log_and_signs_alike(
                 written: list[bytes] = []
                 await admin.export_audit_events(written.append)
                 exports.append(b"".join(written))
-                found = await admin.verify_chain()
-                assert found.broken_sequence == 0
-                assert found.verified_sequence >= checkpoints[-1].sequence
+                result = await admin.verify_chain()
+                assert result.broken_sequence == 0
+                assert result.verified_sequence >= checkpoints[-1].sequence
     for checkpoint in checkpoints:
         assert signature_is_right(checkpoint)
         assert checkpoint.public_key in trusted

@@ -278,14 +278,14 @@ async def test_no_secret_is_in_anything_that_is_left(
         *([bearer] if bearer else []),
         *operated.secrets,
     ]
-    found = [
+    results = [
         f"{form!r} of {secret!r} in {name}"
         for secret in secrets
         for form in set(forms(secret))
         for name, content in left.items()
         if form in content
     ]
-    assert found == []
+    assert results == []
 
 
 def test_what_is_written_down_would_be_found() -> None:

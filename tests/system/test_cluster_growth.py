@@ -116,11 +116,11 @@ def test_one_becomes_three_under_load(site: Site) -> None:
 
 def test_doctor_knows_what_the_node_is(site: Site) -> None:
     """From its journal, whatever node.toml said when it began."""
-    said = site.node(site.machines["n2"], "doctor").stdout
-    assert "n2 is a voter; the voters are n1, n2, n3" in said
-    assert "this node signs certificates for nodes that join" in said
-    assert "n1 answers" in said
-    assert "n3 answers" in said
+    output = site.node(site.machines["n2"], "doctor").stdout
+    assert "n2 is a voter; the voters are n1, n2, n3" in output
+    assert "this node signs certificates for nodes that join" in output
+    assert "n1 answers" in output
+    assert "n3 answers" in output
 
 
 def test_the_primary_leaves_after_it_has_handed_over(site: Site) -> None:

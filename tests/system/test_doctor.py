@@ -54,9 +54,9 @@ def failures(node: LocalNode) -> dict[str, str]:
     """Return what has failed, by subject."""
     done = doctor(node, "--json")
     assert done.stderr == ""
-    found = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     failed: dict[str, str] = {}
-    for each in found:
+    for each in result:
         if each["verdict"] == "fail":
             failed[each["subject"]] = failed.get(each["subject"], "") + each["words"]
     assert done.returncode == bool(failed)

@@ -190,9 +190,9 @@ def _texts(value: object) -> list[str]:
 
 
 def _files(*places: Path) -> list[Path]:
-    found = []
+    results = []
     for place in places:
-        found += (
+        results += (
             [place] if place.is_file() else [p for p in place.rglob("*") if p.is_file()]
         )
-    return found
+    return results

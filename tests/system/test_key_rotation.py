@@ -44,7 +44,7 @@ def ring(node: LocalNode) -> Any:
 def key_ids(node: LocalNode) -> set[int]:
     """Return every key that stands beside anything in a node's state."""
     (state,) = node.config.parent.rglob("state.db")
-    found = set()
+    result = set()
     with closing(sqlite3.connect(state)) as db:
         columns = db.execute(
             "SELECT t.name, c.name FROM sqlite_schema t "
@@ -53,11 +53,11 @@ def key_ids(node: LocalNode) -> set[int]:
         ).fetchall()
         assert len(columns) == 7
         for table, column in columns:
-            found |= {
+            result |= {
                 row[0]
                 for row in db.execute(f"SELECT DISTINCT {column} FROM {table}")  # noqa: S608
             }
-    return found - {0}
+    return result - {0}
 
 
 def spilled(node: LocalNode, keys: set[str]) -> list[str]:
@@ -226,6 +226,6 @@ async def test_every_member_holds_the_key_or_nothing_changes(
     third.key_ring.write_text(before)
     third.start()
     await asyncio.to_thread(third.wait, timeout_s=60)
-    said = third.last_words(3)
-    assert "key 2, which the cluster uses, is missing" in said
-    assert "start another member first" in said
+    text = third.last_words(3)
+    assert "key 2, which the cluster uses, is missing" in text
+    assert "start another member first" in text

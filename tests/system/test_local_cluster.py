@@ -45,10 +45,10 @@ def test_whatever_ends_the_demo_ends_its_nodes(
         assert len(processes_about(tmp_path)) == 3
         for _ in range(3):
             demo.send_signal(number)
-        said, _ = demo.communicate(timeout=60)
+        text, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130
-    assert "Traceback" not in said
-    assert "Interrupted" in said
+    assert "Traceback" not in text
+    assert "Interrupted" in text
     assert processes_about(tmp_path) == []
     assert list(tmp_path.glob("sparecode-demo-*")) == []
 

@@ -56,21 +56,21 @@ async def test_a_challenge_of_one_node_is_answered_on_another_exactly_once(
         async def race(number: int) -> None:
             name = f"chooser-{number:02}"
             await add(estate, name, pin="")
-            asked = await agents[number % 3].authenticate(name, HOTP.at(0))
-            assert asked.decision is Decision.NEW_PIN_REQUIRED
+            response = await agents[number % 3].authenticate(name, HOTP.at(0))
+            assert response.decision is Decision.NEW_PIN_REQUIRED
             pins = [str(700_000 + tried) for tried in range(TRIES)]
             ids = [f"00000000-0000-4000-8000-{number:06}{n:06}" for n in range(TRIES)]
 
             async def answer(tried: int) -> Authentication:
                 return await agents[(number + 1 + tried) % 3].continue_authentication(
-                    asked, HOTP.at(1), new_pin=pins[tried], request_id=ids[tried]
+                    response, HOTP.at(1), new_pin=pins[tried], request_id=ids[tried]
                 )
 
             answers = await asyncio.gather(*map(answer, range(TRIES)))
             winners = [n for n, got in enumerate(answers) if got.accepted]
             assert len(winners) == 1
             again = await agents[number % 3].continue_authentication(
-                asked,
+                response,
                 HOTP.at(1),
                 new_pin=pins[winners[0]],
                 request_id=ids[winners[0]],

@@ -140,10 +140,10 @@ async def test_every_line_of_the_log_has_the_schema_and_calls_have_request_ids(
             assert all(isinstance(each, str) for each in line.values())
             if line["message"] == "call answered" and "request_id" in line:
                 seen.add(line["request_id"])
-        said = node.log.read_text()
+        text = node.log.read_text()
         for secret in (*holder.codes, cluster.password):
-            assert secret not in said
-            assert secret.replace("-", "") not in said
+            assert secret not in text
+            assert secret.replace("-", "") not in text
     assert len(seen) > 5
 
 

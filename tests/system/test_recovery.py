@@ -252,12 +252,12 @@ def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(
     text = survivor.config.read_text()
     assert other in text
     survivor.config.write_text(text.replace(other, ""))
-    told = command(survivor, "recover")
-    assert told.returncode == 1
-    assert told.stderr == ""
-    assert "Nothing was changed" in told.stdout
-    assert "n2: cannot be reached" in told.stdout
-    assert max(map(len, told.stdout.splitlines())) <= 80
+    report = command(survivor, "recover")
+    assert report.returncode == 1
+    assert report.stderr == ""
+    assert "Nothing was changed" in report.stdout
+    assert "n2: cannot be reached" in report.stdout
+    assert max(map(len, report.stdout.splitlines())) <= 80
 
     done = command(survivor, "recover", "--make-this-node-a-new-cluster")
     assert done.returncode == 0, done.stderr + done.stdout

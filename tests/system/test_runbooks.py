@@ -54,9 +54,9 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     folder.mkdir()
     try:
         cluster.start()
-        found = Operator(cluster, cluster.nodes[0], folder)
-        found.sign_in()
-        yield found
+        result = Operator(cluster, cluster.nodes[0], folder)
+        result.sign_in()
+        yield result
     finally:
         cluster.kill()
 

@@ -104,8 +104,8 @@ async def test_primary_that_stops_says_so_first(cluster: LocalCluster) -> None:
         status = await estate.admin.get_status()
     primary = cluster.node(status.primary)
     await asyncio.to_thread(primary.stop)
-    said = [line["message"] for line in log_lines(primary)]
-    assert said.index("stopping") < said.index("handed_over") < said.index("stopped")
+    text = [line["message"] for line in log_lines(primary)]
+    assert text.index("stopping") < text.index("handed_over") < text.index("stopped")
     (line,) = (line for line in log_lines(primary) if line["message"] == "handed_over")
     assert line["primary"] != primary.node_id
 

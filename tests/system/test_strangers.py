@@ -83,9 +83,9 @@ def rows(node: LocalNode) -> dict[str, list[Any]]:
 def until_recorded(node: LocalNode, events: int) -> dict[str, list[Any]]:
     """Return the rows of a node once its audit log has more events than a number."""
     deadline = time.monotonic() + PATIENCE_S
-    while len((found := rows(node))["audit_events"]) <= events:
+    while len((result := rows(node))["audit_events"]) <= events:
         assert time.monotonic() < deadline, node.last_words()
-    return found
+    return result
 
 
 def noted(node: LocalNode, since: int) -> list[str]:

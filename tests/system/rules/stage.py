@@ -244,10 +244,10 @@ class Stage:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             while True:
                 status = await self.admins[0].get_status(digest=True)
-                found = {
+                events = {
                     (each.applied_index, each.digest, each.audit_head)
                     for each in status.members
                     if each.reachable
                 }
-                if len(found) == 1 and all(each.reachable for each in status.members):
+                if len(events) == 1 and all(each.reachable for each in status.members):
                     return

@@ -65,8 +65,8 @@ async def test_a_role_may_do_the_same_at_every_node(
                 continue  # Reads all: the cluster too.
             expected = "done" if what in MAY[role] else "ROLE"
             nodes = own if what != "clear_pin" else own[:1]
-            found = [await outcome(admin, what) for admin in nodes]
-            assert found == [expected] * len(nodes), what
+            results = [await outcome(admin, what) for admin in nodes]
+            assert results == [expected] * len(nodes), what
         # Another role, said at one node, ends what the old one has opened elsewhere.
         (other, *_) = set(MAY) - {role}
         await stage.admins[0].update_administrator(name, role=other)
@@ -183,14 +183,14 @@ async def test_every_node_has_written_down_the_same(
         exports.append(b"".join(lines[: checkpoint.sequence]))
     assert exports == [exports[0]] * 3
     events = [json.loads(line) for line in exports[0].splitlines()]
-    told = [
+    reports = [
         (event["node"], event["action"], event["outcome"], event["reason"])
         for event in events
         if event["target"] in (person.name, person.serial)
     ]
-    assert ("n2", "SaveEmergencyAccess", "applied", "") in told
-    assert ("n3", "Authenticate", "accepted", "") in told
-    assert ("n1", "Authenticate", "refused", "wrong_pin") in told
+    assert ("n2", "SaveEmergencyAccess", "applied", "") in reports
+    assert ("n3", "Authenticate", "accepted", "") in reports
+    assert ("n1", "Authenticate", "refused", "wrong_pin") in reports
     trusted = read_public_keys(stage.cluster.certificates / "audit.pem")
     assert checkpoint.public_key in trusted
     file = tmp_path / "export.jsonl"

@@ -154,12 +154,12 @@ async def test_without_a_quorum_no_user_is_accepted(stage: Stage) -> None:
     for node in lost:
         node.start()
     await asyncio.to_thread(stage.cluster.wait_ready)
-    told = [
+    reports = [
         await agent.authenticate(person.name, PIN + code, request_id=request_id)
         for agent in stage.agents
     ]
-    assert told == [told[0]] * 3
-    assert told[0].accepted
+    assert reports == [reports[0]] * 3
+    assert reports[0].accepted
     assert await stage.everywhere(person, PIN + code) == [False] * 3
     access = await stage.admins[1].get_emergency_access(person.serial)
     assert len(access.sets) == 1

@@ -162,10 +162,10 @@ async def test_every_refusal_costs_the_same_at_every_node(stage: Stage) -> None:
                 assert not answer.accepted
                 assert answer.challenge == b""
 
-            found, after = await costs(stage, refused)
-            asked = Cost(hashes=2, forwards=int(not after[node].is_primary), commits=1)
-            expected = [asked if other == node else Cost() for other in range(3)]
-            assert found == expected, (what, node)
+            result, after = await costs(stage, refused)
+            calls = Cost(hashes=2, forwards=int(not after[node].is_primary), commits=1)
+            expected = [calls if other == node else Cost() for other in range(3)]
+            assert result == expected, (what, node)
     reasons = set(await stage.why(1, used)) | set(await stage.why(2, disabled))
     assert reasons == {
         *("", "code_not_live", "wrong_pin", "wrong_passcode", "locked"),

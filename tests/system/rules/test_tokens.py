@@ -70,11 +70,11 @@ async def test_a_challenge_ends_after_two_minutes_on_every_node(stage: Stage) ->
         assert answer.decision is Decision.REFUSED
     assert not (await stage.admins[1].get_token(person.serial)).pin_set
     await stage.admins[0].unlock_user(person.name)
-    asked = await stage.agents[1].authenticate(person.name, person.tokencode(5))
-    assert asked.decision is Decision.NEW_PIN_REQUIRED
+    response = await stage.agents[1].authenticate(person.name, person.tokencode(5))
+    assert response.decision is Decision.NEW_PIN_REQUIRED
     await stage.later(100)
     answer = await stage.agents[2].continue_authentication(
-        asked, person.tokencode(6), new_pin="271828"
+        response, person.tokencode(6), new_pin="271828"
     )
     assert answer.accepted
     assert await stage.accepts(0, person, "271828" + person.tokencode(7))
@@ -260,10 +260,10 @@ async def test_a_replica_that_lags_accepts_a_user_it_does_not_know(
         await asyncio.gather(*(agent.authenticate("nobody", "x") for _ in range(100)))
         person = await stage.person(at=(one, other, one))
         passcode = PIN + person.tokencode(0)
-        asked = asyncio.create_task(stage.accepts(lagging, person, passcode))
+        calls = asyncio.create_task(stage.accepts(lagging, person, passcode))
         await stage.failures(one, person)  # Meanwhile it is sent.
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert await asked
+    assert await calls
     assert await stage.failures(other, person) == (0, 0)
     assert await stage.why(lagging, person) == [""]
