@@ -138,7 +138,7 @@ def test_the_primary_leaves_after_it_has_handed_over(site: Site) -> None:
     gone.kill()
     ticket = site.admin("cluster", "ticket", leaving)
     assert ticket.returncode == 1
-    assert "does not come back" in " ".join(ticket.stderr.split())
+    assert "its id cannot be used again" in " ".join(ticket.stderr.split())
 
 
 def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:

@@ -91,7 +91,7 @@ def test_a_ticket_admits_one_node_once(site: Site) -> None:
     thief = site.machine("n2", "thief")
     again = site.node(thief, "init", f"--join={ticket}")
     assert again.returncode == 1
-    assert "was used before" in again.stderr
+    assert "was already used" in again.stderr
     assert not thief.key_ring.exists()
     events = audited(site)
     assert ("joiner:n2", "AdmitNode", "n2", "applied") in events

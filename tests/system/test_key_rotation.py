@@ -227,5 +227,5 @@ async def test_every_member_holds_the_key_or_nothing_changes(
     third.start()
     await asyncio.to_thread(third.wait, timeout_s=60)
     text = third.last_words(3)
-    assert "key 2, which the cluster uses, is missing" in text
+    assert "lacks key 2, which the cluster uses" in text
     assert "start another member first" in text
