@@ -239,8 +239,8 @@ def test_kept_codes_of_another_length_count_by_their_own_odds() -> None:
     answer = refusal(count=1, keep_unused_codes=True, **given)
     assert answer.reason is Reason.GUESS_ODDS
     assert (
-        "1 live codes x 100 guesses / 100000000 possible codes + "
-        "1 live codes x 100 guesses / 1000000000 possible codes = 1.1e-06"
+        "1 live code x 100 guesses / 100000000 possible codes + "
+        "1 live code x 100 guesses / 1000000000 possible codes = 1.1e-06"
     ) in answer.detail
 
 

@@ -149,7 +149,7 @@ def test_the_alphabet_of_codes_stays_while_codes_live() -> None:
     wanted = {"code_alphabet": "0123456789ABCDEF"}
     result = refused(wanted, in_use(7))
     assert (result.reason, result.field) == (Reason.CODES_LIVE, "code_alphabet")
-    assert "7 live codes of 1 tokens" in result.detail
+    assert "7 live codes of 1 token" in result.detail
     assert isinstance(changed(POLICY, 1, wanted, NOTHING), Policy)
 
 
@@ -198,8 +198,8 @@ def test_a_length_that_live_codes_have_cannot_be_taken_out(
         "further_code_lengths",
     )
     assert (
-        "must include 8 while 7 live codes of 1 tokens "
-        "(the first is 1; expired tokens count) have 8 symbols"
+        "must include 8, the length of 7 live codes of 1 token "
+        "(the first is 1; expired tokens count): wait"
     ) in result.detail
     assert isinstance(changed(policy, 1, change, NOTHING), Policy)
 

@@ -350,8 +350,8 @@ def test_codes_of_an_expired_token_can_be_taken_out_of_the_way() -> None:
     refused = update(world, **OTHER_FORM)
     assert isinstance(refused, Rejected)
     assert (
-        "9 live codes of 3 tokens (the first is 1; expired tokens count) use the old"
-        in refused.detail
+        "the old one is used by 9 live codes of 3 tokens (the first is 1; expired tokens "
+        "count)" in refused.detail
     )
     for serial in ("1", "2"):
         text = world.handle("disable", {"serial": serial})

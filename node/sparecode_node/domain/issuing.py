@@ -11,7 +11,7 @@ from sparecode_node.domain.emergency_access import (
     RecoveryPolicy,
     live_codes,
 )
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import (
     DAY_MS,
@@ -211,7 +211,8 @@ def odds_problem(
     if odds * one_in <= 1:
         return None
     terms = " + ".join(
-        f"{live[length]} live codes x {guesses} guesses / {spaces[length]} possible codes"
+        f"{plural(live[length], 'live code')} x {guesses} guesses / "
+        f"{spaces[length]} possible codes"
         for length in sorted(live)
         if live[length]
     )

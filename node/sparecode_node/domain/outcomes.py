@@ -138,3 +138,8 @@ class Rejected:
     """A message for people: it names the object and the bound, never a secret."""
     field: str = ""
     """The request field at fault, if it is a single field."""
+
+
+def plural(number: int, one: str) -> str:
+    """Return a number with a noun, such as `1 code` or `3 codes`, for messages and the audit log."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"

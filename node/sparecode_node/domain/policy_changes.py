@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.issuing import odds_problem
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, numbers_problem, policy_problem
 
@@ -146,9 +146,9 @@ def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | 
         live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
         return Rejected(
             Reason.CODES_LIVE,
-            f"code_alphabet cannot change while {live} live codes of "
-            f"{_owners(in_use.live)} use the old one, since only one is accepted at a "
-            "time: wait until they end, or disable them",
+            "code_alphabet cannot change while the old one is used by "
+            f"{_codes(live, in_use.live)}, since only one is accepted at a time: "
+            "wait until every such code has ended, or disable it",
             "code_alphabet",
         )
     taken_out = {*before.code_lengths} - {*after.code_lengths}
@@ -159,21 +159,22 @@ def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | 
     live = sum(alike.tokens * alike.lengths[length] for alike in holders)
     return Rejected(
         Reason.CODES_LIVE,
-        f"further_code_lengths must include {length} while {live} live codes of "
-        f"{_owners(holders)} have {length} symbols: wait until they end, or disable them",
+        f"further_code_lengths must include {length}, the length of "
+        f"{_codes(live, holders)}: wait until every such code has ended, or disable it",
         "further_code_lengths",
     )
 
 
-def _owners(live: Sequence[LiveCodes]) -> str:
+def _codes(live: int, owners: Sequence[LiveCodes]) -> str:
     """
-    Return the number of these tokens and the serial of the first, in words.
+    Return the numbers of live codes and of their tokens, and the first serial, in words.
 
     The serial is named because lists of live codes leave expired tokens out.
     """
-    tokens = f"{sum(alike.tokens for alike in live)} tokens"
-    first = min(alike.first for alike in live)
-    return f"{tokens} (the first is {first}; expired tokens count)"
+    tokens = plural(sum(alike.tokens for alike in owners), "token")
+    first = min(alike.first for alike in owners)
+    codes = plural(live, "live code")
+    return f"{codes} of {tokens} (the first is {first}; expired tokens count)"
 
 
 def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
@@ -185,8 +186,8 @@ def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
     )
     return Rejected(
         Reason.PINS_LETTERED,
-        f"pin_letters cannot be turned off while {len(serials)} tokens have a PIN with "
-        f"letters ({some}): set or clear these PINs first",
+        "pin_letters cannot be turned off while a PIN has letters: set or clear the PIN "
+        f"of {plural(len(serials), 'token')} ({some}) first",
         "pin_letters",
     )
 
@@ -216,8 +217,8 @@ def _odds_without_pin(after: Policy, in_use: InUse) -> Rejected | None:
         size,
         PinRule.NONE,
         after,
-        f"{tokens} tokens have no PIN, and a set of the default size must be safe for "
-        "them too",
+        "a set of the default size must also be safe for "
+        f"{plural(tokens, 'token')} without a PIN",
         "codes_per_set_default",
     )
 

@@ -3,6 +3,7 @@
 
 import sqlite3
 
+from sparecode_node.domain.outcomes import plural
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.tables import administrators as administrator_tables
@@ -43,7 +44,7 @@ def target_of(
             ticket = membership_tables.find_ticket(db, command.ticket_id)
             return ticket.node_id if ticket else "unknown ticket"
         case commands.RequestBulkIssue():
-            return tokens_in_words(len(command.serials))
+            return plural(len(command.serials), "token")
         case commands.Approve() | commands.Reject():
             return f"approval {command.approval_id}"
         case commands.UpdatePolicy():
@@ -87,8 +88,3 @@ def _name(
         # People type PINs into the name field, so record unknown names as tags (A6).
         return f"unknown {command.name_tag.hex()}"
     return "unknown"
-
-
-def tokens_in_words(number: int) -> str:
-    """Return a number of tokens in words, for the audit log."""
-    return "1 token" if number == 1 else f"{number} tokens"

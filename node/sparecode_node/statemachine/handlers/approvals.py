@@ -19,7 +19,7 @@ from sparecode_node.domain.approvals import (
 )
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -46,7 +46,7 @@ from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
-from sparecode_node.statemachine.targets import target_of, tokens_in_words
+from sparecode_node.statemachine.targets import target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
         case RequestBulkIssue():
             return Hold(
                 ApprovalKind.BULK_ISSUE,
-                "codes for " + tokens_in_words(len(command.serials)),
+                f"codes for {plural(len(command.serials), 'token')}",
                 command.serials,
             )
         case IssueTokencodesInBulk():

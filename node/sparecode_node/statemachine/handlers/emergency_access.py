@@ -12,7 +12,7 @@ from sparecode_node.domain.emergency_access import (
 )
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.issuing import Wish, issue, issue_fixed
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.applying import Applying
@@ -34,7 +34,6 @@ from sparecode_node.statemachine.results import (
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
-from sparecode_node.statemachine.targets import tokens_in_words
 
 ENDED_SETS_KEPT = 8
 """Ended sets to keep, so that their codes are recognized (A5). The log has all sets."""
@@ -72,7 +71,7 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
 
 def request_bulk_issue(applying: Applying, command: RequestBulkIssue) -> Result:
     """Apply `RequestBulkIssue`: it announces the issuing in the audit log."""
-    applying.detail = tokens_in_words(len(command.serials))
+    applying.detail = plural(len(command.serials), "token")
     return Applied(index=applying.index)
 
 

@@ -2,7 +2,7 @@
 """Handlers that enroll tokens, assign them and set PINs: load, decide, save."""
 
 from sparecode_node.domain.ids import Moment, TokenSerial
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
@@ -99,7 +99,7 @@ def assign_token(applying: Applying, command: AssignToken) -> Result:
     if len(token_tables.find_tokens_of(db, user.user_id)) >= most:
         return Rejected(
             Reason.TOKEN_LIMIT,
-            f"{user.username} already has {most} tokens, the maximum for one user",
+            f"{user.username} already has {plural(most, 'token')}, the maximum for one user",
             "username",
         )
     assigned = token.assigned(user.user_id)
