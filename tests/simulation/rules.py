@@ -9,6 +9,7 @@ that state.
 """
 
 import collections
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import Sequence
@@ -36,17 +37,25 @@ class Reference:
 
     def __init__(self, applied: dict[int, tuple[Call, ...]]) -> None:
         self._db = sqlite3.connect(":memory:")
-        self._machine = StateMachine(self._db)
         self.last_index = max(applied, default=0)
         self.results: dict[int, tuple[Result, ...]] = {}
         self.times_ms: dict[int, int] = {}
+        try:
+            self.digest = self._apply(applied)
+        except BaseException:
+            self.close()
+            raise
+
+    def _apply(self, applied: dict[int, tuple[Call, ...]]) -> str:
+        """Apply the log, and return the digest of the state it makes."""
+        machine = StateMachine(self._db)
         now_ms = 0
         for index in range(1, self.last_index + 1):
             calls = applied.get(index, ())
             now_ms = max([now_ms, *(call.at_ms for call in calls)])
             self.times_ms[index] = now_ms
-            self.results[index] = self._machine.apply(index, calls)
-        self.digest = self._machine.digest()
+            self.results[index] = machine.apply(index, calls)
+        return machine.digest()
 
     def close(self) -> None:
         self._db.close()
@@ -127,10 +136,10 @@ class CodeRules(Invariants):
         except Exception as error:  # noqa: BLE001 - any of them is a finding.
             self.violated("no exception", f"applying the log again: {error!r}")
             return
-        self._check_places(nodes, reference)
-        self._check_done(reference)
-        self._check_accepted(reference)
-        reference.close()
+        with contextlib.closing(reference):
+            self._check_places(nodes, reference)
+            self._check_done(reference)
+            self._check_accepted(reference)
 
     def _check_places(self, nodes: Sequence[Machine], reference: Reference) -> None:
         for node in nodes:
