@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for every test."""
 
+import threading
 from collections.abc import Generator, Iterator
 
 import pysyncobj.journal
@@ -42,6 +43,22 @@ def closed_databases() -> Iterator[None]:
     """Close what a test has opened with `open_database`."""
     yield
     close_databases()
+
+
+@pytest.fixture(autouse=True)
+def stopped_engines() -> Iterator[None]:
+    """
+    Fail the test that leaves an engine running.
+
+    Its thread would draw from the dice of the whole process, and disturb later tests.
+    """
+    before = _engines()
+    yield
+    assert _engines() <= before, "the test has left an engine running"
+
+
+def _engines() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "engine"}
 
 
 @pytest.fixture(autouse=True)

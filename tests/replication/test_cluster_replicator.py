@@ -335,6 +335,23 @@ async def test_a_cluster_of_one_works(tmp_path: Path) -> None:
         assert done == Applied(index=barrier.index)
 
 
+async def test_the_engine_stops_even_if_the_network_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fixture `stopped_engines` sees whether it does."""
+    async with running(tmp_path, count=1) as [node]:
+        transport = node.replicator._transport
+        stop_transport = transport.stop
+
+        async def fail() -> None:
+            await stop_transport()
+            raise OSError("the network is stuck")
+
+        monkeypatch.setattr(transport, "stop", fail)
+        with pytest.raises(OSError, match="stuck"):
+            await node.stop()
+
+
 async def test_callers_are_answered_while_the_engine_is_held_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

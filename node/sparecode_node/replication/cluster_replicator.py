@@ -2,6 +2,7 @@
 """`ClusterReplicator`: the `Replicator` of a node in a cluster."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -170,13 +171,14 @@ class ClusterReplicator:
         self._running = True
 
     async def stop(self) -> None:
-        """Stop the network first, then the engine."""
+        """Stop the network first, then the engine, even if a stop before it fails."""
         self._running = False
-        await self._digest.stop()
-        await self._read_points.stop()
-        await self._snapshots.stop()
-        await self._transport.stop()
-        await self._engine.stop()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._engine.stop)
+            stack.push_async_callback(self._transport.stop)
+            stack.push_async_callback(self._snapshots.stop)
+            stack.push_async_callback(self._read_points.stop)
+            stack.push_async_callback(self._digest.stop)
 
     async def renew_certificate(self, tls: PeerTls) -> None:
         """Show another certificate to the other members from now on."""
