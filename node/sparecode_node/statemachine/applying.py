@@ -43,3 +43,14 @@ class Applying:
     detail: str = ""
     events: list[Event] = field(default_factory=list)
     keep_writes: bool = False
+
+    @property
+    def acting_administrator(self) -> Administrator:
+        """
+        The administrator of a command that only administrators may send.
+
+        The machine has checked that there is one: raises `AssertionError` otherwise.
+        """
+        if self.administrator is None:
+            raise AssertionError("an administrator's command without an administrator")
+        return self.administrator

@@ -157,9 +157,7 @@ def remove_administrator(
 
 def change_password(applying: Applying, command: ChangePassword) -> Rejected | None:
     """Apply `ChangePassword`."""
-    db, caller = applying.db, applying.administrator
-    if caller is None:
-        raise AssertionError("an administrator's command without an administrator")
+    db, caller = applying.db, applying.acting_administrator
     own = caller.name == command.name
     if not own and not may(caller.role, Permission.CHANGE_ADMINISTRATORS):
         return Rejected(

@@ -160,9 +160,7 @@ def _rules(applying: Applying, name: AdministratorName) -> bool:
 
 
 def _ask(applying: Applying, held: Hold) -> Result:
-    administrator, command = applying.administrator, applying.call.command
-    if administrator is None:
-        raise AssertionError("an administrator's command without an administrator")
+    administrator, command = applying.acting_administrator, applying.call.command
     waiting = [
         each
         for each in approval_tables.of_author(applying.db, administrator.name)
@@ -245,16 +243,10 @@ def _find(applying: Applying, approval_id: int) -> Approval | Rejected:
     return approval
 
 
-def _approver(applying: Applying) -> Administrator:
-    if applying.administrator is None:
-        raise AssertionError("an administrator's command without an administrator")
-    return applying.administrator
-
-
 def _approve(
     applying: Applying, approval: Approval, make: Callable[[Applying], Result]
 ) -> Result:
-    approver = _approver(applying)
+    approver = applying.acting_administrator
     permit = approval.approved(approver.name, applying.now_ms)
     if isinstance(permit, Rejected):
         return permit
@@ -316,7 +308,7 @@ def _users(applying: Applying, approval: Approval) -> set[str]:
 
 
 def _reject(applying: Applying, approval: Approval) -> Rejected | None:
-    administrator = _approver(applying)
+    administrator = applying.acting_administrator
     if administrator.name != approval.author and not may(
         administrator.role, Permission.APPROVE
     ):

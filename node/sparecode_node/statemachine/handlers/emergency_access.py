@@ -10,7 +10,7 @@ from sparecode_node.domain.emergency_access import (
     RecoveryPolicy,
     all_void,
 )
-from sparecode_node.domain.ids import AdministratorName, TokenSerial
+from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.issuing import Wish, issue, issue_fixed
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import PinRule
@@ -131,7 +131,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
         serial=command.serial,
         key_id=command.key_id,
         code_length=command.code_length,
-        issuer=_issuer(applying),
+        issuer=applying.acting_administrator.name,
         node_id=applying.call.node_id,
         issued_at_ms=applying.now_ms,
         issued_index=applying.index,
@@ -168,13 +168,6 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
         pin_missing_warning=command.recovery is RecoveryPolicy.DENY
         and token.pin_rule is PinRule.NONE,
     )
-
-
-def _issuer(applying: Applying) -> AdministratorName:
-    """Return the issuing administrator; the machine has checked that there is one."""
-    if applying.administrator is None:
-        raise AssertionError("an administrator's command without an administrator")
-    return applying.administrator.name
 
 
 def _draft_problem(applying: Applying, command: SaveEmergencyAccess) -> Rejected | None:

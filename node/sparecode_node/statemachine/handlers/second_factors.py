@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from sparecode_node.domain.administrators import Administrator, SecondFactor
+from sparecode_node.domain.administrators import SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
@@ -13,15 +13,9 @@ from sparecode_node.statemachine.commands.administrators import (
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
 
-def _administrator(applying: Applying) -> Administrator:
-    if applying.administrator is None:
-        raise AssertionError("an administrator's command without an administrator")
-    return applying.administrator
-
-
 def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected | None:
     """Apply `SetSecondFactor`."""
-    administrator = _administrator(applying)
+    administrator = applying.acting_administrator
     if administrator.name != command.name:
         return Rejected(
             Reason.ADMINISTRATOR_UNKNOWN,
@@ -67,7 +61,7 @@ def remove_second_factor(
     applying: Applying, command: RemoveSecondFactor
 ) -> Rejected | None:
     """Apply `RemoveSecondFactor`."""
-    administrator = _administrator(applying)
+    administrator = applying.acting_administrator
     if administrator.name == command.name:
         return Rejected(
             Reason.SELF_SERVICE_FORBIDDEN,
