@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: emergency codes that replace a lost token (I, R)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import TokenSerial
@@ -18,6 +19,7 @@ from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.emergency import issuing
 from sparecode_node.services.emergency.issuing import (
     CodeDrawer,
+    DrawnSet,
     Lifetime,
     SetTerms,
     ShownCode,
@@ -33,10 +35,9 @@ from sparecode_node.services.secrets.sealing import (
     Draft,
     Sealing,
 )
+from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
-    IssueFixedTokencode,
-    SaveEmergencyAccess,
 )
 from sparecode_node.statemachine.results import (
     Applied,
@@ -172,33 +173,7 @@ class Emergency:
         terms: SetTerms,
     ) -> IssuedCodes:
         """Generate and save in one step. The codes are returned after the commit (I2)."""
-        key = fields.serial(serial)
-        terms.check()
-        deadline = self._proposer.deadline(context)
-        session = await self._proposer.begin(context, deadline)
-        drawn = self._drawer.nothing()
-
-        async def prepare() -> SaveEmergencyAccess:
-            nonlocal drawn
-            _, user, policy = await self._find(key)
-            number = issuing.count_of(count, policy)
-            if user is None:
-                # Apply returns the reason, or the first answer to this request id.
-                return terms.saving_set(key, None, policy, drawn)
-            drawn = await self._drawer.draw(
-                user, policy, number, deadline, administrator=session.administrator
-            )
-            return terms.saving_set(key, user, policy, drawn)
-
-        saved = _saved(
-            await self._proposer.propose_prepared(context, session, deadline, prepare)
-        )
-        # An earlier call with this id committed another set. Its codes cannot be read
-        # back (I9).
-        withheld = saved.set_id != drawn.set_id
-        return IssuedCodes(
-            saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
-        )
+        return await self._issue(context, serial, count, terms, terms.saving_set)
 
     @idempotent
     async def issue_fixed(
@@ -209,24 +184,40 @@ class Emergency:
         terms: SetTerms,
     ) -> IssuedCodes:
         """Issue one code that can be used until it expires, not only once (I11)."""
+        return await self._issue(context, serial, 1, terms, terms.fixed_code)
+
+    async def _issue(
+        self,
+        context: CallContext,
+        serial: str,
+        count: int | None,
+        terms: SetTerms,
+        command: Callable[[TokenSerial, User | None, Policy, DrawnSet], Command],
+    ) -> IssuedCodes:
+        """Draw codes, and propose the command that *command* builds from them."""
         key = fields.serial(serial)
         terms.check()
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         drawn = self._drawer.nothing()
 
-        async def prepare() -> IssueFixedTokencode:
+        async def prepare() -> Command:
             nonlocal drawn
             _, user, policy = await self._find(key)
+            number = issuing.count_of(count, policy)
+            # Without a user, apply returns the reason, or the first answer to this
+            # request id.
             if user is not None:
                 drawn = await self._drawer.draw(
-                    user, policy, 1, deadline, administrator=session.administrator
+                    user, policy, number, deadline, administrator=session.administrator
                 )
-            return terms.fixed_code(key, user, policy, drawn)
+            return command(key, user, policy, drawn)
 
         saved = _saved(
             await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
+        # An earlier call with this id committed another set. Its codes cannot be read
+        # back (I9).
         withheld = saved.set_id != drawn.set_id
         return IssuedCodes(
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
