@@ -2,7 +2,7 @@
 """New sets of emergency codes: their terms, their codes and their commands (I)."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypedDict
 
 from sparecode_node.domain import issuing
 from sparecode_node.domain.emergency_access import RecoveryPolicy
@@ -63,6 +63,22 @@ class DrawnSet:
     sealed: tuple[SealedCode, ...] = field(repr=False)
 
 
+class _NewSet(TypedDict):
+    """The fields that every command with newly drawn codes has."""
+
+    serial: TokenSerial
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    set_id: SetId
+    code_length: int
+    ends_at_ms: int | None
+    lifetime_ms: int | None
+    recovery: RecoveryPolicy
+    weaken_recovery_policy: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTerms:
     """The terms of a new set: how long it lives, and what it does to other codes."""
@@ -108,19 +124,9 @@ class SetTerms:
     ) -> SaveEmergencyAccess:
         """Return the command that issues a set in one step (I2)."""
         return SaveEmergencyAccess(
-            serial=serial,
-            user_id=user.user_id if user else UserId(""),
-            auth_version=user.auth_version if user else 0,
-            policy_version=policy.version,
-            key_id=drawn.key_id,
-            set_id=drawn.set_id,
-            code_length=policy.code_length,
+            **self._new_set(serial, user, policy, drawn),
             codes=drawn.sealed,
-            ends_at_ms=self.lifetime.ends_at_ms,
-            lifetime_ms=self.lifetime.duration_ms,
-            recovery=self.recovery,
             keep_unused_codes=self.keep_unused_codes,
-            weaken_recovery_policy=self.weaken_recovery_policy,
             draft_id=NO_DRAFT,
             draft_ends_at_ms=0,
         )
@@ -130,18 +136,8 @@ class SetTerms:
     ) -> IssueFixedTokencode:
         """Return the command that issues a temporary fixed tokencode (I11)."""
         return IssueFixedTokencode(
-            serial=serial,
-            user_id=user.user_id if user else UserId(""),
-            auth_version=user.auth_version if user else 0,
-            policy_version=policy.version,
-            key_id=drawn.key_id,
-            set_id=drawn.set_id,
-            code_length=policy.code_length,
+            **self._new_set(serial, user, policy, drawn),
             verifier=drawn.sealed[0].verifier if drawn.sealed else b"",
-            ends_at_ms=self.lifetime.ends_at_ms,
-            lifetime_ms=self.lifetime.duration_ms,
-            recovery=self.recovery,
-            weaken_recovery_policy=self.weaken_recovery_policy,
         )
 
     def issuing_in_bulk(
@@ -149,6 +145,14 @@ class SetTerms:
     ) -> IssueTokencodesInBulk:
         """Return the command that issues one set of a bulk issue."""
         return IssueTokencodesInBulk(
+            **self._new_set(serial, user, policy, drawn),
+            verifiers=tuple(code.verifier for code in drawn.sealed),
+        )
+
+    def _new_set(
+        self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+    ) -> _NewSet:
+        return _NewSet(
             serial=serial,
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
@@ -156,7 +160,6 @@ class SetTerms:
             key_id=drawn.key_id,
             set_id=drawn.set_id,
             code_length=policy.code_length,
-            verifiers=tuple(code.verifier for code in drawn.sealed),
             ends_at_ms=self.lifetime.ends_at_ms,
             lifetime_ms=self.lifetime.duration_ms,
             recovery=self.recovery,
