@@ -98,12 +98,7 @@ def list_(
     """List administrators by name."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_administrators(
-                page_size=size, page_token=token, stale_ok=stale_ok
-            ),
-            limit,
-        )
+        page = read_pages(admin.list_administrators, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,

@@ -87,12 +87,7 @@ def list_(
     """List agents by name."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_agents(
-                page_size=size, page_token=token, stale_ok=stale_ok
-            ),
-            limit,
-        )
+        page = read_pages(admin.list_agents, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,
@@ -340,12 +335,7 @@ def denied(
     """List the denied certificates."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_denied_certificates(
-                page_size=size, page_token=token, stale_ok=stale_ok
-            ),
-            limit,
-        )
+        page = read_pages(admin.list_denied_certificates, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,

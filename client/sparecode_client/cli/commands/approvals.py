@@ -37,12 +37,7 @@ def list_(
     """List waiting requests and unused approvals, oldest first."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_approvals(
-                page_size=size, page_token=token, stale_ok=stale_ok
-            ),
-            limit,
-        )
+        page = read_pages(admin.list_approvals, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,

@@ -3,6 +3,7 @@
 
 import shutil
 import textwrap
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -19,7 +20,6 @@ from sparecode_client.cli.terminal.words import (
     show_second,
 )
 from sparecode_client.values.audit import AuditEvent, AuditFilter
-from sparecode_client.values.results import Page
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,18 +89,11 @@ def list_(
     """Show events, newest first."""
     settings = settings_of(context)
     event_filter = _filter(since, until, actor, action, target, outcome, reason)
-
-    def page_of(size: int, token: str) -> Page[AuditEvent]:
-        return admin.list_audit_events(
-            event_filter,
-            from_sequence=from_sequence or 0,
-            page_size=size,
-            page_token=token,
-            stale_ok=stale_ok,
-        )
-
     with settings.admin() as admin:
-        page = read_pages(page_of, limit)
+        events = partial(
+            admin.list_audit_events, event_filter, from_sequence=from_sequence or 0
+        )
+        page = read_pages(events, limit, stale_ok=stale_ok)
     if settings.output.is_json:
         settings.output.json(list_json("events", page))
         return

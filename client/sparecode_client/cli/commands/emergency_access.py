@@ -2,6 +2,7 @@
 """`sparecode emergency`: emergency codes."""
 
 import enum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -239,16 +240,10 @@ def list_(
     settings = settings_of(context)
     end = None if ends_before is None else ends_before.moment()
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_emergency_access(
-                live_codes_max=live_max,
-                end_before=end,
-                page_size=size,
-                page_token=token,
-                stale_ok=stale_ok,
-            ),
-            limit,
+        tokens = partial(
+            admin.list_emergency_access, live_codes_max=live_max, end_before=end
         )
+        page = read_pages(tokens, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,

@@ -5,6 +5,7 @@ import base64
 import binascii
 import enum
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -253,12 +254,8 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
         in_emergency_access=in_emergency_access,
     )
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_tokens(
-                token_filter, page_size=size, page_token=token, stale_ok=stale_ok
-            ),
-            limit,
-        )
+        tokens = partial(admin.list_tokens, token_filter)
+        page = read_pages(tokens, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode users`: users."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -156,17 +157,10 @@ def list_(
     """List users by username."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page = read_pages(
-            lambda size, token: admin.list_users(
-                username_prefix=prefix,
-                search=search,
-                locked=locked,
-                page_size=size,
-                page_token=token,
-                stale_ok=stale_ok,
-            ),
-            limit,
+        users = partial(
+            admin.list_users, username_prefix=prefix, search=search, locked=locked
         )
+        page = read_pages(users, limit, stale_ok=stale_ok)
     show_list(
         settings.output,
         page,

@@ -2,7 +2,7 @@
 """Lists: read page by page, shown as one table or one JSON value."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.words import plural
@@ -13,17 +13,28 @@ T = TypeVar("T")
 PAGE_SIZE_MAX = 500
 
 
-def read_pages(page_of: Callable[[int, str], Page[T]], limit: int) -> Page[T]:
+class ListCall(Protocol[T]):
+    """A call that returns one page of a list, such as `Admin.list_agents`."""
+
+    def __call__(self, *, page_size: int, page_token: str, stale_ok: bool) -> Page[T]:
+        """Return the page that *page_token* names; the first if it is empty."""
+        ...
+
+
+def read_pages(call: ListCall[T], limit: int, *, stale_ok: bool) -> Page[T]:
     """
     Return up to *limit* items as one page.
 
-    *page_of* takes a page size and a page token. The result's `next_page_token` is
-    empty if there are no more items.
+    The result's `next_page_token` is empty if there are no more items.
     """
     items: tuple[T, ...] = ()
     token = ""
     while True:
-        page = page_of(min(limit - len(items), PAGE_SIZE_MAX), token)
+        page = call(
+            page_size=min(limit - len(items), PAGE_SIZE_MAX),
+            page_token=token,
+            stale_ok=stale_ok,
+        )
         items += page.items
         token = page.next_page_token
         if not token or len(items) >= limit:
