@@ -154,7 +154,7 @@ def test_a_certificate_is_allowed_by_its_serial_number(agents: Cli) -> None:
 def test_denied_certificates_are_listed(agents: Cli) -> None:
     lines = agents("agents", "denied").stdout.splitlines()
 
-    assert lines[0].split() == ["Kind", "Certificate", "Since", "By", "Note"]
+    assert lines[0].split() == ["Type", "Certificate", "Since", "By", "Note"]
     assert lines[1].split()[:2] == ["SHA-256", FINGERPRINT[: len(lines[1].split()[1])]]
     assert lines[-1].split() == ["serial", "51af", "-", "dora"]
     answer = agents.json("agents", "denied")

@@ -19,7 +19,7 @@ def test_users_as_a_table(cli: Cli) -> None:
 
     lines = cli("users", "list").stdout.splitlines()
 
-    assert lines[0].split() == ["Username", "Display", "name", "State", "Tokens"]
+    assert lines[0].split() == ["User", "name", "Display", "name", "State", "Tokens"]
     assert lines[1].split() == ["alice", "Alice", "Example", "enabled", SERIAL]
     assert lines[2].split() == ["bob", "disabled"]
 

@@ -59,9 +59,9 @@ def test_import_shows_the_result_of_every_row(cli: Cli, tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "Row  Username  Result",
-        "  1  user1     imported",
-        "  2  user2     NOT imported: user user2 already exists",
+        "Row  User name  Result",
+        "  1  user1      imported",
+        "  2  user2      NOT imported: user user2 already exists",
         "1 of 2 users imported.",
     ]
 

@@ -149,7 +149,7 @@ def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
     site.machines[dead].kill()
     wiped = site.admin("cluster", "ticket", dead)
     assert wiped.returncode == 1
-    assert "under a new node ID" in " ".join(wiped.stderr.split())
+    assert "under a new node id" in " ".join(wiped.stderr.split())
     removed = site.admin("cluster", "remove", dead, "--yes")
     assert removed.returncode == 0, removed.stderr
     grow(site, "n5")

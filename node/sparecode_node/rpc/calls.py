@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The context of a call for a use case: the caller, the request ID, the time left."""
+"""The context of a call for a use case: the caller, the request id, the time left."""
 
 from typing import cast
 from urllib.parse import unquote

@@ -183,12 +183,12 @@ ADVICE: Mapping[Reason, str] = {
     Reason.APPROVALS_FULL: "wait until some of them are decided",
     Reason.REVIEW_STALE: "review it again: `sparecode cluster review`",
     Reason.MEMBER_EXISTS: "a machine that has lost its data must join under a new "
-    "node ID",
+    "node id",
     Reason.TICKETS_FULL: "wait until the oldest is deleted, 75 minutes after it was "
     "created",
     Reason.TICKET_UNKNOWN: "create a new one: sparecode cluster ticket",
     Reason.JOINER_CERTIFICATE: "use one with an EC key that the members' authority "
-    "has signed for this node ID",
+    "has signed for this node id",
     Reason.AUTHORITY_MISSING: "use a member that has the authority's key, or provide a "
     "certificate",
     Reason.TICKET_USED: "create a new one: sparecode cluster ticket",
@@ -219,7 +219,7 @@ _ALREADY_EXISTS = {
     Reason.ADMINISTRATOR_EXISTS: "an administrator with this name already exists",
     Reason.AGENT_EXISTS: "an agent with this name or identity already exists",
     Reason.CERTIFICATE_DENIED: "this certificate is already denied",
-    Reason.MEMBER_EXISTS: "a member with this node ID already exists",
+    Reason.MEMBER_EXISTS: "a member with this node id already exists",
 }
 _PERMISSION_DENIED = {
     Reason.ROLE: "your role does not allow this",
@@ -250,7 +250,7 @@ _FAILED_PRECONDITION = {
     Reason.KEY_NOT_HELD: "not every member received the new key",
     Reason.KEY_REPLACED: "another rotation was faster",
     Reason.MEMBER_NOT_READY: "the members cannot be changed in this way now; try again",
-    Reason.MEMBER_REMOVED: "this node ID belonged to a removed member; use another one",
+    Reason.MEMBER_REMOVED: "this node id belonged to a removed member; use another one",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator left",
     Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the current code of the secret",

@@ -3,7 +3,7 @@
 The handling of every call: deadline, size, errors to statuses, one log line.
 
 The log line names the method, the caller and the outcome. Of a request it contains only
-the ID, so that no passcode can get into a log.
+the id, so that no passcode can get into a log.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 REQUEST_ID: contextvars.ContextVar[str] = contextvars.ContextVar(
     "request_id", default=""
 )
-"""The request ID of the current call. Every line logged during the call carries it."""
+"""The request id of the current call. Every line logged during the call carries it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -357,7 +357,7 @@ async def _run(
 
 
 def _request_id(request: Request) -> str:
-    """Return the request ID if it is a UUID. Anything else might be a secret."""
+    """Return the request id if it is a UUID. Anything else might be a secret."""
     request_id = getattr(request, "request_id", "")
     return request_id if _UUID.fullmatch(request_id) else ""
 

@@ -347,6 +347,6 @@ def denied(
             each.note,
         ],
         key="certificates",
-        columns=["Kind", "Certificate", "Since", "By", "Note"],
+        columns=["Type", "Certificate", "Since", "By", "Note"],
         noun="certificate",
     )

@@ -195,7 +195,7 @@ def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> N
         [
             ("Serial", token.serial),
             (
-                "Kind",
+                "Type",
                 kind(token)
                 + (f" every {period.total_seconds():.0f} s" if period else ""),
             ),
@@ -267,7 +267,7 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
             state(token),
         ],
         key="tokens",
-        columns=["Serial", "Kind", "User", "PIN", "State"],
+        columns=["Serial", "Type", "User", "PIN", "State"],
         noun="token",
         hint="see --limit and --prefix",
     )

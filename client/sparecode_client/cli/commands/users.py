@@ -99,7 +99,7 @@ def import_(
                 data, progress=take, request_id=settings.request_id
             )
     say_imported(
-        settings.output, rows, "user", "Username", [row.username for row in rows]
+        settings.output, rows, "user", "User name", [row.username for row in rows]
     )
 
 
@@ -114,7 +114,7 @@ def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) 
         return
     settings.output.facts(
         [
-            ("Username", user.username),
+            ("User name", user.username),
             ("Display name", user.display_name),
             ("Email", user.email),
             ("State", state(user)),
@@ -171,7 +171,7 @@ def list_(
             ", ".join(user.token_serials),
         ],
         key="users",
-        columns=["Username", "Display name", "State", "Tokens"],
+        columns=["User name", "Display name", "State", "Tokens"],
         noun="user",
         hint="see --limit and --prefix",
     )
