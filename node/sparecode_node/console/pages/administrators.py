@@ -39,7 +39,6 @@ async def list_all(visit: Visit) -> Response:
     return visit.page(
         "administrators.html",
         results=await _page(visit, visit.form.text("page")),
-        paged=bool(visit.form.text("page")),
         role_descriptions=ROLE_DESCRIPTIONS,
         role_labels=ROLE_LABELS,
     )

@@ -43,7 +43,6 @@ async def list_all(visit: Visit) -> Response:
         "agents.html",
         results=results,
         protects=PROTECTS,
-        paged=bool(visit.form.text("page")),
     )
 
 
@@ -165,7 +164,6 @@ async def certificates(visit: Visit) -> Response:
     return visit.page(
         "certificates.html",
         results=results,
-        paged=bool(visit.form.text("page")),
         marks={
             CertificateMark.FINGERPRINT.value: "SHA-256 fingerprint",
             CertificateMark.SERIAL_NUMBER.value: "Serial number",

@@ -21,9 +21,7 @@ async def decide(visit: Visit) -> Response:
             call, page_token=visit.form.text("page"), stale_ok=stale_ok
         ),
     )
-    return visit.page(
-        "approvals.html", results=results, paged=bool(visit.form.text("page"))
-    )
+    return visit.page("approvals.html", results=results)
 
 
 async def _decide(visit: Visit) -> Response | None:

@@ -86,7 +86,6 @@ async def browse(visit: Visit) -> Response:
         actions=sorted(COMMANDS.values()),
         query=urlencode({name: value for name, value in filters.items() if value}),
         filtered=any(filters.values()),
-        paged=bool(visit.form.text("page")),
     )
 
 

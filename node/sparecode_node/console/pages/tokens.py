@@ -59,7 +59,6 @@ async def manage_existing(visit: Visit) -> Response:
         kind=kind,
         kinds=ALGORITHMS,
         query=urlencode({"q": search, "state": state, "kind": kind}),
-        paged=bool(visit.form.text("page")),
     )
 
 

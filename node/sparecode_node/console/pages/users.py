@@ -55,7 +55,6 @@ async def search(visit: Visit) -> Response:
         state=state,
         states=STATES,
         query=urlencode({"q": query, "state": state}),
-        paged=bool(visit.form.text("page")),
     )
 
 
