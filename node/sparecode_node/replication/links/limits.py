@@ -73,6 +73,20 @@ node, which asks again by the same request id. A joiner has one call.
 """
 
 
+def waiting_options(calls_max: int) -> tuple[tuple[str, int], ...]:
+    """
+    Return the options that let this many calls wait until the event loop takes them.
+
+    By default gRPC cancels some of the calls at random when more than 1000 wait, and
+    all further ones when 3000 wait. A loop that is busy for a moment would lose calls
+    that `CALLS_MAX` allows. Both limits are the same, so no call is cancelled at random.
+    """
+    return (
+        ("grpc.server.max_pending_requests", calls_max),
+        ("grpc.server.max_pending_requests_hard_limit", calls_max),
+    )
+
+
 def raise_open_files() -> None:
     """Raise this process's limit of open files, up to `OPEN_FILES_MAX`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -31,6 +31,7 @@ from sparecode_node.replication.links.limits import (
     MEMBERS,
     STREAMS_MAX,
     listener_options,
+    waiting_options,
 )
 from sparecode_node.replication.links.outbound import OutboundLink
 from sparecode_node.replication.links.peer_service import PeerServicer
@@ -187,7 +188,12 @@ class PeerTransport:
             await engine.run(lambda replica: replica.status(), timeout_s=START_S)
         )
         streams = ("grpc.max_concurrent_streams", STREAMS_MAX)
-        options = (*_SERVER_OPTIONS, *listener_options(MEMBERS), streams)
+        options = (
+            *_SERVER_OPTIONS,
+            *listener_options(MEMBERS),
+            *waiting_options(CALLS_MAX),
+            streams,
+        )
         self._server = grpc.aio.server(
             options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
