@@ -308,11 +308,13 @@ async def test_a_node_with_a_cut_journal_does_not_start(tmp_path: Path) -> None:
     async with running(tmp_path) as nodes:
         await settled(nodes)
         node = nodes[0]
-        # Its last entry is applied here: what is cut off below, the state holds.
+        path = tmp_path / node.node_id / NAME
+        before = path.stat().st_size
+        # The state holds this entry, and the cut removes it and all later ones.
+        await node.replicator.propose(proposal("lost"), timeout_s=WAIT_S)
         await node.replicator.read_barrier(timeout_s=WAIT_S)
         await node.stop()
-        path = tmp_path / node.node_id / NAME
-        os.truncate(path, path.stat().st_size - 10)
+        os.truncate(path, before + 10)
         with pytest.raises(StartRefusedError, match="was on disk"):
             await node.start()
         # A power cut may take the mark back, but not the state before the journal.
