@@ -24,13 +24,14 @@ from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.calls.peer_messages import ask_status
 from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.links import outbound as links
-from sparecode_node.replication.links import transport
+from sparecode_node.replication.links import peer_service, transport
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.limits import (
     MEMBER_CALLS_MAX,
     STREAMS_MAX,
     Connections,
 )
+from sparecode_node.replication.links.peer_service import PeerServicer
 from sparecode_node.replication.links.tls import PeerTls, caller, target_name
 from sparecode_node.replication.links.transport import (
     MESSAGE_BYTES_MAX,
@@ -633,10 +634,71 @@ TAKES_PART = {
 """Calls that only full members make; the others are also made before joining and offline."""
 
 
-async def test_a_calling_member_has_shown_its_journal(
+async def test_calls_wait_for_the_link_of_their_member(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
+    """After a start, calls may arrive before the link over the same channel."""
+    async with ends(authority, addresses, "n1"):
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        await channel.channel_ready()
+        calls = {
+            name: getattr(stub, name)(CALLS[name](), timeout=WAIT_S)
+            for name in sorted(TAKES_PART - {"FetchSnapshot"})
+        }
+        link = stub.Link(metadata=shown("n2"))
+        codes = {name: await code_of(call) for name, call in calls.items()}
+        assert await calls["HoldKey"].details() == "this node has no key ring"
+        assert codes.pop("HoldKey") is grpc.StatusCode.FAILED_PRECONDITION
+        assert set(codes.values()) == {grpc.StatusCode.OK}
+        link.cancel()
+        await channel.close()
+
+
+async def test_a_call_without_a_link_is_refused_before_its_deadline(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a deadline the caller would not know whether the call was carried out."""
+    monkeypatch.setattr(peer_service, "LINK_S", float("inf"))
+    async with ends(authority, addresses, "n1") as (one,):
+        servicer: Any = one.transport._servicer
+        context = Greeted(lambda: None)
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(ConnectionError):
+                await servicer.Forward(peers_pb2.ForwardRequest(), context)
+        assert context.aborted == peer_service.NO_LINK
+
+
+async def test_a_node_that_is_removed_while_its_call_waits_is_refused(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        gone = one.engine.status.configuration.without(NodeId("n2"))
+
+        async def remove(*_: object) -> None:
+            became(one, gone)
+
+        monkeypatch.setattr(PeerServicer, "_wait_for_link", remove)
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        call = stub.Forward(peers_pb2.ForwardRequest(), wait_for_ready=True)
+        assert await code_of(call) is grpc.StatusCode.PERMISSION_DENIED
+        await channel.close()
+
+
+async def test_a_calling_member_has_shown_its_journal(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A wiped node has the certificate but no link: it takes part in no decision."""
+    monkeypatch.setattr(peer_service, "LINK_S", 0.01)
     async with ends(authority, addresses, "n1") as (one,):
         channel, stub = stub_of(
             member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
@@ -749,6 +811,9 @@ class Greeted:
 
     def peer(self) -> str:
         return "the test"
+
+    def time_remaining(self) -> float:
+        return 0.02
 
     async def send_initial_metadata(self, _: object) -> None:
         self._happens()

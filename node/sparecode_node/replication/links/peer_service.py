@@ -2,6 +2,7 @@
 """The called side of `PeerService`: the certificate names the caller, never a field."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 NO_LINK = "this member has no link to the called node yet"
 
+LINK_S = 2.0
+"""
+Maximum wait for the link of a calling member to begin.
+
+After a start, calls and the link wait for the same channel, and a call may arrive
+first. A link that ended begins again after 0.1 s.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Inbound:
@@ -60,6 +69,8 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         self._calls = calls
         self._peers = peers
         self._inbound: dict[NodeId, _Inbound] = {}
+        self._next_link = asyncio.Event()
+        """Set when the next link begins, and then replaced by another event."""
 
     async def _certified(self, context: Context) -> NodeId:
         peer = caller(context.auth_context())
@@ -72,12 +83,29 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         Return the calling member, whose journal is the known one.
 
         It has shown its journal when its link began. A wiped or removed node has no
-        link; a member has one again after a moment.
+        link. A member has one again after a moment, so the call waits for it.
         """
         peer = await self._member(context)
+        if peer in self._inbound:
+            return peer
+        await self._wait_for_link(peer, context.time_remaining())
+        peer = await self._member(context)  # Its membership may have changed.
         if peer not in self._inbound:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, NO_LINK)
         return peer
+
+    async def _wait_for_link(self, peer: NodeId, left_s: float | None) -> None:
+        """
+        Return when a node has a link to this one, or after `LINK_S`.
+
+        *left_s* is the time until the deadline of the call. Half of it is left for the
+        answer: after a refusal the caller knows that nothing was done.
+        """
+        wait_s = LINK_S if left_s is None else min(LINK_S, left_s / 2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while peer not in self._inbound:
+                    await self._next_link.wait()
 
     async def _member(self, context: Context) -> NodeId:
         """Return the calling member, which need not have a link yet."""
@@ -131,6 +159,8 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         if older := self._inbound.get(peer):
             older.reading.cancel()
         inbound = self._inbound[peer] = _Inbound(reading, hello)
+        self._next_link.set()
+        self._next_link = asyncio.Event()
         self._peers.link_began(peer, hello)
         try:
             await asyncio.wait({reading})
