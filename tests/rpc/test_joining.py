@@ -78,7 +78,7 @@ class Member:
         self.port = self.server.add_secure_port(
             "127.0.0.1:0",
             renewable_credentials(
-                ListenerCertificates(lambda: own, self.servicer.doors)
+                ListenerCertificates(lambda: own, self.servicer.certificates_pem)
             ),
         )
 
@@ -262,7 +262,7 @@ async def test_no_ticket_is_known_before_the_state_is_open() -> None:
     running = Member()
     await running.server.start()
     try:
-        assert running.servicer.doors() == b""
+        assert running.servicer.certificates_pem() == b""
         with pytest.raises(grpc.aio.AioRpcError):
             await running.join(TICKET_HOLDER)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.links.joiner_certificates import Entrance
+from sparecode_node.replication.links.joiner_certificates import JoinerService
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.settings import RaftSettings
@@ -188,7 +188,7 @@ def refuse_interrupted(config: Config) -> None:
 
 
 def peer_addresses(
-    config: Config, cluster_id: str, servicer: Entrance | None
+    config: Config, cluster_id: str, servicer: JoinerService | None
 ) -> PeerAddresses:
     """Return this node's peers address and its members. Raises `StartError`."""
     first = first_members(config, cluster_id)
@@ -197,7 +197,7 @@ def peer_addresses(
         listen=str(config.peers.listen),
         members=first.members,
         joins=first.joins,
-        entrance=servicer,
+        joiner_service=servicer,
     )
 
 

@@ -52,7 +52,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         """Add the service."""
         pb_grpc.add_JoiningServiceServicer_to_server(self, server)
 
-    def doors(self) -> bytes:
+    def certificates_pem(self) -> bytes:
         """Return the certificates of all known tickets, PEM."""
         if self._joining is None:
             return b""  # The state is not open yet.

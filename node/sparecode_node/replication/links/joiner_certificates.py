@@ -11,13 +11,13 @@ import grpc.aio
 from sparecode_node.replication.links.tls import PeerTls
 
 
-class Entrance(Protocol):
+class JoinerService(Protocol):
     """Serves nodes that are not members yet; nothing of Raft."""
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Add the service that they may call."""
 
-    def doors(self) -> bytes:
+    def certificates_pem(self) -> bytes:
         """
         Return the certificates that joiners show (PEM); each is valid for itself alone.
 
@@ -33,19 +33,19 @@ class ListenerCertificates:
     """
 
     def __init__(
-        self, current: Callable[[], PeerTls], doors: Callable[[], bytes]
+        self, current: Callable[[], PeerTls], joiners_pem: Callable[[], bytes]
     ) -> None:
         self._current = current
-        self._doors = doors
+        self._joiners_pem = joiners_pem
         self._lock = threading.Lock()
         self._known: tuple[PeerTls, bytes] | None = None
         self._shown: PeerTls | None = None
 
     def __call__(self) -> PeerTls:
         """Return the current certificates."""
-        current, doors = self._current(), self._doors()
+        current, joiners_pem = self._current(), self._joiners_pem()
         with self._lock:
-            if self._shown is None or self._known != (current, doors):
-                self._known = current, doors
-                self._shown = replace(current, ca=current.ca + doors)
+            if self._shown is None or self._known != (current, joiners_pem):
+                self._known = current, joiners_pem
+                self._shown = replace(current, ca=current.ca + joiners_pem)
             return self._shown

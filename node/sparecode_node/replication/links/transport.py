@@ -21,7 +21,7 @@ from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.links.hello import Introduction
 from sparecode_node.replication.links.joiner_certificates import (
-    Entrance,
+    JoinerService,
     ListenerCertificates,
 )
 from sparecode_node.replication.links.key_exchange import KeyExchange
@@ -97,7 +97,7 @@ class PeerAddresses:
     """The addresses of all members, this one too; later the journal has them."""
     joins: bool = False
     """Whether this node joins an existing cluster, as a learner."""
-    entrance: Entrance | None = None
+    joiner_service: JoinerService | None = None
     """Serves nodes that are about to join; None: only members are let in."""
 
     def written(self) -> tuple[Member, ...]:
@@ -202,9 +202,9 @@ class PeerTransport:
         )
         peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
         current: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
-        if (entrance := self._addresses.entrance) is not None:
-            entrance.add_to(self._server)
-            current = ListenerCertificates(current, entrance.doors)
+        if (joiner_service := self._addresses.joiner_service) is not None:
+            joiner_service.add_to(self._server)
+            current = ListenerCertificates(current, joiner_service.certificates_pem)
         try:
             self.port = self._server.add_secure_port(
                 self._addresses.listen, renewable_credentials(current)
