@@ -170,17 +170,19 @@ def numbers_problem(policy: Policy) -> PolicyProblem | None:
         if value is None:
             continue  # No cap.
         if not least <= value <= most:
-            bounds = f"must be {_said(name, least)} to {_said(name, most)}"
+            bounds = (
+                f"must be {_format_value(name, least)} to {_format_value(name, most)}"
+            )
             return PolicyProblem(
-                public_name(name), f"{bounds}, not {_said(name, value)}"
+                public_name(name), f"{bounds}, not {_format_value(name, value)}"
             )
     for low, high in _ORDERED:
         if getattr(policy, low) > getattr(policy, high):
             return PolicyProblem(
                 public_name(low),
                 f"must not be more than {public_name(high)}: "
-                f"{_said(low, getattr(policy, low))} is more than "
-                f"{_said(high, getattr(policy, high))}",
+                f"{_format_value(low, getattr(policy, low))} is more than "
+                f"{_format_value(high, getattr(policy, high))}",
             )
     return None
 
@@ -247,13 +249,13 @@ def changes(before: Policy, after: Policy) -> str:
         old, new = getattr(before, field.name), getattr(after, field.name)
         if field.name != "version" and old != new:
             parts.append(
-                f"{public_name(field.name)} {_said(field.name, old)} -> "
-                f"{_said(field.name, new)}"
+                f"{public_name(field.name)} {_format_value(field.name, old)} -> "
+                f"{_format_value(field.name, new)}"
             )
     return ", ".join(parts)
 
 
-def _said(name: str, value: object) -> str:
+def _format_value(name: str, value: object) -> str:
     if value in (None, ""):
         return "none"
     if isinstance(value, bool):
