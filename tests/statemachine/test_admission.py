@@ -27,13 +27,13 @@ def world() -> World:
     """Give root a user: Dora, who has a token."""
     world = World()
     world.begin()
-    for directive, given in (
+    for directive, arguments in (
         ("create-user", {"name": "dora"}),
         ("enroll", {"serial": "1001"}),
         ("assign", {"serial": "1001", "user": "dora"}),
         ("update-admin", {"name": "root", "user": "dora"}),
     ):
-        result = world.apply(world.call(directive, given))
+        result = world.apply(world.call(directive, arguments))
         assert not isinstance(result, Rejected)
     return world
 

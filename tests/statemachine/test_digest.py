@@ -73,7 +73,7 @@ def last_rows(db: sqlite3.Connection) -> Iterator[tuple[str, str, list[Any]]]:
 def test_any_changed_cell_changes_the_digest() -> None:
     """Everything that replicas must agree on is hashed, to the last column."""
     world = World()
-    for directive, given in (
+    for directive, arguments in (
         ("begin", {}),
         ("create-user", {"name": "alice"}),
         ("enroll", {"serial": "1001", "pin-rule": "none"}),
@@ -108,7 +108,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("ticket", {"node": "n4", "certificate": "door"}),
         ("admit", {"certificate": "door"}),
     ):
-        world.handle(directive, dict(given))
+        world.handle(directive, dict(arguments))
     db = world.db
     db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
     db.execute("PRAGMA foreign_keys = OFF")

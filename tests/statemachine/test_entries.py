@@ -163,13 +163,13 @@ def test_a_refusal_leaves_its_event_and_its_answer_and_nothing_else(
     world: World,
 ) -> None:
     """`DisableEmergencyAccess` voids before it knows; that is undone (U1, Q2)."""
-    for directive, given in (
+    for directive, arguments in (
         ("enroll", {"serial": "1001", "pin-rule": "none"}),
         ("assign", {"serial": "1001", "user": "alice"}),
         ("save", {"serial": "1001", "count": "1"}),
         ("authenticate", {"user": "alice", "code": "A/1"}),
     ):
-        world.apply(world.call(directive, given))
+        world.apply(world.call(directive, arguments))
     before, counts = rows(world), world.machine._requests._count
     events = world.machine._audit.sequence
     result = world.apply(world.call("disable", {"serial": "1001"}))

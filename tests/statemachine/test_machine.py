@@ -60,8 +60,8 @@ ISSUED = (
 def world() -> World:
     """Return a world in which Alice has a token, a PIN and ten emergency codes."""
     made = World()
-    for directive, given in ISSUED:
-        made.handle(directive, dict(given))
+    for directive, arguments in ISSUED:
+        made.handle(directive, dict(arguments))
     return made
 
 
@@ -176,8 +176,8 @@ def test_a_restart_continues_where_it_stopped(tmp_path: Path) -> None:
         ("authenticate", use("A/1", request="x")),
         ("authenticate", use("A/9")),
     ]
-    for directive, given in script:
-        straight.handle(directive, dict(given))
+    for directive, arguments in script:
+        straight.handle(directive, dict(arguments))
     for index, calls in straight.log:
         machine.apply(index, calls)
         db.close()
@@ -362,8 +362,8 @@ def test_a_mad_lifetime_is_an_answer(world: World, changes: Any) -> None:
 def test_a_moment_beyond_all_bounds_is_spent(world: World) -> None:
     """The primary's match is taken as it is; the token is its owner's problem."""
     world.handle("reinstate", {"serial": "1001"})
-    given = {"user": "alice", "pin": "1234", "step": "0"}
-    call = world.call("authenticate", given)
+    arguments = {"user": "alice", "pin": "1234", "step": "0"}
+    call = world.call("authenticate", arguments)
     command = call.command
     assert isinstance(command, Authenticate)
     match = TokencodeMatch(
@@ -559,10 +559,10 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
 )
 def test_without_a_session_nothing_is_changed(world: World, directive: Any) -> None:
     """The call gets `SESSION_ENDED`, and only the event is new (P1)."""
-    name, given = directive
+    name, arguments = directive
     tables = ("users", "tokens", "code_sets", "codes", "agents", "sessions", "requests")
     before = [world.db.execute(f"SELECT * FROM {t}").fetchall() for t in tables]  # noqa: S608
-    result = world.apply(world.call(name, {**given, "session": "none"}))
+    result = world.apply(world.call(name, {**arguments, "session": "none"}))
     after = [world.db.execute(f"SELECT * FROM {t}").fetchall() for t in tables]  # noqa: S608
     assert isinstance(result, Rejected)
     assert result.reason is Reason.SESSION_ENDED

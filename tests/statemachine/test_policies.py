@@ -29,14 +29,18 @@ def begun() -> World:
 
 def play(world: World, *steps: tuple[str, dict[str, str]]) -> None:
     """Run directives, none of which may be refused."""
-    for directive, given in steps:
-        text = world.handle(directive, given)
+    for directive, arguments in steps:
+        text = world.handle(directive, arguments)
         assert not text.startswith("rejected"), text
 
 
-def holder(world: World, serial: str, codes: int, **given: str) -> None:
+def holder(world: World, serial: str, codes: int, **arguments: str) -> None:
     """Add a user with a token and a set of codes."""
-    kind = {name: given.pop(name) for name in ("pin-rule", "expires") if name in given}
+    kind = {
+        name: arguments.pop(name)
+        for name in ("pin-rule", "expires")
+        if name in arguments
+    }
     play(
         world,
         ("create-user", {"name": f"u{serial}"}),
@@ -46,12 +50,13 @@ def holder(world: World, serial: str, codes: int, **given: str) -> None:
     if "pin-rule" not in kind:
         play(world, ("set-pin", {"serial": serial, "pin": PIN}))
     play(
-        world, ("save", {"serial": serial, "set": serial, "count": str(codes), **given})
+        world,
+        ("save", {"serial": serial, "set": serial, "count": str(codes), **arguments}),
     )
 
 
-def update(world: World, **given: str) -> Result:
-    return world.apply(world.call("update-policy", given))
+def update(world: World, **changes: str) -> Result:
+    return world.apply(world.call("update-policy", changes))
 
 
 def crowd() -> World:
@@ -158,7 +163,7 @@ def test_the_refusal_names_the_first_token_whose_codes_are_too_many() -> None:
     assert "token 30 already has these live codes" in refused.detail
 
 
-def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
+def tables_read(world: World, **changes: str) -> tuple[set[str], Result]:
     """Return the tables that a change of policy reads, and its result."""
     read = set()
 
@@ -167,7 +172,7 @@ def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
             read.add(table)
         return sqlite3.SQLITE_OK
 
-    call = world.call("update-policy", given)
+    call = world.call("update-policy", changes)
     world.db.set_authorizer(note)  # SQLite prepares earlier statements again.
     try:
         result = world.apply(call)
@@ -177,7 +182,7 @@ def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
 
 
 @pytest.mark.parametrize(
-    ("given", "concerned"),
+    ("changes", "concerned"),
     [
         ({"lock_ms": "30m"}, False),
         ({"codes_per_set_default": "5"}, False),
@@ -189,16 +194,16 @@ def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
     ],
 )
 def test_live_codes_are_counted_only_where_a_change_concerns_them(
-    given: dict[str, str], concerned: bool
+    changes: dict[str, str], concerned: bool
 ) -> None:
     """(U1, c) Other changes need no count."""
-    read, result = tables_read(begun(), **given)
+    read, result = tables_read(begun(), **changes)
     assert ("codes" in read) is concerned
     assert isinstance(result, Applied)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "changes",
     [
         {"lock_ms": "30m"},
         {"codes_per_set_max": "60"},
@@ -208,18 +213,18 @@ def test_live_codes_are_counted_only_where_a_change_concerns_them(
         {"pin_letters": "no"},  # As it is.
     ],
 )
-def test_most_changes_read_no_token(given: dict[str, str]) -> None:
+def test_most_changes_read_no_token(changes: dict[str, str]) -> None:
     """(c) They take the same time in any estate."""
     world = begun()
     holder(world, "1", 3)
     holder(world, "2", 3, **{"pin-rule": "none"})
-    read, result = tables_read(world, **given)
+    read, result = tables_read(world, **changes)
     assert not read & {"tokens", "code_sets", "codes"}
     assert isinstance(result, Applied)
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("changes", "reason"),
     [
         ({"version": "7", "code_length": "9"}, Reason.VERSION),
         ({"version": "7", "pin_letters": "no"}, Reason.VERSION),
@@ -228,11 +233,11 @@ def test_most_changes_read_no_token(given: dict[str, str]) -> None:
         ({"code_alphabet": "ABC"}, Reason.POLICY_VALUE),
     ],
 )
-def test_refused_changes_read_no_token(given: dict[str, str], reason: Reason) -> None:
+def test_refused_changes_read_no_token(changes: dict[str, str], reason: Reason) -> None:
     """(c) A stale or mistyped change delays no other call."""
     world = begun()
     holder(world, "1", 3)
-    read, refused = tables_read(world, **given)
+    read, refused = tables_read(world, **changes)
     assert not read & {"tokens", "code_sets", "codes"}
     assert isinstance(refused, Rejected)
     assert refused.reason is reason

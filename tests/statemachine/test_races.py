@@ -45,21 +45,21 @@ def test_thirty_guesses_in_one_entry_are_charged_once(world: World) -> None:
 def test_one_tokencode_is_accepted_once(world: World) -> None:
     """A spent step is never accepted again cluster-wide (K1)."""
     world.apply(world.call("reinstate", {"serial": "1001"}))
-    given = {"user": "alice", "pin": "1234", "step": "0"}
-    calls = [world.call("authenticate", given) for _ in range(TRIES)]
+    arguments = {"user": "alice", "pin": "1234", "step": "0"}
+    calls = [world.call("authenticate", arguments) for _ in range(TRIES)]
     expected = {Decision.ACCEPTED: 1, Decision.REFUSED: TRIES - 1}
     assert decisions(world.apply_batch(calls)) == expected
 
 
 def test_a_code_and_its_recovered_token_exclude_each_other(world: World) -> None:
     """They race in one entry, and the first in the log wins (R, A3)."""
-    given = {
+    arguments = {
         "serial": "1001",
         "set": "B",
         "recovery": "allow_and_disable",
         "weaken": "",
     }
-    world.apply(world.call("save", given))
+    world.apply(world.call("save", arguments))
     token = world.call("authenticate", {"user": "alice", "pin": "1234", "step": "0"})
     code = world.call("authenticate", attempt("B/1"))
     first, second = world.apply_batch([token, code])

@@ -73,8 +73,8 @@ def counted(world: World) -> int:
     return int(rows)
 
 
-def user(world: World, number: int, **given: str) -> Call:
-    return world.call("create-user", {"name": f"u{number}", **given})
+def user(world: World, number: int, **fields: str) -> Call:
+    return world.call("create-user", {"name": f"u{number}", **fields})
 
 
 # --- Rows deleted with an entry
@@ -84,8 +84,8 @@ def user(world: World, number: int, **given: str) -> Call:
 def test_expired_ids_are_found_by_time_without_sorting(
     world: World, query: str
 ) -> None:
-    given = (0,) * query.count("?")
-    plan = world.db.execute(f"EXPLAIN QUERY PLAN {query}", given).fetchall()
+    parameters = (0,) * query.count("?")
+    plan = world.db.execute(f"EXPLAIN QUERY PLAN {query}", parameters).fetchall()
     steps = [step[-1] for step in plan]
     by_time = "SEARCH requests USING COVERING INDEX requests_by_time (at_ms<?)"
     assert by_time in steps
@@ -130,8 +130,8 @@ def test_clock_that_stands_keeps_no_row(world: World) -> None:
 def test_what_policy_makes_due_goes_at_once(world: World) -> None:
     """Whether the log's time moves or not."""
     for retention, wait in (("1h", "30m"), ("10m", "0s")):
-        given = {"request_retention_ms": retention, "second_approver": "no"}
-        result = world.apply(world.call("update-policy", given))
+        changes = {"request_retention_ms": retention, "second_approver": "no"}
+        result = world.apply(world.call("update-policy", changes))
         assert not isinstance(result, Rejected)
         if not left(world):
             add(world, 5)
@@ -177,8 +177,8 @@ def again(passes: str, one: FileWorld, other: FileWorld, folder: Path) -> None:
 @pytest.fixture
 def small(world: World) -> Iterator[World]:
     """Return a world whose table is small and full."""
-    given = {"requests_max": str(ROOM), "second_approver": "no"}
-    assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
+    changes = {"requests_max": str(ROOM), "second_approver": "no"}
+    assert not isinstance(world.apply(world.call("update-policy", changes)), Rejected)
     add(world, ROOM - counted(world))
     return world
 
@@ -210,8 +210,8 @@ def test_a_smaller_table_sheds_no_call_while_rows_are_expired(
 ) -> None:
     """More rows than allowed, all expired: no call is shed, and their number falls."""
     add(world, ROOM + 2 * PURGED_PER_ENTRY_MAX)
-    given = {"requests_max": str(ROOM), "second_approver": "no"}
-    assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
+    changes = {"requests_max": str(ROOM), "second_approver": "no"}
+    assert not isinstance(world.apply(world.call("update-policy", changes)), Rejected)
     assert isinstance(world.apply(user(world, 0)), Rejected)
     world.handle("wait", LATER)
     before = counted(world)
@@ -221,8 +221,8 @@ def test_a_smaller_table_sheds_no_call_while_rows_are_expired(
 
 def test_table_full_of_live_rows_sheds(world: World) -> None:
     """Also with the entry that deletes the last expired ones."""
-    given = {"requests_max": str(ROOM), "second_approver": "no"}
-    assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
+    changes = {"requests_max": str(ROOM), "second_approver": "no"}
+    assert not isinstance(world.apply(world.call("update-policy", changes)), Rejected)
     add(world, PURGED_PER_ENTRY_MAX - counted(world))
     world.handle("wait", LATER)
     world.db.executemany(
@@ -261,7 +261,7 @@ def decision(result: Result) -> str:
     return str(getattr(result, "decision", result))
 
 
-def found(world: World, call: Call) -> list[Any]:
+def stored_rows(world: World, call: Call) -> list[Any]:
     return world.db.execute(
         "SELECT at_ms, tag FROM requests WHERE request_id = ?",
         (call.request.request_id,),
@@ -278,11 +278,11 @@ def test_expired_id_is_decided_again_though_its_row_is_there(
     """
     world, call = spent
     world.apply(world.call("barrier", {}))
-    assert found(world, call) == [(START_MS, call.request.tag)]
+    assert stored_rows(world, call) == [(START_MS, call.request.tag)]
     again = replace(call, at_ms=world.now_ms)
     result = world.apply(again)
     assert decision(result) == "refused"
-    assert found(world, call) == [(world.now_ms, call.request.tag)]
+    assert stored_rows(world, call) == [(world.now_ms, call.request.tag)]
     assert left(world)
     counted(world)
     assert world.apply(again) == result
@@ -304,7 +304,7 @@ def test_expired_id_may_be_used_for_something_else(
         "authenticate", {"user": "alice", "code": "A/2", "request": "x", "tag": "8"}
     )
     assert decision(world.apply(other)) == "accepted"
-    assert found(world, call) == [(world.now_ms, 8)]
+    assert stored_rows(world, call) == [(world.now_ms, 8)]
 
 
 def test_expired_id_is_gone_even_if_nothing_was_decided(
@@ -319,7 +319,7 @@ def test_expired_id_is_gone_even_if_nothing_was_decided(
     result = world.apply(stale)
     assert isinstance(result, Rejected)
     assert result.reason is Reason.STALE_PARAMETERS
-    assert not found(world, call)
+    assert not stored_rows(world, call)
     counted(world)
 
 
@@ -343,7 +343,7 @@ async def test_nodes_find_no_expired_id(tmp_path: Path) -> None:
         for after_ms, expected in ((10 * MINUTE_MS, True), (10 * MINUTE_MS + 1, False)):
             world.now_ms = START_MS + after_ms
             world.apply(world.call("barrier", {}))
-            assert found(world, call)
+            assert stored_rows(world, call)
             assert await known() is expected
     finally:
         await state.close()

@@ -168,7 +168,7 @@ def span_ms(text: str) -> int:
     return sign * total
 
 
-def said(at_ms: int | None) -> str:
+def span_text(at_ms: int | None) -> str:
     """Return a time as a span since the start: `+7d`."""
     if at_ms is None:
         return "never"
@@ -199,11 +199,11 @@ def names(text: str | None) -> tuple[NameKey, ...]:
     return tuple(fold(name) for name in text.split(",")) if text else ()
 
 
-def certificate_mark(given: Arguments) -> tuple[CertificateMark, str]:
+def certificate_mark(arguments: Arguments) -> tuple[CertificateMark, str]:
     """Return the mark by which a script names a certificate."""
-    if "fingerprint" in given:
-        return CertificateMark.FINGERPRINT, given["fingerprint"]
-    return CertificateMark.SERIAL_NUMBER, given["serial-number"]
+    if "fingerprint" in arguments:
+        return CertificateMark.FINGERPRINT, arguments["fingerprint"]
+    return CertificateMark.SERIAL_NUMBER, arguments["serial-number"]
 
 
 class World:
@@ -249,9 +249,9 @@ class World:
             other.machine.apply(index, calls)
         return other
 
-    def call(self, directive: str, given: Arguments) -> Call:
+    def call(self, directive: str, arguments: Arguments) -> Call:
         """Return the call of a directive."""
-        command = self.command(directive, given)
+        command = self.command(directive, arguments)
         match command:
             case Authenticate() | ContinueAuthentication():
                 caller, session = f"agent:{command.agent}", ""
@@ -273,23 +273,23 @@ class World:
             case OpenSession():
                 caller, session = f"administrator:{command.administrator}", ""
             case _:
-                session = given.get("session", "s1")
-                caller = "administrator:" + given.get("as", ROOT)
+                session = arguments.get("session", "s1")
+                caller = "administrator:" + arguments.get("as", ROOT)
         self.requests += 1
         return Call(
             command=command,
             request=RequestKey(
                 caller=caller,
                 method=type(command).__name__,
-                request_id=RequestId(given.get("request", f"r{self.requests}")),
-                tag=int(given.get("tag", "7")),
+                request_id=RequestId(arguments.get("request", f"r{self.requests}")),
+                tag=int(arguments.get("tag", "7")),
             ),
-            node_id=NodeId(given.get("via", "n1")),
+            node_id=NodeId(arguments.get("via", "n1")),
             session_id=SessionId(session),
             at_ms=self.now_ms,
         )
 
-    def command(self, directive: str, given: Arguments) -> Command:  # noqa: C901, PLR0911, PLR0912, PLR0915
+    def command(self, directive: str, arguments: Arguments) -> Command:  # noqa: C901, PLR0911, PLR0912, PLR0915
         """Return the command of a directive."""
         match directive:
             case "init":
@@ -301,190 +301,201 @@ class World:
                     key_id=KEY,
                 )
             case "sign-in":
-                return self._open_session(given)
+                return self._open_session(arguments)
             case "sign-out":
-                return CloseSession(everywhere="everywhere" in given)
+                return CloseSession(everywhere="everywhere" in arguments)
             case "create-user":
-                return self._create_user(given)
+                return self._create_user(arguments)
             case "touch":
                 return TouchSessions(
-                    session_ids=tuple(map(SessionId, given["sessions"].split(",")))
+                    session_ids=tuple(map(SessionId, arguments["sessions"].split(",")))
                 )
             case "update-user":
-                enabled = given.get("enabled")
+                enabled = arguments.get("enabled")
                 return UpdateUser(
-                    name_key=fold(given["name"]),
-                    display_name=given.get("display"),
-                    email=given.get("email"),
+                    name_key=fold(arguments["name"]),
+                    display_name=arguments.get("display"),
+                    email=arguments.get("email"),
                     enabled=None if enabled is None else enabled == "yes",
-                    join_groups=names(given.get("join")),
-                    leave_groups=names(given.get("leave")),
+                    join_groups=names(arguments.get("join")),
+                    leave_groups=names(arguments.get("leave")),
                 )
             case "delete-user":
-                return DeleteUser(name_key=fold(given["name"]))
+                return DeleteUser(name_key=fold(arguments["name"]))
             case "unlock-user":
-                return UnlockUser(name_key=fold(given["name"]))
+                return UnlockUser(name_key=fold(arguments["name"]))
             case "enroll":
-                return self._enroll(given)
+                return self._enroll(arguments)
             case "assign":
                 return AssignToken(
-                    serial=TokenSerial(given["serial"]), name_key=fold(given["user"])
+                    serial=TokenSerial(arguments["serial"]),
+                    name_key=fold(arguments["user"]),
                 )
             case "unassign":
-                return UnassignToken(serial=TokenSerial(given["serial"]))
+                return UnassignToken(serial=TokenSerial(arguments["serial"]))
             case "enable-token":
-                return EnableToken(serial=TokenSerial(given["serial"]))
+                return EnableToken(serial=TokenSerial(arguments["serial"]))
             case "disable-token":
-                return DisableToken(serial=TokenSerial(given["serial"]))
+                return DisableToken(serial=TokenSerial(arguments["serial"]))
             case "update-token":
-                expires = given.get("expires")
+                expires = arguments.get("expires")
                 return UpdateToken(
-                    serial=TokenSerial(given["serial"]),
+                    serial=TokenSerial(arguments["serial"]),
                     expires_at_ms=None
                     if expires is None
                     else START_MS + span_ms(expires),
-                    never_expires="never" in given,
+                    never_expires="never" in arguments,
                 )
             case "delete-token":
-                return DeleteToken(serial=TokenSerial(given["serial"]))
+                return DeleteToken(serial=TokenSerial(arguments["serial"]))
             case "replace":
-                return self._replace(given)
+                return self._replace(arguments)
             case "resynchronize":
-                token = token_tables.find_token(self.db, TokenSerial(given["serial"]))
+                token = token_tables.find_token(
+                    self.db, TokenSerial(arguments["serial"])
+                )
                 return ResynchronizeToken(
-                    serial=TokenSerial(given["serial"]),
-                    moments=tuple(self._moments(given, token)) if token else (),
+                    serial=TokenSerial(arguments["serial"]),
+                    moments=tuple(self._moments(arguments, token)) if token else (),
                 )
             case "clear-pin":
-                return ClearPin(serial=TokenSerial(given["serial"]))
+                return ClearPin(serial=TokenSerial(arguments["serial"]))
             case "set-pin":
-                return self._set_pin(given)
+                return self._set_pin(arguments)
             case "reinstate":
-                return ReinstateToken(serial=TokenSerial(given["serial"]))
+                return ReinstateToken(serial=TokenSerial(arguments["serial"]))
             case "save":
-                return self._save(given)
+                return self._save(arguments)
             case "issue-fixed":
-                return self._issue_fixed(given)
+                return self._issue_fixed(arguments)
             case "request-bulk":
                 return RequestBulkIssue(
-                    serials=tuple(map(TokenSerial, given["serials"].split(",")))
+                    serials=tuple(map(TokenSerial, arguments["serials"].split(",")))
                 )
             case "approve":
-                return Approve(approval_id=int(given["number"]))
+                return Approve(approval_id=int(arguments["number"]))
             case "reject":
-                return Reject(approval_id=int(given["number"]))
+                return Reject(approval_id=int(arguments["number"]))
             case "issue-in-bulk":
-                return self._issue_in_bulk(given)
+                return self._issue_in_bulk(arguments)
             case "disable":
                 return DisableEmergencyAccess(
-                    serial=TokenSerial(given["serial"]),
-                    reinstate_token="reinstate" in given,
+                    serial=TokenSerial(arguments["serial"]),
+                    reinstate_token="reinstate" in arguments,
                 )
             case "create-admin":
                 return CreateAdministrator(
-                    name=AdministratorName(given["name"]),
-                    role=Role(given.get("role", "super_admin")),
-                    user=fold(given["user"]) if "user" in given else None,
+                    name=AdministratorName(arguments["name"]),
+                    role=Role(arguments.get("role", "super_admin")),
+                    user=fold(arguments["user"]) if "user" in arguments else None,
                     password_salt=b"salt",
-                    password_verifier=given.get("password", "temporary").encode(),
-                    key_id=KeyId(int(given.get("key", KEY))),
+                    password_verifier=arguments.get("password", "temporary").encode(),
+                    key_id=KeyId(int(arguments.get("key", KEY))),
                 )
             case "update-admin":
                 return UpdateAdministrator(
-                    name=AdministratorName(given["name"]),
-                    role=Role(given["role"]) if "role" in given else None,
-                    enabled=given["enabled"] == "yes" if "enabled" in given else None,
-                    user=fold(given["user"]) if "user" in given else None,
-                    no_user="no-user" in given,
+                    name=AdministratorName(arguments["name"]),
+                    role=Role(arguments["role"]) if "role" in arguments else None,
+                    enabled=arguments["enabled"] == "yes"
+                    if "enabled" in arguments
+                    else None,
+                    user=fold(arguments["user"]) if "user" in arguments else None,
+                    no_user="no-user" in arguments,
                 )
             case "remove-admin":
-                return RemoveAdministrator(name=AdministratorName(given["name"]))
+                return RemoveAdministrator(name=AdministratorName(arguments["name"]))
             case "change-password":
-                return self._change_password(given)
+                return self._change_password(arguments)
             case "update-policy":
-                return self._update_policy(given)
+                return self._update_policy(arguments)
             case "register-agent":
                 return RegisterAgent(
-                    name=given["name"],
-                    name_key=fold(given["name"]),
-                    identity=AgentIdentity(given.get("identity", given["name"])),
-                    protects=Protects(given.get("protects", "authentication_manager")),
-                    restricted="restricted" in given,
+                    name=arguments["name"],
+                    name_key=fold(arguments["name"]),
+                    identity=AgentIdentity(
+                        arguments.get("identity", arguments["name"])
+                    ),
+                    protects=Protects(
+                        arguments.get("protects", "authentication_manager")
+                    ),
+                    restricted="restricted" in arguments,
                 )
             case "update-agent":
                 return UpdateAgent(
-                    name_key=fold(given["name"]),
-                    protects=Protects(given["protects"])
-                    if "protects" in given
+                    name_key=fold(arguments["name"]),
+                    protects=Protects(arguments["protects"])
+                    if "protects" in arguments
                     else None,
-                    enabled=given["enabled"] == "yes" if "enabled" in given else None,
-                    restricted=given["restricted"] == "yes"
-                    if "restricted" in given
+                    enabled=arguments["enabled"] == "yes"
+                    if "enabled" in arguments
                     else None,
-                    add_users=names(given.get("allow")),
-                    remove_users=names(given.get("disallow")),
-                    add_groups=names(given.get("allow-group")),
-                    remove_groups=names(given.get("disallow-group")),
+                    restricted=arguments["restricted"] == "yes"
+                    if "restricted" in arguments
+                    else None,
+                    add_users=names(arguments.get("allow")),
+                    remove_users=names(arguments.get("disallow")),
+                    add_groups=names(arguments.get("allow-group")),
+                    remove_groups=names(arguments.get("disallow-group")),
                 )
             case "remove-agent":
-                return RemoveAgent(name_key=fold(given["name"]))
+                return RemoveAgent(name_key=fold(arguments["name"]))
             case "deny-certificate":
-                mark, value = certificate_mark(given)
+                mark, value = certificate_mark(arguments)
                 return DenyCertificate(
-                    mark=mark, value=value, note=given.get("note", "")
+                    mark=mark, value=value, note=arguments.get("note", "")
                 )
             case "allow-certificate":
-                mark, value = certificate_mark(given)
+                mark, value = certificate_mark(arguments)
                 return AllowCertificate(mark=mark, value=value)
             case "note-refused":
                 return NoteRefusedCalls(
-                    method=given["method"],
-                    reason=given["reason"],
-                    actor=given["actor"],
-                    count=int(given.get("count", "1")),
+                    method=arguments["method"],
+                    reason=arguments["reason"],
+                    actor=arguments["actor"],
+                    count=int(arguments.get("count", "1")),
                 )
             case "authenticate":
-                return self._authenticate(given)
+                return self._authenticate(arguments)
             case "continue":
-                return self._continue(given)
+                return self._continue(arguments)
             case "activate-key":
                 return ActivateKey(
-                    fingerprint=given["fingerprint"].encode(),
-                    replaces=KeyId(int(given.get("replaces", self.active_key))),
-                    at_once="at-once" in given,
-                    keep_old_key="keep" in given,
+                    fingerprint=arguments["fingerprint"].encode(),
+                    replaces=KeyId(int(arguments.get("replaces", self.active_key))),
+                    at_once="at-once" in arguments,
+                    keep_old_key="keep" in arguments,
                 )
             case "replace-seal":
                 return ReplaceSeals(
-                    key_id=KeyId(int(given.get("key", self.active_key))),
+                    key_id=KeyId(int(arguments.get("key", self.active_key))),
                     seals=(
                         ReplacedSeal(
-                            kind=SealKind(given["kind"]),
-                            row=given["row"],
-                            old_key_id=KeyId(int(given.get("old-key", KEY))),
-                            old=seals_in(given["old"]),
-                            new=seals_in(given["new"]),
+                            kind=SealKind(arguments["kind"]),
+                            row=arguments["row"],
+                            old_key_id=KeyId(int(arguments.get("old-key", KEY))),
+                            old=seals_in(arguments["old"]),
+                            new=seals_in(arguments["new"]),
                         ),
                     ),
                 )
             case "retire-key":
-                return RetireKey(key_id=KeyId(int(given["key"])))
+                return RetireKey(key_id=KeyId(int(arguments["key"])))
             case "set-second-factor":
                 return SetSecondFactor(
-                    name=AdministratorName(given.get("as", ROOT)),
+                    name=AdministratorName(arguments.get("as", ROOT)),
                     sealed_seed=b"sealed factor",
                     key_id=KEY,
                     draft_ends_at_ms=START_MS + 900_000,
-                    moments=moments_in(given),
+                    moments=moments_in(arguments),
                 )
             case "remove-second-factor":
-                return RemoveSecondFactor(name=AdministratorName(given["name"]))
+                return RemoveSecondFactor(name=AdministratorName(arguments["name"]))
             case "transfer-primary":
-                return TransferPrimary(target=given.get("target"))
+                return TransferPrimary(target=arguments.get("target"))
             case "begin-epoch":
                 return BeginEpoch(
-                    cluster_id=given.get("cluster", "c2"),
-                    cause=given.get("cause", "restore"),
+                    cluster_id=arguments.get("cluster", "c2"),
+                    cause=arguments.get("cause", "restore"),
                     state_index=self.index,
                     state_at_ms=self.machine.now_ms,
                 )
@@ -496,34 +507,34 @@ class World:
                 )
             case "reset-admin":
                 return ResetAdministrator(
-                    name=AdministratorName(given["name"]),
+                    name=AdministratorName(arguments["name"]),
                     password_salt=b"salt",
-                    password_verifier=given.get("password", "temporary").encode(),
-                    key_id=KeyId(int(given.get("key", KEY))),
+                    password_verifier=arguments.get("password", "temporary").encode(),
+                    key_id=KeyId(int(arguments.get("key", KEY))),
                     uid=0,
                 )
             case "open-cluster":
-                return OpenCluster(review=given.get("review", self._review()))
+                return OpenCluster(review=arguments.get("review", self._review()))
             case "raise-feature-level":
-                return RaiseFeatureLevel(level=int(given["level"]))
+                return RaiseFeatureLevel(level=int(arguments["level"]))
             case "ticket":
                 return CreateJoinTicket(
-                    node_id=NodeId(given["node"]),
-                    certificate=given["certificate"].encode(),
+                    node_id=NodeId(arguments["node"]),
+                    certificate=arguments["certificate"].encode(),
                 )
             case "admit":
                 return AdmitNode(
-                    ticket_id=ticket_id_of(given["certificate"].encode()),
-                    address=given.get("address", "10.0.0.4:7301"),
-                    key_fingerprint=given.get("key", "k1"),
+                    ticket_id=ticket_id_of(arguments["certificate"].encode()),
+                    address=arguments.get("address", "10.0.0.4:7301"),
+                    key_fingerprint=arguments.get("key", "k1"),
                 )
             case "add-member":
                 return AddMember(
-                    node_id=NodeId(given["node"]), address=given["address"]
+                    node_id=NodeId(arguments["node"]), address=arguments["address"]
                 )
             case "remove-member":
                 return RemoveMember(
-                    node_id=NodeId(given["node"]), member="member" in given
+                    node_id=NodeId(arguments["node"]), member="member" in arguments
                 )
             case "barrier":
                 return PassBarrier()
@@ -539,49 +550,49 @@ class World:
         """The active key of the state."""
         return key_tables.keys_of(self.db).active
 
-    def _open_session(self, given: Arguments) -> OpenSession:
-        name = AdministratorName(given.get("as", ROOT))
+    def _open_session(self, arguments: Arguments) -> OpenSession:
+        name = AdministratorName(arguments.get("as", ROOT))
         result = administrator_tables.find_administrator(self.db, name)
         return OpenSession(
             administrator=name,
-            candidate=given.get("password", "right").encode(),
+            candidate=arguments.get("password", "right").encode(),
             administrator_version=int(
-                given.get("version", result.version if result else 0)
+                arguments.get("version", result.version if result else 0)
             ),
-            key_id=KeyId(int(given.get("key", KEY))),
-            session_id=SessionId(given.get("session", "s1")),
-            second_factor="code" in given,
-            moments=moments_in(given),
+            key_id=KeyId(int(arguments.get("key", KEY))),
+            session_id=SessionId(arguments.get("session", "s1")),
+            second_factor="code" in arguments,
+            moments=moments_in(arguments),
         )
 
-    def _create_user(self, given: Arguments) -> CreateUser:
-        name = given["name"]
+    def _create_user(self, arguments: Arguments) -> CreateUser:
+        name = arguments["name"]
         return CreateUser(
-            user_id=UserId(given.get("id", f"u-{fold(name)}")),
+            user_id=UserId(arguments.get("id", f"u-{fold(name)}")),
             username=name,
             name_key=fold(name),
-            name_tag=name_tag(given.get("tag-of", name)),
-            display_name=given.get("display", ""),
-            email=given.get("email", ""),
+            name_tag=name_tag(arguments.get("tag-of", name)),
+            display_name=arguments.get("display", ""),
+            email=arguments.get("email", ""),
             pin_salt=b"pin salt",
             code_salt=b"code salt",
             key_id=self.machine.keys.active,
-            join_groups=names(given.get("join")),
+            join_groups=names(arguments.get("join")),
         )
 
-    def _enroll(self, given: Arguments) -> EnrollToken:
-        algorithm = Algorithm(given.get("algorithm", "totp"))
-        expires = given.get("expires")
+    def _enroll(self, arguments: Arguments) -> EnrollToken:
+        algorithm = Algorithm(arguments.get("algorithm", "totp"))
+        expires = arguments.get("expires")
         return EnrollToken(
-            serial=TokenSerial(given["serial"]),
+            serial=TokenSerial(arguments["serial"]),
             algorithm=algorithm,
             hash_name=HashName.SHA1,
-            digits=int(given.get("digits", "6")),
-            period_s=int(given.get("period", DEFAULT_PERIODS_S[algorithm])),
-            counter=int(given.get("counter", "0")),
+            digits=int(arguments.get("digits", "6")),
+            period_s=int(arguments.get("period", DEFAULT_PERIODS_S[algorithm])),
+            counter=int(arguments.get("counter", "0")),
             sealed_seed=b"sealed seed",
             key_id=KEY,
-            pin_rule=PinRule(given.get("pin-rule", "prepended")),
+            pin_rule=PinRule(arguments.get("pin-rule", "prepended")),
             expires_at_ms=None if expires is None else START_MS + span_ms(expires),
         )
 
@@ -591,18 +602,18 @@ class World:
             return None
         return user_tables.find_user(self.db, token.user_id)
 
-    def _set_pin(self, given: Arguments) -> SetPin:
-        serial = given["serial"]
+    def _set_pin(self, arguments: Arguments) -> SetPin:
+        serial = arguments["serial"]
         owner = self._owner(serial)
-        user = UserId(given.get("user", owner.user_id if owner else ""))
+        user = UserId(arguments.get("user", owner.user_id if owner else ""))
         return SetPin(
             serial=TokenSerial(serial),
             user_id=user,
-            verifier=pin_verifier(user, serial, given["pin"]),
-            key_id=KeyId(int(given.get("key", KEY))),
-            policy_version=int(given.get("policy-version", self.policy.version)),
-            sealed_pin=self._sealed_pin(serial, given["pin"]),
-            lettered="lettered" in given,
+            verifier=pin_verifier(user, serial, arguments["pin"]),
+            key_id=KeyId(int(arguments.get("key", KEY))),
+            policy_version=int(arguments.get("policy-version", self.policy.version)),
+            sealed_pin=self._sealed_pin(serial, arguments["pin"]),
+            lettered="lettered" in arguments,
         )
 
     def _sealed_pin(self, serial: str, pin: str) -> bytes:
@@ -611,79 +622,81 @@ class World:
         pinpad = token is not None and token.pin_rule is PinRule.PINPAD
         return f"sealed {serial} {pin}".encode() if pinpad else b""
 
-    def _replace(self, given: Arguments) -> ReplaceToken:
-        old, new = given["serial"], given["by"]
+    def _replace(self, arguments: Arguments) -> ReplaceToken:
+        old, new = arguments["serial"], arguments["by"]
         owner = self._owner(old)
         token = token_tables.find_token(self.db, TokenSerial(old))
         # Like a node that opens the verifier and seals it again: the PIN is its last word.
         pin = token.pin_verifier.decode().split()[-1] if token and token.pin_set else ""
-        user = UserId(given.get("user", owner.user_id if owner else ""))
-        keep = "keep-pin" in given
+        user = UserId(arguments.get("user", owner.user_id if owner else ""))
+        keep = "keep-pin" in arguments
         return ReplaceToken(
             serial=TokenSerial(old),
             replacement=TokenSerial(new),
             keep_pin=keep,
             user_id=user,
             auth_version=int(
-                given.get("auth-version", owner.auth_version if owner else 0)
+                arguments.get("auth-version", owner.auth_version if owner else 0)
             ),
-            key_id=KeyId(int(given.get("key", KEY))),
+            key_id=KeyId(int(arguments.get("key", KEY))),
             pin_verifier=pin_verifier(user, new, pin) if keep and pin else b"",
             sealed_pin=self._sealed_pin(new, pin)
             if keep and token and token.sealed_pin
             else b"",
         )
 
-    def _save(self, given: Arguments) -> SaveEmergencyAccess:
-        serial, set_id = given["serial"], given.get("set", "A")
+    def _save(self, arguments: Arguments) -> SaveEmergencyAccess:
+        serial, set_id = arguments["serial"], arguments.get("set", "A")
         owner = self._owner(serial)
-        ordinals = range(1, int(given.get("count", "3")) + 1)
-        ends, lifetime = given.get("ends"), given.get("lifetime")
+        ordinals = range(1, int(arguments.get("count", "3")) + 1)
+        ends, lifetime = arguments.get("ends"), arguments.get("lifetime")
         return SaveEmergencyAccess(
             serial=TokenSerial(serial),
-            user_id=UserId(given.get("user", owner.user_id if owner else "")),
+            user_id=UserId(arguments.get("user", owner.user_id if owner else "")),
             auth_version=int(
-                given.get("auth-version", owner.auth_version if owner else 0)
+                arguments.get("auth-version", owner.auth_version if owner else 0)
             ),
-            policy_version=int(given.get("policy-version", self.policy.version)),
-            key_id=KeyId(int(given.get("key", KEY))),
+            policy_version=int(arguments.get("policy-version", self.policy.version)),
+            key_id=KeyId(int(arguments.get("key", KEY))),
             set_id=SetId(set_id),
-            code_length=int(given.get("length", self.policy.code_length)),
+            code_length=int(arguments.get("length", self.policy.code_length)),
             codes=tuple(
                 SealedCode(
-                    ordinal=int(given.get("ordinal", n)),
-                    verifier=code_verifier(set_id, given.get("code", f"{set_id}/{n}")),
+                    ordinal=int(arguments.get("ordinal", n)),
+                    verifier=code_verifier(
+                        set_id, arguments.get("code", f"{set_id}/{n}")
+                    ),
                 )
                 for n in ordinals
             ),
             ends_at_ms=None if ends is None else START_MS + span_ms(ends),
             lifetime_ms=None if lifetime is None else span_ms(lifetime),
-            recovery=RecoveryPolicy(given.get("recovery", "deny")),
-            keep_unused_codes="keep" in given,
-            weaken_recovery_policy="weaken" in given,
-            draft_id=given.get("draft", ""),
-            draft_ends_at_ms=START_MS + span_ms(given.get("draft-ends", "15m"))
-            if "draft" in given
+            recovery=RecoveryPolicy(arguments.get("recovery", "deny")),
+            keep_unused_codes="keep" in arguments,
+            weaken_recovery_policy="weaken" in arguments,
+            draft_id=arguments.get("draft", ""),
+            draft_ends_at_ms=START_MS + span_ms(arguments.get("draft-ends", "15m"))
+            if "draft" in arguments
             else 0,
         )
 
-    def _change_password(self, given: Arguments) -> ChangePassword:
-        name = AdministratorName(given["name"])
+    def _change_password(self, arguments: Arguments) -> ChangePassword:
+        name = AdministratorName(arguments["name"])
         result = administrator_tables.find_administrator(self.db, name)
         return ChangePassword(
             name=name,
-            candidate=given.get("old", "").encode(),
+            candidate=arguments.get("old", "").encode(),
             administrator_version=int(
-                given.get("version", result.version if result else 0)
+                arguments.get("version", result.version if result else 0)
             ),
-            key_id=KeyId(int(given.get("key", KEY))),
+            key_id=KeyId(int(arguments.get("key", KEY))),
             password_salt=b"salt",
-            password_verifier=given["new"].encode(),
+            password_verifier=arguments["new"].encode(),
         )
 
-    def _update_policy(self, given: Arguments) -> UpdatePolicy:
+    def _update_policy(self, arguments: Arguments) -> UpdatePolicy:
         values: dict[str, Any] = dict.fromkeys(UpdatePolicy.__slots__)
-        for name, value in given.items():
+        for name, value in arguments.items():
             if name not in values:
                 continue
             if name in ("code_alphabet", "backup_recipients", "further_code_lengths"):
@@ -692,7 +705,7 @@ class World:
                 values[name] = value == "yes"
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)
-        values["version"] = int(given.get("version", self.policy.version))
+        values["version"] = int(arguments.get("version", self.policy.version))
         return UpdatePolicy(**values)
 
     @property
@@ -700,8 +713,8 @@ class World:
         """The policy that nodes compute with."""
         return find_policy(self.db) or Policy()
 
-    def _issue_fixed(self, given: Arguments) -> IssueFixedTokencode:
-        draft = self._save({**given, "count": "1"})
+    def _issue_fixed(self, arguments: Arguments) -> IssueFixedTokencode:
+        draft = self._save({**arguments, "count": "1"})
         return IssueFixedTokencode(
             serial=draft.serial,
             user_id=draft.user_id,
@@ -717,8 +730,8 @@ class World:
             weaken_recovery_policy=draft.weaken_recovery_policy,
         )
 
-    def _issue_in_bulk(self, given: Arguments) -> IssueTokencodesInBulk:
-        draft = self._save(given)
+    def _issue_in_bulk(self, arguments: Arguments) -> IssueTokencodesInBulk:
+        draft = self._save(arguments)
         return IssueTokencodesInBulk(
             serial=draft.serial,
             user_id=draft.user_id,
@@ -734,77 +747,77 @@ class World:
             weaken_recovery_policy=draft.weaken_recovery_policy,
         )
 
-    def _authenticate(self, given: Arguments) -> Authenticate:
-        tag = name_tag(given["user"])
+    def _authenticate(self, arguments: Arguments) -> Authenticate:
+        tag = name_tag(arguments["user"])
         user = user_tables.find_user_by_tag(self.db, tag)
-        lettered = "code" in given
+        lettered = "code" in arguments
         return Authenticate(
             authentication_id=f"a{self.requests + 1}",
-            agent=AgentIdentity(given.get("agent", "vpn")),
+            agent=AgentIdentity(arguments.get("agent", "vpn")),
             name_tag=tag,
-            user_id=UserId(given.get("user-id", user.user_id if user else "")),
+            user_id=UserId(arguments.get("user-id", user.user_id if user else "")),
             auth_version=int(
-                given.get("auth-version", user.auth_version if user else 0)
+                arguments.get("auth-version", user.auth_version if user else 0)
             ),
-            policy_version=int(given.get("policy-version", self.policy.version)),
-            key_id=KeyId(int(given.get("key", KEY))),
+            policy_version=int(arguments.get("policy-version", self.policy.version)),
+            key_id=KeyId(int(arguments.get("key", KEY))),
             lettered=lettered,
-            readings=tuple(self._readings(given, user)),
-            client_address=given.get("client", ""),
-            resource=given.get("resource", ""),
-            certificate_fingerprint=given.get("fingerprint", ""),
-            certificate_serial_number=given.get("serial-number", ""),
+            readings=tuple(self._readings(arguments, user)),
+            client_address=arguments.get("client", ""),
+            resource=arguments.get("resource", ""),
+            certificate_fingerprint=arguments.get("fingerprint", ""),
+            certificate_serial_number=arguments.get("serial-number", ""),
         )
 
-    def _continue(self, given: Arguments) -> ContinueAuthentication:
+    def _continue(self, arguments: Arguments) -> ContinueAuthentication:
         """Answer a challenge; *step* and *counter* count from its own tokencode."""
-        challenge = self.challenges.get(given["challenge"])
+        challenge = self.challenges.get(arguments["challenge"])
         user = user_tables.find_user(self.db, challenge.user_id) if challenge else None
         moments = [
-            Moment(challenge.moment + int(given[ahead]))
+            Moment(challenge.moment + int(arguments[ahead]))
             for ahead in ("step", "counter")
-            if challenge and ahead in given
+            if challenge and ahead in arguments
         ]
         return ContinueAuthentication(
             authentication_id=f"a{self.requests + 1}",
-            agent=AgentIdentity(given.get("agent", "vpn")),
-            user_id=UserId(given.get("user-id", user.user_id if user else "")),
+            agent=AgentIdentity(arguments.get("agent", "vpn")),
+            user_id=UserId(arguments.get("user-id", user.user_id if user else "")),
             auth_version=int(
-                given.get("auth-version", user.auth_version if user else 0)
+                arguments.get("auth-version", user.auth_version if user else 0)
             ),
-            policy_version=int(given.get("policy-version", self.policy.version)),
-            key_id=KeyId(int(given.get("key", KEY))),
+            policy_version=int(arguments.get("policy-version", self.policy.version)),
+            key_id=KeyId(int(arguments.get("key", KEY))),
             challenge=challenge,
             moments=tuple(moments),
             pin_verifier=pin_verifier(
-                challenge.user_id, challenge.serial, given["new-pin"]
+                challenge.user_id, challenge.serial, arguments["new-pin"]
             )
-            if challenge and "new-pin" in given
+            if challenge and "new-pin" in arguments
             else b"",
-            sealed_pin=self._sealed_pin(challenge.serial, given["new-pin"])
-            if challenge and "new-pin" in given
+            sealed_pin=self._sealed_pin(challenge.serial, arguments["new-pin"])
+            if challenge and "new-pin" in arguments
             else b"",
-            certificate_fingerprint=given.get("fingerprint", ""),
-            certificate_serial_number=given.get("serial-number", ""),
+            certificate_fingerprint=arguments.get("fingerprint", ""),
+            certificate_serial_number=arguments.get("serial-number", ""),
         )
 
-    def _readings(self, given: Arguments, user: User | None) -> Iterator[Reading]:
+    def _readings(self, arguments: Arguments, user: User | None) -> Iterator[Reading]:
         """Read a passcode as a node and the primary would, for every token and set."""
         tokens = token_tables.find_tokens_of(self.db, user.user_id) if user else []
-        pin = given.get("pin")
+        pin = arguments.get("pin")
         pins = tuple(
             PinCandidate(
                 serial=token.serial,
                 verifier=pin_verifier(token.user_id or "", token.serial, pin),
-                key_id=KeyId(int(given.get("candidate-key", 0))),
+                key_id=KeyId(int(arguments.get("candidate-key", 0))),
             )
             for token in tokens
             if pin is not None
         )
-        lengths = [(self.policy.code_length, True)] if "code" in given else []
-        if "code" not in given or "either" in given:
+        lengths = [(self.policy.code_length, True)] if "code" in arguments else []
+        if "code" not in arguments or "either" in arguments:
             lengths += [(6, False), (8, False)]
-        if "either" in given and "code" not in given:
+        if "either" in arguments and "code" not in arguments:
             lengths.append((self.policy.code_length, True))
         for length, emergency in lengths:
             yield Reading(
@@ -815,84 +828,86 @@ class World:
                 codes=tuple(
                     CodeCandidate(
                         set_id=each.set_id,
-                        verifier=code_verifier(each.set_id, given["code"]),
-                        key_id=KeyId(int(given.get("candidate-key", 0))),
+                        verifier=code_verifier(each.set_id, arguments["code"]),
+                        key_id=KeyId(int(arguments.get("candidate-key", 0))),
                     )
-                    for each in self._sets(given, user)
+                    for each in self._sets(arguments, user)
                     if emergency
                 ),
                 tokencodes=tuple(
                     TokencodeMatch(
                         serial=token.serial,
                         moment=moment,
-                        wide="wide" in given,
-                        folded="folded" in given,
+                        wide="wide" in arguments,
+                        folded="folded" in arguments,
                     )
                     for token in tokens
                     if token.parameters.digits == length
-                    and token.serial == given.get("serial", token.serial)
-                    for moment in self._moments(given, token)
+                    and token.serial == arguments.get("serial", token.serial)
+                    for moment in self._moments(arguments, token)
                 ),
             )
 
     def _sets(
-        self, given: Arguments, user: User | None
+        self, arguments: Arguments, user: User | None
     ) -> Iterator[EmergencyCodeSet | FormerSet]:
         """Return the sets that a node computes the typed code's verifier for."""
-        if user is None or "code" not in given:
+        if user is None or "code" not in arguments:
             return
         for token in token_tables.find_tokens_of(self.db, user.user_id):
             yield from code_tables.find_sets(self.db, token.serial)
         yield from former_tables.find_former_sets(self.db, user.user_id)
 
-    def _moments(self, given: Arguments, token: Any) -> Iterator[Moment]:
+    def _moments(self, arguments: Arguments, token: Any) -> Iterator[Moment]:
         """Return the moments for which the script declares the digits right."""
-        if "step" in given and token.parameters.by_time:
-            yield Moment(step_at(self.now_ms, token.parameters) + int(given["step"]))
-        if "counter" in given and token.parameters.algorithm is Algorithm.HOTP:
-            yield Moment(int(given["counter"]))
+        if "step" in arguments and token.parameters.by_time:
+            yield Moment(
+                step_at(self.now_ms, token.parameters) + int(arguments["step"])
+            )
+        if "counter" in arguments and token.parameters.algorithm is Algorithm.HOTP:
+            yield Moment(int(arguments["counter"]))
 
     # --- Scripts
 
     def play(self, *steps: tuple[str, Arguments]) -> None:
         """Run directives in order and ignore their output."""
-        for directive, given in steps:
-            self.handle(directive, given)
+        for directive, arguments in steps:
+            self.handle(directive, arguments)
 
-    def handle(self, directive: str, given: Arguments) -> str:
+    def handle(self, directive: str, arguments: Arguments) -> str:
         """Run one directive of a script; return its output."""
         match directive:
             case "begin":
                 self.begin()
                 return "ok"
             case "wait":
-                self.now_ms += sum(span_ms(span) for span in given)
-                return said(self.now_ms)
+                self.now_ms += sum(span_ms(span) for span in arguments)
+                return span_text(self.now_ms)
             case "plant-administrator":
-                self._plant(given)
+                self._plant(arguments)
                 return "ok"
             case "show":
-                return "\n".join(self._show(given)) or "nothing"
+                return "\n".join(self._show(arguments)) or "nothing"
             case "digest":
                 return self.machine.digest()[:16]
             case _:
                 before = self._last_event()
-                result = self.apply(self.call(directive, given))
+                result = self.apply(self.call(directive, arguments))
                 if isinstance(result, Authenticated) and result.challenge:
-                    self.challenges[given.get("name", "")] = result.challenge
-                return "\n".join([told(result), *self._events_after(before)])
+                    self.challenges[arguments.get("name", "")] = result.challenge
+                return "\n".join([result_line(result), *self._events_after(before)])
 
-    def _plant(self, given: Arguments) -> None:
+    def _plant(self, arguments: Arguments) -> None:
         """Add an administrator, for whom there is no command yet."""
         administrator_tables.save_administrator(
             self.db,
             Administrator(
-                name=AdministratorName(given["name"]),
-                role=Role(given.get("role", "super_admin")),
+                name=AdministratorName(arguments["name"]),
+                role=Role(arguments.get("role", "super_admin")),
                 password_salt=b"salt",
                 password_verifier=b"right",
                 key_id=KEY,
-                enabled=given.get("enabled", "yes") == "yes",
+                enabled=arguments.get("enabled", "yes") == "yes",
             ),
         )
 
@@ -909,11 +924,11 @@ class World:
             words = [word for word in (action, target, outcome, reason) if word]
             yield f"  {' '.join(words)}" + (f" ({detail})" if detail else "")
 
-    def _show(self, given: Arguments) -> Iterator[str]:
-        if "user" in given:
-            yield from self._show_user(given["user"])
-        if "token" in given:
-            token = token_tables.find_token(self.db, TokenSerial(given["token"]))
+    def _show(self, arguments: Arguments) -> Iterator[str]:
+        if "user" in arguments:
+            yield from self._show_user(arguments["user"])
+        if "token" in arguments:
+            token = token_tables.find_token(self.db, TokenSerial(arguments["token"]))
             if token is not None:
                 yield (
                     f"user={token.user_id} pin={'set' if token.pin_set else 'none'} "
@@ -924,21 +939,21 @@ class World:
                     + (
                         ""
                         if token.expires_at_ms is None
-                        else f" until={said(token.expires_at_ms)}"
+                        else f" until={span_text(token.expires_at_ms)}"
                     )
                 )
-        if "sets" in given:
-            yield from self._show_sets(given["sets"])
-        if "keys" in given:
+        if "sets" in arguments:
+            yield from self._show_sets(arguments["sets"])
+        if "keys" in arguments:
             yield from self._show_keys()
-        if "sessions" in given:
+        if "sessions" in arguments:
             for row in self.db.execute(
                 "SELECT session_id, used_at_ms FROM sessions ORDER BY session_id"
             ):
-                yield f"{row[0]} used at {said(row[1])}"
-        if "table" in given:
+                yield f"{row[0]} used at {span_text(row[1])}"
+        if "table" in arguments:
             (count,) = self.db.execute(
-                f"SELECT count(*) FROM {given['table']}"  # noqa: S608
+                f"SELECT count(*) FROM {arguments['table']}"  # noqa: S608
             ).fetchone()
             yield f"{count} rows"
 
@@ -946,7 +961,7 @@ class World:
         keys = key_tables.keys_of(self.db)
         yield f"active={keys.active}"
         for key in keys.aging:
-            yield f"  {key.key_id} goes at {said(key.retire_at_ms)}"
+            yield f"  {key.key_id} goes at {span_text(key.retire_at_ms)}"
         for gone in keys.retired:
             yield f"  {gone.key_id} retired{', kept' if gone.keep else ''}"
 
@@ -959,7 +974,7 @@ class World:
             f"enabled={user.enabled} auth_version={user.auth_version}"
         )
         for factor, lockout in user_tables.find_lockouts(self.db, user.user_id).items():
-            until = "off" if lockout.off else said(lockout.blocked_until_ms)
+            until = "off" if lockout.off else span_text(lockout.blocked_until_ms)
             yield (
                 f"{factor}: failures={lockout.failures} rung={lockout.rung} "
                 f"until={until}"
@@ -970,20 +985,22 @@ class World:
             codes = " ".join(code.state for code in each.codes)
             yield (
                 f"{'fixed ' if each.fixed else ''}{each.set_id}: by {each.issuer} on {each.node_id} at "
-                f"{said(each.issued_at_ms)} until {said(each.ends_at_ms)}: {codes}"
+                f"{span_text(each.issued_at_ms)} until {span_text(each.ends_at_ms)}: {codes}"
             )
             for code in each.codes:
                 if code.use is not None:
                     yield (
-                        f"  {code.ordinal} used at {said(code.use.at_ms)} by "
+                        f"  {code.ordinal} used at {span_text(code.use.at_ms)} by "
                         f"{code.use.agent} through {code.use.node_id} at index "
                         f"{code.use.index}"
                     )
 
 
-def moments_in(given: Arguments) -> tuple[Moment, ...]:
+def moments_in(arguments: Arguments) -> tuple[Moment, ...]:
     """Read the steps that a code is of; none: it is wrong."""
-    return tuple(map(Moment, map(int, filter(None, given.get("code", "").split(",")))))
+    return tuple(
+        map(Moment, map(int, filter(None, arguments.get("code", "").split(","))))
+    )
 
 
 def seals_in(text: str) -> tuple[bytes, ...]:
@@ -991,7 +1008,7 @@ def seals_in(text: str) -> tuple[bytes, ...]:
     return tuple(word.encode() for word in text.split(",")) if text else ()
 
 
-def told(result: Result) -> str:
+def result_line(result: Result) -> str:
     """Return a result as one line."""
     match result:
         case Applied():
@@ -1007,17 +1024,17 @@ def told(result: Result) -> str:
         case EmergencyAccessSaved():
             return (
                 f"saved {result.set_id}: codes={result.codes} live={result.live_codes} "
-                f"voided={result.voided_codes} ends={said(result.ends_at_ms)}"
+                f"voided={result.voided_codes} ends={span_text(result.ends_at_ms)}"
                 + (" warning=pin_missing" if result.pin_missing_warning else "")
             )
         case JoinTicketCreated():
-            return f"ticket until {said(result.ends_at_ms)}"
+            return f"ticket until {span_text(result.ends_at_ms)}"
         case SessionOpened():
             return (
                 f"opened for {result.administrator} as {result.role} until "
-                f"{said(result.ends_at_ms)}"
+                f"{span_text(result.ends_at_ms)}"
             )
         case ApprovalPending():
-            return f"approval {result.approval_id} until {said(result.ends_at_ms)}"
+            return f"approval {result.approval_id} until {span_text(result.ends_at_ms)}"
         case BarrierPassed():
-            return f"passed at {said(result.at_ms)}"
+            return f"passed at {span_text(result.at_ms)}"
