@@ -58,10 +58,10 @@ class Site:
         return next(iter(self.nodes.values()))
 
     async def primary(self) -> Node:
-        async def found() -> bool:
+        async def primary_known() -> bool:
             return self.any.replicator.primary in self.nodes
 
-        await until(found)
+        await until(primary_known)
         return self.nodes[self.any.replicator.primary or ""]
 
     async def stop(self) -> None:
@@ -178,11 +178,11 @@ async def test_a_removed_node_that_returns_is_refused_and_told(
     term = (await primary.replicator.status(digest=False, timeout_s=WAIT_S))[0].term
     await gone.start()
 
-    async def told() -> bool:
+    async def refusal_logged() -> bool:
         causes = {getattr(record, "cause", "") for record in caplog.records}
         return any("was removed from the cluster" in cause for cause in causes)
 
-    await until(told)
+    await until(refusal_logged)
     assert not gone.replicator.ready
     with contextlib.suppress(ProposeError):
         await gone.replicator.propose(proposal("there"), timeout_s=1)
@@ -216,11 +216,11 @@ async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
     wiped.state = RecordingState()
     await wiped.start()
 
-    async def told() -> bool:
+    async def refusal_logged() -> bool:
         causes = {getattr(record, "cause", "") for record in caplog.records}
         return any("journal is not the one" in cause for cause in causes)
 
-    await until(told)
+    await until(refusal_logged)
     assert not wiped.replicator.ready
     assert wiped.state.applied_index <= 1
     await put(site, "meanwhile")

@@ -163,8 +163,8 @@ async def test_the_real_state_is_brought_up(
         if primary is away:
             rest, away = [n for n in nodes if n is not nodes[1]], nodes[1]
 
-        async def apply(directive: str, **given: str) -> None:
-            call = world.call(directive, given)
+        async def apply(directive: str, **arguments: str) -> None:
+            call = world.call(directive, arguments)
             result = await primary.replicator.propose(
                 Proposal(
                     call=UnstampedCall(

@@ -148,28 +148,28 @@ def commit_one(bench: Bench) -> tuple[int, int]:
     return term, last
 
 
-def told(bench: Bench) -> dict[str, int]:
-    """Return up to where the followers were told that entries are committed."""
+def commit_announcements(bench: Bench) -> dict[str, int]:
+    """Return the commit index announced to each follower."""
     return {p: m["commit_index"] for p, m in bench.take(frames.APPEND_ENTRIES)}
 
 
 def test_followers_hear_soon_what_is_committed(bench: Bench) -> None:
     """Without waiting for a heartbeat, which would be five times as late."""
     _, last = commit_one(bench)
-    assert told(bench) == {}
+    assert commit_announcements(bench) == {}
     bench.tick(bench.engine.settings.tick_s)
-    assert told(bench) == {"n2": last, "n3": last}
+    assert commit_announcements(bench) == {"n2": last, "n3": last}
     bench.tick(bench.engine.settings.tick_s)
-    assert told(bench) == {}
+    assert commit_announcements(bench) == {}
 
 
 def test_the_next_entry_says_what_is_committed(bench: Bench) -> None:
     _, last = commit_one(bench)
     bench.propose("b")
     bench.tick()
-    assert told(bench) == {"n2": last, "n3": last}
+    assert commit_announcements(bench) == {"n2": last, "n3": last}
     bench.tick(bench.engine.settings.tick_s)
-    assert told(bench) == {}
+    assert commit_announcements(bench) == {}
 
 
 def test_followers_hear_of_a_commit_at_once_when_a_member_waits_for_it(
@@ -179,14 +179,14 @@ def test_followers_hear_of_a_commit_at_once_when_a_member_waits_for_it(
     word = Word(member="n3", hello=Hello(""), term=term)
     bench.replica.read(timeout_s=3.0, callback=lambda _: None, word=word)
     bench.tick()
-    assert told(bench) == {"n2": last, "n3": last}
+    assert commit_announcements(bench) == {"n2": last, "n3": last}
 
 
 def test_a_read_on_the_leader_tells_no_follower(bench: Bench) -> None:
     commit_one(bench)
     bench.replica.read(timeout_s=3.0, callback=lambda _: None)
     bench.tick()
-    assert told(bench) == {}
+    assert commit_announcements(bench) == {}
 
 
 def test_what_is_no_call_is_told_at_once(bench: Bench) -> None:
@@ -197,7 +197,7 @@ def test_what_is_no_call_is_told_at_once(bench: Bench) -> None:
     bench.take()
     bench.acknowledge("n2", last + 1, term)
     bench.tick()
-    assert told(bench) == {"n2": last, "n3": last}
+    assert commit_announcements(bench) == {"n2": last, "n3": last}
 
 
 def test_what_is_committed_and_what_is_new_go_in_one_message(bench: Bench) -> None:

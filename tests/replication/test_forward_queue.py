@@ -39,7 +39,7 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
         self.may_answer = asyncio.Event()
         self.status_asked = asyncio.Event()
         self.refuses: grpc.StatusCode | None = None
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.news = asyncio.Event()
         self.answer: Callable[[Request], Response] = self.answered
 
@@ -47,7 +47,7 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
         self, request: Request, context: "grpc.aio.ServicerContext[Request, Response]"
     ) -> Response:
         """Record the request and answer it."""
-        self.asked.append(request)
+        self.requests.append(request)
         self.news.set()
         if self.refuses is not None:
             await context.abort(self.refuses, "not a member")
@@ -84,9 +84,9 @@ async def primary() -> AsyncIterator[tuple[Primary, ForwardQueue]]:
         await server.stop(0)
 
 
-async def asked(servicer: Primary, messages: int) -> None:
+async def wait_for_requests(servicer: Primary, messages: int) -> None:
     async with asyncio.timeout(10):
-        while len(servicer.asked) < messages:
+        while len(servicer.requests) < messages:
             servicer.news.clear()
             await servicer.news.wait()
 
@@ -100,11 +100,11 @@ def forwarded(
 async def test_what_waits_goes_together_and_each_gets_its_own_answer() -> None:
     async with primary() as (servicer, queue):
         calls = [forwarded(queue, b"%d" % number) for number in range(40)]
-        await asked(servicer, forward_queue.UNDER_WAY_MAX)
+        await wait_for_requests(servicer, forward_queue.UNDER_WAY_MAX)
         servicer.may_answer.set()
         results = await asyncio.gather(*calls)
     assert results == [Applied(index=number) for number in range(40)]
-    assert [1 + len(each.also) for each in servicer.asked] == [1, 1, 38]
+    assert [1 + len(each.also) for each in servicer.requests] == [1, 1, 38]
 
 
 async def test_a_message_is_bounded_in_calls_and_bytes() -> None:
@@ -113,7 +113,7 @@ async def test_a_message_is_bounded_in_calls_and_bytes() -> None:
         large = [forwarded(queue, b"0" * CALL_BYTES_MAX) for _ in range(24)]
         servicer.may_answer.set()
         await asyncio.gather(*many, *large)
-    sizes = [[len(r.call) for r in (each, *each.also)] for each in servicer.asked]
+    sizes = [[len(r.call) for r in (each, *each.also)] for each in servicer.requests]
     assert max(map(len, sizes)) == CALLS_PER_ENTRY_MAX
     assert max(map(sum, sizes)) <= FORWARD_BYTES_MAX
 
@@ -123,7 +123,7 @@ async def test_a_full_queue_sheds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward_queue, "WAITING_MAX", 3)
     async with primary() as (servicer, queue):
         calls = [forwarded(queue, b"1") for _ in range(2)]
-        await asked(servicer, 2)
+        await wait_for_requests(servicer, 2)
         calls += [forwarded(queue, b"1") for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
@@ -135,7 +135,7 @@ async def test_a_full_queue_sheds(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_was_not_sent_in_time_was_not_applied() -> None:
     async with primary() as (servicer, queue):
         sent = [forwarded(queue, b"1") for _ in range(2)]
-        await asked(servicer, 2)
+        await wait_for_requests(servicer, 2)
         with pytest.raises(OverloadedError):
             await queue.forward(b"1", (), timeout_s=-peer_messages.GRACE_S)
         servicer.may_answer.set()
@@ -187,7 +187,7 @@ async def test_a_closed_channel_leaves_no_caller_waiting() -> None:
         status = asyncio.ensure_future(
             peer_messages.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
         )
-        await asked(servicer, forward_queue.UNDER_WAY_MAX)
+        await wait_for_requests(servicer, forward_queue.UNDER_WAY_MAX)
         await servicer.status_asked.wait()
         await channel.close()
         async with asyncio.timeout(10):

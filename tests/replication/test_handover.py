@@ -25,7 +25,7 @@ def transfer(bench: Bench, target: str | None = None) -> list[HandOverOutcome]:
     return outcomes
 
 
-def told(bench: Bench) -> list[str]:
+def targets(bench: Bench) -> list[str]:
     return [peer for peer, _ in bench.take(frames.HAND_OVER)]
 
 
@@ -48,10 +48,10 @@ def test_the_target_is_told_when_it_has_everything(bench: Bench) -> None:
     bench.take()
     received = transfer(bench, "n2")
     bench.tick(0.1)
-    assert told(bench) == []
+    assert targets(bench) == []
     bench.acknowledge("n2", last + 1, term)
     bench.tick()
-    assert told(bench) == ["n2"]
+    assert targets(bench) == ["n2"]
     assert len(outcome) == 1  # Nothing is under way any more.
     assert received == []
     bench.receive(
@@ -74,7 +74,7 @@ def test_the_most_advanced_member_takes_over_by_default(bench: Bench) -> None:
     bench.take()
     transfer(bench)
     bench.tick()
-    assert told(bench) == ["n2"]
+    assert targets(bench) == ["n2"]
 
 
 def test_nothing_is_proposed_meanwhile_and_everything_afterwards(bench: Bench) -> None:
@@ -107,7 +107,7 @@ def test_a_member_out_of_contact_does_not_take_over(bench: Bench) -> None:
     for _ in range(11):
         bench.acknowledge("n3", last + 1, term)
         bench.tick(0.1)
-    assert told(bench) == []
+    assert targets(bench) == []
     assert refusal(received) is Reason.MEMBER_NOT_READY
 
 

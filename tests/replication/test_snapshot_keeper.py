@@ -70,17 +70,17 @@ class HeldUpEngine:
             snapshots=store, compaction=compaction, status=ReplicaStatus
         )
         self.goes_on = asyncio.Event()
-        self.asked = asyncio.Event()
+        self.keep_requested = asyncio.Event()
 
     async def run(
         self, job: Callable[[Any], object], *, timeout_s: float | None
     ) -> object:
         if (
-            job(SimpleNamespace(snapshots=0, compaction=Asked(), status=int))
+            job(SimpleNamespace(snapshots=0, compaction=CompactionProbe(), status=int))
             is not Kept
         ):
             return job(self.replica)
-        self.asked.set()
+        self.keep_requested.set()
         done = asyncio.ensure_future(self._do(job))
         await asyncio.wait({done}, timeout=timeout_s)
         if not done.done():
@@ -96,8 +96,8 @@ class Kept:
     """The result of a job that keeps a snapshot."""
 
 
-class Asked:
-    """Tells such a job from others, without doing it."""
+class CompactionProbe:
+    """Recognizes a job that keeps a snapshot, without doing it."""
 
     def keep(self, **_: object) -> type[Kept]:
         return Kept
@@ -138,7 +138,7 @@ async def test_no_other_body_is_begun_while_one_is_perhaps_kept(
     await keeper.start()
     keeper.take_status(DUE)
     async with asyncio.timeout(WAIT_S):
-        await engine.asked.wait()
+        await engine.keep_requested.wait()
         task = keeper._task
         assert task is not None
         await asyncio.wait({task}, timeout=0.2)

@@ -270,8 +270,8 @@ def memberships(configuration: Configuration) -> Memberships:
     return Memberships(world, random.Random(1), 0.0, 3, configuration=configuration)
 
 
-def invariants_of(found: Memberships) -> Invariants:
-    return found.world.invariants
+def invariants_of(cluster: Memberships) -> Invariants:
+    return cluster.world.invariants
 
 
 @breaks("one change at a time")

@@ -175,7 +175,7 @@ class SimCluster:
             if submission.attempt.startswith(f"{node.node_id}.{node.life}."):
                 submission.node_died = True
         for each in (*self.invariants.reads, *self.invariants.wishes):
-            if each.asked.startswith(f"{node.node_id}.{node.life}."):
+            if each.attempt.startswith(f"{node.node_id}.{node.life}."):
                 each.node_died = True
         node.remember_what_it_had()
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")

@@ -32,7 +32,7 @@ RECENT = 12
 
 
 @dataclass(frozen=True)
-class Asked:
+class ClientRequest:
     """A request that a client may repeat, here or elsewhere."""
 
     request_id: str
@@ -46,7 +46,7 @@ class CodesCluster(SimCluster):
 
     def __init__(self, seed: int, scenario: Scenario) -> None:
         super().__init__(seed, scenario)
-        self._asked: list[Asked] = []
+        self._client_requests: list[ClientRequest] = []
         self._issued: dict[str, int] = {}
         self._names = 0
 
@@ -121,27 +121,27 @@ class CodesCluster(SimCluster):
         [(_, act)] = self.rng.choices(acts, weights)
         act(node)
 
-    def _ask(self, node: Node, asked: Asked) -> None:
-        version = _store(node).auth_version(asked.wanted.user)
-        wanted = asked.wanted
+    def _ask(self, node: Node, request: ClientRequest) -> None:
+        version = _store(node).auth_version(request.wanted.user)
+        wanted = request.wanted
         made = call_of(
             wanted.command(version),
-            asked.request_id,
+            request.request_id,
             content=f"{wanted.user} {wanted.what}",
         )
-        self.propose(node, asked.request_id, lambda: made)
+        self.propose(node, request.request_id, lambda: made)
 
     def _try(self, node: Node, wanted: Try) -> None:
-        calls = Asked(self._name("try"), wanted)
-        self._asked.append(calls)
-        self._ask(node, calls)
+        request = ClientRequest(self._name("try"), wanted)
+        self._client_requests.append(request)
+        self._ask(node, request)
 
     def _spend(self, node: Node) -> None:
         """Try a code that others try at the same time."""
         user = self.rng.choice([*SPENDERS, *SPENDERS, REISSUED, HURRIED])
         number = self._issued[user]
         if user in SPENDERS:
-            place = len(self._asked) // 5 + self.rng.randrange(3)
+            place = len(self._client_requests) // 5 + self.rng.randrange(3)
             ordinal = 1 + place % CODES
         else:
             number = max(1, number - self.rng.choice([0, 0, 1]))
@@ -151,14 +151,14 @@ class CodesCluster(SimCluster):
 
     def _repeat(self, node: Node) -> None:
         """Retry, like a caller that got no answer, or not the wanted one."""
-        if self._asked:
-            self._ask(node, self.rng.choice(self._asked[-RECENT:]))
+        if self._client_requests:
+            self._ask(node, self.rng.choice(self._client_requests[-RECENT:]))
 
     def _reuse_id(self, node: Node) -> None:
         """Ask something else under a request id that is taken."""
-        if len(self._asked) >= 2:
-            one, other = self.rng.sample(self._asked[-RECENT:], 2)
-            self._ask(node, Asked(one.request_id, other.wanted))
+        if len(self._client_requests) >= 2:
+            one, other = self.rng.sample(self._client_requests[-RECENT:], 2)
+            self._ask(node, ClientRequest(one.request_id, other.wanted))
 
     def _guess(self, node: Node) -> None:
         set_id = IssuedSet(GUESSED, 1, 0).set_id

@@ -63,7 +63,7 @@ class Submission:
 class Read:
     """A linearizable read, called on one life of one node."""
 
-    asked: str
+    attempt: str
     deadline: float
     floor: int
     """The commit index of the cluster when the read began."""
@@ -77,7 +77,7 @@ class Read:
 class Wish:
     """A membership change or a hand-over, requested of one life of a node."""
 
-    asked: str
+    attempt: str
     deadline: float
     outcomes: list[object] = field(default_factory=list)
     node_died: bool = False
@@ -156,11 +156,11 @@ class Invariants:
         if first != tuple(calls):
             self.violated("same entries", f"{node} applied another entry {index}")
 
-    def _check_error(self, outcome: object, asked: object) -> None:
+    def _check_error(self, outcome: object, request: object) -> None:
         """See that an error says whether something was applied, or that it may be."""
         known = NotAppliedError | OutcomeUnknownError
         if isinstance(outcome, BaseException) and not isinstance(outcome, known):
-            self.violated("an error that tells", f"{asked}")
+            self.violated("an error that tells", f"{request}")
 
     def on_outcome(self, submission: Submission, outcome: Outcome) -> None:
         """See that a proposal is answered once, and a request always alike."""

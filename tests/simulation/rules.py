@@ -84,7 +84,9 @@ class CodeRules(Invariants):
         default_factory=lambda: collections.defaultdict(set)
     )
     """Caller, method, request id -> indexes that clients were told."""
-    told: dict[tuple[tuple[str, str, str], int], object] = field(default_factory=dict)
+    answers: dict[tuple[tuple[str, str, str], int], object] = field(
+        default_factory=dict
+    )
     """The same, and an index -> what a client was told first."""
 
     def on_done(self, submission: Submission, index: int) -> None:
@@ -94,8 +96,8 @@ class CodeRules(Invariants):
         self.done[key.caller, key.method, key.request_id].add(index)
         command, outcome = submission.call.command, submission.outcomes[-1]
         place = (key.caller, key.method, key.request_id), index
-        self.comparisons[Comparison.REPEATED] += place in self.told
-        if (first := self.told.setdefault(place, outcome)) != outcome:
+        self.comparisons[Comparison.REPEATED] += place in self.answers
+        if (first := self.answers.setdefault(place, outcome)) != outcome:
             seen = f"{submission.request_id}: {first}, and then {outcome}"
             self.violated("one answer", seen)
         if not isinstance(command, Authenticate):

@@ -23,12 +23,12 @@ def test_another_takes_over_from_a_primary_whose_clock_jumps(
         sim.run_for(2)
         wrong = sim.leading()
         sim.jump_clock(wrong.node_id, seconds)
-        given = sim.propose(wrong, "given", lambda: call("given"))
+        proposal = sim.propose(wrong, "given", lambda: call("given"))
         sim.run_for(3)
         leader = sim.leading()
         assert leader is not wrong
         assert not wrong.leads
-        assert isinstance(given.outcomes[0], NotAppliedError)
+        assert isinstance(proposal.outcomes[0], NotAppliedError)
         sim.propose(leader, "new", lambda: call("new"))
         sim.run_for(1)
         assert "new" in sim.invariants.acked

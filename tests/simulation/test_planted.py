@@ -38,7 +38,7 @@ def test_a_directed_test_runs_in_a_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("violations", "found"),
+    ("violations", "promises"),
     [
         ({"spent once": "code 1"}, ["spent once"]),
         ({"no exception": "TypeError", "spent once": "code 1"}, []),
@@ -48,10 +48,10 @@ def test_a_directed_test_runs_in_a_copy() -> None:
     ],
 )
 def test_code_that_falls_over_is_not_found(
-    violations: dict[str, str], found: list[str]
+    violations: dict[str, str], promises: list[str]
 ) -> None:
     """Any bug that raises in each run would be found at once, and show nothing."""
-    assert broken_promises(violations) == found
+    assert broken_promises(violations) == promises
 
 
 EVERYTHING = Outcome(
