@@ -83,7 +83,7 @@ class Site:
         self.machines[folder or node_id] = machine
         return machine
 
-    def found(self) -> LocalNode:
+    def start_cluster(self) -> LocalNode:
         """Begin a cluster on its first machine, and sign in."""
         first = self.machine("n1")
         password = self.directory / "password"

@@ -39,7 +39,7 @@ class Operator:
     """A machine that is new, with a `node.toml`."""
     clock: NodeClock | None = None
     """That of the machine, if it is not the right one."""
-    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    outputs: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """The output of each command, each time."""
 
     def follow(
@@ -95,7 +95,7 @@ class Operator:
             timeout=120,
             start_new_session=True,  # No terminal: secrets are asked for on stdin.
         )
-        self.said[line].append(done.stdout + done.stderr)
+        self.outputs[line].append(done.stdout + done.stderr)
         report = f"{page}: {line}\n{done.stdout}{done.stderr}"
         assert (done.returncode != 0) == refused, report
 

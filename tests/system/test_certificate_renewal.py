@@ -128,7 +128,7 @@ async def all_shown(cluster: LocalCluster) -> dict[str, int]:
     }
 
 
-def told_ends(node: LocalNode) -> set[float]:
+def metric_ends(node: LocalNode) -> set[float]:
     """Return when a node's own certificates end, by its metric."""
     url = f"http://{node.metrics_address}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
@@ -142,17 +142,17 @@ def told_ends(node: LocalNode) -> set[float]:
     }
 
 
-async def until_told(cluster: LocalCluster) -> None:
+async def until_metrics_agree(cluster: LocalCluster) -> None:
     """Return once the metric of every node says what is on disk."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         for node in cluster.nodes:
             path = cluster.certificates / f"{node.node_id}.pem"
             ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-            while ends.timestamp() not in await asyncio.to_thread(told_ends, node):  # noqa: ASYNC110
+            while ends.timestamp() not in await asyncio.to_thread(metric_ends, node):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
 
-def said(node: LocalNode, message: str) -> list[dict[str, str]]:
+def log_lines(node: LocalNode, message: str) -> list[dict[str, str]]:
     lines = map(json.loads, node.log.read_text().splitlines())
     return [line for line in lines if line["message"] == message]
 
@@ -199,7 +199,7 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
         renew_members(cluster, signer, SHORT)
         await until_shown(cluster)
         generations.append(await all_shown(cluster))
-        await until_told(cluster)
+        await until_metrics_agree(cluster)
         first_ends = now() + SHORT
         await more(answered, 30)
         renew_members(cluster, signer, dt.timedelta(minutes=5))
@@ -207,7 +207,7 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
             hang_up(node)
         await until_shown(cluster)
         generations.append(await all_shown(cluster))
-        await until_told(cluster)
+        await until_metrics_agree(cluster)
         async with asyncio.timeout(SHORT.total_seconds() + 10):
             while now() < first_ends:
                 await more(answered, 10)
@@ -218,9 +218,9 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
         serials = {each[node.node_id] for each in generations}
         assert len(serials) == len(generations) == 3
     for node in cluster.nodes:
-        renewed = said(node, "certificate_renewed")
+        renewed = log_lines(node, "certificate_renewed")
         assert {line["listener"] for line in renewed} == LISTENERS
-        ending = said(node, "certificate_ends")
+        ending = log_lines(node, "certificate_ends")
         assert {line["listener"] for line in ending} == LISTENERS
 
 
@@ -331,7 +331,7 @@ async def _until_renewed(cluster: LocalCluster, times: int) -> None:
                 len(
                     [
                         line
-                        for line in said(node, "certificate_renewed")
+                        for line in log_lines(node, "certificate_renewed")
                         if line["listener"] == "peers"
                     ]
                 )
@@ -354,7 +354,7 @@ async def test_what_cannot_be_used_is_said_and_the_old_one_stays(
         put(certificate, content)
         hang_up(node)
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            while cause not in str(said(node, "certificate_refused")):  # noqa: ASYNC110
+            while cause not in str(log_lines(node, "certificate_refused")):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert shown(cluster, node.ports.agents) == before
     put(certificate, pem)
@@ -371,12 +371,12 @@ async def test_level_of_the_log_changes_and_the_rest_needs_a_restart(
     hang_up(node)
     async with Estate(cluster) as estate:
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            while not said(node, "call answered"):
+            while not log_lines(node, "call answered"):
                 await estate.agents[node.node_id].authenticate("nobody", "123456")
-    assert said(node, "restart_needed")[0]["sections"] == "admin"
+    assert log_lines(node, "restart_needed")[0]["sections"] == "admin"
     node.config.write_text(text.replace("[node]", "[nodes]"))
     hang_up(node)
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not said(node, "configuration_refused"):  # noqa: ASYNC110
+        while not log_lines(node, "configuration_refused"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert node.running

@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Begin a cluster of one."""
     site = Site(tmp_path_factory.mktemp("site"))
     try:
-        site.found()
+        site.start_cluster()
         yield site
     finally:
         site.kill()

@@ -45,7 +45,7 @@ def doctor(node: LocalNode, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def report_text(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a person reads, as one line."""
     return " ".join(done.stdout.split())
 
@@ -102,7 +102,7 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
         "n2 answers; its clock is ",
         "n3 answers; its clock is ",
     ):
-        assert words in said(done)
+        assert words in report_text(done)
     assert "FAIL" not in done.stdout
     assert all(
         len(line) <= 80 or len(max(line.split(), key=len)) > 40
@@ -110,7 +110,7 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
     )
     with stopped(cluster, node):
         done = doctor(node)
-        assert "ports all free; the node is not running" in said(done)
+        assert "ports all free; the node is not running" in report_text(done)
         assert done.returncode == 0, done.stdout
     assert not (node.directory / "data/.doctor").exists()
 
@@ -188,7 +188,7 @@ def test_key_ring_that_others_read_or_of_another_cluster_is_found(
 
 
 @dataclass
-class Given:
+class WrongCertificate:
     """What another operator might have put in the place of a certificate."""
 
     words: str
@@ -198,11 +198,11 @@ class Given:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "certificate",
     [
-        Given("expired at", days=1, age_days=2),
-        Given("is not signed by any of the authorities"),
-        Given(
+        WrongCertificate("expired at", days=1, age_days=2),
+        WrongCertificate("is not signed by any of the authorities"),
+        WrongCertificate(
             "lacks the subject names n1.members.sparecode, sparecode://member/n1",
             member="n2",
         ),
@@ -210,22 +210,22 @@ class Given:
     ids=["expired", "stranger", "another-node"],
 )
 def test_certificate_that_others_will_refuse_is_found(
-    cluster: LocalCluster, tmp_path: Path, given: Given
+    cluster: LocalCluster, tmp_path: Path, certificate: WrongCertificate
 ):
     node = cluster.nodes[0]
     write_certificates(
         tmp_path,
-        members=[given.member],
-        now=dt.datetime.now(dt.UTC) - dt.timedelta(days=given.age_days),
-        days=given.days,
+        members=[certificate.member],
+        now=dt.datetime.now(dt.UTC) - dt.timedelta(days=certificate.age_days),
+        days=certificate.days,
     )
     with spoiled(node.config) as config:
         ours = f"{cluster.certificates}/n1"
         text = config.read_text()
         start = text.index("[peers]")
-        changed = text[start:].replace(ours, f"{tmp_path}/{given.member}", 2)
+        changed = text[start:].replace(ours, f"{tmp_path}/{certificate.member}", 2)
         config.write_text(text[:start] + changed)
-        assert given.words in failures(node)["certificate"]
+        assert certificate.words in failures(node)["certificate"]
 
 
 class LateClock(SystemClock):
@@ -240,8 +240,8 @@ def test_wrong_clock_is_found(cluster: LocalCluster, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SPARECODE_TESTING", "1")
     config = load_config(cluster.nodes[0].config)
 
-    def clocks(found: list[Finding]) -> list[Finding]:
-        return [finding for finding in found if finding.subject == "clock"]
+    def clocks(findings: list[Finding]) -> list[Finding]:
+        return [finding for finding in findings if finding.subject == "clock"]
 
     right = clocks(asyncio.run(examine(config, SystemClock())))
     assert [finding.verdict for finding in right] == [Verdict.OK, Verdict.OK]
@@ -254,7 +254,7 @@ def test_folder_that_is_not_there_or_open_to_others_is_found(cluster: LocalClust
     node = cluster.nodes[0]
     data = node.directory / "data"
     data.chmod(0o755)
-    assert f"chmod 700 {data}" in said(doctor(node))
+    assert f"chmod 700 {data}" in report_text(doctor(node))
     data.chmod(0o700)
     with stopped(cluster, node):
         aside = node.directory / "aside"

@@ -21,7 +21,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Begin a cluster of one, for the tests of this module."""
     site = Site(tmp_path_factory.mktemp("site"))
     try:
-        site.found()
+        site.start_cluster()
         yield site
     finally:
         site.kill()
@@ -116,12 +116,12 @@ def test_what_is_wrong_is_said_before_anything_is_written(site: Site) -> None:
     n5 = site.machine("n5")
     untouched = sorted(n5.directory.iterdir())
     file = site.directory / "ticket"
-    for given, says in (
+    for argument, says in (
         (ticket, "the ticket is for node n4, but this is n5"),
         (ticket[:100], "incomplete"),
         (str(file), "No such file"),
     ):
-        refused = site.node(n5, "init", f"--join={given}")
+        refused = site.node(n5, "init", f"--join={argument}")
         assert refused.returncode == 1
         assert says in refused.stderr, refused.stderr
         assert ticket[40:60] not in refused.stderr

@@ -106,8 +106,8 @@ async def test_the_next_tokencode_is_asked_for_by_any_node(
         for _ in range(3):
             await until_charged(estate, "guessed", wrong)
 
-        async def asked(passcode: str) -> Authentication:
-            """Come with a right passcode until the wait after the last failure is over."""
+        async def sign_in(passcode: str) -> Authentication:
+            """Retry a right passcode until the wait after the last failure is over."""
             async with asyncio.timeout(60):
                 for agent in itertools.cycle(agents):
                     answer = await agent.authenticate("guessed", passcode)
@@ -115,7 +115,7 @@ async def test_the_next_tokencode_is_asked_for_by_any_node(
                         return answer
             raise AssertionError
 
-        first = await asked(PIN + HOTP.at(0))
+        first = await sign_in(PIN + HOTP.at(0))
         assert first.decision is Decision.NEXT_TOKENCODE_REQUIRED
         with pytest.raises(InvalidArgument, match="must be empty"):
             await agents[0].continue_authentication(first, HOTP.at(1), new_pin=NEW_PIN)
@@ -123,14 +123,14 @@ async def test_the_next_tokencode_is_asked_for_by_any_node(
         assert refused.decision is Decision.REFUSED
         assert (await estate.admin.get_user("guessed")).token_failures == 4
 
-        second = await asked(PIN + HOTP.at(50))  # Far ahead; the next one proves it.
+        second = await sign_in(PIN + HOTP.at(50))  # Far ahead; the next one proves it.
         assert second.decision is Decision.NEXT_TOKENCODE_REQUIRED
         accepted = await agents[2].continue_authentication(second, HOTP.at(51))
         assert accepted.accepted
         assert (await agents[0].authenticate("guessed", PIN + HOTP.at(52))).accepted
 
         await estate.admin.clear_pin(serial)
-        third = await asked(HOTP.at(53))
+        third = await sign_in(HOTP.at(53))
         assert third.decision is Decision.NEW_PIN_REQUIRED
         await estate.admin.set_pin(serial, PIN)
         stale = await agents[1].continue_authentication(

@@ -31,17 +31,17 @@ pytestmark = [
 ]
 
 READ_ONLY = (
-    "mount --bind {given} {given} && mount -o remount,bind,ro {given} && "
-    'exec env CREDENTIALS_DIRECTORY={given} "$@"'
+    "mount --bind {credentials} {credentials} && mount -o remount,bind,ro {credentials} && "
+    'exec env CREDENTIALS_DIRECTORY={credentials} "$@"'
 )
 
 
 def package(node: LocalNode) -> None:
     """Lay the node's files out as the packages do; begin with the ring that it has."""
-    given = node.directory / "given"
-    given.mkdir(mode=0o500)
-    node.key_ring.rename(given / "keyring.json")
-    key = given / "wrapping.key"
+    credentials = node.directory / "given"
+    credentials.mkdir(mode=0o500)
+    node.key_ring.rename(credentials / "keyring.json")
+    key = credentials / "wrapping.key"
     key.write_bytes(base64.b64encode(os.urandom(32)))
     key.chmod(0o400)
     text = node.config.read_text()
@@ -55,7 +55,7 @@ def package(node: LocalNode) -> None:
     )
     node.launcher = (
         *("unshare", "--mount", "sh", "-c"),
-        READ_ONLY.format(given=given),
+        READ_ONLY.format(credentials=credentials),
         "sh",
     )
 

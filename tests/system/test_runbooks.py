@@ -176,7 +176,7 @@ def test_a_clock_that_is_wrong(operator: Operator, tmp_path: Path) -> None:
         admin.login(ADMINISTRATOR, cluster.password)
         until(lambda: admin.get_status().primary not in ("", node.node_id))
     operator.follow("wrong-clock.md")
-    wrong, right = operator.said["sparecode cluster status"]
+    wrong, right = operator.outputs["sparecode cluster status"]
     # Against the node that was asked: it is the wrong one, or another.
     off = re.compile(rf"[-+](?:{WRONG_S - 1}|{WRONG_S})\d{{3}} ms")
     assert off.findall(wrong), wrong
@@ -190,8 +190,8 @@ def test_a_disk_that_is_full(operator: Operator, tmp_path: Path) -> None:
     with disk_of_its_own(node, tmp_path) as disk:
         fill_disk(cluster, node, disk)
         operator.follow("full-disk.md", systemctl=disk.free)
-        assert "100%" in operator.said["df -h /var/lib/sparecode"][-1]
-        assert "3 of 3 members" in operator.said["sparecode cluster status"][-1]
+        assert "100%" in operator.outputs["df -h /var/lib/sparecode"][-1]
+        assert "3 of 3 members" in operator.outputs["sparecode cluster status"][-1]
         assert not disk.ballast.exists()
 
 
@@ -241,7 +241,7 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
         )
     cluster.wait_ready(*cluster.nodes)
     operator.follow(page, "Check the cluster")
-    assert "3 of 3 members" in operator.said["sparecode cluster status"][-1]
+    assert "3 of 3 members" in operator.outputs["sparecode cluster status"][-1]
 
 
 def knocks(node: LocalNode, certificate: Path) -> bool:
@@ -320,7 +320,7 @@ def test_backups_and_a_restore(operator: Operator) -> None:
     back_up_as_the_timer_does(operator)
     wipe(operator.cluster)
     operator.follow("restore.md")
-    assert "1 of 1 members" in operator.said["sparecode cluster status"][-1]
+    assert "1 of 1 members" in operator.outputs["sparecode cluster status"][-1]
 
 
 def back_up_as_the_timer_does(operator: Operator) -> None:
@@ -364,4 +364,4 @@ def test_a_quorum_that_is_lost(operator: Operator) -> None:
     for node in operator.cluster.nodes[1:]:
         node.kill()
     operator.follow("lost-quorum.md")
-    assert "1 of 1 members" in operator.said["sparecode cluster status"][-1]
+    assert "1 of 1 members" in operator.outputs["sparecode cluster status"][-1]

@@ -95,16 +95,16 @@ async def test_who_may_not_come_in_comes_in_nowhere(
     await stage.admins[0].register_agent("gate", "sparecode://agent/gate")
     fingerprint = certificate_fingerprint((tmp_path / "gate.pem").read_bytes())
 
-    async def asked(node: int, passcode: str) -> bool:
+    async def is_accepted(node: int, passcode: str) -> bool:
         return (await agents[node].authenticate(person.name, passcode)).accepted
 
     first, second, third = stage.admins
     for node in range(3):
-        assert await asked(node, PIN + codes.pop())
+        assert await is_accepted(node, PIN + codes.pop())
 
     async def refused(reason: str) -> None:
         for node in range(3):
-            assert not await asked(node, PIN + codes[0])
+            assert not await is_accepted(node, PIN + codes[0])
         assert [(await stage.why(node, person))[-1] for node in range(3)] == [
             reason
         ] * 3
@@ -112,7 +112,7 @@ async def test_who_may_not_come_in_comes_in_nowhere(
     await first.update_agent("gate", protects=AgentProtects.CLOUD)
     await refused("resource_not_covered")
     # The token counts as lost, but it was judged, not left aside.
-    assert not await asked(0, PIN + person.tokencode(0))
+    assert not await is_accepted(0, PIN + person.tokencode(0))
     assert (await stage.why(1, person))[-1] == "recovered_token_refused"
     await first.update_agent("gate", protects=AgentProtects.AUTHENTICATION_MANAGER)
     await second.update_agent("gate", enabled=False)
@@ -125,7 +125,7 @@ async def test_who_may_not_come_in_comes_in_nowhere(
     await refused("user_disabled")
     await first.update_user(person.name, enabled=True)
     for node in range(3):
-        assert await asked(node, PIN + codes.pop())
+        assert await is_accepted(node, PIN + codes.pop())
     await second.remove_agent("gate")
     await refused("agent_unknown")
     assert await stage.failures(2, person) == (0, 0)
