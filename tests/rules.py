@@ -89,20 +89,22 @@ def tests_by_rule(items: Sequence[pytest.Function]) -> dict[str, list[RuleTest]]
 
 
 def problems(
-    found: Mapping[str, Sequence[RuleTest]], missing: Mapping[str, str] = MISSING
+    rule_tests: Mapping[str, Sequence[RuleTest]], missing: Mapping[str, str] = MISSING
 ) -> list[str]:
     """Return the problems: rules without a test, or too few rules tested on three nodes."""
-    on_three = [rule for rule, tests in found.items() if _on_three(tests)]
+    on_three = [rule for rule, tests in rule_tests.items() if _on_three(tests)]
     return [
         *(
             f"{rule} has no test"
-            for rule, tests in found.items()
+            for rule, tests in rule_tests.items()
             if not tests and rule not in missing
         ),
-        *(f"{rule} is not a rule" for rule in missing if rule not in found),
+        *(f"{rule} is not a rule" for rule in missing if rule not in rule_tests),
         *(
-            [f"only {len(on_three)} of {len(found)} rules are tested on three nodes"]
-            if 2 * len(on_three) <= len(found)
+            [
+                f"only {len(on_three)} of {len(rule_tests)} rules are tested on three nodes"
+            ]
+            if 2 * len(on_three) <= len(rule_tests)
             else []
         ),
     ]

@@ -168,7 +168,7 @@ def test_product_never_runs_what_it_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "construct"),
     [
         ("import pickle", "pickle"),
         ("def f():\n    from pickle import loads", "pickle"),
@@ -179,8 +179,8 @@ def test_product_never_runs_what_it_reads() -> None:
         ("from yaml import unsafe_load", "yaml.unsafe_load"),
     ],
 )
-def test_unsafe_constructs_are_found(source: str, found: str) -> None:
-    assert unsafe_constructs(source) == {found}
+def test_unsafe_constructs_are_found(source: str, construct: str) -> None:
+    assert unsafe_constructs(source) == {construct}
 
 
 @pytest.mark.parametrize(

@@ -286,9 +286,9 @@ def test_systemd_credential_replaces_the_file_of_its_name(path, tmp_path):
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
     named = Path("/var/lib/sparecode-keys/keyring.json")
     assert load_config(path, environment).keys_file == named
-    given = credentials / "keyring.json"
-    given.touch()
-    assert load_config(path, environment).keys_file == given
+    credential = credentials / "keyring.json"
+    credential.touch()
+    assert load_config(path, environment).keys_file == credential
 
 
 def test_wrapping_key_is_optional_and_may_be_a_credential(path, tmp_path):

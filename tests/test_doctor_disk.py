@@ -14,7 +14,7 @@ from sparecode_node.tool.doctor.machine import check_disk
 MIB = 1024**2
 
 
-def found(data_dir: Path, subject: str) -> Finding:
+def disk_finding(data_dir: Path, subject: str) -> Finding:
     (finding,) = (each for each in check_disk(data_dir) if each.subject == subject)
     return finding
 
@@ -40,13 +40,13 @@ def test_slow_disk_is_found(
     """The median decides: one slow sync of twenty is only mentioned."""
     times = [*([median_s] * 19), 0.9]
     monkeypatch.setattr(machine, "_time_syncs", lambda _path: times)
-    finding = found(data_dir, "disk sync")
+    finding = disk_finding(data_dir, "disk sync")
     assert finding.verdict is verdict
     assert f"median {median_s * 1000:.1f} ms, slowest of 20 900.0 ms" in finding.words
 
 
 def test_syncs_are_timed_and_leave_nothing(data_dir: Path) -> None:
-    assert "slowest of 20" in found(data_dir, "disk sync").words
+    assert "slowest of 20" in disk_finding(data_dir, "disk sync").words
     assert list(data_dir.iterdir()) == []
 
 
@@ -59,7 +59,7 @@ def test_nearly_full_disk_is_found(
 ) -> None:
     shown = SimpleNamespace(f_bavail=free_mib, f_frsize=MIB, f_blocks=10_000)
     monkeypatch.setattr(os, "statvfs", lambda _path: shown)
-    finding = found(data_dir, "disk")
+    finding = disk_finding(data_dir, "disk")
     assert finding.verdict is verdict
     assert f"{free_mib:,} MiB of 10,000 MiB are free" in finding.words
 
@@ -71,6 +71,6 @@ def test_read_only_disk_is_found(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(machine, "_time_syncs", refused)
-    finding = found(data_dir, "disk sync")
+    finding = disk_finding(data_dir, "disk sync")
     assert finding.verdict is Verdict.FAIL
     assert "Read-only file system" in finding.words

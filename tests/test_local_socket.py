@@ -51,7 +51,7 @@ async def test_a_reset_goes_through_the_log_and_is_recorded(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "password", "said"),
+    ("name", "password", "message"),
     [
         ("nobody", PASSWORD, "super administrators are"),
         ("root", "short", "password"),
@@ -59,12 +59,12 @@ async def test_a_reset_goes_through_the_log_and_is_recorded(tmp_path: Path) -> N
     ],
 )
 async def test_refusals_are_in_words(
-    tmp_path: Path, name: str, password: str, said: str
+    tmp_path: Path, name: str, password: str, message: str
 ) -> None:
     async with one_node(tmp_path) as node:
         listening = LocalSocket(tmp_path, administration(node))
         await listening.start()
-        with pytest.raises(LocalSocketError, match=said):
+        with pytest.raises(LocalSocketError, match=message):
             await asyncio.to_thread(
                 local_socket.reset_administrator, tmp_path, name, password
             )

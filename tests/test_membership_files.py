@@ -51,7 +51,7 @@ def config(tmp_path: Path) -> Config:
     return load_config(path)
 
 
-def told(config: Config, content: object) -> None:
+def write_members(config: Config, content: object) -> None:
     path = config.node.data_dir / MEMBERS
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
@@ -60,7 +60,7 @@ def test_a_node_starts_with_the_members_it_joined(config: Config) -> None:
     """They count only for that cluster: a later one has other members (E2)."""
     first = first_members(config, "c1")
     assert (dict(first.members), first.joins) == ({"n1": "n1.example:7301"}, False)
-    told(config, {"cluster_id": "c1", "members": {"n2": "h:1", "n1": "old:1"}})
+    write_members(config, {"cluster_id": "c1", "members": {"n2": "h:1", "n1": "old:1"}})
     first = first_members(config, "c1")
     assert dict(first.members) == {"n2": "h:1", "n1": "n1.example:7301"}
     assert first.joins
@@ -74,7 +74,7 @@ def test_a_node_starts_with_the_members_it_joined(config: Config) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"cluster_id": "c1"}', "7"])
 def test_a_damaged_file_of_members_is_refused(config: Config, content: str) -> None:
     """A node that ignored the damaged file would begin a new cluster."""
-    told(config, content)
+    write_members(config, content)
     with pytest.raises(
         StartError, match="not the output of `sparecode-node init --join`"
     ):

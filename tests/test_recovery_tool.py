@@ -42,7 +42,7 @@ def member(name: str, last_entry: tuple[int, int] | None) -> MemberStatus:
 
 
 @pytest.mark.parametrize(
-    ("n2", "n3", "said"),
+    ("n2", "n3", "message"),
     [
         (None, None, ""),
         ((3, 11), None, "n2 has more of the log (entry 11 of term 3)"),
@@ -52,16 +52,16 @@ def member(name: str, last_entry: tuple[int, int] | None) -> MemberStatus:
     ],
 )
 def test_a_survivor_with_less_of_the_log_is_refused(
-    n2: tuple[int, int] | None, n3: tuple[int, int] | None, said: str
+    n2: tuple[int, int] | None, n3: tuple[int, int] | None, message: str
 ) -> None:
     """The term decides first: a log that ends in a later term is newer, even if shorter."""
     objection = recovery.objection(OWN, [member("n2", n2), member("n3", n3)])
-    assert objection.startswith(said)
-    assert bool(objection) == bool(said)
+    assert objection.startswith(message)
+    assert bool(objection) == bool(message)
 
 
 @pytest.mark.parametrize(
-    ("n2", "busy", "said"),
+    ("n2", "busy", "message"),
     [
         (None, True, "n3 is not lost, but too busy"),
         (None, False, ""),
@@ -70,13 +70,13 @@ def test_a_survivor_with_less_of_the_log_is_refused(
     ],
 )
 def test_a_busy_member_is_not_lost(
-    n2: tuple[int, int] | None, busy: bool, said: str
+    n2: tuple[int, int] | None, busy: bool, message: str
 ) -> None:
     """It may have more of the log: keeping it busy must not found a second cluster."""
     n3 = replace(member("n3", None), busy=busy)
     objection = recovery.objection(OWN, [member("n2", n2), n3])
-    assert objection.startswith(said)
-    assert bool(objection) == bool(said)
+    assert objection.startswith(message)
+    assert bool(objection) == bool(message)
 
 
 def test_one_live_member_of_five_does_not_prevent_recovery() -> None:

@@ -21,7 +21,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def said(message: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+def error_text(
+    message: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> str:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stderr", stream)
     with pytest.raises(typer.Exit):
@@ -33,8 +35,8 @@ def test_line_is_wrapped_only_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a file it stays one line, for searching."""
-    assert said(LONG, io.StringIO(), monkeypatch) == f"sparecode-node: {LONG}\n"
-    lines = said(LONG, Terminal(), monkeypatch).splitlines()
+    assert error_text(LONG, io.StringIO(), monkeypatch) == f"sparecode-node: {LONG}\n"
+    lines = error_text(LONG, Terminal(), monkeypatch).splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
     assert " ".join(lines) == f"sparecode-node: {LONG}"
@@ -49,4 +51,4 @@ def test_command_to_copy_is_not_wrapped(
     """It may be at any place in the line."""
     for filling in range(20, 80):
         message = f"{'word ' * (filling // 5)}{'x' * (filling % 5)}: {command}"
-        assert command in said(message, Terminal(), monkeypatch)
+        assert command in error_text(message, Terminal(), monkeypatch)

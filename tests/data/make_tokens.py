@@ -135,9 +135,9 @@ def with_mac(
     return {**fields, mac: value}
 
 
-def hardware(said: dict[str, str], tokens: Iterable[dict[str, str]]) -> str:
-    """Return a batch; *said*: what its header says otherwise."""
-    batch = BATCH | said
+def hardware(header_changes: dict[str, str], tokens: Iterable[dict[str, str]]) -> str:
+    """Return a batch; *header_changes* replace fields of its header."""
+    batch = BATCH | header_changes
     name = batch["Name"]
     password_key = SdtidFile.hash_password(PASSWORD, batch["Dest"], name)
     sealed = base64.b64decode(batch["Secret"])

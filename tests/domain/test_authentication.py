@@ -576,7 +576,7 @@ def test_a_fixed_tokencode_is_refused_like_any_other(
     changes: dict[str, Any], reason: str
 ) -> None:
     """Expired, void, not covered, not usable (A4, I11)."""
-    given = {"code_sets": (make_set(1, fixed=True),), **changes}
-    judged = judge(make_attempt(emergency_reading(), **given))
+    arguments = {"code_sets": (make_set(1, fixed=True),), **changes}
+    judged = judge(make_attempt(emergency_reading(), **arguments))
     assert judged.reason is not None
     assert judged.reason.startswith(reason)

@@ -44,16 +44,16 @@ def issue_result(count: int = 10, **changes: Any) -> Issue | Rejected:
     return issue(token, user, sets, count, replace(WISH, **changes), policy, NOW_MS)
 
 
-def refusal(**given: Any) -> Rejected:
+def refusal(**changes: Any) -> Rejected:
     """Return the refusal, which is expected."""
-    answer = issue_result(**given)
+    answer = issue_result(**changes)
     assert isinstance(answer, Rejected)
     return answer
 
 
-def issued(**given: Any) -> Issue:
+def issued(**changes: Any) -> Issue:
     """Return the changes, where issuing must be allowed."""
-    answer = issue_result(**given)
+    answer = issue_result(**changes)
     assert isinstance(answer, Issue)
     return answer
 
@@ -233,10 +233,10 @@ def test_kept_codes_of_another_length_count_by_their_own_odds() -> None:
     """(I6, T4) A guess is tried as a code of either length, so the odds add up."""
     policy = Policy(code_alphabet="0123456789", code_length=9, further_code_lengths="8")
     token, kept = app_token(), make_set(1)
-    given = {"token": token, "sets": [kept], "policy": policy}
-    assert issued(count=10, **given).live == 10
+    changes = {"token": token, "sets": [kept], "policy": policy}
+    assert issued(count=10, **changes).live == 10
     assert kept.code_length == 8
-    answer = refusal(count=1, keep_unused_codes=True, **given)
+    answer = refusal(count=1, keep_unused_codes=True, **changes)
     assert answer.reason is Reason.GUESS_ODDS
     assert (
         "1 live code x 100 guesses / 100000000 possible codes + "
@@ -247,9 +247,9 @@ def test_kept_codes_of_another_length_count_by_their_own_odds() -> None:
 def test_the_odds_follow_the_guesses_that_policy_allows() -> None:
     """Guesses are those after which the factor is off (I6, L4)."""
     digits = {"code_alphabet": "0123456789", "code_length": 8}
-    given = {"count": 1, "token": app_token()}
-    assert issued(**given, policy=Policy(**digits)).live == 1
-    answer = refusal(**given, policy=Policy(**digits, factor_off_at_failures=101))
+    changes = {"count": 1, "token": app_token()}
+    assert issued(**changes, policy=Policy(**digits)).live == 1
+    answer = refusal(**changes, policy=Policy(**digits, factor_off_at_failures=101))
     assert answer.reason is Reason.GUESS_ODDS
 
 
@@ -270,9 +270,9 @@ def test_allow_after_expiry_needs_an_end() -> None:
 def test_allow_after_expiry_needs_an_end_before_the_tokens() -> None:
     """At the token's own end or later it would mean never (R1)."""
     token = make_token(expires_at_ms=NOW_MS + DAY_MS)
-    given = {"token": token, "recovery": RecoveryPolicy.ALLOW_AFTER_EXPIRY}
-    assert issued(**given, lifetime_ms=DAY_MS - 1).ends_at_ms == NOW_MS + DAY_MS - 1
-    answer = refusal(**given, lifetime_ms=DAY_MS)
+    changes = {"token": token, "recovery": RecoveryPolicy.ALLOW_AFTER_EXPIRY}
+    assert issued(**changes, lifetime_ms=DAY_MS - 1).ends_at_ms == NOW_MS + DAY_MS - 1
+    answer = refusal(**changes, lifetime_ms=DAY_MS)
     assert answer.reason is Reason.RECOVERY_END_TOO_LATE
 
 
@@ -287,18 +287,18 @@ def test_allow_after_expiry_needs_an_end_of_the_kept_codes_too(
     ends_at_ms: Any, reason: Reason
 ) -> None:
     """While an older set lives the token is refused: it would mean never (R1, I8)."""
-    given = {
+    changes = {
         "token": make_token(expires_at_ms=NOW_MS + 30 * DAY_MS),
         "sets": [make_set(ends_at_ms=ends_at_ms)],
         "lifetime_ms": DAY_MS,
         "recovery": RecoveryPolicy.ALLOW_AFTER_EXPIRY,
     }
-    answer = refusal(**given, keep_unused_codes=True)
+    answer = refusal(**changes, keep_unused_codes=True)
     assert answer.reason is reason
     assert "the set and every kept set" in answer.detail
-    assert issued(**given).voided == 3
+    assert issued(**changes).voided == 3
     used_up = make_set(1, ends_at_ms=ends_at_ms).spend(1, USE)
-    assert issued(**{**given, "sets": [used_up]}, keep_unused_codes=True).live == 10
+    assert issued(**{**changes, "sets": [used_up]}, keep_unused_codes=True).live == 10
 
 
 @pytest.mark.parametrize(
@@ -306,15 +306,15 @@ def test_allow_after_expiry_needs_an_end_of_the_kept_codes_too(
 )
 def test_weakening_deny_needs_confirmation(weaker: RecoveryPolicy) -> None:
     """Replacing DENY by a weaker policy needs `weaken_recovery_policy` (I8)."""
-    given = {
+    changes = {
         "token": make_token(lost=True),
         "recovery": weaker,
         "lifetime_ms": DAY_MS,
     }
-    answer = refusal(**given)
+    answer = refusal(**changes)
     assert answer.reason is Reason.RECOVERY_WEAKENED
     assert answer.field == "weaken_recovery_policy"
-    allowed = issued(**given, weaken_recovery_policy=True)
+    allowed = issued(**changes, weaken_recovery_policy=True)
     assert allowed.token.recovery is weaker
 
 

@@ -176,8 +176,8 @@ def test_most_changes_do_not_weigh_live_codes() -> None:
 
 
 @dataclass
-class Asked:
-    """Tells what exists, and records the questions."""
+class RecordingUse:
+    """Returns what exists, and records which attributes were read."""
 
     use: InUse
     names: set[str] = field(default_factory=set)
@@ -210,7 +210,7 @@ def test_live_codes_are_read_only_where_the_answer_depends_on_them(
     version: int, wanted: dict[str, Any], names: set[str]
 ) -> None:
     """A stale or out-of-bounds change costs no count (c)."""
-    use = Asked(CROWD)
+    use = RecordingUse(CROWD)
     changed(LETTERED, version, wanted, use)
     assert use.names == names
 
@@ -218,7 +218,7 @@ def test_live_codes_are_read_only_where_the_answer_depends_on_them(
 def test_tokens_without_pin_are_read_only_where_they_matter() -> None:
     """(I6) They do not, where a set of the default size is safe without a PIN."""
     for length, names in ((6, {"live", "without_pin"}), (7, {"live"})):
-        use = Asked(replace(CROWD, live=(), without_pin=0))
+        use = RecordingUse(replace(CROWD, live=(), without_pin=0))
         assert isinstance(changed(LETTERED, 1, {"code_length": length}, use), Policy)
         assert use.names == names
 

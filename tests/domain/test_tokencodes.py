@@ -217,12 +217,12 @@ def test_two_tokencodes_in_a_row_locate_a_token() -> None:
     moments = [Moment(n) for n in range(9)]
     codes = [tokencode_at(SEED, HOTP, Moment(n)) for n in range(10)]
 
-    def found(first: int, second: int) -> tuple[Moment, ...]:
+    def matches(first: int, second: int) -> tuple[Moment, ...]:
         return consecutive_moments(SEED, HOTP, (codes[first], codes[second]), moments)
 
-    assert found(3, 4) == (4,)
-    assert found(8, 9) == (9,)
-    assert found(4, 3) == found(3, 5) == found(3, 3) == ()
+    assert matches(3, 4) == (4,)
+    assert matches(8, 9) == (9,)
+    assert matches(4, 3) == matches(3, 5) == matches(3, 3) == ()
 
 
 @given(

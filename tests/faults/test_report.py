@@ -101,12 +101,12 @@ ASKED = Operation(
 )
 
 
-def restarted(*asked: Operation) -> Campaign:
+def restarted(*operations: Operation) -> Campaign:
     """Return a campaign with a rolling restart and these calls of clients with all nodes."""
     return replace(
         GOOD,
         strikes=[STRIKE, RESTART],
-        operations=[*GOOD.operations, *asked],
+        operations=[*GOOD.operations, *operations],
     )
 
 

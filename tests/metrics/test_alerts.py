@@ -202,7 +202,7 @@ def check_expressions(
         }
         for expression, value in expressions.items()
     ]
-    given = [{"series": name, "values": each} for name, each in series.items()]
+    input_series = [{"series": name, "values": each} for name, each in series.items()]
     file = folder / "case.yaml"
     file.write_text(
         yaml.safe_dump(
@@ -212,7 +212,7 @@ def check_expressions(
                 "tests": [
                     {
                         "interval": every,
-                        "input_series": given,
+                        "input_series": input_series,
                         "promql_expr_test": calls,
                     }
                 ],

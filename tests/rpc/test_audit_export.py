@@ -44,9 +44,9 @@ class Pieces:
         self.closed = asyncio.Event()
 
     async def __call__(self):
-        return self.told()
+        return self.stream()
 
-    async def told(self):
+    async def stream(self):
         try:
             for each in self.left:
                 yield each

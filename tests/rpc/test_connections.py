@@ -124,8 +124,10 @@ def test_node_raises_its_limit_of_open_files(
     soft: int, hard: int, raised: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shells set 1,024, even if the system allows more."""
-    given: list[object] = []
+    new_limits: list[object] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))
+    monkeypatch.setattr(
+        resource, "setrlimit", lambda _, limits: new_limits.append(limits)
+    )
     raise_open_files()
-    assert given == ([] if raised is None else [(raised, hard)])
+    assert new_limits == ([] if raised is None else [(raised, hard)])

@@ -184,22 +184,22 @@ async def test_users_are_filtered(node: OneNode) -> None:
     )
     assert not await node.accepts("4711000000")
 
-    async def found(**filters: object) -> list[str]:
+    async def usernames(**filters: object) -> list[str]:
         read = await node.users.list(
             node.admin("UserService/ListUsers"),
             **filters,  # type: ignore[arg-type]
         )
         return [user.username for user in read.value.items]
 
-    assert await found() == ["alice", "bob", "carol"]
-    assert await found(search="ASH") == ["bob"]
-    assert await found(search="carol@CORP") == ["carol"]
-    assert await found(search="_") == []
-    assert await found(search="o", enabled=False) == ["bob"]
-    assert await found(locked=True) == ["alice"]
-    assert await found(locked=False) == ["bob", "carol"]
+    assert await usernames() == ["alice", "bob", "carol"]
+    assert await usernames(search="ASH") == ["bob"]
+    assert await usernames(search="carol@CORP") == ["carol"]
+    assert await usernames(search="_") == []
+    assert await usernames(search="o", enabled=False) == ["bob"]
+    assert await usernames(locked=True) == ["alice"]
+    assert await usernames(locked=False) == ["bob", "carol"]
     node.clock.pass_s(2)
-    assert await found(locked=True) == []
+    assert await usernames(locked=True) == []
 
 
 @pytest.mark.parametrize("token", ["%", "x", "AAAA=", "\u2603", "_w", "A" * 2000])

@@ -26,11 +26,16 @@ TEMPORARY, OWN = "a temporary password", "a password of my own"
 async def create(
     node: OneNode, name: str = "dora", request_id: str = "", **wanted: object
 ) -> None:
-    given = {"role": Role.HELP_DESK, "link": Link(""), "password": TEMPORARY, **wanted}
+    arguments = {
+        "role": Role.HELP_DESK,
+        "link": Link(""),
+        "password": TEMPORARY,
+        **wanted,
+    }
     await node.administrators.create(
         node.admin("AdministratorService/CreateAdministrator", request_id),
         name=name,
-        **given,
+        **arguments,
     )
 
 

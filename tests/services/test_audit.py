@@ -24,14 +24,14 @@ def reading(node: OneNode, method: str = "ListAuditEvents") -> CallContext:
 
 
 async def shown(
-    node: OneNode, wanted: AuditFilter = EVERYTHING, **asked
+    node: OneNode, wanted: AuditFilter = EVERYTHING, **options
 ) -> list[AuditRecord]:
     """Return the events on all pages of a filter."""
     records: list[AuditRecord] = []
     token = ""
     while True:
         read = await node.audit.list(
-            reading(node), criteria=wanted, page_token=token, **asked
+            reading(node), criteria=wanted, page_token=token, **options
         )
         records += read.value.items
         token = read.value.next_page_token
@@ -177,7 +177,7 @@ async def test_stale_read_of_the_audit_log_needs_no_quorum(
 
 
 @pytest.mark.parametrize(
-    ("asked", "field"),
+    ("options", "field"),
     [
         ({"page_size": 501}, "page_size"),
         ({"page_token": "x"}, "page_token"),
@@ -191,10 +191,10 @@ async def test_stale_read_of_the_audit_log_needs_no_quorum(
     ],
 )
 async def test_invalid_filters_are_refused(
-    node: OneNode, asked: dict, field: str
+    node: OneNode, options: dict, field: str
 ) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        await node.audit.list(reading(node), **{"criteria": EVERYTHING, **asked})
+        await node.audit.list(reading(node), **{"criteria": EVERYTHING, **options})
     assert caught.value.field == field
 
 

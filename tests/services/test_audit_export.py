@@ -43,13 +43,13 @@ async def exported(
     node: OneNode,
     form: ExportFormat = ExportFormat.JSON_LINES,
     wanted: AuditFilter | None = None,
-    **asked,
+    **options,
 ) -> bytes:
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
         form=form,
         criteria=wanted or AuditFilter(),
-        **asked,
+        **options,
     )
     return b"".join([read.value.content async for read in pieces])
 
@@ -134,17 +134,17 @@ async def test_role_without_access_gets_no_export_and_no_signature(
 
 
 @pytest.mark.parametrize(
-    ("asked", "field"),
+    ("options", "field"),
     [
         ({"after_sequence": -1}, "after_sequence"),
         ({"wanted": AuditFilter(actor="a\n")}, "filter.actor"),
     ],
 )
 async def test_invalid_export_requests_are_refused(
-    node: OneNode, asked: dict, field: str
+    node: OneNode, options: dict, field: str
 ) -> None:
     with pytest.raises(InvalidFieldError) as caught:
-        await exported(node, **asked)
+        await exported(node, **options)
     assert caught.value.field == field
 
 

@@ -57,8 +57,8 @@ def test_ring_of_root_and_the_node_s_group_is_accepted(
     path = tmp_path / "keys.json"
     ring.save(path)
     path.chmod(mode)
-    given = os.stat_result((*path.stat()[:4], 0, *path.stat()[5:]))
-    monkeypatch.setattr(os, "fstat", lambda _: given)
+    status = os.stat_result((*path.stat()[:4], 0, *path.stat()[5:]))
+    monkeypatch.setattr(os, "fstat", lambda _: status)
     monkeypatch.setattr(os, "geteuid", lambda: 10001)
     if accepted:
         assert KeyRing.load(path).cluster_id == ring.cluster_id

@@ -119,16 +119,16 @@ def test_plain_file_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "given"),
+    ("figure", "credentials"),
     [
         (3, {}),
         (6, {"key": bytes.fromhex("12345678901234567890123456789012")}),
         (7, {"password": "qwerty"}),
     ],
 )
-def test_example_of_rfc_6030_is_read(figure: int, given: dict[str, Any]) -> None:
+def test_example_of_rfc_6030_is_read(figure: int, credentials: dict[str, Any]) -> None:
     """Figures 3 (plain), 6 (pre-shared key) and 7 (password), MACs included (K4)."""
-    (row,) = read((EXAMPLES / f"figure-{figure}.pskcxml").read_bytes(), **given)
+    (row,) = read((EXAMPLES / f"figure-{figure}.pskcxml").read_bytes(), **credentials)
     assert row.token is not None
     assert (row.serial, row.token.algorithm) == ("987654321", Algorithm.HOTP)
     assert (row.token.digits, row.token.counter) == (8, 0)
@@ -136,16 +136,16 @@ def test_example_of_rfc_6030_is_read(figure: int, given: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("figure", "given"),
+    ("figure", "credentials"),
     [(6, {"key": bytes(16)}), (7, {"password": "qwertz"})],
 )
 def test_example_of_rfc_6030_does_not_open_with_another_key(
-    figure: int, given: dict[str, Any]
+    figure: int, credentials: dict[str, Any]
 ) -> None:
     """(K4) Nor is anything read from it."""
     with pytest.raises(InvalidFieldError, match="does not open") as raised:
-        read((EXAMPLES / f"figure-{figure}.pskcxml").read_bytes(), **given)
-    assert raised.value.field in given
+        read((EXAMPLES / f"figure-{figure}.pskcxml").read_bytes(), **credentials)
+    assert raised.value.field in credentials
 
 
 def test_file_for_a_certificate_is_refused_by_name() -> None:
@@ -174,7 +174,7 @@ def test_file_under_a_pre_shared_key_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "says"),
+    ("credentials", "field", "says"),
     [
         ({}, "password", "encrypted under a password"),
         ({"key": PRE_SHARED}, "password", "encrypted under a password"),
@@ -182,13 +182,13 @@ def test_file_under_a_pre_shared_key_is_read() -> None:
     ],
 )
 def test_missing_password_is_named(
-    given: dict[str, Any], field: str, says: str
+    credentials: dict[str, Any], field: str, says: str
 ) -> None:
     made = container()
     made.encryption.setup_pbkdf2("the password", iterations=10)
     content = text(made)
     with pytest.raises(InvalidFieldError, match=says) as raised:
-        read(content, **given)
+        read(content, **credentials)
     assert raised.value.field == field
 
 

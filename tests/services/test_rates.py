@@ -110,11 +110,11 @@ def only(limit: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("slow", [limit], indirect=True)
 
 
-async def until_refused(node: OneNode, **given: object) -> tuple[int, float]:
+async def until_refused(node: OneNode, **arguments: object) -> tuple[int, float]:
     """Try until the rate is used up; return the number of tries and the hint."""
     for tries in range(50):
         try:
-            await node.accepts("00000000", **given)
+            await node.accepts("00000000", **arguments)
         except RateError as error:
             return tries, error.retry_after_s
     raise AssertionError("no rate at all")

@@ -66,9 +66,9 @@ def test_given_ring_is_taken_over_once(
     ring: KeyRing, file: RingFile, tmp_path: Path
 ) -> None:
     """After that, the node's own file counts, not the given one."""
-    given = tmp_path / "given.json"
-    ring.save(given)
-    begins = RingFile(path=file.path, wrapping_key=file.wrapping_key, initial=given)
+    initial = tmp_path / "given.json"
+    ring.save(initial)
+    begins = RingFile(path=file.path, wrapping_key=file.wrapping_key, initial=initial)
     assert begins.exists()
     assert not begins.is_settled()
     assert begins.load().cluster_id == ring.cluster_id
@@ -76,7 +76,7 @@ def test_given_ring_is_taken_over_once(
     begins.save(later)
     assert begins.is_settled()
     assert begins.load().cluster_id == later.cluster_id
-    given.unlink()
+    initial.unlink()
     assert begins.load().cluster_id == later.cluster_id
 
 

@@ -114,12 +114,12 @@ async def test_without_a_quorum_a_session_does_not_end_unused(node: OneNode) -> 
 
 async def test_use_is_recorded_later_after_a_failure(node: OneNode) -> None:
     """(P2) The call neither waits nor fails, and the retry is not immediate."""
-    propose, asked = node.replicator.propose, 0
+    propose, attempts = node.replicator.propose, 0
 
     async def fails(proposal, *, timeout_s):
-        nonlocal asked
+        nonlocal attempts
         if isinstance(proposal.call.command, TouchSessions):
-            asked += 1
+            attempts += 1
             raise NoQuorumError
         return await propose(proposal, timeout_s=timeout_s)
 
@@ -127,7 +127,7 @@ async def test_use_is_recorded_later_after_a_failure(node: OneNode) -> None:
     node.replicator.propose = fails
     assert await works(node)
     assert await works(node)
-    assert asked == 1
+    assert attempts == 1
     node.replicator.propose = propose
     assert await works(node)
     assert touches(node) == 0
