@@ -24,7 +24,7 @@ from sparecode_node.domain.emergency_access import (
 )
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pin_checks import (
     may_choose_pin,
@@ -226,7 +226,7 @@ def _void_all(
                 Event(
                     action="CODES_VOIDED",
                     serial=token.serial,
-                    cause=f"{cause}: {live} codes",
+                    cause=f"{cause}: {plural(live, 'code')}",
                 )
             )
     return tuple(voided), tuple(events)
@@ -288,7 +288,9 @@ def _remaining(
         action = "SET_LOW"
     else:
         return ()
-    return (Event(action=action, serial=token.serial, cause=f"{live} codes left"),)
+    return (
+        Event(action=action, serial=token.serial, cause=f"{plural(live, 'code')} left"),
+    )
 
 
 # --- Tokencodes --------------------------------------------------------------

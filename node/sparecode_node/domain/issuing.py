@@ -228,6 +228,11 @@ class _End:
     ends_at_ms: int | None
 
 
+def _days(cap_ms: int) -> str:
+    """Return a cap on lifetimes in days, for messages."""
+    return "1 day" if cap_ms == DAY_MS else f"{cap_ms / DAY_MS:g} days"
+
+
 def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
     """Return when the set ends, by the primary's time, or the refusal (I7)."""
     end = wish.ends_at_ms
@@ -239,7 +244,7 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
             return _End(None)
         return Rejected(
             Reason.LIFETIME_NEEDED,
-            f"the policy requires an end within {cap_ms / DAY_MS:g} days",
+            f"the policy requires an end within {_days(cap_ms)}",
             "lifetime",
         )
     if end <= now_ms:
@@ -257,7 +262,7 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
     if cap_ms is not None and end - now_ms > cap_ms:
         return Rejected(
             Reason.LIFETIME_BEYOND_CAP,
-            f"the policy limits lifetimes to {cap_ms / DAY_MS:g} days",
+            f"the policy limits lifetimes to {_days(cap_ms)}",
             "lifetime",
         )
     return _End(end)

@@ -155,7 +155,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
         )
     if issued.voided:
         _note_voided(applying, command.serial, issued.voided, "new codes issued")
-    what = "fixed tokencode" if fixed else f"{len(command.codes)} codes"
+    what = "fixed tokencode" if fixed else plural(len(command.codes), "code")
     applying.detail = f"set {command.set_id}: {what}, {command.recovery}"
     return EmergencyAccessSaved(
         index=applying.index,
@@ -249,7 +249,11 @@ def _note_voided(
     applying: Applying, serial: TokenSerial, voided: int, cause: str
 ) -> None:
     applying.events.append(
-        Event(action="CODES_VOIDED", serial=serial, cause=f"{cause}: {voided} codes")
+        Event(
+            action="CODES_VOIDED",
+            serial=serial,
+            cause=f"{cause}: {plural(voided, 'code')}",
+        )
     )
 
 

@@ -10,7 +10,7 @@ import sqlite3
 
 from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import TokenSerial
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.statemachine.applying import Applying
@@ -85,7 +85,7 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
         meta.write(db, name, value)
     applying.detail = (
         f"epoch {epoch} after {command.cause}, from the state at entry "
-        f"{command.state_index}: codes of {codes} tokens voided"
+        f"{command.state_index}: codes of {plural(codes, 'token')} voided"
     )
     return None
 
