@@ -47,7 +47,7 @@ class Release:
 
 
 BASELINES = {
-    "0.1.0": "69b4a63039e0a0aaee92fb80942c061ee535474b",
+    "0.1.0": "5d3007e1f3134927734ba9344f6000680461b864",
 }
 """
 The commit of each release, by its version. It is on main, so that every clone has it.
