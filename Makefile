@@ -8,6 +8,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
+# The tests start hundreds of processes. Without bytecode each would compile all modules.
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
 BIN = $(dir $(PYTHON))
