@@ -29,7 +29,7 @@ from sparecode_node.statemachine.tables import meta
 FIRST = 1
 """The level of release 0.1.0, and of a state that has no other."""
 
-NEWEST = 1
+NEWEST = 2
 """The level that this software knows. A release that adds to the log raises it by one."""
 
 
