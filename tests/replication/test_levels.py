@@ -123,7 +123,7 @@ def next_level(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = levels._call_class
 
     def call_class(level: int) -> type[Message]:
-        return older if level == NEWEST else kept(level)
+        return older if level < NEXT else kept(level)
 
     monkeypatch.setattr(levels, "_call_class", call_class)
     monkeypatch.setattr(levels, "NEWEST", NEXT)
