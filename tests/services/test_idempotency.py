@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import Refused
+from sparecode_node.services.files.user_csv import UserRow
 from sparecode_node.services.idempotency import content_of, idempotent
-from sparecode_node.services.tokens.user_import import UserRow
 from sparecode_node.services.use_cases import Services
 from tests.services.one_node import OneNode
 

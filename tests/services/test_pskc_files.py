@@ -260,7 +260,7 @@ def test_key_for_another_use_is_refused() -> None:
 
 
 def test_answer_does_not_repeat_a_whole_file() -> None:
-    (row,) = read(text(container(serial="9" * 10_000, algorithm="x" * 10_000)))
+    (row,) = read(text(container(serial="9" * 4_000, algorithm="x" * 10_000)))
     assert len(row.serial) == len(row.problem) == 256
 
 

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The users of a file are imported row by row (K4)."""
 
-import threading
 import uuid
 
 import pytest
 
-from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.domain.users import fold
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
 from sparecode_node.services.load.pacing import REST
-from sparecode_node.services.tokens import user_import
 from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
 from sparecode_node.statemachine.commands.users import CreateUser
@@ -80,25 +76,6 @@ async def test_an_import_pauses_after_each_batch(
     rows = await import_file(node, "\n".join(["username", *lines]))
     assert all(row.imported for row in rows)
     assert pauses.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)] * 2
-
-
-async def test_a_large_file_is_read_in_a_thread(
-    node: OneNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of it, including the folding of names: the loop has other calls to answer."""
-    threads: list[int] = []
-
-    def noted(name: str) -> NameKey:
-        threads.append(threading.get_ident())
-        return fold(name)
-
-    monkeypatch.setattr(user_import, "fold", noted)
-    begun = await node.user_import.begin(
-        node.admin("UserService/ImportUsers"),
-        UserFile(content=b"username\nalice\nbob\n"),
-    )
-    assert len(threads) == begun.rows == 2
-    assert threading.get_ident() not in threads
 
 
 async def groups_of(node: OneNode, username: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from sparecode.v1 import types_pb2
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.rpc import conversion
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.fields import FILE_BYTES_MAX
+from sparecode_node.services.files.bounds import FILE_BYTES_MAX
 from sparecode_node.services.files.token_files import TokenFile
 from sparecode_node.services.tokens.token_import import ImportedRow
 

@@ -65,8 +65,6 @@ PERIODS_S = (30, 60)
 COUNTER_MAX = 2**63 - 1
 TIME_MAX_MS = 253_402_300_799_999
 """The end of the year 9999, the last of a protobuf timestamp."""
-FILE_BYTES_MAX = 1024 * 1024
-"""Of a file that an administrator uploads."""
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 500
 
 
@@ -301,21 +299,3 @@ def page_size(value: int) -> int:
             "page_size", f"must be 1 to {PAGE_SIZE_MAX} (0: {PAGE_SIZE_DEFAULT})"
         )
     return value or PAGE_SIZE_DEFAULT
-
-
-def file_size(content: bytes) -> None:
-    """Refuse a file that is too large to read."""
-    if len(content) > FILE_BYTES_MAX:
-        raise InvalidFieldError(
-            "content", f"has {len(content)} bytes; at most {FILE_BYTES_MAX}"
-        )
-
-
-def file_rows(count: int, what: str, none: str, *, at_most: int) -> None:
-    """Refuse a file with no rows or too many. *none* is the message for no rows."""
-    if not count:
-        raise InvalidFieldError("content", none)
-    if count > at_most:
-        raise InvalidFieldError(
-            "content", f"the file holds {count} {what}; at most {at_most}"
-        )

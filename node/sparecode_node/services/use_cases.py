@@ -20,6 +20,7 @@ from sparecode_node.services.cluster.membership_commands import MembershipComman
 from sparecode_node.services.cluster.status import Cluster
 from sparecode_node.services.emergency.bulk_issuing import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
+from sparecode_node.services.files.file_reading import FileReading
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.keys.resealing import Resealer
 from sparecode_node.services.keys.rotation import Rotation
@@ -105,7 +106,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
     rates = Rates(limits, clock=clock, entropy=entropy)
-    pace = Pace(clock)
+    pace, reading = Pace(clock), FileReading()
     decisions = Decisions(
         replicator=replicator, state=state, sealing=sealing, clock=clock
     )
@@ -131,7 +132,11 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         user_import=UserImport(
-            proposer=proposer, sealing=sealing, entropy=entropy, pace=pace
+            proposer=proposer,
+            reading=reading,
+            sealing=sealing,
+            entropy=entropy,
+            pace=pace,
         ),
         tokens=Tokens(
             proposer=proposer,
@@ -141,7 +146,11 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             kdf=kdf,
         ),
         token_import=TokenImport(
-            proposer=proposer, sealing=sealing, clock=clock, pace=pace
+            proposer=proposer,
+            reading=reading,
+            sealing=sealing,
+            clock=clock,
+            pace=pace,
         ),
         emergency=Emergency(
             proposer=proposer,

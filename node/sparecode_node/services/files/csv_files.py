@@ -11,8 +11,8 @@ import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files import bounds
 
 Cells = Mapping[str, str]
 """A row's cells by column, without surrounding spaces. Missing cells are empty."""
@@ -27,14 +27,20 @@ class CsvRow:
 
 
 def read_csv(
-    content: bytes, *, needed: Collection[str], known: Collection[str]
+    content: bytes,
+    *,
+    needed: Collection[str],
+    known: Collection[str],
+    at_most: int,
 ) -> list[CsvRow]:
     """
     Return the rows, without blank ones. *known* are the optional columns.
 
+    A file with no rows or more than *at_most* is refused, and its rows are not kept.
+
     Raises `InvalidFieldError` on `content`; the message names the line.
     """
-    fields.file_size(content)
+    bounds.file_size(content)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -46,13 +52,16 @@ def read_csv(
     try:
         columns = [name.strip().lower() for name in next(reader, [])]
         _check(columns, needed, known)
-        rows.extend(
-            _row(columns, cells)
-            for cells in reader
-            if any(cell.strip() for cell in cells)
-        )
+        count = 0
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            count += 1
+            if count <= at_most:
+                rows.append(_row(columns, cells))
     except csv.Error as error:
         raise InvalidFieldError("content", f"line {reader.line_num}: {error}") from None
+    bounds.file_rows(count, "rows", "the file holds no row", at_most=at_most)
     return rows
 
 

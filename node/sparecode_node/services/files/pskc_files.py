@@ -2,24 +2,28 @@
 """
 Token files in the Portable Symmetric Key Container (RFC 6030).
 
-The work of its key derivation is capped too. Every key is read from its own document,
-so a bad key never affects the others (K4).
+The work of its key derivation is capped too. The header and each package are read once,
+and every key in a container of its own, so a bad key never affects the others (K4).
 """
 
-import io
+import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from xml.etree import ElementTree as ET
 
 from pskc import PSKC
+from pskc.device import Device
 from pskc.exceptions import PSKCError
 from pskc.key import Key
+from pskc.parser import PSKCParser
 from pskc.policy import Policy
+from pskc.xml import remove_namespaces
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files import bounds
 from sparecode_node.services.files.token_files import (
     ROWS_MAX,
     FileRow,
@@ -34,6 +38,11 @@ from sparecode_node.services.files.xml_files import local, parsed
 
 ITERATIONS_MAX = 1_000_000
 DERIVED_KEY_BYTES_MAX = 64
+VALUE_CHARACTERS_MAX = 4096
+
+KEYS = ("Key", "Secret")
+"""`Secret`: the name of a key in drafts of RFC 6030."""
+NOT_OF_THE_HEADER = ("KeyPackage", "Device", "Signature")
 
 DIGITS_DEFAULT = 6
 PERIOD_S_DEFAULT = 30
@@ -71,62 +80,86 @@ def read_pskc(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     """
     Return every key of the file, in its order.
 
-    Raises `InvalidFieldError` if the file as a whole cannot be read. Slow if the file
-    is encrypted under a password: call it in a thread.
+    Raises `InvalidFieldError` if the file as a whole cannot be read. Takes seconds if
+    the file is encrypted under a password.
     """
-    header, keys = _split(file.content)
-    secret = _file_key(header, password=file.password, key=file.key)
-    rows = []
-    for number, element in enumerate(keys, start=1):
-        document = _document(header, element)
-        rows.append(_row(number, document, secret, file.default_pin_rule, now_ms))
-    return rows
+    header, packages = _split(file.content)
+    container = _container(header)
+    _unlock(container, header, password=file.password, key=file.key)
+    reader = _Reader(
+        container=container,
+        problem=_missing_mac(header),
+        default_pin_rule=file.default_pin_rule,
+        now_ms=now_ms,
+    )
+    sources = [source for package in packages for source in _sources(package)]
+    bounds.file_rows(
+        len(sources), "keys", "the file holds no KeyPackage", at_most=ROWS_MAX
+    )
+    return [
+        reader.row(number, device, key)
+        for number, (device, key) in enumerate(sources, start=1)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """What a package says about the device of its keys, or what is wrong with it."""
+
+    device: Device
+    problem: str = ""
 
 
 def _split(content: bytes) -> tuple[ET.Element, list[ET.Element]]:
-    """Return the container without its keys, and a package around each key."""
+    """Return the container without its keys, and the packages of the keys."""
     root = parsed(content)
     if local(root) != "KeyContainer":
         raise InvalidFieldError(
             "content", "not a PSKC file: no KeyContainer (RFC 6030)"
         )
+    remove_namespaces(root)
     header = ET.Element(root.tag, root.attrib)
-    header.extend(
-        child for child in root if local(child) not in {"KeyPackage", "Signature"}
-    )
-    packages = [child for child in root if local(child) == "KeyPackage"]
-    keys = [package for whole in packages for package in _one_key_each(whole)]
-    fields.file_rows(
-        len(keys), "keys", "the file holds no KeyPackage", at_most=ROWS_MAX
-    )
-    return header, keys
+    header.extend(child for child in root if child.tag not in NOT_OF_THE_HEADER)
+    return header, root.findall("KeyPackage")
 
 
-def _one_key_each(package: ET.Element) -> Iterator[ET.Element]:
-    """Split a package that holds several keys; one without a key stays a row."""
-    keys = [child for child in package if local(child) == "Key"]
-    if len(keys) <= 1:
-        yield package
-        return
-    for key in keys:
-        single = ET.Element(package.tag, package.attrib)
-        single.extend(
-            child for child in package if child is key or local(child) != "Key"
-        )
-        yield single
-
-
-def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
-    """Return the key that opens the file; None if the file is plain."""
+def _container(header: ET.Element) -> PSKC:
+    """Return the library's container with what the header says."""
+    container = PSKC()
     try:
-        container = PSKC(io.BytesIO(ET.tostring(header)))
+        PSKCParser.parse_document(container, header)
     except UNREADABLE as error:
         raise InvalidFieldError("content", _words(error)) from None
+    return container
+
+
+def _sources(package: ET.Element) -> Iterator[tuple[_Device, ET.Element | None]]:
+    """Yield each key of a package with its device; one without a key stays a row."""
+    keys: list[ET.Element | None] = [*package.findall("Key")]
+    device = _device(package)
+    for key in keys or [package.find("Secret")]:
+        yield device, key
+
+
+def _device(package: ET.Element) -> _Device:
+    info = ET.Element(package.tag, package.attrib)
+    info.extend(child for child in package if child.tag not in KEYS)
+    device = PSKC().add_device()
+    try:
+        _refuse_long_values(info)
+        PSKCParser.parse_key_package(device, info)
+    except (RowError, *UNREADABLE) as error:
+        return _Device(device, _words(error))
+    return _Device(device, _missing_mac(info))
+
+
+def _unlock(container: PSKC, header: ET.Element, *, password: str, key: bytes) -> None:
+    """Give the container the key that opens the file. A plain file has none."""
     if container.encryption.derivation.algorithm:
         container.encryption.key = _derived_key(container, password)
         at_fault = "password"
-    elif any(local(child) == "EncryptionKey" for child in header):
-        if any(local(element) == "X509Data" for element in header.iter()):
+    elif header.find("EncryptionKey") is not None:
+        if header.find(".//X509Data") is not None:
             raise InvalidFieldError(
                 "content",
                 "the file is encrypted to a certificate, which is not supported; "
@@ -139,15 +172,14 @@ def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
         container.encryption.key = key
         at_fault = "key"
     else:
-        return None
-    if any(local(element) == "MACKey" for element in header.iter()):
+        return
+    if header.find(".//MACKey") is not None:
         # The MAC's key is encrypted too, so a wrong password shows here, and not once
-        # in every row.
+        # in every row. Keep what it decrypts to: every MAC needs it.
         try:
-            container.mac.key  # noqa: B018 - reading it decrypts it.
+            container.mac.key = container.mac.key
         except UNREADABLE:
             raise InvalidFieldError(at_fault, "does not open this file") from None
-    return container.encryption.key
 
 
 def _derived_key(container: PSKC, password: str) -> bytes:
@@ -169,38 +201,52 @@ def _derived_key(container: PSKC, password: str) -> bytes:
         raise InvalidFieldError("content", _words(error)) from None
 
 
-def _document(header: ET.Element, package: ET.Element) -> ET.Element:
-    """Return a container with this one key."""
-    document = ET.Element(header.tag, header.attrib)
-    document.extend([*header, package])
-    return document
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """Reads one key after the other; none affects another (K4)."""
 
+    container: PSKC
+    problem: str
+    """What is wrong with the header, if that affects every key."""
+    default_pin_rule: PinRule | None
+    now_ms: int
 
-def _row(
-    number: int,
-    document: ET.Element,
-    secret: bytes | None,
-    default_pin_rule: PinRule | None,
-    now_ms: int,
-) -> FileRow:
-    """Read one key."""
-    serial = ""
-    try:
-        container = PSKC(io.BytesIO(ET.tostring(document)))
-        container.encryption.key = secret
-        key = _only_key(container)
-        serial = str(key.serial or key.id or "")
-        _require_macs(document)
-        token = _token(serial, key, default_pin_rule, now_ms)
-    except (RowError, *UNREADABLE) as error:
-        return broken_row(number, serial, _words(error))
-    return row_of(number, token)
+    def row(self, number: int, source: _Device, element: ET.Element | None) -> FileRow:
+        """Read one key."""
+        serial = ""
+        try:
+            key = self._key(source, element)
+            serial = str(key.serial or key.id or "")
+            self._require_macs(element)
+            return row_of(
+                number, _token(serial, key, self.default_pin_rule, self.now_ms)
+            )
+        except (RowError, *UNREADABLE) as error:
+            return broken_row(number, serial, _words(error))
 
+    def _key(self, source: _Device, element: ET.Element | None) -> Key:
+        if source.problem:
+            raise RowError(source.problem)
+        if element is None:
+            raise RowError("the KeyPackage holds no Key")
+        _refuse_long_values(element)
+        key = self._device(source.device).add_key()
+        PSKCParser.parse_key(key, element)
+        return key
 
-def _only_key(container: PSKC) -> Key:
-    if not container.keys:
-        raise RowError("the KeyPackage holds no Key")
-    return container.keys[0]
+    def _require_macs(self, element: ET.Element | None) -> None:
+        problem = self.problem or ("" if element is None else _missing_mac(element))
+        if problem:
+            raise RowError(problem)
+
+    def _device(self, device: Device) -> Device:
+        """Return a copy of a device, in a copy of the container that is its own."""
+        own, container = copy.copy(device), PSKC()
+        own.pskc, own.keys = container, []
+        container.encryption = copy.copy(self.container.encryption)
+        container.mac = copy.copy(self.container.mac)
+        container.encryption.pskc = container.mac.pskc = container
+        return own
 
 
 def _token(
@@ -283,17 +329,28 @@ def _require_otp(key: Key, now_ms: int) -> None:
             raise RowError(f"it must not be used before {start.isoformat()}")
 
 
-def _require_macs(document: ET.Element) -> None:
-    """Refuse CBC without a MAC: changes would stay unnoticed (RFC 6030, 6.2)."""
-    for element in document.iter():
-        if local(element) == "MACMethod":
+def _refuse_long_values(part: ET.Element) -> None:
+    """Refuse what the library reads in quadratic time: long numbers and dates."""
+    for element in part.iter():
+        length = len(element.text or "")
+        if length > VALUE_CHARACTERS_MAX:
+            raise RowError(
+                f"{element.tag} has {length} characters; at most {VALUE_CHARACTERS_MAX}"
+            )
+
+
+def _missing_mac(part: ET.Element) -> str:
+    """Return a problem for CBC without a MAC: changes stay unnoticed (RFC 6030, 6.2)."""
+    for element in part.iter():
+        if element.tag == "MACMethod":
             continue
-        children = {local(child): child for child in element}
-        if "EncryptedValue" not in children or "ValueMAC" in children:
+        encrypted = element.find("EncryptedValue")
+        if encrypted is None or element.find("ValueMAC") is not None:
             continue
-        for method in children["EncryptedValue"].iter():
+        for method in encrypted.iter():
             if method.get("Algorithm", "").endswith("-cbc"):
-                raise RowError(f"{local(element)} is encrypted without a ValueMAC")
+                return f"{element.tag} is encrypted without a ValueMAC"
+    return ""
 
 
 def _earliest(*dates: datetime | None) -> int | None:

@@ -11,18 +11,21 @@ certificate, so it proves nothing and is ignored.
 import base64
 import binascii
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from securid.sdtid import BATCH_MAC_IV, TOKEN_ENC_IV, TOKEN_MAC_IV
-from securid.utils import aes_ecb_encrypt, cbc_hash, xor_block
+from securid.utils import aes_ecb_encrypt, xor_block
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import SECURID_SEED_BYTES, Algorithm, HashName
-from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files import bounds
 from sparecode_node.services.files.token_files import (
     ROWS_MAX,
     FileRow,
@@ -46,8 +49,7 @@ def read_sdtid(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     """
     Return every token of the file, in its order.
 
-    Raises `InvalidFieldError` if the file as a whole cannot be read. Slow: call it
-    in a thread.
+    Raises `InvalidFieldError` if the file as a whole cannot be read.
     """
     root = parsed(file.content)
     header = root.find("TKNHeader")
@@ -56,7 +58,7 @@ def read_sdtid(file: TokenFile, *, now_ms: int) -> list[FileRow]:
             "content", "not an sdtid file: no TKNBatch with a TKNHeader"
         )
     tokens = root.findall("TKN")
-    fields.file_rows(len(tokens), "tokens", "the file holds no TKN", at_most=ROWS_MAX)
+    bounds.file_rows(len(tokens), "tokens", "the file holds no TKN", at_most=ROWS_MAX)
     batch = _opened(header, tokens, file.password)
     return [
         _row(number, token, batch, file.default_pin_rule, now_ms)
@@ -68,19 +70,20 @@ def read_sdtid(file: TokenFile, *, now_ms: int) -> list[FileRow]:
 class _Batch:
     """The header, and the secret that it holds for all tokens."""
 
-    header: ET.Element
+    defaults: Mapping[str, str]
+    """The header's values, by name."""
     secret: bytes = field(repr=False)
 
     def key(self, purpose: str, name: str, iv: bytes) -> bytes:
         """Return the key for one purpose, of the batch or of a token in it."""
-        return cbc_hash(self.secret, iv, _padded(32, purpose, name))
+        return _mac(self.secret, iv, _padded(32, purpose, name))
 
     def value(self, token: ET.Element, name: str) -> str:
         """Return a token's value: its own, or the header's for all tokens."""
         for text in (
             token.findtext(name),
-            self.header.findtext(f"Def{name}"),
-            self.header.findtext(name),
+            self.defaults.get(f"Def{name}"),
+            self.defaults.get(name),
         ):
             if text is not None:
                 return text.strip()
@@ -121,10 +124,11 @@ def _opened(header: ET.Element, tokens: list[ET.Element], password: str) -> _Bat
     # A batch without a password is encrypted under the name of its origin.
     key = _password_key(password or texts["Origin"], texts["Dest"], name)
     batch = _Batch(
-        header=header, secret=_decrypted(sealed, key, _padded(8, "Secret", name))
+        defaults=_values(header),
+        secret=_decrypted(sealed, key, _padded(8, "Secret", name)),
     )
     if hmac.compare_digest(
-        mac, cbc_hash(batch.key("BatchMAC", name, BATCH_MAC_IV), BATCH_MAC_IV, hashed)
+        mac, _mac(batch.key("BatchMAC", name, BATCH_MAC_IV), BATCH_MAC_IV, hashed)
     ):
         return batch
     if any(_mac_problem(batch, token) == "" for token in tokens):
@@ -213,7 +217,7 @@ def _mac_problem(batch: _Batch, token: ET.Element) -> str:
     except RowError as error:
         return str(error)
     key = batch.key("TokenMAC", serial, TOKEN_MAC_IV)
-    if hmac.compare_digest(mac, cbc_hash(key, TOKEN_MAC_IV, hashed)):
+    if hmac.compare_digest(mac, _mac(key, TOKEN_MAC_IV, hashed)):
         return ""
     return "TokenMAC does not match: the token was altered"
 
@@ -224,9 +228,24 @@ def _password_key(password: str, salt: str, key: str) -> bytes:
     salted = _padded(32, password, salt)
     for number in range(ROUNDS):
         data = salted + number.to_bytes(BLOCK_BYTES)
-        hashed = cbc_hash(_padded(BLOCK_BYTES, key), bytes(BLOCK_BYTES), data)
+        hashed = _mac(_padded(BLOCK_BYTES, key), bytes(BLOCK_BYTES), data)
         made = xor_block(made, hashed)
     return made
+
+
+def _values(header: ET.Element) -> dict[str, str]:
+    """Return the header's values; of several with one name, the first."""
+    values: dict[str, str] = {}
+    for child in header:
+        values.setdefault(str(child.tag), child.text or "")
+    return values
+
+
+def _mac(key: bytes, iv: bytes, data: bytes) -> bytes:
+    """Return the last block of AES in CBC mode: the format's MAC."""
+    padded = data + bytes(-len(data) % BLOCK_BYTES)
+    encryptor = Cipher(AES(key), CBC(iv)).encryptor()
+    return (iv + encryptor.update(padded))[-BLOCK_BYTES:]
 
 
 def _decrypted(sealed: bytes, key: bytes, mask: bytes) -> bytes:

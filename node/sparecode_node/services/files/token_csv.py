@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.services import fields
 from sparecode_node.services.files.csv_files import Cells, CsvRow, read_csv
 from sparecode_node.services.files.token_files import (
     ROWS_MAX,
@@ -51,8 +50,7 @@ def read_token_csv(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     Raises `InvalidFieldError` if the file as a whole cannot be read.
     """
     del now_ms  # This format has no start dates.
-    rows = read_csv(file.content, needed=NEEDED, known=KNOWN)
-    fields.file_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
+    rows = read_csv(file.content, needed=NEEDED, known=KNOWN, at_most=ROWS_MAX)
     return [
         _row(number, row, file.default_pin_rule)
         for number, row in enumerate(rows, start=1)

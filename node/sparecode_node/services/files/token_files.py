@@ -14,6 +14,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 
 ROWS_MAX = 1000
+NUMBER_MAX = 2**63 - 1
 SHOWN_MAX = 256
 """The most characters of a file's text that an answer repeats."""
 
@@ -72,7 +73,9 @@ class RowError(Exception):
 
 
 def row_of(number: int, token: FileToken) -> FileRow:
-    """Return the row of a token."""
+    """Return the row of a token. Raises `RowError`."""
+    if max(token.digits, token.period_s, token.counter) > NUMBER_MAX:
+        raise RowError("a number is too large")
     return FileRow(row=number, serial=token.serial[:SHOWN_MAX], token=token)
 
 

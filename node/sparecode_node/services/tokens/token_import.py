@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use case: the tokens of a file (K4). A seed goes in and never comes out."""
 
-import asyncio
-import functools
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.files.pskc_files import read_pskc
-from sparecode_node.services.files.sdtid_files import read_sdtid
-from sparecode_node.services.files.token_csv import read_token_csv
-from sparecode_node.services.files.token_files import (
-    FileRow,
-    TokenFile,
-    TokenFileFormat,
-)
+from sparecode_node.services.files.file_reading import FileReading
+from sparecode_node.services.files.token_files import FileRow, TokenFile
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.sealing import Sealing
@@ -30,17 +20,6 @@ from sparecode_node.services.tokens.row_import import (
     in_batches,
     rows_from,
 )
-
-
-class _Reader(Protocol):
-    def __call__(self, file: TokenFile, *, now_ms: int) -> list[FileRow]: ...
-
-
-READERS: dict[TokenFileFormat, _Reader] = {
-    TokenFileFormat.PSKC: read_pskc,
-    TokenFileFormat.SDTID: read_sdtid,
-    TokenFileFormat.CSV: read_token_csv,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +41,16 @@ class TokenImport:
     """Adds the tokens of a file. A bad row never stops or half-applies the rest (K4)."""
 
     def __init__(
-        self, *, proposer: Proposer, sealing: Sealing, clock: Clock, pace: Pace
+        self,
+        *,
+        proposer: Proposer,
+        reading: FileReading,
+        sealing: Sealing,
+        clock: Clock,
+        pace: Pace,
     ) -> None:
         self._proposer = proposer
+        self._reading = reading
         self._sealing = sealing
         self._clock = clock
         self._pace = pace
@@ -81,14 +67,9 @@ class TokenImport:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         fields.secret("password", file.password, at_most=fields.PASSWORD_MAX)
-        read = functools.partial(
-            READERS[file.format], file, now_ms=self._clock.now_ms()
+        rows = await self._reading.tokens(
+            file, now_ms=self._clock.now_ms(), timeout_s=deadline.left_s()
         )
-        try:
-            async with asyncio.timeout(deadline.left_s()):
-                rows = await asyncio.to_thread(read)
-        except TimeoutError:
-            raise OverloadedError("the file could not be read in time") from None
         proposer = RowProposer(self._proposer, context, session, deadline)
         return Import(
             rows=len(rows), results=self._results(proposer, rows, file.from_row)

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use case: the users of a CSV file, each decided on its own (K4)."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.domain.users import fold
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.files.csv_files import CsvRow, read_csv
+from sparecode_node.services.files.file_reading import FileReading
+from sparecode_node.services.files.user_csv import UserFileRow
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.people.users import creation
 from sparecode_node.services.proposing import Proposer
@@ -23,10 +21,7 @@ from sparecode_node.services.tokens.row_import import (
     rows_from,
 )
 
-ROWS_MAX = 10_000
 SHOWN_MAX = 128
-NEEDED = ("username",)
-KNOWN = ("display_name", "email", "groups")
 BETWEEN_GROUPS = ";"
 """A comma would need quotes around the cell, which people forget."""
 
@@ -41,16 +36,6 @@ class UserFile:
     """
     from_row: int = 0
     """Rows before it are skipped: a retry starts where the import stopped."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserRow:
-    """One row of a file of users, as it was typed."""
-
-    username: str
-    display_name: str = ""
-    email: str = ""
-    groups: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +56,16 @@ class UserImport:
     """Adds the users of a file. A bad row never stops or half-applies the rest."""
 
     def __init__(
-        self, *, proposer: Proposer, sealing: Sealing, entropy: Entropy, pace: Pace
+        self,
+        *,
+        proposer: Proposer,
+        reading: FileReading,
+        sealing: Sealing,
+        entropy: Entropy,
+        pace: Pace,
     ) -> None:
         self._proposer = proposer
+        self._reading = reading
         self._sealing = sealing
         self._entropy = entropy
         self._pace = pace
@@ -88,39 +80,24 @@ class UserImport:
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        rows, first = await asyncio.to_thread(_read, file.content)
+        rows = await self._reading.users(file.content, timeout_s=deadline.left_s())
         proposer = RowProposer(self._proposer, context, session, deadline)
         return Import(
             rows=len(rows),
-            results=self._results(proposer, rows, first, file.from_row),
+            results=in_batches(
+                rows_from(rows, file.from_row),
+                lambda row: self._import(proposer, row),
+                self._pace,
+            ),
         )
 
-    def _results(
-        self,
-        proposer: RowProposer,
-        rows: Sequence[CsvRow],
-        first: Mapping[str, int],
-        from_row: int,
-    ) -> AsyncGenerator[ImportedUser, None]:
-        numbered = list(enumerate(rows, start=1))
-
-        async def decide(numbered_row: tuple[int, CsvRow]) -> ImportedUser:
-            number, row = numbered_row
-            return await self._import(
-                proposer, number, row, first[fold(row.cells["username"])]
-            )
-
-        return in_batches(rows_from(numbered, from_row), decide, self._pace)
-
-    async def _import(
-        self, proposer: RowProposer, number: int, row: CsvRow, first: int
-    ) -> ImportedUser:
-        """Create the user of one row; *first*: the first row with that name."""
-        user = UserRow(**{name: row.cells.get(name, "") for name in (*NEEDED, *KNOWN)})
+    async def _import(self, proposer: RowProposer, row: UserFileRow) -> ImportedUser:
+        """Create the user of one row."""
+        number, user = row.row, row.user
         username = user.username[:SHOWN_MAX]
         problem, reason = row.problem, ""
-        if not problem and first != number:
-            problem = f"row {first} of this file has the same username"
+        if not problem and row.first != number:
+            problem = f"row {row.first} of this file has the same username"
             reason = Reason.USER_EXISTS.value
         if problem:
             return ImportedUser(
@@ -149,20 +126,6 @@ class UserImport:
             problem=outcome.problem,
             reason=outcome.reason,
         )
-
-
-def _read(content: bytes) -> tuple[list[CsvRow], dict[str, int]]:
-    """
-    Return the rows, and the number of the first row with each folded username.
-
-    Runs in a thread: folding the names of a large file would block the event loop.
-    """
-    rows = read_csv(content, needed=NEEDED, known=KNOWN)
-    fields.file_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
-    first: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        first.setdefault(fold(row.cells["username"]), number)
-    return rows, first
 
 
 def _groups(cell: str) -> tuple[GroupKey, ...]:

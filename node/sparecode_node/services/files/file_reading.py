@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Reads uploaded files, each in a process of its own with a limit on time and memory.
+
+A parser can take much longer for one file than for another of the same size. In a thread
+of the node it would hold the interpreter's lock, and every answer would wait. The process
+is killed when it passes a limit, when the caller is gone and when the node stops. The
+file goes through a pipe: no argument and no file holds a seed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import dataclass
+
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files import row_messages
+from sparecode_node.services.files.row_messages import (
+    AnswerError,
+    R,
+    Reading,
+    rows_in,
+    token_reading,
+    user_reading,
+)
+from sparecode_node.services.files.token_files import FileRow, TokenFile
+from sparecode_node.services.files.user_csv import UserFileRow
+
+log = logging.getLogger(__name__)
+
+WORKER = "sparecode_node.services.files.reading_worker"
+AT_ONCE = 2
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+MIB = 1024 * 1024
+PLACE = re.compile(rb"\w{1,64} in \w{1,64}, line \d{1,6}", re.ASCII)
+"""Where a reader failed, as its process tells it."""
+SMALLER = "nothing was imported, try a smaller file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingLimits:
+    """What the process of one file may take."""
+
+    processor_s: int = 10
+    """A key derivation of a million iterations takes a few seconds."""
+    wall_s: int = 60
+    memory_bytes: int = 256 * MIB
+    """Of address space. The largest files that the bounds allow take 70 MiB."""
+
+
+LIMITS = ReadingLimits()
+
+
+class FileReading:
+    """Reads the uploaded files of one node, a few at a time."""
+
+    def __init__(self, limits: ReadingLimits | None = None) -> None:
+        self._limits = limits or LIMITS
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def tokens(
+        self, file: TokenFile, *, now_ms: int, timeout_s: float
+    ) -> list[FileRow]:
+        """
+        Return every row of a file of tokens.
+
+        Raises `InvalidFieldError` if the file cannot be read within the limits, and
+        `OverloadedError` if there was no time to read it.
+        """
+        return await self._rows(token_reading(file, now_ms), timeout_s)
+
+    async def users(self, content: bytes, *, timeout_s: float) -> list[UserFileRow]:
+        """Return every row of a file of users. Raises the same errors."""
+        return await self._rows(user_reading(content), timeout_s)
+
+    async def _rows(self, reading: Reading[R], timeout_s: float) -> list[R]:
+        try:
+            async with asyncio.timeout(min(timeout_s, self._limits.wall_s)):
+                async with self._turns:
+                    answer = await self._answer(reading.request)
+                return await asyncio.to_thread(rows_in, answer, reading.row)
+        except TimeoutError:
+            raise OverloadedError("the file could not be read in time") from None
+        except AnswerError as error:
+            log.warning("a file was not read", extra={"cause": str(error)})
+            raise InvalidFieldError("content", f"reading it failed: {error}") from None
+
+    async def _answer(self, request: bytes) -> bytes:
+        """Return what the process answers. It ends here, in any case."""
+        limits = self._limits
+        process = await asyncio.create_subprocess_exec(
+            # -P: modules in the current folder must not be imported.
+            *(sys.executable, "-P", "-B", "-m", WORKER),
+            *map(str, (limits.processor_s, limits.wall_s, limits.memory_bytes)),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+        )
+        try:
+            answer = await _exchange(process, request)
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if code == 0:
+            return answer
+        raise self._refusal(code, answer)
+
+    def _refusal(self, code: int, answer: bytes = b"") -> InvalidFieldError:
+        """Return why a process with this exit code has read no file; log it."""
+        limits = self._limits
+        match code:
+            case row_messages.EXIT_MEMORY:
+                cause = f"takes more than {limits.memory_bytes // MIB} MiB of memory"
+            case _ if code == -signal.SIGXCPU:
+                cause = f"takes more than {limits.processor_s} s of processor time"
+            case row_messages.EXIT_BROKEN:
+                cause = "failed"
+            case _:
+                cause = f"ended with {code}"
+        # Anything else could hold a seed.
+        place = PLACE.fullmatch(answer) if code == row_messages.EXIT_BROKEN else None
+        log.warning(
+            "a file was not read",
+            extra={"cause": cause, "place": place[0].decode() if place else ""},
+        )
+        return InvalidFieldError("content", f"reading it {cause}: {SMALLER}")
+
+
+async def _exchange(process: Process, request: bytes) -> bytes:
+    """Pass the request, and return what comes back until the other end is closed."""
+    if process.stdin is None or process.stdout is None:
+        raise AnswerError("it has no pipes")
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(request)
+        await process.stdin.drain()
+    process.stdin.close()
+    answer = bytearray()
+    while chunk := await process.stdout.read(CHUNK_BYTES):
+        answer += chunk
+        if len(answer) > ANSWER_BYTES_MAX:
+            raise AnswerError("its answer is too long")
+    return bytes(answer)
