@@ -141,24 +141,32 @@ def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
     cli.node.answer(
         TICKET, cluster_pb2.CreateJoinTicketResponse(ticket=WORDS, end_time=end)
     )
-    result = cli("cluster", "ticket", "n4")
+    result = cli("cluster", "ticket", "n4", "n4:7301")
     assert result.stdout == WORDS + "\n"
     assert "Works once, until 2027-" in result.stderr
     assert "sparecode-node --config node.toml init --join" in result.stderr
     (request,) = cli.node.requests(TICKET)
     assert request.node_id == "n4"
     assert request.request_id
-    assert cli.json("cluster", "ticket", "n4") == {
+    assert request.address == "n4:7301"
+    assert not request.hosts
+    assert not request.with_authority
+    more = ("--host", "a", "--host", "b", "--with-authority")
+    assert cli.json("cluster", "ticket", "n4", "n4:7301", *more) == {
         "node_id": "n4",
+        "address": "n4:7301",
         "ticket": WORDS,
         "end_time": "2027-01-15T08:00:00Z",
     }
+    (_, request) = cli.node.requests(TICKET)
+    assert list(request.hosts) == ["a", "b"]
+    assert request.with_authority
 
 
 def test_an_existing_member_is_exit_code_1(cli: Cli) -> None:
     code = grpc.StatusCode.ALREADY_EXISTS
     cli.node.answer(TICKET, Failure(code, "MEMBER_EXISTS", "n4 is already a member"))
-    result = cli("cluster", "ticket", "n4")
+    result = cli("cluster", "ticket", "n4", "n4:7301")
     assert result.exit_code == 1
     assert result.stderr == (
         "sparecode: n4 is already a member\nList the members: sparecode cluster members\n"

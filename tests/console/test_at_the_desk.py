@@ -36,6 +36,7 @@ from tests.console.gallery import (
     HELP_DESK,
     OPERATOR,
     OWN_FACTOR,
+    SUPER,
     Exhibition,
     exhibits,
     furnish,
@@ -354,11 +355,28 @@ def operator(
         window.close()
 
 
-def test_an_operator_replaces_the_key_and_takes_a_backup(
-    estate: Estate, shown: Exhibition, operator: tuple[Page, Balancer], tmp_path: Path
+@pytest.fixture
+def super_administrator(
+    chromium: Browser, estate: Estate, shown: Exhibition
+) -> Iterator[tuple[Page, Balancer]]:
+    """Return a super administrator's browser, behind one address for all nodes."""
+    window = new_window(chromium)
+    page = window.new_page()
+    with Balancer() as balancer:
+        balancer.choose(estate.cluster.nodes[0])
+        sign_in(page, balancer.url, SUPER, PASSWORD)
+        yield page, balancer
+        window.close()
+
+
+def test_a_super_administrator_replaces_the_key_and_takes_a_backup(
+    estate: Estate,
+    shown: Exhibition,
+    super_administrator: tuple[Page, Balancer],
+    tmp_path: Path,
 ) -> None:
     """(T3, P5) The page refreshes itself, on another node too; sign-in works throughout."""
-    page, balancer = operator
+    page, balancer = super_administrator
     page.get_by_role("link", name="Key ring").click()
     key_id = int(page.locator("#progress b").inner_text().removeprefix("Key ")) + 1
     balancer.choose(estate.cluster.nodes[1])
@@ -384,14 +402,20 @@ def test_an_operator_replaces_the_key_and_takes_a_backup(
     expect(page.locator("footer")).to_contain_text(two.node_id)
 
 
-def test_an_operator_makes_a_ticket_and_transfers_the_primary_role(
-    estate: Estate, operator: tuple[Page, Balancer]
+def test_a_ticket_is_made_once_another_super_administrator_has_approved(
+    estate: Estate, super_administrator: tuple[Page, Balancer]
 ) -> None:
-    """(P5) The ticket is shown once; the table of members shows the new primary."""
-    page, _ = operator
+    """(P3, P5) The ticket is shown once, after the approval of exactly this one."""
+    page, _ = super_administrator
     page.get_by_role("link", name="Cluster", exact=True).click()
     page.get_by_role("link", name="Add a node").click()
     page.get_by_label("The new node’s id").fill("n4")
+    page.get_by_label("Address").fill("n4.example.com:7301")
+    page.get_by_role("button", name="Make a ticket").click()
+    problem = page.locator("#problem")
+    expect(problem).to_contain_text("Make the same ticket again after the approval")
+    number = problem.inner_text().partition("(approval ")[2].partition(")")[0]
+    estate.admin.approve(int(number))
     page.get_by_role("button", name="Make a ticket").click()
     ticket = page.locator("#ticket").inner_text()
     assert ticket.startswith("sparecode-join-1:")
@@ -401,6 +425,14 @@ def test_an_operator_makes_a_ticket_and_transfers_the_primary_role(
     page.get_by_role("link", name="Done").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Cluster")
     assert ticket not in page.content()
+
+
+def test_an_operator_transfers_the_primary_role(
+    estate: Estate, operator: tuple[Page, Balancer]
+) -> None:
+    """The table of members shows the new primary."""
+    page, _ = operator
+    page.get_by_role("link", name="Cluster", exact=True).click()
     next_one = estate.replicas()[0]
     page.get_by_role("link", name=f"Make {next_one.node_id} the primary").click()
     page.get_by_role("button", name="Transfer").click()

@@ -46,16 +46,26 @@ async def test_the_primary_role_is_transferred(desk: Desk) -> None:
 
 async def test_a_ticket_is_shown_once_and_downloaded(desk: Desk) -> None:
     """(P5) The file has the same ticket; no address and no later page has it."""
-    browser = await with_role(desk, Role.OPERATOR)
+    browser = await desk.administrator()
     await browser.open("/cluster")
     await browser.open(browser.page.links["Add a node"])
-    page = await browser.send("Make a ticket", node_id="n1")
+    page = await browser.send("Make a ticket", node_id="n1", address="n4:7301")
     assert page.status == 409
     assert "n1 is already a member" in page.text
     assert page.form("/cluster/ticket").value("node_id") == "n1"
     page = await browser.send("Make a ticket", node_id="n 4")
     assert page.status == 422
-    page = await browser.send("Make a ticket", node_id="n4")
+    page = await browser.send("Make a ticket", node_id="n4", address="n4 7301")
+    assert page.status == 422
+    assert 'id="address-problem"' in page.response.text
+    page = await browser.send(
+        "Make a ticket",
+        node_id="n4",
+        address="n4:7301",
+        hosts="n4.example 10.0.0.4",
+        tick={"with_authority": "on"},
+    )
+    assert "and the keys of the authorities" in page.text
     assert page.response.headers["cache-control"] == "no-store"
     (text,) = [each for each in page.text.split() if each.startswith("sparecode-join-")]
     assert from_text(text).node_id == "n4"
@@ -67,8 +77,10 @@ async def test_a_ticket_is_shown_once_and_downloaded(desk: Desk) -> None:
     assert file.response.text.strip() == text
     for path in ("/cluster/ticket", "/cluster"):
         assert text not in (await browser.open(path)).response.text
-    made = desk.node.primary_db.execute("SELECT count(*) FROM join_tickets").fetchone()
-    assert made == (1,)
+    made = desk.node.primary_db.execute(
+        "SELECT address, hosts, with_authority FROM join_tickets"
+    ).fetchall()
+    assert made == [("n4:7301", '["10.0.0.4","n4.example"]', 1)]
 
 
 async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
@@ -235,7 +247,7 @@ async def test_the_page_follows_a_key_rotation(
 ) -> None:
     """(T3, P5) Started here, done by the primary; the page shows the progress."""
     node = desk.node
-    browser = await with_role(desk, Role.OPERATOR)
+    browser = await desk.administrator()
     page = await browser.open("/keys")
     assert "Key 1" in page.text
     assert "No rotation" in page.text

@@ -123,7 +123,11 @@ FORMS = (
     ("/policy", {"action": "save", "version": "1"}, "PolicyService/UpdatePolicy"),
     ("/cluster/review", {"review": "ab" * 32}, "ClusterService/OpenCluster"),
     ("/cluster/primary", {"target": ""}, "ClusterService/TransferPrimary"),
-    ("/cluster/ticket", {"node_id": "n8"}, "ClusterService/CreateJoinTicket"),
+    (
+        "/cluster/ticket",
+        {"node_id": "n8", "address": "n8:7301"},
+        "ClusterService/CreateJoinTicket",
+    ),
     (
         "/cluster/add",
         {"node_id": "n7", "address": "n7:7301"},
@@ -265,9 +269,9 @@ OFFERS = {
         f"/administrators/{ROOT}": set(),
     },
     Role.OPERATOR: {
-        "/cluster": {"Add a node", "Make primary", "Remove"},
+        "/cluster": {"Make primary"},
         "/backups": {"Take and download"},
-        "/keys": {"Replace the key"},
+        "/keys": set(),
     },
 }
 NOT_OFFERED = {
@@ -285,7 +289,15 @@ NOT_OFFERED = {
         "Take and download",
         "Replace the key",
     },
-    Role.OPERATOR: {"SecurID Tokens", "Users", "Policy", "Audit log"},
+    Role.OPERATOR: {
+        "SecurID Tokens",
+        "Users",
+        "Policy",
+        "Audit log",
+        "Add a node",
+        "Remove",
+        "Replace the key",
+    },
 }
 
 

@@ -33,7 +33,7 @@ ARGUMENTS = {
     "authentication.authenticate": "username passcode client_address resource",
     "backups.create": "",
     "membership.add_member": "node_id address",
-    "membership.create_join_ticket": "node_id",
+    "membership.create_join_ticket": "node_id address hosts with_authority",
     "membership.remove_member": "node_id",
     "membership.transfer_primary": "target",
     "continuation.continue_authentication": "challenge next_tokencode new_pin",

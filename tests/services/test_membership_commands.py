@@ -64,7 +64,9 @@ REQUEST = "0b0a1ad5-9b1f-4c6d-9a0e-6f0f7f3f1c11"
 async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) -> None:
     """(P5) It has 128 bits; the log and the state hold only a verifier."""
     changes = node.membership
-    ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
+    ticket = await changes.create_join_ticket(
+        node.admin(TICKET), node_id="n4", address="n4:7301"
+    )
     assert len(ticket.secret) == 16
     assert ticket.node_id == "n4"
     assert ticket.cluster_id == node.ring.cluster_id
@@ -88,7 +90,7 @@ async def test_a_ticket_is_for_a_node_of_any_name(node: OneNode, length: int) ->
     """(P5) A node id has up to 63 characters, a certificate's common name up to 64."""
     wanted = NodeId("n" * length)
     ticket = await node.membership.create_join_ticket(
-        node.admin(TICKET), node_id=wanted
+        node.admin(TICKET), node_id=wanted, address="n4:7301"
     )
     door = x509.load_der_x509_certificate(door_of(ticket.secret, wanted).certificate)
     (common,) = door.subject
@@ -103,9 +105,15 @@ async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
 ) -> None:
     """(Q1) A lost answer costs nothing. A node never has two valid tickets."""
     changes = node.membership
-    first = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
-    again = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
-    other = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
+    first = await changes.create_join_ticket(
+        node.admin(TICKET, REQUEST), node_id="n4", address="n4:7301"
+    )
+    again = await changes.create_join_ticket(
+        node.admin(TICKET, REQUEST), node_id="n4", address="n4:7301"
+    )
+    other = await changes.create_join_ticket(
+        node.admin(TICKET), node_id="n4", address="n4:7301"
+    )
     assert again == first
     assert other.secret != first.secret
     (known,) = node.primary_db.execute("SELECT count(*) FROM join_tickets").fetchone()
@@ -114,7 +122,9 @@ async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
 
 async def test_a_ticket_survives_its_text_form(node: OneNode) -> None:
     changes = node.membership
-    ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
+    ticket = await changes.create_join_ticket(
+        node.admin(TICKET), node_id="n4", address="n4:7301"
+    )
     text = to_text(ticket)
     assert from_text(f"  {text[:70]}\n{text[70:]}\n") == ticket
     for spoiled, says in (
@@ -135,7 +145,9 @@ async def test_no_ticket_for_a_member(node: OneNode) -> None:
     assert last_event(node) == ("AddMember", "n4", "applied")
     for member in ("n1", "n4"):
         with pytest.raises(Refused) as refused:
-            await changes.create_join_ticket(node.admin(TICKET), node_id=member)
+            await changes.create_join_ticket(
+                node.admin(TICKET), node_id=member, address="n9:7301"
+            )
         assert refused.value.rejected.reason is Reason.MEMBER_EXISTS
     with pytest.raises(Refused, match="address of n1"):
         await changes.add_member(
@@ -186,7 +198,9 @@ async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
     assert last_event(node) == ("RemoveMember", "n7", "refused")
     node.replicator.gone.add("n3")
     with pytest.raises(Refused) as refused:
-        await changes.create_join_ticket(node.admin(TICKET), node_id="n3")
+        await changes.create_join_ticket(
+            node.admin(TICKET), node_id="n3", address="n3:7301"
+        )
     assert refused.value.rejected.reason is Reason.MEMBER_REMOVED
 
 

@@ -521,6 +521,13 @@ class World:
                 return CreateJoinTicket(
                     node_id=NodeId(arguments["node"]),
                     certificate=arguments["certificate"].encode(),
+                    address=arguments.get("address"),
+                    hosts=(
+                        tuple(arguments["hosts"].split(","))
+                        if "hosts" in arguments
+                        else ()
+                    ),
+                    with_authority="with-authority" in arguments,
                 )
             case "admit":
                 return AdmitNode(

@@ -95,7 +95,7 @@ async def use_the_console(estate: Estate, operated: Operated) -> None:
 
 async def ask_for_a_ticket(estate: Estate, operated: Operated) -> None:
     """Create a join ticket that is never used."""
-    ticket = (await estate.admin.create_join_ticket("n4")).ticket
+    ticket = (await estate.admin.create_join_ticket("n4", "n4:7301")).ticket
     operated.secrets += [ticket, from_text(ticket).secret]
 
 

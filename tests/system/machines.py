@@ -113,12 +113,14 @@ class Site:
         self, machine: LocalNode, *options: str
     ) -> subprocess.CompletedProcess[str]:
         """Create a ticket and let the machine join with it; it is not started."""
-        ticket = self.ticket(machine.node_id)
-        return self.node(machine, "init", f"--join={ticket}", *options)
+        ticket = self.ticket(machine, *options)
+        return self.node(machine, "init", f"--join={ticket}")
 
-    def ticket(self, node_id: str) -> str:
-        """Return a new ticket."""
-        made = self.admin("cluster", "ticket", node_id)
+    def ticket(self, machine: LocalNode, *options: str) -> str:
+        """Return a new ticket for a machine."""
+        made = self.admin(
+            "cluster", "ticket", machine.node_id, machine.peers_address, *options
+        )
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()
 

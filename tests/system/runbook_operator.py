@@ -82,6 +82,10 @@ class Operator:
             ("n1.key", f"{self.node.node_id}.key"),
             ("n1.pem", f"{self.node.node_id}.pem"),
             ("n1.example.net", self.node.ports.host),
+            (
+                "n4.example.net:7301",
+                self.newcomer.peers_address if self.newcomer else "",
+            ),
         ):
             here = here.replace(theirs, str(ours))
         done = subprocess.run(

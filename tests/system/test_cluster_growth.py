@@ -78,7 +78,8 @@ def primary(site: Site) -> str:
 def grow(site: Site, node_id: str) -> LocalNode:
     """Let a node join, start it, and wait until it votes."""
     machine = site.machine(node_id)
-    joined = site.join(machine)
+    # Any of them may be the one that stays, and then has to admit others.
+    joined = site.join(machine, "--with-authority")
     assert joined.returncode == 0, joined.stderr
     assert standings(site)[node_id] in ("admitted", "learner")
     machine.start()
@@ -136,7 +137,7 @@ def test_the_primary_leaves_after_it_has_handed_over(site: Site) -> None:
     gone.start()
     until(lambda: "removed" in gone.log.read_text())
     gone.kill()
-    ticket = site.admin("cluster", "ticket", leaving)
+    ticket = site.admin("cluster", "ticket", leaving, "n9:7301")
     assert ticket.returncode == 1
     assert "its id cannot be used again" in " ".join(ticket.stderr.split())
 
@@ -147,7 +148,7 @@ def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
     leads = primary(site)
     dead = next(each for each in standings(site) if each not in ("n4", leads))
     site.machines[dead].kill()
-    wiped = site.admin("cluster", "ticket", dead)
+    wiped = site.admin("cluster", "ticket", dead, "n9:7301")
     assert wiped.returncode == 1
     assert "under a new node id" in " ".join(wiped.stderr.split())
     removed = site.admin("cluster", "remove", dead, "--yes")

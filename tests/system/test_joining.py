@@ -63,19 +63,23 @@ def test_the_first_node_makes_an_authority_of_its_own(site: Site) -> None:
 
 def test_a_ticket_admits_one_node_once(site: Site) -> None:
     """(P5) What was given lets it be a member; the second try is refused in words."""
-    ticket = site.ticket("n2")
     n2 = site.machine("n2")
-    joined = site.node(n2, "init", f"--join={ticket}", "--host=n2.example")
+    ticket = site.ticket(n2, "--host=n2.example")
+    refused = site.node(n2, "init", f"--join={ticket}", "--host=n1.example")
+    assert refused.returncode == 1
+    assert "the ticket is not for n1.example" in " ".join(refused.stderr.split())
+    joined = site.node(n2, "init", f"--join={ticket}")
     assert joined.returncode == 0, joined.stderr
     assert "was admitted to cluster" in joined.stdout
     n1 = site.machines["n1"]
     assert n2.key_ring.read_bytes() == n1.key_ring.read_bytes()
     assert n2.key_ring.stat().st_mode & 0o777 == 0o600
     tls = n2.directory / "tls"
-    for name in ("members-ca.pem", "agents-ca.pem", "members-ca.key", "agents-ca.key"):
+    for name in ("members-ca.pem", "agents-ca.pem"):
         ours, first = tls / name, n1.directory / "tls" / name
         assert ours.read_bytes() == first.read_bytes()
         assert ours.stat().st_mode == first.stat().st_mode
+        assert not ours.with_suffix(".key").exists()
     certificate = x509.load_pem_x509_certificate((tls / "node.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(
         x509.SubjectAlternativeName
@@ -100,8 +104,8 @@ def test_a_ticket_admits_one_node_once(site: Site) -> None:
 
 def test_a_joiner_that_is_interrupted_goes_on_with_the_same_ticket(site: Site) -> None:
     """Its key is there before it asks: the ticket is good for that key."""
-    ticket = site.ticket("n3")
     n3 = site.machine("n3")
+    ticket = site.ticket(n3)
     joined = site.node(n3, "init", f"--join={ticket}")
     assert joined.returncode == 0, joined.stderr
     for lost in ("keyring.json", "data/members.json", "tls/node.pem"):
@@ -112,7 +116,7 @@ def test_a_joiner_that_is_interrupted_goes_on_with_the_same_ticket(site: Site) -
 
 def test_what_is_wrong_is_said_before_anything_is_written(site: Site) -> None:
     """(P5) Another node's ticket, another cluster's, half a ticket, none."""
-    ticket = site.ticket("n4")
+    ticket = site.ticket(site.machine("n4"))
     n5 = site.machine("n5")
     untouched = sorted(n5.directory.iterdir())
     file = site.directory / "ticket"
@@ -126,7 +130,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(site: Site) -> None:
         assert says in refused.stderr, refused.stderr
         assert ticket[40:60] not in refused.stderr
         assert sorted(n5.directory.iterdir()) == untouched
-    file.write_text(f"{site.ticket('n5')}\n")
+    file.write_text(f"{site.ticket(n5)}\n")
     (n5.directory / "tls").mkdir()
     foreign = n5.directory / "tls/members-ca.pem"
     foreign.write_bytes(
@@ -146,9 +150,9 @@ def test_a_ticket_that_no_member_knows_gets_no_further_than_the_handshake(
     site: Site,
 ) -> None:
     """(U1) The joiner is told what to check; the member's security log records it."""
-    older = site.ticket("n6")
-    site.ticket("n6")
     n6 = site.machine("n6")
+    older = site.ticket(n6)
+    site.ticket(n6)
     refused = site.node(n6, "init", f"--join={older}")
     assert refused.returncode == 1
     assert "replaced by a newer one" in refused.stderr
@@ -158,9 +162,9 @@ def test_a_ticket_that_no_member_knows_gets_no_further_than_the_handshake(
 
 def test_no_ticket_and_no_ring_is_in_what_nodes_leave_behind(site: Site) -> None:
     """(P5) Canary: logs, journal, database; the log holds verifiers only."""
-    ticket = site.ticket("n7")
-    secret = from_text(ticket).secret
     n7 = site.machine("n7")
+    ticket = site.ticket(n7)
+    secret = from_text(ticket).secret
     assert site.node(n7, "init", f"--join={ticket}").returncode == 0
     n1 = site.machines["n1"]
     ring = json.loads(n1.key_ring.read_text())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls on members."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sparecode.v1 import (
@@ -41,20 +42,32 @@ class Memberships(Caller):
     async def create_join_ticket(
         self,
         node_id: str,
+        address: str,
         *,
+        hosts: Sequence[str] = (),
+        with_authority: bool = False,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> JoinTicket:
         """
         Return a ticket that admits the node *node_id* once, within 15 minutes.
 
+        *address*: HOST:PORT of its peers listener; it can join at no other address.
+        *hosts*: further names that its certificate is to be valid for.
+        *with_authority*: also hand over the keys of the authorities.
+
         A retry with the same *request_id* returns the same ticket. A new request voids
-        older tickets for the node.
+        older tickets for the node. Raises `ApprovalNeeded`: call again with the same
+        arguments after the approval.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.CreateJoinTicket,
             cluster_pb2.CreateJoinTicketRequest(
-                request_id=request_id or new_request_id(), node_id=node_id
+                request_id=request_id or new_request_id(),
+                node_id=node_id,
+                address=address,
+                hosts=hosts,
+                with_authority=with_authority,
             ),
             within=within,
         )

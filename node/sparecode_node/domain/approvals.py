@@ -3,8 +3,8 @@
 Approvals: requests of one administrator that another one has to approve (P3, I10).
 
 A change is stored as requested, and the commit that approves it makes the change.
-Codes cannot be stored (I9), so for issuing an approval is a permit: its author
-requests the codes again and uses the permit. `statemachine/handlers/approvals.py`
+Codes cannot be stored (I9), and neither can the secret of a join ticket (P5). So for
+these an approval is a permit: its author makes the same request again and uses it. `statemachine/handlers/approvals.py`
 decides which commands need an approval.
 """
 
@@ -36,6 +36,8 @@ class ApprovalKind(enum.StrEnum):
     """A permit for the author to issue codes for one token, once."""
     BULK_ISSUE = "bulk_issue"
     """A permit for the author to issue codes for several tokens."""
+    TICKET = "ticket"
+    """A permit for the author to create one join ticket, once; its secret is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class Approval:
     description: str
     """Description of the request, for the approver to read."""
     change: str
-    """For a `CHANGE`: the command, as JSON; otherwise empty."""
+    """For a `CHANGE` and a `TICKET`: the command, as JSON; otherwise empty."""
     serials: tuple[TokenSerial, ...]
     """The tokens to issue codes for; empty for a `CHANGE`."""
     asked_at_ms: int

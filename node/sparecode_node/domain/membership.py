@@ -26,6 +26,12 @@ class Ticket:
     """When the ticket is forgotten; until then a refusal can name the reason."""
     used_by: str | None = None
     """Fingerprint of the key that used the ticket; None: not used yet."""
+    address: str | None = None
+    """HOST:PORT at which the node joins; None: any, in a ticket of release 0.1.0."""
+    hosts: tuple[str, ...] = ()
+    """Further host names that the node's certificate may have."""
+    with_authority: bool = False
+    """Whether the node gets the authorities' keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

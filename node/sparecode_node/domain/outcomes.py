@@ -63,6 +63,7 @@ class Reason(enum.StrEnum):
     TICKET_ENDED = "ticket_ended"
     TICKET_USED = "ticket_used"
     TICKETS_FULL = "tickets_full"
+    TICKET_ADDRESS = "ticket_address"
     JOINER_CERTIFICATE = "joiner_certificate"
     AUTHORITY_MISSING = "authority_missing"
 

@@ -64,10 +64,13 @@ class FileAuthority:
         except CertificatesError as error:
             raise InvalidFieldError("hosts", str(error)) from error
 
-    def secrets(self) -> MemberSecrets:
-        """Return the key ring, and the authorities' keys if this node has them."""
+    def secrets(self, *, with_authority: bool) -> MemberSecrets:
+        """Return the key ring; and the authorities' keys, only if asked for."""
+        key_ring = ring_file(self._config).load().to_bytes().decode()
+        if not with_authority:
+            return MemberSecrets(key_ring=key_ring)
         return MemberSecrets(
-            key_ring=ring_file(self._config).load().to_bytes().decode(),
+            key_ring=key_ring,
             members_ca_key=_text(key_beside(self._config.peers.ca)),
             agents_ca_key=_text(key_beside(self._config.agents.ca)),
         )

@@ -102,6 +102,9 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
                 context, "ClusterService/CreateJoinTicket", request.request_id
             ),
             node_id=request.node_id,
+            address=request.address,
+            hosts=tuple(request.hosts),
+            with_authority=request.with_authority,
         )
         return pb.CreateJoinTicketResponse(
             ticket=tickets.to_text(ticket),

@@ -193,6 +193,8 @@ ADVICE: Mapping[Reason, str] = {
     "certificate",
     Reason.TICKET_USED: "create a new one: sparecode cluster ticket",
     Reason.TICKET_ENDED: "create a new one: sparecode cluster ticket",
+    Reason.TICKET_ADDRESS: "correct the address under [cluster.members] in the node's "
+    "node.toml, or create a new ticket",
 }
 """What to do next after a refusal whose words say only what happened."""
 
@@ -290,6 +292,7 @@ _FAILED_PRECONDITION = {
     Reason.TICKET_USED: "the ticket was already used",
     Reason.TICKET_ENDED: "the ticket has expired",
     Reason.TICKETS_FULL: "too many tickets were created recently",
+    Reason.TICKET_ADDRESS: "the ticket is for another address",
     Reason.JOINER_CERTIFICATE: "the joiner's certificate is not valid for a member",
     Reason.AUTHORITY_MISSING: "this member signs no certificates",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",

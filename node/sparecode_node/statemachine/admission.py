@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the calling administrator: session, role, no self-service (P1, I10)."""
 
-from sparecode_node.domain.administrators import Administrator, may
+from sparecode_node.domain.administrators import Administrator, Permission, may
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import ChangePassword
 from sparecode_node.statemachine.commands.agents import (
@@ -13,6 +14,7 @@ from sparecode_node.statemachine.commands.agents import (
 )
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.sessions import CloseSession
+from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
@@ -22,6 +24,21 @@ WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
 
 NOT_ABOUT_USERS = (RegisterAgent, UpdateAgent, RemoveAgent)
 """Commands whose `name_key` is not the name of a user."""
+
+_IN_RELEASE_0_1_0 = {
+    commands.ActivateKey: Permission.CHANGE_CLUSTER,
+    commands.CreateJoinTicket: Permission.CHANGE_CLUSTER,
+    commands.AddMember: Permission.CHANGE_CLUSTER,
+    commands.RemoveMember: Permission.CHANGE_CLUSTER,
+}
+"""Operators had these permissions below the level `MEMBERS_ARE_POWER`."""
+
+
+def permission_of(command: type[commands.Command], level: int) -> Permission | None:
+    """Return the permission that a command needs at a feature level of the cluster."""
+    if level < MEMBERS_ARE_POWER and command in _IN_RELEASE_0_1_0:
+        return _IN_RELEASE_0_1_0[command]
+    return PERMISSIONS[command]
 
 
 def check_session(applying: Applying) -> Rejected | None:
@@ -45,7 +62,7 @@ def check_session(applying: Applying) -> Rejected | None:
     if administrator is None or not administrator.enabled:
         return Rejected(Reason.SESSION_ENDED, "the session has ended; sign in again")
     applying.administrator = administrator
-    permission = PERMISSIONS[command_type]
+    permission = permission_of(command_type, applying.feature_level)
     if permission is not None and not may(administrator.role, permission):
         return Rejected(
             Reason.ROLE,

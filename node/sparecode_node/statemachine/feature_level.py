@@ -32,6 +32,12 @@ FIRST = 1
 NEWEST = 2
 """The level that this software knows. A release that adds to the log raises it by one."""
 
+MEMBERS_ARE_POWER = 2
+"""
+From this level on, only super administrators admit and remove members and rotate keys,
+and admitting a member needs a second approver: a member has the key ring (P1, P3).
+"""
+
 
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""

@@ -771,19 +771,35 @@ class CreateJoinTicketRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    WITH_AUTHORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID and get the same ticket."""
     node_id: _builtins.str
     """The ID of the node to admit. No node may have used it before."""
+    address: _builtins.str
+    """The HOST:PORT of its peers listener, as the members reach it. The node can join at
+    no other address.
+    """
+    with_authority: _builtins.bool
+    """Also hand over the keys of the members' and the agents' authority."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further host names and IP addresses that its certificate is to be valid for."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         node_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        with_authority: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "hosts", b"hosts", "node_id", b"node_id", "request_id", b"request_id", "with_authority", b"with_authority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,9 +13,9 @@ from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
 app = typer.Typer(
     no_args_is_help=True,
     help="Approve or reject requests of other administrators. If there is another super "
-    "administrator, these need approval: changes of policy and of administrators, bulk "
-    "issue, and issuing codes just after setting the token's PIN. Requests expire after "
-    "one day.",
+    "administrator, these need approval: changes of policy and of administrators, "
+    "admitting a member, bulk issue, and issuing codes just after setting the token's PIN. "
+    "Requests expire after one day.",
     short_help="Approve or reject requests of other administrators.",
 )
 

@@ -71,21 +71,54 @@ def ticket(
             metavar="NODE", help="Id of the new node, which no node has had before."
         ),
     ],
+    address: Annotated[
+        str,
+        typer.Argument(
+            help="Address of its peers listener, as other members reach it.",
+            metavar="HOST:PORT",
+        ),
+    ],
+    *,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further host name or IP address for its certificate. Repeatable.",
+            metavar="NAME",
+        ),
+    ] = None,
+    with_authority: Annotated[
+        bool,
+        typer.Option(
+            "--with-authority",
+            help="Also hand over the keys of the cluster's authorities. The node can then "
+            "make a certificate for any member and any agent.",
+        ),
+    ] = False,
 ) -> None:
     """
     Create a ticket that lets one new node join.
 
-    The ticket works once, within 15 minutes. It is the only output on stdout, so you can
-    redirect it to a file. Keep it as secret as a password: it gives access to the key
-    ring.
+    The ticket works once, within 15 minutes, and only for a node at this address. It is
+    the only output on stdout, so you can redirect it to a file. Keep it as secret as a
+    password: it gives access to the key ring.
+
+    Only super administrators create tickets. If there is another super administrator, they
+    must approve: run the same command again after the approval.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        join_ticket = admin.create_join_ticket(node, request_id=settings.request_id)
+        join_ticket = admin.create_join_ticket(
+            node,
+            address,
+            hosts=host or (),
+            with_authority=with_authority,
+            request_id=settings.request_id,
+        )
     if settings.output.is_json:
         settings.output.json(
             {
                 "node_id": node,
+                "address": address,
                 "ticket": join_ticket.ticket,
                 "end_time": join_ticket.end_time,
             }

@@ -10,12 +10,13 @@ from starlette.responses import PlainTextResponse, Response
 from sparecode_node.console.kit.changes import attempt, change, redirect_with_notice
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import Problem
 from sparecode_node.console.pages.cluster import listed, status_of
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.services.cluster.status import ClusterStatus
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.secrets.tickets import JoinTicket
 from sparecode_node.statemachine.results import Applied
 
@@ -54,16 +55,8 @@ async def create_ticket(visit: Visit) -> Response:
     """Make a ticket for one node to join, and show it once (P5)."""
     visit.require(TICKET)
     ticket: JoinTicket | None = None
-    node_id = visit.form.text("node_id")
     if visit.is_form:
-        ticket = await attempt(
-            visit,
-            TICKET,
-            lambda call: visit.site.services.membership.create_join_ticket(
-                call, node_id=node_id
-            ),
-            fields=FIELDS,
-        )
+        ticket = await _ticket(visit)
         if ticket is not None:
             # The page's buttons use the same request id, so they return the same ticket.
             visit.keep_request_id()
@@ -76,6 +69,33 @@ async def create_ticket(visit: Visit) -> Response:
             },
         )
     return visit.page("ticket.html", ticket=ticket, text=text)
+
+
+async def _ticket(visit: Visit) -> JoinTicket | None:
+    """Return the requested ticket, or None: then the visit has the problem."""
+    form = visit.form
+    try:
+        return await attempt(
+            visit,
+            TICKET,
+            lambda call: visit.site.services.membership.create_join_ticket(
+                call,
+                node_id=form.text("node_id"),
+                address=form.text("address"),
+                hosts=form.text("hosts").replace(",", " ").split(),
+                with_authority=visit.ticked("with_authority"),
+            ),
+            fields=FIELDS,
+        )
+    except ApprovalNeededError as error:
+        visit.add(
+            Problem(
+                words="Another super administrator must approve this ticket (approval "
+                f"{error.approval_id}). Make the same ticket again after the approval.",
+                status=409,
+            )
+        )
+        return None
 
 
 async def add(visit: Visit) -> Response:

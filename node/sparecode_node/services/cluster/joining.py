@@ -18,9 +18,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sparecode_node.domain.addresses import host_of
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
+from sparecode_node.queries.membership import TicketTerms
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import URI_PREFIX
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -60,8 +62,8 @@ class MemberAuthority(Protocol):
     ) -> bytes:
         """Return a member's certificate, PEM."""
 
-    def secrets(self) -> MemberSecrets:
-        """Return the key ring, and the authorities' keys that this node holds."""
+    def secrets(self, *, with_authority: bool) -> MemberSecrets:
+        """Return the key ring; and the authorities' keys, only if asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +134,15 @@ class Admissions:
         ticket_id = ticket_id_of(joiner.ticket_certificate)
         await self._replicator.read_barrier(timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:
-            node_id = await membership.ticket_node(transaction, ticket_id)
+            terms = await membership.ticket_terms(transaction, ticket_id)
             known = await membership.nodes(transaction)
-        recorded = any(node.node_id == node_id for node in known)
-        # Apply refuses a node that was removed, and records the refusal.
-        key = self._key_of(joiner, node_id) if node_id else None
-        if node_id and not recorded:
-            self._check_new(node_id, joiner.address)
+        key = None
+        if terms is not None:
+            joiner = replace(joiner, hosts=self._hosts(joiner, terms))
+            key = self._key_of(joiner, terms)
+            # Apply refuses a node that was removed, and records the refusal.
+            if all(node.node_id != terms.node_id for node in known):
+                self._check_new(terms.node_id, joiner.address)
         await self._admit(
             AdmitNode(
                 ticket_id=ticket_id,
@@ -148,32 +152,51 @@ class Admissions:
             request_id,
             deadline,
         )
-        if node_id is None or key is None:
+        if terms is None or key is None:
             raise TypeError("an unknown ticket was accepted")
-        return self._admission(joiner, node_id, key)
+        return self._admission(joiner, terms, key)
 
-    def _key_of(self, joiner: Joiner, node_id: NodeId) -> ec.EllipticCurvePublicKey:
+    def _hosts(self, joiner: Joiner, terms: TicketTerms) -> tuple[str, ...]:
+        """
+        Return the hosts for the joiner's certificate: those of the ticket.
+
+        A joiner that chose its own could stand in for another node's address. Raises
+        `InvalidFieldError` if the joiner asks for another one.
+        """
+        if terms.address is None:
+            return joiner.hosts
+        allowed = (host_of(terms.address).strip("[]"), *terms.hosts)
+        for host in joiner.hosts:
+            if host not in allowed:
+                raise InvalidFieldError(
+                    "hosts",
+                    f"the ticket is not for {host}: create one that is, with --host",
+                )
+        return allowed
+
+    def _key_of(self, joiner: Joiner, terms: TicketTerms) -> ec.EllipticCurvePublicKey:
         """Return the joiner's key, if its certificate can be a member's."""
+        node_id = terms.node_id
         try:
-            if joiner.certificate:
-                return self._key_of_certificate(joiner.certificate, node_id)
-            request = x509.load_der_x509_csr(joiner.certificate_request)
-            if not request.is_signature_valid:
-                raise _unfit("the certificate request is not signed by its key")
-            key = _usable(request.public_key())
+            key = (
+                self._key_of_certificate(joiner.certificate, node_id)
+                if joiner.certificate
+                else _key_of_request(joiner.certificate_request)
+            )
         except ValueError:
             raise self._noted(
                 _unfit("it is not a certificate (DER)"), node_id
             ) from None
         except Refused as refused:
             raise self._noted(refused, node_id) from None
-        if not self._authority.can_sign():
+        needed = terms.with_authority or not joiner.certificate
+        if needed and not self._authority.can_sign():
             raise self._noted(
                 refusal(
                     Rejected(
                         Reason.AUTHORITY_MISSING,
                         f"{self._replicator.node_id} does not have the key of the "
-                        "members' authority, so it signs no certificate",
+                        "members' authority",
                     )
                 ),
                 node_id,
@@ -244,9 +267,10 @@ class Admissions:
             raise refusal(result)
 
     def _admission(
-        self, joiner: Joiner, node_id: NodeId, key: ec.EllipticCurvePublicKey
+        self, joiner: Joiner, terms: TicketTerms, key: ec.EllipticCurvePublicKey
     ) -> JoinGrant:
         authority, cluster_id = self._authority, self._sealing.cluster_id
+        node_id = terms.node_id
         certificate = b""
         if not joiner.certificate:
             now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
@@ -257,13 +281,23 @@ class Admissions:
             members_ca=authority.members_ca(),
             agents_ca=authority.agents_ca(),
             wrapped=wrap(
-                authority.secrets(), key, cluster_id=cluster_id, node_id=node_id
+                authority.secrets(with_authority=terms.with_authority),
+                key,
+                cluster_id=cluster_id,
+                node_id=node_id,
             ),
             members=tuple(
                 (member.node_id, member.address)
                 for member in self._replicator.members()
             ),
         )
+
+
+def _key_of_request(content: bytes) -> ec.EllipticCurvePublicKey:
+    request = x509.load_der_x509_csr(content)
+    if not request.is_signature_valid:
+        raise _unfit("the certificate request is not signed by its key")
+    return _usable(request.public_key())
 
 
 def _usable(key: object) -> ec.EllipticCurvePublicKey:

@@ -2,7 +2,7 @@
 """Use cases: change the cluster's members and primary, for operators."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -12,7 +12,7 @@ from sparecode_node.replication.errors import ChangeRefusedError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
@@ -76,22 +76,40 @@ class MembershipCommands:
 
     @idempotent
     async def create_join_ticket(
-        self, context: CallContext, *, node_id: str
+        self,
+        context: CallContext,
+        *,
+        node_id: str,
+        address: str = "",
+        hosts: Sequence[str] = (),
+        with_authority: bool = False,
     ) -> JoinTicket:
         """
-        Let the node *node_id* be admitted, once and within 15 minutes (P5).
+        Let the node *node_id* be admitted at *address*, once and within 15 minutes (P5).
 
-        A retry gets the same ticket. An older ticket for the node becomes void. Raises
-        `Refused` (`MEMBER_EXISTS`, `MEMBER_REMOVED`, `TICKETS_FULL`).
+        Its certificate is for the host of *address* and for *hosts*, and for no other
+        name: so it cannot stand in for another node. *with_authority* hands over the
+        keys of the authorities, too. A retry gets the same ticket. An older ticket for
+        the node becomes void. Raises `Refused` (`MEMBER_EXISTS`, `MEMBER_REMOVED`,
+        `TICKETS_FULL`) and `ApprovalNeededError`: then the same request, made again
+        after the approval, returns the ticket (P3).
         """
         member_id = fields.node_id("node_id", node_id)
+        address = fields.address("address", address)
+        if len(hosts) > fields.HOSTS_MAX:
+            raise InvalidFieldError("hosts", f"at most {fields.HOSTS_MAX}")
+        names = tuple(sorted({fields.host("hosts", each) for each in hosts}))
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        await self._refuse_founder(member_id)
+        await self._refuse_founder(member_id, address)
         request_id = RequestId(context.request_id.lower())
         secret = self._sealing.join_secret(session.administrator, request_id, member_id)
         command = CreateJoinTicket(
-            node_id=member_id, certificate=door_of(secret, member_id).certificate
+            node_id=member_id,
+            certificate=door_of(secret, member_id).certificate,
+            address=address,
+            hosts=names,
+            with_authority=with_authority,
         )
         result = await self._proposer.propose(context, session, deadline, command)
         if not isinstance(result, JoinTicketCreated):

@@ -33,7 +33,7 @@ class MemberSecrets:
 
     key_ring: str = field(repr=False)
     members_ca_key: str = field(default="", repr=False)
-    """Empty: members sign no certificates; they come from elsewhere."""
+    """Empty: the ticket does not hand it over, or no member has it."""
     agents_ca_key: str = field(default="", repr=False)
 
 

@@ -73,6 +73,12 @@ class CreateJoinTicket:
     node_id: NodeId
     certificate: bytes
     """The certificate (DER) that the joiner shows in the handshake; not a secret."""
+    address: str | None = None
+    """HOST:PORT at which the node joins. Absent in tickets of release 0.1.0: any."""
+    hosts: tuple[str, ...] = ()
+    """Further host names that the node's certificate may have."""
+    with_authority: bool = False
+    """Whether the node gets the authorities' keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

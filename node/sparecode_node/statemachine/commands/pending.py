@@ -23,6 +23,8 @@ Change = (
     | commands.RemoveSecondFactor
     | commands.ChangePassword
     | commands.OpenCluster
+    | commands.AddMember
+    | commands.CreateJoinTicket
 )
 """Commands that may have to wait for a second approver (P3)."""
 
@@ -75,6 +77,8 @@ def _written(value: object) -> object:
 def _read(hint: Any, value: Any) -> Any:  # noqa: ANN401  as JSON and hints have it
     if isinstance(value, dict):
         return bytes.fromhex(value["hex"])
+    if isinstance(value, list):
+        return tuple(value)
     for kind in (hint, *typing.get_args(hint)):
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             return None if value is None else kind(value)

@@ -20,6 +20,7 @@ from sparecode_node.domain.approvals import (
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
+from sparecode_node.statemachine.admission import permission_of
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -32,7 +33,11 @@ from sparecode_node.statemachine.commands.approvals import (
     Approve,
     Reject,
 )
-from sparecode_node.statemachine.commands.cluster import OpenCluster
+from sparecode_node.statemachine.commands.cluster import (
+    AddMember,
+    CreateJoinTicket,
+    OpenCluster,
+)
 from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
     IssueTokencodesInBulk,
@@ -40,8 +45,8 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
 )
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
-from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -56,6 +61,8 @@ class Hold:
     kind: ApprovalKind
     description: str
     serials: tuple[TokenSerial, ...] = ()
+    change: str = ""
+    """For a `TICKET`: the request, as JSON. A permit is for exactly this (P3)."""
     permit: Approval | None = None
 
 
@@ -76,6 +83,7 @@ def hold(applying: Applying) -> Hold | None:
             each.approver is not None
             and each.kind in (needed.kind, ApprovalKind.BULK_ISSUE)
             and each.covers(needed.serials)
+            and each.change == needed.change
         ):
             return replace(needed, permit=each)
     return needed
@@ -84,7 +92,7 @@ def hold(applying: Applying) -> Hold | None:
 def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
     """Use the permit and return None; or store the command, whose writes are undone."""
     if held.permit is not None:
-        if held.permit.kind is ApprovalKind.ISSUE:
+        if held.permit.kind is not ApprovalKind.BULK_ISSUE:
             approval_tables.delete(applying.db, held.permit.approval_id)
         applying.detail += (
             f"; approval {held.permit.approval_id} by {held.permit.approver}"
@@ -113,6 +121,10 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
         return Hold(ApprovalKind.CHANGE, "")
     command = applying.call.command
     match command:
+        case CreateJoinTicket() if applying.feature_level >= MEMBERS_ARE_POWER:
+            # The certificate belongs to one request; its author will make another.
+            change = to_json(replace(command, certificate=b""))
+            return Hold(ApprovalKind.TICKET, "", change=change)
         case RequestBulkIssue():
             return Hold(
                 ApprovalKind.BULK_ISSUE,
@@ -147,6 +159,8 @@ def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
             return _rules(applying, command.name)
         case RemoveSecondFactor():
             return True
+        case AddMember():
+            return applying.feature_level >= MEMBERS_ARE_POWER
         case ChangePassword():
             # Setting another administrator's password allows signing in as them.
             return command.name != administrator.name
@@ -167,8 +181,10 @@ def _ask(applying: Applying, held: Hold) -> Result:
         if each.approver is None
     ]
     for each in waiting:
-        if each.kind is held.kind is not ApprovalKind.CHANGE and each.covers(
-            held.serials
+        if (
+            each.kind is held.kind is not ApprovalKind.CHANGE
+            and each.covers(held.serials)
+            and each.change == held.change
         ):
             return _pending(applying, each)
     if len(waiting) >= PENDING_MAX:
@@ -184,7 +200,9 @@ def _ask(applying: Applying, held: Hold) -> Result:
         action=type(command).__name__,
         target=applying.target,
         description=held.description or applying.detail,
-        change=to_json(_change(command)) if held.kind is ApprovalKind.CHANGE else "",
+        change=to_json(_change(command))
+        if held.kind is ApprovalKind.CHANGE
+        else held.change,
         serials=held.serials,
         asked_at_ms=applying.now_ms,
         ends_at_ms=applying.now_ms + APPROVAL_MS,
@@ -260,7 +278,7 @@ def _approve(
         return Applied(index=applying.index)
     change = from_json(approval.change)
     author = administrator_tables.find_administrator(applying.db, approval.author)
-    if author is None or not author.enabled or not _may_still(author, change):
+    if author is None or not author.enabled or not _may_still(applying, author, change):
         return Rejected(
             Reason.APPROVAL_STALE, f"{approval.author} may no longer do this"
         )
@@ -294,8 +312,9 @@ def _approve(
     return Applied(index=applying.index)
 
 
-def _may_still(author: Administrator, change: Change) -> bool:
-    permission = PERMISSIONS[type(change)] or Permission.CHANGE_ADMINISTRATORS
+def _may_still(applying: Applying, author: Administrator, change: Change) -> bool:
+    permission = permission_of(type(change), applying.feature_level)
+    permission = permission or Permission.CHANGE_ADMINISTRATORS
     return may(author.role, permission)
 
 

@@ -45,6 +45,10 @@ def create_join_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
             f"{TICKETS_MAX} tickets were created within the last 75 minutes: try again "
             "later",
         )
+    if command.address is not None:
+        if refused := _not_elsewhere(applying, command.address):
+            return refused
+        applying.detail = terms_of(command)
     good_until_ms = applying.now_ms + TICKET_MS
     tables.save_ticket(
         applying.db,
@@ -54,9 +58,22 @@ def create_join_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
             certificate=command.certificate,
             good_until_ms=good_until_ms,
             ends_at_ms=good_until_ms + TICKET_KNOWN_MS,
+            address=command.address,
+            hosts=command.hosts,
+            with_authority=command.with_authority,
         ),
     )
     return JoinTicketCreated(index=applying.index, ends_at_ms=good_until_ms)
+
+
+def terms_of(command: CreateJoinTicket) -> str:
+    """Return in words what a ticket allows: an approver reads this."""
+    words = f"joins at {command.address}"
+    if command.hosts:
+        words += f", certificate also for {', '.join(command.hosts)}"
+    if command.with_authority:
+        words += ", gets the keys of the authorities"
+    return words
 
 
 def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
@@ -78,6 +95,12 @@ def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
             Reason.TICKET_ENDED,
             f"the ticket of {ticket.node_id} has expired; it was valid for 15 minutes",
         )
+    if ticket.address is not None and ticket.address != command.address:
+        return Rejected(
+            Reason.TICKET_ADDRESS,
+            f"the ticket lets {ticket.node_id} join at {ticket.address}, not at "
+            f"{command.address}",
+        )
     if ticket.used_by is not None:
         known = tables.find_node(applying.db, ticket.node_id)
         if known is not None and not known.removed and known.address == command.address:
@@ -85,6 +108,8 @@ def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
     if refused := _add(applying, ticket.node_id, command.address):
         return refused
     tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
+    if ticket.with_authority:
+        applying.detail += ", gets the keys of the authorities"
     return None
 
 
@@ -95,13 +120,8 @@ def add_member(applying: Applying, command: AddMember) -> Rejected | None:
 
 def _add(applying: Applying, node_id: NodeId, address: str) -> Rejected | None:
     """Record that a node shall be a member."""
-    if refused := _not_new(applying, node_id):
+    if refused := _not_new(applying, node_id) or _not_elsewhere(applying, address):
         return refused
-    other = tables.find_node_at(applying.db, address)
-    if other is not None:
-        return Rejected(
-            Reason.MEMBER_EXISTS, f"{address} is the address of {other.node_id}"
-        )
     applying.detail = address
     _save(applying, node_id, address, removed=False)
     return None
@@ -126,6 +146,16 @@ def _save(applying: Applying, node_id: NodeId, address: str, *, removed: bool) -
             removed=removed,
             changed_at_ms=applying.now_ms,
         ),
+    )
+
+
+def _not_elsewhere(applying: Applying, address: str) -> Rejected | None:
+    """Refuse the address of another node."""
+    other = tables.find_node_at(applying.db, address)
+    if other is None:
+        return None
+    return Rejected(
+        Reason.MEMBER_EXISTS, f"{address} is the address of {other.node_id}"
     )
 
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of tickets and nodes."""
 
+import json
 import sqlite3
 from dataclasses import astuple
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import KnownNode, Ticket
 
-_TICKET = "node_id, ticket_id, certificate, good_until_ms, ends_at_ms, used_by"
+_TICKET = (
+    "node_id, ticket_id, certificate, good_until_ms, ends_at_ms, used_by, address, "
+    "hosts, with_authority"
+)
 
 
 def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
@@ -25,14 +29,28 @@ def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
         good_until_ms=row[3],
         ends_at_ms=row[4],
         used_by=row[5],
+        address=row[6],
+        hosts=tuple(json.loads(row[7])),
+        with_authority=bool(row[8]),
     )
 
 
 def save_ticket(db: sqlite3.Connection, ticket: Ticket) -> None:
     """Save a ticket; it replaces an earlier ticket of the same node."""
     db.execute(
-        f"INSERT OR REPLACE INTO join_tickets ({_TICKET}) VALUES (?, ?, ?, ?, ?, ?)",
-        astuple(ticket),
+        f"INSERT OR REPLACE INTO join_tickets ({_TICKET}) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            ticket.node_id,
+            ticket.ticket_id,
+            ticket.certificate,
+            ticket.good_until_ms,
+            ticket.ends_at_ms,
+            ticket.used_by,
+            ticket.address,
+            json.dumps(ticket.hosts, separators=(",", ":")),
+            int(ticket.with_authority),
+        ),
     )
 
 

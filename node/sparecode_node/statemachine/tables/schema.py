@@ -10,7 +10,7 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 import sqlite3
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 """
 The table format, which SQLite stores as `user_version`.
 
@@ -62,7 +62,10 @@ CREATE TABLE join_tickets (
     certificate BLOB NOT NULL,       -- of the joiner, DER
     good_until_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,     -- then the ticket is forgotten
-    used_by TEXT                     -- fingerprint of the key; NULL: not used
+    used_by TEXT,                    -- fingerprint of the key; NULL: not used
+    address TEXT,                    -- where the node joins; NULL: anywhere
+    hosts TEXT NOT NULL DEFAULT '[]',            -- JSON: names for its certificate
+    with_authority INTEGER NOT NULL DEFAULT 0    -- gets the authorities' keys
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX join_tickets_by_end ON join_tickets (ends_at_ms);
 
@@ -315,7 +318,13 @@ CREATE TABLE audit_events (
 )
 
 
-_MIGRATIONS: dict[int, str] = {}
+_MIGRATIONS: dict[int, str] = {
+    1: """
+ALTER TABLE join_tickets ADD COLUMN address TEXT;
+ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
+"""
+}
 """
 The script that brings the tables of each older format to the next one.
 

@@ -2779,23 +2779,39 @@ class CreateJoinTicket(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    WITH_AUTHORITY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node's ID."""
     certificate: _builtins.bytes
     """The certificate that the joiner shows in the handshake (DER). Knowing this value
     does not admit anyone.
     """
+    address: _builtins.str
+    """The HOST:PORT at which the node joins. Absent: any (release 0.1.0)."""
+    with_authority: _builtins.bool
+    """Whether the node gets the keys of the cluster's authorities."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further host names that the node's certificate may have."""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         certificate: _builtins.bytes = ...,
+        address: _builtins.str | None = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        with_authority: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "address", b"address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "address", b"address", "certificate", b"certificate", "hosts", b"hosts", "node_id", b"node_id", "with_authority", b"with_authority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__address: _TypeAlias = _typing.Literal["address"]  # noqa: Y015
+    _WhichOneofArgType__address: _TypeAlias = _typing.Literal["_address", b"_address"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__address) -> _WhichOneofReturnType__address | None: ...
 
 Global___CreateJoinTicket: _TypeAlias = CreateJoinTicket  # noqa: Y015
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Administrators who sign in to a node in this process, and call it over gRPC."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+
+from sparecode.v1 import administrators_pb2, sessions_pb2
+from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
+from tests.rpc.edge import Failure, failure
+from tests.rpc.loopback_node import LoopbackNode, new_id
+
+TEMPORARY = "a temporary password for once"
+OWN = "a password of one's own choice"
+
+SUPER_ADMIN = administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+OPERATOR = administrators_pb2.ADMINISTRATOR_ROLE_OPERATOR
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """An administrator with a session."""
+
+    node: LoopbackNode
+    bearer: tuple[tuple[str, str], ...]
+
+    async def call(self, stub: Any, method: str, request: Any) -> Any:
+        """Call a unary method."""
+        async with self.node.admin() as channel:
+            return await getattr(stub(channel), method)(
+                request, timeout=5, metadata=self.bearer
+            )
+
+    async def stream(self, stub: Any, method: str, request: Any) -> list[Any]:
+        """Call a method that streams its answer."""
+        async with self.node.admin() as channel:
+            answers = getattr(stub(channel), method)(
+                request, timeout=5, metadata=self.bearer
+            )
+            return [each async for each in answers]
+
+    async def refused(self, stub: Any, method: str, request: Any) -> Failure:
+        """Call a method that must be refused; return the refusal."""
+        streams = method in ("RotateKeys", "CreateBackup")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await (self.stream if streams else self.call)(stub, method, request)
+        return failure(raised.value)
+
+    async def approve(self, approval_id: int) -> None:
+        """Approve another administrator's request."""
+        await self.call(
+            AdministratorServiceStub,
+            "Approve",
+            administrators_pb2.ApproveRequest(
+                request_id=new_id(), approval_id=approval_id
+            ),
+        )
+
+
+def root(node: LoopbackNode) -> SignedIn:
+    """Return the first administrator."""
+    return SignedIn(node, node.bearer)
+
+
+async def administrator(node: LoopbackNode, name: str, role: Any) -> SignedIn:
+    """Create an administrator, who chooses a password and signs in."""
+    await root(node).call(
+        AdministratorServiceStub,
+        "CreateAdministrator",
+        administrators_pb2.CreateAdministratorRequest(
+            request_id=new_id(),
+            name=name,
+            role=role,
+            no_user=True,
+            password=TEMPORARY,
+        ),
+    )
+    await (await _sign_in(node, name, TEMPORARY)).call(
+        AdministratorServiceStub,
+        "ChangePassword",
+        administrators_pb2.ChangePasswordRequest(
+            request_id=new_id(), old_password=TEMPORARY, new_password=OWN
+        ),
+    )
+    return await _sign_in(node, name, OWN)
+
+
+async def _sign_in(node: LoopbackNode, name: str, password: str) -> SignedIn:
+    async with node.admin() as channel:
+        answer = await SessionServiceStub(channel).Login(
+            sessions_pb2.LoginRequest(
+                request_id=new_id(), administrator=name, password=password
+            ),
+            timeout=5,
+        )
+    return SignedIn(node, (("authorization", f"Bearer {answer.session}"),))
