@@ -116,6 +116,7 @@ user_per_s = 1000000
 sign_in_per_s = 1000000
 peer_per_s = 1000000
 codes_per_s = 1000000
+session_per_s = 1000000
 """
 """Practically unlimited: tests and benchmarks use one agent and one administrator."""
 

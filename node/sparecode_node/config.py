@@ -125,6 +125,7 @@ class LimitsConfig:
     sign_in_per_s: int
     peer_per_s: int
     codes_per_s: int
+    session_per_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,6 +385,7 @@ def _limits(section: Section) -> LimitsConfig:
         sign_in_per_s=section.number("sign_in_per_s", 1, _PER_S),
         peer_per_s=section.number("peer_per_s", 5, _PER_S),
         codes_per_s=section.number("codes_per_s", 50, _PER_S),
+        session_per_s=section.number("session_per_s", 100, _PER_S),
     )
     section.done()
     return limits

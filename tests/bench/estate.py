@@ -381,6 +381,7 @@ def _lift_limits(config: Path) -> None:
             "sign_in_per_s",
             "peer_per_s",
             "codes_per_s",
+            "session_per_s",
         )
     )
     config.write_text(text + "\n")

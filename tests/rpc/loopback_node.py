@@ -31,6 +31,7 @@ from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.keys.key_holder import KeyHolder
+from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits
 from sparecode_node.services.people.founding import Founder, prepare_founding
 from sparecode_node.services.secrets.kdf import TESTING, Kdf
 from sparecode_node.services.secrets.keyring import KeyRing
@@ -200,7 +201,9 @@ class LoopbackNode(Edge):
 
 
 @contextlib.asynccontextmanager
-async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
+async def running_node(
+    directory: Path, limits: RateLimits = DEFAULT_LIMITS
+) -> AsyncIterator[LoopbackNode]:
     """Start a node without Raft, begin its cluster, and sign in."""
     clock, entropy = SystemClock(), SystemEntropy()
     key_holder = KeyHolder(
@@ -235,6 +238,7 @@ async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
             backup_source=BackupSource(
                 write_snapshot=file.write, directory=directory, version="1"
             ),
+            limits=limits,
         )
         tasks = [
             asyncio.create_task(services.resealer.run()),

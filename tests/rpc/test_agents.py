@@ -15,7 +15,7 @@ from sparecode.v1 import authentication_pb2, emergency_access_pb2, types_pb2
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode_client import certificate_fingerprint
-from tests.rpc.edge import AGENT, AGENTS, NOW
+from tests.rpc.edge import AGENT, AGENTS, NOW, failure
 from tests.rpc.loopback_node import PIN, LoopbackNode, new_id, running_node
 
 pytestmark = pytest.mark.asyncio
@@ -124,7 +124,9 @@ async def test_denied_certificate_is_refused_on_its_open_connection(
     async with node.agents() as stolen:
         assert await ask(stolen) == ACCEPTED
         await change(node, "DenyCertificate", **{mark: number})
-        assert await ask(stolen) == REFUSED
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await ask(stolen)
+        assert failure(refusal.value).reason == "CERTIFICATE_REFUSED"
         async with node.agents(AGENTS.issue_agent("vpn", now=NOW)) as renewed:
             assert await ask(renewed) == ACCEPTED
         await change(node, "AllowCertificate", **{mark: number})

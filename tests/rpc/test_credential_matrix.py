@@ -29,7 +29,6 @@ from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
-from sparecode_client import certificate_fingerprint
 from sparecode_node.domain.administrators import Role, may
 from sparecode_node.services.access.authorization import NEEDS
 from tests.rpc.contract import public
@@ -284,13 +283,8 @@ NO_LONGER = pytest.mark.parametrize(
     [
         ("RemoveAgent", {"name": "vpn"}, "agent_unknown"),
         ("UpdateAgent", {"name": "vpn", "enabled": False}, "agent_disabled"),
-        (
-            "DenyCertificate",
-            {"fingerprint": certificate_fingerprint(AGENT.certificate)},
-            "certificate_denied",
-        ),
     ],
-    ids=["removed", "disabled", "revoked"],
+    ids=["removed", "disabled"],
 )
 
 

@@ -72,6 +72,7 @@ UNLIMITED = RateLimits(
     sign_in=10**6,
     peer=10**6,
     codes=10**6,
+    session=10**6,
 )
 TOTP = TokencodeParameters(
     algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30

@@ -12,7 +12,11 @@ from sparecode_node.domain.agents import (
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.views import AgentView
 from sparecode_node.services.context import AgentCaller, CallContext
-from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.errors import (
+    CertificateDeniedError,
+    InvalidFieldError,
+    Refused,
+)
 from tests.services.one_node import PIN, VPN, OneNode
 
 pytestmark = pytest.mark.asyncio
@@ -169,9 +173,12 @@ async def test_a_denied_certificate_is_refused_and_its_agent_is_not(
             note="stolen",
             **{mark: number},  # type: ignore[arg-type]
         )
-        assert await decision(node, with_certificate(node), codes[1]) == "refused"
-        assert node.reasons()[-1] == Reason.CERTIFICATE_DENIED
-        assert await decision(node, known, codes[0]) == "refused"
+        for refused, passcode in (
+            (with_certificate(node), codes[1]),
+            (known, codes[0]),
+        ):
+            with pytest.raises(CertificateDeniedError):
+                await decision(node, refused, passcode)
         assert await decision(node, node.agent(), codes[1]) == "accepted"
         codes.pop(1)
         await node.agents.allow(

@@ -44,7 +44,7 @@ MATRIX = {
     "AdministratorService/EnrollSecondFactor": "SHAO",
     "AdministratorService/ListAdministrators": "SA",
     "AdministratorService/ListApprovals": "SHA",
-    "AdministratorService/Reject": "SHAO",
+    "AdministratorService/Reject": "SHO",
     "AdministratorService/RemoveAdministrator": "S",
     "AdministratorService/RemoveSecondFactor": "S",
     "AdministratorService/UpdateAdministrator": "S",

@@ -41,7 +41,7 @@ def remembered(world: World) -> tuple[Any, ...]:
         machine._now_ms,
         machine._audit.head,
         machine._audit.sequence,
-        machine._requests._count,
+        machine._requests._shares.total,
         machine._policy,
         machine._initialized,
     )
@@ -170,13 +170,13 @@ def test_a_refusal_leaves_its_event_and_its_answer_and_nothing_else(
         ("authenticate", {"user": "alice", "code": "A/1"}),
     ):
         world.apply(world.call(directive, arguments))
-    before, counts = rows(world), world.machine._requests._count
+    before, counts = rows(world), world.machine._requests._shares.total
     events = world.machine._audit.sequence
     result = world.apply(world.call("disable", {"serial": "1001"}))
     assert isinstance(result, Rejected)
     assert rows(world) == before
     assert world.machine._audit.sequence == events + 1
-    assert world.machine._requests._count == counts + 1
+    assert world.machine._requests._shares.total == counts + 1
 
 
 def test_time_ends_with_the_year_9999(world: World) -> None:

@@ -69,7 +69,7 @@ def left(world: World) -> list[Row]:
 def counted(world: World) -> int:
     """Return the number of rows, which the machine must have counted too."""
     (rows,) = world.db.execute("SELECT count(*) FROM requests").fetchone()
-    assert world.machine._requests._count == rows
+    assert world.machine._requests._shares.total == rows
     return int(rows)
 
 

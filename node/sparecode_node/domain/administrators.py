@@ -52,7 +52,12 @@ class Permission(enum.StrEnum):
     CHANGE_ADMINISTRATORS = "change_administrators"
     READ_APPROVALS = "read_approvals"
     APPROVE = "approve"
+    REJECT = "reject"
+    USE_OWN_ACCOUNT = "use_own_account"
 
+
+_OWN = frozenset({Permission.USE_OWN_ACCOUNT})
+"""Of every role: the own session, password and second factor."""
 
 _READS = frozenset(
     {
@@ -76,12 +81,20 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
             Permission.ISSUE_EMERGENCY_ACCESS,
             Permission.READ_POLICY,
             Permission.READ_APPROVALS,
+            Permission.REJECT,
         }
-    ),
-    Role.AUDITOR: _READS,
+    )
+    | _OWN,
+    Role.AUDITOR: _READS | _OWN,
     Role.OPERATOR: frozenset(
-        {Permission.READ_CLUSTER, Permission.CHANGE_CLUSTER, Permission.CREATE_BACKUPS}
-    ),
+        {
+            Permission.READ_CLUSTER,
+            Permission.CHANGE_CLUSTER,
+            Permission.CREATE_BACKUPS,
+            Permission.REJECT,
+        }
+    )
+    | _OWN,
 }
 
 

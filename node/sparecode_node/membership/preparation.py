@@ -124,6 +124,7 @@ def rate_limits(config: Config) -> RateLimits:
         sign_in=limits.sign_in_per_s,
         peer=limits.peer_per_s,
         codes=limits.codes_per_s,
+        session=limits.session_per_s,
     )
 
 

@@ -3,7 +3,7 @@
 
 import sqlite3
 
-from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.domain.agents import Certificate, CertificateMark, Protects
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import pages
@@ -49,6 +49,24 @@ async def page(
     )
     views = [await _view(transaction, row) for row in rows]
     return pages.page(views, size, lambda agent: fold(agent.name))
+
+
+async def certificate_denied(
+    transaction: ReadTransaction, certificate: Certificate
+) -> bool:
+    """Return whether a certificate is denied by one of its marks."""
+    row = await transaction.one(
+        """
+        SELECT 1 FROM denied_certificates
+        WHERE (mark = :by_fingerprint AND value = :fingerprint)
+            OR (mark = :by_serial_number AND value = :serial_number)
+        """,
+        by_fingerprint=CertificateMark.FINGERPRINT,
+        fingerprint=certificate.fingerprint,
+        by_serial_number=CertificateMark.SERIAL_NUMBER,
+        serial_number=certificate.serial_number,
+    )
+    return row is not None
 
 
 async def denied_certificates(

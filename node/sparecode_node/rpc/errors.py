@@ -32,6 +32,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.services.errors import (
     ApprovalNeededError,
+    CertificateDeniedError,
     HashingOverloadedError,
     InvalidFieldError,
     RateError,
@@ -94,6 +95,11 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         reason="CERTIFICATE",
         words="the certificate must contain exactly one URI subject alternative name "
         "or, if it has none, exactly one DNS name",
+    ),
+    CertificateDeniedError: Answer(
+        code=_CODE.PERMISSION_DENIED,
+        reason="CERTIFICATE_REFUSED",
+        words="this certificate is on the deny list; install another one",
     ),
     NoPrimaryError: Answer(
         code=_CODE.UNAVAILABLE,

@@ -20,6 +20,15 @@ class AgentCaller:
     identity: AgentIdentity
     certificate: Certificate = NO_CERTIFICATE
 
+    @property
+    def key(self) -> str:
+        """
+        The key of its rate: each certificate has a rate of its own.
+
+        A stolen certificate must not use up the rate of the one that replaces it.
+        """
+        return f"{self.identity} {self.certificate.fingerprint}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionCaller:

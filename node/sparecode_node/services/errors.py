@@ -8,6 +8,7 @@ The errors of use cases; `rpc/errors.py` maps each to a status.
     + NotSignedInError         the session does not exist, or it has ended
     + NotPermittedError        the session's role may not do this
     + ApprovalNeededError      the change waits for another administrator's approval
+  - CertificateDeniedError     the agent's certificate is on the deny list
 * OverloadedError (replication)
   - HashingOverloadedError     the queue of the hashing pool is full
   - RateError                  the caller exceeds its rate
@@ -72,6 +73,10 @@ class ApprovalNeededError(Refused):
         self.approval_id = approval_id
 
 
+class CertificateDeniedError(ServiceError):
+    """The agent's certificate is on the deny list; nothing was hashed or proposed."""
+
+
 class HashingOverloadedError(OverloadedError):
     """The queue of the hashing pool is full; nothing was proposed."""
 
@@ -81,7 +86,7 @@ class HashingOverloadedError(OverloadedError):
 
 
 class RateError(OverloadedError):
-    """The caller exceeds its rate (L7); nothing was hashed or proposed."""
+    """The caller exceeds its rate (L7, Q3); nothing was hashed or proposed."""
 
     def __init__(self, whose: str, retry_after_s: float) -> None:
         super().__init__(f"too fast for {whose}; try again in {retry_after_s:.1f} s")

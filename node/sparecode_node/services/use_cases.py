@@ -87,12 +87,14 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
 ) -> Services:
     """Build every use case over a replicator and its state."""
     sealing = Sealing(key_holder.ring)
+    rates = Rates(limits, clock=clock, entropy=entropy)
     session_use = SessionUse(clock=clock, entropy=entropy)
     authorization = Authorization(
         replicator=replicator,
         state=state,
         refusals=refusals,
         session_use=session_use,
+        rates=rates,
         clock=clock,
     )
     proposer = Proposer(
@@ -105,10 +107,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     reader = Reader(
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
-    rates = Rates(limits, clock=clock, entropy=entropy)
     pace, reading = Pace(clock), FileReading()
     decisions = Decisions(
-        replicator=replicator, state=state, sealing=sealing, clock=clock
+        replicator=replicator,
+        state=state,
+        sealing=sealing,
+        refusals=refusals,
+        clock=clock,
     )
     return Services(
         authentication=Authentication(

@@ -30,11 +30,12 @@ _IN_RELEASE_0_1_0 = {
     commands.CreateJoinTicket: Permission.CHANGE_CLUSTER,
     commands.AddMember: Permission.CHANGE_CLUSTER,
     commands.RemoveMember: Permission.CHANGE_CLUSTER,
+    commands.Reject: Permission.USE_OWN_ACCOUNT,
 }
-"""Operators had these permissions below the level `MEMBERS_ARE_POWER`."""
+"""Operators, and for `Reject` everybody, had these permissions below level 2."""
 
 
-def permission_of(command: type[commands.Command], level: int) -> Permission | None:
+def permission_of(command: type[commands.Command], level: int) -> Permission:
     """Return the permission that a command needs at a feature level of the cluster."""
     if level < MEMBERS_ARE_POWER and command in _IN_RELEASE_0_1_0:
         return _IN_RELEASE_0_1_0[command]
@@ -63,7 +64,7 @@ def check_session(applying: Applying) -> Rejected | None:
         return Rejected(Reason.SESSION_ENDED, "the session has ended; sign in again")
     applying.administrator = administrator
     permission = permission_of(command_type, applying.feature_level)
-    if permission is not None and not may(administrator.role, permission):
+    if not may(administrator.role, permission):
         return Rejected(
             Reason.ROLE,
             f"the role {administrator.role} lacks the permission {permission}",

@@ -36,6 +36,15 @@ MEMBERS_ARE_POWER = 2
 """
 From this level on, only super administrators admit and remove members and rotate keys,
 and admitting a member needs a second approver: a member has the key ring (P1, P3).
+Rejecting a waiting request needs a permission.
+"""
+
+SHARED_REQUESTS = 2
+"""
+The callers share the table of request ids (Q3).
+
+Each has a share, changes that stop an attack have a reserve, and what was refused
+before it was judged is not remembered.
 """
 
 

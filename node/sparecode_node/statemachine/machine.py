@@ -24,7 +24,7 @@ from sparecode_node.statemachine.expiry import forget_ended
 from sparecode_node.statemachine.handlers import approvals, authentication, epochs
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.recording import record
-from sparecode_node.statemachine.requests import FULL, REUSED, Requests
+from sparecode_node.statemachine.requests import REUSED, Requests
 from sparecode_node.statemachine.results import (
     Authenticated,
     Decision,
@@ -155,7 +155,7 @@ class StateMachine:
             self._db.execute("ROLLBACK TO call")
             applying.events.clear()
         self._db.execute("RELEASE call")
-        self._requests.remember(call.request, self._now_ms, result)
+        self._requests.remember(applying, result)
         record(self._audit, applying, result)
         return result
 
@@ -198,9 +198,7 @@ class StateMachine:
             command, commands.Authenticate | commands.ContinueAuthentication
         ) and (not epochs.is_open(self._db)):
             return epochs.NOT_OPEN
-        if self._requests.full(self._policy):
-            return FULL
-        return check_session(applying)
+        return self._requests.shed(applying) or check_session(applying)
 
     def _hold_or_decide(self, applying: Applying) -> Result:
         """Decide a command; undo its writes if it needs an approval first (P3)."""

@@ -4,7 +4,8 @@ Request ids with their results (Q1-Q3).
 
 A retry gets the answer of the first try before anything is charged. The table holds
 only committed outcomes, for ten minutes of the log's time by default. It never evicts
-rows to make room: when it is full, new requests are shed.
+rows to make room: when it is full, new requests are shed. From feature level 2 on, the
+callers share it (see `shares`).
 
 Older rows are *due*: they count as forgotten, and are deleted in steps. Deleting ten
 minutes' worth in one entry would keep all nodes from answering for too long. A due row
@@ -16,8 +17,11 @@ import sqlite3
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
+from sparecode_node.statemachine import feature_level
+from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import RequestKey
 from sparecode_node.statemachine.results import Result, from_json, to_json
+from sparecode_node.statemachine.shares import Shares
 
 PURGED_PER_ENTRY_MAX = 512
 """
@@ -34,6 +38,7 @@ DELETE FROM requests WHERE (caller, method, request_id) IN (
     SELECT caller, method, request_id FROM requests WHERE at_ms < ?
     ORDER BY at_ms, caller, method, request_id LIMIT ?
 )
+RETURNING caller, method
 """
 """
 Delete the oldest rows first, ordered by their contents: the choice must not depend on
@@ -56,6 +61,18 @@ NOT_REMEMBERED = frozenset(
     }
 )
 
+UNJUDGED = frozenset(
+    {
+        # Refused before the rules of the command were checked, or before a password or
+        # code was compared: nothing was charged, so the same request may be sent again.
+        Reason.SELF_SERVICE_FORBIDDEN,
+        Reason.SIGN_IN_REFUSED,
+        Reason.SECOND_FACTOR_NEEDED,
+        Reason.APPROVAL_UNKNOWN,
+    }
+)
+"""Not remembered from feature level 2 on, unless something was charged (Q3)."""
+
 
 REUSED = Rejected(
     Reason.REQUEST_ID_REUSED,
@@ -72,6 +89,13 @@ FULL = Rejected(
 """The answer while the table is full (Q3)."""
 
 
+NO_SHARE = Rejected(
+    Reason.REQUEST_TABLE_FULL,
+    "too many requests of this caller in the last minutes: try again later",
+)
+"""The answer while the caller has used up its share of the table (Q3)."""
+
+
 def answer_of(key: RequestKey, tag: int, result: str) -> Result:
     """Return the remembered *result*, or a refusal if the content differs."""
     return from_json(result) if tag in (key.tag, *key.other_tags) else REUSED
@@ -83,10 +107,11 @@ def due_before(now_ms: int, policy: Policy) -> int:
 
 
 class Requests:
-    """The table of request ids. It counts its rows in memory: SQLite would scan them."""
+    """The table of request ids. It counts rows in memory: SQLite would scan them."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._shares = Shares()
         self._due_before = 0
         """Rows before this time are due; 0: none is."""
         self._purged_before = 0
@@ -96,8 +121,7 @@ class Requests:
 
     def count(self) -> None:
         """Count the rows, after others have written them."""
-        row = self._db.execute("SELECT count(*) FROM requests").fetchone()
-        self._count: int = row[0]
+        self._shares.count(self._db)
 
     def begin_entry(self) -> None:
         """Allow the next entry its share of deletions."""
@@ -114,9 +138,10 @@ class Requests:
         self._due_before = due
         if due <= self._purged_before or not self._purges_left:
             return
-        deleted = self._db.execute(PURGE, (due, self._purges_left)).rowcount
-        self._count -= deleted
-        self._purges_left -= deleted
+        deleted = self._db.execute(PURGE, (due, self._purges_left)).fetchall()
+        for caller, method in deleted:
+            self._shares.remove(caller, method)
+        self._purges_left -= len(deleted)
         if self._purges_left:
             self._purged_before = due
 
@@ -141,7 +166,7 @@ class Requests:
                 "WHERE caller = ? AND method = ? AND request_id = ?",
                 key_columns,
             )
-            self._count -= 1
+            self._shares.remove(key.caller, key.method)
             return None
         return answer_of(key, tag, result)
 
@@ -152,7 +177,16 @@ class Requests:
         While there are due rows there is room: the entry has deleted more of them than
         it brings calls, so the table is shrinking.
         """
-        return self._count >= policy.requests_max and not self._any_due()
+        return self._shares.total >= policy.requests_max and not self._any_due()
+
+    def shed(self, applying: Applying) -> Rejected | None:
+        """Return the refusal of a new request for which there is no room, or None (Q3)."""
+        if applying.feature_level < feature_level.SHARED_REQUESTS:
+            return FULL if self.full(applying.policy) else None
+        rows_max = applying.policy.requests_max
+        if self._shares.has_room(applying.call, rows_max) or self._any_due():
+            return None
+        return NO_SHARE if self._shares.total < rows_max else FULL
 
     def _any_due(self) -> bool:
         if self._due_before <= self._purged_before:
@@ -160,10 +194,11 @@ class Requests:
         row = self._db.execute(ANY_DUE, (self._due_before,)).fetchone()
         return bool(row[0])
 
-    def remember(self, key: RequestKey, at_ms: int, result: Result) -> None:
-        """Remember a result, unless its reason is in `NOT_REMEMBERED`."""
-        if isinstance(result, Rejected) and result.reason in NOT_REMEMBERED:
+    def remember(self, applying: Applying, result: Result) -> None:
+        """Remember a result, unless nothing was decided or judged."""
+        if isinstance(result, Rejected) and _is_undecided(applying, result):
             return
+        key = applying.call.request
         self._db.execute(
             "INSERT INTO requests (caller, method, request_id, tag, at_ms, result) "
             "VALUES (?, ?, ?, ?, ?, ?)",
@@ -172,8 +207,17 @@ class Requests:
                 key.method,
                 key.request_id,
                 key.tag,
-                at_ms,
+                applying.now_ms,
                 to_json(result),
             ),
         )
-        self._count += 1
+        self._shares.add(key.caller, key.method)
+
+
+def _is_undecided(applying: Applying, result: Rejected) -> bool:
+    """Return whether a refusal may be decided otherwise when the request is repeated."""
+    if applying.feature_level < feature_level.SHARED_REQUESTS:
+        return result.reason in NOT_REMEMBERED
+    return result.reason in NOT_REMEMBERED or (
+        result.reason in UNJUDGED and not applying.keep_writes
+    )

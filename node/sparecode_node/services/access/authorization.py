@@ -25,6 +25,7 @@ from sparecode_node.services.errors import (
     Refused,
     refusal,
 )
+from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.sealing import session_id
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
@@ -97,8 +98,8 @@ _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "EmergencyAccessService/BulkIssueTokencodes": commands.IssueTokencodesInBulk,
 }
 
-_READS: dict[str, Permission | None] = {
-    "SessionService/WhoAmI": None,
+_READS: dict[str, Permission] = {
+    "SessionService/WhoAmI": Permission.USE_OWN_ACCOUNT,
     "UserService/GetUser": Permission.READ_USERS,
     "UserService/ListUsers": Permission.READ_USERS,
     "TokenService/GetToken": Permission.READ_USERS,
@@ -121,7 +122,7 @@ _READS: dict[str, Permission | None] = {
     "ClusterService/ListMembers": Permission.READ_CLUSTER,
 }
 
-NEEDS: dict[str, Permission | None] = {
+NEEDS: dict[str, Permission] = {
     **{
         f"{service}/{command.__name__}": PERMISSIONS[command]
         for service, proposed in _COMMANDS.items()
@@ -130,7 +131,7 @@ NEEDS: dict[str, Permission | None] = {
     **{name: PERMISSIONS[command] for name, command in _UNDER_OTHER_NAMES.items()},
     **_READS,
 }
-"""The permission of each method; None: any session. A method not listed is never allowed."""
+"""The permission of each method. A method not listed is never allowed."""
 
 
 WITH_TEMPORARY_PASSWORD = frozenset(
@@ -174,12 +175,14 @@ class Authorization:
         state: LocalState,
         refusals: Refusals,
         session_use: SessionUse,
+        rates: Rates,
         clock: Clock,
     ) -> None:
         self._replicator = replicator
         self._state = state
         self._refusals = refusals
         self._session_use = session_use
+        self._rates = rates
         self._clock = clock
 
     async def find(self, context: CallContext, deadline: Deadline) -> Session:
@@ -188,7 +191,9 @@ class Authorization:
 
         A session that this node does not know is looked up again behind a barrier: it
         may have been opened a moment ago on another node.
-        Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`.
+        Every call takes from the rate of its session, or of its address if this node
+        does not know the session (Q3).
+        Raises `NotSignedInError`, `NotPermittedError`, `RateError`, `ProposeError`.
         """
         if isinstance(context.caller, SessionCaller):
             async with self._state.transaction() as transaction:
@@ -198,8 +203,9 @@ class Authorization:
                     self._clock.now_ms(),
                     stale=context.method in WITHOUT_QUORUM,
                 )
-            if not isinstance(lookup.refused, NotSignedInError):
+            if lookup.session is not None:
                 return self._permitted(context, lookup)
+            self._rates.stranger(context.peer)
         else:
             return self._permitted(context, _Lookup(refused=NotSignedInError()))
         passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
@@ -219,7 +225,7 @@ class Authorization:
 
         *stale*: the call must work without a quorum, and then no use of a session can
         be recorded. So the log's time decides how long the session was unused.
-        Raises `NotSignedInError`, `NotPermittedError` and `Refused`
+        Raises `NotSignedInError`, `NotPermittedError`, `RateError` and `Refused`
         (`PASSWORD_CHANGE_NEEDED`).
         """
         lookup = await self._look(transaction, context, now_ms, stale=stale)
@@ -270,8 +276,14 @@ class Authorization:
         return _Lookup(session=session)
 
     def _permitted(self, context: CallContext, lookup: "_Lookup") -> Session:
-        """Return the session, or raise the refusal and record it for the audit log (U1)."""
+        """
+        Return the session, or raise the refusal and record it for the audit log (U1).
+
+        Both take from the rate of the session (Q3).
+        """
         session, refused = lookup.session, lookup.refused
+        if session is not None:
+            self._rates.session(session.session_id)
         if refused is not None or session is None:
             refused = refused or NotSignedInError()
             actor = f"administrator:{session.administrator}" if session else NOBODY
@@ -291,7 +303,4 @@ class _Lookup:
 
 def permitted(role: Role, method: str) -> bool:
     """Return whether the role may call the method (P1)."""
-    if method not in NEEDS:
-        return False
-    permission = NEEDS[method]
-    return permission is None or may(role, permission)
+    return method in NEEDS and may(role, NEEDS[method])

@@ -4,14 +4,19 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.outcomes import Rejected
-from sparecode_node.queries import requests
-from sparecode_node.queries.state import LocalState
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import agents, requests
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import AgentCaller, CallContext, Deadline
-from sparecode_node.services.errors import NotPermittedError, Refused
+from sparecode_node.services.errors import (
+    CertificateDeniedError,
+    NotPermittedError,
+    Refused,
+)
 from sparecode_node.services.proposing import propose_until_fresh, request_key
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
@@ -38,7 +43,7 @@ class AgentRequest:
 
 
 class Decisions:
-    """Proposes the commands of agents, and seals the answers."""
+    """Admits agents, proposes their commands, and seals the answers."""
 
     def __init__(
         self,
@@ -46,9 +51,11 @@ class Decisions:
         replicator: Replicator,
         state: LocalState,
         sealing: Sealing,
+        refusals: Refusals,
         clock: Clock,
     ) -> None:
         self._replicator = replicator
+        self._refusals = refusals
         self._state = state
         self._sealing = sealing
         self._clock = clock
@@ -65,6 +72,24 @@ class Decisions:
             key=request_key(self._sealing, context, f"agent:{agent.identity}"),
             deadline=Deadline.of(context, self._clock),
         )
+
+    async def admit(self, request: AgentRequest, method: str) -> None:
+        """
+        Turn a denied certificate away, before anything is hashed or proposed (A4).
+
+        Apply checks the deny list again, so a node that is behind accepts nothing.
+        Raises `CertificateDeniedError`.
+        """
+        certificate = request.agent.certificate
+
+        async def is_denied(transaction: ReadTransaction) -> bool:
+            return await agents.certificate_denied(transaction, certificate)
+
+        if await self._state.at_once(is_denied):
+            self._refusals.record(
+                method, Reason.CERTIFICATE_DENIED, f"agent:{request.agent.identity}"
+            )
+            raise CertificateDeniedError("this certificate is on the deny list")
 
     def proposal(
         self, request: AgentRequest, command: Command, tokencodes: tuple[str, ...]

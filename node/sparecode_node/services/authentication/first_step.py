@@ -94,7 +94,7 @@ class Authentication:
 
         Raises `InvalidFieldError` (a field beyond its bound, a bad request id),
         `Refused` (`REQUEST_ID_REUSED`, `REQUEST_TABLE_FULL`), `ProposeError`, and
-        `RateError` before anything is hashed (L7).
+        `CertificateDeniedError` and `RateError` before anything is hashed (A4, L7).
         Any other refusal by the rules is the decision REFUSED.
         """
         fields.request_id(context.request_id)
@@ -110,8 +110,9 @@ class Authentication:
             resource=resource,
             authentication_id=self._entropy.uuid(),
         )
+        await self._decisions.admit(attempt.request, context.method)
         self._rates.attempt(
-            agent=attempt.request.agent.identity,
+            agent=attempt.request.agent.key,
             client_address=client_address,
             name_tag=self._sealing.name_tags(attempt.name_key)[0],
         )

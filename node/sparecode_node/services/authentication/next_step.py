@@ -90,8 +90,9 @@ class Continuation:
             authentication_id=self._entropy.uuid(),
         )
         _check_new_pin(attempt)
+        await self._decisions.admit(attempt.request, context.method)
         self._rates.next_step(
-            agent=attempt.request.agent.identity,
+            agent=attempt.request.agent.key,
             user=attempt.challenge.user_id if attempt.challenge else "",
         )
         return await self._decisions.decide(

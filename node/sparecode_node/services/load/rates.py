@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Rates at which callers may make this node hash: token buckets before the KDF (L7, I12).
+Rates of callers: token buckets before the KDF and before the log (L7, I12, Q3).
 
 They shed calls before any expensive work. Each node has its own buckets: guesses are
 counted by the replicated lockout, not here. A rate locks nobody out; a caller that
@@ -38,6 +38,8 @@ class RateLimits:
     """Passwords from one address."""
     codes: int = 50
     """Codes that one administrator issues."""
+    session: int = 100
+    """Calls of one session, and of one address without a session that is known here."""
 
 
 DEFAULT_LIMITS = RateLimits()
@@ -115,6 +117,7 @@ class Rates:
         self._sign_ins = buckets(limits.sign_in)
         self._peers = buckets(limits.peer)
         self._codes = buckets(limits.codes)
+        self._sessions = buckets(limits.session)
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
         """Count one attempt of an agent (L7)."""
@@ -137,6 +140,15 @@ class Rates:
     def issue(self, *, administrator: str, codes: int) -> None:
         """Count the codes that an administrator draws, or a PIN, which costs the same (I12)."""
         self._take(self._codes, "this administrator", administrator, codes)
+
+    def session(self, session_id: str) -> None:
+        """Count one call of a valid session (Q3)."""
+        self._take(self._sessions, "this session", session_id)
+
+    def stranger(self, peer: str) -> None:
+        """Count one call with a session that this node does not know."""
+        if peer:
+            self._take(self._sessions, "this address", f"peer {peer}")
 
     def _take(self, buckets: TokenBuckets, whose: str, key: str, cost: int = 1) -> None:
         wait_s = buckets.take(key, cost)

@@ -9,8 +9,8 @@ Apply checks it, and services derive the permission of each method from it. See
 from sparecode_node.domain.administrators import Permission
 from sparecode_node.statemachine import commands
 
-PERMISSIONS: dict[type[commands.Command], Permission | None] = {
-    commands.CloseSession: None,  # All may end their own session.
+PERMISSIONS: dict[type[commands.Command], Permission] = {
+    commands.CloseSession: Permission.USE_OWN_ACCOUNT,
     commands.CreateUser: Permission.CHANGE_USERS,
     commands.UpdateUser: Permission.CHANGE_USERS,
     commands.DeleteUser: Permission.CHANGE_USERS,
@@ -49,9 +49,9 @@ PERMISSIONS: dict[type[commands.Command], Permission | None] = {
     commands.UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveSecondFactor: Permission.CHANGE_ADMINISTRATORS,
-    commands.SetSecondFactor: None,  # One's own.
+    commands.SetSecondFactor: Permission.USE_OWN_ACCOUNT,
     commands.Approve: Permission.APPROVE,
-    commands.Reject: None,  # One's own; apply checks more for others' requests.
-    commands.ChangePassword: None,  # One's own; apply checks more for another's.
+    commands.Reject: Permission.REJECT,  # Apply checks more for others' requests.
+    commands.ChangePassword: Permission.USE_OWN_ACCOUNT,  # More for another's: apply.
 }
-"""The commands of administrators; None: no permission needed (P1)."""
+"""The commands of administrators, each with the permission that it needs (P1)."""
