@@ -19,6 +19,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.access.authorization import NEEDS
 from sparecode_node.services.context import Anonymous, CallContext, SessionCaller
 from sparecode_node.services.errors import (
@@ -28,6 +29,7 @@ from sparecode_node.services.errors import (
 )
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.sessions import CloseSession
+from sparecode_node.statemachine.results import Result
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
 from tests.services.two_replicas import NOW_MS
 
@@ -494,15 +496,21 @@ async def test_wrong_sign_in_costs_the_same_and_reveals_nothing(
     assert node.kdf.evaluations() - before == 1
 
 
-async def test_retry_of_a_sign_in_gets_the_same_session(node: OneNode) -> None:
-    """(Q1)."""
-    request_id = str(uuid.uuid4())
-    await node.login(request_id=request_id)
-    first = node.bearer
-    await node.login(request_id=request_id)
-    assert node.bearer == first
+async def test_sign_in_whose_answer_got_lost_inside_the_cluster_gets_its_session(
+    node: OneNode,
+) -> None:
+    """(Q1) Its node proposes it again, and then it is no repeated sign-in."""
+    propose, tries = node.replicator.propose, []
+
+    async def twice(proposal: Proposal, *, timeout_s: float) -> Result:
+        tries.append(await propose(proposal, timeout_s=timeout_s))
+        return await propose(proposal, timeout_s=timeout_s)
+
+    node.replicator.propose = twice  # type: ignore[method-assign]
     await node.login()
-    assert node.bearer != first
+    assert len(tries) == 1
+    view = await node.sessions.who_am_i(node.admin("SessionService/WhoAmI"))
+    assert view.administrator == "root"
 
 
 async def test_session_of_another_node_is_known_behind_a_barrier(

@@ -9,7 +9,6 @@ from sparecode_node.domain.ids import (
     AdministratorName,
     KeyId,
     NameKey,
-    RequestId,
     SetId,
     TokenSerial,
     UserId,
@@ -21,7 +20,6 @@ from sparecode_node.services.secrets.sealing import (
     BrokenSealError,
     Draft,
     Sealing,
-    session_id,
 )
 
 SERIAL = TokenSerial("000131415926")
@@ -177,31 +175,6 @@ def test_request_tag_covers_method_and_content(
     assert len(tag) == 1
     assert 0 <= tag[0] < 2**32
     assert sealing.request_tags(method, content) != tag
-
-
-def test_bearer_is_the_same_on_a_retry_and_needs_ring_and_password(
-    sealing: Sealing,
-) -> None:
-    """(Q1, P2)."""
-    name, request = AdministratorName("root"), RequestId("1")
-    other = Sealing(KeyRing.draw(SystemEntropy()))
-    bearer = sealing.bearers(name, request, b"candidate")
-    assert bearer == sealing.bearers(name, request, b"candidate")
-    assert [len(each) for each in bearer] == [43]
-    assert (
-        len(
-            {
-                bearer,
-                sealing.bearers(name, RequestId("2"), b"candidate"),
-                sealing.bearers(AdministratorName("r"), request, b"candidate"),
-                sealing.bearers(name, request, b"other"),
-                other.bearers(name, request, b"candidate"),
-            }
-        )
-        == 5
-    )
-    assert bearer[0] not in session_id(bearer[0])
-    assert len(session_id(bearer[0])) == 64
 
 
 def test_draft_does_not_show_its_verifiers() -> None:

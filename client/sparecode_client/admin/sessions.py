@@ -8,7 +8,10 @@ from sparecode.v1 import (
 )
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import time_in
+from sparecode_client.errors import InvalidArgument
 from sparecode_client.values.sessions import Session
+
+REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
 
 
 class Sessions(Caller):
@@ -30,6 +33,8 @@ class Sessions(Caller):
             NotSignedIn: The name or password is wrong. With the reason
                 `SECOND_FACTOR_NEEDED`, call again with *second_factor*, the code that
                 the administrator's authenticator app shows.
+            InvalidArgument: With the reason `REQUEST_ID_REUSED`, the answer to this
+                sign-in got lost. Sign in again with a new request ID and the next code.
         """
         request = sessions_pb2.LoginRequest(
             request_id=request_id or new_request_id(),
@@ -37,9 +42,18 @@ class Sessions(Caller):
             password=password,
             second_factor=second_factor,
         )
-        answer = await self._client.unary(
-            lambda node: node.sessions.Login, request, within=within
-        )
+        try:
+            answer = await self._client.unary(
+                lambda node: node.sessions.Login, request, within=within
+            )
+        except InvalidArgument as error:
+            if error.reason != REQUEST_ID_REUSED or request_id or second_factor:
+                raise
+            # An answer got lost, and a repeated sign-in gets no session.
+            request.request_id = new_request_id()
+            answer = await self._client.unary(
+                lambda node: node.sessions.Login, request, within=within
+            )
         self._client.session = answer.session
         return Session(
             administrator=administrator,

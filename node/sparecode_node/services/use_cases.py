@@ -133,7 +133,12 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
         ),
         sessions=Sessions(
-            proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
+            proposer=proposer,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            rates=rates,
+            entropy=entropy,
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         user_import=UserImport(

@@ -39,6 +39,9 @@ and admitting a member needs a second approver: a member has the key ring (P1, P
 Rejecting a waiting request needs a permission.
 """
 
+REPEATED_SIGN_INS = 2
+"""A repeated sign-in opens no session, and is refused alike for any content (Q1)."""
+
 SHARED_REQUESTS = 2
 """
 The callers share the table of request ids (Q3).

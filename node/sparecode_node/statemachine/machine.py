@@ -21,10 +21,15 @@ from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.expiry import forget_ended
-from sparecode_node.statemachine.handlers import approvals, authentication, epochs
+from sparecode_node.statemachine.handlers import (
+    approvals,
+    authentication,
+    epochs,
+    sessions,
+)
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.recording import record
-from sparecode_node.statemachine.requests import REUSED, Requests
+from sparecode_node.statemachine.requests import REUSED, SIGN_IN_REPEATED, Requests
 from sparecode_node.statemachine.results import (
     Authenticated,
     Decision,
@@ -173,7 +178,13 @@ class StateMachine:
             refused = replace(remembered, decision=Decision.REFUSED)
             record(self._audit, applying, refused)
             return refused
-        if remembered == REUSED:
+        if (
+            isinstance(command, commands.OpenSession)
+            and self._feature_level >= feature_level.REPEATED_SIGN_INS
+            and sessions.is_repeated(applying, command, remembered)
+        ):
+            remembered = SIGN_IN_REPEATED
+        if remembered in (REUSED, SIGN_IN_REPEATED):
             record(self._audit, applying, remembered)
         return remembered
 

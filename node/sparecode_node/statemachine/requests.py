@@ -82,6 +82,14 @@ REUSED = Rejected(
 """The answer to a known id with different content (Q1)."""
 
 
+SIGN_IN_REPEATED = Rejected(
+    Reason.REQUEST_ID_REUSED,
+    "this request id was already used to sign in: sign in again with a new one",
+    "request_id",
+)
+"""The answer to a sign-in with a known id, whatever its content (Q1)."""
+
+
 FULL = Rejected(
     Reason.REQUEST_TABLE_FULL,
     "too many requests in the last minutes: try again later",

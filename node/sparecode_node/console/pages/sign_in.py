@@ -21,7 +21,10 @@ from sparecode_node.console.kit.security import (
 )
 from sparecode_node.console.kit.visits import CARRY, SIGN_IN, Visit, local_path
 from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, explain
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.people.sessions import SignedIn
 
 VISIT_BYTES = 18
 SECRET_FIELDS = frozenset(
@@ -105,14 +108,7 @@ async def open_session(visit: Visit) -> Response:
     """Show the sign-in form; open a session."""
     if visit.request.method == "POST":
         try:
-            signed_in = await visit.site.services.sessions.login(
-                visit.call(
-                    "SessionService/Login", request_id=visit.submitted_request_id()
-                ),
-                administrator=visit.form.text("administrator"),
-                password=visit.form.secret("password"),
-                second_factor=visit.form.text("second_factor").strip(),
-            )
+            signed_in = await _signed_in(visit)
         except OutcomeUnknownError as error:
             visit.keep_request_id()
             visit.add(explain(error))
@@ -129,6 +125,27 @@ async def open_session(visit: Visit) -> Response:
     return _sign_in_page(
         visit, next_path=visit.local_next(), kept=visit.form.secret("kept")
     )
+
+
+async def _signed_in(visit: Visit) -> SignedIn:
+    """Open the session of a submitted form. Raises as `Sessions.login`."""
+    code = visit.form.text("second_factor").strip()
+
+    async def with_id(request_id: str) -> SignedIn:
+        return await visit.site.services.sessions.login(
+            visit.call("SessionService/Login", request_id=request_id),
+            administrator=visit.form.text("administrator"),
+            password=visit.form.secret("password"),
+            second_factor=code,
+        )
+
+    try:
+        return await with_id(visit.submitted_request_id())
+    except Refused as error:
+        if code or error.rejected.reason is not Reason.REQUEST_ID_REUSED:
+            raise
+        # The form was sent twice, and a repeated sign-in gets no session.
+        return await with_id(visit.new_id())
 
 
 def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:

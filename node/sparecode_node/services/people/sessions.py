@@ -2,15 +2,17 @@
 """Use cases: administrators sign in and out (P2)."""
 
 import unicodedata
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
+from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators, policies, sessions
+from sparecode_node.queries import administrators, policies
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
+from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
@@ -19,6 +21,8 @@ from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing, session_id
 from sparecode_node.statemachine.commands.sessions import CloseSession, OpenSession
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
+
+BEARER_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +58,14 @@ class Sessions:
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
+        entropy: Entropy,
     ) -> None:
         self._proposer = proposer
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
         self._rates = rates
+        self._entropy = entropy
 
     @idempotent
     async def login(
@@ -73,15 +79,16 @@ class Sessions:
         """
         Open a session.
 
-        A retry with the same request id gets the same session, on any node.
+        A repeated sign-in gets no session: a caller who knows the password and the
+        request id would otherwise test codes of the second factor for nothing (Q1).
         *second_factor* is the code of an administrator who has a second factor. Without
         it, such an administrator is refused with `SECOND_FACTOR_NEEDED` if the password
         is right.
-        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`),
+        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`, `REQUEST_ID_REUSED`),
         `InvalidFieldError`, `ProposeError`, and `RateError` before anything is hashed
         (L7).
         """
-        request = fields.request_id(context.request_id)
+        fields.request_id(context.request_id)
         fields.text(
             "administrator",
             administrator,
@@ -95,13 +102,13 @@ class Sessions:
         codes: tuple[str, ...] = ()
         if second_factor:
             codes = (fields.tokencode("second_factor", second_factor),)
-        bearers: tuple[str, ...] = ()
+        bearer = urlsafe_b64encode(self._entropy.token_bytes(BEARER_BYTES)).decode()
+        bearer = bearer.rstrip("=")
 
         # It reads the current state, so a name that is not there does not exist. Such a
         # name is not proposed: apply would record it.
         async def prepare() -> Proposal:
-            nonlocal bearers
-            command, bearers = await self._prepare(name, password, request, deadline)
+            command = await self._prepare(name, password, session_id(bearer), deadline)
             return self._proposer.proposal(
                 context,
                 replace(command, second_factor=bool(codes)),
@@ -110,9 +117,7 @@ class Sessions:
             )
 
         result = await self._proposer.decide(prepare, deadline)
-        return SignedIn(
-            bearer=await self._bearer(bearers, deadline), opened=opened(result)
-        )
+        return SignedIn(bearer=bearer, opened=opened(result))
 
     @idempotent
     async def logout(self, context: CallContext) -> Applied:
@@ -150,11 +155,11 @@ class Sessions:
         self,
         name: AdministratorName,
         password: str,
-        request: RequestId,
+        session: SessionId,
         deadline: Deadline,
-    ) -> tuple[OpenSession, tuple[str, ...]]:
+    ) -> OpenSession:
         """
-        Return the command and the possible bearers. It hashes once for any name (A6).
+        Return the command. It hashes once for any name (A6).
 
         An unknown name is replaced by its keyed hash: people type their password into
         the name field, and proposed commands are stored.
@@ -178,33 +183,15 @@ class Sessions:
             timeout_s=deadline.left_s(),
         )
         candidate = self._sealing.password_verifier(hashed, name, key_id)
-        bearers = self._sealing.bearers(name, request, hashed)
-        command = OpenSession(
+        return OpenSession(
             administrator=(
                 name if current else AdministratorName(f"unknown {tag.hex()}")
             ),
             candidate=candidate,
             administrator_version=current.version if current else 0,
             key_id=key_id,
-            session_id=session_id(bearers[0]),
+            session_id=session,
         )
-        return command, bearers
-
-    async def _bearer(self, bearers: tuple[str, ...], deadline: Deadline) -> str:
-        """
-        Return the bearer of the opened session.
-
-        *bearers* has one for each key of the ring, the active key's first. If the key
-        ring was rotated since the first try, that try used an older key.
-        """
-        if len(bearers) == 1:
-            return bearers[0]
-        await self._proposer.barrier(deadline)
-        async with self._state.transaction() as transaction:
-            for bearer in bearers:
-                if await sessions.find(transaction, session_id(bearer)):
-                    return bearer
-        return bearers[0]
 
 
 def opened(result: Result) -> SessionOpened:

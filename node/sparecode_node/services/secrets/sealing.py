@@ -44,7 +44,6 @@ CHALLENGE: Final = "challenge"
 NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
-SESSION: Final = "session"
 JOIN_TICKET: Final = "join-ticket"
 
 TAG_BYTES = 4
@@ -267,25 +266,6 @@ class Sealing:
         message = _canonical((method, content))
         return tuple(
             int.from_bytes(self._mac(REQUEST_TAG, message, key_id)[:TAG_BYTES])
-            for key_id in (self._ring.active, *self._ring.aging)
-        )
-
-    def bearers(
-        self, name: AdministratorName, request_id: RequestId, hashed: bytes
-    ) -> tuple[str, ...]:
-        """
-        Return the bearer token of the session that a sign-in opens, for each key.
-
-        It is derived, not drawn, so that a retry gets the same session on any node.
-        Deriving it takes the ring's key and the password, so a request id alone reveals
-        nothing. The active key's comes first; after a rotation, a retry may have got
-        that of another key.
-        """
-        message = _canonical((name, request_id, hashed))
-        return tuple(
-            base64.urlsafe_b64encode(self._mac(SESSION, message, key_id))
-            .decode()
-            .rstrip("=")
             for key_id in (self._ring.active, *self._ring.aging)
         )
 

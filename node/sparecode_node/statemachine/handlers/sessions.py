@@ -63,8 +63,8 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         administrator = after
     administrator_tables.save_administrator(db, administrator.succeeded())
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
-    # The bearer is derived from name, password and request id. So signing in with the
-    # same three after the request id is forgotten opens the same session again.
+    # Release 0.1.0 derives the bearer from name, password and request id. So signing in
+    # there with the same three after the request id is forgotten opens the same session.
     db.execute(
         "INSERT INTO sessions "
         "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms) "
@@ -84,6 +84,22 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         role=administrator.role,
         ends_at_ms=ends_at_ms,
     )
+
+
+def is_repeated(applying: Applying, command: OpenSession, remembered: Result) -> bool:
+    """
+    Return whether a sign-in with a known request id must get no session (Q1).
+
+    A caller who knows the password and the request id would otherwise learn for nothing
+    whether a code is right. The call that opened the session may come twice: its node
+    proposes it again if an answer got lost, and then it names the same session.
+    """
+    if isinstance(remembered, Rejected):
+        return remembered.reason is Reason.REQUEST_ID_REUSED
+    row = applying.db.execute(
+        "SELECT 1 FROM sessions WHERE session_id = ?", (command.session_id,)
+    ).fetchone()
+    return row is None
 
 
 def _second_factor(
