@@ -28,7 +28,9 @@ class LoginRequest(_message.Message):
     PASSWORD_FIELD_NUMBER: _builtins.int
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Identifies this attempt (UUID). Retries carry the same ID."""
+    """Identifies this attempt (UUID). If the answer got lost, a retry with the same ID
+    counts nothing twice. If it fails with REQUEST_ID_REUSED, sign in again with a new ID.
+    """
     administrator: _builtins.str
     """The administrator's name."""
     password: _builtins.str

@@ -62,7 +62,8 @@ class SessionServiceServicer:
     """
 
     def Login(self, request, context):
-        """Signs an administrator in.
+        """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
+        session: it fails with REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

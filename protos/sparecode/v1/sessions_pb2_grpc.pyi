@@ -34,7 +34,9 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     Login: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LoginRequest, _sessions_pb2.LoginResponse]
-    """Signs an administrator in."""
+    """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
+    session: it fails with REQUEST_ID_REUSED.
+    """
     Logout: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LogoutRequest, _sessions_pb2.LogoutResponse]
     """Ends the calling session, cluster-wide."""
     LogoutEverywhere: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LogoutEverywhereRequest, _sessions_pb2.LogoutEverywhereResponse]
@@ -48,7 +50,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Login: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LoginRequest, _sessions_pb2.LoginResponse]  # type: ignore[assignment]
-    """Signs an administrator in."""
+    """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
+    session: it fails with REQUEST_ID_REUSED.
+    """
     Logout: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LogoutRequest, _sessions_pb2.LogoutResponse]  # type: ignore[assignment]
     """Ends the calling session, cluster-wide."""
     LogoutEverywhere: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LogoutEverywhereRequest, _sessions_pb2.LogoutEverywhereResponse]  # type: ignore[assignment]
@@ -65,7 +69,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.LoginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.LoginResponse, _abc.Awaitable[_sessions_pb2.LoginResponse]]:
-        """Signs an administrator in."""
+        """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
+        session: it fails with REQUEST_ID_REUSED.
+        """
 
     @_abc_1.abstractmethod
     def Logout(
