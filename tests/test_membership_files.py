@@ -118,7 +118,7 @@ def test_a_node_with_the_authoritys_key_signs(config: Config) -> None:
     assert check_authority(config).verdict is Verdict.FAIL
     key.unlink()
     assert not FileAuthority(config).can_sign()
-    assert "need a certificate already" in check_authority(config).words
+    assert "from another member" in check_authority(config).words
 
 
 def journal(configuration: Configuration) -> JournalFacts:

@@ -80,7 +80,7 @@ class FileAuthority:
         if not key.exists():
             return None
         try:
-            return _authority_of_key(self.members_ca(), key.read_bytes())
+            return authority_of_key(self.members_ca(), key.read_bytes())
         except (OSError, ValueError, TypeError) as error:
             log.warning(
                 "authority_unusable", extra={"file": str(key), "cause": str(error)}
@@ -88,7 +88,7 @@ class FileAuthority:
             return None
 
 
-def _authority_of_key(certificates: bytes, key: bytes) -> Authority:
+def authority_of_key(certificates: bytes, key: bytes) -> Authority:
     """
     Return the authority that a private key belongs to; there may be two certificates.
 

@@ -16,6 +16,7 @@ from sparecode_node.config import Config
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocketError
 from sparecode_node.membership import recovery
+from sparecode_node.membership.bundle_record import record_bundle
 from sparecode_node.membership.files import key_beside
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.membership.recovery import NewCluster
@@ -111,9 +112,10 @@ def export_bundle(
         if problem := age_files.recipient_problem(key):
             fail(f"--recipient {key}: {problem}", EXIT_USAGE)
     try:
+        ring = ring_file(config).load()
         text = bundles.to_bytes(
             Bundle(
-                ring=ring_file(config).load(),
+                ring=ring,
                 files={
                     each.name: each.read_bytes()
                     for each in (*_authority_keys(config), *also)
@@ -127,9 +129,12 @@ def export_bundle(
                 text, _new_passphrase(passphrase_file)
             )
         write_private(path, ciphertext)
+        if config.node.data_dir.exists():
+            record_bundle(config, ring)
+            _give_to_node(config)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    except (AgeError, KeyRingError) as error:
+    except (AgeError, KeyRingError, StartError, ValueError) as error:
         fail(str(error))
 
 
@@ -197,7 +202,7 @@ def restore(
     _refuse_others_files(config)
     try:
         identities = age_files.read_identities(key)
-        contents = _open_bundle(bundle_file, identities, passphrase_file)
+        contents = open_bundle(bundle_file, identities, passphrase_file)
         cluster, manifest = recovery.restore(
             config,
             backup,
@@ -221,7 +226,7 @@ def restore(
     print_next_steps(cluster)
 
 
-def _open_bundle(
+def open_bundle(
     path: Path, identities: Sequence[str], passphrase_file: Path | None
 ) -> Bundle:
     """

@@ -21,6 +21,7 @@ from sparecode_node.tool.doctor.machine import (
 )
 from sparecode_node.tool.doctor.membership import (
     check_authority,
+    check_bundle,
     check_membership,
     other_members,
     voters_among,
@@ -51,6 +52,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     results.append(finding)
     results += check_membership(journal, NodeId(config.node.id))
     results.append(check_authority(config))
+    results.append(check_bundle(config))
     results += check_state(
         config.node.data_dir / STATE,
         # While the node runs, the journal and the state are read at different times.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.authority import FileAuthority
+from sparecode_node.membership.bundle_record import BundleState, bundle_state
 from sparecode_node.membership.files import key_beside
 from sparecode_node.membership.preparation import StartError, first_members
 from sparecode_node.replication.members import MemberRole
@@ -49,7 +50,9 @@ def check_authority(config: Config) -> Finding:
     if not key.exists():
         return ok(
             "joining",
-            f"{key} does not exist: nodes that join need a certificate already",
+            f"{key} does not exist: nodes that join here get their certificate from "
+            "another member; if no other member has the key: sparecode-node authority "
+            "restore",
         )
     if not FileAuthority(config).can_sign():
         return fail(
@@ -58,6 +61,34 @@ def check_authority(config: Config) -> Finding:
     return ok(
         "joining", f"this node signs certificates for nodes that join, with {key}"
     )
+
+
+def check_bundle(config: Config) -> Finding:
+    """Check whether a recovery bundle has the keys that only this node may have."""
+    export = f"export one: sparecode-node --config {config.path} bundle FILE"
+    match bundle_state(config):
+        case BundleState.NOT_HERE:
+            return ok(
+                "recovery bundle",
+                "this node has no key of an authority; export bundles where one is",
+            )
+        case BundleState.MISSING:
+            return warn(
+                "recovery bundle",
+                "none was exported on this node: without one, the authorities' keys are "
+                f"lost with it, and no backup can be restored; {export}",
+            )
+        case BundleState.OUTDATED:
+            return warn(
+                "recovery bundle",
+                "an authority or the ring's key was replaced after the last one was "
+                f"exported on this node; {export}",
+            )
+        case _:
+            return ok(
+                "recovery bundle",
+                "the last one that was exported on this node has the current keys",
+            )
 
 
 def other_members(

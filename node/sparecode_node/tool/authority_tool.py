@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode-node authority`: the keys of the authorities, from a recovery bundle."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparecode_node.config import Config
+from sparecode_node.membership.authority import authority_of_key
+from sparecode_node.membership.files import PRIVATE, key_beside, put, read
+from sparecode_node.membership.preparation import StartError, ring_file
+from sparecode_node.services.cluster.bundles import Bundle, BundleError
+from sparecode_node.services.files import age_files
+from sparecode_node.services.files.age_files import AgeError
+from sparecode_node.services.secrets.keyring import KeyRingError
+from sparecode_node.tool.recovery_tool import PassphraseFile, open_bundle
+from sparecode_node.tool.terminal import fail, loaded
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="The keys of the cluster's authorities on this node.",
+)
+
+
+@app.callback()
+def authority() -> None:
+    """Keep `restore` a command of its own."""
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    bundle_file: Annotated[
+        Path,
+        typer.Option(
+            "--bundle", help="Recovery bundle of the cluster.", metavar="FILE"
+        ),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the secret key that opens the bundle.", metavar="FILE"
+        ),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """
+    Put the authorities' keys from a recovery bundle on this member.
+
+    Use it when the machine that had them is lost. The node then signs the certificates
+    of nodes that join; it need not be restarted. Export a new bundle afterwards, and
+    keep the old one offline.
+
+    The keys must be those of the authorities that this node trusts, and the bundle must
+    be of this cluster. Anyone with these keys can make a certificate for any member and
+    any agent: put them on no more machines than needed.
+    """
+    config = loaded(context)
+    try:
+        identities = age_files.read_identities(key) if key is not None else ()
+        bundle = open_bundle(bundle_file, identities, passphrase_file)
+        _check_cluster(config, bundle, bundle_file)
+        restored = _restore(config, bundle, bundle_file)
+    except (AgeError, BundleError, KeyRingError, StartError) as error:
+        fail(str(error))
+    for path in restored:
+        typer.echo(f"Restored {path}.")
+    typer.echo(
+        "This node signs certificates for nodes that join. Check it:\n"
+        f"    sparecode-node --config {config.path} doctor"
+    )
+
+
+def _check_cluster(config: Config, bundle: Bundle, path: Path) -> None:
+    """Raise `StartError` if the bundle is of another cluster than this node."""
+    own = ring_file(config).load().cluster_id
+    if bundle.ring.cluster_id != own:
+        raise StartError(
+            f"{path} is of cluster {bundle.ring.cluster_id}, and this node is a member "
+            f"of {own}: use the bundle of this cluster"
+        )
+
+
+def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
+    """Write the keys that belong to this node's authorities. Raises `StartError`."""
+    found = {}
+    for certificate in dict.fromkeys((config.peers.ca, config.agents.ca)):
+        pem = read(certificate)
+        for content in bundle.files.values():
+            try:
+                authority_of_key(pem, content)
+            except (TypeError, ValueError):
+                continue  # Another file of the bundle, or another authority's key.
+            found[key_beside(certificate)] = content
+    if key_beside(config.peers.ca) not in found:
+        raise StartError(
+            f"{path} has no key that belongs to {config.peers.ca}: use a bundle that was "
+            "exported on a node with the authority's key, after the authority was made"
+        )
+    for key, content in found.items():
+        if key.exists() and read(key) != content:
+            raise StartError(
+                f"{key} exists and is another key: move it away, if it is not needed"
+            )
+    for key, content in found.items():
+        put(key, content, PRIVATE)
+        _give_to_owner(key, config.peers.key)
+    return tuple(found)
+
+
+def _give_to_owner(path: Path, like: Path) -> None:
+    """Give a file that root wrote to the owner of the node's own key."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
