@@ -116,9 +116,11 @@ user_per_s = 1000000
 sign_in_per_s = 1000000
 peer_per_s = 1000000
 codes_per_s = 1000000
-session_per_s = 1000000
 """
 """Practically unlimited: tests and benchmarks use one agent and one administrator."""
+
+_LIMITS_SINCE_0_1_0 = "session_per_s = 1000000"
+"""Other software may be release 0.1.0, which refuses a key that it does not know."""
 
 
 def _node_toml(cluster: LocalCluster, node: LocalNode, raft: Mapping[str, int]) -> str:
@@ -127,6 +129,7 @@ def _node_toml(cluster: LocalCluster, node: LocalNode, raft: Mapping[str, int]) 
         f'{each.node_id} = "{each.peers_address}"' for each in cluster.nodes
     )
     timings = "\n".join(f"{key} = {value}" for key, value in raft.items())
+    since_0_1_0 = _LIMITS_SINCE_0_1_0 if node.python == sys.executable else ""
     return f"""\
 [node]
 id = "{node.node_id}"
@@ -164,7 +167,7 @@ file = "{node.key_ring}"
 [kdf]
 profile = "{"testing" if cluster.testing else "production"}"
 
-{_LIMITS if cluster.testing else ""}
+{_LIMITS + since_0_1_0 if cluster.testing else ""}
 [log]
 level = "info"
 format = "text"
