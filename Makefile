@@ -262,6 +262,22 @@ sim: $(INSTALLED) ## Simulate SEEDS=1000 runs with faults [FIRST=0] [NODES=3], o
 sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless each is found
 	@$(SIMULATION).planted
 
+# --- Fuzzing -----------------------------------------------------------------
+
+# Not in requirements.lock: it has wheels for few machines.
+ATHERIS := atheris==3.0.0
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Fuzz every parser of foreign input, for MINUTES=5 in all [TARGET=pskc]
+	@$(PYTHON) -c 'import atheris' 2>/dev/null \
+		|| $(PYTHON) -m pip install --quiet --disable-pip-version-check \
+			--only-binary :all: $(ATHERIS) \
+		|| { echo "make fuzz needs $(ATHERIS), and pip cannot install it here:" \
+			"it has wheels for Python 3.11 to 3.13 on Linux (x86-64)." \
+			"'make test' runs the same targets without it (tests/fuzz)." >&2; exit 1; }
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.fuzz \
+		--minutes $(MINUTES) $(if $(TARGET),--target $(TARGET))
+
 # --- Benchmarks ----------------------------------------------------------------
 
 USERS ?= 100000

@@ -322,6 +322,7 @@ EXTERNAL = BOMB.replace(
     [
         (b"", "not XML"),
         (b"<KeyContainer", "not XML"),
+        (b"<KeyContainer><unbound:a/></KeyContainer>", "not XML: unbound prefix"),
         (b"\xff\xfe\x00\x00", "not XML"),
         (b'<?xml version="1.0" encoding="klingon"?><a/>', "not XML"),
         (BOMB, "DOCTYPE"),

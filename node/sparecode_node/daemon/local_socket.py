@@ -94,7 +94,7 @@ class LocalSocket:
             request = json.loads(line)
             action, name = request["action"], request["administrator"]
             password = request["password"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, RecursionError, TypeError):
             return {"error": "not a request"}
         if action != RESET or not (isinstance(name, str) and isinstance(password, str)):
             return {"error": "not a request"}

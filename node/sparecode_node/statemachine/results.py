@@ -151,7 +151,7 @@ def from_json(text: str) -> Result:
             if "challenge" in read:
                 read["challenge"] = _challenge(read["challenge"])
         return kind(**read)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError("not a result") from error
 
 

@@ -241,7 +241,7 @@ def read_records(batch: Batch) -> Iterator[tuple[RecordKind, Any]]:
             start = offset + _RECORD_HEADER.size
             body = struct.unpack_from(f"{length}s", data, start)[0]
             yield RecordKind(kind), _read_body(RecordKind(kind), body)
-        except (ValueError, TypeError, struct.error) as error:
+        except (ValueError, TypeError, RecursionError, struct.error) as error:
             where = batch.start + _BATCH_HEADER.size + offset
             raise FormatError(where, f"malformed record: {error}") from error
         offset = start + length

@@ -61,7 +61,14 @@ def from_bytes(text: bytes) -> Bundle:
                 for name, data in content["files"].items()
             },
         )
-    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error):
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        binascii.Error,
+    ):
         raise BundleError("the file opens, but it is not a recovery bundle") from None
 
 

@@ -189,7 +189,14 @@ def _manifest(path: Path, file: tarfile.TarFile) -> SignedManifest:
             public_key=base64.b64decode(content["public_key"], validate=True),
             signature=base64.b64decode(content["signature"], validate=True),
         )
-    except (binascii.Error, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        binascii.Error,
+    ) as error:
         raise BackupFileError(f"{path}: its manifest cannot be read: {error}") from None
 
 

@@ -23,7 +23,10 @@ def parsed(content: bytes) -> ET.Element:
     """Return the root of a document. Raises `InvalidFieldError` on `content`."""
     bounds.file_size(content)
     _refuse_unsafe(content)
-    return ET.fromstring(content)  # noqa: S314 - unsafe documents were refused.
+    try:
+        return ET.fromstring(content)  # noqa: S314 - unsafe documents were refused.
+    except ET.ParseError as error:  # This parser knows namespaces.
+        raise InvalidFieldError("content", f"not XML: {error}") from None
 
 
 def local(element: ET.Element) -> str:

@@ -68,7 +68,7 @@ def parse(text: bytes) -> RingContent:
     """Read the text of a ring. Raises `ValueError`."""
     try:
         ring = json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         raise ValueError("not JSON") from None
     if not isinstance(ring, dict) or not _NEEDED <= set(ring) <= _NEEDED | _OPTIONAL:
         raise ValueError(
