@@ -211,6 +211,7 @@ class Admin(Blocking[AsyncAdmin]):
     update_administrator = _Method(AsyncAdmin.update_administrator)
     remove_administrator = _Method(AsyncAdmin.remove_administrator)
     change_password = _Method(AsyncAdmin.change_password)
+    cancel_reset = _Method(AsyncAdmin.cancel_reset)
     enroll_second_factor = _Method(AsyncAdmin.enroll_second_factor)
     confirm_second_factor = _Method(AsyncAdmin.confirm_second_factor)
     remove_second_factor = _Method(AsyncAdmin.remove_second_factor)

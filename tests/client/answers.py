@@ -262,6 +262,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         resynchronize_look_ahead=100,
         next_tokencode_from_failures=3,
         second_approver=True,
+        reset_delay=lasting(timedelta(hours=1)),
         backup_recipients="",
     ),
     position=POSITION,

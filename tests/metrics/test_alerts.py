@@ -170,6 +170,10 @@ CASES = {
     "SparecodeNotOpen": Case(
         fires=on("sparecode_open", WELL, "0x40"), quiet=on("sparecode_open", WELL, WELL)
     ),
+    "SparecodeAdministratorReset": Case(
+        fires=on("sparecode_administrator_resets_pending", "0x40", "1x40"),
+        quiet=on("sparecode_administrator_resets_pending", "0x40", "0x40"),
+    ),
     "SparecodeUpgradeUnfinished": Case(
         fires={
             **on("sparecode_feature_level_known", "2x40", "1x40"),

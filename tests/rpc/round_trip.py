@@ -39,12 +39,13 @@ from sparecode_node.statemachine.results import EmergencyAccessSaved
 from tests.rpc.edge import NODE
 
 RENAMED: Mapping[str, tuple[str, ...]] = {
-    "asked_at_ms": ("ask_time",),
+    "asked_at_ms": ("ask_time", "request_time"),
     "at_ms": ("event_time", "commit_time", "checkpoint_time"),
     "bearer": ("session",),
     "began_at_ms": ("begin_time",),
     "denied_at_ms": ("deny_time", "denied_time"),
     "draft_ends_at_ms": ("draft_end_time",),
+    "due_at_ms": ("due_time",),
     "end_ms": ("end_time",),
     "ends_at_ms": ("end_time", "draft_end_time"),
     "every": ("total",),

@@ -38,6 +38,7 @@ WITHOUT_SESSION = {
 
 MATRIX = {
     "AdministratorService/Approve": "S",
+    "AdministratorService/CancelReset": "S",
     "AdministratorService/ChangePassword": "SHAO",
     "AdministratorService/ConfirmSecondFactor": "SHAO",
     "AdministratorService/CreateAdministrator": "S",

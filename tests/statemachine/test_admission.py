@@ -82,6 +82,7 @@ def test_commands_about_users_are_listed() -> None:
         "ActivateKey",
         "SetSecondFactor",
         "RemoveSecondFactor",
+        "CancelReset",
         "CreateBackup",
         "CreateJoinTicket",
         "AddMember",

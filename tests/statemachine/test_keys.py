@@ -5,7 +5,7 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.results import Applied, Result
-from tests.statemachine.world import World
+from tests.statemachine.world import ROOT, World
 
 OF_NOTHING_SEALED = {"ring_keys", "former_tokens"}
 """The keys themselves, and marks of deleted seals, which are never opened."""
@@ -18,6 +18,7 @@ SEALED = [
     ("administrators", "key_id"),
     ("administrators", "factor_key_id"),
     ("users", "tag_key_id"),
+    ("administrator_resets", "key_id"),
 ]
 
 
@@ -38,6 +39,8 @@ def world() -> World:
         ("save", {"serial": "1002", "set": "C"}),
         ("delete-token", {"serial": "1002"}),
         ("set-second-factor", {"code": "0"}),
+        ("raise-feature-level", {"level": "2"}),
+        ("reset-admin", {"name": ROOT}),
         ("activate-key", {"fingerprint": "two"}),
         ("wait", {"16m": "yes"}),
     )

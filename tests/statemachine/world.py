@@ -44,6 +44,7 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.commands.administrators import (
+    CancelReset,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -512,7 +513,10 @@ class World:
                     password_verifier=arguments.get("password", "temporary").encode(),
                     key_id=KeyId(int(arguments.get("key", KEY))),
                     uid=0,
+                    second_factor=given.get("second-factor") == "yes",
                 )
+            case "cancel-reset":
+                return CancelReset(name=AdministratorName(given["name"]))
             case "open-cluster":
                 return OpenCluster(review=arguments.get("review", self._review()))
             case "raise-feature-level":

@@ -44,6 +44,8 @@ LIVES = dt.timedelta(seconds=12)
 """Lifetime of a certificate that is to expire during a test."""
 WRONG_S = 10
 """How far a wrong clock is ahead."""
+RESET_DELAY_S = 3600
+"""A requested reset of an administrator is announced for so long."""
 
 
 @pytest.fixture
@@ -53,6 +55,8 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     folder = tmp_path / "operator"
     folder.mkdir()
     try:
+        for node in cluster.nodes:
+            NodeClock(node, tmp_path)
         cluster.start()
         result = Operator(cluster, cluster.nodes[0], folder)
         result.sign_in()
@@ -118,13 +122,14 @@ def test_every_page_is_in_the_table_and_is_followed_here() -> None:
     assert [page for page in sorted(pages) if f'"{page}"' not in followed] == []
 
 
-def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
+def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> None:
     """In turn, on one cluster: each leaves it well."""
     cluster = operator.cluster
     operator.follow("expired-certificates.md", "Certificates that expire soon")
 
     cluster.nodes[2].kill()
     operator.newcomer = Site(cluster.directory).machine("n4")
+    clocks = [NodeClock(node, tmp_path) for node in (*cluster.nodes, operator.newcomer)]
     cluster.nodes.append(operator.newcomer)
     operator.follow("lost-node.md")
     until(lambda: members(operator).keys() == {"n1", "n2", "n4"})
@@ -133,7 +138,11 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     shutil.copy(leaked, operator.folder / "leaked-agent.pem")
     operator.follow("leaked-key.md")
 
-    operator.follow("lost-password.md")
+    def an_hour_later() -> None:
+        for clock in clocks:
+            clock.set(RESET_DELAY_S)
+
+    operator.follow("lost-password.md", sparecode=an_hour_later)
 
 
 def members(operator: Operator) -> dict[str, str]:

@@ -125,6 +125,22 @@ class Administrators(Caller):
         )
         return commit_in(answer.commit)
 
+    async def cancel_reset(
+        self,
+        name: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Cancel the reset of an administrator that root on a node has requested."""
+        request = pb.CancelResetRequest(
+            request_id=request_id or new_request_id(), name=name
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.CancelReset, request, within=within
+        )
+        return commit_in(answer.commit)
+
     async def change_password(
         self,
         new_password: str,

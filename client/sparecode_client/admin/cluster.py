@@ -9,7 +9,12 @@ from sparecode.v1 import (
 )
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_in, time_in
-from sparecode_client.values.cluster import ClusterStatus, Member, MemberRole
+from sparecode_client.values.cluster import (
+    ClusterStatus,
+    Member,
+    MemberRole,
+    PendingReset,
+)
 
 WATCH_WITHIN = timedelta(seconds=30)
 """Default duration of a call that watches. It ends by itself a little earlier."""
@@ -93,6 +98,17 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
         feature_level=status.feature_level,
         last_backup_time=time_in(status, "last_backup_time"),
         last_backup_index=status.last_backup_index,
+        pending_resets=tuple(
+            PendingReset(
+                administrator=reset.administrator,
+                node_id=reset.node_id,
+                uid=reset.uid,
+                second_factor=reset.second_factor,
+                request_time=time_in(reset, "request_time"),
+                due_time=time_in(reset, "due_time"),
+            )
+            for reset in status.pending_resets
+        ),
         members=tuple(
             Member(
                 node_id=member.node_id,

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls on the policy."""
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from datetime import timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from sparecode.v1 import policy_pb2
 from sparecode_client.connection.client import Caller, new_request_id
@@ -51,12 +52,17 @@ class Policies(Caller):
         return UpdatedPolicy(version=answer.version, commit=commit_in(answer.commit))
 
 
+def _is_later(field: "Field[Any]") -> bool:
+    """Return whether a release added the field: older nodes do not send it."""
+    return field.default is not MISSING
+
+
 def policy_out(policy: Policy) -> policy_pb2.Policy:
     """Convert a policy for the wire, where no limit is a duration of 0."""
     values: dict[str, Any] = {}
     for field in fields(Policy):
         value = getattr(policy, field.name)
-        if field.name == "position":
+        if field.name == "position" or (value is None and _is_later(field)):
             continue
         if value is None or isinstance(value, timedelta):
             duration = Duration()
@@ -69,8 +75,11 @@ def policy_out(policy: Policy) -> policy_pb2.Policy:
 def policy_in(policy: policy_pb2.Policy, position: ReadPosition) -> Policy:
     """Convert a policy."""
     values: dict[str, Any] = {}
+    message: Message = policy
     for field in fields(Policy):
-        if field.name == "position":
+        if field.name == "position" or (
+            _is_later(field) and not message.HasField(field.name)
+        ):
             continue
         value = getattr(policy, field.name)
         values[field.name] = (

@@ -37,6 +37,22 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PendingReset:
+    """A reset of an administrator that root on a node has requested."""
+
+    administrator: str
+    node_id: str
+    """The node on whose machine it was requested."""
+    uid: int
+    """User id of the process that requested it."""
+    second_factor: bool
+    """Whether it also removes the second factor."""
+    request_time: datetime | None
+    due_time: datetime | None
+    """When it takes effect, unless a super administrator signs in or cancels it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
     """The cluster, as the called node sees it."""
 
@@ -52,3 +68,5 @@ class ClusterStatus:
     """When the last complete backup was taken; None: never."""
     last_backup_index: int = 0
     """Index of the last log entry in that backup."""
+    pending_resets: tuple[PendingReset, ...] = ()
+    """Requested resets of administrators that are not in force yet."""

@@ -85,7 +85,7 @@ class LocalSocket:
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes, uid: int) -> dict[str, str]:
+    async def _answer(self, line: bytes, uid: int) -> dict[str, str | int]:
         """Carry out a request and return the answer, which never has the password."""
         if uid not in (0, os.geteuid()):
             log.warning("local_call_refused", extra={"uid": uid})
@@ -94,16 +94,23 @@ class LocalSocket:
             request = json.loads(line)
             action, name = request["action"], request["administrator"]
             password = request["password"]
-        except (ValueError, KeyError, RecursionError, TypeError):
+            second_factor = request.get("second_factor", False)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"error": "not a request"}
-        if action != RESET or not (isinstance(name, str) and isinstance(password, str)):
+        if action != RESET or not (
+            isinstance(name, str)
+            and isinstance(password, str)
+            and isinstance(second_factor, bool)
+        ):
             return {"error": "not a request"}
         try:
-            await self._administration.reset_administrator(name, password, uid=uid)
+            pending = await self._administration.reset_administrator(
+                name, password, uid=uid, second_factor=second_factor
+            )
         except (ServiceError, ProposeError) as error:
             return {"error": str(error)}
         log.warning("administrator_reset", extra={"administrator": name, "uid": uid})
-        return {"done": RESET}
+        return {"done": RESET, "due_at_ms": pending.due_at_ms if pending else 0}
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -115,13 +122,22 @@ def peer_uid(connection: socket.socket) -> int:
     return int(uid)
 
 
-def reset_administrator(directory: Path, name: str, password: str) -> None:
+def reset_administrator(
+    directory: Path, name: str, password: str, *, second_factor: bool = False
+) -> int:
     """
-    Set a temporary password through the node that runs in *directory*.
+    Request a temporary password through the node that runs in *directory*.
+
+    Return when it takes effect, in milliseconds since the Unix epoch; 0: it has.
 
     Raises `LocalSocketError`.
     """
-    request = {"action": RESET, "administrator": name, "password": password}
+    request = {
+        "action": RESET,
+        "administrator": name,
+        "password": password,
+        "second_factor": second_factor,
+    }
     try:
         with (
             _short_path(directory) as path,
@@ -144,6 +160,7 @@ def reset_administrator(directory: Path, name: str, password: str) -> None:
         raise LocalSocketError(f"{directory / NAME}: {error}") from error
     if "error" in answer:
         raise LocalSocketError(str(answer["error"]))
+    return int(answer.get("due_at_ms", 0))
 
 
 @contextlib.contextmanager

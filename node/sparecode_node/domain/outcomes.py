@@ -49,12 +49,15 @@ class Reason(enum.StrEnum):
     SECOND_FACTOR_NOT_CONFIRMED = "second_factor_not_confirmed"
     SECOND_FACTOR_SET = "second_factor_set"
     SECOND_FACTOR_NOT_SET = "second_factor_not_set"
+    RESET_PENDING = "reset_pending"
+    RESET_UNKNOWN = "reset_unknown"
     USER_IS_ADMINISTRATOR = "user_is_administrator"
 
     # Members, keys and tickets
     MEMBER_UNKNOWN = "member_unknown"
     MEMBER_NOT_READY = "member_not_ready"
     MEMBER_EXISTS = "member_exists"
+    MEMBER_YOUNG = "member_young"
     MEMBER_REMOVED = "member_removed"
     KEY_REPLACED = "key_replaced"
     KEY_NOT_HELD = "key_not_held"

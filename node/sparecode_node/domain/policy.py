@@ -60,6 +60,10 @@ class Policy:
     # Administrators, see P3 and I10.
     second_approver: bool = True
 
+    # Local resets of administrators, see P4.
+    reset_delay_ms: int = HOUR_MS
+    """How long a reset is announced before it is in force."""
+
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
 
@@ -108,6 +112,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
     "session_idle_ms": (5 * MINUTE_MS, DAY_MS),
     "session_unused_ms": (5 * MINUTE_MS, 7 * DAY_MS),
+    "reset_delay_ms": (10 * MINUTE_MS, 7 * DAY_MS),
     "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
     "requests_max": (10_000, 5_000_000),
 }

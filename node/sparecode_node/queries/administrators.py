@@ -41,6 +41,15 @@ async def password_parameters(
     )
 
 
+async def super_administrators(transaction: ReadTransaction) -> list[str]:
+    """Return the names of the super administrators."""
+    rows = await transaction.all(
+        "SELECT name FROM administrators WHERE role = :role ORDER BY name",
+        role=Role.SUPER_ADMIN,
+    )
+    return [row["name"] for row in rows]
+
+
 async def has_second_factor(
     transaction: ReadTransaction, session_id: SessionId
 ) -> bool:

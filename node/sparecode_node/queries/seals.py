@@ -35,6 +35,11 @@ _ROWS = {
                password_verifier AS sealed, x'' AS more
         FROM administrators WHERE key_id != :active ORDER BY name LIMIT :most
     """,
+    SealKind.PENDING_RESET: """
+        SELECT name AS row, key_id, name AS first, '' AS second,
+               password_verifier AS sealed, x'' AS more
+        FROM administrator_resets WHERE key_id != :active ORDER BY name LIMIT :most
+    """,
     SealKind.SECOND_FACTOR: """
         SELECT name AS row, factor_key_id AS key_id, name AS first, '' AS second,
                sealed_factor AS sealed, x'' AS more
@@ -77,6 +82,7 @@ WHERE key_id != :active ORDER BY number LIMIT :most
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
+     + (SELECT count(*) FROM administrator_resets WHERE key_id != :active)
      + (SELECT count(*) FROM administrators
         WHERE factor_key_id != :active AND length(sealed_factor) > 0)
      + (SELECT count(*) FROM users WHERE tag_key_id != :active)
@@ -86,6 +92,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM code_sets WHERE key_id != :active)
      + (SELECT count(*) FROM deleted_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
+     + (SELECT count(*) FROM administrator_resets)
      + (SELECT count(*) FROM administrators WHERE length(sealed_factor) > 0)
      + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets)

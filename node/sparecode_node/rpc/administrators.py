@@ -154,6 +154,18 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             commit=conversion.commit(self._node_id, applied)
         )
 
+    async def CancelReset(
+        self, request: pb.CancelResetRequest, context: Context
+    ) -> pb.CancelResetResponse:
+        """Cancel a requested reset of an administrator."""
+        applied = await self._administrators.cancel_reset(
+            calls.session_call(
+                context, "AdministratorService/CancelReset", request.request_id
+            ),
+            name=request.name,
+        )
+        return pb.CancelResetResponse(commit=conversion.commit(self._node_id, applied))
+
     async def ChangePassword(
         self, request: pb.ChangePasswordRequest, context: Context
     ) -> pb.ChangePasswordResponse:

@@ -256,6 +256,17 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         feature_level=status.feature_level,
         last_backup_time=conversion.timestamp(backup.taken_at_ms) if backup else None,
         last_backup_index=backup.index if backup else 0,
+        pending_resets=[
+            pb.PendingReset(
+                administrator=each.administrator,
+                node_id=each.node_id,
+                uid=each.uid,
+                second_factor=each.second_factor,
+                request_time=conversion.timestamp(each.asked_at_ms),
+                due_time=conversion.timestamp(each.due_at_ms),
+            )
+            for each in status.pending_resets
+        ],
     )
 
 

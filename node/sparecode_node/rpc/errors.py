@@ -197,6 +197,8 @@ ADVICE: Mapping[Reason, str] = {
     "has signed for this node id",
     Reason.AUTHORITY_MISSING: "use a member that has the authority's key, or provide a "
     "certificate",
+    Reason.MEMBER_YOUNG: "request the reset on an older member",
+    Reason.RESET_PENDING: "wait until it is in force: `sparecode cluster status` tells when",
     Reason.TICKET_USED: "create a new one: sparecode cluster ticket",
     Reason.TICKET_ENDED: "create a new one: sparecode cluster ticket",
     Reason.TICKET_ADDRESS: "correct the address under [cluster.members] in the node's "
@@ -218,6 +220,7 @@ _NOT_FOUND = {
     Reason.CERTIFICATE_NOT_DENIED: "no such certificate is denied",
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
     Reason.MEMBER_UNKNOWN: "there is no such member",
+    Reason.RESET_UNKNOWN: "no reset of this administrator is pending",
     Reason.APPROVAL_UNKNOWN: "there is no such approval",
     Reason.TICKET_UNKNOWN: "there is no such ticket",
 }
@@ -258,6 +261,8 @@ _FAILED_PRECONDITION = {
     Reason.KEY_NOT_HELD: "not every member received the new key",
     Reason.KEY_REPLACED: "another rotation was faster",
     Reason.MEMBER_NOT_READY: "the members cannot be changed in this way now; try again",
+    Reason.MEMBER_YOUNG: "this node has been a member for less than a day",
+    Reason.RESET_PENDING: "a reset of this administrator is already requested",
     Reason.MEMBER_REMOVED: "this node id belonged to a removed member; use another one",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator left",

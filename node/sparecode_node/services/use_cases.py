@@ -202,7 +202,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             authorities=authorities,
         ),
         password_reset=PasswordReset(
-            replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
+            replicator=replicator,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            rates=rates,
+            refusals=refusals,
+            entropy=entropy,
         ),
         rotation=Rotation(
             proposer=proposer,

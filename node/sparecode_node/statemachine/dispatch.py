@@ -17,6 +17,7 @@ from sparecode_node.statemachine.handlers import (
     keys,
     membership,
     policy,
+    resets,
     second_factors,
     sessions,
     token_life,
@@ -136,7 +137,9 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
         case commands.ChangePassword() as command:
             return administrators.change_password(applying, command)
         case commands.ResetAdministrator() as command:
-            return administrators.reset_administrator(applying, command)
+            return resets.reset_administrator(applying, command)
+        case commands.CancelReset() as command:
+            return resets.cancel_reset(applying, command)
         case commands.SetSecondFactor() as command:
             return second_factors.set_second_factor(applying, command)
         case commands.RemoveSecondFactor() as command:

@@ -5,6 +5,7 @@ import sqlite3
 
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.handlers import resets
 from sparecode_node.statemachine.handlers.sessions import forget_unused
 from sparecode_node.statemachine.tables import approvals as approval_tables
 
@@ -25,7 +26,11 @@ def forget_ended(
     now_ms: int,
     policy: Policy,
 ) -> None:
-    """Delete what has ended. Record requests that ended without an approval (P3)."""
+    """
+    Delete what has ended, and apply resets that are due (P4).
+
+    Requests that ended without an approval are recorded (P3).
+    """
     for each in approval_tables.ended(db, now_ms):
         approval_tables.delete(db, each.approval_id)
         audit.append(
@@ -38,6 +43,7 @@ def forget_ended(
             detail=f"{each.action} {each.target}"
             + ("" if each.approver is None else f", approved by {each.approver}"),
         )
+    resets.apply_due(db, audit, node_id, now_ms)
     for table in _ENDING:
         db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))
     forget_unused(db, now_ms, policy.session_unused_ms)

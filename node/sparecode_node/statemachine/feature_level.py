@@ -51,6 +51,10 @@ before it was judged is not remembered.
 """
 
 
+DELAYED_RESETS = 2
+"""From here on, a local reset waits for the policy's `reset_delay` (P4)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

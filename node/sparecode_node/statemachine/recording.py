@@ -12,6 +12,7 @@ UNDECIDED = frozenset(
         Reason.REQUEST_TABLE_FULL,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
+        Reason.RESET_PENDING,
     }
 )
 """Refusals without an audit event: they decide nothing, and shedding must be cheap."""

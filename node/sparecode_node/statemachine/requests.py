@@ -58,6 +58,7 @@ NOT_REMEMBERED = frozenset(
         Reason.PASSWORD_CHANGE_NEEDED,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
+        Reason.RESET_PENDING,
     }
 )
 

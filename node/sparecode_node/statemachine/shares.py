@@ -81,6 +81,7 @@ def is_reserved(command: commands.Command) -> bool:
             | commands.RemoveAdministrator()
             | commands.RemoveMember()
             | commands.ResetAdministrator()
+            | commands.CancelReset()
             | commands.ChangePassword()
             | commands.RemoveSecondFactor()
             | commands.DisableToken()

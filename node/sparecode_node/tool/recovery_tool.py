@@ -323,15 +323,27 @@ def reset_administrator(
             metavar="FILE",
         ),
     ] = None,
+    *,
+    second_factor: Annotated[
+        bool,
+        typer.Option(
+            "--second-factor",
+            help="Also remove the second factor. The announcement says so.",
+        ),
+    ] = False,
 ) -> None:
     """
-    Set a temporary password for an administrator.
+    Request a temporary password for an administrator.
 
-    Use it if no administrator can sign in. Run it as root, or as the node's user, on the machine of a running node: it uses
-    the node's local socket. The change is replicated and recorded in the audit log.
+    Use it if no administrator can sign in. Run it as root, or as the node's user, on the
+    machine of a running node that has been a member for a day: it uses the node's local
+    socket.
 
-    The administrator is enabled, keeps their role, and must choose a new password at
-    the next sign-in.
+    The request takes effect after the policy's `reset_delay`, one hour by default. Until
+    then the console, `sparecode cluster status`, the audit log and an alert announce it.
+    A super administrator who signs in cancels it, and can also cancel it with
+    `sparecode admins cancel-reset`. Then the administrator is enabled, keeps their role,
+    and must choose a new password at the next sign-in.
     """
     config = loaded(context)
     if password_file is not None:
@@ -345,14 +357,23 @@ def reset_administrator(
     else:
         fail("cannot prompt without a terminal: use --password-file FILE", EXIT_USAGE)
     try:
-        local_socket.reset_administrator(config.node.data_dir, administrator, password)
+        due_at_ms = local_socket.reset_administrator(
+            config.node.data_dir, administrator, password, second_factor=second_factor
+        )
     except LocalSocketError as error:
         fail(str(error))
     typer.echo(
-        f"Set a temporary password for {administrator}, who signs in with it and "
-        "chooses a new one:\n"
+        f"Requested a temporary password for {administrator}"
+        f"{' and the removal of the second factor' if second_factor else ''}. "
+        + (
+            f"It takes effect at {_time(due_at_ms)}, unless a super administrator signs "
+            "in before. Then"
+            if due_at_ms
+            else "It is in force. Now"
+        )
+        + f" {administrator} signs in with it and chooses a new one:\n"
         f"    sparecode login {administrator}\n"
-        "    sparecode admins password"
+        "    sparecode admins change-password"
     )
 
 

@@ -76,6 +76,11 @@ class AdministratorServiceStub:
                 request_serializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorResponse.FromString,
                 _registered_method=True)
+        self.CancelReset = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/CancelReset',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.CancelResetRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.CancelResetResponse.FromString,
+                _registered_method=True)
         self.ListApprovals = channel.unary_unary(
                 '/sparecode.v1.AdministratorService/ListApprovals',
                 request_serializer=sparecode_dot_v1_dot_administrators__pb2.ListApprovalsRequest.SerializeToString,
@@ -159,6 +164,14 @@ class AdministratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelReset(self, request, context):
+        """Cancels a reset of an administrator that root on a node has requested, before it is
+        in force. `ClusterService.GetStatus` lists the requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListApprovals(self, request, context):
         """Returns pending approvals and granted permits, one page at a time.
         """
@@ -223,6 +236,11 @@ def add_AdministratorServiceServicer_to_server(servicer, server):
                     servicer.RemoveSecondFactor,
                     request_deserializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorResponse.SerializeToString,
+            ),
+            'CancelReset': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelReset,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.CancelResetRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.CancelResetResponse.SerializeToString,
             ),
             'ListApprovals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListApprovals,
@@ -458,6 +476,33 @@ class AdministratorService:
             '/sparecode.v1.AdministratorService/RemoveSecondFactor',
             sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorRequest.SerializeToString,
             sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelReset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/CancelReset',
+            sparecode_dot_v1_dot_administrators__pb2.CancelResetRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.CancelResetResponse.FromString,
             options,
             channel_credentials,
             insecure,

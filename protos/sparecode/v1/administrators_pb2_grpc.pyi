@@ -61,6 +61,10 @@ class AdministratorServiceStub:
     """Removes the second factor of another administrator and ends their sessions.
     Administrators cannot remove their own.
     """
+    CancelReset: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.CancelResetRequest, _administrators_pb2.CancelResetResponse]
+    """Cancels a reset of an administrator that root on a node has requested, before it is
+    in force. `ClusterService.GetStatus` lists the requests.
+    """
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ListApprovalsRequest, _administrators_pb2.ListApprovalsResponse]
     """Returns pending approvals and granted permits, one page at a time."""
     Approve: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ApproveRequest, _administrators_pb2.ApproveResponse]
@@ -102,6 +106,10 @@ class AdministratorServiceAsyncStub(AdministratorServiceStub):
     RemoveSecondFactor: _aio.UnaryUnaryMultiCallable[_administrators_pb2.RemoveSecondFactorRequest, _administrators_pb2.RemoveSecondFactorResponse]  # type: ignore[assignment]
     """Removes the second factor of another administrator and ends their sessions.
     Administrators cannot remove their own.
+    """
+    CancelReset: _aio.UnaryUnaryMultiCallable[_administrators_pb2.CancelResetRequest, _administrators_pb2.CancelResetResponse]  # type: ignore[assignment]
+    """Cancels a reset of an administrator that root on a node has requested, before it is
+    in force. `ClusterService.GetStatus` lists the requests.
     """
     ListApprovals: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ListApprovalsRequest, _administrators_pb2.ListApprovalsResponse]  # type: ignore[assignment]
     """Returns pending approvals and granted permits, one page at a time."""
@@ -189,6 +197,16 @@ class AdministratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_administrators_pb2.RemoveSecondFactorResponse, _abc.Awaitable[_administrators_pb2.RemoveSecondFactorResponse]]:
         """Removes the second factor of another administrator and ends their sessions.
         Administrators cannot remove their own.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelReset(
+        self,
+        request: _administrators_pb2.CancelResetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.CancelResetResponse, _abc.Awaitable[_administrators_pb2.CancelResetResponse]]:
+        """Cancels a reset of an administrator that root on a node has requested, before it is
+        in force. `ClusterService.GetStatus` lists the requests.
         """
 
     @_abc_1.abstractmethod

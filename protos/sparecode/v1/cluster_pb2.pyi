@@ -220,6 +220,7 @@ class GetStatusResponse(_message.Message):
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     LAST_BACKUP_TIME_FIELD_NUMBER: _builtins.int
     LAST_BACKUP_INDEX_FIELD_NUMBER: _builtins.int
+    PENDING_RESETS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -244,6 +245,12 @@ class GetStatusResponse(_message.Message):
         none.
         """
 
+    @_builtins.property
+    def pending_resets(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingReset]:
+        """Resets of administrators that root on a node has requested and that are not in force
+        yet, by name. A super administrator who signs in cancels them.
+        """
+
     def __init__(
         self,
         *,
@@ -255,14 +262,61 @@ class GetStatusResponse(_message.Message):
         feature_level: _builtins.int = ...,
         last_backup_time: _timestamp_pb2.Timestamp | None = ...,
         last_backup_index: _builtins.int = ...,
+        pending_resets: _abc.Iterable[Global___PendingReset] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class PendingReset(_message.Message):
+    """A requested reset of an administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    SECOND_FACTOR_FIELD_NUMBER: _builtins.int
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    administrator: _builtins.str
+    """The administrator's name."""
+    node_id: _builtins.str
+    """The node on whose machine the reset was requested."""
+    uid: _builtins.int
+    """The user ID of the process that requested it."""
+    second_factor: _builtins.bool
+    """The reset also removes the second factor."""
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When the reset was requested."""
+
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When the reset takes effect."""
+
+    def __init__(
+        self,
+        *,
+        administrator: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        second_factor: _builtins.bool = ...,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "due_time", b"due_time", "node_id", b"node_id", "request_time", b"request_time", "second_factor", b"second_factor", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingReset: _TypeAlias = PendingReset  # noqa: Y015
 
 @_typing.final
 class TransferPrimaryRequest(_message.Message):

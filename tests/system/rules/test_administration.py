@@ -21,6 +21,9 @@ from sparecode_client.audit.verification import verify
 from tests.system.estate import PIN
 from tests.system.rules.stage import OWN, TEMPORARY, Stage
 
+RESET_DELAY_S = 3600
+"""A requested reset of an administrator is announced for so long."""
+
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
 MAY: dict[AdministratorRole, set[str]] = {
@@ -118,8 +121,8 @@ async def test_who_is_root_on_a_node_gives_a_password_for_one_sign_in(
     """
     (P4) No cluster begins twice; a temporary password is changed first, at every node.
 
-    Root resets a lost password at node 2; at node 1 and 3 nothing else can be done
-    with it than to change it.
+    Root resets a lost password at node 2. It is announced at node 3, and in force after
+    an hour; at node 1 and 3 nothing else can be done with it than to change it.
     """
     node = stage.cluster.nodes[1]
     file = tmp_path / "password"
@@ -143,6 +146,10 @@ async def test_who_is_root_on_a_node_gives_a_password_for_one_sign_in(
     async with stage.administrator("forgetful", AdministratorRole.AUDITOR) as own:
         done = as_root("reset-administrator", "forgetful", f"--password-file={file}")
         assert done.returncode == 0, done.stderr
+        (reset,) = (await stage.admins[2].get_status()).pending_resets
+        assert (reset.administrator, reset.node_id) == ("forgetful", node.node_id)
+        await own[0].list_users()
+        await stage.later(RESET_DELAY_S)
         with pytest.raises(NotSignedIn):
             await own[0].list_users()  # Its sessions are gone, too.
         session = await own[0].login("forgetful", TEMPORARY)
@@ -157,6 +164,8 @@ async def test_who_is_root_on_a_node_gives_a_password_for_one_sign_in(
         for at in range(3):
             (event,) = await stage.events(at, action="ResetAdministrator")
             assert event.node_id == node.node_id
+            (event,) = await stage.events(at, action="RESET_IN_FORCE")
+            assert event.target == "forgetful"
 
 
 async def test_every_node_has_written_down_the_same(

@@ -163,6 +163,24 @@ def remove(context: typer.Context, name: Name) -> None:
 
 
 @app.command(
+    "cancel-reset",
+    epilog="Example: sparecode admins cancel-reset dora",
+    short_help="Cancel a requested reset of an administrator.",
+)
+def cancel_reset(context: typer.Context, name: Name) -> None:
+    """
+    Cancel a reset of an administrator that root on a node has requested.
+
+    `sparecode cluster status` lists the requests. Your sign-in has already canceled
+    those that were pending then.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.cancel_reset(name, request_id=settings.request_id)
+    settings.output.done(f"Reset of administrator {name} canceled", commit, name=name)
+
+
+@app.command(
     "change-password",
     short_help="Change your password, or reset another administrator's.",
 )

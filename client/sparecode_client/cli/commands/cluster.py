@@ -10,6 +10,7 @@ from sparecode_client.cli.commands.backup import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
     last_backup,
+    reset_warnings,
     row,
     summary,
 )
@@ -50,6 +51,8 @@ def status(
         settings.output.json(cluster)
     else:
         settings.output.say(summary(cluster))
+        for warning in reset_warnings(cluster):
+            settings.output.say(warning)
         settings.output.say()
         settings.output.table(COLUMNS, (row(member) for member in cluster.members))
         settings.output.say()

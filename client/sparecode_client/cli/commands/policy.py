@@ -2,7 +2,7 @@
 """`sparecode policy`: all settings of the cluster."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,8 @@ app = typer.Typer(
 
 NAMES = [field.name for field in fields(Policy) if field.name != "position"]
 _NO_CAP = "none"
+_NONE = ("lifetime_max", "reset_delay")
+"""Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1
 """Maximum of numbers in the API. The policy's own bounds are far lower."""
 
@@ -158,7 +160,12 @@ def from_json(data: bytes) -> Policy:
     """Read the output of `policy show --output json`. Raise `UsageError` on failure."""
     try:
         values = json.loads(data)
-        values = {name: _from_json(name, values[name]) for name in NAMES}
+        values = {
+            field.name: _from_json(field.name, values[field.name])
+            for field in fields(Policy)
+            if field.name in NAMES
+            and (field.name in values or field.default is MISSING)
+        }
     except KeyError as error:
         raise UsageError(
             f"the file has no {error}: it must have the whole policy"
@@ -176,6 +183,6 @@ def _from_json(name: str, value: Any) -> Any:  # noqa: ANN401  JSON has no narro
         if type(value) is not kind:
             raise ValueError(name)
         return fit(value) if kind is int else value
-    if value is None and name == "lifetime_max":
+    if value is None and name in _NONE:
         return None
     return timedelta(seconds=value)

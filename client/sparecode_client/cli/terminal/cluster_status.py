@@ -28,6 +28,18 @@ def last_backup(status: ClusterStatus) -> str:
     )
 
 
+def reset_warnings(status: ClusterStatus) -> list[str]:
+    """Return a warning about each requested reset of an administrator."""
+    return [
+        f"WARNING: root on {each.node_id} (user id {each.uid}) has requested a reset of "
+        f"administrator {each.administrator}"
+        f"{', with the second factor' if each.second_factor else ''}. It takes effect "
+        f"at {show_time(each.due_time)}. To cancel it, a super administrator signs in, "
+        f"or runs: sparecode admins cancel-reset {each.administrator}"
+        for each in status.pending_resets
+    ]
+
+
 def row(member: Member) -> list[str]:
     """Return a member's row of the table with `COLUMNS`."""
     if not member.reachable:

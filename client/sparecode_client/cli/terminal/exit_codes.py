@@ -73,6 +73,7 @@ NEXT: dict[str, str] = {
     "RECOVERY_END_TOO_LATE": "Set an earlier end: --expires 7d",
     "RECOVERY_NEEDS_END": "Set an end: --expires 7d",
     "RECOVERY_WEAKENED": "To do it anyway, add --weaken-recovery-policy.",
+    "RESET_UNKNOWN": "List the requested resets: sparecode cluster status",
     "SECOND_FACTOR_NEEDED": "Sign in with the code that your app shows: sparecode login NAME",
     "SECOND_FACTOR_NOT_CONFIRMED": "Check the clock of the device with the app, and "
     "type the next code.",

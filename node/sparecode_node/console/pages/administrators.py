@@ -150,6 +150,14 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 words="The second factor is removed, and all sessions of the "
                 "administrator have ended.",
             )
+        case "cancel-reset":
+            return await change(
+                visit,
+                "AdministratorService/CancelReset",
+                lambda call: administrators.cancel_reset(call, name=name),
+                to=here,
+                words="The reset is canceled.",
+            )
         case "link":
             return await change(
                 visit,

@@ -160,6 +160,12 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "",
                 "age public keys, separated by spaces. Leave empty to disable backups.",
             ),
+            (
+                "reset_delay_ms",
+                "Announce a local reset of an administrator for",
+                "minutes",
+                "A super administrator who signs in during this time cancels it.",
+            ),
             ("session_lifetime_ms", "Sessions end after", "hours", ""),
             (
                 "session_idle_ms",

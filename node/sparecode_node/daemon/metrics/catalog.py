@@ -248,6 +248,12 @@ OPEN = Metric(
     "1 if agents are served; 0 after a restore or a recovery, until an operator has "
     "reviewed and opened the cluster.",
 )
+RESETS_PENDING = Metric(
+    "sparecode_administrator_resets_pending",
+    Kind.GAUGE,
+    "Resets of administrators that root on a node has requested and that are not in "
+    "force yet.",
+)
 DISK_FREE = Metric(
     "sparecode_disk_free_bytes", Kind.GAUGE, "Free space on the disk of the state."
 )

@@ -105,6 +105,7 @@ class NodeCollector(Collector):
             catalog.AUDIT_SEQUENCE: [((), sources.events.sequence)],
             catalog.LAST_BACKUP: [((), sources.events.last_backup_ms / 1000)],
             catalog.OPEN: [((), sources.events.is_open)],
+            catalog.RESETS_PENDING: [((), sources.events.pending_resets)],
         }
 
 

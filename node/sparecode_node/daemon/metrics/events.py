@@ -25,6 +25,8 @@ class EventCounts:
         """When the newest completely delivered backup was taken; 0: never."""
         self.is_open = True
         """Whether agents are served (E2)."""
+        self.pending_resets = 0
+        """Requested resets of administrators that are not in force yet (P4)."""
         with self._open() as db:
             self.sequence = _newest(db)
 
@@ -34,6 +36,9 @@ class EventCounts:
             newest = _newest(db)
             self.last_backup_ms = _meta(db, "backup_at_ms")
             self.is_open = not _meta(db, "not_open")
+            (self.pending_resets,) = db.execute(
+                "SELECT count(*) FROM administrator_resets"
+            ).fetchone()
             rows = db.execute(
                 "SELECT action, outcome, reason, count(*) FROM audit_events "
                 "WHERE sequence > ? AND sequence <= ? GROUP BY action, outcome, reason",

@@ -78,6 +78,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.RemoveAdministrator,
         commands.ChangePassword,
         commands.RemoveSecondFactor,
+        commands.CancelReset,
         commands.Approve,
         commands.Reject,
     ),

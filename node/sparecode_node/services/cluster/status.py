@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.queries import cluster, membership
+from sparecode_node.queries import cluster, membership, resets
 from sparecode_node.queries.cluster import LastBackup
+from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import MemberStatus, Replicator
@@ -66,6 +67,8 @@ class ClusterStatus:
     feature_level: int = FIRST
     """The level that all members know; see statemachine/feature_level.py."""
     last_backup: LastBackup | None = None
+    pending_resets: tuple[PendingReset, ...] = ()
+    """Requested resets of administrators (P4)."""
 
 
 class MemberStanding(enum.StrEnum):
@@ -180,6 +183,7 @@ class Cluster:
             cluster_id = await cluster.cluster_id(transaction)
             feature_level = await cluster.feature_level(transaction)
             last_backup = await cluster.last_backup(transaction)
+            pending_resets = await resets.pending(transaction)
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -194,6 +198,7 @@ class Cluster:
             cluster_id=cluster_id,
             feature_level=feature_level,
             last_backup=last_backup,
+            pending_resets=pending_resets,
         )
 
 

@@ -205,7 +205,7 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
             return (verifier(Secret.PIN, of), folded)
         case SealKind.CODES:
             return tuple(verifier(Secret.CODE, each) for each in seal.sealed)
-        case SealKind.PASSWORD | SealKind.PENDING_CHANGE:
+        case SealKind.PASSWORD | SealKind.PENDING_CHANGE | SealKind.PENDING_RESET:
             return (verifier(Secret.PASSWORD, seal.sealed[0]),)
         case SealKind.SECOND_FACTOR:
             name = AdministratorName(seal.row)

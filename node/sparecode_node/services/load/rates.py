@@ -40,6 +40,8 @@ class RateLimits:
     """Codes that one administrator issues."""
     session: int = 100
     """Calls of one session, and of one address without a session that is known here."""
+    resets: int = 1
+    """Resets that root requests on this node's machine."""
 
 
 DEFAULT_LIMITS = RateLimits()
@@ -118,6 +120,7 @@ class Rates:
         self._peers = buckets(limits.peer)
         self._codes = buckets(limits.codes)
         self._sessions = buckets(limits.session)
+        self._resets = buckets(limits.resets)
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
         """Count one attempt of an agent (L7)."""
@@ -149,6 +152,10 @@ class Rates:
         """Count one call with a session that this node does not know."""
         if peer:
             self._take(self._sessions, "this address", f"peer {peer}")
+
+    def reset(self, *, node_id: str) -> None:
+        """Count one local reset of an administrator (P4)."""
+        self._take(self._resets, "this node", node_id)
 
     def _take(self, buckets: TokenBuckets, whose: str, key: str, cost: int = 1) -> None:
         wait_s = buckets.take(key, cost)

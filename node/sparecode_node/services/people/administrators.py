@@ -22,6 +22,7 @@ from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.administrators import (
+    CancelReset,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -144,6 +145,12 @@ class Administrators:
     async def remove(self, context: CallContext, *, name: str) -> Applied:
         """Remove an administrator."""
         command = RemoveAdministrator(name=_key("name", name))
+        return await self._proposer.change(context, command)
+
+    @idempotent
+    async def cancel_reset(self, context: CallContext, *, name: str) -> Applied:
+        """Cancel a requested reset of an administrator (P4)."""
+        command = CancelReset(name=_key("name", name))
         return await self._proposer.change(context, command)
 
     @idempotent

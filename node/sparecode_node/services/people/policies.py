@@ -15,6 +15,7 @@ from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.handlers.policy import FIELD_LEVELS
 from sparecode_node.statemachine.results import Applied
 
 
@@ -65,7 +66,26 @@ class Policies:
                 raise InvalidFieldError(
                     "backup_recipients", f"{key} is not an age public key: {problem}"
                 )
+        values = await self._without_later_fields(context, version, values)
         # Every field of the command may be absent; apply checks the values.
         absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
         command = UpdatePolicy(version=version, **{**absent, **values})
         return await self._proposer.change(context, command)
+
+    async def _without_later_fields(
+        self, context: CallContext, version: int, values: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """
+        Leave out unchanged fields that release 0.1.0 does not know.
+
+        Callers send the whole policy. While the cluster has members of that release, a
+        command with such a field could not be proposed.
+        """
+        policy = (await self.get(context, stale_ok=True)).value
+        return {
+            name: value
+            for name, value in values.items()
+            if policy.version != version
+            or name not in FIELD_LEVELS
+            or value != getattr(policy, name)
+        }

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators, policies
+from sparecode_node.queries import administrators, policies, resets
+from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
@@ -34,6 +35,8 @@ class SessionView:
     ends_at_ms: int
     idle_ms: int
     """A browser must end the session after this much time without use (policy)."""
+    pending_resets: tuple[PendingReset, ...] = ()
+    """Requested resets of administrators, which every page announces (P4)."""
 
 
 class SignedIn(NamedTuple):
@@ -144,11 +147,13 @@ class Sessions:
         session = await self._proposer.session(context, deadline)
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
+            pending_resets = await resets.pending(transaction)
         return SessionView(
             administrator=session.administrator,
             role=session.role.value,
             ends_at_ms=session.ends_at_ms,
             idle_ms=policy.session_idle_ms,
+            pending_resets=pending_resets,
         )
 
     async def _prepare(

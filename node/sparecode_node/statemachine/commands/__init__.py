@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NO_SESSION, NodeId, RequestId, SessionId
 from sparecode_node.statemachine.commands.administrators import (
+    CancelReset,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -161,6 +162,7 @@ Command = (
     | SetSecondFactor
     | RemoveSecondFactor
     | ResetAdministrator
+    | CancelReset
     | Approve
     | Reject
     | UpdatePolicy

@@ -85,8 +85,9 @@ class ResetAdministrator:
     """
     Let an administrator who is locked out in again, with a temporary password.
 
-    Called on the node's local socket. It enables the administrator, clears waits,
-    removes the second factor and ends all sessions. The role stays.
+    Called on the node's local socket. From feature level 2 on it is a request: it takes
+    effect after the policy's `reset_delay`, unless it is canceled (P4). Then it enables
+    the administrator, clears waits and ends all sessions. The role stays.
     """
 
     name: AdministratorName
@@ -95,3 +96,12 @@ class ResetAdministrator:
     key_id: KeyId
     uid: int
     """User id of the calling process, as told by the node's kernel."""
+    second_factor: bool = False
+    """Also remove the second factor. At feature level 1 every reset removes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelReset:
+    """Cancel a requested reset of an administrator, before it is in force."""
+
+    name: AdministratorName

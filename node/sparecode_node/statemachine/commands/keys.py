@@ -30,6 +30,8 @@ class SealKind(enum.StrEnum):
     SECOND_FACTOR = "second_factor"
     NAME_TAG = "name_tag"
     PENDING_CHANGE = "pending_change"
+    PENDING_RESET = "pending_reset"
+    """From feature level 2 on; the state of a lower level has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,
+    commands.CancelReset: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveSecondFactor: Permission.CHANGE_ADMINISTRATORS,
     commands.SetSecondFactor: Permission.USE_OWN_ACCOUNT,
     commands.Approve: Permission.APPROVE,

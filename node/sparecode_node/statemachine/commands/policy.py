@@ -43,3 +43,4 @@ class UpdatePolicy:
     session_unused_ms: int | None = None
     further_code_lengths: str | None = None
     session_idle_ms: int | None = None
+    reset_delay_ms: int | None = None

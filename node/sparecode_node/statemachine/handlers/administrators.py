@@ -17,7 +17,6 @@ from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
-    ResetAdministrator,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.handlers.users import unknown_user
@@ -222,35 +221,3 @@ def _old_password(
 
 def _end_sessions(applying: Applying, name: AdministratorName) -> None:
     applying.db.execute("DELETE FROM sessions WHERE administrator = ?", (name,))
-
-
-def reset_administrator(
-    applying: Applying, command: ResetAdministrator
-) -> Rejected | None:
-    """Apply `ResetAdministrator`. The audit log names the calling process (P4)."""
-    if not applying.keys.uses(command.key_id):
-        return Rejected(Reason.STALE_PARAMETERS)
-    before = administrator_tables.find_administrator(applying.db, command.name)
-    if before is None:
-        rows = applying.db.execute(
-            "SELECT name FROM administrators WHERE role = ? ORDER BY name",
-            (Role.SUPER_ADMIN,),
-        )
-        return Rejected(
-            Reason.ADMINISTRATOR_UNKNOWN,
-            f"there is no administrator {command.name}; the super administrators are "
-            + ", ".join(name for (name,) in rows),
-            "administrator",
-        )
-    reset = before.with_password(
-        command.password_salt,
-        command.password_verifier,
-        command.key_id,
-        temporary=True,
-    )
-    # An administrator who has also lost the device has no other way in.
-    allowed = replace(reset, enabled=True, second_factor=None)
-    administrator_tables.save_administrator(applying.db, allowed)
-    _end_sessions(applying, command.name)
-    applying.detail = f"by user id {command.uid} on node {applying.call.node_id}"
-    return None

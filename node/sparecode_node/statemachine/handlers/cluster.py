@@ -35,9 +35,9 @@ def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result
         "INSERT INTO meta (name, value) VALUES (?, ?)",
         [("cluster_id", command.cluster_id), ("key_id", command.key_id)],
     )
-    feature_level.raise_to(db, command.feature_level or feature_level.FIRST)
+    level = feature_level.raise_to(db, command.feature_level or feature_level.FIRST)
     key_tables.add_first(db, command.key_id)
-    add_policy(db, Policy())
+    add_policy(db, Policy(), level)
     administrator_tables.save_administrator(
         db,
         Administrator(

@@ -34,6 +34,7 @@ _HANDED_OUT = (
     "consumed_challenges",
     "join_tickets",
     "nodes",
+    "administrator_resets",
 )
 """
 Tables that are emptied.

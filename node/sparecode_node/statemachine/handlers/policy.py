@@ -17,6 +17,7 @@ from sparecode_node.domain.policy_changes import (
     weighs_lettered_pins,
     weighs_live_codes,
 )
+from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
@@ -30,11 +31,24 @@ def find_policy(db: sqlite3.Connection) -> Policy | None:
     return Policy(**json.loads(row[0])) if row else None
 
 
-def add_policy(db: sqlite3.Connection, policy: Policy) -> None:
+FIELD_LEVELS = {"reset_delay_ms": feature_level.DELAYED_RESETS}
+"""
+The level that began each field that release 0.1.0 does not have.
+
+Below that level the field is not stored: older members would not read it.
+"""
+
+
+def add_policy(db: sqlite3.Connection, policy: Policy, level: int) -> None:
     """Add a version of the policy; it is in force from now on."""
+    value = {
+        name: value
+        for name, value in asdict(policy).items()
+        if FIELD_LEVELS.get(name, feature_level.FIRST) <= level
+    }
     db.execute(
         "INSERT INTO policy (version, value) VALUES (?, ?)",
-        (policy.version, json.dumps(asdict(policy), sort_keys=True)),
+        (policy.version, json.dumps(value, sort_keys=True)),
     )
 
 
@@ -51,7 +65,7 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     after = changed(applying.policy, command.version, values, _InUse(applying, values))
     if isinstance(after, Rejected):
         return after
-    add_policy(applying.db, after)
+    add_policy(applying.db, after, applying.feature_level)
     what = changes(applying.policy, after) or "no change"
     applying.detail = f"version {after.version}: {what}"
     return Applied(index=applying.index)

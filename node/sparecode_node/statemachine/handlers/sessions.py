@@ -13,6 +13,7 @@ from sparecode_node.statemachine.commands import (
     OpenSession,
     TouchSessions,
 )
+from sparecode_node.statemachine.handlers import resets
 from sparecode_node.statemachine.results import Result, SessionOpened
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
@@ -62,6 +63,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
             return after
         administrator = after
     administrator_tables.save_administrator(db, administrator.succeeded())
+    resets.cancel_at_sign_in(applying, administrator)
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
     # Release 0.1.0 derives the bearer from name, password and request id. So signing in
     # there with the same three after the request id is forgotten opens the same session.

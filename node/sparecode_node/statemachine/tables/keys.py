@@ -21,6 +21,9 @@ _UPDATES = {
     "WHERE serial = ? AND key_id = ? AND sealed_seed = ?",
     SealKind.PASSWORD: "UPDATE administrators SET password_verifier = ?, key_id = ? "
     "WHERE name = ? AND key_id = ? AND password_verifier = ?",
+    SealKind.PENDING_RESET: "UPDATE administrator_resets "
+    "SET password_verifier = ?, key_id = ? "
+    "WHERE name = ? AND key_id = ? AND password_verifier = ?",
     SealKind.SECOND_FACTOR: "UPDATE administrators "
     "SET sealed_factor = ?, factor_key_id = ? "
     "WHERE name = ? AND factor_key_id = ? AND sealed_factor = ?",
@@ -38,6 +41,7 @@ _USERS_OF_KEY = (
     "SELECT 1 FROM deleted_sets WHERE key_id = :key",
     "SELECT 1 FROM administrators WHERE key_id = :key OR factor_key_id = :key",
     "SELECT 1 FROM users WHERE tag_key_id = :key",
+    "SELECT 1 FROM administrator_resets WHERE key_id = :key",
 )
 
 

@@ -145,6 +145,20 @@ CREATE TABLE agent_groups (             -- groups on allow lists
 ) STRICT, WITHOUT ROWID;
 """
 
+_RESET_TABLES = """
+CREATE TABLE administrator_resets (     -- requested and not in force yet
+    name TEXT PRIMARY KEY REFERENCES administrators (name) ON DELETE CASCADE,
+    password_salt BLOB NOT NULL,
+    password_verifier BLOB NOT NULL,
+    key_id INTEGER NOT NULL,
+    second_factor INTEGER NOT NULL,  -- also removes the second factor
+    node_id TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    asked_at_ms INTEGER NOT NULL,
+    due_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 _TABLES = (
     """
 CREATE TABLE meta (
@@ -315,6 +329,7 @@ CREATE TABLE audit_events (
     + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
+    + _RESET_TABLES
 )
 
 
@@ -324,6 +339,7 @@ ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
 """
+    + _RESET_TABLES
 }
 """
 The script that brings the tables of each older format to the next one.
