@@ -37,7 +37,13 @@ from sparecode_node.replication.links.limits import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.tool import authority_tool, backup_tool, recovery_tool, setup
+from sparecode_node.tool import (
+    authority_tool,
+    backup_tool,
+    recovery_tool,
+    renewal_tool,
+    setup,
+)
 from sparecode_node.tool.doctor.examination import examine
 from sparecode_node.tool.doctor.findings import Verdict, summary
 from sparecode_node.tool.terminal import (
@@ -75,6 +81,7 @@ app = typer.Typer(
 app.add_typer(backup_tool.app, name="backup")
 app.add_typer(authority_tool.app, name="authority")
 app.command("draw-ring")(setup.draw_ring)
+app.command("renew-certificate")(renewal_tool.renew_certificate)
 app.command("bundle")(recovery_tool.bundle)
 app.command("restore")(recovery_tool.restore)
 app.command("recover")(recovery_tool.recover)

@@ -3,15 +3,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sparecode_node.rpc.tickets import from_text
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.rpc.tickets import from_text, to_text
 from sparecode_node.services.secrets.tickets import door_of
-from tests.system.machines import Site
+from tests.system.machines import Site, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -180,6 +182,34 @@ def test_no_ticket_and_no_ring_is_in_what_nodes_leave_behind(site: Site) -> None
         content = path.read_bytes()
         for needle in needles:
             assert needle not in content, path
+
+
+def test_a_member_without_the_authority_helps_others_and_itself(site: Site) -> None:
+    """(P5) It passes a joiner on to the member that signs, and renews its certificate."""
+    n2, n8 = site.machines["n2"], site.machine("n8")
+    n2.start()
+    until(lambda: " voter " in site.admin("cluster", "members").stdout.split("n2 ")[-1])
+    ticket = from_text(site.ticket(n8))
+    only_n2 = replace(ticket, members=((NodeId("n2"), n2.peers_address),))
+    joined = site.node(n8, "init", f"--join={to_text(only_n2)}")
+    assert joined.returncode == 0, joined.stderr
+    assert (n8.directory / "tls/node.pem").exists()
+    file = n2.directory / "tls/node.pem"
+    before = x509.load_pem_x509_certificate(file.read_bytes())
+    renewed = site.node(n2, "renew-certificate")
+    assert renewed.returncode == 0, renewed.stderr
+    assert "signed by n1" in renewed.stdout
+    after = x509.load_pem_x509_certificate(file.read_bytes())
+    assert after.serial_number != before.serial_number
+    assert after.public_key() == before.public_key()
+    assert set(names_of(after)) == set(names_of(before))
+
+
+def names_of(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    """Return the subject names of a certificate."""
+    return certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    ).value
 
 
 def _texts(value: object) -> list[str]:

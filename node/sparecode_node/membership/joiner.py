@@ -96,8 +96,9 @@ def join(
     )
     if own in missing:
         put(own.key, _pem(key), PRIVATE)
-        request = _certificate_request(key, config.node.id)
-        joiner = replace(joiner, certificate_request=request)
+        joiner = replace(
+            joiner, certificate_request=certificate_request(key, config.node.id)
+        )
     elif missing:
         raise StartError(
             f"{missing[0].certificate} is missing: the certificate of [peers] exists, "
@@ -178,7 +179,8 @@ def _own_key(own: Pair, *, make: bool) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _certificate_request(key: ec.EllipticCurvePrivateKey, node_id: str) -> bytes:
+def certificate_request(key: ec.EllipticCurvePrivateKey, node_id: str) -> bytes:
+    """Return a certificate request, DER; its names are never used."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node_id)])
     request = x509.CertificateSigningRequestBuilder().subject_name(name)
     return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from sparecode_node.config import Config
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.replicator import Replicator
+from sparecode_node.rpc.authority_calls import AuthorityCalls
 from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.cluster.joining import Admissions
 from sparecode_node.services.cluster.membership_sync import MembershipSync
+from sparecode_node.services.cluster.renewals import Renewals
 from sparecode_node.services.secrets.sealing import Sealing
 
 
@@ -20,6 +23,7 @@ class Welcome:
     """Builds the parts that admit nodes, in two steps of the node's start."""
 
     def __init__(self, config: Config, refusals: Refusals, clock: Clock) -> None:
+        self._config = config
         self._authority = FileAuthority(config)
         self._refusals = refusals
         self._clock = clock
@@ -34,6 +38,15 @@ class Welcome:
         self._servicer = JoiningServicer(read_doors, self._refusals)
         return self._servicer
 
+    def _tls(self) -> PeerTls:
+        """Return this member's own certificate; it may have been renewed."""
+        peers = self._config.peers
+        return PeerTls(
+            certificate=peers.certificate.read_bytes(),
+            key=peers.key.read_bytes(),
+            ca=peers.ca.read_bytes(),
+        )
+
     def begin(
         self, replicator: Replicator, state: LocalState, sealing: Sealing
     ) -> "asyncio.Task[None]":
@@ -47,7 +60,11 @@ class Welcome:
                     authority=self._authority,
                     refusals=self._refusals,
                     clock=self._clock,
-                )
+                    pass_on=AuthorityCalls(self._tls).pass_on,
+                ),
+                Renewals(
+                    replicator=replicator, authority=self._authority, clock=self._clock
+                ),
             )
         membership_sync = MembershipSync(replicator, state)
         return asyncio.create_task(membership_sync.run(), name="membership sync")

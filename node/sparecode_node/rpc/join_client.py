@@ -5,17 +5,16 @@ import contextlib
 import time
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.links.tls import target_name
+from sparecode_node.rpc.authority_calls import grant_of, reason_of
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.cluster.joining import Joiner, JoinGrant
-from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem
+from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem, sign
 
 PATIENCE_S = 20.0
 """A lagging member does not know a new ticket yet, and an election takes a second."""
@@ -50,10 +49,12 @@ class JoinClient:
 
         Raises `NotAdmittedError` if a member refuses, or if no member can be reached.
         """
+        door = door_of(self._ticket.secret, self._ticket.node_id)
         request = pb.JoinRequest(
             request_id=joiner.request_id,
             address=joiner.address,
             hosts=joiner.hosts,
+            ticket_signature=sign(joiner.signed_content(), door.key),
         )
         if joiner.certificate:
             request.certificate = joiner.certificate
@@ -64,7 +65,7 @@ class JoinClient:
             for node_id, address in self._ticket.members:
                 answer = self._call(node_id, address, request)
                 if answer is not None:
-                    return node_id, _admission(answer)
+                    return node_id, grant_of(answer)
             if self._clock.monotonic_s() >= deadline_s:
                 raise NotAdmittedError(self._failure())
             time.sleep(PAUSE_S)
@@ -110,30 +111,7 @@ class JoinClient:
         )
 
 
-def _admission(answer: pb.JoinResponse) -> JoinGrant:
-    return JoinGrant(
-        cluster_id=answer.cluster_id,
-        certificate=answer.certificate,
-        members_ca=answer.members_ca,
-        agents_ca=answer.agents_ca,
-        wrapped=answer.sealed_secrets,
-        members=tuple(
-            (NodeId(member.node_id), member.address) for member in answer.members
-        ),
-    )
-
-
 def _is_final(error: grpc.RpcError) -> bool:
     """Return whether every other member would answer the same."""
-    missing = _reason(error) == Reason.AUTHORITY_MISSING.name
+    missing = reason_of(error) == Reason.AUTHORITY_MISSING.name
     return error.code() not in _RETRIED and not missing
-
-
-def _reason(error: grpc.RpcError) -> str:
-    """Return the reason in a status; empty if it has none."""
-    status = rpc_status.from_call(error)
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return str(info.reason)
-    return ""

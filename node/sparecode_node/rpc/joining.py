@@ -13,12 +13,15 @@ from cryptography.hazmat.primitives import serialization
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.links.tls import caller
+from sparecode_node.rpc.authority_calls import RelayedError
 from sparecode_node.rpc.calls import time_left_s
 from sparecode_node.rpc.errors import Audience, answer_for, status_of
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.cluster.joining import JOIN, Admissions, Joiner, JoinGrant
+from sparecode_node.services.cluster.renewals import Renewals
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.tickets import DOOR_URI, pem
 
@@ -41,12 +44,14 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         self._read_certificates = read_certificates
         self._refusals = refusals
         self._joining: Admissions | None = None
+        self._renewals: Renewals | None = None
         self._certificates: tuple[bytes, ...] = ()
         self._pem = b""
 
-    def serve(self, joining: Admissions) -> None:
-        """Answer calls with *joining* from now on."""
+    def serve(self, joining: Admissions, renewals: Renewals | None = None) -> None:
+        """Answer calls with these use cases from now on."""
         self._joining = joining
+        self._renewals = renewals
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Add the service."""
@@ -66,9 +71,24 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         return self._pem
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
-        """Admit the node that the ticket is for."""
-        certificate = _ticket_certificate(context)
-        if certificate is None:
+        """Admit the node that the ticket is for, for itself or for a member."""
+        certificate, member = _ticket_certificate(context), None
+        if certificate is None and request.ticket_certificate:
+            certificate = request.ticket_certificate
+            member = caller(context.auth_context())
+        joiner = Joiner(
+            ticket_certificate=certificate or b"",
+            request_id=request.request_id,
+            address=request.address,
+            certificate_request=request.certificate_request,
+            certificate=request.certificate,
+            hosts=tuple(request.hosts),
+            ticket_signature=request.ticket_signature,
+            passed_on_by=member,
+        )
+        if member and self._joining and not self._joining.passes_on(joiner, member):
+            certificate = None
+        if certificate is None or (request.ticket_certificate and member is None):
             # The caller is a member, or has another certificate of their authority.
             self._turned_away(context, "NOT_A_TICKET")
             self._refusals.record(JOIN, "not_a_ticket", NOBODY)
@@ -78,17 +98,11 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         if self._joining is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
         timeout_s = min(time_left_s(context), JOIN_MAX_S)
-        joiner = Joiner(
-            ticket_certificate=certificate,
-            request_id=request.request_id,
-            address=request.address,
-            certificate_request=request.certificate_request,
-            certificate=request.certificate,
-            hosts=tuple(request.hosts),
-        )
         try:
             async with asyncio.timeout(timeout_s):
                 return _response(await self._joining.admit(joiner, timeout_s=timeout_s))
+        except RelayedError as error:
+            await context.abort(error.code, error.details, error.metadata)
         except Exception as error:
             answer = answer_for(error, Audience.ADMINISTRATOR)
             if answer is None:
@@ -102,6 +116,31 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
             status = status_of(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)
         raise AssertionError("abort has returned")
+
+    async def RenewCertificate(
+        self, request: pb.RenewCertificateRequest, context: Context
+    ) -> pb.RenewCertificateResponse:
+        """Sign a new certificate for the calling member."""
+        member = caller(context.auth_context())
+        if member is None:
+            self._turned_away(context, "NOT_A_MEMBER")
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, "only members renew certificates"
+            )
+        if self._renewals is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
+        shown = next(iter(context.auth_context().get("x509_pem_cert", ())))
+        try:
+            certificate = self._renewals.renew(
+                member, shown, request.certificate_request
+            )
+        except (InvalidFieldError, Refused) as error:
+            answer = answer_for(error, Audience.ADMINISTRATOR)
+            if answer is None:
+                raise
+            status = status_of(answer)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        return pb.RenewCertificateResponse(certificate=certificate)
 
     def _turned_away(self, context: Context, reason: str) -> None:
         self._refusals.log.note(

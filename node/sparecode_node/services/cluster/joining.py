@@ -9,7 +9,7 @@ certificate signed, and the key ring wrapped for that key alone.
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from sparecode_node.queries import membership
 from sparecode_node.queries.membership import TicketTerms
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import URI_PREFIX
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.access.refusals import Refusals
@@ -33,6 +34,7 @@ from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import content_of
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.secrets.tickets import is_signed
 from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
 from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.cluster import AdmitNode
@@ -79,6 +81,22 @@ class Joiner:
     certificate: bytes = b""
     """DER."""
     hosts: tuple[str, ...] = ()
+    ticket_signature: bytes = b""
+    """By the ticket's key, over `signed_content`; empty: a joiner of release 0.1.0."""
+    passed_on_by: NodeId | None = None
+    """The member that the joiner has called; None: it has called this node."""
+
+    def signed_content(self) -> bytes:
+        """Return what the ticket's key signs, so that no member can make a request."""
+        return b"sparecode/v1/join-request\0" + content_of(
+            {
+                "request_id": self.request_id,
+                "address": self.address,
+                "certificate_request": self.certificate_request,
+                "certificate": self.certificate,
+                "hosts": self.hosts,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +112,18 @@ class JoinGrant:
     members: tuple[tuple[NodeId, str], ...]
 
 
+PassOn = Callable[[Joiner, Sequence[Member], float], Awaitable[JoinGrant | None]]
+"""
+Passes a joiner's request on to the members, with a time in seconds.
+
+Returns the answer of the first one that has the authority's key, or None.
+"""
+
+
+async def to_nobody(*_: object) -> None:
+    """Pass a request on to no member."""
+
+
 class Admissions:
     """Admits nodes on behalf of the cluster."""
 
@@ -106,7 +136,9 @@ class Admissions:
         authority: MemberAuthority,
         refusals: Refusals,
         clock: Clock,
+        pass_on: PassOn = to_nobody,
     ) -> None:
+        self._pass_on = pass_on
         self._replicator = replicator
         self._state = state
         self._sealing = sealing
@@ -118,12 +150,15 @@ class Admissions:
         """
         Use up the ticket, and return what makes the node a member.
 
+        If the authority's key is needed and this node lacks it, the request goes to
+        the other members: the first one that has the key admits the joiner.
+
         A retry with the same key and address succeeds while the ticket is valid: the
         first answer may be lost. Raises `InvalidFieldError`, `Refused` and
         `ProposeError`; then nothing is changed.
         """
         deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
-        request_id = fields.request_id(joiner.request_id)
+        request_id, original = fields.request_id(joiner.request_id), joiner
         joiner = replace(joiner, address=fields.address("address", joiner.address))
         if len(joiner.hosts) > fields.HOSTS_MAX:
             raise InvalidFieldError("hosts", f"at most {fields.HOSTS_MAX}")
@@ -139,7 +174,9 @@ class Admissions:
         key = None
         if terms is not None:
             joiner = replace(joiner, hosts=self._hosts(joiner, terms))
-            key = self._key_of(joiner, terms)
+            key = self._key_of(joiner, terms.node_id)
+            if self._lacks_authority(joiner, terms):
+                return await self._passed_on(original, terms, deadline)
             # Apply refuses a node that was removed, and records the refusal.
             if all(node.node_id != terms.node_id for node in known):
                 self._check_new(terms.node_id, joiner.address)
@@ -174,14 +211,13 @@ class Admissions:
                 )
         return allowed
 
-    def _key_of(self, joiner: Joiner, terms: TicketTerms) -> ec.EllipticCurvePublicKey:
+    def _key_of(self, joiner: Joiner, node_id: NodeId) -> ec.EllipticCurvePublicKey:
         """Return the joiner's key, if its certificate can be a member's."""
-        node_id = terms.node_id
         try:
             key = (
                 self._key_of_certificate(joiner.certificate, node_id)
                 if joiner.certificate
-                else _key_of_request(joiner.certificate_request)
+                else key_of_request(joiner.certificate_request)
             )
         except ValueError:
             raise self._noted(
@@ -189,19 +225,40 @@ class Admissions:
             ) from None
         except Refused as refused:
             raise self._noted(refused, node_id) from None
-        needed = terms.with_authority or not joiner.certificate
-        if needed and not self._authority.can_sign():
-            raise self._noted(
-                refusal(
-                    Rejected(
-                        Reason.AUTHORITY_MISSING,
-                        f"{self._replicator.node_id} does not have the key of the "
-                        "members' authority",
-                    )
-                ),
-                node_id,
-            )
         return key
+
+    def _lacks_authority(self, joiner: Joiner, terms: TicketTerms) -> bool:
+        """Return whether this node lacks an authority's key that the joiner needs."""
+        needed = terms.with_authority or not joiner.certificate
+        return needed and not self._authority.can_sign()
+
+    async def _passed_on(
+        self, joiner: Joiner, terms: TicketTerms, deadline: Deadline
+    ) -> JoinGrant:
+        """Return another member's answer. Raises `Refused` if none has the key."""
+        own = self._replicator.node_id
+        if joiner.passed_on_by is None and joiner.ticket_signature:
+            others = [m for m in self._replicator.members() if m.node_id != own]
+            answer = await self._pass_on(joiner, others, deadline.left_s())
+            if answer is not None:
+                return answer
+        raise self._noted(
+            refusal(
+                Rejected(
+                    Reason.AUTHORITY_MISSING,
+                    f"{own} does not have the key of the members' authority",
+                )
+            ),
+            terms.node_id,
+        )
+
+    def passes_on(self, joiner: Joiner, member: NodeId) -> bool:
+        """Return whether *member* may pass on this request, and the ticket's key made it."""
+        return any(
+            each.node_id == member for each in self._replicator.members()
+        ) and is_signed(
+            joiner.signed_content(), joiner.ticket_signature, joiner.ticket_certificate
+        )
 
     def _key_of_certificate(
         self, content: bytes, node_id: NodeId
@@ -293,7 +350,8 @@ class Admissions:
         )
 
 
-def _key_of_request(content: bytes) -> ec.EllipticCurvePublicKey:
+def key_of_request(content: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the key of a certificate request. Raises `ValueError` and `Refused`."""
     request = x509.load_der_x509_csr(content)
     if not request.is_signature_valid:
         raise _unfit("the certificate request is not signed by its key")

@@ -13,6 +13,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -106,6 +107,23 @@ def door_of(secret: bytes, node_id: NodeId) -> Door:
     return Door(
         certificate=certificate.public_bytes(serialization.Encoding.DER), key=key
     )
+
+
+def sign(content: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a signature with the key of a ticket's door."""
+    return key.sign(content, ec.ECDSA(hashes.SHA256()))
+
+
+def is_signed(content: bytes, signature: bytes, certificate: bytes) -> bool:
+    """Return whether *content* is signed with the key of a door's certificate (DER)."""
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
+        key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
+    except (ValueError, InvalidSignature):
+        return False
+    return True
 
 
 def pem(certificates: tuple[bytes, ...]) -> bytes:

@@ -112,6 +112,8 @@ class JoinRequest(_message.Message):
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
+    TICKET_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    TICKET_SIGNATURE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     address: _builtins.str
@@ -122,6 +124,14 @@ class JoinRequest(_message.Message):
     """
     certificate: _builtins.bytes
     """A member certificate for this node (DER) that the joiner already has."""
+    ticket_certificate: _builtins.bytes
+    """Set by a member that passes the request on to a member with the authorities' keys:
+    the certificate of the ticket with which the joiner has connected (DER).
+    """
+    ticket_signature: _builtins.bytes
+    """A signature with the ticket's key over this request (ECDSA, SHA-256). A member can
+    pass a request on, and cannot make one.
+    """
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Further host names and addresses of the node."""
@@ -134,10 +144,12 @@ class JoinRequest(_message.Message):
         certificate_request: _builtins.bytes = ...,
         certificate: _builtins.bytes = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
+        ticket_certificate: _builtins.bytes = ...,
+        ticket_signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "certificate_request", b"certificate_request", "identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "certificate_request", b"certificate_request", "hosts", b"hosts", "identity", b"identity", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "certificate_request", b"certificate_request", "hosts", b"hosts", "identity", b"identity", "request_id", b"request_id", "ticket_certificate", b"ticket_certificate", "ticket_signature", b"ticket_signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_identity: _TypeAlias = _typing.Literal["certificate_request", "certificate"]  # noqa: Y015
     _WhichOneofArgType_identity: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
@@ -190,3 +202,47 @@ class JoinResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinResponse: _TypeAlias = JoinResponse  # noqa: Y015
+
+@_typing.final
+class RenewCertificateRequest(_message.Message):
+    """A request of a member whose certificate expires."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    certificate_request: _builtins.bytes
+    """A certificate request (PKCS #10, DER). Only its key and signature are used."""
+    def __init__(
+        self,
+        *,
+        certificate_request: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateRequest: _TypeAlias = RenewCertificateRequest  # noqa: Y015
+
+@_typing.final
+class RenewCertificateResponse(_message.Message):
+    """The new certificate of a member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """PEM."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateResponse: _TypeAlias = RenewCertificateResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class JoiningServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.JoinRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.JoinResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/sparecode.internal.v1.JoiningService/RenewCertificate',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class JoiningServiceServicer:
@@ -53,6 +58,14 @@ class JoiningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """Signs a new certificate for the calling member, with the names of the certificate
+        that it shows. Only a member with the authority's key can.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JoiningServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_JoiningServiceServicer_to_server(servicer, server):
                     servicer.Join,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.JoinRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.JoinResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_joining__pb2.RenewCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class JoiningService:
             '/sparecode.internal.v1.JoiningService/Join',
             sparecode_dot_internal_dot_v1_dot_joining__pb2.JoinRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_joining__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.JoiningService/RenewCertificate',
+            sparecode_dot_internal_dot_v1_dot_joining__pb2.RenewCertificateRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_joining__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

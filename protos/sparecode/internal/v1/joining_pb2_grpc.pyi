@@ -40,6 +40,10 @@ class JoiningServiceStub:
     def __new__(cls, channel: _aio.Channel) -> JoiningServiceAsyncStub: ...
     Join: _grpc.UnaryUnaryMultiCallable[_joining_pb2.JoinRequest, _joining_pb2.JoinResponse]
     """Consumes the ticket and returns what a member needs."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_joining_pb2.RenewCertificateRequest, _joining_pb2.RenewCertificateResponse]
+    """Signs a new certificate for the calling member, with the names of the certificate
+    that it shows. Only a member with the authority's key can.
+    """
 
 @_typing.type_check_only
 class JoiningServiceAsyncStub(JoiningServiceStub):
@@ -48,6 +52,10 @@ class JoiningServiceAsyncStub(JoiningServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.UnaryUnaryMultiCallable[_joining_pb2.JoinRequest, _joining_pb2.JoinResponse]  # type: ignore[assignment]
     """Consumes the ticket and returns what a member needs."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_joining_pb2.RenewCertificateRequest, _joining_pb2.RenewCertificateResponse]  # type: ignore[assignment]
+    """Signs a new certificate for the calling member, with the names of the certificate
+    that it shows. Only a member with the authority's key can.
+    """
 
 class JoiningServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves a joining node, over a connection opened with its ticket."""
@@ -59,5 +67,15 @@ class JoiningServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_joining_pb2.JoinResponse, _abc.Awaitable[_joining_pb2.JoinResponse]]:
         """Consumes the ticket and returns what a member needs."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _joining_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_joining_pb2.RenewCertificateResponse, _abc.Awaitable[_joining_pb2.RenewCertificateResponse]]:
+        """Signs a new certificate for the calling member, with the names of the certificate
+        that it shows. Only a member with the authority's key can.
+        """
 
 def add_JoiningServiceServicer_to_server(servicer: JoiningServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

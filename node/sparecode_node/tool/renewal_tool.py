@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode-node renew-certificate`: a new certificate from a member that can sign."""
+
+import asyncio
+import datetime as dt
+from pathlib import Path
+
+import typer
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.authority import FileAuthority
+from sparecode_node.membership.files import PUBLIC, listeners, put, read
+from sparecode_node.membership.joiner import certificate_request
+from sparecode_node.membership.preparation import JOURNAL, StartError, ring_file
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.members import Member
+from sparecode_node.replication.offline.inspection import is_in_use
+from sparecode_node.rpc.authority_calls import AuthorityCalls, RelayedError
+from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.cluster.renewals import hosts_in
+from sparecode_node.services.secrets.keyring import KeyRingError
+from sparecode_node.tool.doctor.membership import other_members
+from sparecode_node.tool.doctor.state import check_journal
+from sparecode_node.tool.terminal import fail, loaded
+
+
+def renew_certificate(context: typer.Context) -> None:
+    """
+    Renew this node's certificate, before it expires.
+
+    Asks the other members until one with the key of the members' authority signs. The
+    new certificate has the same key and the same names. Other members must be running,
+    and must accept the present certificate: if it has expired, see
+    docs/runbooks/expired-certificates.md.
+    """
+    config = loaded(context)
+    try:
+        signer, certificate = _renew(config)
+        written = _write(config, certificate)
+    except (KeyRingError, RelayedError, StartError) as error:
+        fail(str(error))
+    for path in written:
+        typer.echo(f"Wrote {path}, signed by {signer}.")
+    typer.echo(
+        "A running node loads it within a minute. To load it now, send the node SIGHUP: "
+        "systemctl reload sparecode-node"
+    )
+
+
+def _renew(config: Config) -> tuple[NodeId, bytes]:
+    """Return the member that signed, and the new certificate in PEM."""
+    shown, key = read(config.peers.certificate), _key(config.peers.key)
+    own = NodeId(config.node.id)
+    authority = FileAuthority(config)
+    if authority.can_sign():
+        now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
+        return own, authority.sign(own, key.public_key(), hosts_in(shown), now)
+    tls = PeerTls(
+        certificate=shown, key=read(config.peers.key), ca=read(config.peers.ca)
+    )
+    members = [
+        Member(node_id=node_id, address=address)
+        for node_id, address in _others(config).items()
+    ]
+    request = certificate_request(key, own)
+    answer = asyncio.run(AuthorityCalls(lambda: tls).renew(request, members))
+    if answer is None:
+        names = ", ".join(each.node_id for each in members) or "no other member"
+        raise StartError(
+            f"no certificate from {names}: none of them can be reached and has the key "
+            "of the members' authority. Check that they run, or put the key on one of "
+            "them: sparecode-node authority restore"
+        )
+    return answer
+
+
+def _others(config: Config) -> dict[NodeId, str]:
+    """Return the other members, from the journal or else `node.toml`."""
+    path, ring = config.node.data_dir / JOURNAL, ring_file(config).load()
+    try:
+        running = is_in_use(path)
+    except OSError:
+        running = False
+    journal, _ = check_journal(path, node_id=config.node.id, ring=ring, running=running)
+    return dict(other_members(config, journal, ring))
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(read(path), None)
+    except (TypeError, ValueError) as error:
+        raise StartError(f"{path}: not a private key in PEM: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StartError(f"{path}: not an EC key: renew its certificate yourself")
+    return key
+
+
+def _write(config: Config, certificate: bytes) -> tuple[Path, ...]:
+    """Write it for every listener that has the same key; return the files."""
+    own, written = read(config.peers.key), []
+    for _, listener in listeners(config):
+        if listener.certificate not in written and read(listener.key) == own:
+            put(listener.certificate, certificate, PUBLIC)
+            written.append(listener.certificate)
+    return tuple(written)
