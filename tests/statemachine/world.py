@@ -513,10 +513,10 @@ class World:
                     password_verifier=arguments.get("password", "temporary").encode(),
                     key_id=KeyId(int(arguments.get("key", KEY))),
                     uid=0,
-                    second_factor=given.get("second-factor") == "yes",
+                    second_factor=arguments.get("second-factor") == "yes",
                 )
             case "cancel-reset":
-                return CancelReset(name=AdministratorName(given["name"]))
+                return CancelReset(name=AdministratorName(arguments["name"]))
             case "open-cluster":
                 return OpenCluster(review=arguments.get("review", self._review()))
             case "raise-feature-level":
