@@ -10,6 +10,7 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.services.errors import (
+    ApprovalNeededError,
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
@@ -230,8 +231,13 @@ async def test_administrators_may_not_act_on_their_own_user_or_tokens(
     """(I10) On any node; the link to a user takes effect at once."""
     await node.add_user("alice")
     session = await settled(node, Role.SUPER_ADMIN)
-    await update(node, link=Link("alice"))
+    with pytest.raises(ApprovalNeededError) as needed:
+        await update(node, link=Link("alice"))
     root, node.bearer = node.bearer, session
+    await node.approvals.approve(
+        node.admin("AdministratorService/Approve"),
+        approval_id=needed.value.approval_id,
+    )
     with pytest.raises(Refused) as raised:
         await node.issue()
     assert raised.value.rejected.reason is Reason.SELF_SERVICE_FORBIDDEN

@@ -59,6 +59,8 @@ class Approval:
     asked_at_ms: int
     ends_at_ms: int
     approver: AdministratorName | None = None
+    basis: str = ""
+    """What the request relies on; if it has changed, the request is void."""
 
     def approved(
         self, approver: AdministratorName, now_ms: int

@@ -39,6 +39,12 @@ and admitting a member needs a second approver: a member has the key ring (P1, P
 Rejecting a waiting request needs a permission.
 """
 
+EXACT_APPROVALS = 2
+"""
+From this level on, a waiting request about an administrator is void as soon as that
+administrator has changed. A change of another's link to a user waits, too (P3, I10).
+"""
+
 REPEATED_SIGN_INS = 2
 """A repeated sign-in opens no session, and is refused alike for any content (Q1)."""
 

@@ -46,7 +46,10 @@ from sparecode_node.statemachine.commands.emergency_access import (
 )
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
+from sparecode_node.statemachine.feature_level import (
+    EXACT_APPROVALS,
+    MEMBERS_ARE_POWER,
+)
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -151,6 +154,8 @@ def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
     match command:
         case UpdatePolicy() | CreateAdministrator() | OpenCluster():
             return True
+        case UpdateAdministrator() if _relinks(applying, administrator, command):
+            return True
         case UpdateAdministrator():
             if command.enabled is False:
                 return command.role is not None or _rules(applying, command.name)
@@ -166,6 +171,48 @@ def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
             return command.name != administrator.name
         case _:
             return False
+
+
+def _relinks(
+    applying: Applying, administrator: Administrator, command: UpdateAdministrator
+) -> bool:
+    """
+    Return whether it changes another administrator's link to a user (I10).
+
+    The link decides whose codes they may not issue, and what they may not approve.
+    """
+    return (
+        applying.feature_level >= EXACT_APPROVALS
+        and (command.no_user or command.user is not None)
+        and command.name != administrator.name
+    )
+
+
+def _basis(applying: Applying) -> str:
+    """
+    Return what the request relies on and does not name: the administrator it is about.
+
+    If it differs at the approval, the approver would approve something else (P3).
+    """
+    command = applying.call.command
+    if applying.feature_level < EXACT_APPROVALS or not isinstance(
+        command,
+        UpdateAdministrator | RemoveAdministrator | RemoveSecondFactor | ChangePassword,
+    ):
+        return ""
+    about = administrator_tables.find_administrator(applying.db, command.name)
+    if about is None:
+        return ""
+    # Nothing here changes when the keys of the ring are rotated.
+    return " ".join(
+        (
+            about.role,
+            "enabled" if about.enabled else "disabled",
+            "temporary" if about.temporary else "settled",
+            "second factor" if about.second_factor else "password only",
+            f"user {about.user_id or ''}",
+        )
+    )
 
 
 def _rules(applying: Applying, name: AdministratorName) -> bool:
@@ -206,6 +253,7 @@ def _ask(applying: Applying, held: Hold) -> Result:
         serials=held.serials,
         asked_at_ms=applying.now_ms,
         ends_at_ms=applying.now_ms + APPROVAL_MS,
+        basis=_basis(applying),
     )
     number = approval_tables.add(applying.db, approval)
     return _pending(applying, replace(approval, approval_id=number))
@@ -291,6 +339,11 @@ def _approve(
         detail="",
         events=[],
     )
+    if approval.basis != _basis(authored):
+        return Rejected(
+            Reason.APPROVAL_STALE,
+            f"{authored.target} has changed since the request: request it again",
+        )
     result = make(authored)
     if isinstance(result, Rejected):
         if result.reason is Reason.STALE_PARAMETERS:

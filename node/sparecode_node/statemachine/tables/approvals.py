@@ -10,7 +10,7 @@ from sparecode_node.domain.ids import AdministratorName, TokenSerial
 
 _COLUMNS = (
     "approval_id, kind, author, action, target, description, change, serials, asked_at_ms, "
-    "ends_at_ms, approver"
+    "ends_at_ms, approver, basis"
 )
 
 
@@ -28,6 +28,7 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         start,
         end,
         by,
+        basis,
     ) = row
     return Approval(
         approval_id=int(str(number)),
@@ -41,6 +42,7 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         asked_at_ms=int(str(start)),
         ends_at_ms=int(str(end)),
         approver=None if by is None else AdministratorName(str(by)),
+        basis=str(basis),
     )
 
 
@@ -65,7 +67,7 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
     """Add a request with the next id, and return the id."""
     added = db.execute(
         "INSERT INTO approvals (kind, author, action, target, description, change, serials, "
-        "asked_at_ms, ends_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "asked_at_ms, ends_at_ms, basis) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             approval.kind,
             approval.author,
@@ -76,6 +78,7 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
             json.dumps(approval.serials, separators=(",", ":")),
             approval.asked_at_ms,
             approval.ends_at_ms,
+            approval.basis,
         ),
     )
     return added.lastrowid or 0

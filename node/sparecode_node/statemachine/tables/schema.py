@@ -49,7 +49,8 @@ CREATE TABLE approvals (
     serials TEXT NOT NULL,           -- JSON
     asked_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,
-    approver TEXT                    -- NULL: waiting
+    approver TEXT,                   -- NULL: waiting
+    basis TEXT NOT NULL DEFAULT ''   -- what the request relies on
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
@@ -335,6 +336,7 @@ CREATE TABLE audit_events (
 
 _MIGRATIONS: dict[int, str] = {
     1: """
+ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
