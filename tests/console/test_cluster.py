@@ -83,6 +83,26 @@ async def test_a_ticket_is_shown_once_and_downloaded(desk: Desk) -> None:
     assert made == [("n4:7301", '["10.0.0.4","n4.example"]', 1)]
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("missing", "No recovery bundle."),
+        ("outdated", "The recovery bundle is outdated."),
+        ("current", ""),
+        ("not_here", ""),
+    ],
+)
+async def test_the_dashboard_reminds_of_a_recovery_bundle(
+    desk: Desk, state: str, words: str
+) -> None:
+    """(P5) Without one, the loss of one machine is the loss of the authorities."""
+    desk.node.replicator.recovery_bundle = state
+    browser = await with_role(desk, Role.OPERATOR)
+    page = await browser.open("/")
+    assert words in page.text
+    assert ("recovery bundle" in page.text.lower()) == bool(words)
+
+
 async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open("/cluster/add")

@@ -64,6 +64,8 @@ class TwoReplicas:
         """Calls that went to the primary."""
         self.lags = False
         self.down: ProposeError | None = None
+        self.recovery_bundle = ""
+        """What every member that answers says of its recovery bundle."""
         self.transfers: list[NodeId | None] = []
         self.not_ready = 0
         """Removals that are refused as not ready yet; each takes 10 ms."""
@@ -173,6 +175,7 @@ class TwoReplicas:
             clock_ms=NOW_MS,
             audit_sequence=self._local._audit.sequence,
             audit_head=self._local._audit.head.hex(),
+            recovery_bundle=self.recovery_bundle,
         )
         other = replace(
             this,

@@ -33,6 +33,7 @@ from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.daemon.metrics.observation import Observation
 from sparecode_node.daemon.tracing import set_up_tracing
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.bundle_record import bundle_state
 from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,
@@ -380,6 +381,7 @@ class Node:
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),
                 version=VERSION,
+                recovery_bundle=lambda: bundle_state(config).value,
                 observer=measures,
                 keys=key_holder.exchange,
             ),

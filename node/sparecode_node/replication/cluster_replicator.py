@@ -74,6 +74,8 @@ class ClusterConfig:
     """Holds the journal, and belongs to this process alone."""
     raft: RaftSettings = field(default_factory=RaftSettings)
     version: str = ""
+    recovery_bundle: Callable[[], str] = str
+    """Returns the state of this node's recovery bundle; reads files."""
     feature_level: int = NEWEST
     observer: Observer = field(default_factory=Unobserved)
     keys: KeyExchange = field(default_factory=lambda: KeyExchange(NoKeys()))
@@ -376,5 +378,6 @@ class ClusterReplicator:
             clock_ms=self._clock.now_ms(),
             audit_sequence=head[0],
             audit_head=head[1],
+            recovery_bundle=await asyncio.to_thread(self._config.recovery_bundle),
             last_entry=status.last_entry,
         )

@@ -81,6 +81,8 @@ class MemberStatus:
     """Its role by the configuration of the called node."""
     address: str = ""
     """Where other members reach it, by the same configuration."""
+    recovery_bundle: str = ""
+    """Whether a recovery bundle has its keys; see membership/bundle_record.py."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of its log, committed or not."""
     match_index: int = 0

@@ -12,7 +12,7 @@ from sparecode_node.console.pages.review import if_not_open
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import EmergencyAccessView, Page, UserView
-from sparecode_node.services.cluster.status import ClusterStatus
+from sparecode_node.services.cluster.status import ClusterStatus, bundle_needed
 from sparecode_node.services.fields import PAGE_SIZE_MAX
 
 SHOWN: Final = 6
@@ -74,6 +74,7 @@ async def show(visit: Visit) -> Response:
         cluster=status,
         review=await if_not_open(visit),
         health=condition,
+        bundle=bundle_needed(status) if status is not None else "",
         emergency=emergency,
         low=low,
         locked=locked,

@@ -185,6 +185,7 @@ async def ask_status(
         clock_ms=answer.clock_ms,
         audit_sequence=answer.audit_sequence,
         audit_head=answer.audit_head,
+        recovery_bundle=answer.recovery_bundle,
         last_entry=(answer.last_term, answer.last_index),
     )
 
@@ -202,6 +203,7 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         clock_ms=status.clock_ms,
         audit_sequence=status.audit_sequence,
         audit_head=status.audit_head,
+        recovery_bundle=status.recovery_bundle,
         last_term=status.last_entry[0],
         last_index=status.last_entry[1],
     )

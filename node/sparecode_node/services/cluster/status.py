@@ -48,6 +48,8 @@ class MemberView:
     """Hash of the last event; equal on all members with as many events (U1)."""
     feature_level: int = 0
     """The newest level that its software knows."""
+    recovery_bundle: str = ""
+    """Whether a recovery bundle has its keys: not_here, missing, outdated, current."""
     votes: bool = True
     """False: a learner, which receives everything and counts for no quorum."""
 
@@ -69,6 +71,18 @@ class ClusterStatus:
     last_backup: LastBackup | None = None
     pending_resets: tuple[PendingReset, ...] = ()
     """Requested resets of administrators (P4)."""
+
+
+def bundle_needed(status: ClusterStatus) -> str:
+    """
+    Return `missing` or `outdated` if the cluster needs a recovery bundle, or nothing.
+
+    One current bundle is enough: the members with authorities' keys have the same ones.
+    """
+    states = {member.recovery_bundle for member in status.members}
+    if "current" in states:
+        return ""
+    return next((each for each in ("outdated", "missing") if each in states), "")
 
 
 class MemberStanding(enum.StrEnum):
@@ -233,5 +247,6 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
         audit_sequence=member.audit_sequence,
         audit_head=member.audit_head,
         feature_level=member.feature_level,
+        recovery_bundle=member.recovery_bundle,
         votes=votes,
     )

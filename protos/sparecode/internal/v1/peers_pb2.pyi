@@ -1064,6 +1064,7 @@ class GetMemberStatusResponse(_message.Message):
     AUDIT_SEQUENCE_FIELD_NUMBER: _builtins.int
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
+    RECOVERY_BUNDLE_FIELD_NUMBER: _builtins.int
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
     is_primary: _builtins.bool
@@ -1086,6 +1087,10 @@ class GetMemberStatusResponse(_message.Message):
     """The hash of the last event, and so of all events, in hexadecimal digits."""
     feature_level: _builtins.int
     """The newest feature level that its software supports. 0: the first."""
+    recovery_bundle: _builtins.str
+    """Whether the last recovery bundle that was exported there has the keys of now:
+    not_here, missing, outdated, current. Empty: release 0.1.0.
+    """
     last_index: _builtins.int
     """The last entry in its log, committed or not."""
     last_term: _builtins.int
@@ -1103,12 +1108,13 @@ class GetMemberStatusResponse(_message.Message):
         audit_sequence: _builtins.int = ...,
         audit_head: _builtins.str = ...,
         feature_level: _builtins.int = ...,
+        recovery_bundle: _builtins.str = ...,
         last_index: _builtins.int = ...,
         last_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "recovery_bundle", b"recovery_bundle", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
