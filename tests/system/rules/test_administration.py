@@ -150,9 +150,9 @@ async def test_who_is_root_on_a_node_gives_a_password_for_one_sign_in(
         assert (reset.administrator, reset.node_id) == ("forgetful", node.node_id)
         await own[0].list_users()
         await stage.later(RESET_DELAY_S)
-        with pytest.raises(NotSignedIn):
-            await own[0].list_users()  # Its sessions are gone, too.
         session = await own[0].login("forgetful", TEMPORARY)
+        with pytest.raises(NotSignedIn):
+            await own[1].list_users()  # Its sessions are gone, too.
         for admin in own:
             admin._client.session = session.session
             with pytest.raises(NotPermitted) as refused:
