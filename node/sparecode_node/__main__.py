@@ -274,7 +274,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         if administrator is None:
             administrator = prompt("Name of the first administrator")
         if password_file is None:
-            password = prompt("Password (at least 12 characters)", secret=True)
+            password = prompt("Password (at least 15 characters)", secret=True)
         else:
             password = read_password(password_file)
         if new_authority:

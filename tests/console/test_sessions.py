@@ -162,7 +162,7 @@ async def test_a_changed_password_replaces_the_old_one(desk: Desk) -> None:
     typed = {"new_password": "short", "new_password_again": "short"}
     page = await browser.send("Change password", old_password=PASSWORD, **typed)
     assert page.status == 422
-    assert "12 to 1024 characters" in page.text
+    assert "15 to 1024 characters" in page.text
     new = "quite another password"
     typed = {"new_password": new, "new_password_again": new}
     page = await browser.send("Change password", old_password="wrong one", **typed)

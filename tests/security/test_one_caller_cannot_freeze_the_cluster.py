@@ -86,17 +86,19 @@ class Stage:
                 request_id=new_id(),
                 name=name,
                 role=role,
-                password="to be changed",
+                password="to be changed first",
                 no_user=True,
             ),
             by="root",
         )
-        await self.sign_in(name, "to be changed")
+        await self.sign_in(name, "to be changed first")
         await self.call(
             AdministratorServiceStub,
             "ChangePassword",
             pb.ChangePasswordRequest(
-                request_id=new_id(), old_password="to be changed", new_password=OWN
+                request_id=new_id(),
+                old_password="to be changed first",
+                new_password=OWN,
             ),
             by=name,
         )

@@ -51,7 +51,7 @@ ALLOWED_AT_ONCE_MAX = 100
 NOTE_MAX = 256
 IDENTITY_MAX = 256
 ADMINISTRATOR_NAME_MAX = 128
-PASSWORD_MIN, PASSWORD_MAX = 12, 1024
+PASSWORD_MAX = 1024
 PASSCODE_MAX = 64
 CHALLENGE_MAX = 4096
 CLIENT_ADDRESS_MAX = 256
@@ -158,11 +158,6 @@ def secret(name: str, value: str, *, at_most: int) -> str:
     if len(value) > at_most:
         raise InvalidFieldError(name, f"must have at most {at_most} characters")
     return value
-
-
-def new_password(name: str, value: str) -> str:
-    """Return a new password."""
-    return text(name, value, at_least=PASSWORD_MIN, at_most=PASSWORD_MAX)
 
 
 def administrator(name: str, value: str) -> str:

@@ -350,7 +350,7 @@ def reset_administrator(
         password = read_password(password_file)
     elif sys.stdin.isatty():
         password = typer.prompt(
-            "Temporary password (at least 12 characters)",
+            "Temporary password (at least 15 characters)",
             hide_input=True,
             confirmation_prompt=True,
         )

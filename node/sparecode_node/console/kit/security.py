@@ -3,6 +3,7 @@
 Protection of browsers: headers, cookies, and the proof that a form is ours.
 
 * No inline script runs, nothing is loaded from other hosts (CSP), no site frames us.
+* A browser that was here once connects over TLS only, for a year (HSTS).
 * No answer is stored by a cache or by the browser's history (`no-store`).
 * The session is in a `__Host-` cookie that scripts and other sites cannot read.
 * A form carries a token that only the holder of the session can make. It depends on
@@ -42,6 +43,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     # No stricter: a form must state its origin, to another console too.
     "referrer-policy": "strict-origin",
+    # For this host alone: other hosts of the domain are not ours to decide on.
+    "strict-transport-security": "max-age=31536000",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }

@@ -7,7 +7,10 @@ from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import SIGN_IN, Visit
 from sparecode_node.console.pages import second_factor
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.fields import PASSWORD_MIN
+from sparecode_node.services.secrets.password_strength import (
+    ALONE_MIN,
+    WITH_SECOND_FACTOR_MIN,
+)
 
 
 async def show(visit: Visit) -> Response:
@@ -42,7 +45,11 @@ async def password(visit: Visit) -> Response:
         )
         if answer is not None:
             return answer
-    return visit.page("password.html", shortest=PASSWORD_MIN)
+    return visit.page(
+        "password.html",
+        shortest=ALONE_MIN,
+        shortest_with_factor=WITH_SECOND_FACTOR_MIN,
+    )
 
 
 def _new_password(visit: Visit) -> str:

@@ -20,6 +20,7 @@ from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.password_strength import check_new_password
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.administrators import (
     CancelReset,
@@ -78,9 +79,9 @@ class Administrators:
         """Add an administrator with a temporary password."""
         key = _key("name", name)
         user = link.name_key
-        fields.new_password("password", password)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
+        await check_new_password("password", password, name=key, second_factor=False)
 
         async def prepare() -> CreateAdministrator:
             salt = self._entropy.token_bytes(SALT_BYTES)
@@ -161,7 +162,7 @@ class Administrators:
         if name:
             fields.administrator("name", name)
         fields.secret("old_password", old_password, at_most=fields.PASSWORD_MAX)
-        fields.new_password("new_password", new_password)
+        fields.secret("new_password", new_password, at_most=fields.PASSWORD_MAX)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         key = AdministratorName(fold(name)) if name else session.administrator
@@ -172,6 +173,14 @@ class Administrators:
             raise InvalidFieldError(
                 "old_password", "is required to change your own password"
             )
+        async with self._state.transaction() as transaction:
+            known = await administrators.password_parameters(transaction, key)
+        await check_new_password(
+            "new_password",
+            new_password,
+            name=key,
+            second_factor=known is not None and known.second_factor,
+        )
 
         async def prepare() -> ChangePassword:
             async with self._state.transaction() as transaction:

@@ -23,6 +23,7 @@ from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import write_private
+from sparecode_node.services.secrets.password_strength import check_new_password
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import InitializeCluster
@@ -59,8 +60,8 @@ async def prepare_founding(
         at_least=1,
         at_most=fields.ADMINISTRATOR_NAME_MAX,
     )
-    fields.new_password("password", password)
     name = AdministratorName(fold(administrator))
+    await check_new_password("password", password, name=name, second_factor=False)
     salt = entropy.token_bytes(SALT_BYTES)
     (hashed,) = await kdf.derive(
         [KdfInput(secret=Secret.PASSWORD, salt=salt, text=normal_password(password))],

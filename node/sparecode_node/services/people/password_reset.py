@@ -22,6 +22,7 @@ from sparecode_node.services.errors import Refused, refusal
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.password_strength import check_new_password
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.administrators import ResetAdministrator
@@ -65,10 +66,13 @@ class PasswordReset:
         `MEMBER_YOUNG`), `RateError` and `ProposeError`.
         """
         key = AdministratorName(fold(fields.administrator("administrator", name)))
-        fields.new_password("password", password)
+        fields.secret("password", password, at_most=fields.PASSWORD_MAX)
         self._rates.reset(node_id=self._replicator.node_id)
         passed = await self._replicator.read_barrier(timeout_s=RESET_S)
-        await self._check(key, passed.at_ms)
+        keeps_factor = await self._check(key, passed.at_ms) and not second_factor
+        await check_new_password(
+            "password", password, name=key, second_factor=keeps_factor
+        )
         salt, key_id = self._entropy.token_bytes(SALT_BYTES), self._sealing.active_key
         (hashed,) = await self._kdf.derive(
             [
@@ -99,9 +103,9 @@ class PasswordReset:
         async with self._state.transaction() as transaction:
             return await resets.pending_of(transaction, key)
 
-    async def _check(self, name: AdministratorName, now_ms: int) -> None:
+    async def _check(self, name: AdministratorName, now_ms: int) -> bool:
         """
-        Refuse what apply would refuse, before it costs a hash or a place in the log.
+        Return whether the administrator has a second factor; refuse what apply would refuse, before it costs a hash or a place in the log.
 
         Equal refusals share an audit event (U1).
         """
@@ -128,3 +132,4 @@ class PasswordReset:
                 "ResetAdministrator", rejected.reason, f"node:{node_id}"
             )
             raise Refused(rejected)
+        return known is not None and known.second_factor

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The strength of administrators' new passwords (P4, NIST SP 800-63B-4, 3.1.1).
+
+A password that is the only factor has at least 15 characters. No password may be easy to
+guess: zxcvbn estimates the guesses from lists of common passwords, words and names, and
+from keyboard patterns, repetitions and dates. The called node checks it, because no
+other node sees the password.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from zxcvbn import zxcvbn
+
+from sparecode_node.services import fields
+from sparecode_node.services.errors import InvalidFieldError
+
+ALONE_MIN = 15
+"""Characters of a password without a second factor."""
+WITH_SECOND_FACTOR_MIN = 12
+SCORE_MIN = 3
+"""Of 0 to 4: more than 10^8 guesses, each of which costs an Argon2id hash offline."""
+JUDGED_CHARACTERS = 72
+"""zxcvbn judges the beginning of a longer password: its work grows faster than linear."""
+OWN_WORDS = ("sparecode", "emergency", "administrator")
+
+
+async def check_new_password(
+    field: str, password: str, *, name: str, second_factor: bool
+) -> None:
+    """
+    Check a new password of the administrator *name*.
+
+    *second_factor*: whether sign-in will need a code as well. Raises
+    `InvalidFieldError`, which never quotes the password.
+    """
+    least = WITH_SECOND_FACTOR_MIN if second_factor else ALONE_MIN
+    fields.text(field, password, at_least=least, at_most=fields.PASSWORD_MAX)
+    # Off the event loop: a long password takes a tenth of a second.
+    score = await asyncio.to_thread(_score, password, (name, *OWN_WORDS))
+    if score < SCORE_MIN:
+        raise InvalidFieldError(
+            field,
+            "is too easy to guess: use several unrelated words, or let a password "
+            "manager draw it",
+        )
+
+
+def _score(password: str, own_words: Sequence[str]) -> int:
+    judged = zxcvbn(password[:JUDGED_CHARACTERS], user_inputs=list(own_words))
+    return int(judged["score"])
