@@ -7,9 +7,14 @@ from collections.abc import Generator, Iterator
 import pysyncobj.journal
 import pysyncobj.pickle
 import pytest
+from hypothesis import settings
 
 from tests import three_nodes
 from tests.databases import close_databases
+
+# A deadline of an example would measure how busy the machine is.
+settings.register_profile("sparecode", deadline=None)
+settings.load_profile("sparecode")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
