@@ -19,6 +19,7 @@ from sparecode_node.services.use_cases import Services
 from tests.services.one_node import OneNode
 
 ARGUMENTS = {
+    "administrators.cancel_reset": "name",
     "administrators.change_password": "name old_password new_password",
     "administrators.create": "name role link password",
     "administrators.remove": "name",

@@ -107,6 +107,9 @@ def test_any_changed_cell_changes_the_digest() -> None:
         # A node that joined with a ticket.
         ("ticket", {"node": "n4", "certificate": "door"}),
         ("admit", {"certificate": "door"}),
+        # A local reset that is announced.
+        ("raise-feature-level", {"level": "2"}),
+        ("reset-admin", {"name": "eve", "password": "lent"}),
     ):
         world.handle(directive, dict(arguments))
     db = world.db
