@@ -139,6 +139,11 @@ class Admin(Blocking[AsyncAdmin]):
     ) -> None:
         super().__init__(AsyncAdmin(nodes, ca=ca, session=session, timeout=timeout))
 
+    @property
+    def device_cookie(self) -> str:
+        """The device cookie of the last sign-in or change of password, to be kept."""
+        return self._caller.device_cookie
+
     login = _Method(AsyncAdmin.login)
     logout = _Method(AsyncAdmin.logout)
     logout_everywhere = _Method(AsyncAdmin.logout_everywhere)

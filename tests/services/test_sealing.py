@@ -18,6 +18,7 @@ from sparecode_node.services.secrets.kdf import Secret
 from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
 from sparecode_node.services.secrets.sealing import (
     BrokenSealError,
+    DeviceCookie,
     Draft,
     Sealing,
 )
@@ -179,3 +180,22 @@ def test_request_tag_covers_method_and_content(
 
 def test_draft_does_not_show_its_verifiers() -> None:
     assert "one" not in repr(dataclasses.replace(DRAFT, verifiers=(b"one",)))
+
+
+def test_a_device_cookie_opens_in_its_cluster_alone(
+    ring: KeyRing, sealing: Sealing
+) -> None:
+    """(L7, E1) Not in a restored cluster, and not under a key that is gone."""
+    cookie = DeviceCookie(
+        administrator=AdministratorName("root"),
+        device="d1",
+        credential="c1",
+        made_at_ms=1,
+    )
+    sealed = sealing.seal_device_cookie(cookie)
+    assert sealing.unseal_device_cookie(sealed) == cookie
+    for other in (ring.for_cluster("restored"), KeyRing.draw(SystemEntropy())):
+        with pytest.raises(BrokenSealError):
+            Sealing(other).unseal_device_cookie(sealed)
+    with pytest.raises(BrokenSealError):
+        sealing.unseal_draft(sealed)

@@ -574,6 +574,7 @@ class World:
             session_id=SessionId(arguments.get("session", "s1")),
             second_factor="code" in arguments,
             moments=moments_in(arguments),
+            device=arguments.get("device", ""),
         )
 
     def _create_user(self, arguments: Arguments) -> CreateUser:

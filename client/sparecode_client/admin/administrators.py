@@ -153,7 +153,8 @@ class Administrators(Caller):
         """
         Change your own password, or give the administrator *name* a temporary one.
 
-        Your own password needs *old_password*, and you must sign in again.
+        Your own password needs *old_password*, and you must sign in again. The property
+        `device_cookie` then has a new one; the earlier one is void.
         """
         request = pb.ChangePasswordRequest(
             request_id=request_id or new_request_id(),
@@ -164,6 +165,8 @@ class Administrators(Caller):
         answer = await self._client.unary(
             lambda node: node.administrators.ChangePassword, request, within=within
         )
+        if answer.device_cookie:
+            self._client.device_cookie = answer.device_cookie
         return commit_in(answer.commit)
 
     async def enroll_second_factor(

@@ -23,11 +23,17 @@ class Sessions(Caller):
         password: str,
         *,
         second_factor: str = "",
+        device_cookie: str = "",
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Session:
         """
         Sign in. Later calls carry the session.
+
+        *device_cookie* is the one that an earlier sign-in of this administrator
+        returned. Keep it as a secret, and pass it: wrong passwords of strangers then do
+        not keep the administrator out. By default the client passes the one that it got
+        itself.
 
         Raises:
             NotSignedIn: The name or password is wrong. With the reason
@@ -41,6 +47,7 @@ class Sessions(Caller):
             administrator=administrator,
             password=password,
             second_factor=second_factor,
+            device_cookie=device_cookie or self._client.device_cookie,
         )
         try:
             answer = await self._client.unary(
@@ -55,12 +62,19 @@ class Sessions(Caller):
                 lambda node: node.sessions.Login, request, within=within
             )
         self._client.session = answer.session
+        self._client.device_cookie = answer.device_cookie
         return Session(
             administrator=administrator,
             role=answer.role,
             end_time=time_in(answer, "end_time"),
             session=answer.session,
+            device_cookie=answer.device_cookie,
         )
+
+    @property
+    def device_cookie(self) -> str:
+        """The device cookie of the last sign-in or change of password, to be kept."""
+        return self._client.device_cookie
 
     async def logout(
         self, *, request_id: str | None = None, within: timedelta | None = None

@@ -145,6 +145,8 @@ class Client:
         self._backoff = tenacity.wait_random_exponential(multiplier=0.1, max=1)
         self.session = ""
         """Sent with every call as `authorization: Bearer`, unless empty."""
+        self.device_cookie = ""
+        """That of the last sign-in or change of password; sent with the next sign-in."""
 
     async def __aenter__(self) -> Self:
         return self

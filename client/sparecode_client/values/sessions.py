@@ -14,3 +14,5 @@ class Session:
     end_time: datetime | None
     session: str = field(default="", repr=False)
     """The bearer token; set only by signing in."""
+    device_cookie: str = field(default="", repr=False)
+    """Pass it to the next sign-in from this device; set only by signing in."""

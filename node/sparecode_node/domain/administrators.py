@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, UserId
-from sparecode_node.domain.policy import MINUTE_MS, SECOND_MS
+from sparecode_node.domain.policy import MINUTE_MS
+from sparecode_node.domain.sign_in_waits import STRANGERS_WAIT_MS_MAX, wait_ms
 from sparecode_node.domain.tokencodes import (
     Algorithm,
     HashName,
@@ -103,8 +104,6 @@ def may(role: Role, permission: Permission) -> bool:
     return permission in _ALLOWED[role]
 
 
-_WAIT_MS_MAX = 60 * SECOND_MS
-
 SECOND_FACTOR = TokencodeParameters(
     algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
 )
@@ -146,19 +145,19 @@ class Administrator:
     """None: the password is enough."""
 
     def blocks(self, now_ms: int) -> bool:
-        """Return whether sign-in is refused now without checking the password."""
+        """Return whether a stranger is refused now without checking the password."""
         return now_ms < self.blocked_until_ms
 
     def failed(self, now_ms: int) -> "Administrator":
         """
-        Return the administrator after a wrong password.
+        Return the administrator after a stranger's wrong password (L7).
 
-        Each failure doubles the wait, up to a minute. There is no lock: otherwise
-        anyone could shut administrators out by typing wrong passwords (L7).
+        Known clients have counts of their own: see `sign_in_waits`.
         """
-        wait_ms = min(SECOND_MS << min(self.failures, 16), _WAIT_MS_MAX)
         return replace(
-            self, failures=self.failures + 1, blocked_until_ms=now_ms + wait_ms
+            self,
+            failures=self.failures + 1,
+            blocked_until_ms=now_ms + wait_ms(self.failures, STRANGERS_WAIT_MS_MAX),
         )
 
     def succeeded(self) -> "Administrator":

@@ -170,7 +170,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
         self, request: pb.ChangePasswordRequest, context: Context
     ) -> pb.ChangePasswordResponse:
         """Change a password."""
-        applied = await self._administrators.change_password(
+        changed = await self._administrators.change_password(
             calls.session_call(
                 context, "AdministratorService/ChangePassword", request.request_id
             ),
@@ -179,7 +179,8 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             new_password=request.new_password,
         )
         return pb.ChangePasswordResponse(
-            commit=conversion.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, changed.applied),
+            device_cookie=changed.device_cookie,
         )
 
     async def ListApprovals(

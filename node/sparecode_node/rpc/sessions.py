@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`SessionService`: sign-in and sign-out of administrators."""
 
+from dataclasses import replace
+
 from sparecode.v1 import sessions_pb2 as pb
 from sparecode.v1 import sessions_pb2_grpc as pb_grpc
 from sparecode_node.rpc import calls, conversion
@@ -18,7 +20,10 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
         self, request: pb.LoginRequest, context: Context
     ) -> pb.LoginResponse:
         """Open a session."""
-        call = calls.anonymous_call(context, "SessionService/Login", request.request_id)
+        call = replace(
+            calls.anonymous_call(context, "SessionService/Login", request.request_id),
+            device_cookie=request.device_cookie,
+        )
         signed_in = await self._sessions.login(
             call,
             administrator=request.administrator,
@@ -29,6 +34,7 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
             session=signed_in.bearer,
             end_time=conversion.timestamp(signed_in.opened.ends_at_ms),
             role=signed_in.opened.role,
+            device_cookie=signed_in.device_cookie,
         )
 
     async def Logout(

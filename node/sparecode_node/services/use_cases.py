@@ -29,6 +29,7 @@ from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
+from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.password_reset import PasswordReset
 from sparecode_node.services.people.policies import Policies
 from sparecode_node.services.people.second_factors import SecondFactors
@@ -107,6 +108,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     reader = Reader(
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
+    device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
     pace, reading = Pace(clock), FileReading()
     decisions = Decisions(
         replicator=replicator,
@@ -138,6 +140,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             sealing=sealing,
             kdf=kdf,
             rates=rates,
+            device_cookies=device_cookies,
             entropy=entropy,
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
@@ -244,6 +247,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             sealing=sealing,
             kdf=kdf,
             rates=rates,
+            device_cookies=device_cookies,
             entropy=entropy,
         ),
     )

@@ -15,6 +15,7 @@ _ENDING = (
     "consumed_challenges",
     "pin_changes",
     "join_tickets",
+    "sign_in_waits",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

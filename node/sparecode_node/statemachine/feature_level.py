@@ -56,6 +56,9 @@ Each has a share, changes that stop an attack have a reserve, and what was refus
 before it was judged is not remembered.
 """
 
+CLIENT_WAITS = 2
+"""From this level on, known clients of an administrator have counts of their own (L7)."""
+
 
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""

@@ -26,13 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/v1/administrators.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xa2\x01\n\rAdministrator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04role\x18\x02 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x10\n\x08username\x18\x04 \x01(\t\x12\x1a\n\x12password_temporary\x18\x05 \x01(\x08\x12\x15\n\rsecond_factor\x18\x06 \x01(\x08\"\xae\x01\n\x1a\x43reateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x12\n\x08username\x18\x04 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x05 \x01(\x08H\x00\x12\x10\n\x08password\x18\x06 \x01(\tB\x06\n\x04link\"C\n\x1b\x43reateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"T\n\x19ListAdministratorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x98\x01\n\x1aListAdministratorsResponse\x12\x33\n\x0e\x61\x64ministrators\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.Administrator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xbe\x01\n\x1aUpdateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x08username\x18\x05 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x06 \x01(\x08H\x00\x42\x06\n\x04linkB\n\n\x08_enabled\"C\n\x1bUpdateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\">\n\x1aRemoveAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"C\n\x1bRemoveAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"e\n\x15\x43hangePasswordRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cold_password\x18\x03 \x01(\t\x12\x14\n\x0cnew_password\x18\x04 \x01(\t\">\n\x16\x43hangePasswordResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xe3\x01\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0f\n\x07serials\x18\x06 \x03(\t\x12,\n\x08\x61sk_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61pprover\x18\t \x01(\t\"O\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x89\x01\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.sparecode.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"9\n\x0e\x41pproveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x03\"7\n\x0f\x41pproveResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\rRejectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x03\"6\n\x0eRejectResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\x1b\n\x19\x45nrollSecondFactorRequest\"\x8b\x01\n\x1a\x45nrollSecondFactorResponse\x12\x13\n\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x10\n\x03uri\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x12\n\x05\x64raft\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\x12\x32\n\x0e\x64raft_end_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x1a\x43onfirmSecondFactorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\x05\x64raft\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\x12\x11\n\x04\x63ode\x18\x03 \x01(\tB\x03\x80\x01\x01\"C\n\x1b\x43onfirmSecondFactorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"=\n\x19RemoveSecondFactorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"B\n\x1aRemoveSecondFactorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"6\n\x12\x43\x61ncelResetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\";\n\x13\x43\x61ncelResetResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\xbe\x01\n\x11\x41\x64ministratorRole\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_SUPER_ADMIN\x10\x01\x12 \n\x1c\x41\x44MINISTRATOR_ROLE_HELP_DESK\x10\x02\x12\x1e\n\x1a\x41\x44MINISTRATOR_ROLE_AUDITOR\x10\x03\x12\x1f\n\x1b\x41\x44MINISTRATOR_ROLE_OPERATOR\x10\x04\x32\x99\t\n\x14\x41\x64ministratorService\x12j\n\x13\x43reateAdministrator\x12(.sparecode.v1.CreateAdministratorRequest\x1a).sparecode.v1.CreateAdministratorResponse\x12g\n\x12ListAdministrators\x12\'.sparecode.v1.ListAdministratorsRequest\x1a(.sparecode.v1.ListAdministratorsResponse\x12j\n\x13UpdateAdministrator\x12(.sparecode.v1.UpdateAdministratorRequest\x1a).sparecode.v1.UpdateAdministratorResponse\x12j\n\x13RemoveAdministrator\x12(.sparecode.v1.RemoveAdministratorRequest\x1a).sparecode.v1.RemoveAdministratorResponse\x12[\n\x0e\x43hangePassword\x12#.sparecode.v1.ChangePasswordRequest\x1a$.sparecode.v1.ChangePasswordResponse\x12g\n\x12\x45nrollSecondFactor\x12\'.sparecode.v1.EnrollSecondFactorRequest\x1a(.sparecode.v1.EnrollSecondFactorResponse\x12j\n\x13\x43onfirmSecondFactor\x12(.sparecode.v1.ConfirmSecondFactorRequest\x1a).sparecode.v1.ConfirmSecondFactorResponse\x12g\n\x12RemoveSecondFactor\x12\'.sparecode.v1.RemoveSecondFactorRequest\x1a(.sparecode.v1.RemoveSecondFactorResponse\x12R\n\x0b\x43\x61ncelReset\x12 .sparecode.v1.CancelResetRequest\x1a!.sparecode.v1.CancelResetResponse\x12X\n\rListApprovals\x12\".sparecode.v1.ListApprovalsRequest\x1a#.sparecode.v1.ListApprovalsResponse\x12\x46\n\x07\x41pprove\x12\x1c.sparecode.v1.ApproveRequest\x1a\x1d.sparecode.v1.ApproveResponse\x12\x43\n\x06Reject\x12\x1b.sparecode.v1.RejectRequest\x1a\x1c.sparecode.v1.RejectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/v1/administrators.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xa2\x01\n\rAdministrator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04role\x18\x02 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x10\n\x08username\x18\x04 \x01(\t\x12\x1a\n\x12password_temporary\x18\x05 \x01(\x08\x12\x15\n\rsecond_factor\x18\x06 \x01(\x08\"\xae\x01\n\x1a\x43reateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x12\n\x08username\x18\x04 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x05 \x01(\x08H\x00\x12\x10\n\x08password\x18\x06 \x01(\tB\x06\n\x04link\"C\n\x1b\x43reateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"T\n\x19ListAdministratorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x98\x01\n\x1aListAdministratorsResponse\x12\x33\n\x0e\x61\x64ministrators\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.Administrator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xbe\x01\n\x1aUpdateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x08username\x18\x05 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x06 \x01(\x08H\x00\x42\x06\n\x04linkB\n\n\x08_enabled\"C\n\x1bUpdateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\">\n\x1aRemoveAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"C\n\x1bRemoveAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"e\n\x15\x43hangePasswordRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cold_password\x18\x03 \x01(\t\x12\x14\n\x0cnew_password\x18\x04 \x01(\t\"Z\n\x16\x43hangePasswordResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\x12\x1a\n\rdevice_cookie\x18\x02 \x01(\tB\x03\x80\x01\x01\"\xe3\x01\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0f\n\x07serials\x18\x06 \x03(\t\x12,\n\x08\x61sk_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61pprover\x18\t \x01(\t\"O\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x89\x01\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.sparecode.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"9\n\x0e\x41pproveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x03\"7\n\x0f\x41pproveResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\rRejectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x03\"6\n\x0eRejectResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\x1b\n\x19\x45nrollSecondFactorRequest\"\x8b\x01\n\x1a\x45nrollSecondFactorResponse\x12\x13\n\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x10\n\x03uri\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x12\n\x05\x64raft\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\x12\x32\n\x0e\x64raft_end_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x1a\x43onfirmSecondFactorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\x05\x64raft\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\x12\x11\n\x04\x63ode\x18\x03 \x01(\tB\x03\x80\x01\x01\"C\n\x1b\x43onfirmSecondFactorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"=\n\x19RemoveSecondFactorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"B\n\x1aRemoveSecondFactorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"6\n\x12\x43\x61ncelResetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\";\n\x13\x43\x61ncelResetResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\xbe\x01\n\x11\x41\x64ministratorRole\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_SUPER_ADMIN\x10\x01\x12 \n\x1c\x41\x44MINISTRATOR_ROLE_HELP_DESK\x10\x02\x12\x1e\n\x1a\x41\x44MINISTRATOR_ROLE_AUDITOR\x10\x03\x12\x1f\n\x1b\x41\x44MINISTRATOR_ROLE_OPERATOR\x10\x04\x32\x99\t\n\x14\x41\x64ministratorService\x12j\n\x13\x43reateAdministrator\x12(.sparecode.v1.CreateAdministratorRequest\x1a).sparecode.v1.CreateAdministratorResponse\x12g\n\x12ListAdministrators\x12\'.sparecode.v1.ListAdministratorsRequest\x1a(.sparecode.v1.ListAdministratorsResponse\x12j\n\x13UpdateAdministrator\x12(.sparecode.v1.UpdateAdministratorRequest\x1a).sparecode.v1.UpdateAdministratorResponse\x12j\n\x13RemoveAdministrator\x12(.sparecode.v1.RemoveAdministratorRequest\x1a).sparecode.v1.RemoveAdministratorResponse\x12[\n\x0e\x43hangePassword\x12#.sparecode.v1.ChangePasswordRequest\x1a$.sparecode.v1.ChangePasswordResponse\x12g\n\x12\x45nrollSecondFactor\x12\'.sparecode.v1.EnrollSecondFactorRequest\x1a(.sparecode.v1.EnrollSecondFactorResponse\x12j\n\x13\x43onfirmSecondFactor\x12(.sparecode.v1.ConfirmSecondFactorRequest\x1a).sparecode.v1.ConfirmSecondFactorResponse\x12g\n\x12RemoveSecondFactor\x12\'.sparecode.v1.RemoveSecondFactorRequest\x1a(.sparecode.v1.RemoveSecondFactorResponse\x12R\n\x0b\x43\x61ncelReset\x12 .sparecode.v1.CancelResetRequest\x1a!.sparecode.v1.CancelResetResponse\x12X\n\rListApprovals\x12\".sparecode.v1.ListApprovalsRequest\x1a#.sparecode.v1.ListApprovalsResponse\x12\x46\n\x07\x41pprove\x12\x1c.sparecode.v1.ApproveRequest\x1a\x1d.sparecode.v1.ApproveResponse\x12\x43\n\x06Reject\x12\x1b.sparecode.v1.RejectRequest\x1a\x1c.sparecode.v1.RejectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.administrators_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CHANGEPASSWORDRESPONSE'].fields_by_name['device_cookie']._loaded_options = None
+  _globals['_CHANGEPASSWORDRESPONSE'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
   _globals['_ENROLLSECONDFACTORRESPONSE'].fields_by_name['secret']._loaded_options = None
   _globals['_ENROLLSECONDFACTORRESPONSE'].fields_by_name['secret']._serialized_options = b'\200\001\001'
   _globals['_ENROLLSECONDFACTORRESPONSE'].fields_by_name['uri']._loaded_options = None
@@ -43,8 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMSECONDFACTORREQUEST'].fields_by_name['draft']._serialized_options = b'\200\001\001'
   _globals['_CONFIRMSECONDFACTORREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_CONFIRMSECONDFACTORREQUEST'].fields_by_name['code']._serialized_options = b'\200\001\001'
-  _globals['_ADMINISTRATORROLE']._serialized_start=2583
-  _globals['_ADMINISTRATORROLE']._serialized_end=2773
+  _globals['_ADMINISTRATORROLE']._serialized_start=2611
+  _globals['_ADMINISTRATORROLE']._serialized_end=2801
   _globals['_ADMINISTRATOR']._serialized_start=111
   _globals['_ADMINISTRATOR']._serialized_end=273
   _globals['_CREATEADMINISTRATORREQUEST']._serialized_start=276
@@ -66,37 +68,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1157
   _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1258
   _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1260
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1322
-  _globals['_APPROVAL']._serialized_start=1325
-  _globals['_APPROVAL']._serialized_end=1552
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1554
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1633
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1636
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1773
-  _globals['_APPROVEREQUEST']._serialized_start=1775
-  _globals['_APPROVEREQUEST']._serialized_end=1832
-  _globals['_APPROVERESPONSE']._serialized_start=1834
-  _globals['_APPROVERESPONSE']._serialized_end=1889
-  _globals['_REJECTREQUEST']._serialized_start=1891
-  _globals['_REJECTREQUEST']._serialized_end=1947
-  _globals['_REJECTRESPONSE']._serialized_start=1949
-  _globals['_REJECTRESPONSE']._serialized_end=2003
-  _globals['_ENROLLSECONDFACTORREQUEST']._serialized_start=2005
-  _globals['_ENROLLSECONDFACTORREQUEST']._serialized_end=2032
-  _globals['_ENROLLSECONDFACTORRESPONSE']._serialized_start=2035
-  _globals['_ENROLLSECONDFACTORRESPONSE']._serialized_end=2174
-  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_start=2176
-  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_end=2263
-  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_start=2265
-  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_end=2332
-  _globals['_REMOVESECONDFACTORREQUEST']._serialized_start=2334
-  _globals['_REMOVESECONDFACTORREQUEST']._serialized_end=2395
-  _globals['_REMOVESECONDFACTORRESPONSE']._serialized_start=2397
-  _globals['_REMOVESECONDFACTORRESPONSE']._serialized_end=2463
-  _globals['_CANCELRESETREQUEST']._serialized_start=2465
-  _globals['_CANCELRESETREQUEST']._serialized_end=2519
-  _globals['_CANCELRESETRESPONSE']._serialized_start=2521
-  _globals['_CANCELRESETRESPONSE']._serialized_end=2580
-  _globals['_ADMINISTRATORSERVICE']._serialized_start=2776
-  _globals['_ADMINISTRATORSERVICE']._serialized_end=3953
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1350
+  _globals['_APPROVAL']._serialized_start=1353
+  _globals['_APPROVAL']._serialized_end=1580
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1582
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1661
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1664
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1801
+  _globals['_APPROVEREQUEST']._serialized_start=1803
+  _globals['_APPROVEREQUEST']._serialized_end=1860
+  _globals['_APPROVERESPONSE']._serialized_start=1862
+  _globals['_APPROVERESPONSE']._serialized_end=1917
+  _globals['_REJECTREQUEST']._serialized_start=1919
+  _globals['_REJECTREQUEST']._serialized_end=1975
+  _globals['_REJECTRESPONSE']._serialized_start=1977
+  _globals['_REJECTRESPONSE']._serialized_end=2031
+  _globals['_ENROLLSECONDFACTORREQUEST']._serialized_start=2033
+  _globals['_ENROLLSECONDFACTORREQUEST']._serialized_end=2060
+  _globals['_ENROLLSECONDFACTORRESPONSE']._serialized_start=2063
+  _globals['_ENROLLSECONDFACTORRESPONSE']._serialized_end=2202
+  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_start=2204
+  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_end=2291
+  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_start=2293
+  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_end=2360
+  _globals['_REMOVESECONDFACTORREQUEST']._serialized_start=2362
+  _globals['_REMOVESECONDFACTORREQUEST']._serialized_end=2423
+  _globals['_REMOVESECONDFACTORRESPONSE']._serialized_start=2425
+  _globals['_REMOVESECONDFACTORRESPONSE']._serialized_end=2491
+  _globals['_CANCELRESETREQUEST']._serialized_start=2493
+  _globals['_CANCELRESETREQUEST']._serialized_end=2547
+  _globals['_CANCELRESETRESPONSE']._serialized_start=2549
+  _globals['_CANCELRESETRESPONSE']._serialized_end=2608
+  _globals['_ADMINISTRATORSERVICE']._serialized_start=2804
+  _globals['_ADMINISTRATORSERVICE']._serialized_end=3981
 # @@protoc_insertion_point(module_scope)

@@ -403,6 +403,11 @@ class ChangePasswordResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMIT_FIELD_NUMBER: _builtins.int
+    DEVICE_COOKIE_FIELD_NUMBER: _builtins.int
+    device_cookie: _builtins.str
+    """Replaces the caller's device cookie, which ended with the password. Empty if the
+    password is another administrator's.
+    """
     @_builtins.property
     def commit(self) -> _types_pb2.Commit:
         """Where the change was committed."""
@@ -411,10 +416,11 @@ class ChangePasswordResponse(_message.Message):
         self,
         *,
         commit: _types_pb2.Commit | None = ...,
+        device_cookie: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "device_cookie", b"device_cookie"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsparecode/v1/sessions.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n\x0cLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x1a\n\rsecond_factor\x18\x04 \x01(\tB\x03\x80\x01\x01\"\\\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\"#\n\rLogoutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"-\n\x17LogoutEverywhereRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18LogoutEverywhereResponse\"\x0f\n\rWhoAmIRequest\"c\n\x0eWhoAmIResponse\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbf\x02\n\x0eSessionService\x12@\n\x05Login\x12\x1a.sparecode.v1.LoginRequest\x1a\x1b.sparecode.v1.LoginResponse\x12\x43\n\x06Logout\x12\x1b.sparecode.v1.LogoutRequest\x1a\x1c.sparecode.v1.LogoutResponse\x12\x61\n\x10LogoutEverywhere\x12%.sparecode.v1.LogoutEverywhereRequest\x1a&.sparecode.v1.LogoutEverywhereResponse\x12\x43\n\x06WhoAmI\x12\x1b.sparecode.v1.WhoAmIRequest\x1a\x1c.sparecode.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsparecode/v1/sessions.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n\x0cLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x1a\n\rsecond_factor\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rdevice_cookie\x18\x05 \x01(\tB\x03\x80\x01\x01\"x\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x04 \x01(\tB\x03\x80\x01\x01\"#\n\rLogoutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"-\n\x17LogoutEverywhereRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18LogoutEverywhereResponse\"\x0f\n\rWhoAmIRequest\"c\n\x0eWhoAmIResponse\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbf\x02\n\x0eSessionService\x12@\n\x05Login\x12\x1a.sparecode.v1.LoginRequest\x1a\x1b.sparecode.v1.LoginResponse\x12\x43\n\x06Logout\x12\x1b.sparecode.v1.LogoutRequest\x1a\x1c.sparecode.v1.LogoutResponse\x12\x61\n\x10LogoutEverywhere\x12%.sparecode.v1.LogoutEverywhereRequest\x1a&.sparecode.v1.LogoutEverywhereResponse\x12\x43\n\x06WhoAmI\x12\x1b.sparecode.v1.WhoAmIRequest\x1a\x1c.sparecode.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGINREQUEST'].fields_by_name['second_factor']._loaded_options = None
   _globals['_LOGINREQUEST'].fields_by_name['second_factor']._serialized_options = b'\200\001\001'
-  _globals['_LOGINREQUEST']._serialized_start=78
-  _globals['_LOGINREQUEST']._serialized_end=181
-  _globals['_LOGINRESPONSE']._serialized_start=183
-  _globals['_LOGINRESPONSE']._serialized_end=275
-  _globals['_LOGOUTREQUEST']._serialized_start=277
-  _globals['_LOGOUTREQUEST']._serialized_end=312
-  _globals['_LOGOUTRESPONSE']._serialized_start=314
-  _globals['_LOGOUTRESPONSE']._serialized_end=330
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=332
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=377
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=379
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=405
-  _globals['_WHOAMIREQUEST']._serialized_start=407
-  _globals['_WHOAMIREQUEST']._serialized_end=422
-  _globals['_WHOAMIRESPONSE']._serialized_start=424
-  _globals['_WHOAMIRESPONSE']._serialized_end=523
-  _globals['_SESSIONSERVICE']._serialized_start=526
-  _globals['_SESSIONSERVICE']._serialized_end=845
+  _globals['_LOGINREQUEST'].fields_by_name['device_cookie']._loaded_options = None
+  _globals['_LOGINREQUEST'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
+  _globals['_LOGINRESPONSE'].fields_by_name['device_cookie']._loaded_options = None
+  _globals['_LOGINRESPONSE'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
+  _globals['_LOGINREQUEST']._serialized_start=79
+  _globals['_LOGINREQUEST']._serialized_end=210
+  _globals['_LOGINRESPONSE']._serialized_start=212
+  _globals['_LOGINRESPONSE']._serialized_end=332
+  _globals['_LOGOUTREQUEST']._serialized_start=334
+  _globals['_LOGOUTREQUEST']._serialized_end=369
+  _globals['_LOGOUTRESPONSE']._serialized_start=371
+  _globals['_LOGOUTRESPONSE']._serialized_end=387
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=389
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=434
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=436
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=462
+  _globals['_WHOAMIREQUEST']._serialized_start=464
+  _globals['_WHOAMIREQUEST']._serialized_end=479
+  _globals['_WHOAMIRESPONSE']._serialized_start=481
+  _globals['_WHOAMIRESPONSE']._serialized_end=580
+  _globals['_SESSIONSERVICE']._serialized_start=583
+  _globals['_SESSIONSERVICE']._serialized_end=902
 # @@protoc_insertion_point(module_scope)

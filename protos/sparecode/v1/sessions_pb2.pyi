@@ -27,6 +27,7 @@ class LoginRequest(_message.Message):
     ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
+    DEVICE_COOKIE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this attempt (UUID). If the answer got lost, a retry with the same ID
     counts nothing twice. If it fails with REQUEST_ID_REUSED, sign in again with a new ID.
@@ -39,6 +40,10 @@ class LoginRequest(_message.Message):
     """The code shown by the authenticator app. Required if the administrator has a second
     factor; without it the call fails with SECOND_FACTOR_NEEDED.
     """
+    device_cookie: _builtins.str
+    """The device cookie that an earlier sign-in of this administrator returned. Wrong
+    passwords of strangers do not make such a client wait. Empty: none.
+    """
     def __init__(
         self,
         *,
@@ -46,10 +51,11 @@ class LoginRequest(_message.Message):
         administrator: _builtins.str = ...,
         password: _builtins.str = ...,
         second_factor: _builtins.str = ...,
+        device_cookie: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "password", b"password", "request_id", b"request_id", "second_factor", b"second_factor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "device_cookie", b"device_cookie", "password", b"password", "request_id", b"request_id", "second_factor", b"second_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -64,10 +70,15 @@ class LoginResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    DEVICE_COOKIE_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """Send it with every call as `authorization: Bearer SESSION`. It is shown only once."""
     role: _builtins.str
     """The administrator's role."""
+    device_cookie: _builtins.str
+    """Keep it as a secret and send it with the next sign-in. It signs nobody in. It ends
+    after 90 days and with the password.
+    """
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """The latest time at which the session ends."""
@@ -78,10 +89,11 @@ class LoginResponse(_message.Message):
         session: _builtins.str = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         role: _builtins.str = ...,
+        device_cookie: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "role", b"role", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_cookie", b"device_cookie", "end_time", b"end_time", "role", b"role", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,6 +102,10 @@ class Stage:
             )
         )
 
+    async def visitor(self, node: int) -> AsyncAdmin:
+        """Return a client of one node that has never signed in."""
+        return await self._admin(self.cluster.nodes[node])
+
     async def sign_in(self) -> None:
         """Sign in at node 1, for all three."""
         first, *others = self.admins

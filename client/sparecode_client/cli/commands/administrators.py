@@ -216,6 +216,8 @@ def change_password(
         commit = admin.change_password(
             new, old_password=old, name=name, request_id=settings.request_id
         )
+        if not name:
+            settings.remember_own_device(admin.device_cookie)
     if not name:
         forget_session(session_path())
         settings.output.done("Your password was changed: sign in again", commit)

@@ -48,25 +48,34 @@ def login(
 
     The session is valid on every node. It is stored in a file that only you can read,
     together with the nodes and the CA, so that later commands do not need --node and
-    --ca.
+    --ca. A file beside it keeps a device cookie: after wrong passwords of strangers, the
+    cluster still lets you sign in from here.
     """
     settings = settings_of(context)
     with settings.visitor() as admin:
         administrator = administrator or typer.prompt("Administrator", err=True)
         password = secret("Password", password_file)
+        device_cookie = settings.device_cookie(administrator)
         try:
             session = admin.login(
                 administrator,
                 password,
                 second_factor=code,
+                device_cookie=device_cookie,
                 request_id=settings.request_id,
             )
         except NotSignedIn as refused:
             if refused.reason != SECOND_FACTOR_NEEDED or code:
                 raise
             code = secret("Code of the second factor", None)
-            session = admin.login(administrator, password, second_factor=code)
+            session = admin.login(
+                administrator,
+                password,
+                second_factor=code,
+                device_cookie=device_cookie,
+            )
         path = settings.remember(session.administrator, session.session)
+        settings.remember_device(session.administrator, session.device_cookie)
     if settings.output.is_json:
         settings.output.json(session)
         return

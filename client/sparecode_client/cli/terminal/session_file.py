@@ -13,6 +13,7 @@ import stat
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -52,6 +53,33 @@ def load_session(path: Path) -> StoredSession | None:
     Raises:
         SessionFileError: Other users can read the file, or it is damaged.
     """
+    fields = read_private(path)
+    if fields is None:
+        return None
+    try:
+        fields["nodes"] = tuple(fields["nodes"])
+        return StoredSession(**fields)
+    except (KeyError, TypeError) as error:
+        raise _unusable(path, error) from error
+
+
+def store_session(path: Path, session: StoredSession) -> None:
+    """
+    Store *session* and replace an earlier one, atomically.
+
+    Raises:
+        SessionFileError: The file cannot be written.
+    """
+    write_private(path, asdict(session))
+
+
+def read_private(path: Path) -> dict[str, Any] | None:
+    """
+    Return the object in a JSON file that only its owner can read; None: no file.
+
+    Raises:
+        SessionFileError: Other users can read the file, or it is damaged.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -60,21 +88,19 @@ def load_session(path: Path) -> StoredSession | None:
                     f"{path} can be read by other users (mode {stat.S_IMODE(mode):04o}): "
                     "delete it and sign in again"
                 )
-            fields = json.load(file)
-        fields["nodes"] = tuple(fields["nodes"])
-        return StoredSession(**fields)
+            content = json.load(file)
     except FileNotFoundError:
         return None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise SessionFileError(
-            f"{path} cannot be used ({type(error).__name__}): "
-            "delete it and sign in again"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+    if not isinstance(content, dict):
+        raise _unusable(path, TypeError())
+    return content
 
 
-def store_session(path: Path, session: StoredSession) -> None:
+def write_private(path: Path, content: dict[str, Any]) -> None:
     """
-    Store *session* and replace an earlier one, atomically.
+    Write a JSON file that only its owner can read, atomically.
 
     Raises:
         SessionFileError: The file cannot be written.
@@ -85,13 +111,19 @@ def store_session(path: Path, session: StoredSession) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".session-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(session), file)
+                json.dump(content, file)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink()
             raise
     except OSError as error:
         raise SessionFileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _unusable(path: Path, error: Exception) -> SessionFileError:
+    return SessionFileError(
+        f"{path} cannot be used ({type(error).__name__}): delete it and sign in again"
+    )
 
 
 def forget_session(path: Path) -> None:

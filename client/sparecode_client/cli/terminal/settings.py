@@ -10,6 +10,11 @@ from pathlib import Path
 import typer
 
 from sparecode_client.blocking import Admin, Agent
+from sparecode_client.cli.terminal.device_file import (
+    device_path,
+    load_device_cookie,
+    store_device_cookie,
+)
 from sparecode_client.cli.terminal.exit_codes import UsageError, report_errors
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.session_file import (
@@ -93,6 +98,27 @@ class Settings:
             ),
         )
         return path
+
+    def device_cookie(self, administrator: str) -> str:
+        """Return the stored device cookie of an administrator; empty if there is none."""
+        _, ca = self._cluster(self._stored(needed=False))
+        return load_device_cookie(
+            device_path(session_path()), _fingerprint(ca), administrator
+        )
+
+    def remember_device(self, administrator: str, cookie: str) -> None:
+        """Store a device cookie for later sign-ins, unless it is empty."""
+        if cookie:
+            _, ca = self._cluster(self._stored(needed=False))
+            store_device_cookie(
+                device_path(session_path()), _fingerprint(ca), administrator, cookie
+            )
+
+    def remember_own_device(self, cookie: str) -> None:
+        """Store a device cookie of the signed-in administrator, unless it is empty."""
+        stored = self._stored(needed=True)
+        if stored is not None:
+            self.remember_device(stored.administrator, cookie)
 
     @contextmanager
     def _connected(

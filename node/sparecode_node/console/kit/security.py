@@ -20,6 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sparecode_node.domain.policy import SECOND_MS
+from sparecode_node.domain.sign_in_waits import DEVICE_COOKIE_MS
+from sparecode_node.domain.users import fold
+
 SESSION_COOKIE = "__Host-sparecode"
 VISIT_COOKIE = "__Host-sparecode-visit"
 """Replaces the session cookie before sign-in, because signing in is a form too."""
@@ -28,6 +32,8 @@ LAST_USE_COOKIE = "__Host-sparecode-seen"
 """The last use of the session at this console."""
 NOTICE_COOKIE = "__Host-sparecode-notice"
 """The notice of a change, which the next page shows once."""
+DEVICE_COOKIE = "__Host-sparecode-device"
+"""The beginning of the name of a device cookie: one for each administrator (L7)."""
 
 BODY_BYTES_MAX = 64 * 1024
 
@@ -130,11 +136,36 @@ async def body_of(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def set_cookie(response: Response, name: str, value: str) -> None:
-    """Set a cookie that lasts until the browser closes."""
+def set_cookie(
+    response: Response, name: str, value: str, *, max_age_s: int | None = None
+) -> None:
+    """Set a cookie. Without *max_age_s* it lasts until the browser closes."""
     response.set_cookie(
-        name, value, path="/", secure=True, httponly=True, samesite="strict"
+        name,
+        value,
+        max_age=max_age_s,
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="strict",
     )
+
+
+def device_cookie_name(administrator: str) -> str:
+    """Return the name of an administrator's device cookie; it does not show their name."""
+    digest = hashlib.sha256(fold(administrator).encode(errors="replace")).hexdigest()
+    return f"{DEVICE_COOKIE}-{digest[:16]}"
+
+
+def set_device_cookie(response: Response, administrator: str, value: str) -> None:
+    """Let the browser show at later sign-ins that it is a known device (L7)."""
+    if value:
+        set_cookie(
+            response,
+            device_cookie_name(administrator),
+            value,
+            max_age_s=DEVICE_COOKIE_MS // SECOND_MS,
+        )
 
 
 def forget_cookie(response: Response, name: str) -> None:

@@ -4,9 +4,12 @@
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.security import set_device_cookie
 from sparecode_node.console.kit.visits import SIGN_IN, Visit
 from sparecode_node.console.pages import second_factor
+from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.people.administrators import PasswordChanged
 from sparecode_node.services.secrets.password_strength import (
     ALONE_MIN,
     WITH_SECOND_FACTOR_MIN,
@@ -30,20 +33,30 @@ async def show(visit: Visit) -> Response:
 async def password(visit: Visit) -> Response:
     """Change the own password; required if it is temporary."""
     if visit.is_form:
-        answer = await change(
-            visit,
-            "AdministratorService/ChangePassword",
-            lambda call: visit.site.services.administrators.change_password(
+        device_cookie = ""
+
+        async def change_password(call: CallContext) -> PasswordChanged:
+            nonlocal device_cookie
+            changed = await visit.site.services.administrators.change_password(
                 call,
                 name="",
                 old_password=visit.form.secret("old_password"),
                 new_password=_new_password(visit),
-            ),
+            )
+            device_cookie = changed.device_cookie
+            return changed
+
+        answer = await change(
+            visit,
+            "AdministratorService/ChangePassword",
+            change_password,
             to=SIGN_IN,
             words="Your password is changed, and all your sessions have ended. Sign in "
             "with the new password.",
         )
         if answer is not None:
+            if visit.session is not None:
+                set_device_cookie(answer, visit.session.administrator, device_cookie)
             return answer
     return visit.page(
         "password.html",

@@ -3,6 +3,7 @@
 
 import contextlib
 import re
+from dataclasses import replace
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -15,9 +16,11 @@ from sparecode_node.console.kit.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
     Origin,
+    device_cookie_name,
     forget_cookie,
     form_token,
     set_cookie,
+    set_device_cookie,
 )
 from sparecode_node.console.kit.visits import CARRY, SIGN_IN, Visit, local_path
 from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, explain
@@ -119,6 +122,9 @@ async def open_session(visit: Visit) -> Response:
             # The node drew a new bearer for this session. A cookie that the browser
             # had before, possibly planted by an attacker, is worth nothing now.
             set_cookie(response, SESSION_COOKIE, signed_in.bearer)
+            set_device_cookie(
+                response, signed_in.opened.administrator, signed_in.device_cookie
+            )
             idle.record_use(response, signed_in.bearer, visit.site.clock.now_ms())
             forget_cookie(response, VISIT_COOKIE)
             return response
@@ -129,12 +135,15 @@ async def open_session(visit: Visit) -> Response:
 
 async def _signed_in(visit: Visit) -> SignedIn:
     """Open the session of a submitted form. Raises as `Sessions.login`."""
+    administrator = visit.form.text("administrator")
     code = visit.form.text("second_factor").strip()
+    cookie = visit.request.cookies.get(device_cookie_name(administrator), "")
 
     async def with_id(request_id: str) -> SignedIn:
+        call = visit.call("SessionService/Login", request_id=request_id)
         return await visit.site.services.sessions.login(
-            visit.call("SessionService/Login", request_id=request_id),
-            administrator=visit.form.text("administrator"),
+            replace(call, device_cookie=cookie),
+            administrator=administrator,
             password=visit.form.secret("password"),
             second_factor=code,
         )

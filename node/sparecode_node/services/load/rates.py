@@ -134,11 +134,19 @@ class Rates:
         self._take(self._agents, "this agent", agent)
         self._take(self._users, "this user", f"challenge of {user}")
 
-    def sign_in(self, *, administrator: str, peer: str) -> None:
-        """Count one password. Passwords have a rate, and never a lockout (L7)."""
+    def sign_in(self, *, administrator: str, peer: str, client: str = "") -> None:
+        """
+        Count one password. Passwords have a rate, and never a lockout (L7).
+
+        *client*: a known device or session. It has a rate of its own, which strangers
+        with its administrator's name or its address do not use up.
+        """
+        if client:
+            self._take(self._sign_ins, "this device", f"client {client}")
+            return
         if peer:
             self._take(self._peers, "this address", peer)
-        self._take(self._sign_ins, "this administrator", administrator)
+        self._take(self._sign_ins, "this administrator", f"name {administrator}")
 
     def issue(self, *, administrator: str, codes: int) -> None:
         """Count the codes that an administrator draws, or a PIN, which costs the same (I12)."""

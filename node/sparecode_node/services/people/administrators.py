@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the administrators (P1, P2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, NameKey
@@ -16,6 +16,7 @@ from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
@@ -44,6 +45,20 @@ class Link:
         return fold(fields.username(self.username)) if self.username else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChanged:
+    """A password was changed. The change ended the sessions and the device cookies."""
+
+    applied: Applied
+    device_cookie: str = field(default="", repr=False)
+    """A new one, for administrators who have changed their own password (L7)."""
+
+    @property
+    def index(self) -> int:
+        """The log index of the commit."""
+        return self.applied.index
+
+
 class Administrators:
     """
     Manages administrators. Names are compared after NFKC and case folding.
@@ -62,6 +77,7 @@ class Administrators:
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
+        device_cookies: DeviceCookies,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
@@ -70,6 +86,7 @@ class Administrators:
         self._sealing = sealing
         self._kdf = kdf
         self._rates = rates
+        self._device_cookies = device_cookies
         self._entropy = entropy
 
     @idempotent
@@ -157,7 +174,7 @@ class Administrators:
     @idempotent
     async def change_password(
         self, context: CallContext, *, name: str, old_password: str, new_password: str
-    ) -> Applied:
+    ) -> PasswordChanged:
         """Change one's own password, or set a temporary one for the administrator *name*."""
         if name:
             fields.administrator("name", name)
@@ -168,7 +185,9 @@ class Administrators:
         key = AdministratorName(fold(name)) if name else session.administrator
         own = key == session.administrator
         if own:
-            self._rates.sign_in(administrator=key, peer=context.peer)
+            self._rates.sign_in(
+                administrator=key, peer=context.peer, client=session.session_id
+            )
         if own and not old_password:
             raise InvalidFieldError(
                 "old_password", "is required to change your own password"
@@ -182,7 +201,10 @@ class Administrators:
             second_factor=known is not None and known.second_factor,
         )
 
+        salt = b""
+
         async def prepare() -> ChangePassword:
+            nonlocal salt
             async with self._state.transaction() as transaction:
                 current = await administrators.password_parameters(transaction, key)
             candidate, key_id = b"", self._sealing.active_key
@@ -205,8 +227,12 @@ class Administrators:
                 ),
             )
 
-        return applied(
+        changed = applied(
             await self._proposer.propose_prepared(context, session, deadline, prepare)
+        )
+        return PasswordChanged(
+            applied=changed,
+            device_cookie=self._device_cookies.make(key, salt) if own else "",
         )
 
     async def _verifier(

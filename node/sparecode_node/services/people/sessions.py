@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators, policies, resets
+from sparecode_node.queries import administrators, cluster, policies, resets
 from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
@@ -17,10 +17,15 @@ from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.people.device_cookies import (
+    DeviceCookies,
+    is_for_password,
+)
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.secrets.sealing import Sealing, session_id
+from sparecode_node.services.secrets.sealing import DeviceCookie, Sealing, session_id
 from sparecode_node.statemachine.commands.sessions import CloseSession, OpenSession
+from sparecode_node.statemachine.feature_level import CLIENT_WAITS
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
 BEARER_BYTES = 32
@@ -44,9 +49,11 @@ class SignedIn(NamedTuple):
 
     bearer: str
     opened: SessionOpened
+    device_cookie: str = ""
+    """Shown at later sign-ins, it makes the client a known device (L7)."""
 
     def __repr__(self) -> str:
-        """Show the session without the bearer."""
+        """Show the session without its secrets."""
         return f"SignedIn(bearer=***, opened={self.opened!r})"
 
 
@@ -61,6 +68,7 @@ class Sessions:
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
+        device_cookies: DeviceCookies,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
@@ -68,6 +76,7 @@ class Sessions:
         self._sealing = sealing
         self._kdf = kdf
         self._rates = rates
+        self._device_cookies = device_cookies
         self._entropy = entropy
 
     @idempotent
@@ -86,7 +95,7 @@ class Sessions:
         request id would otherwise test codes of the second factor for nothing (Q1).
         *second_factor* is the code of an administrator who has a second factor. Without
         it, such an administrator is refused with `SECOND_FACTOR_NEEDED` if the password
-        is right.
+        is right. The context's device cookie tells a known device from strangers (L7).
         Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`, `REQUEST_ID_REUSED`),
         `InvalidFieldError`, `ProposeError`, and `RateError` before anything is hashed
         (L7).
@@ -100,18 +109,27 @@ class Sessions:
         )
         fields.secret("password", password, at_most=fields.PASSWORD_MAX)
         name = AdministratorName(fold(administrator))
-        self._rates.sign_in(administrator=name, peer=context.peer)
+        device = self._device_cookies.open(context.device_cookie, name)
+        self._rates.sign_in(
+            administrator=name,
+            peer=context.peer,
+            client=device.device if device else "",
+        )
         deadline = self._proposer.deadline(context)
         codes: tuple[str, ...] = ()
         if second_factor:
             codes = (fields.tokencode("second_factor", second_factor),)
         bearer = urlsafe_b64encode(self._entropy.token_bytes(BEARER_BYTES)).decode()
         bearer = bearer.rstrip("=")
+        salt = b""
 
         # It reads the current state, so a name that is not there does not exist. Such a
         # name is not proposed: apply would record it.
         async def prepare() -> Proposal:
-            command = await self._prepare(name, password, session_id(bearer), deadline)
+            nonlocal salt
+            command, salt = await self._prepare(
+                name, password, session_id(bearer), deadline, device
+            )
             return self._proposer.proposal(
                 context,
                 replace(command, second_factor=bool(codes)),
@@ -120,7 +138,11 @@ class Sessions:
             )
 
         result = await self._proposer.decide(prepare, deadline)
-        return SignedIn(bearer=bearer, opened=opened(result))
+        return SignedIn(
+            bearer=bearer,
+            opened=opened(result),
+            device_cookie=self._device_cookies.make(name, salt) if salt else "",
+        )
 
     @idempotent
     async def logout(self, context: CallContext) -> Applied:
@@ -162,15 +184,18 @@ class Sessions:
         password: str,
         session: SessionId,
         deadline: Deadline,
-    ) -> OpenSession:
+        device: DeviceCookie | None,
+    ) -> tuple[OpenSession, bytes]:
         """
-        Return the command. It hashes once for any name (A6).
+        Return the command and the salt of the password. It hashes once for any name (A6).
 
+        The salt is empty while the cluster's feature level knows no devices.
         An unknown name is replaced by its keyed hash: people type their password into
         the name field, and proposed commands are stored.
         """
         async with self._state.transaction() as transaction:
             current = await administrators.password_parameters(transaction, name)
+            level = await cluster.feature_level(transaction)
             key_id = current.key_id if current else self._sealing.active_key
         tag = self._sealing.name_tags(NameKey(name))[0]
         salt = (
@@ -188,7 +213,7 @@ class Sessions:
             timeout_s=deadline.left_s(),
         )
         candidate = self._sealing.password_verifier(hashed, name, key_id)
-        return OpenSession(
+        command = OpenSession(
             administrator=(
                 name if current else AdministratorName(f"unknown {tag.hex()}")
             ),
@@ -196,7 +221,14 @@ class Sessions:
             administrator_version=current.version if current else 0,
             key_id=key_id,
             session_id=session,
+            device=device.device
+            if device
+            and current
+            and is_for_password(device, salt)
+            and level >= CLIENT_WAITS
+            else "",
         )
+        return command, salt if level >= CLIENT_WAITS else b""
 
 
 def opened(result: Result) -> SessionOpened:

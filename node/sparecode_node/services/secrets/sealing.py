@@ -45,6 +45,7 @@ NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
 JOIN_TICKET: Final = "join-ticket"
+DEVICE_COOKIE: Final = "device-cookie"
 
 TAG_BYTES = 4
 FORM = b"\x01"
@@ -85,6 +86,17 @@ class SecondFactorDraft:
     administrator: AdministratorName
     seed: bytes = field(repr=False)
     ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCookie:
+    """What a device cookie shows: an administrator has signed in from a device (L7)."""
+
+    administrator: AdministratorName
+    device: str
+    credential: str
+    """Identifies the password; a new password makes the cookie void."""
+    made_at_ms: int
 
 
 class Sealing:
@@ -240,6 +252,14 @@ class Sealing:
         """Open a challenge. Raises `BrokenSealError`."""
         content = self._unseal(CHALLENGE, sealed)
         return Challenge(**{**content, "step": NextStep(content["step"])})
+
+    def seal_device_cookie(self, cookie: DeviceCookie) -> bytes:
+        """Seal a device cookie, for any node to open. A restored cluster opens none."""
+        return self._seal(DEVICE_COOKIE, asdict(cookie))
+
+    def unseal_device_cookie(self, sealed: bytes) -> DeviceCookie:
+        """Open a device cookie. Raises `BrokenSealError`."""
+        return DeviceCookie(**self._unseal(DEVICE_COOKIE, sealed))
 
     def name_tag(self, key: NameKey, key_id: KeyId) -> bytes:
         """Return the keyed hash that authentication finds a user by (A6)."""

@@ -18,6 +18,8 @@ class OpenSession:
     session_id: SessionId
     second_factor: bool = False  # Whether the caller sent a code.
     moments: tuple[Moment, ...] = ()  # Of that code; filled in by the primary (T1).
+    device: str = ""
+    """The device whose cookie the called node has checked; empty: a stranger (L7)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,10 @@ from sparecode_node.statemachine.commands.administrators import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.handlers import sign_in_waits
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import sign_in_waits as wait_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 
@@ -190,6 +192,7 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
         ),
     )
     _end_sessions(applying, command.name)
+    wait_tables.delete_all(db, command.name)
     applying.detail = "own" if own else "temporary"
     return None
 
@@ -200,22 +203,22 @@ def _old_password(
     """
     Refuse a wrong old password.
 
-    Without this check, a stolen session would be enough to take the account over.
+    Without this check, a stolen session would be enough to take the account over. The
+    session has a count of its own, so strangers' passwords do not get in the way (L7).
     """
     if (command.candidate_key_id or command.key_id) != administrator.key_id:
         return Rejected(Reason.STALE_PARAMETERS)
-    if administrator.blocks(applying.now_ms):
+    client = applying.call.session_id
+    if sign_in_waits.blocks(applying, administrator, client):
         return Rejected(
             Reason.LOCKED,
-            "too many wrong passwords: wait a minute and try again",
+            f"too many wrong passwords: wait a {sign_in_waits.time_to_wait(applying)} "
+            "and try again",
             "old_password",
         )
     if hmac.compare_digest(administrator.password_verifier, command.candidate):
         return None
-    administrator_tables.save_administrator(
-        applying.db, administrator.failed(applying.now_ms)
-    )
-    applying.keep_writes = True
+    sign_in_waits.charge(applying, administrator, client)
     return Rejected(Reason.WRONG_PASSWORD, "the old password is wrong", "old_password")
 
 

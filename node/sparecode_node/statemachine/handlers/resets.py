@@ -24,6 +24,7 @@ from sparecode_node.statemachine.feature_level import DELAYED_RESETS
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables import resets as tables
+from sparecode_node.statemachine.tables import sign_in_waits as wait_tables
 
 
 def reset_administrator(
@@ -75,6 +76,7 @@ def reset_administrator(
 def _apply(db: sqlite3.Connection, reset: Reset, before: Administrator) -> None:
     administrator_tables.save_administrator(db, reset.applied_to(before))
     db.execute("DELETE FROM sessions WHERE administrator = ?", (reset.name,))
+    wait_tables.delete_all(db, reset.name)
 
 
 def apply_due(

@@ -13,7 +13,8 @@ from sparecode_node.statemachine.commands import (
     OpenSession,
     TouchSessions,
 )
-from sparecode_node.statemachine.handlers import resets
+from sparecode_node.statemachine.feature_level import CLIENT_WAITS
+from sparecode_node.statemachine.handlers import resets, sign_in_waits
 from sparecode_node.statemachine.results import Result, SessionOpened
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
@@ -26,7 +27,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     Apply `OpenSession`.
 
     Every refusal has the same message. Only the audit log tells whether the name, the
-    password or the wait was the reason (L7).
+    password or the wait was the reason, and whether a known device was used (L7).
     """
     db = applying.db
     administrator = administrator_tables.find_administrator(db, command.administrator)
@@ -40,29 +41,31 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     refused = Rejected(
         Reason.SIGN_IN_REFUSED,
         "the name or password is wrong, or there were too many wrong passwords: wait a "
-        "minute and try again",
+        f"{sign_in_waits.time_to_wait(applying)} and try again",
     )
     if administrator is None:
         applying.reason = "unknown_name"
         return refused
+    if command.device and applying.feature_level >= CLIENT_WAITS:
+        applying.detail = "from a known device"
     if not administrator.enabled:
         applying.reason = "administrator_disabled"
         return refused
-    if administrator.blocks(applying.now_ms):
+    if sign_in_waits.blocks(applying, administrator, command.device):
         applying.reason = Reason.LOCKED
         return refused
     if not hmac.compare_digest(administrator.password_verifier, command.candidate):
-        administrator_tables.save_administrator(
-            db, administrator.failed(applying.now_ms)
-        )
-        applying.reason, applying.keep_writes = "wrong_password", True
+        sign_in_waits.charge(applying, administrator, command.device)
+        applying.reason = "wrong_password"
         return refused
     if administrator.second_factor is not None:
         after = _second_factor(applying, administrator, command)
         if isinstance(after, Rejected):
             return after
         administrator = after
-    administrator_tables.save_administrator(db, administrator.succeeded())
+    administrator_tables.save_administrator(
+        db, sign_in_waits.succeeded(applying, administrator, command.device)
+    )
     resets.cancel_at_sign_in(applying, administrator)
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
     # Release 0.1.0 derives the bearer from name, password and request id. So signing in
@@ -123,10 +126,8 @@ def _second_factor(
     spent = administrator.with_code_spent(command.moments)
     if spent is not None:
         return spent
-    administrator_tables.save_administrator(
-        applying.db, administrator.failed(applying.now_ms)
-    )
-    applying.reason, applying.keep_writes = Reason.SECOND_FACTOR_WRONG, True
+    sign_in_waits.charge(applying, administrator, command.device)
+    applying.reason = Reason.SECOND_FACTOR_WRONG
     return Rejected(
         Reason.SECOND_FACTOR_WRONG,
         "the code of the second factor is wrong or was already used: wait for the next "

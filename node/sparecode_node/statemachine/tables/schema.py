@@ -132,6 +132,18 @@ CREATE TABLE deleted_codes (
 ) STRICT, WITHOUT ROWID;
 """
 
+_SIGN_IN_TABLES = """
+CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    client TEXT NOT NULL,            -- id of a device or a session
+    failures INTEGER NOT NULL,
+    blocked_until_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,     -- then the count is forgotten
+    PRIMARY KEY (administrator, client)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sign_in_waits_by_end ON sign_in_waits (ends_at_ms);
+"""
+
 _GROUP_TABLES = """
 CREATE TABLE user_groups (
     user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
@@ -331,6 +343,7 @@ CREATE TABLE audit_events (
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
     + _RESET_TABLES
+    + _SIGN_IN_TABLES
 )
 
 
@@ -342,6 +355,7 @@ ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
 """
     + _RESET_TABLES
+    + _SIGN_IN_TABLES
 }
 """
 The script that brings the tables of each older format to the next one.

@@ -533,6 +533,7 @@ class OpenSession(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
     administrator: _builtins.str
     """The administrator who signs in."""
     candidate: _builtins.bytes
@@ -545,6 +546,8 @@ class OpenSession(_message.Message):
     """The hash of the session's bearer token."""
     second_factor: _builtins.bool
     """A code of the second factor was entered."""
+    device: _builtins.str
+    """The id of the device whose cookie the called node has checked. Empty: a stranger."""
     @_builtins.property
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The time steps at which that code is valid. Filled in by the primary."""
@@ -559,10 +562,11 @@ class OpenSession(_message.Message):
         session_id: _builtins.str = ...,
         second_factor: _builtins.bool = ...,
         moments: _abc.Iterable[_builtins.int] | None = ...,
+        device: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "key_id", b"key_id", "moments", b"moments", "second_factor", b"second_factor", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "device", b"device", "key_id", b"key_id", "moments", b"moments", "second_factor", b"second_factor", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
