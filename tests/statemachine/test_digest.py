@@ -110,15 +110,11 @@ def test_any_changed_cell_changes_the_digest() -> None:
         # A local reset that is announced.
         ("raise-feature-level", {"level": "2"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
+        ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),
     ):
         world.handle(directive, dict(arguments))
     db = world.db
     db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
-    db.execute("INSERT INTO sign_in_waits VALUES ('eve', 'laptop', 1, 2, 3)")
-    db.execute(
-        "INSERT INTO administrator_resets "
-        "VALUES ('eve', x'01', x'02', 1, 0, 'n1', 0, 2, 3)"
-    )
     db.execute("PRAGMA foreign_keys = OFF")
     digests, cells = {digest(db)}, 0
     for table, condition, key in last_rows(db):
