@@ -51,6 +51,7 @@ class Node:
     ) -> None:
         self.node_id = NodeId(node_id)
         self.state = RecordingState()
+        self.stamper = FixedStamper()
         self.members = members
         self.fatal: list[str] = []
         self.on_fatal: Callable[[str], object] = self.fatal.append
@@ -88,7 +89,7 @@ class Node:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[AppliedState, Stamper]]:
-        yield self.state, FixedStamper()
+        yield self.state, self.stamper
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,9 @@
 
 import base64
 import json
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
@@ -96,6 +98,13 @@ class FixedStamper:
 
     def __init__(self, at_ms: int = 1_000_000) -> None:
         self.at_ms = at_ms
+        self.matched_in: list[str] = []
+        """The name of the thread of each match."""
+
+    def match(self, proposal: Proposal) -> Proposal:
+        """Remember the thread."""
+        self.matched_in.append(threading.current_thread().name)
+        return replace(proposal, matched_at_ms=self.at_ms)
 
     def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
         """Return the calls with the time."""

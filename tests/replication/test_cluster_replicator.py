@@ -4,6 +4,7 @@
 import asyncio
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,22 @@ async def settled(nodes: list[Node]) -> tuple[Node, list[Node]]:
     primary = nodes[0].replicator.primary
     replicas = [node for node in nodes if node.node_id != primary]
     return next(node for node in nodes if node.node_id == primary), replicas
+
+
+async def test_tokencodes_are_matched_on_the_primary_off_the_engines_thread(
+    tmp_path: Path,
+) -> None:
+    """(T1, A6) A long search must not hold heartbeats and other calls up."""
+    async with running(tmp_path) as nodes:
+        primary, replicas = await settled(nodes)
+        for number, node in enumerate(nodes):
+            sent = replace(
+                proposal(f"digits {number}", node.node_id), tokencodes=("123456",)
+            )
+            await node.replicator.propose(sent, timeout_s=WAIT_S)
+        assert len(primary.stamper.matched_in) == len(nodes)
+        assert all(name.startswith("matching") for name in primary.stamper.matched_in)
+        assert not any(replica.stamper.matched_in for replica in replicas)
 
 
 async def test_calls_from_any_node_are_applied_on_all(tmp_path: Path) -> None:

@@ -201,6 +201,10 @@ class Node:
         """Return what its clock shows, in seconds since some beginning."""
         return EPOCH_S + self.sim.now + self.clock_s
 
+    def match(self, proposal: Proposal) -> Proposal:
+        """Return it as it is: tokencodes are matched when it is stamped."""
+        return proposal
+
     def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
         """Be the stamper of the replica."""
         at_ms = int(self.wall_s() * 1000)

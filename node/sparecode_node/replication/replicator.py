@@ -30,6 +30,8 @@ class Proposal:
 
     call: UnstampedCall
     tokencodes: tuple[str, ...] = ()
+    matched_at_ms: int | None = None
+    """The primary's time when it matched the tokencodes; None: not matched yet."""
 
     def __repr__(self) -> str:
         """Name the command, without the secret part."""
@@ -38,6 +40,15 @@ class Proposal:
 
 class Stamper(Protocol):
     """Prepares proposals on the primary, before they enter the log (T1)."""
+
+    def match(self, proposal: Proposal) -> Proposal | NotAppliedError:
+        """
+        Return the proposal with matched tokencodes.
+
+        A call that cannot be judged here and now is replaced by the error that says
+        why. It takes up to a few milliseconds, so it is called in a thread of its own.
+        Never raises for bad input.
+        """
 
     def stamp(self, proposals: Sequence[Proposal]) -> Sequence[Call | NotAppliedError]:
         """

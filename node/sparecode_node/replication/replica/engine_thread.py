@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,10 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import (
     Fatal,
     NoPrimaryError,
+    NotAppliedError,
     OutcomeUnknownError,
     OverloadedError,
+    ProposeError,
     SnapshotRefusedError,
 )
 from sparecode_node.replication.raft.engine import now
@@ -130,6 +133,9 @@ class EngineThread:
         self._look_at_s = 0.0
         self._futures: set[asyncio.Future[Any]] = set()
         self._thread: threading.Thread | None = None
+        self._stamper: Stamper | None = None
+        self._matching = ThreadPoolExecutor(1, thread_name_prefix="matching")
+        self._matching_now = 0
         self._read_end = self._write_end = -1
 
     # --- In the loop
@@ -169,12 +175,40 @@ class EngineThread:
 
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
         """Propose, if this replica leads. Raises `ProposeError`."""
+        if proposal.tokencodes and self._status.is_leader:  # Else another node matches.
+            loop = asyncio.get_running_loop()
+            until_s = loop.time() + timeout_s
+            proposal = await self._matched(proposal)
+            timeout_s = until_s - loop.time()
+            if timeout_s <= 0:
+                raise OverloadedError("the deadline passed while it was matched")
         return await self._ask(
             lambda replica, answer: replica.submit(
                 proposal, timeout_s=timeout_s, callback=answer
             ),
             timeout_s,
         )
+
+    async def _matched(self, proposal: Proposal) -> Proposal:
+        """
+        Return the proposal with matched tokencodes. Raises `ProposeError`.
+
+        The search would hold the engine up: heartbeats, and the calls of all others.
+        """
+        if self._stopping:
+            raise NoPrimaryError("the engine is not running")
+        if self._matching_now >= PROPOSALS_QUEUED_MAX:
+            raise OverloadedError("too many tokencodes wait to be matched")
+        self._matching_now += 1
+        try:
+            matched = await asyncio.get_running_loop().run_in_executor(
+                self._matching, self._match, proposal
+            )
+        finally:
+            self._matching_now -= 1
+        if isinstance(matched, ProposeError):
+            raise matched
+        return matched
 
     async def read(self, *, timeout_s: float, word: Word | None = None) -> ReadPoint:
         """Return the index to read at, if this replica leads. Raises `ProposeError`."""
@@ -267,6 +301,13 @@ class EngineThread:
         self._abandon()
         self._on_fatal(message)
 
+    # --- In the matching thread
+
+    def _match(self, proposal: Proposal) -> Proposal | NotAppliedError:
+        if self._stopping or self._stamper is None:
+            return NoPrimaryError("the engine is not running")
+        return self._stamper.match(proposal)
+
     # --- In the thread
 
     def _run(self, calls: LoopCalls, started: asyncio.Future[None]) -> None:
@@ -275,6 +316,7 @@ class EngineThread:
             storage = ObservedStorage(self._directory, self._observer)
             try:
                 with self._open_state() as (state, stamper):
+                    self._stamper = stamper
                     replica = Replica(
                         self._config,
                         storage=storage,
@@ -285,7 +327,11 @@ class EngineThread:
                     )
                     opened = True
                     calls.post(lambda: _resolve(started, None))
-                    self._serve(replica, calls)
+                    try:
+                        self._serve(replica, calls)
+                    finally:
+                        self._stopping = True
+                        self._matching.shutdown()  # It reads the state.
             finally:
                 storage.close()
         except BaseException as error:

@@ -7,7 +7,7 @@ tokencodes the digits are.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.administrators import (
@@ -16,24 +16,24 @@ from sparecode_node.domain.administrators import (
 )
 from sparecode_node.domain.challenges import CHALLENGE_MS
 from sparecode_node.domain.ids import AdministratorName, KeyId, Moment
-from sparecode_node.domain.lockout import Factor
-from sparecode_node.domain.passcodes import Reading, TokencodeMatch
-from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import (
     consecutive_moments,
     matching_moments,
     moments_after,
-    moments_to_try,
     step_at,
 )
-from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.errors import KeyMissingError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 from sparecode_node.services.secrets.pin_folding import tokencodes_in
-from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.matching import (
+    FILLER_SEED,
+    TokencodeMatching,
+    wide_moments,
+)
 from sparecode_node.statemachine.commands import Call, Command
 from sparecode_node.statemachine.commands.administrators import SetSecondFactor
 from sparecode_node.statemachine.commands.authentication import (
@@ -45,22 +45,33 @@ from sparecode_node.statemachine.commands.tokens import ResynchronizeToken
 
 log = logging.getLogger(__name__)
 
-TOKENS_MAX = 16
-"""More than any policy allows a user: bounds the work for every state."""
+MATCHED_MS = 2_000
+"""Matches are used if they were found at most this long before the call is stamped (T5)."""
 
 
 class PrimaryStamper:
     """
     Stamps proposals on the primary, in the engine's thread.
 
-    It reads the state synchronously, on its own connection: the event loop is not
-    involved, and a user has few tokens.
+    The tokencodes were matched before, in another thread (`match`). They are matched here
+    if they were not, or if the clock has moved since. It reads the state synchronously,
+    on its own connection.
     """
 
     def __init__(self, *, seeds: SeedReader, sealing: Sealing, clock: Clock) -> None:
         self._seeds = seeds
         self._sealing = sealing
         self._clock = clock
+        self._matching = TokencodeMatching(seeds=seeds, sealing=sealing)
+
+    def match(self, proposal: Proposal) -> Proposal | KeyMissingError:
+        """Return the proposal with matched tokencodes. Safe in any thread."""
+        at_ms = self._clock.now_ms()
+        command = self._judgeable(proposal.call.command, proposal.tokencodes, at_ms)
+        if isinstance(command, KeyMissingError):
+            return command
+        call = replace(proposal.call, command=command)
+        return replace(proposal, call=call, matched_at_ms=at_ms)
 
     def stamp(
         self, proposals: Sequence[Proposal]
@@ -75,9 +86,20 @@ class PrimaryStamper:
         return tuple(self._stamped(proposal, at_ms) for proposal in proposals)
 
     def _stamped(self, proposal: Proposal, at_ms: int) -> Call | KeyMissingError:
-        call = proposal.call
+        call, matched_at_ms = proposal.call, proposal.matched_at_ms
+        if matched_at_ms is not None and abs(at_ms - matched_at_ms) <= MATCHED_MS:
+            return call.stamped(at_ms)
+        command = self._judgeable(call.command, proposal.tokencodes, at_ms)
+        if isinstance(command, KeyMissingError):
+            return command
+        return call.stamped(at_ms, command)
+
+    def _judgeable(
+        self, command: Command, tokencodes: Sequence[str], at_ms: int
+    ) -> Command | KeyMissingError:
+        """Return the command with the matches of the clear digits."""
         try:
-            command = self._with_matches(call.command, proposal.tokencodes, at_ms)
+            return self._with_matches(command, tokencodes, at_ms)
         except UnknownKeyError as error:
             log.error(  # noqa: TRY400 - the cause is enough.
                 "a tokencode cannot be checked on this node yet: %s", error
@@ -87,8 +109,7 @@ class PrimaryStamper:
             # No request may stop the batch. Without a match the tokencodes are refused.
             # The digits are not in the trace.
             log.exception("tokencodes could not be matched")
-            return call.stamped(at_ms)
-        return call.stamped(at_ms, command)
+            return command
 
     def _with_matches(
         self, command: Command, tokencodes: Sequence[str], at_ms: int
@@ -96,7 +117,7 @@ class PrimaryStamper:
         """Return the command with the matches of the clear digits."""
         match command, tokencodes:
             case Authenticate(), [_, *_]:
-                return self._matched(command, tokencodes, at_ms)
+                return self._matching.matched(command, tokencodes, at_ms)
             case ResynchronizeToken(), [first, second]:
                 return self._resynchronized(command, (first, second), at_ms)
             case ContinueAuthentication(), [digits]:
@@ -104,18 +125,17 @@ class PrimaryStamper:
             case OpenSession(), [digits]:
                 administrator = self._seeds.administrator(command.administrator)
                 factor = administrator.second_factor if administrator else None
-                return replace(
-                    command,
-                    moments=()
-                    if factor is None
-                    else self._second_factor(
-                        command.administrator,
-                        factor.sealed_seed,
-                        factor.key_id,
-                        digits,
-                        at_ms,
-                    ),
+                if factor is None:
+                    self._search_in_vain(command.administrator, digits, at_ms)
+                    return command
+                moments = self._second_factor(
+                    command.administrator,
+                    factor.sealed_seed,
+                    factor.key_id,
+                    digits,
+                    at_ms,
                 )
+                return replace(command, moments=moments)
             case SetSecondFactor(), [digits]:
                 return replace(
                     command,
@@ -140,13 +160,19 @@ class PrimaryStamper:
         near = range(now - SECOND_FACTOR_WINDOW, now + SECOND_FACTOR_WINDOW + 1)
         return matching_moments(seed, SECOND_FACTOR, digits, map(Moment, near))
 
+    def _search_in_vain(self, name: AdministratorName, digits: str, at_ms: int) -> None:
+        """Do the work of a second factor for a name that has none (A6)."""
+        key_id = self._sealing.active_key
+        sealed = self._sealing.seal_second_factor(name, FILLER_SEED, key_id)
+        self._second_factor(name, sealed, key_id, digits, at_ms)
+
     def _continued(
         self, command: ContinueAuthentication, digits: str
     ) -> ContinueAuthentication:
         """Find the moments after the challenge's whose tokencode the digits are (K1)."""
         challenge = command.challenge
         token = self._seeds.token(challenge.serial) if challenge else None
-        seed = None if token is None else self._unsealed(token)
+        seed = None if token is None else self._matching.unsealed(token)
         if challenge is None or token is None or seed is None:
             return command
         following = moments_after(
@@ -162,10 +188,10 @@ class PrimaryStamper:
     ) -> ResynchronizeToken:
         """Find two consecutive tokencodes in a wide window (K1)."""
         token = self._seeds.token(command.serial)
-        seed = None if token is None else self._unsealed(token)
+        seed = None if token is None else self._matching.unsealed(token)
         if token is None or seed is None:
             return command
-        moments = tuple(_wide(token, self._seeds.policy(), at_ms))
+        moments = tuple(wide_moments(token, self._seeds.policy(), at_ms))
         # A PINpad token shows them with its PIN, or without until the PIN is typed in.
         matches = [
             moment
@@ -175,101 +201,3 @@ class PrimaryStamper:
             )
         ]
         return replace(command, moments=tuple(matches))
-
-    def _matched(
-        self, command: Authenticate, tokencodes: Sequence[str], at_ms: int
-    ) -> Authenticate:
-        """Add the matching tokencodes of each reading of the passcode."""
-        readings = [each for each in command.readings if not each.emergency]
-        by_length = {len(digits): digits for digits in tokencodes}
-        if not readings or not command.user_id:
-            return command
-        policy = self._seeds.policy()
-        lockout = self._seeds.lockout(command.user_id, Factor.TOKEN)
-        # If the next tokencode is required too, a token may be far off (K1).
-        wide = lockout.asks_next_tokencode(policy) and not lockout.blocks(at_ms)
-        seeds = [
-            (token, seed)
-            for token in self._seeds.tokens_of(command.user_id)[:TOKENS_MAX]
-            if (seed := self._unsealed(token)) is not None
-        ]
-        # If this node lags, the PINs come from an older state: apply must see that (T2).
-        version = min(command.auth_version, self._seeds.auth_version(command.user_id))
-
-        def matched(reading: Reading) -> Reading:
-            digits = by_length.get(reading.length, "")
-            if reading.emergency or not digits:
-                return reading
-            matches = [
-                match
-                for token, seed in seeds
-                if token.parameters.digits == reading.length
-                for match in self._matches(
-                    token, seed, digits, policy, at_ms, wide=wide
-                )
-            ]
-            return replace(reading, tokencodes=tuple(matches))
-
-        return replace(
-            command,
-            auth_version=version,
-            readings=tuple(map(matched, command.readings)),
-        )
-
-    def _matches(
-        self,
-        token: Token,
-        seed: bytes,
-        digits: str,
-        policy: Policy,
-        at_ms: int,
-        *,
-        wide: bool,
-    ) -> list[TokencodeMatch]:
-        """Return the moments around now at which the token shows *digits*."""
-        near = set(_near(token, policy, at_ms))
-        moments = sorted(near.union(_wide(token, policy, at_ms)) if wide else near)
-        return [
-            TokencodeMatch(
-                serial=token.serial,
-                moment=moment,
-                wide=moment not in near,
-                folded=folded,
-            )
-            for (shown,), folded in tokencodes_in((digits,), token, self._sealing)
-            for moment in matching_moments(seed, token.parameters, shown, moments)
-        ]
-
-    def _unsealed(self, token: Token) -> bytes | None:
-        """Return the token's seed, if it opens. Raises `UnknownKeyError`."""
-        try:
-            return self._sealing.unseal_seed(
-                token.serial, token.sealed_seed, token.key_id
-            )
-        except BrokenSealError as error:
-            log.error("the seed of token %s does not open: %s", token.serial, error)  # noqa: TRY400 - the cause is enough.
-            return None
-
-
-def _near(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
-    """Return the moments whose tokencode is accepted on its own."""
-    return moments_to_try(
-        token.parameters,
-        at_ms=at_ms,
-        drift=token.drift,
-        spent=token.spent,
-        window_steps=policy.totp_window_steps,
-        look_ahead=policy.hotp_look_ahead,
-    )
-
-
-def _wide(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
-    """Return the moments that are searched for two consecutive tokencodes."""
-    return moments_to_try(
-        token.parameters,
-        at_ms=at_ms,
-        drift=token.drift,
-        spent=token.spent,
-        window_steps=policy.resynchronize_window_steps,
-        look_ahead=policy.resynchronize_look_ahead,
-    )
