@@ -263,6 +263,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         next_tokencode_from_failures=3,
         second_approver=True,
         reset_delay=lasting(timedelta(hours=1)),
+        rotate_after_removal=False,
         backup_recipients="",
     ),
     position=POSITION,

@@ -3,6 +3,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -198,13 +199,38 @@ def test_a_removal_needs_confirmation(cli: Cli) -> None:
     assert result.stdout == (
         "n3 was removed. Stop it and wipe its disk, which still holds the key ring and "
         "the state.\n"
+        "If it may be in the wrong hands: sparecode cluster rotate-keys --at-once\n"
+        "If it had the authorities' keys, replace the authorities, too: "
+        "docs/runbooks/new-authority.md\n"
     )
     (request,) = cli.node.requests(method)
     assert request.node_id == "n3"
+    assert not request.rotate_keys
     assert cli.json("cluster", "remove", "n3", "--yes") == {
         "node_id": "n3",
         "removed": True,
+        "new_key_id": None,
+        "rotation_problem": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"new_key_id": 2}, "Key 2 is active, and the cluster replaces the old one."),
+        ({"rotation_problem": "n2 is down"}, "The key was not replaced: n2 is down"),
+    ],
+)
+def test_a_removal_replaces_the_key(
+    cli: Cli, answer: dict[str, Any], words: str
+) -> None:
+    """(P6) The member has had it."""
+    method = "ClusterService/RemoveMember"
+    cli.node.answer(method, cluster_pb2.RemoveMemberResponse(**answer))
+    result = cli("cluster", "remove", "n3", "--yes", "--rotate-keys")
+    assert words in result.stdout
+    (request,) = cli.node.requests(method)
+    assert request.rotate_keys
 
 
 def status_answer() -> cluster_pb2.WatchStatusResponse:

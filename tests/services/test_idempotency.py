@@ -35,7 +35,7 @@ ARGUMENTS = {
     "backups.create": "",
     "membership.add_member": "node_id address",
     "membership.create_join_ticket": "node_id address hosts with_authority",
-    "membership.remove_member": "node_id",
+    "membership.remove_member": "node_id rotate_keys",
     "membership.transfer_primary": "target",
     "continuation.continue_authentication": "challenge next_tokencode new_pin",
     "emergency.disable": "serial reinstate_token",

@@ -9,7 +9,12 @@ from sparecode.v1 import (
 )
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_in, time_in
-from sparecode_client.values.membership import JoinTicket, ListedMember, MemberStanding
+from sparecode_client.values.membership import (
+    JoinTicket,
+    ListedMember,
+    MemberStanding,
+    Removal,
+)
 
 
 class Memberships(Caller):
@@ -102,15 +107,27 @@ class Memberships(Caller):
         self,
         node_id: str,
         *,
+        rotate_keys: bool = False,
         request_id: str | None = None,
         within: timedelta | None = None,
-    ) -> None:
-        """Remove a member permanently. The primary hands over first if it is removed."""
-        await self._client.unary(
+    ) -> Removal:
+        """
+        Remove a member permanently. The primary hands over first if it is removed.
+
+        *rotate_keys*: also start a rotation of the ring's key, which the member has
+        had. The policy may require it. The cluster continues the rotation by itself.
+        """
+        answer = await self._client.unary(
             lambda node: node.cluster.RemoveMember,
             cluster_pb2.RemoveMemberRequest(
-                request_id=request_id or new_request_id(), node_id=node_id
+                request_id=request_id or new_request_id(),
+                node_id=node_id,
+                rotate_keys=rotate_keys,
             ),
             within=within,
             patient=True,
+        )
+        return Removal(
+            new_key_id=answer.new_key_id or None,
+            rotation_problem=answer.rotation_problem,
         )

@@ -34,3 +34,13 @@ class JoinTicket:
     ticket: str = field(repr=False)
     """For `sparecode-node init --join`. Keep it secret until it is used or expired."""
     end_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of the ring's key, which a removed member has had."""
+
+    new_key_id: int | None
+    """The key that is active now; None: no rotation was started."""
+    rotation_problem: str
+    """Why a rotation that was requested or required was not started."""

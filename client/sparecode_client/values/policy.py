@@ -68,6 +68,8 @@ class Policy:
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""
+    rotate_after_removal: bool | None = None
+    """Whether removing a member also starts a rotation of the ring's key. None: as above."""
     position: ReadPosition | None = None
     """None in a policy that was not read from a node."""
 

@@ -64,6 +64,10 @@ class Policy:
     reset_delay_ms: int = HOUR_MS
     """How long a reset is announced before it is in force."""
 
+    # Removed members, see P6.
+    rotate_after_removal: bool = False
+    """Whether removing a member starts a rotation of the ring's key."""
+
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
 

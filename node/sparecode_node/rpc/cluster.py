@@ -126,13 +126,16 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         self, request: pb.RemoveMemberRequest, context: Context
     ) -> pb.RemoveMemberResponse:
         """Remove a member permanently."""
-        await self._changes.remove_member(
+        removal = await self._changes.remove_member(
             calls.session_call(
                 context, "ClusterService/RemoveMember", request.request_id
             ),
             node_id=request.node_id,
+            rotate_keys=request.rotate_keys,
         )
-        return pb.RemoveMemberResponse()
+        return pb.RemoveMemberResponse(
+            new_key_id=removal.new_key or 0, rotation_problem=removal.problem
+        )
 
     async def TransferPrimary(
         self, request: pb.TransferPrimaryRequest, context: Context

@@ -117,6 +117,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         refusals=refusals,
         clock=clock,
     )
+    rotation = Rotation(
+        proposer=proposer,
+        replicator=replicator,
+        state=state,
+        key_holder=key_holder,
+        entropy=entropy,
+    )
     return Services(
         authentication=Authentication(
             decisions=decisions,
@@ -202,6 +209,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             replicator=replicator,
             sealing=sealing,
             state=state,
+            rotation=rotation,
             authorities=authorities,
         ),
         password_reset=PasswordReset(
@@ -213,13 +221,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             refusals=refusals,
             entropy=entropy,
         ),
-        rotation=Rotation(
-            proposer=proposer,
-            replicator=replicator,
-            state=state,
-            key_holder=key_holder,
-            entropy=entropy,
-        ),
+        rotation=rotation,
         resealer=Resealer(
             replicator=replicator,
             state=state,

@@ -949,19 +949,25 @@ class RemoveMemberRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    ROTATE_KEYS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     node_id: _builtins.str
     """The member."""
+    rotate_keys: _builtins.bool
+    """Afterwards replace the ring's key, which the member has had. The policy may require
+    it.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         node_id: _builtins.str = ...,
+        rotate_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "request_id", b"request_id", "rotate_keys", b"rotate_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -973,12 +979,21 @@ class RemoveMemberResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    NEW_KEY_ID_FIELD_NUMBER: _builtins.int
+    ROTATION_PROBLEM_FIELD_NUMBER: _builtins.int
+    new_key_id: _builtins.int
+    """The key that is active now, if the removal has started a rotation. Otherwise 0."""
+    rotation_problem: _builtins.str
+    """Why a rotation was not started, although it was requested or required."""
     def __init__(
         self,
+        *,
+        new_key_id: _builtins.int = ...,
+        rotation_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_key_id", b"new_key_id", "rotation_problem", b"rotation_problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

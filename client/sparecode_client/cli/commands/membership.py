@@ -4,6 +4,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -178,12 +179,23 @@ def remove(
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask for confirmation.")
     ] = False,
+    rotate_keys: Annotated[
+        bool,
+        typer.Option(
+            "--rotate-keys",
+            help="Also replace the ring's key, which the member has had.",
+        ),
+    ] = False,
 ) -> None:
     """
     Remove a member permanently, whether it runs or not.
 
     Its id is never used again: a repaired machine joins as a new node. If the member is
     the primary, another member becomes the primary first.
+
+    The member has had the key ring, and perhaps the authorities' keys. If it may be in
+    the wrong hands, add --rotate-keys, and replace the authorities as the runbook
+    new-authority.md describes. The policy rotate_after_removal always replaces the key.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -193,13 +205,33 @@ def remove(
                     "cannot ask for confirmation without a terminal: add --yes to confirm"
                 )
             typer.confirm(f"Remove {node} permanently", abort=True)
-        admin.remove_member(node, request_id=settings.request_id, within=REMOVE_WITHIN)
+        removal = admin.remove_member(
+            node,
+            rotate_keys=rotate_keys,
+            request_id=settings.request_id,
+            within=REMOVE_WITHIN,
+        )
     if settings.output.is_json:
-        settings.output.json({"node_id": node, "removed": True})
+        settings.output.json({"node_id": node, "removed": True, **asdict(removal)})
         return
     settings.output.say(
         f"{node} was removed. Stop it and wipe its disk, which still holds the key ring "
         "and the state."
+    )
+    if removal.new_key_id:
+        settings.output.say(
+            f"Key {removal.new_key_id} is active, and the cluster replaces the old one. "
+            "To follow it: sparecode cluster rotate-keys"
+        )
+    elif removal.rotation_problem:
+        settings.output.say(f"The key was not replaced: {removal.rotation_problem}")
+    else:
+        settings.output.say(
+            "If it may be in the wrong hands: sparecode cluster rotate-keys --at-once"
+        )
+    settings.output.say(
+        "If it had the authorities' keys, replace the authorities, too: "
+        "docs/runbooks/new-authority.md"
     )
 
 

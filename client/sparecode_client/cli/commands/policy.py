@@ -24,7 +24,7 @@ app = typer.Typer(
 
 NAMES = [field.name for field in fields(Policy) if field.name != "position"]
 _NO_CAP = "none"
-_NONE = ("lifetime_max", "reset_delay")
+_NONE = ("lifetime_max", "reset_delay", "rotate_after_removal")
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1
 """Maximum of numbers in the API. The policy's own bounds are far lower."""
@@ -126,7 +126,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
     """Return a value from the command line. Raise `ValueError` if it is wrong."""
-    kind = Policy.__annotations__[name]
+    kind = _kind(name)
     if kind is str:
         return "" if value == _NO_CAP else value
     if kind is bool:
@@ -147,6 +147,12 @@ def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has 
     if not isinstance(duration, timedelta):
         raise ValueError(f"{value} is not a duration, such as 12h")  # noqa: TRY004
     return duration
+
+
+def _kind(name: str) -> Any:  # noqa: ANN401  A type, or a union of several.
+    """Return the type of a field, without the None that an older node leaves."""
+    kind = Policy.__annotations__[name]
+    return bool if kind == bool | None else kind
 
 
 def fit(number: int) -> int:
@@ -178,11 +184,11 @@ def from_json(data: bytes) -> Policy:
 
 
 def _from_json(name: str, value: Any) -> Any:  # noqa: ANN401  JSON has no narrower type.
-    kind = Policy.__annotations__[name]
+    kind = _kind(name)
+    if value is None and name in _NONE:
+        return None
     if kind in (int, bool, str):
         if type(value) is not kind:
             raise ValueError(name)
         return fit(value) if kind is int else value
-    if value is None and name in _NONE:
-        return None
     return timedelta(seconds=value)

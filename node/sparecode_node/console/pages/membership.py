@@ -14,6 +14,7 @@ from sparecode_node.console.kit.words import Problem
 from sparecode_node.console.pages.cluster import listed, status_of
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.services.cluster.membership_commands import Removal
 from sparecode_node.services.cluster.status import ClusterStatus
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import ApprovalNeededError, Refused
@@ -130,14 +131,16 @@ async def remove(visit: Visit) -> Response:
     visit.require(REMOVE)
     node_id = NodeId(visit.request.path_params["node_id"])
     if visit.is_form:
-
-        async def make(call: CallContext) -> NodeId:
-            await visit.site.services.membership.remove_member(call, node_id=node_id)
-            return node_id
-
-        removed = await attempt(visit, REMOVE, make, within_s=REMOVE_S)
-        if removed is not None:
-            return _after_removal(visit, node_id)
+        removal = await attempt(
+            visit,
+            REMOVE,
+            lambda call: visit.site.services.membership.remove_member(
+                call, node_id=node_id, rotate_keys=visit.ticked("rotate_keys")
+            ),
+            within_s=REMOVE_S,
+        )
+        if removal is not None:
+            return _after_removal(visit, node_id, removal)
     status = await status_of(visit)
     leaving = next(
         (each for each in await listed(visit) if each.node_id == node_id), None
@@ -184,8 +187,14 @@ def remaining_cluster(status: ClusterStatus, leaving: NodeId) -> RemainingCluste
     )
 
 
-def _after_removal(visit: Visit, node_id: NodeId) -> Response:
+def _after_removal(visit: Visit, node_id: NodeId, removal: Removal) -> Response:
     wipe = "Stop it and wipe its disk: it still holds the key ring and the state."
+    if removal.new_key is not None:
+        wipe += (
+            f" Key {removal.new_key} is active, and replaces the key that it has had."
+        )
+    elif removal.problem:
+        wipe += f" The ring’s key was not replaced: {removal.problem}."
     if node_id != visit.site.node_id:
         notice = Notice(words=f"{node_id} is no longer a member. {wipe}")
         return redirect_with_notice(visit, "/cluster", notice)

@@ -166,6 +166,12 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "minutes",
                 "A super administrator who signs in during this time cancels it.",
             ),
+            (
+                "rotate_after_removal",
+                "Removing a member also replaces the ring’s key",
+                "",
+                "The removed member has had it.",
+            ),
             ("session_lifetime_ms", "Sessions end after", "hours", ""),
             (
                 "session_idle_ms",

@@ -3,17 +3,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
-from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.ids import KeyId, NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.queries import membership
+from sparecode_node.queries import membership, policies
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.errors import ChangeRefusedError
+from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.keys.rotation import Phase, Rotation
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of
@@ -28,6 +31,19 @@ from sparecode_node.statemachine.results import JoinTicketCreated
 SETTLE_S = 5.0
 """For members to find each other after a departing primary has handed over."""
 AGAIN_S = 0.2
+
+
+ROTATE_KEYS = "ClusterService/RotateKeys"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What became of the rotation after a member was removed."""
+
+    new_key: KeyId | None = None
+    """The key that is active now; None: no rotation was started."""
+    problem: str = ""
+    """Why a rotation that was requested or required was not started."""
 
 
 class MembershipCommands:
@@ -45,6 +61,7 @@ class MembershipCommands:
         replicator: Replicator,
         sealing: Sealing,
         state: LocalState,
+        rotation: Rotation,
         authorities: Callable[[], tuple[bytes, ...]],
     ) -> None:
         """Keep *authorities*, which returns the members' authorities for tickets, DER."""
@@ -52,6 +69,7 @@ class MembershipCommands:
         self._replicator = replicator
         self._sealing = sealing
         self._state = state
+        self._rotation = rotation
         self._authorities = authorities
 
     @idempotent
@@ -147,11 +165,14 @@ class MembershipCommands:
         return applied(result).index
 
     @idempotent
-    async def remove_member(self, context: CallContext, *, node_id: str) -> None:
+    async def remove_member(
+        self, context: CallContext, *, node_id: str, rotate_keys: bool = False
+    ) -> Removal:
         """
         Remove a member forever. A primary hands over first.
 
-        Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
+        The member has had the key ring. So *rotate_keys*, or the policy, then starts a
+        rotation, which the cluster continues by itself (P6). Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
         unchanged. A retry is safe.
         """
         member_id = fields.node_id("node_id", node_id)
@@ -169,6 +190,33 @@ class MembershipCommands:
         await self._proposer.propose(context, session, deadline, command)
         if member_id in members:
             await self._remove(member_id, deadline)
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
+        if not (rotate_keys or policy.rotate_after_removal):
+            return Removal()
+        return await self._rotate(
+            replace(context, method=ROTATE_KEYS, deadline_s=deadline.left_s()),
+            member_id,
+        )
+
+    async def _rotate(self, context: CallContext, removed: NodeId) -> Removal:
+        """Start a rotation. The member is removed already, whatever comes of it."""
+        again = "; start it with: sparecode cluster rotate-keys --at-once"
+        if removed == self._replicator.node_id:
+            return Removal(
+                problem=f"{removed} has served the call and decides nothing now{again}"
+            )
+        try:
+            progress = await self._rotation.rotate(
+                context, at_once=True, keep_old_key=False
+            )
+            async with aclosing(progress):
+                async for each in progress:
+                    if each.phase is not Phase.HANDING_OUT:
+                        return Removal(new_key=each.key_id)
+        except (Refused, ProposeError) as error:
+            return Removal(problem=f"{error}{again}")
+        return Removal(problem=f"there was no time left{again}")
 
     async def _remove(self, member: NodeId, deadline: Deadline) -> None:
         """Remove it from the engine. A new primary may not be ready to for a moment."""

@@ -44,3 +44,4 @@ class UpdatePolicy:
     further_code_lengths: str | None = None
     session_idle_ms: int | None = None
     reset_delay_ms: int | None = None
+    rotate_after_removal: bool | None = None

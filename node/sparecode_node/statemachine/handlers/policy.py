@@ -31,7 +31,10 @@ def find_policy(db: sqlite3.Connection) -> Policy | None:
     return Policy(**json.loads(row[0])) if row else None
 
 
-FIELD_LEVELS = {"reset_delay_ms": feature_level.DELAYED_RESETS}
+FIELD_LEVELS = {
+    "reset_delay_ms": feature_level.DELAYED_RESETS,
+    "rotate_after_removal": feature_level.MEMBERS_ARE_POWER,
+}
 """
 The level that began each field that release 0.1.0 does not have.
 
