@@ -227,8 +227,8 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another name or address of this node, for its certificate; "
-            "may repeat.",
+            help="Another name or address of this node, for its certificate; with "
+            "--join, one that the ticket names. May repeat.",
             metavar="HOST",
         ),
     ] = None,
@@ -246,7 +246,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
 
     Without --join or --beside, creates the data folder, the key ring and the first
     administrator of a new cluster. Run it on the first node only. Every other node
-    joins with its own ticket, which `sparecode cluster ticket NODE` creates.
+    joins with its own ticket, which `sparecode cluster ticket NODE HOST:PORT` creates.
 
     With --join, a member sends the node its certificate, the authorities and the
     key ring. Then start the node.

@@ -151,7 +151,7 @@ def _check_ticket(config: Config, ticket: JoinTicket) -> None:
         raise StartError(
             f"the ticket is for node {ticket.node_id}, but this is {config.node.id} "
             f"({config.path}): create another one with: sparecode cluster ticket "
-            f"{config.node.id}"
+            f"{config.node.id} {config.members[config.node.id]}"
         )
     if not config.peers.ca.exists():
         return

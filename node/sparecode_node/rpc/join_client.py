@@ -106,7 +106,7 @@ class JoinClient:
             "are overloaded, or none knows the ticket: it was replaced by a newer one, "
             "expired more than an hour ago, or belongs to another cluster. Check the "
             "network path to these ports and other traffic to them, or create a new "
-            f"ticket: sparecode cluster ticket {self._ticket.node_id}. "
+            f"ticket: sparecode cluster ticket {self._ticket.node_id} HOST:PORT. "
             f"Last errors: {errors}"
         )
 

@@ -426,7 +426,7 @@ def print_next_steps(cluster: NewCluster) -> None:
          sparecode cluster review
          sparecode cluster open
   3. Let other nodes join, each with an empty data folder and no key ring:
-         sparecode cluster ticket n2 > n2.ticket
+         sparecode cluster ticket n2 HOST:PORT > n2.ticket
          sparecode-node --config node.toml init --join n2.ticket
   4. Export a new recovery bundle, and take a backup."""
     )

@@ -33,7 +33,7 @@ def next_step(config: Config) -> str:
     if len(config.members) == 1:
         return (
             f"Node {config.node.id} is ready: start it. Then create a ticket for each "
-            "node that joins:\nsparecode cluster ticket NODE"
+            "node that joins:\nsparecode cluster ticket NODE HOST:PORT"
         )
     return (
         f"Node {config.node.id} is ready: start it and the other nodes.\n"
