@@ -97,7 +97,7 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs git iproute2 iptables nftables oathtool openssl \
+	for package in chromium curl e2fsprogs git iproute2 iptables nftables oathtool openssh-client openssl \
 		promtool stoken strace systemd xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
@@ -126,6 +126,47 @@ lock: | $(VENV)/bin/python ## Write requirements.lock from pyproject.toml (UPGRA
 .PHONY: wheel
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	@$(PYTHON) -m build --wheel --no-isolation --outdir dist .
+
+# --- Release files -----------------------------------------------------------
+
+# In an environment of its own: with its dependency lxml, python-pskc would read token
+# files in another way than on nodes.
+CYCLONEDX := cyclonedx-bom==7.5.0
+DIST ?= dist
+SIGNED_AS := sparecode-release
+
+.PHONY: sbom
+sbom: $(INSTALLED) ## Build the wheel and its bill of materials (CycloneDX) into dist/
+	@rm -rf var/sbom $(DIST)/*.whl $(DIST)/*.cdx.json; mkdir -p var/sbom $(DIST)
+	@$(PYTHON) -m build --wheel --no-isolation --outdir $(DIST) . >/dev/null
+	@$(PYTHON) -m venv var/sbom/tools
+	@var/sbom/tools/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(CYCLONEDX)
+	@$(PYTHON) -m venv --without-pip var/sbom/release
+	@pip="$(PYTHON) -m pip --python var/sbom/release/bin/python install --quiet"; \
+	pip+=" --disable-pip-version-check"; \
+	$$pip --require-hashes -r deploy/container/requirements.lock; \
+	$$pip --no-deps --no-index --find-links $(DIST) sparecode
+	@wheel=$$(basename $(DIST)/*.whl); bom=$(DIST)/$${wheel%-py3-*}.cdx.json; \
+	var/sbom/tools/bin/cyclonedx-py environment --pyproject pyproject.toml \
+		--output-reproducible --spec-version 1.6 --output-file "$$bom" \
+		var/sbom/release/bin/python 2>/dev/null; \
+	var/sbom/tools/bin/python deploy/release/sbom.py "$$bom"
+
+.PHONY: release
+release: sbom ## Build the files of a release, and sign their checksums (KEY=an SSH key)
+	@cp deploy/container/requirements.lock $(DIST)/
+	@$(MAKE) --no-print-directory checksums
+
+.PHONY: checksums
+checksums: ## Write SHA256SUMS of dist/, and sign it (KEY=an SSH key)
+	@if [ -z "$(KEY)" ]; then \
+		echo "Name the key that signs: make $(or $(MAKECMDGOALS),checksums) KEY=FILE" >&2; \
+		exit 1; \
+	fi
+	@cd $(DIST); rm -f SHA256SUMS SHA256SUMS.sig; \
+	files=(*); sha256sum -- "$${files[@]}" >SHA256SUMS; cat SHA256SUMS
+	@ssh-keygen -q -Y sign -n $(SIGNED_AS) -f "$(KEY)" $(DIST)/SHA256SUMS
 
 # --- The contract ------------------------------------------------------------
 

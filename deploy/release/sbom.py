@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Completes the software bill of materials that `make sbom` writes, and validates it.
+
+    python deploy/release/sbom.py dist/sparecode-0.1.0.cdx.json
+
+cyclonedx-bom lists the Python packages of an environment. The wheel also contains a
+file from npm, htmx, which no environment lists: this adds it, with the hash of the file.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+CONSOLE = Path(__file__).parents[2] / "node" / "sparecode_node" / "console"
+REGISTRY = "https://registry.npmjs.org"
+NAME = "htmx.org"
+FILE = CONSOLE / "static" / "htmx.min.js"
+
+
+def htmx() -> dict[str, Any]:
+    """Return htmx as a component: its version and archive from the package lock."""
+    lock = json.loads((CONSOLE / "assets" / "package-lock.json").read_text())
+    package = lock["packages"][f"node_modules/{NAME}"]
+    algorithm, _, digest = package["integrity"].partition("-")
+    purl = f"pkg:npm/{NAME}@{package['version']}"
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": NAME,
+        "version": package["version"],
+        "purl": purl,
+        "licenses": [{"license": {"id": package["license"]}}],
+        "hashes": [
+            {
+                "alg": "SHA-256",
+                "content": hashlib.sha256(FILE.read_bytes()).hexdigest(),
+            }
+        ],
+        "externalReferences": [
+            {
+                "type": "distribution",
+                "url": f"{REGISTRY}/{NAME}/-/{NAME}-{package['version']}.tgz",
+                "hashes": [
+                    {
+                        "alg": algorithm.upper().replace("SHA", "SHA-"),
+                        "content": base64.b64decode(digest).hex(),
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def completed(bom: dict[str, Any]) -> dict[str, Any]:
+    """Return the bill with htmx as a dependency of Sparecode."""
+    component = htmx()
+    root = bom["metadata"]["component"]["bom-ref"]
+    dependencies = []
+    for each in bom["dependencies"]:
+        wanted = each.get("dependsOn", [])
+        if each["ref"] == root:
+            wanted = sorted([*wanted, component["bom-ref"]])
+        dependencies.append({**each, **({"dependsOn": wanted} if wanted else {})})
+    return {
+        **bom,
+        "components": [*bom["components"], component],
+        "dependencies": [*dependencies, {"ref": component["bom-ref"]}],
+    }
+
+
+def main() -> int:
+    """Complete the file that the argument names."""
+    # Only in the environment of `make sbom`; tests use the functions above.
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
+    (path,) = map(Path, sys.argv[1:])
+    text = json.dumps(completed(json.loads(path.read_text())), indent=2) + "\n"
+    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    if problem is not None:
+        print(f"{path}: not a CycloneDX 1.6 file: {problem}", file=sys.stderr)
+        return 1
+    path.write_text(text)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
