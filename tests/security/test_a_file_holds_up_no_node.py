@@ -38,24 +38,30 @@ BLOCK = b"AAAAAAAAAAAAAAAAAAAAAA=="
 
 
 @pytest_asyncio.fixture
-async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
+async def node(tmp_path: Path, strict: None) -> AsyncIterator[LoopbackNode]:
     """Start a node; Alice has token 1 with a PIN."""
     async with running_node(tmp_path) as started:
         await started.populate()
         yield started
 
 
+@pytest.fixture(autouse=True)
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give files less than nodes do: processor time, which a busy machine keeps."""
+    monkeypatch.setattr(file_reading, "LIMITS", ReadingLimits(processor_s=4))
+
+
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let CSV files be read by readers that never end well, within small limits."""
-    limits = ReadingLimits(processor_s=1, wall_s=30, memory_bytes=128 * MIB)
+    limits = ReadingLimits(processor_s=1, memory_bytes=128 * MIB)
     monkeypatch.setattr(file_reading, "LIMITS", limits)
     monkeypatch.setattr(file_reading, "WORKER", "tests.security.endless_worker")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
 async def import_tokens(
-    node: LoopbackNode, content: bytes, form: int = PSKC, within_s: float = 9
+    node: LoopbackNode, content: bytes, form: int = PSKC, within_s: float = 60
 ) -> list[pb.ImportedToken]:
     async with node.admin() as channel:
         call = TokenServiceStub(channel).ImportTokenFile(
@@ -232,7 +238,7 @@ async def test_process_has_no_secret_in_reach_of_others_and_ends_with_the_call(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with no_new_files(tmp_path):
         call = asyncio.ensure_future(
-            import_tokens(node, f"wait {SECRET}".encode(), CSV, within_s=20)
+            import_tokens(node, f"wait {SECRET}".encode(), CSV)
         )
         await eventually(lambda: len(readers()) == 1)
         (process,) = readers()
@@ -250,11 +256,11 @@ async def test_process_has_no_secret_in_reach_of_others_and_ends_with_the_call(
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for something that another process does."""
-    for _ in range(300):
+    for _ in range(800):
         if condition():
             return
         await asyncio.sleep(0.05)
-    pytest.fail("it did not happen within 15 s")
+    pytest.fail("it did not happen within 40 s")
 
 
 def limits_of(process: Path) -> dict[str, list[str]]:
@@ -273,7 +279,7 @@ async def test_file_of_users_is_read_in_a_process_too(
             users_pb2.ImportUsersRequest(
                 request_id=new_id(), content=b"username\nbob\n"
             ),
-            timeout=20,
+            timeout=60,
             metadata=node.bearer,
         )
         with pytest.raises(grpc.aio.AioRpcError) as caught:

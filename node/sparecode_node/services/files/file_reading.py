@@ -13,8 +13,9 @@ import contextlib
 import logging
 import re
 import signal
+import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+import threading
 from dataclasses import dataclass
 
 from sparecode_node.replication.errors import OverloadedError
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 WORKER = "sparecode_node.services.files.reading_worker"
 AT_ONCE = 2
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
-CHUNK_BYTES = 64 * 1024
 MIB = 1024 * 1024
 PLACE = re.compile(rb"\w{1,64} in \w{1,64}, line \d{1,6}", re.ASCII)
 """Where a reader failed, as its process tells it."""
@@ -92,24 +92,12 @@ class FileReading:
             raise InvalidFieldError("content", f"reading it failed: {error}") from None
 
     async def _answer(self, request: bytes) -> bytes:
-        """Return what the process answers. It ends here, in any case."""
-        limits = self._limits
-        process = await asyncio.create_subprocess_exec(
-            # -P: modules in the current folder must not be imported.
-            *(sys.executable, "-P", "-B", "-m", WORKER),
-            *map(str, (limits.processor_s, limits.wall_s, limits.memory_bytes)),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-        )
+        """Return what the process answers. It is killed if this call is cancelled."""
+        process = _Worker(self._limits)
         try:
-            answer = await _exchange(process, request)
-            code = await process.wait()
+            code, answer = await asyncio.to_thread(process.run, request)
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+            process.end()
         if code == 0:
             return answer
         raise self._refusal(code, answer)
@@ -135,17 +123,54 @@ class FileReading:
         return InvalidFieldError("content", f"reading it {cause}: {SMALLER}")
 
 
-async def _exchange(process: Process, request: bytes) -> bytes:
-    """Pass the request, and return what comes back until the other end is closed."""
+class _Worker:
+    """One process that reads a file. One thread runs it; any thread may end it."""
+
+    def __init__(self, limits: ReadingLimits) -> None:
+        self._limits = limits
+        self._ended = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._begun_or_ended = threading.Lock()
+
+    def run(self, request: bytes) -> tuple[int, bytes]:
+        """Pass the request; return the exit code and the answer. Waits for the end."""
+        limits = self._limits
+        with self._begun_or_ended:
+            if self._ended:
+                return -signal.SIGKILL, b""
+            self._process = subprocess.Popen(
+                # -P: modules in the current folder must not be imported.
+                [
+                    *(sys.executable, "-P", "-B", "-m", WORKER),
+                    *(str(limits.processor_s), str(limits.wall_s)),
+                    str(limits.memory_bytes),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        with self._process as process:
+            answer = _exchange(process, request)
+            if len(answer) > ANSWER_BYTES_MAX:
+                process.kill()
+                raise AnswerError("its answer is too long")
+        return process.returncode, answer
+
+    def end(self) -> None:
+        """Kill the process, if it still runs."""
+        with self._begun_or_ended:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+
+
+def _exchange(process: subprocess.Popen[bytes], request: bytes) -> bytes:
+    """Return the answer, or a little more of it than allowed."""
     if process.stdin is None or process.stdout is None:
         raise AnswerError("it has no pipes")
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    # It may end before it has read the request.
+    with contextlib.suppress(BrokenPipeError):
         process.stdin.write(request)
-        await process.stdin.drain()
-    process.stdin.close()
-    answer = bytearray()
-    while chunk := await process.stdout.read(CHUNK_BYTES):
-        answer += chunk
-        if len(answer) > ANSWER_BYTES_MAX:
-            raise AnswerError("its answer is too long")
-    return bytes(answer)
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    return process.stdout.read(ANSWER_BYTES_MAX + 1)
