@@ -14,7 +14,7 @@ from sparecode_node.queries.views import UserView
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.emergency.emergency_access import Lifetime
-from sparecode_node.statemachine.commands.cluster import BeginEpoch
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from tests.console.desk import Desk
 from tests.console.test_pages import OWN, PAGES, with_role
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN

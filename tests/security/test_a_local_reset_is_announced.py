@@ -22,7 +22,7 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets.kdf import Lane
-from sparecode_node.statemachine.commands.cluster import AddMember
+from sparecode_node.statemachine.commands.membership import AddMember
 from tests.console.desk import Desk, desk
 from tests.console.test_second_factor import enrolled
 from tests.services.one_node import PASSWORD, ROOT, OneNode, call_of

@@ -9,7 +9,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
 from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
-from sparecode_node.statemachine.commands.cluster import BeginEpoch
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from tests.services.one_node import OneNode
 
 

@@ -44,13 +44,9 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.commands.administrators import (
-    CancelReset,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
-    RemoveSecondFactor,
-    ResetAdministrator,
-    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands.agents import (
@@ -66,28 +62,24 @@ from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.commands.cluster import (
-    AddMember,
-    AdmitNode,
-    BeginEpoch,
     CreateBackup,
-    CreateJoinTicket,
     InitializeCluster,
     NoteBackup,
     NoteRefusedCalls,
-    OpenCluster,
     PassBarrier,
     RaiseFeatureLevel,
-    RemoveMember,
     TransferPrimary,
 )
 from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    ReinstateToken,
     RequestBulkIssue,
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
     ReplacedSeal,
@@ -95,7 +87,18 @@ from sparecode_node.statemachine.commands.keys import (
     RetireKey,
     SealKind,
 )
+from sparecode_node.statemachine.commands.membership import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
+    RemoveMember,
+)
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
+from sparecode_node.statemachine.commands.second_factors import (
+    RemoveSecondFactor,
+    SetSecondFactor,
+)
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     OpenSession,
@@ -108,7 +111,6 @@ from sparecode_node.statemachine.commands.tokens import (
     DisableToken,
     EnableToken,
     EnrollToken,
-    ReinstateToken,
     ReplaceToken,
     ResynchronizeToken,
     SetPin,

@@ -49,7 +49,7 @@ from sparecode_node.services.files.backup_files import BackupFileError, BackupMa
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands.cluster import BeginEpoch
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 from sparecode_node.statemachine.tables.schema import SchemaError, read_only_uri
 

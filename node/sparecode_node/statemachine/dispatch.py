@@ -20,7 +20,6 @@ from sparecode_node.statemachine.handlers import (
     resets,
     second_factors,
     sessions,
-    token_life,
     tokens,
     users,
 )
@@ -87,21 +86,21 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
         case commands.SetPin() as command:
             return tokens.set_pin(applying, command)
         case commands.UnassignToken() as command:
-            return token_life.unassign_token(applying, command)
+            return tokens.unassign_token(applying, command)
         case commands.EnableToken() as command:
-            return token_life.enable_token(applying, command)
+            return tokens.enable_token(applying, command)
         case commands.DisableToken() as command:
-            return token_life.disable_token(applying, command)
+            return tokens.disable_token(applying, command)
         case commands.UpdateToken() as command:
-            return token_life.update_token(applying, command)
+            return tokens.update_token(applying, command)
         case commands.DeleteToken() as command:
-            return token_life.delete_token(applying, command)
+            return tokens.delete_token(applying, command)
         case commands.ReplaceToken() as command:
-            return token_life.replace_token(applying, command)
+            return tokens.replace_token(applying, command)
         case commands.ResynchronizeToken() as command:
-            return token_life.resynchronize_token(applying, command)
+            return tokens.resynchronize_token(applying, command)
         case commands.ClearPin() as command:
-            return token_life.clear_pin(applying, command)
+            return tokens.clear_pin(applying, command)
         case commands.ReinstateToken() as command:
             return emergency_access.reinstate_token(applying, command)
         case commands.SaveEmergencyAccess() as command:

@@ -26,10 +26,10 @@ from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import OlderMemberError
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import (
-    BeginEpoch,
     InitializeCluster,
     RaiseFeatureLevel,
 )
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.feature_level import FIRST, NEWEST
 
 METADATA = "sparecode-feature-level"

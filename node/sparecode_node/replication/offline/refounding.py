@@ -27,7 +27,7 @@ from sparecode_node.replication.snapshots.recovery_checks import (
     open_snapshots,
 )
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.cluster import BeginEpoch
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.machine import StateMachine
 
 

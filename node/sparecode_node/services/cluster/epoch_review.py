@@ -10,7 +10,7 @@ from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.statemachine.commands.cluster import OpenCluster
+from sparecode_node.statemachine.commands.epochs import OpenCluster
 from sparecode_node.statemachine.results import Applied
 from sparecode_node.statemachine.tables.review import MARK_DIGITS
 

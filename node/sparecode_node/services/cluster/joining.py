@@ -37,7 +37,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import is_signed
 from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
 from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
-from sparecode_node.statemachine.commands.cluster import AdmitNode
+from sparecode_node.statemachine.commands.membership import AdmitNode
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
 
 JOIN = "JoiningService/Join"

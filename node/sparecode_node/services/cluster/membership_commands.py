@@ -20,11 +20,11 @@ from sparecode_node.services.keys.rotation import Phase, Rotation
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of
-from sparecode_node.statemachine.commands.cluster import (
+from sparecode_node.statemachine.commands.cluster import TransferPrimary
+from sparecode_node.statemachine.commands.membership import (
     AddMember,
     CreateJoinTicket,
     RemoveMember,
-    TransferPrimary,
 )
 from sparecode_node.statemachine.results import JoinTicketCreated
 

@@ -24,12 +24,12 @@ from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane,
 from sparecode_node.services.secrets.password_strength import check_new_password
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.administrators import (
-    CancelReset,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.commands.resets import CancelReset
 from sparecode_node.statemachine.results import Applied
 
 

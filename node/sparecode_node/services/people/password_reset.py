@@ -25,7 +25,7 @@ from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane,
 from sparecode_node.services.secrets.password_strength import check_new_password
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import UnstampedCall
-from sparecode_node.statemachine.commands.administrators import ResetAdministrator
+from sparecode_node.statemachine.commands.resets import ResetAdministrator
 from sparecode_node.statemachine.feature_level import DELAYED_RESETS
 
 RESET_S = 30.0

@@ -35,7 +35,7 @@ from sparecode_node.services.secrets.sealing import (
     SecondFactorDraft,
     session_id,
 )
-from sparecode_node.statemachine.commands.administrators import (
+from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,
 )

@@ -35,11 +35,11 @@ from sparecode_node.services.state.matching import (
     wide_moments,
 )
 from sparecode_node.statemachine.commands import Call, Command
-from sparecode_node.statemachine.commands.administrators import SetSecondFactor
 from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.commands.second_factors import SetSecondFactor
 from sparecode_node.statemachine.commands.sessions import OpenSession
 from sparecode_node.statemachine.commands.tokens import ResynchronizeToken
 

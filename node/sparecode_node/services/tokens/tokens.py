@@ -26,13 +26,13 @@ from sparecode_node.services.secrets.pin_folding import (
 )
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.tokens.enrollment import enrollment
+from sparecode_node.statemachine.commands.emergency_access import ReinstateToken
 from sparecode_node.statemachine.commands.tokens import (
     AssignToken,
     ClearPin,
     DeleteToken,
     DisableToken,
     EnableToken,
-    ReinstateToken,
     ReplaceToken,
     ResynchronizeToken,
     SetPin,

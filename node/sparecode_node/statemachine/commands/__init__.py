@@ -16,13 +16,9 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NO_SESSION, NodeId, RequestId, SessionId
 from sparecode_node.statemachine.commands.administrators import (
-    CancelReset,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
-    RemoveSecondFactor,
-    ResetAdministrator,
-    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands.agents import (
@@ -41,33 +37,40 @@ from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.commands.cluster import (
-    AddMember,
-    AdmitNode,
-    BeginEpoch,
     CreateBackup,
-    CreateJoinTicket,
     InitializeCluster,
     NoteBackup,
     NoteRefusedCalls,
-    OpenCluster,
     PassBarrier,
     RaiseFeatureLevel,
-    RemoveMember,
     TransferPrimary,
 )
 from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    ReinstateToken,
     RequestBulkIssue,
     SaveEmergencyAccess,
 )
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
     ReplaceSeals,
     RetireKey,
 )
+from sparecode_node.statemachine.commands.membership import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
+    RemoveMember,
+)
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
+from sparecode_node.statemachine.commands.second_factors import (
+    RemoveSecondFactor,
+    SetSecondFactor,
+)
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     OpenSession,
@@ -80,7 +83,6 @@ from sparecode_node.statemachine.commands.tokens import (
     DisableToken,
     EnableToken,
     EnrollToken,
-    ReinstateToken,
     ReplaceToken,
     ResynchronizeToken,
     SetPin,

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, Moment
+from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,49 +59,3 @@ class ChangePassword:
     password_verifier: bytes
     candidate_key_id: KeyId = NO_KEY
     """Key that the candidate was made with; 0: the same key."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetSecondFactor:
-    """Require a code when the calling administrator signs in, if this one is right."""
-
-    name: AdministratorName
-    sealed_seed: bytes
-    key_id: KeyId
-    draft_ends_at_ms: int
-    moments: tuple[Moment, ...] = ()
-    """Time steps at which the typed code is right; filled in by the primary (T1)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveSecondFactor:
-    """Remove the second factor of another administrator, and end their sessions."""
-
-    name: AdministratorName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResetAdministrator:
-    """
-    Let an administrator who is locked out in again, with a temporary password.
-
-    Called on the node's local socket. From feature level 2 on it is a request: it takes
-    effect after the policy's `reset_delay`, unless it is canceled (P4). Then it enables
-    the administrator, clears waits and ends all sessions. The role stays.
-    """
-
-    name: AdministratorName
-    password_salt: bytes
-    password_verifier: bytes
-    key_id: KeyId
-    uid: int
-    """User id of the calling process, as told by the node's kernel."""
-    second_factor: bool = False
-    """Also remove the second factor. At feature level 1 every reset removes it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelReset:
-    """Cancel a requested reset of an administrator, before it is in force."""
-
-    name: AdministratorName

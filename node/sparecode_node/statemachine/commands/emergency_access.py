@@ -104,3 +104,10 @@ class DisableEmergencyAccess:
 
     serial: TokenSerial
     reinstate_token: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReinstateToken:
+    """Accept a lost token again, and end its emergency access."""
+
+    serial: TokenSerial

@@ -130,10 +130,3 @@ class ClearPin:
     """Clear the PIN of a token. It accepts no passcode until it has a new PIN (A2)."""
 
     serial: TokenSerial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReinstateToken:
-    """Accept a lost token again, and end its emergency access."""
-
-    serial: TokenSerial

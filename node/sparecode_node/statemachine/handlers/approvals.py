@@ -26,17 +26,11 @@ from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
-    RemoveSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands.approvals import (
     Approve,
     Reject,
-)
-from sparecode_node.statemachine.commands.cluster import (
-    AddMember,
-    CreateJoinTicket,
-    OpenCluster,
 )
 from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
@@ -44,8 +38,11 @@ from sparecode_node.statemachine.commands.emergency_access import (
     RequestBulkIssue,
     SaveEmergencyAccess,
 )
+from sparecode_node.statemachine.commands.epochs import OpenCluster
+from sparecode_node.statemachine.commands.membership import AddMember, CreateJoinTicket
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
 from sparecode_node.statemachine.feature_level import (
     EXACT_APPROVALS,
     MEMBERS_ARE_POWER,

@@ -20,12 +20,15 @@ from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    ReinstateToken,
     RequestBulkIssue,
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.commands.tokens import ReinstateToken
-from sparecode_node.statemachine.handlers.tokens import raise_version, unknown_token
+from sparecode_node.statemachine.handlers.token_changes import (
+    raise_version,
+    unknown_token,
+)
 from sparecode_node.statemachine.results import (
     Applied,
     EmergencyAccessSaved,

@@ -14,7 +14,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.cluster import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import meta

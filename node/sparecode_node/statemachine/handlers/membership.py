@@ -20,7 +20,7 @@ from sparecode_node.domain.membership import (
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.cluster import (
+from sparecode_node.statemachine.commands.membership import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,

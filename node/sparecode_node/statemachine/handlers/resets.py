@@ -16,10 +16,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.resets import Reset, not_now, unknown
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
-from sparecode_node.statemachine.commands.administrators import (
-    CancelReset,
-    ResetAdministrator,
-)
+from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
 from sparecode_node.statemachine.feature_level import DELAYED_RESETS
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import membership as membership_tables

@@ -6,7 +6,7 @@ from dataclasses import replace
 from sparecode_node.domain.administrators import SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.administrators import (
+from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,
 )

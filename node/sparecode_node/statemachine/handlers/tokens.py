@@ -1,44 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers that enroll tokens, assign them and set PINs: load, decide, save."""
+"""
+Handlers of tokens, from enrollment to deletion: load, decide, save.
 
+A command that makes a token unusable voids its emergency codes in the same commit (R3)
+and never clears its lost mark (R2). Every change of an assigned token makes drafts and
+candidates of its user stale (T2, I3).
+"""
+
+from dataclasses import replace
+
+from sparecode_node.domain import replacement
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken, SetPin
+from sparecode_node.statemachine.commands.tokens import (
+    AssignToken,
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    EnrollToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    SetPin,
+    UnassignToken,
+    UpdateToken,
+)
+from sparecode_node.statemachine.handlers.emergency_access import void_live
+from sparecode_node.statemachine.handlers.token_changes import (
+    note_pin,
+    raise_version,
+    unknown_token,
+)
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
-
-
-def unknown_token(serial: TokenSerial) -> Rejected:
-    """Return the refusal of a serial that no token has."""
-    return Rejected(Reason.TOKEN_UNKNOWN, f"there is no token {serial}", "serial")
-
-
-def raise_version(applying: Applying, token: Token) -> None:
-    """Raise the `auth_version` of the token's user: earlier candidates become stale."""
-    user = (
-        None
-        if token.user_id is None
-        else user_tables.find_user(applying.db, token.user_id)
-    )
-    if user is not None:
-        user_tables.save_user(applying.db, user.changed())
-
-
-def note_pin(applying: Applying, token: Token) -> None:
-    """Record that an administrator has set or cleared a PIN (I10)."""
-    caller = applying.administrator
-    if caller is not None:
-        approval_tables.note_pin(
-            applying.db, token.serial, caller.name, applying.now_ms
-        )
 
 
 def enroll_token(applying: Applying, command: EnrollToken) -> Result:
@@ -146,3 +148,168 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     note_pin(applying, token)
     raise_version(applying, token)
     return Applied(index=applying.index)
+
+
+def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | None:
+    """Apply `UnassignToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    unassigned = token.unassigned()
+    if isinstance(unassigned, Rejected):
+        return unassigned
+    applying.detail = _from_user(applying, token)
+    void_live(applying, token, "token unassigned")
+    if token.user_id is not None:
+        former_tables.remember_sets(applying.db, token.serial, token.user_id)
+    _save(applying, token, unassigned)
+    return None
+
+
+def enable_token(applying: Applying, command: EnableToken) -> Rejected | None:
+    """Apply `EnableToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    _save(applying, token, replace(token, enabled=True))
+    return None
+
+
+def disable_token(applying: Applying, command: DisableToken) -> Rejected | None:
+    """Apply `DisableToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    void_live(applying, token, "token disabled")
+    _save(applying, token, replace(token, enabled=False))
+    return None
+
+
+def update_token(applying: Applying, command: UpdateToken) -> Rejected | None:
+    """Apply `UpdateToken`: change its end, which also limits its codes (I7)."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    updated = token
+    if command.never_expires:
+        applying.detail = "never expires"
+        updated = replace(token, expires_at_ms=None)
+    elif command.expires_at_ms is not None:
+        applying.detail = f"expires at {command.expires_at_ms} ms"
+        updated = replace(token, expires_at_ms=command.expires_at_ms)
+    _save(applying, token, updated)
+    return None
+
+
+def clear_pin(applying: Applying, command: ClearPin) -> Rejected | None:
+    """Apply `ClearPin`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    cleared = token.without_pin()
+    if isinstance(cleared, Rejected):
+        return cleared
+    note_pin(applying, token)
+    _save(applying, token, cleared)
+    return None
+
+
+def delete_token(applying: Applying, command: DeleteToken) -> Rejected | None:
+    """Apply `DeleteToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    applying.detail = _from_user(applying, token)
+    void_live(applying, token, "token deleted")
+    raise_version(applying, token)
+    former_tables.remember_spent(applying.db, token)
+    former_tables.keep_sets(applying.db, token)
+    token_tables.delete_token(applying.db, token.serial)
+    return None
+
+
+def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
+    """Apply `ReplaceToken`."""
+    old = _find(applying, command.serial)
+    if isinstance(old, Rejected):
+        return old
+    applying.detail = f"by {command.replacement}" + (
+        ", with its PIN" if command.keep_pin else ""
+    )
+    new = token_tables.find_token(applying.db, command.replacement)
+    if new is None:
+        return replace(unknown_token(command.replacement), field=replacement.NEW)
+    if command.keep_pin and _stale(applying, old, command):
+        return Rejected(Reason.STALE_PARAMETERS)
+    pin = NewPin(
+        verifier=command.pin_verifier,
+        key_id=command.key_id,
+        sealed=command.sealed_pin,
+        lettered=old.pin_lettered,
+    )
+    replaced = replacement.replace_token(
+        old, new, pin if command.keep_pin else None, applying.now_ms
+    )
+    if isinstance(replaced, Rejected):
+        return replaced
+    void_live(applying, old, "token replaced")
+    if old.user_id is not None:
+        former_tables.remember_sets(applying.db, old.serial, old.user_id)
+    token_tables.save_token(applying.db, replaced.old)
+    token_tables.save_token(applying.db, replaced.new)
+    if command.keep_pin:
+        approval_tables.carry_pin(applying.db, old.serial, new.serial)
+    raise_version(applying, old)
+    return None
+
+
+def resynchronize_token(
+    applying: Applying, command: ResynchronizeToken
+) -> Rejected | None:
+    """
+    Apply `ResynchronizeToken`: spend both tokencodes.
+
+    Like other spending, this leaves drafts and candidates valid.
+    """
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    after = token.resynchronized(command.moments, applying.now_ms)
+    if isinstance(after, Rejected):
+        return after
+    if after.parameters.by_time:
+        applying.detail = f"drift {after.drift} steps"
+    else:
+        applying.detail = f"counter {after.spent}"
+    token_tables.save_token(applying.db, after)
+    return None
+
+
+def _find(applying: Applying, serial: TokenSerial) -> Token | Rejected:
+    return token_tables.find_token(applying.db, serial) or unknown_token(serial)
+
+
+def _save(applying: Applying, before: Token, after: Token) -> None:
+    token_tables.save_token(applying.db, after)
+    raise_version(applying, before)
+
+
+def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
+    """Return whether the carried verifier was made for another state (T2)."""
+    if not applying.keys.uses(command.key_id):
+        return True
+    user = (
+        None if old.user_id is None else user_tables.find_user(applying.db, old.user_id)
+    )
+    user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
+    return (command.user_id, command.auth_version) != (user_id, version)
+
+
+def _from_user(applying: Applying, token: Token) -> str:
+    """Return the token's user in words, for the audit log."""
+    user = (
+        None
+        if token.user_id is None
+        else user_tables.find_user(applying.db, token.user_id)
+    )
+    return f"from {user.name_key}" if user else ""

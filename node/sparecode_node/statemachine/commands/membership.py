@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Commands on the members of the cluster.
+
+They only record what an administrator has ordered; replication carries it out.
+"""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateJoinTicket:
+    """Create a ticket that admits one node, once, for a short time (P5)."""
+
+    node_id: NodeId
+    certificate: bytes
+    """The certificate (DER) that the joiner shows in the handshake; not a secret."""
+    address: str | None = None
+    """HOST:PORT at which the node joins. Absent in tickets of release 0.1.0: any."""
+    hosts: tuple[str, ...] = ()
+    """Further host names that the node's certificate may have."""
+    with_authority: bool = False
+    """Whether the node gets the authorities' keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitNode:
+    """Admit a node, and use up its ticket."""
+
+    ticket_id: str
+    """SHA-256 of the ticket's certificate, in hexadecimal digits."""
+    address: str
+    """HOST:PORT of the node's peers listener."""
+    key_fingerprint: str
+    """SHA-256 of the node's public key: the same key may retry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddMember:
+    """Add a node that already has the key ring and a certificate."""
+
+    node_id: NodeId
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMember:
+    """Remove a member for good, or an admitted node that is not a member yet."""
+
+    node_id: NodeId
+    member: bool
+    """Whether the called node knows it as a member; the state knows only later ones."""

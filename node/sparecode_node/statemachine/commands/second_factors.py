@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on the second factor of an administrator."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import AdministratorName, KeyId, Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSecondFactor:
+    """Require a code when the calling administrator signs in, if this one is right."""
+
+    name: AdministratorName
+    sealed_seed: bytes
+    key_id: KeyId
+    draft_ends_at_ms: int
+    moments: tuple[Moment, ...] = ()
+    """Time steps at which the typed code is right; filled in by the primary (T1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSecondFactor:
+    """Remove the second factor of another administrator, and end their sessions."""
+
+    name: AdministratorName
