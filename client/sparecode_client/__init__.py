@@ -60,7 +60,7 @@ from sparecode_client.values.audit import (
     Checkpoint,
 )
 from sparecode_client.values.authentication import Authentication, Decision
-from sparecode_client.values.backup import Backup
+from sparecode_client.values.backups import Backup
 from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 from sparecode_client.values.cluster import ClusterStatus, Member, MemberRole
 from sparecode_client.values.emergency_access import (

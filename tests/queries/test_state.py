@@ -13,7 +13,8 @@ import pytest
 
 from sparecode_node.domain.ids import UserId
 from sparecode_node.domain.policy import Policy
-from sparecode_node.queries import cluster, policies
+from sparecode_node.queries import cluster
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
 from sparecode_node.statemachine.machine import StateMachine

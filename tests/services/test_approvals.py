@@ -12,7 +12,7 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.approvals import ApprovalView
-from sparecode_node.services.emergency.bulk_issuing import BulkResult
+from sparecode_node.services.emergency.bulk_issue import BulkResult
 from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
 from sparecode_node.services.errors import (
     ApprovalNeededError,
@@ -23,7 +23,7 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.people.administrators import Link
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.test_administrators import change, create, settled, sign_in
-from tests.services.test_bulk_issuing import METHOD, bulk, rows, terms
+from tests.services.test_bulk_issue import METHOD, bulk, rows, terms
 
 pytestmark = pytest.mark.asyncio
 

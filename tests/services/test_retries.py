@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.services.emergency.bulk_issuing import BulkRow
+from sparecode_node.services.emergency.bulk_issue import BulkRow
 from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.statemachine.results import Decision

@@ -7,7 +7,7 @@ from sparecode_client.admin.administrators import Administrators
 from sparecode_client.admin.agents import Agents
 from sparecode_client.admin.approvals import Approvals
 from sparecode_client.admin.audit import AuditLog
-from sparecode_client.admin.backup import Backups
+from sparecode_client.admin.backups import Backups
 from sparecode_client.admin.bulk_issue import BulkIssues
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Remembered request ids, as this node looks them up (Q1, Q2)."""
 
-from sparecode_node.queries import policies
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands import RequestKey
 from sparecode_node.statemachine.requests import answer_of, due_before

@@ -15,7 +15,7 @@ from sparecode_node.domain.ids import AdministratorName, TokenSerial, UserId
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
-from sparecode_node.queries.policies import parsed
+from sparecode_node.queries.policy import parsed
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables

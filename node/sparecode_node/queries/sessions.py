@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import AdministratorName, SessionId
-from sparecode_node.queries import policies
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
 
 

@@ -11,7 +11,7 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.queries.views import CodeSetView, EmergencyAccessView
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.emergency.bulk_issuing import (
+from sparecode_node.services.emergency.bulk_issue import (
     BulkIssue,
     BulkResult,
     BulkRow,

@@ -12,7 +12,7 @@ from sparecode_node.domain.policy import Policy, public_name
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.people.policies import Policies
+from sparecode_node.services.people.policy import Policies
 
 
 class PolicyServicer(pb_grpc.PolicyServiceServicer):

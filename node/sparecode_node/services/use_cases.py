@@ -18,7 +18,7 @@ from sparecode_node.services.cluster.backups import Backups, BackupSource
 from sparecode_node.services.cluster.epoch_review import EpochReview
 from sparecode_node.services.cluster.membership_commands import MembershipCommands
 from sparecode_node.services.cluster.status import Cluster
-from sparecode_node.services.emergency.bulk_issuing import BulkIssue
+from sparecode_node.services.emergency.bulk_issue import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
 from sparecode_node.services.files.file_reading import FileReading
 from sparecode_node.services.keys.key_holder import KeyHolder
@@ -31,7 +31,7 @@ from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.password_reset import PasswordReset
-from sparecode_node.services.people.policies import Policies
+from sparecode_node.services.people.policy import Policies
 from sparecode_node.services.people.second_factors import SecondFactors
 from sparecode_node.services.people.sessions import Sessions
 from sparecode_node.services.people.users import Users

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli.commands import membership, review
-from sparecode_client.cli.commands.backup import backup
+from sparecode_client.cli.commands.backups import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
     last_backup,

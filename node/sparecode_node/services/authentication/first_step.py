@@ -22,7 +22,8 @@ from sparecode_node.domain.passcodes import (
 )
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import policies, users
+from sparecode_node.queries import policy as policies
+from sparecode_node.queries import users
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.users import PasscodeParameters
 from sparecode_node.replication.replicator import Proposal

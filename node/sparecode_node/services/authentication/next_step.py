@@ -9,7 +9,8 @@ from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
-from sparecode_node.queries import policies, tokens, users
+from sparecode_node.queries import policy as policies
+from sparecode_node.queries import tokens, users
 from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PinParameters
 from sparecode_node.replication.replicator import Proposal

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.queries import policies
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy

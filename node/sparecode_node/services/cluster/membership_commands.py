@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import KeyId, NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.queries import membership, policies
+from sparecode_node.queries import membership
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.replicator import Replicator

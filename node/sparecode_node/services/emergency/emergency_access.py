@@ -9,7 +9,8 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
-from sparecode_node.queries import emergency_access, policies, tokens
+from sparecode_node.queries import emergency_access, tokens
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.views import EmergencyAccessView, Page
 from sparecode_node.services import fields

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators, cluster, policies, resets
+from sparecode_node.queries import administrators, cluster, resets
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal

@@ -7,7 +7,8 @@ from sparecode_node.domain.passcodes import is_lettered, normalized
 from sparecode_node.domain.pins import PinRule, pin_problem
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import policies, tokens
+from sparecode_node.queries import policy as policies
+from sparecode_node.queries import tokens
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.tokens import TokenFilter
 from sparecode_node.queries.views import Page, TokenView

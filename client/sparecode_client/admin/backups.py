@@ -9,7 +9,7 @@ from sparecode.v1 import (
 )
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import time_in
-from sparecode_client.values.backup import Backup
+from sparecode_client.values.backups import Backup
 
 
 class Backups(Caller):

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
-from sparecode_node.queries import policies, tokens
+from sparecode_node.queries import policy as policies
+from sparecode_node.queries import tokens
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services import fields

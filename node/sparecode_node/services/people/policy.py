@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparecode_node.domain.policy import Policy
-from sparecode_node.queries import policies
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read

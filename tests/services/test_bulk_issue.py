@@ -12,8 +12,8 @@ import pytest
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.services.emergency import bulk_issuing
-from sparecode_node.services.emergency.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
+from sparecode_node.services.emergency import bulk_issue
+from sparecode_node.services.emergency.bulk_issue import ROWS_MAX, BulkResult, BulkRow
 from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
 from sparecode_node.services.errors import (
     InvalidFieldError,
@@ -263,8 +263,8 @@ async def test_concurrent_bulks_are_bounded(
 ) -> None:
     """Each holds a stream and a place in the issuing lane."""
     wanted = rows(*await estate(node, 1))
-    monkeypatch.setattr(bulk_issuing, "BULKS_MAX", 0)
+    monkeypatch.setattr(bulk_issue, "BULKS_MAX", 0)
     with pytest.raises(OverloadedError, match="too many bulk issues"):
         await bulk(node, wanted)
-    monkeypatch.setattr(bulk_issuing, "BULKS_MAX", 1)
+    monkeypatch.setattr(bulk_issue, "BULKS_MAX", 1)
     assert [each.reason for each in await bulk(node, wanted)] == [""]
