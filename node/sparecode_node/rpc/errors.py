@@ -195,8 +195,8 @@ ADVICE: Mapping[Reason, str] = {
     Reason.TICKET_UNKNOWN: "create a new one: sparecode cluster ticket",
     Reason.JOINER_CERTIFICATE: "use one with an EC key that the members' authority "
     "has signed for this node id",
-    Reason.AUTHORITY_MISSING: "use a member that has the authority's key, or provide a "
-    "certificate",
+    Reason.AUTHORITY_MISSING: "check that a member with the authority's key runs, put the "
+    "key on a member (sparecode-node authority restore), or provide a certificate",
     Reason.MEMBER_YOUNG: "request the reset on an older member",
     Reason.RESET_PENDING: "wait until it is in force: `sparecode cluster status` tells when",
     Reason.TICKET_USED: "create a new one: sparecode cluster ticket",
