@@ -26,6 +26,7 @@ from sparecode_node.statemachine.commands.membership import (
     CreateJoinTicket,
     RemoveMember,
 )
+from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
 from sparecode_node.statemachine.tables import membership as tables
 
@@ -94,6 +95,12 @@ def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
         return Rejected(
             Reason.TICKET_ENDED,
             f"the ticket of {ticket.node_id} has expired; it was valid for 15 minutes",
+        )
+    if ticket.address is None and applying.feature_level >= MEMBERS_ARE_POWER:
+        return Rejected(
+            Reason.TICKET_ENDED,
+            f"the ticket of {ticket.node_id} is of release 0.1.0 and names no address: "
+            "create a new one",
         )
     if ticket.address is not None and ticket.address != command.address:
         return Rejected(
