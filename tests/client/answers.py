@@ -264,6 +264,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         second_approver=True,
         reset_delay=lasting(timedelta(hours=1)),
         rotate_after_removal=False,
+        pin_blocklist=True,
         backup_recipients="",
     ),
     position=POSITION,

@@ -144,7 +144,7 @@ FORMS = (
             ("assign", {"username": "alice"}, "AssignToken"),
             ("replace", {"replacement": "777"}, "ReplaceToken"),
             ("unassign", {}, "UnassignToken"),
-            ("set-pin", {"pin": "2580", "pin_again": "2580"}, "SetPin"),
+            ("set-pin", {"pin": "3682", "pin_again": "3682"}, "SetPin"),
             ("clear-pin", {}, "ClearPin"),
             (
                 "resynchronize",

@@ -37,7 +37,7 @@ CONTENTS: Mapping[str, Any] = {
     "page_token": "",
     "password": "fifteen or more",
     "period_seconds": 30,
-    "pin": "2468",
+    "pin": "3682",
     "remove_groups": "guests",
     "remove_usernames": "bob",
     "replacement_serial": "2",

@@ -43,7 +43,7 @@ from sparecode_node.services.use_cases import build_services
 from tests.rpc.edge import NODE, Edge, settings
 
 PASSWORD = "correct horse battery"
-PIN = "2468"
+PIN = "3682"
 
 
 class RestlessClock(SystemClock):

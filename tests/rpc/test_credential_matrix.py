@@ -341,7 +341,7 @@ async def test_disabled_agent_cannot_answer_an_earlier_challenge(
                 request_id=new_id(),
                 challenge=response.challenge,
                 next_tokencode=shows.at(now + 30),
-                new_pin="271828",
+                new_pin="314271",
             ),
             timeout=5,
         )

@@ -246,7 +246,7 @@ async def test_process_has_no_secret_in_reach_of_others_and_ends_with_the_call(
         limits = limits_of(process)
         assert limits["Max core file size"] == ["1", "1"]
         assert limits["Max file size"] == ["0", "0"]
-        assert await node.authenticate("246800000000")
+        assert await node.authenticate("368200000000")
         for secret in (SECRET.encode(), b"the password"):
             assert secret not in arguments(process)
             assert secret not in (process / "environ").read_bytes()

@@ -11,9 +11,10 @@ import pytest
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.people.administrators import Link
+from sparecode_node.statemachine.results import Decision
 from tests.console.desk import Desk
 from tests.console.test_second_factor import enrolled
-from tests.services.one_node import PASSWORD, ROOT, OneNode
+from tests.services.one_node import PASSWORD, ROOT, SERIAL, OneNode
 
 pytestmark = pytest.mark.asyncio
 
@@ -122,3 +123,79 @@ async def test_the_console_says_what_to_do(desk: Desk) -> None:
     assert page.status == 422
     assert "too easy to guess: use several unrelated words" in page.text
     assert "passwordpassword" not in page.response.text
+
+
+EASY_PINS = (
+    *("0000", "1111", "777777", "1234", "4321", "7890", "2468", "123456"),
+    *("1212", "123123", "1221", "1122", "1984", "2026"),
+    *("3112", "1231", "0815", "290284", "840229", "24121990", "19901224"),
+    *("696969", "147258", "5150"),
+)
+"""Repeated, runs, parts, years, dates, and common ones."""
+GOOD_PINS = ("4711", "2718", "8052", "3697", "314271", "90417365")
+
+
+async def sets_pin(desk: Desk, pin: str) -> None:
+    """Set the PIN of Alice's token."""
+    node = desk.node
+    await node.tokens.set_pin(node.admin("TokenService/SetPin"), serial=SERIAL, pin=pin)
+
+
+@pytest.mark.parametrize("pin", EASY_PINS)
+async def test_an_administrator_sets_no_pin_that_is_easy_to_guess(
+    desk: Desk, pin: str
+) -> None:
+    """(K2) The refusal names the pattern, and not the PIN."""
+    with pytest.raises(InvalidFieldError, match="easy to guess") as refused:
+        await sets_pin(desk, pin)
+    assert pin not in str(refused.value)
+
+
+async def test_other_pins_are_accepted_or_the_policy_accepts_all(desk: Desk) -> None:
+    """(K2) The blocklist is on in a new cluster."""
+    node = desk.node
+    for pin in GOOD_PINS:
+        await sets_pin(desk, pin)
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={"pin_blocklist": False},
+    )
+    for pin in EASY_PINS[:3]:
+        await sets_pin(desk, pin)
+    with pytest.raises(InvalidFieldError, match="a PIN is 4 to 8 digits"):
+        await sets_pin(desk, "12")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"display_name": "Alice 2718"}, {"email": "alice.127183@example.com"}],
+)
+async def test_the_user_s_own_names_and_numbers_are_no_pin(
+    desk: Desk, change: dict[str, str]
+) -> None:
+    """(K2) As far as the cluster knows them."""
+    node = desk.node
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", **change
+    )
+    with pytest.raises(InvalidFieldError, match="part of the user's name"):
+        await sets_pin(desk, "2718")
+    await sets_pin(desk, "4711")
+
+
+async def test_a_user_chooses_no_pin_that_is_easy_to_guess(desk: Desk) -> None:
+    """(K2) In new-PIN mode: the challenge stays, and the next choice is accepted."""
+    node = desk.node
+    await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
+    answer = await node.authenticate(node.tokencode())
+    assert answer.decision is Decision.NEW_PIN_REQUIRED
+    node.clock.pass_s(30)
+    for pin in ("0000", "1990"):
+        with pytest.raises(InvalidFieldError, match="easy to guess") as refused:
+            await node.answer_challenge(answer.challenge, node.tokencode(), new_pin=pin)
+        assert pin not in str(refused.value)
+    answer = await node.answer_challenge(
+        answer.challenge, node.tokencode(), new_pin="8052"
+    )
+    assert answer.decision is Decision.ACCEPTED

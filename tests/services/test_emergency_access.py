@@ -139,7 +139,7 @@ async def test_draft_is_stale_after_a_change_of_the_user(node: OneNode) -> None:
     await node.add_user()
     generated = await generate(node)
     await node.tokens.set_pin(
-        node.admin("TokenService/SetPin"), serial=SERIAL, pin="9876"
+        node.admin("TokenService/SetPin"), serial=SERIAL, pin="9386"
     )
     with pytest.raises(Refused) as raised:
         await save(node, generated.draft)

@@ -194,7 +194,7 @@ async def test_a_change_in_between_ends_the_challenge(node: OneNode) -> None:
     """(K3, T2) A change on another node, unknown here: computed again, and refused."""
     response = await without_pin(node)
     await node.tokens.set_pin(
-        node.admin("TokenService/SetPin"), serial=SERIAL, pin="5555"
+        node.admin("TokenService/SetPin"), serial=SERIAL, pin="5938"
     )
     node.replicator.lags = True
     node.replicator.before_apply = call_of(node, ClearPin(serial=SERIAL))

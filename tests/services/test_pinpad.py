@@ -285,7 +285,7 @@ async def test_folded_codes_of_stoken_are_accepted(
         email="",
     )
     await assign(node, SECURID_SERIAL)
-    for pin in ("9999", "123456"):
+    for pin in ("9987", "739182"):
         await set_pin(node, pin, SECURID_SERIAL)
         node.clock.pass_s(120)
         now = node.clock.now // 1000

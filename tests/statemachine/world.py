@@ -715,7 +715,12 @@ class World:
                 continue
             if name in ("code_alphabet", "backup_recipients", "further_code_lengths"):
                 values[name] = value.replace(",", " ")
-            elif name in ("lock_until_unlocked", "second_approver", "pin_letters"):
+            elif name in (
+                "lock_until_unlocked",
+                "second_approver",
+                "pin_letters",
+                "pin_blocklist",
+            ):
                 values[name] = value == "yes"
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)

@@ -22,7 +22,7 @@ SEED = b"a seed of twenty byt"
 HOTP = pyotp.HOTP(b32encode(SEED).decode())
 USERS = 30
 TRIES = 30
-NEW_PIN = "271828"
+NEW_PIN = "314271"
 
 
 async def add(estate: Estate, name: str, *, pin: str) -> str:

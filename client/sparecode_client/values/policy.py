@@ -65,6 +65,8 @@ class Policy:
     """Whether sensitive changes need another super administrator, if there is one."""
     backup_recipients: str
     """age public keys of those who can decrypt backups, separated by spaces."""
+    pin_blocklist: bool | None = None
+    """Whether new PINs that are easy to guess are refused. None: as for `reset_delay`."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

@@ -46,6 +46,8 @@ class Policy:
     pin_length_min: int = 4
     pin_length_max: int = 8
     pin_letters: bool = False
+    pin_blocklist: bool = True
+    """Whether new PINs that are easy to guess are refused."""
     totp_window_steps: int = 1
     hotp_look_ahead: int = 10
     tokens_per_user_max: int = 3

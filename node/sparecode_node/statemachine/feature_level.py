@@ -60,6 +60,9 @@ CLIENT_WAITS = 2
 """From this level on, known clients of an administrator have counts of their own (L7)."""
 
 
+PIN_BLOCKLIST = 2
+"""From here on, the policy can turn off the blocklist of PINs (K2)."""
+
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 

@@ -50,7 +50,7 @@ async def test_a_role_may_do_the_same_at_every_node(
             "status_of_all": admin.list_members,
             "policy": lambda: admin.update_policy(policy),
             "create_user": lambda: admin.create_user("never-there"),
-            "set_pin": lambda: admin.set_pin(person.serial, "2468"),
+            "set_pin": lambda: admin.set_pin(person.serial, "3682"),
             "clear_pin": lambda: admin.clear_pin(person.serial),
         }
         try:

@@ -86,7 +86,7 @@ async def test_a_draft_of_one_node_is_saved_on_another_once(stage: Stage) -> Non
         assert refused.value.reason == "DRAFT_STALE"
 
     changed = await second.generate_tokencodes(person.serial, count=2)
-    await third.set_pin(person.serial, "2468")
+    await third.set_pin(person.serial, "3682")
     with pytest.raises(Refused) as refused:
         await first.save_emergency_access(changed)
     assert refused.value.reason == "DRAFT_STALE"

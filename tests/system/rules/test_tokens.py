@@ -51,10 +51,10 @@ async def test_a_pin_follows_the_policy_at_every_node(stage: Stage) -> None:
             await stage.admins[node].set_pin(person.serial, pin)
         assert wrong.value.field == "pin"
     assert await stage.accepts(0, person, PIN + person.tokencode(0))
-    await stage.admins[1].set_pin(person.serial, "271828")
+    await stage.admins[1].set_pin(person.serial, "314271")
     assert not await stage.accepts(2, person, PIN + person.tokencode(1))
     await stage.later(2)
-    assert await stage.accepts(0, person, "271828" + person.tokencode(1))
+    assert await stage.accepts(0, person, "314271" + person.tokencode(1))
 
 
 async def test_a_challenge_ends_after_two_minutes_on_every_node(stage: Stage) -> None:
@@ -65,7 +65,7 @@ async def test_a_challenge_ends_after_two_minutes_on_every_node(stage: Stage) ->
     await stage.later(121)
     for agent in stage.agents:
         answer = await agent.continue_authentication(
-            late, person.tokencode(1), new_pin="271828"
+            late, person.tokencode(1), new_pin="314271"
         )
         assert answer.decision is Decision.REFUSED
     assert not (await stage.admins[1].get_token(person.serial)).pin_set
@@ -74,10 +74,10 @@ async def test_a_challenge_ends_after_two_minutes_on_every_node(stage: Stage) ->
     assert response.decision is Decision.NEW_PIN_REQUIRED
     await stage.later(100)
     answer = await stage.agents[2].continue_authentication(
-        response, person.tokencode(6), new_pin="271828"
+        response, person.tokencode(6), new_pin="314271"
     )
     assert answer.accepted
-    assert await stage.accepts(0, person, "271828" + person.tokencode(7))
+    assert await stage.accepts(0, person, "314271" + person.tokencode(7))
 
 
 async def test_a_file_goes_in_at_one_node_row_by_row(stage: Stage) -> None:

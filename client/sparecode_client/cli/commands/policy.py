@@ -24,7 +24,7 @@ app = typer.Typer(
 
 NAMES = [field.name for field in fields(Policy) if field.name != "position"]
 _NO_CAP = "none"
-_NONE = ("lifetime_max", "reset_delay", "rotate_after_removal")
+_NONE = ("lifetime_max", "reset_delay", "rotate_after_removal", "pin_blocklist")
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1
 """Maximum of numbers in the API. The policy's own bounds are far lower."""

@@ -120,6 +120,12 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "",
                 "Adds a hash to every sign-in.",
             ),
+            (
+                "pin_blocklist",
+                "Refuse new PINs that are easy to guess",
+                "",
+                "Repeated digits, runs, years, dates, common PINs, and parts of the user’s name.",
+            ),
             ("pin_length_min", "Shortest PIN", "", ""),
             ("pin_length_max", "Longest PIN", "", ""),
             ("tokens_per_user_max", "Maximum tokens per user", "", ""),

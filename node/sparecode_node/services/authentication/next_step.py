@@ -9,6 +9,7 @@ from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import User
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries import tokens, users
 from sparecode_node.queries.state import LocalState
@@ -27,6 +28,7 @@ from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
+from sparecode_node.services.secrets.pin_strength import blocked_pin_problem
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands.authentication import ContinueAuthentication
 
@@ -123,7 +125,8 @@ class Continuation:
                 else None
             )
         token = token_and_user[0] if token_and_user else None
-        problem = _pin_problem(attempt, policy, token)
+        owner = token_and_user[1] if token_and_user else None
+        problem = _pin_problem(attempt, policy, token, owner)
         if problem:
             # The current policy refuses it; the policy of the first try may not have (Q2).
             if not await self._decisions.is_remembered(attempt.request):
@@ -188,10 +191,14 @@ def _check_new_pin(attempt: NextStepAttempt) -> None:
         )
 
 
-def _pin_problem(attempt: NextStepAttempt, policy: Policy, token: Token | None) -> str:
+def _pin_problem(
+    attempt: NextStepAttempt, policy: Policy, token: Token | None, user: User | None
+) -> str:
     """Check a new PIN against the policy (K2); the command names its version (T2)."""
     if not attempt.new_pin:
         return ""
-    return pin_problem(attempt.new_pin, policy) or new_pin_problem(
-        attempt.new_pin, token
+    return (
+        pin_problem(attempt.new_pin, policy)
+        or new_pin_problem(attempt.new_pin, token)
+        or blocked_pin_problem(attempt.new_pin, policy, user)
     )

@@ -25,6 +25,7 @@ from sparecode_node.services.secrets.pin_folding import (
     new_pin_problem,
     sealed_for,
 )
+from sparecode_node.services.secrets.pin_strength import blocked_pin_problem
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.tokens.enrollment import enrollment
 from sparecode_node.statemachine.commands.emergency_access import ReinstateToken
@@ -289,7 +290,11 @@ class Tokens:
             policy = await policies.current(transaction)
             token_and_user = await tokens.find_with_user(transaction, serial)
         token, user = token_and_user or (None, None)
-        problem = pin_problem(pin, policy) or new_pin_problem(pin, token)
+        problem = (
+            pin_problem(pin, policy)
+            or new_pin_problem(pin, token)
+            or blocked_pin_problem(pin, policy, user)
+        )
         if problem:
             raise InvalidFieldError("pin", problem)
         # Without a user there is no verifier: apply refuses, or repeats the first answer.

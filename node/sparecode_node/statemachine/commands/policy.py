@@ -45,3 +45,4 @@ class UpdatePolicy:
     session_idle_ms: int | None = None
     reset_delay_ms: int | None = None
     rotate_after_removal: bool | None = None
+    pin_blocklist: bool | None = None

@@ -34,6 +34,7 @@ def find_policy(db: sqlite3.Connection) -> Policy | None:
 FIELD_LEVELS = {
     "reset_delay_ms": feature_level.DELAYED_RESETS,
     "rotate_after_removal": feature_level.MEMBERS_ARE_POWER,
+    "pin_blocklist": feature_level.PIN_BLOCKLIST,
 }
 """
 The level that began each field that release 0.1.0 does not have.
