@@ -175,7 +175,7 @@ def test_ring_in_a_read_only_place_is_found(
     assert "is not writable" in words
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: changes the owner of a file")
 def test_ring_of_another_owner_is_found_by_root(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     save(config, wrapped=True)

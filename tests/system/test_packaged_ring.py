@@ -27,7 +27,7 @@ from tests.system.estate import PIN, Estate
 pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.timeout(240),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a folder"),
 ]
 
 READ_ONLY = (
@@ -71,10 +71,10 @@ def ring(node: LocalNode) -> KeyRing:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     if shutil.which("unshare") is None:
-        pytest.skip("unshare is not installed")
+        pytest.skip("unshare is missing: make system-packages")
     allowed = subprocess.run(["unshare", "--mount", "true"], check=False).returncode
     if allowed:
-        pytest.skip("mounts may not be made here")
+        pytest.skip("this machine allows no mounts, not even to root")
     cluster = set_up(tmp_path / "cluster", testing=True)
     try:
         for node in cluster.nodes:

@@ -76,9 +76,11 @@ def wipe(cluster: LocalCluster) -> None:
 @contextmanager
 def disk_of_its_own(node: LocalNode, folder: Path) -> Iterator[Disk]:
     """Put the data of a node on a small file system; skips where that cannot be."""
-    missing = [tool for tool in ("mkfs.ext4", "mount") if not shutil.which(tool)]
-    if os.geteuid() or missing:
-        pytest.skip(f"a full file system needs root, and {missing or 'nothing else'}")
+    if os.geteuid():
+        pytest.skip("needs root: mounts a small file system and fills it")
+    for tool in ("mkfs.ext4", "mount"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is missing: make system-packages")
     node.stop()
     data = node.directory / "data"
     disk = Disk(folder / "disk.image", data, "ext4", DISK_SIZE)
@@ -86,7 +88,7 @@ def disk_of_its_own(node: LocalNode, folder: Path) -> Iterator[Disk]:
     try:
         disk.make()
     except ToolError as error:
-        pytest.skip(f"no loop devices here: {error}")
+        pytest.skip(f"this machine has no loop devices: {error}")
     try:
         shutil.copytree(kept, data, dirs_exist_ok=True)
         data.chmod(0o700)
