@@ -87,6 +87,14 @@ def test_design_page_names_every_module_once(page: Path) -> None:
     assert sorted(written) == sorted(existing_modules(page.parent))
 
 
+def test_table_of_layers_names_every_layer_once() -> None:
+    page = (ROOT / "node" / "DESIGN.md").read_text()
+    table = page.partition("## The layers")[2].partition("\n## ")[0]
+    written = re.findall(r"^\| `(\w+/?)` \|", table, re.MULTILINE)
+    existing = [each for each in existing_modules(NODE) if "/" not in each[:-1]]
+    assert sorted(written) == sorted(existing)
+
+
 def test_map_with_a_room_is_read() -> None:
     page = (
         "## Modules\n\nThe rooms.\n\n```text\nloose   a\n\nroom/   b\n  inner  c\n```\n"
