@@ -97,8 +97,8 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs git iproute2 iptables nftables oathtool openssh-client openssl \
-		promtool stoken strace systemd xfsprogs; do \
+	for package in chromium curl e2fsprogs git iproute2 iptables mount nftables oathtool \
+		openssh-client openssl promtool stoken strace systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \
@@ -222,10 +222,11 @@ proto-breaking: $(INSTALLED)
 # --- Checks ------------------------------------------------------------------
 
 .PHONY: check
-check: $(INSTALLED) ## Check spelling, lint, types, contracts and protos: what CI runs
+check: $(INSTALLED) ## Check spelling, phrases, lint, types, contracts and protos: CI runs this first
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
 	$(BIN)codespell $(SOURCES) protos Makefile pyproject.toml *.md
+	$(PYTHON) tests/docs/test_language.py
 	$(BIN)mypy
 	$(BIN)lint-imports
 	$(BIN)buf lint protos
@@ -257,7 +258,7 @@ quick: $(INSTALLED) ## The tests that start no node and no browser, on all cores
 # Every supported interpreter of this machine but that of $(VENV), each in an
 # environment of its own under var/.
 .PHONY: quick-others
-quick-others: $(INSTALLED) ## The quick tests on every other Python from 3.11 on
+quick-others: $(INSTALLED) ## The quick tests on every other Python (3.11 or newer) on this machine
 	@own=$$($(VENV)/bin/python -c '$(VERSION)'); \
 	for version in 3.11 3.12 3.13 3.14; do \
 		if [ "$$version" = "$$own" ]; then continue; fi; \

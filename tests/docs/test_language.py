@@ -115,8 +115,7 @@ def main(arguments: list[str]) -> int:
     places = [
         place for root in roots for path in texts(root) for place in matches(path)
     ]
-    print("\n".join(places))
-    print(f"{len(places)} places")
+    print(*places, f"{len(places)} phrases to write in another way", sep="\n")
     return bool(places)
 
 
