@@ -105,7 +105,7 @@ def run(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The node's configuration, node.toml. Stands before the command.",
+            help="The node's configuration, node.toml. Put it before the command.",
             metavar="FILE",
         ),
     ] = None,

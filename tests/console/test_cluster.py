@@ -265,7 +265,11 @@ async def test_without_a_quorum_the_last_backup_is_known(desk: Desk) -> None:
 async def test_the_page_follows_a_key_rotation(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(T3, P5) Started here, done by the primary; the page shows the progress."""
+    """
+    (T3, P5) The rotation starts on this node and runs on the primary.
+
+    The page shows its progress.
+    """
     node = desk.node
     browser = await desk.administrator()
     page = await browser.open("/keys")

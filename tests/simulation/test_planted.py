@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planted bugs fit the tree, and what counts as finding one."""
+"""Every planted bug applies to the tree. Also: what counts as finding one."""
 
 from dataclasses import replace
 

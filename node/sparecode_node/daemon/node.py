@@ -4,7 +4,7 @@ The composition root: builds, starts and stops every object of a node, in order.
 
 The order is: certificates, key ring, state and engine (with the peers listener),
 reads, use cases, and the public listeners last. The node stops them in reverse, so
-that it accepts no calls that need a part already stopped.
+that it accepts no call that needs a stopped part.
 """
 
 import asyncio

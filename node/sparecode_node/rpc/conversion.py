@@ -142,7 +142,7 @@ def saved_tokencodes(
     if saved.pin_missing_warning:
         warnings.append(
             "The token has no PIN: anyone who finds these codes can use them. With "
-            "DENY, the token itself stays refused until an administrator reinstates it."
+            "the recovery policy deny, the token itself stays refused until an administrator reinstates it."
         )
     return emergency_pb.SavedTokencodes(
         set_id=saved.set_id,

@@ -288,11 +288,12 @@ _FAILED_PRECONDITION = {
     Reason.TOKENCODE_SPENT: "a tokencode was already used",
     Reason.DRAFT_STALE: "something changed since the codes were generated; "
     "generate them again",
-    Reason.RECOVERY_WEAKENED: "this would replace DENY with a weaker recovery policy; "
-    "set weaken_recovery_policy to confirm",
-    Reason.RECOVERY_NEEDS_END: "ALLOW_AFTER_EXPIRY needs a set that ends",
-    Reason.RECOVERY_END_TOO_LATE: "ALLOW_AFTER_EXPIRY needs a set that ends before the token "
-    "expires",
+    Reason.RECOVERY_WEAKENED: "the token is lost with the recovery policy deny; "
+    "confirm that a weaker one replaces it",
+    Reason.RECOVERY_NEEDS_END: "the recovery policy allow-after-expiry needs codes "
+    "that expire",
+    Reason.RECOVERY_END_TOO_LATE: "the recovery policy allow-after-expiry needs "
+    "codes that expire before the token does",
     Reason.LIFETIME_PAST: "the end is in the past",
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
     Reason.ALREADY_INITIALIZED: "the cluster already exists",

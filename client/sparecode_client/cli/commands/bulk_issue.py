@@ -51,8 +51,8 @@ def bulk(
             min=1,
             max=100,
             metavar="NUMBER",
-            help="Codes per token, where the CSV file has no count. Default: as policy "
-            "says.",
+            help="Codes per token, where the CSV file has no count. Default: the "
+            "policy's.",
         ),
     ] = None,
     expires: Annotated[

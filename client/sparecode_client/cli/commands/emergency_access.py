@@ -73,7 +73,7 @@ def issue(
             min=1,
             max=CODES_MAX,
             metavar="NUMBER",
-            help="Number of codes. Default: as policy says.",
+            help="Number of codes. Default: the policy's.",
         ),
     ] = None,
     expires: Annotated[

@@ -54,8 +54,8 @@ def open_(
     """
     Let a restored or recovered cluster serve agents again.
 
-    Only the reviewed state is opened: if it has changed since, review it again. If there
-    is another super administrator, they must approve it.
+    Only the reviewed state is opened: if it has changed since, review it again. If another
+    super administrator exists, that person must approve the opening.
     """
     settings = settings_of(context)
     with settings.admin() as admin:

@@ -12,15 +12,16 @@ from sparecode_node.replication.links.tls import PeerTls
 
 
 class JoinerService(Protocol):
-    """Serves nodes that are not members yet; nothing of Raft."""
+    """Serves nodes that are about to join. Takes no part in Raft."""
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Add the service that they may call."""
 
     def certificates_pem(self) -> bytes:
         """
-        Return the certificates that joiners show (PEM); each is valid for itself alone.
+        Return the certificates that joiners show (PEM).
 
+        Each is trusted only as itself and cannot sign others.
         Called at every handshake, in threads of gRPC. Must not raise.
         """
 

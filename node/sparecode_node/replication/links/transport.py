@@ -114,7 +114,7 @@ def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
 
 
 class EngineWire:
-    """The engine's side of the links: runs in its thread."""
+    """The engine's end of the links. Its methods run in the engine's thread."""
 
     def __init__(
         self,

@@ -192,7 +192,7 @@ def identity_record(identity: Identity) -> bytes:
 
 
 def journal_id_record(journal_id: str) -> bytes:
-    """Return the record that names the journal and tells it from a later one."""
+    """Return the record of the journal's id, which differs from that of any later journal."""
     return record(RecordKind.JOURNAL_ID, journal_id.encode())
 
 

@@ -94,7 +94,7 @@ class Proposals:
 
     @property
     def in_flight(self) -> int:
-        """The number of entries that are appended and not applied."""
+        """The number of entries that are appended but not yet applied."""
         return len(self._in_log)
 
     @property

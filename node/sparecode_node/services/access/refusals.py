@@ -60,7 +60,7 @@ class Refusals:
         self._refused = asyncio.Event()
 
     def record(self, method: str, reason: str, actor: str = NOBODY) -> None:
-        """Count a refused call; a record follows soon."""
+        """Count a refused call. `run` records it in the audit log soon after."""
         refused = RefusedCall(method=method, reason=reason, actor=actor)
         if refused not in self._counts and len(self._counts) >= KINDS_MAX:
             refused = RefusedCall(method=OTHER_METHODS, reason=reason, actor=NOBODY)

@@ -22,7 +22,7 @@ class CreateAdministrator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAdministrator:
-    """Change an administrator. Fields that are None stay."""
+    """Change an administrator. Fields that are None keep their value."""
 
     name: AdministratorName
     role: Role | None

@@ -22,7 +22,7 @@ class RegisterAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAgent:
-    """Change an agent. Fields that are None stay."""
+    """Change an agent. Fields that are None keep their value."""
 
     name_key: NameKey
     protects: Protects | None

@@ -53,7 +53,7 @@ class ReplacedSeal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceSeals:
-    """Replace seals by those of the active key. Values changed in the meantime stay."""
+    """Replace seals by the active key's. Values that have changed since are skipped."""
 
     key_id: KeyId
     seals: tuple[ReplacedSeal, ...]

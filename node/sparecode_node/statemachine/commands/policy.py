@@ -9,7 +9,8 @@ class UpdatePolicy:
     """
     Change the policy of this *version*, which creates the next version.
 
-    Fields that are None stay. A field that was added later is None in older entries.
+    Fields that are None keep their value. A field that was added later is None in older
+    entries.
     """
 
     version: int

@@ -9,11 +9,11 @@ from sparecode_node.domain.ids import AdministratorName, KeyId
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetAdministrator:
     """
-    Let an administrator who is locked out in again, with a temporary password.
+    Request a temporary password for an administrator who is locked out.
 
-    Called on the node's local socket. From feature level 2 on it is a request: it takes
-    effect after the policy's `reset_delay`, unless it is canceled (P4). Then it enables
-    the administrator, clears waits and ends all sessions. The role stays.
+    Called on the node's local socket. At feature level 1 it takes effect at once, from
+    level 2 on after the policy's `reset_delay`, unless it is canceled (P4). Then it
+    enables the administrator, clears waits and ends all sessions. The role stays.
     """
 
     name: AdministratorName

@@ -8,7 +8,11 @@ from sparecode_node.domain.ids import AdministratorName, KeyId, Moment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSecondFactor:
-    """Require a code when the calling administrator signs in, if this one is right."""
+    """
+    Turn on the caller's second factor if this code is right.
+
+    Each sign-in then needs a code.
+    """
 
     name: AdministratorName
     sealed_seed: bytes

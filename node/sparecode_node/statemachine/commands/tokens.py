@@ -58,7 +58,7 @@ class DisableToken:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateToken:
     """
-    Change a token. Fields that are None stay.
+    Change a token. Fields that are None keep their value.
 
     At most one of *expires_at_ms* and *never_expires* is set.
     """

@@ -27,7 +27,7 @@ class CreateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateUser:
-    """Change a user. Fields that are None stay."""
+    """Change a user. Fields that are None keep their value."""
 
     name_key: NameKey
     display_name: str | None

@@ -146,7 +146,8 @@ def spent_before(
     Return the last moment that this token spent before it was deleted (K1).
 
     The seal identifies the seed: the same seed has the same seal under the same key.
-    Under another key seals cannot be compared, and the seed counts as the same.
+    Seals under different keys cannot be compared. In that case the seed counts as the
+    same.
     """
     (spent,) = db.execute(
         "SELECT max(spent) FROM former_tokens WHERE serial = ? AND kind = ? "
