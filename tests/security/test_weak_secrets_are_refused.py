@@ -97,7 +97,8 @@ async def test_a_long_password_is_judged_off_the_event_loop_and_accepted(
     desk: Desk,
 ) -> None:
     await changes_own(desk.node, LONG)
-    await desk.administrator(ROOT, LONG)
+    browser = await desk.administrator(ROOT, LONG)
+    assert (await browser.open("/account")).status == 200
 
 
 async def test_a_name_is_not_a_password(desk: Desk) -> None:
