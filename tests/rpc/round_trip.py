@@ -38,6 +38,9 @@ from sparecode_node.services.tokens.user_import import ImportedUser
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 from tests.rpc.edge import NODE
 
+IN_CONTEXT = (".device_cookie", ".request_id")
+"""Fields of a request that are in the context of the call, and in no argument."""
+
 RENAMED: Mapping[str, tuple[str, ...]] = {
     "asked_at_ms": ("ask_time", "request_time"),
     "at_ms": ("event_time", "commit_time", "checkpoint_time"),
@@ -159,7 +162,7 @@ class Values:
             name: self._attribute(name, hint, request) for name, hint in hints.items()
         }
         unused = set(_names(request)) - self._used
-        return arguments, {name for name in unused if not name.endswith(".request_id")}
+        return arguments, {name for name in unused if not name.endswith(IN_CONTEXT)}
 
     def answer(self, hint: Any, response: Message) -> Any:
         """Return the answer of a use case that gives this response."""
