@@ -267,8 +267,8 @@ async def test_an_agent_floods_and_its_certificate_is_turned_away(stage: Stage) 
 
 
 async def test_strangers_flood_and_administrators_sign_in(stage: Stage) -> None:
-    """(Q3, L7) Sign-ins under unknown names and unknown sessions are not remembered."""
-    rows, _ = stage.counts()
+    """(Q3, L7, U1) Sign-ins under unknown names and unknown sessions are not remembered."""
+    rows, events = stage.counts()
 
     async def sign_in(number: int) -> None:
         await stage.sign_in(f"name {number}", "a wrong password")
@@ -280,6 +280,7 @@ async def test_strangers_flood_and_administrators_sign_in(stage: Stage) -> None:
     stage.bearers["stranger"] = (("authorization", f"Bearer {'A' * 43}"),)
     assert await reasons_of(unknown_session, FLOOD) == {"SESSION_ENDED"}
     assert stage.counts()[0] <= rows + 2
+    assert stage.counts()[1] <= events + 5
     await stage.work("strangers")
 
 

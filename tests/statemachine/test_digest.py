@@ -111,6 +111,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("raise-feature-level", {"level": "2"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
         ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),
+        ("delete-user", {"name": "nobody"}),
     ):
         world.handle(directive, dict(arguments))
     db = world.db

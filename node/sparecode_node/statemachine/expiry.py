@@ -7,6 +7,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.handlers import resets
 from sparecode_node.statemachine.handlers.sessions import forget_unused
+from sparecode_node.statemachine.recording import record_counted
 from sparecode_node.statemachine.tables import approvals as approval_tables
 
 _ENDING = (
@@ -45,6 +46,7 @@ def forget_ended(
             + ("" if each.approver is None else f", approved by {each.approver}"),
         )
     resets.apply_due(db, audit, node_id, now_ms)
+    record_counted(db, audit, node_id, now_ms)
     for table in _ENDING:
         db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))
     forget_unused(db, now_ms, policy.session_unused_ms)

@@ -48,6 +48,9 @@ administrator has changed. A change of another's link to a user waits, too (P3, 
 REPEATED_SIGN_INS = 2
 """A repeated sign-in opens no session, and is refused alike for any content (Q1)."""
 
+EQUAL_REFUSALS = 2
+"""Equal refusals of one minute share their audit events (U1)."""
+
 SHARED_REQUESTS = 2
 """
 The callers share the table of request ids (Q3).

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recording: append the outcome of a call to the audit log (U1)."""
 
+import sqlite3
+
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.feature_level import EQUAL_REFUSALS
 from sparecode_node.statemachine.results import ApprovalPending, Authenticated, Result
+from sparecode_node.statemachine.tables import refusals
+
+UNKNOWN_NAMES = "unknown names"
+"""The actor of all sign-ins with unknown names, when they are counted together."""
 
 UNDECIDED = frozenset(
     {
@@ -37,6 +44,8 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
     actor = applying.actor or applying.call.request.caller
     if applying.administrator is not None:
         actor = f"administrator:{applying.administrator.name}"
+    if isinstance(result, Rejected) and _is_counted(applying, actor, reason):
+        return
     for action, target, how, why, more in (
         (
             type(applying.call.command).__name__,
@@ -60,3 +69,39 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
             reason=why,
             detail=more,
         )
+
+
+def _is_counted(applying: Applying, actor: str, reason: str) -> bool:
+    """
+    Return whether a refusal is only counted, because an equal one is an event (U1).
+
+    A refusal that charged something, such as a wrong password, is always an event.
+    """
+    if applying.feature_level < EQUAL_REFUSALS or applying.keep_writes:
+        return False
+    return not refusals.is_first(
+        applying.db,
+        actor=UNKNOWN_NAMES if reason == "unknown_name" else actor,
+        action=type(applying.call.command).__name__,
+        reason=reason,
+        target=refusals.OTHER_TARGETS if reason == "unknown_name" else applying.target,
+        now_ms=applying.now_ms,
+    )
+
+
+def record_counted(
+    db: sqlite3.Connection, audit: AuditLog, node_id: str, now_ms: int
+) -> None:
+    """Append an event for the counted refusals of each kind whose minute has ended."""
+    for each in refusals.take_ended(db, now_ms):
+        if each.count:
+            audit.append(
+                at_ms=now_ms,
+                actor=each.actor,
+                node=node_id,
+                action=each.action,
+                target=each.target,
+                outcome="refused",
+                reason=each.reason,
+                detail=f"{each.count} more within a minute",
+            )

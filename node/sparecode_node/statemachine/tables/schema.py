@@ -144,6 +144,19 @@ CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
 CREATE INDEX sign_in_waits_by_end ON sign_in_waits (ends_at_ms);
 """
 
+_REFUSAL_TABLES = """
+CREATE TABLE equal_refusals (           -- of one minute
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    target TEXT NOT NULL,
+    count INTEGER NOT NULL,          -- after the first, which is an event
+    ends_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (actor, action, reason, target)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX equal_refusals_by_end ON equal_refusals (ends_at_ms);
+"""
+
 _GROUP_TABLES = """
 CREATE TABLE user_groups (
     user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
@@ -342,6 +355,7 @@ CREATE TABLE audit_events (
     + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
+    + _REFUSAL_TABLES
     + _RESET_TABLES
     + _SIGN_IN_TABLES
 )
@@ -354,6 +368,7 @@ ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
 """
+    + _REFUSAL_TABLES
     + _RESET_TABLES
     + _SIGN_IN_TABLES
 }
