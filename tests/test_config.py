@@ -248,6 +248,16 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
             "[cluster]\nvoters = 3\n[cluster.members]\n",
             "[cluster] voters: unknown key; the keys are members",
         ),
+        (
+            '#token_file = "',
+            'token_file = "',
+            "[metrics] token_file: needs certificate and key",
+        ),
+        (
+            '#certificate = "/etc/sparecode/metrics.pem"',
+            'certificate = "m.pem"',
+            "[metrics] certificate: set certificate and key, or neither",
+        ),
         ("[keys]", "keys = 1 [", "not TOML: "),
     ],
 )

@@ -92,6 +92,13 @@ class MetricsConfig:
     """The listener for Prometheus and probes."""
 
     listen: Address
+    certificate: Path | None = None
+    """None: plain HTTP."""
+    key: Path | None = None
+    ca: Path | None = None
+    """Callers of `/metrics` must show a certificate of this authority."""
+    token_file: Path | None = None
+    """Callers of `/metrics` must send its first line as a bearer token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +279,20 @@ def _admin_listener(section: Section) -> AdminListenerConfig:
 
 
 def _metrics(section: Section) -> MetricsConfig:
-    metrics = MetricsConfig(listen=section.address("listen", "127.0.0.1:7303"))
+    metrics = MetricsConfig(
+        listen=section.address("listen", "127.0.0.1:7303"),
+        certificate=section.file_or_none("certificate"),
+        key=section.file_or_none("key"),
+        ca=section.file_or_none("ca"),
+        token_file=section.file_or_none("token_file"),
+    )
+    if (metrics.certificate is None) != (metrics.key is None):
+        raise section.error("certificate", "set certificate and key, or neither")
+    for name, value in (("ca", metrics.ca), ("token_file", metrics.token_file)):
+        if value is not None and metrics.certificate is None:
+            raise section.error(
+                name, "needs certificate and key: without TLS anyone could read along"
+            )
     section.done()
     return metrics
 

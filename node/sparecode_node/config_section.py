@@ -85,6 +85,13 @@ class Section:
         """Return a path; a relative path starts at the folder of this file."""
         return self._path.parent.absolute() / Path(self.text(key)).expanduser()
 
+    def file_or_none(self, key: str) -> Path | None:
+        """Return a path, or None if the key is missing."""
+        if key not in self._table:
+            self._known.append(key)
+            return None
+        return self.file(key)
+
     def credential(self, key: str, environment: Mapping[str, str]) -> Path:
         """Return a path, or the systemd credential of that name (`LoadCredential`)."""
         path = self.file(key)

@@ -26,6 +26,7 @@ from sparecode_node.console.server import (
 from sparecode_node.daemon import systemd
 from sparecode_node.daemon.certificate_watch import Certificates, changed_sections
 from sparecode_node.daemon.local_socket import LocalSocket
+from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
 from sparecode_node.daemon.metrics.census import Census
 from sparecode_node.daemon.metrics.collector import Sources
 from sparecode_node.daemon.metrics.events import EventCounts
@@ -302,10 +303,16 @@ class Node:
             },
             clock=self._clock,
         )
-        address = None
+        address, access = None, OPEN
         if config.metrics is not None:
             check_free("metrics", str(config.metrics.listen))
             address = config.metrics.listen.host, config.metrics.listen.port
+            access = MetricsAccess(
+                certificate=config.metrics.certificate,
+                key=config.metrics.key,
+                ca=config.metrics.ca,
+                token_file=config.metrics.token_file,
+            )
         observation = Observation(
             Sources(
                 version=VERSION,
@@ -323,6 +330,7 @@ class Node:
             ),
             measures,
             address,
+            access,
         )
         observation.start()
         cleanup.push_async_callback(observation.stop)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`/metrics`, `/healthz` and `/readyz` over HTTP, for Prometheus and probes.
+`/metrics`, `/healthz` and `/readyz` over HTTP or HTTPS, for Prometheus and probes.
 
 The listener has its own threads: they answer even if the event loop hangs, which
 `/healthz` then reports. Nothing from a request is stored or logged.
@@ -18,6 +18,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
 from sparecode_node.services.load.condition import Condition
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,10 @@ class MetricsListener:
         port: int,
         registry: CollectorRegistry,
         condition: Condition,
+        access: MetricsAccess = OPEN,
     ) -> None:
         self._address = (host.strip("[]"), port)
+        self._access = access
         self._registry = registry
         self._condition = condition
         self._server: _Server | None = None
@@ -54,7 +57,10 @@ class MetricsListener:
         """Bind the port and start serving. Raises `OSError`."""
         host, port = self._address
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        self._server = _Server(family, address, self._registry, self._condition)
+        self._access.context()  # Fail at the start, rather than at the first scrape.
+        self._server = _Server(
+            family, address, self._registry, self._condition, self._access
+        )
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.1},
@@ -85,8 +91,10 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         address: Any,  # noqa: ANN401 - a socket address of this family.
         registry: CollectorRegistry,
         condition: Condition,
+        access: MetricsAccess,
     ) -> None:
         self.address_family = family
+        self.access = access
         self.registry = registry
         self.condition = condition
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
@@ -106,6 +114,16 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Answer, then free the place for another connection."""
         try:
+            try:
+                # In this thread, with its deadline: a handshake holds up no other.
+                request.settimeout(REQUEST_S)
+                context = self.access.context()
+                if context is not None:
+                    request = context.wrap_socket(request, server_side=True)
+            except OSError as error:  # `SSLError` is one.
+                log.debug("metrics connection refused", extra={"cause": str(error)})
+                self.shutdown_request(request)
+                return
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
@@ -131,6 +149,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        if self.server.access.is_tls:
+            self.send_header("Strict-Transport-Security", "max-age=31536000")
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
@@ -141,6 +163,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         condition = self.server.condition
         match self.path.partition("?")[0]:
             case "/metrics":
+                sent = self.headers.get("Authorization", "")
+                if not self.server.access.allows(self.connection, sent):
+                    words = b"the metrics need a bearer token or a client certificate\n"
+                    return HTTPStatus.UNAUTHORIZED, "text/plain", words
                 encode, kind = choose_encoder(self.headers.get("Accept", ""))
                 return HTTPStatus.OK, kind, encode(self.server.registry)
             case "/healthz":

@@ -3,6 +3,7 @@
 
 import asyncio
 
+from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
 from sparecode_node.daemon.metrics.collector import NodeCollector, Sources
 from sparecode_node.daemon.metrics.listener import MetricsListener
 from sparecode_node.daemon.metrics.measures import Measures
@@ -15,7 +16,11 @@ class Observation:
     """The census, the heartbeat of the event loop and, optionally, the listener."""
 
     def __init__(
-        self, sources: Sources, measures: Measures, address: tuple[str, int] | None
+        self,
+        sources: Sources,
+        measures: Measures,
+        address: tuple[str, int] | None,
+        access: MetricsAccess = OPEN,
     ) -> None:
         """*address* is the host and port of the listener; None: no listener."""
         self._condition = sources.condition
@@ -29,6 +34,7 @@ class Observation:
                 port=port,
                 registry=measures.registry,
                 condition=sources.condition,
+                access=access,
             )
         self._tasks: list[asyncio.Task[None]] = []
 
