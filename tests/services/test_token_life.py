@@ -255,7 +255,7 @@ async def test_pin_set_in_between_is_the_one_that_is_carried(
     await node.add_user()
     await node.enroll(NEW, seed=NEW_SEED)
     deadline = Deadline.of(node.admin(), node.clock)
-    setting = await node.tokens._pin_setting(TokenSerial(SERIAL), "9999", deadline)
+    setting = await node.tokens._pin_setting(TokenSerial(SERIAL), "9362", deadline)
     prepare = node.tokens._replacement
 
     async def prepared(*serials: TokenSerial, keep_pin: bool) -> ReplaceToken:
@@ -270,7 +270,7 @@ async def test_pin_set_in_between_is_the_one_that_is_carried(
     await replace(node, keep_pin=True)
     assert not await node.accepts(PIN + node.tokencode(seed=NEW_SEED))
     node.clock.pass_s(1)
-    assert await node.accepts("9999" + node.tokencode(seed=NEW_SEED))
+    assert await node.accepts("9362" + node.tokencode(seed=NEW_SEED))
 
 
 async def test_retry_of_a_replacement_is_the_same(node: OneNode) -> None:

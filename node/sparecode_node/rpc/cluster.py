@@ -134,7 +134,8 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             rotate_keys=request.rotate_keys,
         )
         return pb.RemoveMemberResponse(
-            new_key_id=removal.new_key or 0, rotation_problem=removal.problem
+            new_key_id=removal.new_key_id or 0,
+            rotation_problem=removal.rotation_problem,
         )
 
     async def TransferPrimary(

@@ -189,12 +189,10 @@ def remaining_cluster(status: ClusterStatus, leaving: NodeId) -> RemainingCluste
 
 def _after_removal(visit: Visit, node_id: NodeId, removal: Removal) -> Response:
     wipe = "Stop it and wipe its disk: it still holds the key ring and the state."
-    if removal.new_key is not None:
-        wipe += (
-            f" Key {removal.new_key} is active, and replaces the key that it has had."
-        )
-    elif removal.problem:
-        wipe += f" The ring’s key was not replaced: {removal.problem}."
+    if removal.new_key_id is not None:
+        wipe += f" Key {removal.new_key_id} is active, and replaces the key that it has had."
+    elif removal.rotation_problem:
+        wipe += f" The ring’s key was not replaced: {removal.rotation_problem}."
     if node_id != visit.site.node_id:
         notice = Notice(words=f"{node_id} is no longer a member. {wipe}")
         return redirect_with_notice(visit, "/cluster", notice)

@@ -41,9 +41,9 @@ ROTATE_KEYS = "ClusterService/RotateKeys"
 class Removal:
     """What became of the rotation after a member was removed."""
 
-    new_key: KeyId | None = None
+    new_key_id: KeyId | None = None
     """The key that is active now; None: no rotation was started."""
-    problem: str = ""
+    rotation_problem: str = ""
     """Why a rotation that was requested or required was not started."""
 
 
@@ -205,7 +205,7 @@ class MembershipCommands:
         again = "; start it with: sparecode cluster rotate-keys --at-once"
         if removed == self._replicator.node_id:
             return Removal(
-                problem=f"{removed} has served the call and decides nothing now{again}"
+                rotation_problem=f"{removed} has served the call and decides nothing now{again}"
             )
         try:
             progress = await self._rotation.rotate(
@@ -214,10 +214,10 @@ class MembershipCommands:
             async with aclosing(progress):
                 async for each in progress:
                     if each.phase is not Phase.HANDING_OUT:
-                        return Removal(new_key=each.key_id)
+                        return Removal(new_key_id=each.key_id)
         except (Refused, ProposeError) as error:
-            return Removal(problem=f"{error}{again}")
-        return Removal(problem=f"there was no time left{again}")
+            return Removal(rotation_problem=f"{error}{again}")
+        return Removal(rotation_problem=f"there was no time left{again}")
 
     async def _remove(self, member: NodeId, deadline: Deadline) -> None:
         """Remove it from the engine. A new primary may not be ready to for a moment."""
