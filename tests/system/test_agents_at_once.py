@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from local_cluster.cluster import AGENT, LocalCluster
 
-from sparecode_client import AsyncAgent, certificate_fingerprint
+from sparecode_client import AsyncAgent, NotPermitted, certificate_fingerprint
 from tests.system.estate import PIN, Estate
 
 pytestmark = pytest.mark.asyncio
@@ -33,14 +33,23 @@ class Asking:
         """The expected answer from now on; None: either is right."""
         self.answers = 0
         """Answers that had to be as expected, and were."""
+        self.accepted = True
+        """Whether the latest answer was an acceptance."""
 
     async def run(self) -> None:
         while True:
             wanted = self.wanted
-            answer = await self._agent.authenticate("alice", self._passcode)
+            self.accepted = await self._is_accepted()
             if wanted is not None and wanted is self.wanted:
-                assert answer.accepted is wanted.accepted
+                assert self.accepted is wanted.accepted
                 self.answers += 1
+
+    async def _is_accepted(self) -> bool:
+        try:
+            answer = await self._agent.authenticate("alice", self._passcode)
+        except NotPermitted:  # The certificate is denied.
+            return False
+        return answer.accepted
 
 
 async def until_answered(asking: list[Asking]) -> None:
@@ -62,7 +71,8 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
 
     From the moment an administrator learns that the agent is disabled or its
     certificate denied, every call on each is refused; after the opposite change,
-    accepted again. No connection is opened again, and no one is charged.
+    accepted again. No connection is opened again, and no one is charged. A node turns
+    an allowed certificate away until it has applied the change.
     """
     certificate = (cluster.certificates / f"{AGENT}.pem").read_bytes()
     fingerprint = certificate_fingerprint(certificate)
@@ -72,10 +82,14 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
         fixed = await admin.issue_fixed_tokencode("serial-alice")
         asking = [Asking(agent, PIN + fixed.code) for agent in estate.agents.values()]
 
-        async def change(do: Change, *, accepted: bool) -> None:
+        async def change(do: Change, *, accepted: bool, wait: bool = False) -> None:
             for each in asking:
                 each.wanted = None
             await do()
+            while wait and not all(  # noqa: ASYNC110
+                each.accepted for each in asking
+            ):
+                await asyncio.sleep(0.01)
             for each in asking:
                 each.wanted = Wanted(accepted)
             await until_answered(asking)
@@ -97,6 +111,7 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
                     await change(
                         lambda: admin.allow_certificate(fingerprint=fingerprint),
                         accepted=True,
+                        wait=True,
                     )
             for task in running:
                 task.cancel()
