@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -299,8 +300,8 @@ def test_init_is_refused_on_existing_data(place):
     ("text", "mode", "message"),
     [
         (PASSWORD, 0o640, "users other than its owner have access (mode 0640)"),
-        ("short", 0o600, "password: must have 12 to 1024 characters; has 5"),
-        ("", 0o600, "password: must have 12 to 1024 characters; has 0"),
+        ("short", 0o600, "password: must have 15 to 1024 characters; has 5"),
+        ("", 0o600, "password: must have 15 to 1024 characters; has 0"),
     ],
 )
 def test_init_refuses_a_bad_password_and_changes_nothing(place, text, mode, message):
@@ -457,7 +458,7 @@ def test_state_of_another_version_is_named(place):
 def test_process_begins_a_cluster_and_stops_on_a_signal(place):
     """The second start finds the state, and begins no cluster."""
     place.init()
-    for _ in range(2):
+    for request_id in (RUN_ID, str(uuid.uuid4())):
         with process(place) as node, admin_channel(place) as channel:
             wait_ready(channel)
             core = resource.prlimit(node.pid, resource.RLIMIT_CORE)
@@ -468,7 +469,7 @@ def test_process_begins_a_cluster_and_stops_on_a_signal(place):
                 assert node.poll() is None
             answer = session.Login(
                 sessions_pb2.LoginRequest(
-                    request_id=RUN_ID, administrator="ROOT", password=PASSWORD
+                    request_id=request_id, administrator="ROOT", password=PASSWORD
                 ),
                 timeout=10,
             )

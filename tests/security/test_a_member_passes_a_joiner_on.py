@@ -216,7 +216,7 @@ async def test_a_member_renews_its_certificate_for_the_same_names(
         )
         door = door_of((await running.ticket()).secret, N4)
         for own, called, reason in (
-            (MEMBERS.issue_member("n9", now=NOW), running.authority, "MEMBER_UNKNOWN"),
+            (MEMBERS.issue_member("n9", now=NOW), running.authority, ""),
             (N3, running.called, "AUTHORITY_MISSING"),
             (Issued(door.certificate_pem, door.key_pem), running.authority, ""),
         ):

@@ -121,19 +121,17 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         self, request: pb.RenewCertificateRequest, context: Context
     ) -> pb.RenewCertificateResponse:
         """Sign a new certificate for the calling member."""
-        member = caller(context.auth_context())
-        if member is None:
+        member, renewals = caller(context.auth_context()), self._renewals
+        if renewals is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
+        if member is None or not renewals.is_member(member):
             self._turned_away(context, "NOT_A_MEMBER")
             await context.abort(
                 grpc.StatusCode.PERMISSION_DENIED, "only members renew certificates"
             )
-        if self._renewals is None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
         shown = next(iter(context.auth_context().get("x509_pem_cert", ())))
         try:
-            certificate = self._renewals.renew(
-                member, shown, request.certificate_request
-            )
+            certificate = renewals.renew(member, shown, request.certificate_request)
         except (InvalidFieldError, Refused) as error:
             answer = answer_for(error, Audience.ADMINISTRATOR)
             if answer is None:

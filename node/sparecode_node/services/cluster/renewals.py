@@ -32,15 +32,16 @@ class Renewals:
         self._authority = authority
         self._clock = clock
 
+    def is_member(self, node_id: NodeId) -> bool:
+        """Return whether a node is a current member."""
+        return any(each.node_id == node_id for each in self._replicator.members())
+
     def renew(self, member: NodeId, shown: bytes, certificate_request: bytes) -> bytes:
         """
         Return a new certificate for *member*, PEM, with the names of the one it showed.
 
-        *shown* is PEM. Raises `Refused` (`MEMBER_UNKNOWN`, `AUTHORITY_MISSING`,
-        `JOINER_CERTIFICATE`).
+        *shown* is PEM. Raises `Refused` (`AUTHORITY_MISSING`, `JOINER_CERTIFICATE`).
         """
-        if all(each.node_id != member for each in self._replicator.members()):
-            raise _refused(Reason.MEMBER_UNKNOWN, f"{member} is not a member")
         if not self._authority.can_sign():
             raise _refused(
                 Reason.AUTHORITY_MISSING,
