@@ -35,6 +35,8 @@ class Asking:
         """Answers that had to be as expected, and were."""
         self.accepted = True
         """Whether the latest answer was an acceptance."""
+        self.turned_away = False
+        """Whether the node knew in the latest call that the certificate is denied."""
 
     async def run(self) -> None:
         while True:
@@ -47,8 +49,10 @@ class Asking:
     async def _is_accepted(self) -> bool:
         try:
             answer = await self._agent.authenticate("alice", self._passcode)
-        except NotPermitted:  # The certificate is denied.
+        except NotPermitted:
+            self.turned_away = True
             return False
+        self.turned_away = False
         return answer.accepted
 
 
@@ -72,7 +76,8 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
     From the moment an administrator learns that the agent is disabled or its
     certificate denied, every call on each is refused; after the opposite change,
     accepted again. No connection is opened again, and no one is charged. A node turns
-    an allowed certificate away until it has applied the change.
+    an allowed certificate away until it has applied the change. So each node first
+    learns of the denial: from then on, an acceptance shows that it knows of the change.
     """
     certificate = (cluster.certificates / f"{AGENT}.pem").read_bytes()
     fingerprint = certificate_fingerprint(certificate)
@@ -94,6 +99,10 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
                 each.wanted = Wanted(accepted)
             await until_answered(asking)
 
+        async def until_turned_away() -> None:
+            while not all(each.turned_away for each in asking):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(each.run()) for each in asking]
             async with asyncio.timeout(200):
@@ -108,6 +117,7 @@ async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit
                         lambda: admin.deny_certificate(fingerprint=fingerprint),
                         accepted=False,
                     )
+                    await until_turned_away()
                     await change(
                         lambda: admin.allow_certificate(fingerprint=fingerprint),
                         accepted=True,
