@@ -6,11 +6,14 @@ Administrators' passwords and users' PINs, through the console and the use cases
 every door calls. The refusal says what to do, and never repeats the secret.
 """
 
+import time
+
 import pytest
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.people.administrators import Link
+from sparecode_node.services.secrets import password_strength
 from sparecode_node.statemachine.results import Decision
 from tests.console.desk import Desk
 from tests.console.test_second_factor import enrolled
@@ -26,6 +29,7 @@ GUESSED_FIRST = (
     "aaaaaaaaaaaaaaaaaaaaaaaa",
     "sparecodesparecode",
     "letmeinletmeinletmein",
+    "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44" * 2,  # "password", full-width
 )
 SHORT = "j7#kQ2!vZ9$wX"
 """Thirteen characters that nobody guesses."""
@@ -99,6 +103,21 @@ async def test_a_long_password_is_judged_off_the_event_loop_and_accepted(
     await changes_own(desk.node, LONG)
     browser = await desk.administrator(ROOT, LONG)
     assert (await browser.open("/account")).status == 200
+
+
+async def test_no_password_takes_long_to_judge() -> None:
+    """(P4) Else a few calls would hold the interpreter's lock, and stop the node."""
+
+    def least_s(password: str) -> float:
+        took = []
+        for _ in range(3):
+            start = time.process_time()
+            password_strength._score(password, ("root",))
+            took.append(time.process_time() - start)
+        return min(took)
+
+    looks_like_letters = "a4@b8c({[<e3g69i1!|" * 50
+    assert least_s(looks_like_letters) < 5 * least_s(looks_like_letters[:24])
 
 
 async def test_a_name_is_not_a_password(desk: Desk) -> None:
