@@ -17,11 +17,13 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.people.device_cookies import DeviceCookies
-from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.secrets.password_strength import check_new_password
+from sparecode_node.services.secrets.password_strength import (
+    check_new_password,
+    normal_password,
+)
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,

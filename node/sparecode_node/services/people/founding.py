@@ -20,10 +20,12 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
-from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import write_private
-from sparecode_node.services.secrets.password_strength import check_new_password
+from sparecode_node.services.secrets.password_strength import (
+    check_new_password,
+    normal_password,
+)
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import InitializeCluster

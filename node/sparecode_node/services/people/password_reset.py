@@ -20,9 +20,11 @@ from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.errors import Refused, refusal
 from sparecode_node.services.load.rates import Rates
-from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.secrets.password_strength import check_new_password
+from sparecode_node.services.secrets.password_strength import (
+    check_new_password,
+    normal_password,
+)
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.resets import ResetAdministrator

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: administrators sign in and out (P2)."""
 
-import unicodedata
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from sparecode_node.services.people.device_cookies import (
 )
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.password_strength import normal_password
 from sparecode_node.services.secrets.sealing import DeviceCookie, Sealing, session_id
 from sparecode_node.statemachine.commands.sessions import CloseSession, OpenSession
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS
@@ -237,8 +237,3 @@ def opened(result: Result) -> SessionOpened:
     if not isinstance(result, SessionOpened):
         raise TypeError(f"unexpected result: {type(result).__name__}")
     return result
-
-
-def normal_password(typed: str) -> str:
-    """Return the password in the form that is hashed, equal for every keyboard (RFC 8265, 4)."""
-    return unicodedata.normalize("NFKC", typed)

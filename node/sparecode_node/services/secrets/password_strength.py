@@ -53,7 +53,12 @@ async def check_new_password(
         )
 
 
+def normal_password(typed: str) -> str:
+    """Return the password in the form that is hashed, equal for every keyboard (RFC 8265, 4)."""
+    return unicodedata.normalize("NFKC", typed)
+
+
 def _score(password: str, own_words: Sequence[str]) -> int:
     # In the form that is hashed: otherwise full-width letters would hide a word.
-    text = unicodedata.normalize("NFKC", password)
-    return int(zxcvbn(text[:JUDGED_CHARACTERS], user_inputs=list(own_words))["score"])
+    judged = normal_password(password)[:JUDGED_CHARACTERS]
+    return int(zxcvbn(judged, user_inputs=list(own_words))["score"])
