@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -70,16 +71,8 @@ class AuthorityCalls:
             request.certificate = joiner.certificate
         else:
             request.certificate_request = joiner.certificate_request
-        for member in members:
-            try:
-                async with self._stub(member) as stub:
-                    answer = await stub.Join(request, timeout=min(timeout_s, CALL_S))
-            except grpc.aio.AioRpcError as error:
-                if error.code() in _RETRIED or _lacks_authority(error):
-                    continue
-                raise RelayedError(error) from error
-            return grant_of(answer)
-        return None
+        answered = await self._first_answer("Join", request, members, timeout_s)
+        return None if answered is None else grant_of(answered[1])
 
     async def renew(
         self, certificate_request: bytes, members: Sequence[Member]
@@ -90,15 +83,25 @@ class AuthorityCalls:
         Raises `RelayedError` if a member refuses.
         """
         request = pb.RenewCertificateRequest(certificate_request=certificate_request)
+        answered = await self._first_answer(
+            "RenewCertificate", request, members, CALL_S
+        )
+        return None if answered is None else (answered[0], answered[1].certificate)
+
+    async def _first_answer(
+        self, method: str, request: Message, members: Sequence[Member], timeout_s: float
+    ) -> tuple[NodeId, Any] | None:
+        """Return the first member that has the authority's key, and its answer."""
         for member in members:
             try:
                 async with self._stub(member) as stub:
-                    answer = await stub.RenewCertificate(request, timeout=CALL_S)
+                    call = getattr(stub, method)
+                    answer = await call(request, timeout=min(timeout_s, CALL_S))
             except grpc.aio.AioRpcError as error:
                 if error.code() in _RETRIED or _lacks_authority(error):
                     continue
                 raise RelayedError(error) from error
-            return member.node_id, answer.certificate
+            return member.node_id, answer
         return None
 
     @asynccontextmanager
