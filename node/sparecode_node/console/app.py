@@ -7,11 +7,11 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from sparecode_node.console.kit import idle
 from sparecode_node.console.kit.forms import Form
@@ -132,7 +132,7 @@ GET_ONLY = frozenset(
 )
 
 
-def build_app(site: Site) -> Starlette:
+def build_app(site: Site) -> ASGIApp:
     """Return the application of one node's console."""
 
     def methods(path: str) -> list[str]:
@@ -140,7 +140,7 @@ def build_app(site: Site) -> Starlette:
             return ["POST"]
         return ["GET"] if path in GET_ONLY else ["GET", "POST"]
 
-    return Starlette(
+    pages = Starlette(
         routes=[
             Route(SIGN_IN, _sign_in_endpoint(site), methods=["GET", "POST"]),
             *(
@@ -149,9 +149,10 @@ def build_app(site: Site) -> Starlette:
             ),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(SecurityHeaders, consoles=site.others().values())],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
+    # Not as Starlette's middleware: the answer to a bug would have no headers.
+    return SecurityHeaders(pages, consoles=site.others().values())
 
 
 def _page_endpoint(site: Site, view: View) -> Endpoint:
