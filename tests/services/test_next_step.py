@@ -7,8 +7,11 @@ import pytest
 
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import KeyMissingError
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.errors import InvalidFieldError, NotPermittedError, Refused
+from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.statemachine.commands.tokens import ClearPin
 from sparecode_node.statemachine.results import Decision
 from tests.services.one_node import PIN, SERIAL, VPN, OneNode, call_of
@@ -92,6 +95,28 @@ async def test_a_clock_that_is_far_off_is_learned_by_two_tokencodes(
     assert answer.decision is Decision.ACCEPTED
     node.clock.pass_s(30)
     assert await node.accepts(PIN + node.tokencode(step=40))
+
+
+async def test_a_wait_that_ends_between_search_and_decision_costs_nothing(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(K1, L5, T5) The search begins while the factor waits, and finds far tokencodes."""
+    await node.add_user()
+    for wait_s in (10, 10, 4):
+        assert not await node.accepts("1" * 10)
+        node.clock.pass_s(wait_s)
+    match = PrimaryStamper.match
+
+    def slow(stamper: PrimaryStamper, proposal: Proposal) -> Proposal | KeyMissingError:
+        matched = match(stamper, proposal)
+        node.clock.pass_s(2)
+        return matched
+
+    monkeypatch.setattr(PrimaryStamper, "match", slow)
+    response = await node.authenticate(PIN + node.tokencode(step=40))
+    assert response.decision is Decision.NEXT_TOKENCODE_REQUIRED
+    user = await node.users.get(node.admin("UserService/GetUser"), "alice")
+    assert user.value.token_failures == 3
 
 
 async def test_beyond_the_wide_window_no_tokencode_is_accepted(node: OneNode) -> None:

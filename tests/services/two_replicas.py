@@ -97,7 +97,10 @@ class TwoReplicas:
         if self.before_apply:
             call, self.before_apply = self.before_apply, None
             self.commit([Proposal(call=call)])
-        return self.commit([proposal])[0]
+        matched = self._stamper.match(proposal)
+        if isinstance(matched, NotAppliedError):
+            raise matched
+        return self.commit([matched])[0]
 
     def commit(self, proposals: Sequence[Proposal]) -> tuple[Result, ...]:
         calls = []

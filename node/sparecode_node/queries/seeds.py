@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.ids import AdministratorName, TokenSerial, UserId
-from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.policy import parsed
@@ -54,11 +53,6 @@ class SeedReader:
         """Return an administrator, to match the second factor."""
         with self._lock:
             return administrator_tables.find_administrator(self._db, name)
-
-    def lockout(self, user_id: UserId, factor: Factor) -> Lockout:
-        """Return the lockout of one factor of a user."""
-        with self._lock:
-            return user_tables.find_lockouts(self._db, user_id).get(factor, FREE)
 
     def auth_version(self, user_id: UserId) -> int:
         """Return the version of a user's PINs, tokens and codes; 0: unknown user."""

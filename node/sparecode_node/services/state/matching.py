@@ -4,8 +4,9 @@ The search for the tokencodes of a passcode: the same work for everybody (A6, T1
 
 Each attempt searches the wide window of as many tokens as a user may have, whether or
 not the user exists, has tokens, waits or is locked, and whatever the number of earlier
-attempts. Fillers take the place of missing tokens. The wide matches of a user of whom
-no next tokencode is asked are dropped after the search.
+attempts. Fillers take the place of missing tokens. Apply ignores matches in the wide
+window unless it asks for the next tokencode. Only apply can decide that: a wait may
+have ended since the search.
 """
 
 import logging
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import Moment, TokenSerial
-from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.passcodes import Reading, TokencodeMatch
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencode_search import matches, tokencodes_at
@@ -69,9 +69,6 @@ class TokencodeMatching:
             return command
         by_length = {len(digits): digits for digits in tokencodes}
         policy = self._seeds.policy()
-        lockout = self._seeds.lockout(command.user_id, Factor.TOKEN)
-        # If the next tokencode is required too, a token may be far off (K1).
-        wide = lockout.asks_next_tokencode(policy) and not lockout.blocks(at_ms)
         # If this node lags, the PINs come from an older state: apply must see that (T2).
         version = min(command.auth_version, self._seeds.auth_version(command.user_id))
         searched = self._searched(
@@ -82,14 +79,13 @@ class TokencodeMatching:
             digits = by_length.get(reading.length, "")
             if reading.emergency or not digits:
                 return reading
-            found = [
+            found = tuple(
                 match
                 for each in searched
                 if each.token.parameters.digits == reading.length
                 for match in self._matches(each, digits)
-                if wide or not match.wide
-            ]
-            return replace(reading, tokencodes=tuple(found))
+            )
+            return replace(reading, tokencodes=found)
 
         return replace(
             command,
