@@ -22,7 +22,7 @@ async def test_a_reset_goes_through_the_log_and_is_recorded(tmp_path: Path) -> N
     deep = tmp_path / ("d" * 60) / ("e" * 60)  # Longer than an address of a socket.
     deep.mkdir(parents=True)
     async with one_node(tmp_path) as node:
-        listening = LocalSocket(deep, node.password_reset)
+        listening = LocalSocket(deep, node.resets)
         await listening.start()
         mode = (deep / local_socket.NAME).stat().st_mode
         assert stat.S_IMODE(mode) == 0o600
@@ -51,7 +51,7 @@ async def test_refusals_are_in_words(
     tmp_path: Path, name: str, password: str, message: str
 ) -> None:
     async with one_node(tmp_path) as node:
-        listening = LocalSocket(tmp_path, node.password_reset)
+        listening = LocalSocket(tmp_path, node.resets)
         await listening.start()
         with pytest.raises(LocalSocketError, match=message):
             await asyncio.to_thread(
@@ -66,7 +66,7 @@ async def test_only_root_and_the_node_s_user_are_served(
     """(P4) The kernel names the user of every caller that reaches the socket."""
     monkeypatch.setattr(local_socket, "peer_uid", lambda _: 4711)
     async with one_node(tmp_path) as node:
-        listening = LocalSocket(tmp_path, node.password_reset)
+        listening = LocalSocket(tmp_path, node.resets)
         await listening.start()
         before = len(node.replicator.entries)
         with pytest.raises(LocalSocketError, match="only root"):
@@ -79,7 +79,7 @@ async def test_only_root_and_the_node_s_user_are_served(
 
 async def test_junk_is_answered_and_changes_nothing(tmp_path: Path) -> None:
     async with one_node(tmp_path) as node:
-        listening = LocalSocket(tmp_path, node.password_reset)
+        listening = LocalSocket(tmp_path, node.resets)
         await listening.start()
         before = len(node.replicator.entries)
         junk = (b"\n", b"{}\n", b"[1]\n", b"x" * 20_000 + b"\n", b'{"action": 1}\n')

@@ -103,13 +103,13 @@ def read_tokens(form: TokenFileFormat) -> Callable[[bytes], None]:
             key=KEY,
             default_pin_rule=PinRule.NONE,
         )
-        reading = row_messages.token_reading(file, NOW_MS)
-        opened = row_messages.opened(reading.request)
-        assert opened == (content, (file, NOW_MS))
+        request = row_messages.token_request(file, NOW_MS)
+        parsed = row_messages.parse_request(request.data)
+        assert parsed == (content, (file, NOW_MS))
         rows: list[FileRow] = reader(file, now_ms=NOW_MS)
         answer = b"".join(row_messages.answer_of(rows))
         for sent, received in zip(
-            rows, row_messages.rows_in(answer, reading.row), strict=True
+            rows, row_messages.rows_in(answer, request.parse_row), strict=True
         ):
             assert (sent.serial, sent.problem) == (received.serial, received.problem)
             assert (sent.token is None) == (received.token is None)
@@ -121,20 +121,20 @@ def read_users(content: bytes) -> None:
     """Read a file of users; its rows must survive the way to the node."""
     rows = read_user_csv(content)
     answer = b"".join(row_messages.answer_of(rows))
-    received = row_messages.rows_in(answer, row_messages.user_reading(b"").row)
+    received = row_messages.rows_in(answer, row_messages.user_request(b"").parse_row)
     assert received == rows
 
 
 def read_answer(data: bytes) -> None:
     """Read what the process of a file could answer."""
-    for reading in (
-        row_messages.user_reading(b""),
-        row_messages.token_reading(
+    for request in (
+        row_messages.user_request(b""),
+        row_messages.token_request(
             TokenFile(format=TokenFileFormat.CSV, content=b""), NOW_MS
         ),
     ):
         with contextlib.suppress(AnswerError, InvalidFieldError):
-            row_messages.rows_in(data, reading.row)
+            row_messages.rows_in(data, request.parse_row)
 
 
 def read_frame(data: bytes) -> None:

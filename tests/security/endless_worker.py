@@ -4,7 +4,7 @@
 import sys
 import time
 
-from sparecode_node.services.files import reading_worker
+from sparecode_node.services.files import reader_process
 from sparecode_node.services.files.token_files import (
     FileRow,
     TokenFile,
@@ -28,5 +28,5 @@ def read(file: TokenFile, *, now_ms: int) -> list[FileRow]:
             raise RuntimeError(f"the file says {file.content.decode()}")
 
 
-reading_worker.READERS[TokenFileFormat.CSV] = read
-sys.exit(reading_worker.main())
+reader_process.READERS[TokenFileFormat.CSV] = read
+sys.exit(reader_process.main())

@@ -21,8 +21,8 @@ from sparecode.v1 import tokens_pb2 as pb
 from sparecode.v1 import types_pb2, users_pb2
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
-from sparecode_node.services.files import file_reading
-from sparecode_node.services.files.file_reading import MIB, ReadingLimits
+from sparecode_node.services.files import file_reader
+from sparecode_node.services.files.file_reader import MIB, ReadingLimits
 from tests.rpc.edge import failure
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 
@@ -48,15 +48,15 @@ async def node(tmp_path: Path, strict: None) -> AsyncIterator[LoopbackNode]:
 @pytest.fixture(autouse=True)
 def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give files less than nodes do: processor time, which a busy machine keeps."""
-    monkeypatch.setattr(file_reading, "LIMITS", ReadingLimits(processor_s=4))
+    monkeypatch.setattr(file_reader, "LIMITS", ReadingLimits(processor_s=4))
 
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let CSV files be read by readers that never end well, within small limits."""
     limits = ReadingLimits(processor_s=1, memory_bytes=128 * MIB)
-    monkeypatch.setattr(file_reading, "LIMITS", limits)
-    monkeypatch.setattr(file_reading, "WORKER", "tests.security.endless_worker")
+    monkeypatch.setattr(file_reader, "LIMITS", limits)
+    monkeypatch.setattr(file_reader, "WORKER", "tests.security.endless_worker")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
@@ -273,7 +273,7 @@ async def test_file_of_users_is_read_in_a_process_too(
     node: LoopbackNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(K4) With the same bounds."""
-    monkeypatch.setattr(file_reading, "WORKER", "json.tool")
+    monkeypatch.setattr(file_reader, "WORKER", "json.tool")
     async with node.admin() as channel:
         call = UserServiceStub(channel).ImportUsers(
             users_pb2.ImportUsersRequest(

@@ -39,7 +39,7 @@ EVE = "eve"
 async def _running(tmp_path: Path) -> AsyncIterator[Desk]:
     """Return a console, with the node's local socket in *tmp_path*."""
     async with desk(tmp_path) as running:
-        listening = LocalSocket(tmp_path, running.node.password_reset)
+        listening = LocalSocket(tmp_path, running.node.resets)
         await listening.start()
         yield running
         await listening.stop()

@@ -18,7 +18,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import Refused
-from sparecode_node.services.state import matching, stamping
+from sparecode_node.services.state import stamping, tokencode_search
 from sparecode_node.statemachine.results import Decision
 from tests.services.one_node import PIN, OneNode, one_node
 
@@ -77,7 +77,10 @@ def observed(
     """Return the moments that each attempt searches, and its processor time in ms."""
     searched: list[int] = []
     took_ms: list[float] = []
-    search, match = matching.tokencodes_at, matching.TokencodeMatching.matched
+    search, match = (
+        tokencode_search.tokencodes_at,
+        tokencode_search.TokencodeMatching.matched,
+    )
 
     def counted(seed: bytes, parameters: Any, moments: Sequence[Any]) -> Any:
         searched[-1] += len(moments)
@@ -91,8 +94,8 @@ def observed(
         finally:
             took_ms.append(1000 * (time.thread_time() - began))
 
-    monkeypatch.setattr(matching, "tokencodes_at", counted)
-    monkeypatch.setattr(matching.TokencodeMatching, "matched", timed)
+    monkeypatch.setattr(tokencode_search, "tokencodes_at", counted)
+    monkeypatch.setattr(tokencode_search.TokencodeMatching, "matched", timed)
     return searched, took_ms
 
 

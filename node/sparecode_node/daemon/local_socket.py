@@ -21,7 +21,7 @@ from typing import Any
 
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.services.errors import ServiceError
-from sparecode_node.services.people.password_reset import PasswordReset
+from sparecode_node.services.people.resets import Resets
 
 NAME = "local.sock"
 LINE_BYTES_MAX = 8192
@@ -47,7 +47,7 @@ class LocalSocketError(Exception):
 class LocalSocket:
     """Listens in the data folder. `start` it once, `stop` it once."""
 
-    def __init__(self, directory: Path, administration: PasswordReset) -> None:
+    def __init__(self, directory: Path, administration: Resets) -> None:
         self._directory = directory
         self._administration = administration
         self._server: asyncio.Server | None = None

@@ -275,7 +275,7 @@ class Node:
         if console is not None:
             await console.start(grace_s=int(STOP_GRACE_S))
             cleanup.push_async_callback(console.stop)
-        local = LocalSocket(config.node.data_dir, services.password_reset)
+        local = LocalSocket(config.node.data_dir, services.resets)
         await local.start()
         cleanup.push_async_callback(local.stop)
         self._run(cleanup, certificates.run(), "certificates")

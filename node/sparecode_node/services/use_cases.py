@@ -20,7 +20,7 @@ from sparecode_node.services.cluster.membership_commands import MembershipComman
 from sparecode_node.services.cluster.status import Cluster
 from sparecode_node.services.emergency.bulk_issue import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
-from sparecode_node.services.files.file_reading import FileReading
+from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.keys.resealing import Resealer
 from sparecode_node.services.keys.rotation import Rotation
@@ -30,8 +30,8 @@ from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.device_cookies import DeviceCookies
-from sparecode_node.services.people.password_reset import PasswordReset
 from sparecode_node.services.people.policy import Policies
+from sparecode_node.services.people.resets import Resets
 from sparecode_node.services.people.second_factors import SecondFactors
 from sparecode_node.services.people.sessions import Sessions
 from sparecode_node.services.people.users import Users
@@ -64,7 +64,7 @@ class Services:
     resealer: Resealer
     epoch_review: EpochReview
     backups: Backups
-    password_reset: PasswordReset
+    resets: Resets
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -109,7 +109,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
     device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
-    pace, reading = Pace(clock), FileReading()
+    pace, file_reader = Pace(clock), FileReader()
     decisions = Decisions(
         replicator=replicator,
         state=state,
@@ -153,7 +153,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         user_import=UserImport(
             proposer=proposer,
-            reading=reading,
+            file_reader=file_reader,
             sealing=sealing,
             entropy=entropy,
             pace=pace,
@@ -167,7 +167,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         token_import=TokenImport(
             proposer=proposer,
-            reading=reading,
+            file_reader=file_reader,
             sealing=sealing,
             clock=clock,
             pace=pace,
@@ -212,7 +212,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             rotation=rotation,
             authorities=authorities,
         ),
-        password_reset=PasswordReset(
+        resets=Resets(
             replicator=replicator,
             state=state,
             sealing=sealing,

@@ -38,15 +38,15 @@ class AnswerError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[R]):
+class FileRequest(Generic[R]):
     """A request to read a file, and how its answer becomes rows."""
 
-    request: bytes = field(repr=False)
-    row: Callable[[Sequence[Any]], R]
+    data: bytes = field(repr=False)
+    parse_row: Callable[[Sequence[Any]], R]
 
 
-def token_reading(file: TokenFile, now_ms: int) -> Reading[FileRow]:
-    """Return the reading of a file of tokens."""
+def token_request(file: TokenFile, now_ms: int) -> FileRequest[FileRow]:
+    """Return the request to read a file of tokens."""
     header = {
         "format": file.format.value,
         "password": file.password,
@@ -54,15 +54,15 @@ def token_reading(file: TokenFile, now_ms: int) -> Reading[FileRow]:
         "pin_rule": file.default_pin_rule and file.default_pin_rule.value,
         "now_ms": now_ms,
     }
-    return Reading(_line(header) + file.content, _token_row)
+    return FileRequest(_line(header) + file.content, _token_row)
 
 
-def user_reading(content: bytes) -> Reading[UserFileRow]:
-    """Return the reading of a file of users."""
-    return Reading(_line({}) + content, _user_row)
+def user_request(content: bytes) -> FileRequest[UserFileRow]:
+    """Return the request to read a file of users."""
+    return FileRequest(_line({}) + content, _user_row)
 
 
-def opened(request: bytes) -> tuple[bytes, tuple[TokenFile, int] | None]:
+def parse_request(request: bytes) -> tuple[bytes, tuple[TokenFile, int] | None]:
     """Return the content of a request, and for tokens their file and the time."""
     line, _, content = request.partition(b"\n")
     header = json.loads(line)
@@ -91,14 +91,14 @@ def refusal_of(error: InvalidFieldError) -> bytes:
     return _line({"field": error.field, "message": error.message})
 
 
-def rows_in(answer: bytes, row: Callable[[Sequence[Any]], R]) -> list[R]:
+def rows_in(answer: bytes, parse_row: Callable[[Sequence[Any]], R]) -> list[R]:
     """Return the rows of an answer. Raises `InvalidFieldError` and `AnswerError`."""
     try:
         first, *lines = answer.splitlines()
         header = json.loads(first)
         if "field" in header:
             raise InvalidFieldError(str(header["field"]), str(header["message"]))
-        rows = [row(json.loads(line)) for line in lines]
+        rows = [parse_row(json.loads(line)) for line in lines]
         complete = header["rows"] == len(rows)
     except (LookupError, RecursionError, TypeError, ValueError):
         raise AnswerError("it is not an answer") from None

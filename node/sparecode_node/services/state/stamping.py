@@ -29,7 +29,7 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 from sparecode_node.services.secrets.pin_folding import tokencodes_in
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.state.matching import (
+from sparecode_node.services.state.tokencode_search import (
     FILLER_SEED,
     TokencodeMatching,
     wide_moments,

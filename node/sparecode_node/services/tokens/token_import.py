@@ -8,7 +8,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.files.file_reading import FileReading
+from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.files.token_files import FileRow, TokenFile
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
@@ -44,13 +44,13 @@ class TokenImport:
         self,
         *,
         proposer: Proposer,
-        reading: FileReading,
+        file_reader: FileReader,
         sealing: Sealing,
         clock: Clock,
         pace: Pace,
     ) -> None:
         self._proposer = proposer
-        self._reading = reading
+        self._file_reader = file_reader
         self._sealing = sealing
         self._clock = clock
         self._pace = pace
@@ -67,7 +67,7 @@ class TokenImport:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         fields.secret("password", file.password, at_most=fields.PASSWORD_MAX)
-        rows = await self._reading.tokens(
+        rows = await self._file_reader.tokens(
             file, now_ms=self._clock.now_ms(), timeout_s=deadline.left_s()
         )
         proposer = RowProposer(self._proposer, context, session, deadline)

@@ -8,7 +8,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.files.file_reading import FileReading
+from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.files.user_csv import UserFileRow
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.people.users import creation
@@ -59,13 +59,13 @@ class UserImport:
         self,
         *,
         proposer: Proposer,
-        reading: FileReading,
+        file_reader: FileReader,
         sealing: Sealing,
         entropy: Entropy,
         pace: Pace,
     ) -> None:
         self._proposer = proposer
-        self._reading = reading
+        self._file_reader = file_reader
         self._sealing = sealing
         self._entropy = entropy
         self._pace = pace
@@ -80,7 +80,7 @@ class UserImport:
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        rows = await self._reading.users(file.content, timeout_s=deadline.left_s())
+        rows = await self._file_reader.users(file.content, timeout_s=deadline.left_s())
         proposer = RowProposer(self._proposer, context, session, deadline)
         return Import(
             rows=len(rows),

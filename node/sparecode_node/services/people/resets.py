@@ -33,7 +33,7 @@ from sparecode_node.statemachine.feature_level import DELAYED_RESETS
 RESET_S = 30.0
 
 
-class PasswordReset:
+class Resets:
     """Requests resets for root on the machine. The local socket admits root only."""
 
     def __init__(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The process that reads one file: `file_reading` starts it and holds the other ends.
+The process that reads one file: `file_reader` starts it and holds the other ends.
 
 It gets the file and its password on standard input, and answers on standard output. It
 keeps nothing: it can write no file, and leaves no core dump. Of an unexpected exception
@@ -20,7 +20,7 @@ from sparecode_node.services.files.row_messages import (
     EXIT_BROKEN,
     EXIT_MEMORY,
     answer_of,
-    opened,
+    parse_request,
     refusal_of,
 )
 from sparecode_node.services.files.sdtid_files import read_sdtid
@@ -70,7 +70,7 @@ def _place(error: Exception) -> str:
 
 def _answer(request: bytes) -> list[bytes]:
     try:
-        content, tokens = opened(request)
+        content, tokens = parse_request(request)
         if tokens is None:
             return [*answer_of(read_user_csv(content))]
         file, now_ms = tokens

@@ -23,18 +23,18 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files import row_messages
 from sparecode_node.services.files.row_messages import (
     AnswerError,
+    FileRequest,
     R,
-    Reading,
     rows_in,
-    token_reading,
-    user_reading,
+    token_request,
+    user_request,
 )
 from sparecode_node.services.files.token_files import FileRow, TokenFile
 from sparecode_node.services.files.user_csv import UserFileRow
 
 log = logging.getLogger(__name__)
 
-WORKER = "sparecode_node.services.files.reading_worker"
+WORKER = "sparecode_node.services.files.reader_process"
 AT_ONCE = 2
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 MIB = 1024 * 1024
@@ -57,7 +57,7 @@ class ReadingLimits:
 LIMITS = ReadingLimits()
 
 
-class FileReading:
+class FileReader:
     """Reads the uploaded files of one node, a few at a time."""
 
     def __init__(self, limits: ReadingLimits | None = None) -> None:
@@ -73,18 +73,18 @@ class FileReading:
         Raises `InvalidFieldError` if the file cannot be read within the limits, and
         `OverloadedError` if there was no time to read it.
         """
-        return await self._rows(token_reading(file, now_ms), timeout_s)
+        return await self._rows(token_request(file, now_ms), timeout_s)
 
     async def users(self, content: bytes, *, timeout_s: float) -> list[UserFileRow]:
         """Return every row of a file of users. Raises the same errors."""
-        return await self._rows(user_reading(content), timeout_s)
+        return await self._rows(user_request(content), timeout_s)
 
-    async def _rows(self, reading: Reading[R], timeout_s: float) -> list[R]:
+    async def _rows(self, request: FileRequest[R], timeout_s: float) -> list[R]:
         try:
             async with asyncio.timeout(min(timeout_s, self._limits.wall_s)):
                 async with self._turns:
-                    answer = await self._answer(reading.request)
-                return await asyncio.to_thread(rows_in, answer, reading.row)
+                    answer = await self._answer(request.data)
+                return await asyncio.to_thread(rows_in, answer, request.parse_row)
         except TimeoutError:
             raise OverloadedError("the file could not be read in time") from None
         except AnswerError as error:
