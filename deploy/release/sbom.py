@@ -5,7 +5,7 @@ Completes the software bill of materials that `make sbom` writes, and validates 
     python deploy/release/sbom.py dist/sparecode-0.1.0.cdx.json
 
 cyclonedx-bom lists the Python packages of an environment. The wheel also contains a
-file from npm, htmx, which no environment lists: this adds it, with the hash of the file.
+file from npm, htmx, which no environment lists: this module adds it, with its hash.
 """
 
 import base64

@@ -291,7 +291,8 @@ def _metrics(section: Section) -> MetricsConfig:
     for name, value in (("ca", metrics.ca), ("token_file", metrics.token_file)):
         if value is not None and metrics.certificate is None:
             raise section.error(
-                name, "needs certificate and key: without TLS anyone could read along"
+                name,
+                "needs certificate and key: without TLS others could read the metrics",
             )
     section.done()
     return metrics

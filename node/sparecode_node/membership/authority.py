@@ -65,7 +65,7 @@ class FileAuthority:
             raise InvalidFieldError("hosts", str(error)) from error
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
-        """Return the key ring; and the authorities' keys, only if asked for."""
+        """Return the key ring, and *with_authority* the authorities' keys, too."""
         key_ring = ring_file(self._config).load().to_bytes().decode()
         if not with_authority:
             return MemberSecrets(key_ring=key_ring)

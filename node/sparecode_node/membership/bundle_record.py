@@ -3,8 +3,8 @@
 The record of the last recovery bundle that was exported on this node.
 
 A cluster whose only copy of the authorities' keys is on one machine loses them with
-that machine. The record lets the node say that a bundle is missing, or does not have
-the keys of now. It holds hashes only.
+that machine. From the record the node knows that a bundle is missing, or does not
+have the current keys. It holds hashes only.
 """
 
 import enum
@@ -26,7 +26,7 @@ RECORD = "bundle.json"
 
 
 class BundleState(enum.StrEnum):
-    """Whether a recovery bundle has what this node would take with it."""
+    """Whether a recovery bundle has the keys that would be lost with this node."""
 
     NOT_HERE = "not_here"
     """This node has no key of an authority: bundles are exported elsewhere."""
@@ -38,7 +38,7 @@ class BundleState(enum.StrEnum):
 
 
 def record_bundle(config: Config, ring: KeyRing) -> None:
-    """Record that a bundle with the keys of now was exported. Raises `StartError`."""
+    """Record that a bundle with the current keys was exported. Raises `StartError`."""
     content = json.dumps({"keys": _keys(config, ring)}, indent=2).encode() + b"\n"
     put(config.node.data_dir / RECORD, content, PRIVATE)
 
@@ -61,7 +61,7 @@ def bundle_state(config: Config) -> BundleState:
 
 
 def _keys(config: Config, ring: KeyRing) -> list[str]:
-    """Return marks of the keys that a bundle exported now has. Raises `ValueError`."""
+    """Return marks of the keys that a bundle has if exported now. Raises `ValueError`."""
     marks = {f"ring {ring.cluster_id} {ring.active}"}
     for path in (key_beside(config.peers.ca), key_beside(config.agents.ca)):
         if path.exists():

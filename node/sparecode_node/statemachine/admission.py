@@ -32,7 +32,7 @@ _IN_RELEASE_0_1_0 = {
     commands.RemoveMember: Permission.CHANGE_CLUSTER,
     commands.Reject: Permission.USE_OWN_ACCOUNT,
 }
-"""Operators, and for `Reject` everybody, had these permissions below level 2."""
+"""The permissions below level 2: of operators, and for `Reject` of every role."""
 
 
 def permission_of(command: type[commands.Command], level: int) -> Permission:

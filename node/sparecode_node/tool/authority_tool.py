@@ -112,7 +112,7 @@ def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
 
 
 def _give_to_owner(path: Path, like: Path) -> None:
-    """Give a file that root wrote to the owner of the node's own key."""
+    """Make the owner of the node's key the owner of a file that root wrote."""
     if os.geteuid() == 0:
         owner = like.stat()
         os.chown(path, owner.st_uid, owner.st_gid)

@@ -99,7 +99,7 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write(config: Config, certificate: bytes) -> tuple[Path, ...]:
-    """Write it for every listener that has the same key; return the files."""
+    """Write the certificate for each listener with the same key; return the files."""
     own, written = read(config.peers.key), []
     for _, listener in listeners(config):
         if listener.certificate not in written and read(listener.key) == own:

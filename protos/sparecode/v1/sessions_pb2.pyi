@@ -76,8 +76,8 @@ class LoginResponse(_message.Message):
     role: _builtins.str
     """The administrator's role."""
     device_cookie: _builtins.str
-    """Keep it as a secret and send it with the next sign-in. It signs nobody in. It ends
-    after 90 days and with the password.
+    """Keep it as a secret and send it with the next sign-in. It does not sign anyone in.
+    It ends after 90 days and with the password.
     """
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:

@@ -49,7 +49,7 @@ SECRET_FIELDS = frozenset(
 UNCERTAIN = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
 SIGNED_OUT_LOCALLY = (
     "You are signed out in this browser. The cluster could not be reached to end the session "
-    "itself. It ends when its lifetime is over, and nobody else holds it."
+    "itself. No one else holds it, and it ends with its lifetime."
 )
 VISIT_SECRET = re.compile(r"[0-9a-f]{36}", re.ASCII)
 

@@ -193,7 +193,7 @@ class EngineThread:
         """
         Return the proposal with matched tokencodes. Raises `ProposeError`.
 
-        The search would hold the engine up: heartbeats, and the calls of all others.
+        In the engine's thread, the search would delay heartbeats and all other calls.
         """
         if self._stopping:
             raise NoPrimaryError("the engine is not running")

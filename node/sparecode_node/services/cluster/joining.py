@@ -65,7 +65,7 @@ class MemberAuthority(Protocol):
         """Return a member's certificate, PEM."""
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
-        """Return the key ring; and the authorities' keys, only if asked for."""
+        """Return the key ring, and *with_authority* the authorities' keys, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Joiner:
     """The member that the joiner has called; None: it has called this node."""
 
     def signed_content(self) -> bytes:
-        """Return what the ticket's key signs, so that no member can make a request."""
+        """Return what the ticket's key signs: no member can make up a request."""
         return b"sparecode/v1/join-request\0" + content_of(
             {
                 "request_id": self.request_id,
@@ -114,7 +114,7 @@ class JoinGrant:
 
 PassOn = Callable[[Joiner, Sequence[Member], float], Awaitable[JoinGrant | None]]
 """
-Passes a joiner's request on to the members, with a time in seconds.
+Passes a joiner's request on to the members, with a timeout in seconds.
 
 Returns the answer of the first one that has the authority's key, or None.
 """
@@ -253,7 +253,7 @@ class Admissions:
         )
 
     def passes_on(self, joiner: Joiner, member: NodeId) -> bool:
-        """Return whether *member* may pass on this request, and the ticket's key made it."""
+        """Return whether *member* may pass on this request, which the ticket's key signs."""
         return any(
             each.node_id == member for each in self._replicator.members()
         ) and is_signed(

@@ -201,11 +201,11 @@ class MembershipCommands:
         )
 
     async def _rotate(self, context: CallContext, removed: NodeId) -> Removal:
-        """Start a rotation. The member is removed already, whatever comes of it."""
+        """Start a rotation. If it cannot start, the member stays removed."""
         again = "; start it with: sparecode cluster rotate-keys --at-once"
         if removed == self._replicator.node_id:
             return Removal(
-                rotation_problem=f"{removed} has served the call and decides nothing now{again}"
+                rotation_problem=f"{removed} served this call and is no longer a member{again}"
             )
         try:
             progress = await self._rotation.rotate(

@@ -75,7 +75,7 @@ class ClusterStatus:
 
 def bundle_needed(status: ClusterStatus) -> str:
     """
-    Return `missing` or `outdated` if the cluster needs a recovery bundle, or nothing.
+    Return `missing` or `outdated` if the cluster needs a recovery bundle, else empty.
 
     One current bundle is enough: the members with authorities' keys have the same ones.
     """

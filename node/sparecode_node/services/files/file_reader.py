@@ -153,7 +153,7 @@ class _Worker:
             answer = _exchange(process, request)
             if len(answer) > ANSWER_BYTES_MAX:
                 process.kill()
-                raise AnswerError("its answer is too long")
+                raise AnswerError("the answer is too long")
         return process.returncode, answer
 
     def end(self) -> None:
@@ -167,7 +167,7 @@ class _Worker:
 def _exchange(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     """Return the answer, or a little more of it than allowed."""
     if process.stdin is None or process.stdout is None:
-        raise AnswerError("it has no pipes")
+        raise AnswerError("the process has no pipes")
     # It may end before it has read the request.
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(request)

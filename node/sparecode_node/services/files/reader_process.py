@@ -3,8 +3,8 @@
 The process that reads one file: `file_reader` starts it and holds the other ends.
 
 It gets the file and its password on standard input, and answers on standard output. It
-keeps nothing: it can write no file, and leaves no core dump. Of an unexpected exception
-it tells the type and the place, not the message, which could quote a seed.
+keeps nothing: it can write no file, and leaves no core dump. After an unexpected
+exception it reports the type and the place. The message could quote a seed.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def main() -> int:
     # One second lies between the signal, which the node recognizes, and the kill.
     _limit(resource.RLIMIT_CPU, processor_s, processor_s + 1)
     signal.alarm(wall_s)  # If the node is gone.
-    with contextlib.suppress(OSError):  # A sandbox may refuse it; work on without.
+    with contextlib.suppress(OSError):  # A sandbox may refuse it.
         os.nice(NICE)
     try:
         for line in _answer(sys.stdin.buffer.read()):

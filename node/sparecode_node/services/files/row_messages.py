@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a node and the process that reads a file say to each other, over pipes.
+The messages between a node and the process that reads a file, over pipes.
 
 The request is a line of JSON and the content of the file. The answer is a line with the
-number of rows and a line for each row, or one line with what is wrong with the file. An
-answer is data alone: it cannot make the node run anything.
+number of rows and a line for each row, or one line that says what is wrong with the
+file. An answer is only data: it cannot make the node run anything.
 """
 
 import base64
@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 
 class AnswerError(ValueError):
-    """The answer is not one. The message quotes nothing of it."""
+    """The process sent no valid answer. The message quotes nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,9 @@ def rows_in(answer: bytes, parse_row: Callable[[Sequence[Any]], R]) -> list[R]:
         rows = [parse_row(json.loads(line)) for line in lines]
         complete = header["rows"] == len(rows)
     except (LookupError, RecursionError, TypeError, ValueError):
-        raise AnswerError("it is not an answer") from None
+        raise AnswerError("the answer is malformed") from None
     if not complete:
-        raise AnswerError("it is not complete")
+        raise AnswerError("the answer is incomplete")
     return rows
 
 

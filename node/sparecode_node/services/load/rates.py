@@ -3,7 +3,7 @@
 Rates of callers: token buckets before the KDF and before the log (L7, I12, Q3).
 
 They shed calls before any expensive work. Each node has its own buckets: guesses are
-counted by the replicated lockout, not here. A rate locks nobody out; a caller that
+counted by the replicated lockout, not here. A rate is no lock: a caller that
 exceeds it learns when to try again.
 """
 

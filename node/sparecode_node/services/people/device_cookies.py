@@ -6,9 +6,9 @@ A known device has a count of wrong passwords of its own, so strangers cannot lo
 administrator out. See OWASP, "Slow Down Online Guessing Attacks with Device Cookies".
 
 A cookie is a seal that any node can open: it holds the administrator's name, the id of
-the device, the time, and a mark of the password. It signs nobody in. It is void for
-another name, after 90 days, with another password, under a retired key, and in a
-restored cluster. Nothing is stored for it, only for wrong passwords from its device.
+the device, the time, and a mark of the password. It does not sign anyone in. It is
+void for another name, after 90 days, with another password, under a retired key, and in
+a restored cluster. Nothing is stored for it, only for wrong passwords from its device.
 """
 
 import base64

@@ -49,7 +49,7 @@ async def check_new_password(
         raise InvalidFieldError(
             field,
             "is too easy to guess: use several unrelated words, or let a password "
-            "manager draw it",
+            "manager generate it",
         )
 
 

@@ -46,16 +46,16 @@ from sparecode_node.statemachine.commands.tokens import ResynchronizeToken
 log = logging.getLogger(__name__)
 
 MATCHED_MS = 2_000
-"""Matches are used if they were found at most this long before the call is stamped (T5)."""
+"""Older matches are searched for again when the call is stamped (T5)."""
 
 
 class PrimaryStamper:
     """
     Stamps proposals on the primary, in the engine's thread.
 
-    The tokencodes were matched before, in another thread (`match`). They are matched here
-    if they were not, or if the clock has moved since. It reads the state synchronously,
-    on its own connection.
+    Another thread has matched the tokencodes before (`match`). If it has not, or if the
+    clock has moved since, they are matched here. The stamper reads the state
+    synchronously, on its own connection.
     """
 
     def __init__(self, *, seeds: SeedReader, sealing: Sealing, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The search for the tokencodes of a passcode: the same work for everybody (A6, T1).
+The search for the tokencodes of a passcode: the same work for every user (A6, T1).
 
 Each attempt searches the wide window of as many tokens as a user may have, whether or
 not the user exists, has tokens, waits or is locked, and whatever the number of earlier
@@ -130,7 +130,7 @@ class TokencodeMatching:
         return searched
 
     def _fill(self, size: int) -> None:
-        """Search as many moments in vain."""
+        """Search *size* moments for a token that does not exist."""
         tokencodes_at(FILLER_SEED, FILLER, [Moment(each) for each in range(size)])
 
     def _matches(self, searched: _Searched, digits: str) -> list[TokencodeMatch]:
@@ -149,7 +149,7 @@ class TokencodeMatching:
 
 
 def _may_be_wide(policy: Policy) -> bool:
-    """Return whether a next tokencode is ever asked of anybody."""
+    """Return whether the policy ever asks for a next tokencode."""
     return policy.next_tokencode_from_failures > 0
 
 

@@ -4,7 +4,7 @@ Handlers of local resets: requested, announced, in force or canceled (P4).
 
 A reset waits so that a super administrator can notice and cancel it: root on one
 node's machine must not become an administrator unseen. If no super administrator can
-sign in, nobody cancels it, and the cluster recovers after the delay.
+sign in, the reset is not canceled, and the cluster recovers after the delay.
 """
 
 import sqlite3
@@ -79,7 +79,7 @@ def _apply(db: sqlite3.Connection, reset: Reset, before: Administrator) -> None:
 def apply_due(
     db: sqlite3.Connection, audit: AuditLog, node_id: str, now_ms: int
 ) -> None:
-    """Put the resets in force whose delay is over by the log's time."""
+    """Apply the resets whose delay has ended by the log's time."""
     for reset in tables.due(db, now_ms):
         before = administrator_tables.find_administrator(db, reset.name)
         if before is None:

@@ -1088,7 +1088,7 @@ class GetMemberStatusResponse(_message.Message):
     feature_level: _builtins.int
     """The newest feature level that its software supports. 0: the first."""
     recovery_bundle: _builtins.str
-    """Whether the last recovery bundle that was exported there has the keys of now:
+    """Whether the last recovery bundle that was exported there has the current keys:
     not_here, missing, outdated, current. Empty: release 0.1.0.
     """
     last_index: _builtins.int
