@@ -44,7 +44,7 @@ from sparecode_node.replication.raft.admission import ADVICE, Hello, Refusal
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import ReplicaStatus
-from sparecode_node.rpc.server import ADMIN_CALLS_MAX
+from sparecode_node.rpc.server import ADMIN_CALLS
 from tests.replication.cluster import member_tls, new_authority
 
 pytestmark = pytest.mark.asyncio
@@ -1097,7 +1097,7 @@ async def test_calls_that_wait_for_a_busy_loop_are_not_cancelled(
 
 async def test_no_member_has_as_many_calls_under_way_as_are_taken() -> None:
     """Check this sum when raising the number of calls that a node accepts."""
-    of_administrators = ADMIN_CALLS_MAX + CONNECTIONS_MAX
+    of_administrators = ADMIN_CALLS.calls + CONNECTIONS_MAX
     link, read, snapshot, looks, keys = 1, 1, 1, 4, 2
     own = link + UNDER_WAY_MAX + read + snapshot + looks + keys
     assert of_administrators + own <= MEMBER_CALLS_MAX

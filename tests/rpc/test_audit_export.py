@@ -11,6 +11,7 @@ from sparecode.v1 import audit_pb2 as pb
 from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.interceptors import CallInterceptor
+from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.audit import ExportPiece
@@ -152,7 +153,7 @@ async def test_methods_that_stream_both_ways_are_refused():
         audience=Audience.ADMINISTRATOR,
         refusals=Refusals(clock=SystemClock(), entropy=SystemEntropy()),
         clock=SystemClock(),
-        calls_max=1,
+        limits=CallLimits(calls=1),
     )
     with pytest.raises(NotImplementedError, match="streams both ways"):
         await interceptor.intercept_service(continuation, details)

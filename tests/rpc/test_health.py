@@ -7,6 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sparecode_node.rpc.open_calls import CallLimits
 from tests.rpc.edge import running_edge
 
 Status = health_pb2.HealthCheckResponse
@@ -84,11 +85,11 @@ async def watching(watch) -> bool:
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("listener", "bound"),
-    [("agents", "AGENT_CALLS_MAX"), ("admin", "ADMIN_CALLS_MAX")],
+    [("agents", "AGENT_CALLS"), ("admin", "ADMIN_CALLS")],
 )
 async def test_watchers_leave_room_for_calls(monkeypatch, listener, bound):
     """Any caller may watch forever, and watchers must not use up the room for calls."""
-    monkeypatch.setattr(f"sparecode_node.rpc.server.{bound}", 2)
+    monkeypatch.setattr(f"sparecode_node.rpc.server.{bound}", CallLimits(calls=2))
     request = health_pb2.HealthCheckRequest()
     async with running_edge() as edge, getattr(edge, listener)() as channel:
         stub = health_pb2_grpc.HealthStub(channel)

@@ -15,6 +15,7 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
+from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.rpc.server import HARD, ListenError, Listeners, ListenerSettings
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import SystemClock
@@ -176,8 +177,8 @@ def test_private_key_is_not_in_the_repr():
 @pytest.mark.parametrize("listener", ["agents", "admin"])
 async def test_calls_beyond_the_limit_are_shed_with_a_hint(monkeypatch, listener):
     """They are refused before any work is done, and the other calls go on."""
-    monkeypatch.setattr("sparecode_node.rpc.server.AGENT_CALLS_MAX", 3)
-    monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 3)
+    monkeypatch.setattr("sparecode_node.rpc.server.AGENT_CALLS", CallLimits(calls=3))
+    monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS", CallLimits(calls=3))
     release, begun = asyncio.Event(), asyncio.Semaphore(0)
     admin = listener == "admin"
     done = (
@@ -220,7 +221,7 @@ async def test_calls_beyond_the_limit_are_shed_with_a_hint(monkeypatch, listener
 @pytest.mark.asyncio
 async def test_calls_without_a_request_are_limited(monkeypatch):
     """No code of Sparecode runs before a request arrives, so gRPC must count them."""
-    monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 2)
+    monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS", CallLimits(calls=2))
     async with running_edge() as edge, edge.admin() as silent, edge.admin() as channel:
         method = silent.stream_unary("/sparecode.v1.UserService/CreateUser")
         calls = [method() for _ in range(2 * HARD)]

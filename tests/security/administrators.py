@@ -78,17 +78,18 @@ async def administrator(node: LoopbackNode, name: str, role: Any) -> SignedIn:
             password=TEMPORARY,
         ),
     )
-    await (await _sign_in(node, name, TEMPORARY)).call(
+    await (await sign_in(node, name, TEMPORARY)).call(
         AdministratorServiceStub,
         "ChangePassword",
         administrators_pb2.ChangePasswordRequest(
             request_id=new_id(), old_password=TEMPORARY, new_password=OWN
         ),
     )
-    return await _sign_in(node, name, OWN)
+    return await sign_in(node, name, OWN)
 
 
-async def _sign_in(node: LoopbackNode, name: str, password: str) -> SignedIn:
+async def sign_in(node: LoopbackNode, name: str, password: str) -> SignedIn:
+    """Open a session of an administrator."""
     async with node.admin() as channel:
         answer = await SessionServiceStub(channel).Login(
             sessions_pb2.LoginRequest(

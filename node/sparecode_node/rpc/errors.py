@@ -35,6 +35,7 @@ from sparecode_node.services.errors import (
     CertificateDeniedError,
     HashingOverloadedError,
     InvalidFieldError,
+    OpenCallsError,
     RateError,
     Refused,
 )
@@ -395,6 +396,8 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
             return replace(row, retry_s=retry_s)
         case RateError(retry_after_s=retry_s):
             return replace(row, words=str(error), retry_s=retry_s)
+        case OpenCallsError():
+            return replace(row, words=str(error))
         case _:
             return row
 

@@ -26,7 +26,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.rpc.calls import time_left_s
+from sparecode_node.rpc.calls import peer_address, time_left_s
 from sparecode_node.rpc.errors import (
     Audience,
     NoTimeLeftError,
@@ -34,12 +34,20 @@ from sparecode_node.rpc.errors import (
     answer_for,
     status_of,
 )
-from sparecode_node.rpc.identity import Context, NoBearerError, agent_identity
+from sparecode_node.rpc.identity import (
+    Context,
+    NoBearerError,
+    agent_identity,
+    session_caller,
+)
+from sparecode_node.rpc.open_calls import CallKind, CallLimits, OpenCalls, Opener
 from sparecode_node.services.access.authorization import NEEDS
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.context import Anonymous, SessionCaller
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.secrets.sealing import session_id
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +113,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         audience: Audience,
         refusals: Refusals,
         clock: Clock,
-        calls_max: int,
+        limits: CallLimits,
         check_room: Mapping[str, Callable[[], object]] | None = None,
         on_ended: Callable[[EndedCall], object] | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         """
-        *calls_max*: at the same time. Further calls are shed, with a hint when to retry.
+        *limits*: of open calls. Further calls are shed, with a hint when to retry.
 
         *check_room*: per method, a function that raises `OverloadedError` if the method
         would be shed later. The call is then shed before its request is read.
@@ -119,9 +127,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._audience = audience
         self._refusals = refusals
         self._clock = clock
-        self._calls_max = calls_max
+        self._open_calls = OpenCalls(limits)
         self._room_for = check_room or {}
-        self._under_way = 0
         self._on_ended = on_ended or (lambda _: None)
         self._tracer = tracer
 
@@ -137,24 +144,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler is None:
             return grpc.stream_stream_rpc_method_handler(self._absent(method))
-        if (shed := self._shed(method)) is not None:
+        streams = handler.request_streaming or handler.response_streaming
+        kind = CallKind(method=method.removeprefix(OURS), streams=streams)
+        if (shed := self._shed(kind)) is not None:
             return grpc.stream_stream_rpc_method_handler(shed)
         if handler.request_streaming and handler.response_streaming:
             raise NotImplementedError(f"{method} streams both ways")
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._wrap_stream(method, cast("StreamBehavior", handler.unary_stream)),
+                self._wrap_stream(kind, cast("StreamBehavior", handler.unary_stream)),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                self._wrap(method, cast("Behavior", handler.stream_unary)),
+                self._wrap(kind, cast("Behavior", handler.stream_unary)),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap(method, cast("Behavior", handler.unary_unary)),
+            self._wrap(kind, cast("Behavior", handler.unary_unary)),
             handler.request_deserializer,
             handler.response_serializer,
         )
@@ -174,15 +183,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return refuse
 
-    def _shed(self, method: str) -> StreamBehavior | None:
+    def _shed(self, kind: CallKind) -> StreamBehavior | None:
         """Return a handler that refuses the call before reading its request, or None."""
-        name = method.removeprefix(OURS)
         try:
-            self._check_room(self._under_way + 1)
-            if check := self._room_for.get(name):
+            self._open_calls.check_room(kind)
+            if check := self._room_for.get(kind.method):
                 check()
         except OverloadedError as error:
-            return self._refusing(name, error)
+            return self._refusing(kind.method, error)
         return None
 
     def _refusing(self, name: str, error: OverloadedError) -> StreamBehavior:
@@ -197,18 +205,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return refuse
 
-    def _wrap(self, method: str, behavior: Behavior) -> Behavior:
-        name = method.removeprefix(OURS)
-
+    def _wrap(self, kind: CallKind, behavior: Behavior) -> Behavior:
         async def call(request: Request, context: Context) -> Message:
             began_s = self._clock.monotonic_s()
-            ended = EndedCall(audience=self._audience, method=name)
-            self._under_way += 1
+            ended = EndedCall(audience=self._audience, method=kind.method)
             try:
                 with self._traced(ended, context):
-                    return await self._answer(behavior, request, context, ended)
+                    return await self._answer(kind, behavior, request, context, ended)
             finally:
-                self._under_way -= 1
                 ended.seconds = self._clock.monotonic_s() - began_s
                 self._on_ended(ended)
 
@@ -224,7 +228,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._tracer.call(ended, texts)
 
     async def _answer(
-        self, behavior: Behavior, request: Request, context: Context, ended: EndedCall
+        self,
+        kind: CallKind,
+        behavior: Behavior,
+        request: Request,
+        context: Context,
+        ended: EndedCall,
     ) -> Message:
         """Return the answer, or end the call with a status. Log either one."""
         began_s = self._clock.monotonic_s()
@@ -236,8 +245,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "request_id": request_id,
         }
         try:
-            self._check_room(self._under_way)
-            response = await _run(behavior, request, context, _bytes_max(ended.method))
+            with self._open_calls.one(kind, self._opener(context)):
+                response = await _run(
+                    behavior, request, context, _bytes_max(kind.method)
+                )
         except asyncio.CancelledError:
             ended.code = grpc.StatusCode.CANCELLED.name
             log.info("call cancelled by its caller", extra=fields)
@@ -252,12 +263,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         fields["ms"] = self._elapsed_ms(began_s)
         return await self._fail(failure, context, fields, ended)
 
-    def _check_room(self, calls: int) -> None:
-        if calls > self._calls_max:
-            raise OverloadedError("too many calls at once")
-
     def _wrap_stream(
-        self, method: str, behavior: StreamBehavior
+        self, kind: CallKind, behavior: StreamBehavior
     ) -> Callable[[Request, Context], Awaitable[None]]:
         """Wrap a method that streams its answers, with the same limits."""
 
@@ -271,7 +278,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     await answers.aclose()
             return Empty()  # All answers are written; `wrapped` needs a value.
 
-        wrapped = self._wrap(method, write)
+        wrapped = self._wrap(kind, write)
 
         async def call(request: Request, context: Context) -> None:
             await wrapped(request, context)
@@ -331,6 +338,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except UnidentifiedError:
                 pass
         return str(context.peer())
+
+    def _opener(self, context: Context) -> Opener:
+        """Return whose limits the call counts against. Agents have none of their own."""
+        if self._audience is Audience.AGENT:
+            return Opener()
+        try:
+            caller = session_caller(context)
+        except NoBearerError:
+            caller = Anonymous()
+        return Opener(
+            session=session_id(caller.bearer)
+            if isinstance(caller, SessionCaller)
+            else "",
+            address=peer_address(context),
+        )
 
     def _elapsed_ms(self, began_s: float) -> str:
         return f"{1000 * (self._clock.monotonic_s() - began_s):.1f}"

@@ -60,6 +60,7 @@ from sparecode_node.rpc.interceptors import (
     EndedCall,
     Tracer,
 )
+from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
@@ -71,9 +72,19 @@ from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)
 
-AGENT_CALLS_MAX = 512
-ADMIN_CALLS_MAX = 128
-"""Concurrent calls on one listener. Further calls are refused with a retry hint."""
+AGENT_CALLS = CallLimits(calls=512)
+ADMIN_CALLS = CallLimits(
+    calls=128,
+    reserved=24,
+    reserved_of_session=8,
+    reserved_of_address=16,
+    streams=32,
+    streams_of_session=8,
+    streams_of_address=16,
+    of_session=32,
+    of_address=64,
+)
+"""Open calls of one listener. Further calls are refused with a retry hint."""
 
 HARD = 2
 """
@@ -142,8 +153,8 @@ class Listeners:
     ) -> None:
         self._settings = {"agents": agents, "admin": admin}
         self._health = {
-            "agents": Health(is_ready, watchers_max=AGENT_CALLS_MAX),
-            "admin": Health(is_ready, watchers_max=ADMIN_CALLS_MAX),
+            "agents": Health(is_ready, watchers_max=AGENT_CALLS.calls),
+            "admin": Health(is_ready, watchers_max=ADMIN_CALLS.calls),
         }
         self._health_tasks: list[asyncio.Task[None]] = []
         agents_server = _server(
@@ -151,7 +162,7 @@ class Listeners:
                 audience=Audience.AGENT,
                 refusals=refusals,
                 clock=clock,
-                calls_max=AGENT_CALLS_MAX,
+                limits=AGENT_CALLS,
                 check_room={
                     "AuthenticationService/Authenticate": (
                         services.authentication.check_room
@@ -161,7 +172,7 @@ class Listeners:
                 tracer=tracer,
             ),
             message_bytes_max=MESSAGE_BYTES_MAX,
-            calls_max=AGENT_CALLS_MAX,
+            calls_max=AGENT_CALLS.calls,
             connections=AGENTS,
         )
         # The larger limit is for methods that take files. The interceptor enforces the
@@ -171,12 +182,12 @@ class Listeners:
                 audience=Audience.ADMINISTRATOR,
                 refusals=refusals,
                 clock=clock,
-                calls_max=ADMIN_CALLS_MAX,
+                limits=ADMIN_CALLS,
                 on_ended=on_ended,
                 tracer=tracer,
             ),
             message_bytes_max=FILE_MESSAGE_BYTES_MAX,
-            calls_max=ADMIN_CALLS_MAX,
+            calls_max=ADMIN_CALLS.calls,
             connections=ADMINISTRATORS,
         )
         self._servers = {"agents": agents_server, "admin": admin_server}

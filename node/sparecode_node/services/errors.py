@@ -11,6 +11,7 @@ The errors of use cases; `rpc/errors.py` maps each to a status.
   - CertificateDeniedError     the agent's certificate is on the deny list
 * OverloadedError (replication)
   - HashingOverloadedError     the queue of the hashing pool is full
+  - OpenCallsError             the caller has too many calls open
   - RateError                  the caller exceeds its rate
 
 Every other `ProposeError` passes through: it tells whether something may have been
@@ -91,6 +92,16 @@ class RateError(OverloadedError):
     def __init__(self, whose: str, retry_after_s: float) -> None:
         super().__init__(f"too fast for {whose}; try again in {retry_after_s:.1f} s")
         self.retry_after_s = retry_after_s
+
+
+class OpenCallsError(OverloadedError):
+    """The caller has too many calls open at the same time (Q3); this one did not begin."""
+
+    def __init__(self, whose: str) -> None:
+        super().__init__(
+            f"{whose} has too many calls open on this node; nothing was changed; "
+            "end one of them, then try again"
+        )
 
 
 REFUSES_ALL_ROWS = frozenset(
