@@ -16,11 +16,13 @@ ROOT = Path(__file__).parents[2]
 
 PHRASES = {
     "anew": "again",
+    "anybody": "a caller, any user",
     "for ever": "forever",
     "of after": "later, after that",
     "of before": "earlier, previous",
     "of late": "recently",
     "nobody's": "not assigned, of no user",
+    "somebody": "a caller, another user",
     "so many": "this many, the number of",
     "so much": "this much, the amount of",
     "take note": "record",

@@ -131,7 +131,7 @@ def stale_acknowledgements_commit(bench: Bench) -> bool:
     bench.propose("a")
     bench.tick()
     last = bench.engine.journal.last_index
-    bench.append("n5", old + 1, (last, old), commit=1)  # Somebody else leads.
+    bench.append("n5", old + 1, (last, old), commit=1)  # Another node leads.
     term = bench.elect()
     noop = bench.engine.journal.last_index
     for follower in ("n2", "n3"):

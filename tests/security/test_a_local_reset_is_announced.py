@@ -128,7 +128,7 @@ async def test_a_reset_is_announced_for_an_hour_before_it_is_in_force(
 async def test_a_cluster_without_its_only_password_recovers_after_the_delay(
     running: Desk, tmp_path: Path
 ) -> None:
-    """(P4) Nobody signs in, so nobody cancels it; earlier sessions have ended."""
+    """(P4) No one signs in, so it is not canceled; earlier sessions have ended."""
     node = running.node
     browser = await running.administrator()
     await reset(tmp_path)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-An approval is for exactly what was asked, and links are no private matter (P3, I10).
+An approval is for exactly one request, and a change of a link needs one (P3, I10).
 
-The attacks: a request that was harmless when it was made is approved after its object
-has become somebody else; and an administrator changes another's link to a user, which
+The attacks: a request that was harmless when it was made is approved after the
+administrator it is about has changed; and an administrator changes another's link to a user, which
 decides whose codes they may not issue.
 """
 

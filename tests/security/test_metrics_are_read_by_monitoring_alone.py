@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stranger on the monitoring network reads no metrics, and nobody reads along."""
+"""A stranger on the monitoring network reads no metrics, on the wire either."""
 
 import datetime as dt
 import ssl

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One caller floods; everybody else works, and a super administrator stops the flood (Q3).
+One caller floods; all others work, and a super administrator stops the flood (Q3).
 
 The table of request ids is small here, so that a flood that lasts fills it in seconds.
 """
@@ -53,7 +53,7 @@ Bearer = tuple[tuple[str, str], ...]
 
 @dataclass
 class Stage:
-    """A node with a small table, two super administrators, and everybody else."""
+    """A node with a small table, two super administrators, and other callers."""
 
     node: LoopbackNode
     admin: grpc.aio.Channel
@@ -120,7 +120,7 @@ class Stage:
         await self.call(UserServiceStub, "CreateUser", request, by=by)
 
     async def work(self, name: str) -> None:
-        """Let everybody else work: an agent, an administrator, and one who signs in."""
+        """Let the other callers work: an agent, an administrator, and one who signs in."""
         for number in range(3):
             assert await self.authenticate(self.vpn, "alice") == REFUSED
             await self.add_user(f"{name}-{number}", by="root")

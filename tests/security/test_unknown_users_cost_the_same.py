@@ -99,7 +99,7 @@ def observed(
     return searched, took_ms
 
 
-async def test_every_attempt_searches_as_much_for_everybody(
+async def test_every_attempt_searches_as_much_for_all(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(A6, K1) Also from the fourth on, when next-tokencode mode searches further."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Nobody protects the service with a secret that is guessed first.
+Secrets that attackers guess first are refused.
 
 Administrators' passwords and users' PINs, through the console and the use cases that
 every door calls. The refusal says what to do, and never repeats the secret.
@@ -32,7 +32,7 @@ GUESSED_FIRST = (
     "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44" * 2,  # "password", full-width
 )
 SHORT = "j7#kQ2!vZ9$wX"
-"""Thirteen characters that nobody guesses."""
+"""Thirteen characters that are hard to guess."""
 LONG = "j7#kQ2!vZ9$wX4&"
 
 

@@ -201,7 +201,7 @@ async def test_a_retry_of_the_first_step_gets_the_same_challenge(
 async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
     """(K3) The challenge names its user; no other user's tokencode or PIN fits."""
     response = await without_pin(node)
-    seed = b"a seed of somebody e"
+    seed = b"a seed of user bob 1"
     await node.add_user("bob", serial="2", pin="", seed=seed)
     answer = await node.answer_challenge(
         response.challenge, node.tokencode(step=1, seed=seed), new_pin=NEW_PIN

@@ -462,7 +462,7 @@ def test_replicas_have_the_same_head(world: World) -> None:
 
 def test_the_actor_of_a_change_is_the_sessions_administrator(world: World) -> None:
     """The session decides, not the caller that the call names (P1)."""
-    call = world.call("create-user", {"name": "bob", "as": "somebody"})
+    call = world.call("create-user", {"name": "bob", "as": "stranger"})
     world.apply(call)
     assert events(world, "actor")[-1] == ("administrator:root",)
 

@@ -49,7 +49,7 @@ def test_the_first_node_makes_an_authority_of_its_own(site: Site) -> None:
     assert "belongs to a cluster already" in again.stderr
     other = site.machine("n0")
     (other.directory / "tls").mkdir()
-    (other.directory / "tls/members-ca.pem").write_text("somebody's")
+    (other.directory / "tls/members-ca.pem").write_text("another authority's")
     password = site.directory / "password"
     refused = site.node(
         other,

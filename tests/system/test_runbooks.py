@@ -45,7 +45,7 @@ LIVES = dt.timedelta(seconds=12)
 WRONG_S = 10
 """How far a wrong clock is ahead."""
 RESET_DELAY_S = 3600
-"""A requested reset of an administrator is announced for so long."""
+"""A requested reset of an administrator is announced for this long."""
 
 
 @pytest.fixture

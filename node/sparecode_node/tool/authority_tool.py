@@ -86,7 +86,7 @@ def _check_cluster(config: Config, bundle: Bundle, path: Path) -> None:
 
 def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
     """Write the keys that belong to this node's authorities. Raises `StartError`."""
-    found = {}
+    keys = {}
     for certificate in dict.fromkeys((config.peers.ca, config.agents.ca)):
         pem = read(certificate)
         for content in bundle.files.values():
@@ -94,21 +94,21 @@ def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
                 authority_of_key(pem, content)
             except (TypeError, ValueError):
                 continue  # Another file of the bundle, or another authority's key.
-            found[key_beside(certificate)] = content
-    if key_beside(config.peers.ca) not in found:
+            keys[key_beside(certificate)] = content
+    if key_beside(config.peers.ca) not in keys:
         raise StartError(
             f"{path} has no key that belongs to {config.peers.ca}: use a bundle that was "
             "exported on a node with the authority's key, after the authority was made"
         )
-    for key, content in found.items():
+    for key, content in keys.items():
         if key.exists() and read(key) != content:
             raise StartError(
                 f"{key} exists and is another key: move it away, if it is not needed"
             )
-    for key, content in found.items():
+    for key, content in keys.items():
         put(key, content, PRIVATE)
         _give_to_owner(key, config.peers.key)
-    return tuple(found)
+    return tuple(keys)
 
 
 def _give_to_owner(path: Path, like: Path) -> None:

@@ -22,7 +22,7 @@ from tests.system.estate import PIN
 from tests.system.rules.stage import OWN, TEMPORARY, Stage
 
 RESET_DELAY_S = 3600
-"""A requested reset of an administrator is announced for so long."""
+"""A requested reset of an administrator is announced for this long."""
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 

@@ -79,13 +79,13 @@ class TokencodeMatching:
             digits = by_length.get(reading.length, "")
             if reading.emergency or not digits:
                 return reading
-            found = tuple(
+            tokencode_matches = tuple(
                 match
                 for each in searched
                 if each.token.parameters.digits == reading.length
                 for match in self._matches(each, digits)
             )
-            return replace(reading, tokencodes=found)
+            return replace(reading, tokencodes=tokencode_matches)
 
         return replace(
             command,
