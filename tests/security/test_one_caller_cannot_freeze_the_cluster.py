@@ -8,7 +8,7 @@ The table of request ids is small here, so that a flood that lasts fills it in s
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1 import (
     agents_pb2,
     authentication_pb2,
+    emergency_access_pb2,
     policy_pb2,
     sessions_pb2,
     users_pb2,
@@ -28,6 +29,7 @@ from sparecode.v1 import (
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
+from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
@@ -153,7 +155,9 @@ async def reasons_of(calls: Callable[[int], Any], count: int) -> set[str]:
 
 
 @contextlib.asynccontextmanager
-async def on_stage(folder: Path, limits: RateLimits, room: int) -> AsyncIterator[Stage]:
+async def on_stage(
+    folder: Path, limits: RateLimits, room: int, desks: Sequence[str] = ("desk",)
+) -> AsyncIterator[Stage]:
     """Set the stage, with a table of *room* rows and a second super administrator."""
     async with running_node(folder, limits) as node:
         await node.populate()
@@ -175,7 +179,8 @@ async def on_stage(folder: Path, limits: RateLimits, room: int) -> AsyncIterator
                 by="root",
             )
             await stage.add_administrator("auditor", pb.ADMINISTRATOR_ROLE_AUDITOR)
-            await stage.add_administrator("desk", pb.ADMINISTRATOR_ROLE_HELP_DESK)
+            for desk in desks:
+                await stage.add_administrator(desk, pb.ADMINISTRATOR_ROLE_HELP_DESK)
             read = await stage.call(
                 PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest(), by="root"
             )
@@ -309,6 +314,54 @@ async def test_signing_in_and_ending_sessions_work_beside_a_stolen_session(
     await stage.call(SessionServiceStub, "LogoutEverywhere", request, by="root")
     stage.bearers["root"] = stolen
     assert await reasons_of(disable, 1) == {"SESSION_ENDED"}
+
+
+async def test_many_stolen_sessions_shed_no_agent_through_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(Q3) Rows of the reserve are counted apart, so they take no room of the others."""
+    monkeypatch.setitem(policy.BOUNDS, "requests_max", (100, 5_000_000))
+    desks = ("desk", "night desk", "day desk")
+    async with on_stage(tmp_path, UNLIMITED, ROOM, desks) as stage:
+
+        async def unlock(_: int) -> None:
+            request = users_pb2.UnlockUserRequest(request_id=new_id(), username="alice")
+            await stage.call(UserServiceStub, "UnlockUser", request, by="desk")
+
+        async def disable(number: int) -> None:
+            request = emergency_access_pb2.DisableEmergencyAccessRequest(
+                request_id=new_id(), serial="1"
+            )
+            await stage.call(
+                EmergencyAccessServiceStub,
+                "DisableEmergencyAccess",
+                request,
+                by=desks[number % len(desks)],
+            )
+
+        assert await reasons_of(unlock, ROOM) == {"OVERLOADED"}
+        flood = await reasons_of(disable, FLOOD)
+        assert flood == {"NO_EMERGENCY_ACCESS", "OVERLOADED"}
+        assert await stage.authenticate(stage.vpn, "alice") == REFUSED
+        await stage.sign_in("second")
+        await stage.add_user("bob", by="second")
+        assert stage.counts()[0] < ROOM
+
+
+async def test_names_that_do_not_exist_take_no_room(stage: Stage) -> None:
+    """(Q3, U1) A flood of them leaves no row, and shares its audit events."""
+    rows, events = stage.counts()
+
+    async def unlock(number: int) -> None:
+        request = users_pb2.UnlockUserRequest(
+            request_id=new_id(), username=f"name {number}"
+        )
+        await stage.call(UserServiceStub, "UnlockUser", request, by="desk")
+
+    assert await reasons_of(unlock, FLOOD) == {"USER_UNKNOWN"}
+    assert stage.counts()[0] <= rows
+    assert stage.counts()[1] <= events + 40
+    await stage.work("names")
 
 
 async def test_each_session_and_certificate_has_a_rate(tmp_path: Path) -> None:

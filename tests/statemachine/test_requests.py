@@ -54,7 +54,7 @@ def add(world: World, count: int, *, seed: int = 0) -> None:
         for number in range(count)
     ]
     rng.shuffle(rows)
-    world.db.executemany("INSERT INTO requests VALUES (?, ?, ?, 0, ?, '{}')", rows)
+    world.db.executemany("INSERT INTO requests VALUES (?, ?, ?, 0, ?, '{}', 0)", rows)
     world.machine = StateMachine(world.db)  # The machine counts them when it starts.
 
 
@@ -226,7 +226,7 @@ def test_table_full_of_live_rows_sheds(world: World) -> None:
     add(world, PURGED_PER_ENTRY_MAX - counted(world))
     world.handle("wait", LATER)
     world.db.executemany(
-        "INSERT INTO requests VALUES ('agent:new', 'n', ?, 0, ?, '{}')",
+        "INSERT INTO requests VALUES ('agent:new', 'n', ?, 0, ?, '{}', 0)",
         [(f"n{number}", world.now_ms) for number in range(ROOM)],
     )
     world.machine = StateMachine(world.db)

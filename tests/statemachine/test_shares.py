@@ -26,17 +26,22 @@ def world() -> World:
     return world
 
 
-def filled(callers: int, rows_max: int = ROOM) -> tuple[Shares, dict[str, int]]:
+def filled(
+    callers: int, rows_max: int = ROOM, directive: str = "create-user"
+) -> tuple[Shares, dict[str, int]]:
     """Let callers flood until all are shed; return the shares and each one's rows."""
     world, shares = World(), Shares()
-    calls = [
-        by(world.call("create-user", {"name": "u"}), f"c{n}") for n in range(callers)
-    ]
+    arguments = {"name": "u", "number": "1"}
+    calls = [by(world.call(directive, arguments), f"c{n}") for n in range(callers)]
     rows = dict.fromkeys((call.request.caller for call in calls), 0)
     while busy := [call for call in calls if shares.has_room(call, rows_max)]:
         for call in busy:
             if shares.has_room(call, rows_max):
-                shares.add(call.request.caller, call.request.method)
+                shares.add(
+                    call.request.caller,
+                    call.request.method,
+                    in_reserve=shares.goes_to_reserve(call, rows_max),
+                )
                 rows[call.request.caller] += 1
     return shares, rows
 
@@ -64,6 +69,15 @@ def test_any_number_of_callers_leave_room_for_one_more(callers: int) -> None:
     shares, _ = filled(callers, rows_max=400)
     quiet = by(World().call("create-user", {"name": "u"}), "quiet")
     assert shares.has_room(quiet, 400)
+
+
+@given(callers=st.integers(1, 40))
+def test_calls_of_the_reserve_take_no_room_of_others(callers: int) -> None:
+    """(Q3) However many callers use it, there is room for ordinary calls and in it."""
+    shares, _ = filled(callers, directive="approve")
+    for directive in ("create-user", "approve", "sign-out"):
+        quiet = World().call(directive, {"name": "u", "number": "1"})
+        assert shares.has_room(by(quiet, "quiet"), ROOM)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +121,20 @@ def test_sign_ins_are_counted_apart(world: World) -> None:
     assert shares.has_room(by(sign_in, "c0", SIGN_IN), ROOM)
 
 
-def test_a_restart_counts_the_same(world: World) -> None:
+def test_a_restart_counts_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """(Q3) The counts are a function of the rows."""
     for number in range(5):
         world.apply(world.call("create-user", {"name": f"u{number}"}))
+    monkeypatch.setattr(Shares, "goes_to_reserve", lambda *_: True)
     world.apply(
         by(world.call("sign-in", {"session": "s2"}), "administrator:root", SIGN_IN)
     )
     counted = world.machine._requests._shares
     again = StateMachine(world.db)._requests._shares
     assert (again._rows, again.total) == (counted._rows, counted.total)
+    assert again._in_reserve == 1
 
 
 def remembered(world: World, call: Call) -> bool:
@@ -132,6 +150,18 @@ def remembered(world: World, call: Call) -> bool:
         ("sign-in", {"as": "unknown"}, Reason.SIGN_IN_REFUSED),
         ("approve", {"number": "9"}, Reason.APPROVAL_UNKNOWN),
         ("reject", {"number": "9"}, Reason.APPROVAL_UNKNOWN),
+        ("update-user", {"name": "u", "enabled": "no"}, Reason.USER_UNKNOWN),
+        ("disable-token", {"serial": "9"}, Reason.TOKEN_UNKNOWN),
+        ("disable", {"serial": "9"}, Reason.TOKEN_UNKNOWN),
+        ("update-admin", {"name": "u"}, Reason.ADMINISTRATOR_UNKNOWN),
+        ("update-agent", {"name": "u"}, Reason.AGENT_UNKNOWN),
+        (
+            "allow-certificate",
+            {"serial-number": "51af"},
+            Reason.CERTIFICATE_NOT_DENIED,
+        ),
+        ("remove-member", {"node": "n9"}, Reason.MEMBER_UNKNOWN),
+        ("cancel-reset", {"name": "u"}, Reason.RESET_UNKNOWN),
     ],
 )
 def test_what_is_refused_before_it_is_judged_is_not_remembered(

@@ -38,7 +38,7 @@ DELETE FROM requests WHERE (caller, method, request_id) IN (
     SELECT caller, method, request_id FROM requests WHERE at_ms < ?
     ORDER BY at_ms, caller, method, request_id LIMIT ?
 )
-RETURNING caller, method
+RETURNING caller, method, in_reserve
 """
 """
 Delete the oldest rows first, ordered by their contents: the choice must not depend on
@@ -69,7 +69,15 @@ UNJUDGED = frozenset(
         Reason.SELF_SERVICE_FORBIDDEN,
         Reason.SIGN_IN_REFUSED,
         Reason.SECOND_FACTOR_NEEDED,
+        # The object does not exist. There are endless names to ask for.
+        Reason.ADMINISTRATOR_UNKNOWN,
+        Reason.AGENT_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
+        Reason.CERTIFICATE_NOT_DENIED,
+        Reason.MEMBER_UNKNOWN,
+        Reason.RESET_UNKNOWN,
+        Reason.TOKEN_UNKNOWN,
+        Reason.USER_UNKNOWN,
     }
 )
 """Not remembered from feature level 2 on, unless something was charged (Q3)."""
@@ -148,8 +156,8 @@ class Requests:
         if due <= self._purged_before or not self._purges_left:
             return
         deleted = self._db.execute(PURGE, (due, self._purges_left)).fetchall()
-        for caller, method in deleted:
-            self._shares.remove(caller, method)
+        for caller, method, in_reserve in deleted:
+            self._shares.remove(caller, method, in_reserve=bool(in_reserve))
         self._purges_left -= len(deleted)
         if self._purges_left:
             self._purged_before = due
@@ -162,20 +170,20 @@ class Requests:
         """
         key_columns = (key.caller, key.method, key.request_id)
         row = self._db.execute(
-            "SELECT tag, result, at_ms FROM requests "
+            "SELECT tag, result, at_ms, in_reserve FROM requests "
             "WHERE caller = ? AND method = ? AND request_id = ?",
             key_columns,
         ).fetchone()
         if row is None:
             return None
-        tag, result, at_ms = row
+        tag, result, at_ms, in_reserve = row
         if at_ms < self._due_before:
             self._db.execute(
                 "DELETE FROM requests "
                 "WHERE caller = ? AND method = ? AND request_id = ?",
                 key_columns,
             )
-            self._shares.remove(key.caller, key.method)
+            self._shares.remove(key.caller, key.method, in_reserve=bool(in_reserve))
             return None
         return answer_of(key, tag, result)
 
@@ -208,9 +216,16 @@ class Requests:
         if isinstance(result, Rejected) and _is_undecided(applying, result):
             return
         key = applying.call.request
+        in_reserve = (
+            applying.feature_level >= feature_level.SHARED_REQUESTS
+            and self._shares.goes_to_reserve(
+                applying.call, applying.policy.requests_max
+            )
+        )
         self._db.execute(
-            "INSERT INTO requests (caller, method, request_id, tag, at_ms, result) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO requests "
+            "(caller, method, request_id, tag, at_ms, result, in_reserve) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 key.caller,
                 key.method,
@@ -218,9 +233,10 @@ class Requests:
                 key.tag,
                 applying.now_ms,
                 to_json(result),
+                int(in_reserve),
             ),
         )
-        self._shares.add(key.caller, key.method)
+        self._shares.add(key.caller, key.method, in_reserve=in_reserve)
 
 
 def _is_undecided(applying: Applying, result: Rejected) -> bool:

@@ -9,12 +9,17 @@ dynamic threshold of shared packet buffers (Choudhury and Hahne, IEEE/ACM Transa
 Networking 6(2), 1998). It needs no setting per caller.
 
 A sixteenth of the table is reserved for signing in and for changes that stop an attack.
+The reserve is shared in the same way, and its rows are counted apart: no number of
+callers can use it to take the room of the others.
 """
 
 import collections
 import sqlite3
 
 from sparecode_node.statemachine import commands
+
+_Share = tuple[str, bool, bool]
+"""A caller, whether it signs in, and whether in the reserve."""
 
 FACTOR = 2
 """A caller may have this many times the room that is left."""
@@ -28,40 +33,60 @@ class Shares:
     """The number of rows of each caller. All replicas count the same."""
 
     def __init__(self) -> None:
-        self._rows: collections.Counter[tuple[str, bool]] = collections.Counter()
+        self._rows: collections.Counter[_Share] = collections.Counter()
+        self._in_reserve = 0
         self.total = 0
 
     def count(self, db: sqlite3.Connection) -> None:
         """Count the rows of the table."""
         self._rows.clear()
-        for caller, method, rows in db.execute(
-            "SELECT caller, method, count(*) FROM requests GROUP BY caller, method"
+        self._in_reserve = self.total = 0
+        for caller, method, in_reserve, rows in db.execute(
+            "SELECT caller, method, in_reserve, count(*) FROM requests "
+            "GROUP BY caller, method, in_reserve"
         ):
-            self._rows[_share(caller, method)] += rows
-        self.total = self._rows.total()
+            self._count(caller, method, in_reserve=bool(in_reserve), rows=rows)
 
-    def add(self, caller: str, method: str) -> None:
+    def add(self, caller: str, method: str, *, in_reserve: bool) -> None:
         """Count a new row."""
-        self._rows[_share(caller, method)] += 1
-        self.total += 1
+        self._count(caller, method, in_reserve=in_reserve, rows=1)
 
-    def remove(self, caller: str, method: str) -> None:
+    def remove(self, caller: str, method: str, *, in_reserve: bool) -> None:
         """Count a deleted row."""
-        share = _share(caller, method)
-        self._rows[share] -= 1
-        self.total -= 1
-        if not self._rows[share]:
-            del self._rows[share]
+        self._count(caller, method, in_reserve=in_reserve, rows=-1)
 
     def has_room(self, call: commands.Call, rows_max: int) -> bool:
         """Return whether the caller may add a row to a table of *rows_max* rows."""
-        command = call.command
-        if isinstance(command, commands.CloseSession):
-            return self.total < rows_max  # Each ends the session that it needs.
-        if not is_reserved(command):
-            rows_max -= rows_max // RESERVED_PART
-        rows = self._rows[_share(call.request.caller, call.request.method)]
-        return rows < FACTOR * (rows_max - self.total)
+        if self._has_common_room(call, rows_max):
+            return True
+        if not is_reserved(call.command):
+            return False
+        left = rows_max // RESERVED_PART - self._in_reserve
+        if isinstance(call.command, commands.CloseSession):
+            return left > 0  # Each ends the session that it needs.
+        return self._rows_of(call, in_reserve=True) < FACTOR * left
+
+    def goes_to_reserve(self, call: commands.Call, rows_max: int) -> bool:
+        """Return whether the row of a call belongs to the reserve."""
+        return is_reserved(call.command) and not self._has_common_room(call, rows_max)
+
+    def _has_common_room(self, call: commands.Call, rows_max: int) -> bool:
+        """Return whether the caller has room outside the reserve."""
+        common = rows_max - rows_max // RESERVED_PART
+        left = common - (self.total - self._in_reserve)
+        return self._rows_of(call, in_reserve=False) < FACTOR * left
+
+    def _rows_of(self, call: commands.Call, *, in_reserve: bool) -> int:
+        request = call.request
+        return self._rows[_share(request.caller, request.method, in_reserve=in_reserve)]
+
+    def _count(self, caller: str, method: str, *, in_reserve: bool, rows: int) -> None:
+        share = _share(caller, method, in_reserve=in_reserve)
+        self._rows[share] += rows
+        self.total += rows
+        self._in_reserve += rows * in_reserve
+        if not self._rows[share]:
+            del self._rows[share]
 
 
 def is_reserved(command: commands.Command) -> bool:
@@ -94,5 +119,5 @@ def is_reserved(command: commands.Command) -> bool:
             return False
 
 
-def _share(caller: str, method: str) -> tuple[str, bool]:
-    return caller, method == SIGN_IN
+def _share(caller: str, method: str, *, in_reserve: bool) -> _Share:
+    return caller, method == SIGN_IN, in_reserve

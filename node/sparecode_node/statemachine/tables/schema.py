@@ -331,6 +331,7 @@ CREATE TABLE requests (
     tag INTEGER NOT NULL,
     at_ms INTEGER NOT NULL,
     result TEXT NOT NULL,            -- JSON, see results.py
+    in_reserve INTEGER NOT NULL DEFAULT 0,  -- see shares.py
     PRIMARY KEY (caller, method, request_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_by_time ON requests (at_ms);
@@ -367,6 +368,7 @@ ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
 """
     + _REFUSAL_TABLES
     + _RESET_TABLES
