@@ -367,7 +367,7 @@ def reset_administrator(
         f"{' and the removal of the second factor' if second_factor else ''}. "
         + (
             f"It takes effect at {_time(due_at_ms)}, unless a super administrator signs "
-            "in before. Then"
+            "in first. Then"
             if due_at_ms
             else "It is in force. Now"
         )
