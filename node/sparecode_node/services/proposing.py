@@ -3,6 +3,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from sparecode_node.domain.administrators import Permission
 from sparecode_node.domain.ids import NO_SESSION, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import requests
@@ -76,6 +77,12 @@ class Proposer:
     async def session(self, context: CallContext, deadline: Deadline) -> Session:
         """Return the session of a call that changes nothing."""
         return await self._authorization.find(context, deadline)
+
+    def need(
+        self, context: CallContext, session: Session, permission: Permission, what: str
+    ) -> None:
+        """Check a permission that depends on the content of the call, before its work."""
+        self._authorization.need(context, session, permission, what)
 
     async def barrier(self, deadline: Deadline) -> int:
         """Wait until the local state is current; return the primary's time in ms."""

@@ -213,6 +213,19 @@ class Authorization:
         async with self._state.transaction() as transaction:
             return await self.check(transaction, context, passed.at_ms)
 
+    def need(
+        self, context: CallContext, session: Session, permission: Permission, what: str
+    ) -> None:
+        """
+        Refuse a session without a permission that depends on the content of the call (P1).
+
+        *what* the role may not do. Apply checks it again; checked here first, a refused
+        caller costs no hash. Raises `NotPermittedError`, recorded for the audit log.
+        """
+        if not may(session.role, permission):
+            refused = NotPermittedError(f"the role {session.role.value} may not {what}")
+            self._permitted(context, _Lookup(session=session, refused=refused))
+
     async def check(
         self,
         transaction: ReadTransaction,

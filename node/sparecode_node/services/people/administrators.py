@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.administrators import Permission, Role
 from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, NameKey
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators
@@ -100,6 +100,7 @@ class Administrators:
         user = link.name_key
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
+        self._rates.password_of_another(setter=session.administrator)
         await check_new_password("password", password, name=key, second_factor=False)
 
         async def prepare() -> CreateAdministrator:
@@ -190,6 +191,14 @@ class Administrators:
             self._rates.sign_in(
                 administrator=key, peer=context.peer, client=session.session_id
             )
+        else:
+            self._proposer.need(
+                context,
+                session,
+                Permission.CHANGE_ADMINISTRATORS,
+                "change another administrator's password",
+            )
+            self._rates.password_of_another(setter=session.administrator)
         if own and not old_password:
             raise InvalidFieldError(
                 "old_password", "is required to change your own password"
