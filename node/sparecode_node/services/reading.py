@@ -9,7 +9,7 @@ from sparecode_node.queries.pages import PageTokenError
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Replicator
-from sparecode_node.services.access.authorization import Authorization
+from sparecode_node.services.access.authorization import Authorization, Session
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError
@@ -35,6 +35,14 @@ class Reader:
         self._state = state
         self._authorization = authorization
         self._clock = clock
+
+    async def session(self, context: CallContext, deadline: Deadline) -> Session:
+        """Return the caller's session, before a read that costs much. Raises as `find`."""
+        return await self._authorization.find(context, deadline)
+
+    def deadline(self, context: CallContext) -> Deadline:
+        """Start counting down the time that the caller has left."""
+        return Deadline.of(context, self._clock)
 
     async def read(
         self, context: CallContext, query: Query[T], *, stale_ok: bool

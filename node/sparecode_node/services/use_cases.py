@@ -24,6 +24,7 @@ from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.keys.resealing import Resealer
 from sparecode_node.services.keys.rotation import Rotation
+from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.people.administrators import Administrators
@@ -110,6 +111,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     )
     device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
     pace, file_reader = Pace(clock), FileReader()
+    costly_reads = CostlyReads(rates)
     decisions = Decisions(
         replicator=replicator,
         state=state,
@@ -192,7 +194,11 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(
-            replicator=replicator, state=state, authorization=authorization, clock=clock
+            replicator=replicator,
+            state=state,
+            authorization=authorization,
+            costly_reads=costly_reads,
+            clock=clock,
         ),
         epoch_review=EpochReview(proposer=proposer, reader=reader),
         backups=Backups(
@@ -241,7 +247,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         session_use=session_use,
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
-        audit=Audit(reader=reader, sealing=sealing),
+        audit=Audit(reader=reader, sealing=sealing, costly_reads=costly_reads),
         administrators=Administrators(
             proposer=proposer,
             reader=reader,

@@ -16,6 +16,7 @@ from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files import audit_export
 from sparecode_node.services.files.audit_export import ExportFormat
+from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.sealing import Sealing
 
@@ -56,8 +57,11 @@ class Audit:
     `NotPermittedError` and `ProposeError`.
     """
 
-    def __init__(self, *, reader: Reader, sealing: Sealing) -> None:
+    def __init__(
+        self, *, reader: Reader, sealing: Sealing, costly_reads: CostlyReads
+    ) -> None:
         self._reader = reader
+        self._costly_reads = costly_reads
         self._sealing = sealing
 
     async def list(
@@ -152,21 +156,30 @@ class Audit:
     async def verify_chain(
         self, context: CallContext, *, stale_ok: bool = False
     ) -> Read[ChainVerdict]:
-        """Compute every hash of this node's audit log again (U1)."""
-        read = await self._reader.read(context, _head, stale_ok=stale_ok)
-        end = read.value.sequence
+        """
+        Compute every hash of this node's audit log again (U1).
+
+        It reads the whole log, so it has a rate and a turn of its own (Q3).
+        """
+        deadline = self._reader.deadline(context)
+        session = await self._reader.session(context, deadline)
+        async with self._costly_reads.turn(session.administrator, deadline):
+            read = await self._reader.read(context, _head, stale_ok=stale_ok)
+            return Read(
+                value=await self._verdict(context, read.value.sequence),
+                node_id=read.node_id,
+                applied_index=read.applied_index,
+                stale=stale_ok,
+            )
+
+    async def _verdict(self, context: CallContext, end: int) -> ChainVerdict:
         verdict = ChainVerdict(verified_sequence=0, head=GENESIS_HASH)
         while verdict.verified_sequence < end and not verdict.broken_sequence:
             batch = await self._batch(
                 context, AuditFilter(), after=verdict.verified_sequence, up_to=end
             )
             verdict = _follow(verdict, batch.value)
-        return Read(
-            value=verdict,
-            node_id=read.node_id,
-            applied_index=read.applied_index,
-            stale=stale_ok,
-        )
+        return verdict
 
     async def _batch(
         self, context: CallContext, criteria: AuditFilter, *, after: int, up_to: int

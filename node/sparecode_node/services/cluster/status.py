@@ -17,6 +17,7 @@ from sparecode_node.services.access.authorization import Authorization
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.statemachine.feature_level import FIRST
 
 WATCH_MS_DEFAULT, WATCH_MS_MIN, WATCH_MS_MAX = 1_000, 200, 60_000
@@ -114,9 +115,11 @@ class Cluster:
         replicator: Replicator,
         state: LocalState,
         authorization: Authorization,
+        costly_reads: CostlyReads,
         clock: Clock,
     ) -> None:
         self._replicator = replicator
+        self._costly_reads = costly_reads
         self._state = state
         self._authorization = authorization
         self._clock = clock
@@ -127,12 +130,16 @@ class Cluster:
         """
         Return every member's state.
 
-        Works without a quorum, with a session valid in the local state (P2).
-        Raises `NotSignedInError`, `NotPermittedError`.
+        Works without a quorum, with a session valid in the local state (P2). *digest*:
+        every member reads its whole state, so this has a rate and a turn of its own (Q3).
+        Raises `NotSignedInError`, `NotPermittedError`, `OverloadedError`.
         """
         deadline = Deadline.of(context, self._clock)
-        await self._authorization.find(context, deadline)
-        return await self._look(digest=digest, timeout_s=deadline.left_s())
+        session = await self._authorization.find(context, deadline)
+        if not digest:
+            return await self._look(digest=False, timeout_s=deadline.left_s())
+        async with self._costly_reads.turn(session.administrator, deadline):
+            return await self._look(digest=True, timeout_s=deadline.left_s())
 
     async def watch(
         self, context: CallContext, *, every_ms: int

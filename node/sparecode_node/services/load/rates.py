@@ -16,6 +16,12 @@ from sparecode_node.services.errors import RateError
 
 BURST_S = 10
 """A full bucket holds this many seconds' worth."""
+COSTLY_READ = 500
+"""
+Calls of a session that a costly read counts as.
+
+With the default of 100 a second, an administrator has two at once, and one every 5 s.
+"""
 CELLS = 2**15
 ROWS = 2
 SECRET_BYTES = 16
@@ -159,6 +165,12 @@ class Rates:
     def session(self, session_id: str) -> None:
         """Count one call of a valid session (Q3)."""
         self._take(self._sessions, "this session", session_id)
+
+    def costly_read(self, *, administrator: str) -> None:
+        """Count one read that takes a node seconds, in every session together (Q3)."""
+        self._take(
+            self._sessions, "this administrator", f"of {administrator}", COSTLY_READ
+        )
 
     def stranger(self, peer: str) -> None:
         """Count one call with a session that this node does not know."""
