@@ -228,6 +228,11 @@ async def test_a_cookie_is_void(door: Door, what: str) -> None:
         case "altered":
             cookie = cookie[:-6] + "AAAAAA"
     await door.flood(name=name)
+    for _ in range(2):  # Strangers have used up their rate.
+        await door.refused("wrong password", name=name)
+    code, words = await door.refused(PASSWORD, name=name, device_cookie=cookie)
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "too fast for this administrator" in words
     node.clock.pass_s(3)  # The node's rate lets the next one through.
     async with door.stranger() as admin:
         with pytest.raises(NotSignedIn):

@@ -110,7 +110,7 @@ class Sessions:
         )
         fields.secret("password", password, at_most=fields.PASSWORD_MAX)
         name = AdministratorName(fold(administrator))
-        device = self._device_cookies.open(context.device_cookie, name)
+        device = await self._known_device(context.device_cookie, name)
         self._rates.sign_in(
             administrator=name,
             peer=context.peer,
@@ -178,6 +178,23 @@ class Sessions:
             idle_ms=policy.session_idle_ms,
             pending_resets=pending_resets,
         )
+
+    async def _known_device(
+        self, cookie: str, name: AdministratorName
+    ) -> DeviceCookie | None:
+        """
+        Return the device of a cookie; None if the cookie is void.
+
+        A void cookie, such as one of an earlier password, gets the strangers' rate. No
+        stranger can make a cookie that opens, so this read shows no one which names exist.
+        """
+        device = self._device_cookies.open(cookie, name)
+        if device is None:
+            return None
+        async with self._state.transaction() as transaction:
+            current = await administrators.password_parameters(transaction, name)
+        known = current is not None and is_for_password(device, current.salt)
+        return device if known else None
 
     async def _prepare(
         self,
