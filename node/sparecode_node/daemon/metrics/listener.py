@@ -6,7 +6,9 @@ The listener has its own threads: they answer even if the event loop hangs, whic
 `/healthz` then reports. Nothing from a request is stored or logged.
 """
 
+import collections
 import http.server
+import io
 import json
 import logging
 import socket
@@ -19,14 +21,21 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
+from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.load.condition import Condition
 
 log = logging.getLogger(__name__)
 
+_CLOCK = SystemClock()
 REQUEST_S = 10.0
-"""A connection that sends nothing for this long is closed."""
+"""
+For the TLS handshake, for the whole request, and for each part of the answer. A caller
+that takes longer is cut off, however often it sends a byte.
+"""
 CONNECTIONS_MAX = 128
 """Maximum connections, each with a thread; further ones are closed at once."""
+ADDRESS_CONNECTIONS_MAX = 32
+"""And of one address: it leaves room for the probes of the others."""
 
 
 class MetricsListener:
@@ -79,6 +88,52 @@ class MetricsListener:
             self._server = self._thread = None
 
 
+class _Places:
+    """The places for connections: a number in total, and a number for each address."""
+
+    def __init__(self) -> None:
+        self._taken: collections.Counter[str] = collections.Counter()
+        self._counting = threading.Lock()
+
+    def take(self, address: str) -> bool:
+        """Take a place, if one is free."""
+        with self._counting:
+            free = (
+                self._taken.total() < CONNECTIONS_MAX
+                and self._taken[address] < ADDRESS_CONNECTIONS_MAX
+            )
+            if free:
+                self._taken[address] += 1
+            return free
+
+    def release(self, address: str) -> None:
+        """Free a place."""
+        with self._counting:
+            self._taken[address] -= 1
+            if not self._taken[address]:
+                del self._taken[address]
+
+
+class _RequestStream(io.RawIOBase):
+    """Reads a request from a socket until its deadline, however slowly it arrives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._ends_at_s = _CLOCK.monotonic_s() + REQUEST_S
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer.
+        """Read what has arrived. Raises `TimeoutError` once the deadline has passed."""
+        left_s = self._ends_at_s - _CLOCK.monotonic_s()
+        if left_s <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -97,18 +152,18 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.access = access
         self.registry = registry
         self.condition = condition
-        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._places = _Places()
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Answer in a new thread, or close the connection if there are too many."""
-        if not self._free.acquire(blocking=False):
+        if not self._places.take(client_address[0]):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:  # No thread was started that would release it.
-            self._free.release()
+            self._places.release(client_address[0])
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
@@ -126,7 +181,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 return
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._places.release(client_address[0])
 
     def handle_error(self, *_: object) -> None:
         """Do not log callers that hang up; `do_GET` has logged bugs already."""
@@ -136,7 +191,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
     server_version = "sparecode"
     sys_version = ""
-    timeout = REQUEST_S
+
+    def setup(self) -> None:
+        """Read the request until a deadline; `socketserver` limits only each pause."""
+        super().setup()
+        self.rfile = io.BufferedReader(_RequestStream(self.connection))
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -145,6 +204,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except Exception:
             log.exception("metrics failed by a bug")
             status, kind, body = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b""
+        self.connection.settimeout(REQUEST_S)  # For the whole answer.
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
