@@ -48,7 +48,7 @@ def test_sample_states_the_real_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
-    assert stated == 23
+    assert stated == 24
     assert load_config(path, {}) == before
 
 
@@ -317,3 +317,38 @@ def test_wrapping_key_is_optional_and_may_be_a_credential(path, tmp_path):
     config = load_config(path, environment)
     assert config.wrapping_key_file is None
     assert config.given_ring_file == path.parent / "first.json"
+
+
+def test_wrap_command_is_a_list_with_the_path_of_a_program(path):
+    """(P5)."""
+    assert load_config(path, {}).wrap_command is None
+    sample = re.search(r"^#(wrap_command = .*)$", path.read_text(), re.MULTILINE)
+    assert sample is not None
+    edit(path, sample[0], f"{sample[1]}\nwrap_timeout_s = 60")
+    config = load_config(path, {})
+    assert config.wrap_command == (
+        "/opt/sparecode/bin/sparecode-pkcs11-wrap",
+        "/etc/sparecode/pkcs11.toml",
+    )
+    assert config.wrap_timeout_s == 60
+    edit(path, "wrap_timeout_s = 60", "wrap_timeout_s = 61")
+    with pytest.raises(ConfigError, match=r"\[keys\] wrap_timeout_s: 61 is not in"):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ('"/usr/bin/program file"', "expected a list of texts"),
+        ("[]", "expected a list of texts"),
+        ('["/usr/bin/program", 5]', "expected a list of texts"),
+        ('["/usr/bin/program", "a\\u0000b"]', "expected a list of texts"),
+        ('["program"]', "'program' must be the absolute path of a program"),
+        ('[""]', "must be the absolute path of a program"),
+    ],
+)
+def test_wrap_command_that_needs_a_shell_is_refused(path, value, says):
+    edit(path, "# wrap_timeout_s", f"wrap_command = {value}\n# wrap_timeout_s")
+    with pytest.raises(ConfigError, match=r"\[keys\] wrap_command: ") as raised:
+        load_config(path, {})
+    assert says in str(raised.value)

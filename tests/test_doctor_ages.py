@@ -109,6 +109,7 @@ def config_of(folder: Path, *, wrapped: bool = True, ring: str = "keys") -> Conf
             node=SimpleNamespace(data_dir=folder / "data"),
             keys_file=folder / ring / "keyring.json",
             wrapping_key_file=key if wrapped else None,
+            wrap_command=None,
             given_ring_file=folder / "given.json",
         ),
     )
@@ -145,7 +146,7 @@ def test_ring_not_yet_copied_or_encrypted_is_found(tmp_path: Path) -> None:
     save(config, wrapped=False)
     [_, (verdict, words)] = looked_at(config)
     assert verdict is Verdict.WARN
-    assert "is not encrypted yet" in words
+    assert f"is not encrypted with {config.wrapping_key_file} yet" in words
 
 
 def test_plain_ring_in_the_data_folder_is_found(tmp_path: Path) -> None:

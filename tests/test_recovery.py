@@ -32,6 +32,7 @@ def config_of(folder: Path) -> Config:
             node=SimpleNamespace(id=NodeId("n1"), data_dir=folder / "data"),
             keys_file=folder / "keyring.json",
             wrapping_key_file=None,
+            wrap_command=None,
             given_ring_file=None,
             members={NodeId("n1"): "localhost:7301"},
             peers=SimpleNamespace(listen="localhost:7301"),

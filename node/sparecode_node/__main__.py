@@ -42,6 +42,7 @@ from sparecode_node.tool import (
     backup_tool,
     recovery_tool,
     renewal_tool,
+    ring_tool,
     setup,
 )
 from sparecode_node.tool.doctor.examination import examine
@@ -81,6 +82,7 @@ app = typer.Typer(
 app.add_typer(backup_tool.app, name="backup")
 app.add_typer(authority_tool.app, name="authority")
 app.command("draw-ring")(setup.draw_ring)
+app.command("rewrap-ring")(ring_tool.rewrap_ring)
 app.command("renew-certificate")(renewal_tool.renew_certificate)
 app.command("bundle")(recovery_tool.bundle)
 app.command("restore")(recovery_tool.restore)

@@ -29,6 +29,7 @@ _TIMING_MS_MAX = 60_000
 _HEARTBEATS_IN_ELECTION = 3
 _LOG_ENTRIES = range(16, 1_000_000 + 1)
 _PER_S = range(1, 1_000_001)
+_WRAP_TIMEOUT_S = range(1, 60 + 1)
 # The log is in memory and read at the start. It must hold two of the longest entries.
 _LOG_BYTES = range(64 * 1024, 1024**3 + 1)
 
@@ -161,7 +162,11 @@ class Config:
     keys_file: Path
     """The key ring, which the node writes when keys are rotated."""
     wrapping_key_file: Path | None = None
-    """Encrypts the key ring. None: the ring is not encrypted."""
+    """Encrypts the key ring."""
+    wrap_command: tuple[str, ...] | None = None
+    """The program, with arguments, that encrypts the key ring instead."""
+    wrap_timeout_s: int = 10
+    """The program may run for this long."""
     given_ring_file: Path | None = None
     """A key ring that the node copies if it has none yet."""
     raft: RaftConfig
@@ -220,6 +225,8 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.credential("file", environment),
         wrapping_key_file=keys.credential_or_none("wrapping_key", environment),
+        wrap_command=keys.command_or_none("wrap_command"),
+        wrap_timeout_s=keys.number("wrap_timeout_s", 10, _WRAP_TIMEOUT_S),
         given_ring_file=keys.credential_or_none("given", environment),
         raft=_raft(section("raft")),
         kdf_profile=_kdf(section("kdf"), environment),

@@ -62,6 +62,30 @@ class Section:
             raise self.error(key, f"expected a text, got {quoted(value)}")
         return value
 
+    def command_or_none(self, key: str) -> tuple[str, ...] | None:
+        """Return a program and its arguments, or None if the key is missing."""
+        self._known.append(key)
+        value = self._table.get(key)
+        if value is None:
+            return None
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(each, str) and "\0" not in each for each in value)
+        ):
+            raise self.error(
+                key,
+                f'expected a list of texts such as ["/usr/bin/PROGRAM", "ARGUMENT"], '
+                f"got {quoted(value)}",
+            )
+        if not Path(value[0]).is_absolute():
+            raise self.error(
+                key,
+                f"{quoted(value[0])} must be the absolute path of a program: no shell "
+                "runs, and no folder is searched for it",
+            )
+        return tuple(value)
+
     def table(self, key: str) -> dict[str, object]:
         """Return a table, which must not be empty."""
         self._known.append(key)

@@ -162,6 +162,9 @@ def _fixed(config: Config) -> Config:
 
     return dataclasses.replace(
         config,
+        wrapping_key_file=None,
+        wrap_command=None,
+        wrap_timeout_s=0,
         log=LogConfig(level=LogLevel.INFO, format=LogFormat.TEXT),
         agents=bare(config.agents),
         peers=bare(config.peers),

@@ -46,6 +46,7 @@ from sparecode_node.membership.preparation import (
     raft_settings,
     rate_limits,
     refuse_interrupted,
+    ring_file,
 )
 from sparecode_node.membership.welcome import Welcome
 from sparecode_node.queries.state import LocalState
@@ -118,6 +119,7 @@ class Node:
         self._fatal = ""
         self._certificates: Certificates | None = None
         self._replicator: ClusterReplicator | None = None
+        self._key_holder: KeyHolder | None = None
         self._console: ConsoleServer | None = None
         self._welcome = Welcome(config, self._refusals, clock)
 
@@ -136,6 +138,8 @@ class Node:
             log.warning("restart_needed", extra={"sections": " ".join(fixed)})
         if self._certificates is not None:
             self._certificates.configure(config)
+        if self._key_holder is not None:
+            self._key_holder.rewrap(ring_file(config))
         if self._console is not None and config.console is not None:
             self._console.use(config.console.certificate, config.console.key)
         log.info("reloaded")
@@ -216,6 +220,7 @@ class Node:
             certificates["peers"], key_holder, measures, processes
         )
         self._certificates, self._replicator = certificates, replicator
+        self._key_holder = key_holder
         check_free("peers", str(config.peers.listen))
         await replicator.start()
         cleanup.push_async_callback(replicator.stop)
@@ -236,9 +241,7 @@ class Node:
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
         )
-        membership_sync = self._welcome.begin(
-            replicator, state, Sealing(key_holder.ring)
-        )
+        membership_sync = self._welcome.begin(replicator, state, key_holder.ring)
         membership_sync.add_done_callback(self._stop_if_failed)
         cleanup.push_async_callback(_cancel, membership_sync)
         self._run(cleanup, self._refusals.run(replicator), "refusals")
@@ -389,7 +392,7 @@ class Node:
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),
                 version=VERSION,
-                recovery_bundle=lambda: bundle_state(config).value,
+                recovery_bundle=lambda: bundle_state(config, key_holder.ring).value,
                 observer=measures,
                 keys=key_holder.exchange,
             ),

@@ -16,6 +16,7 @@ from sparecode_node.membership.certificates import Authority, CertificatesError
 from sparecode_node.membership.files import key_beside
 from sparecode_node.membership.preparation import ring_file
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.tickets import der
 from sparecode_node.services.secrets.wrapping import MemberSecrets
 
@@ -27,6 +28,8 @@ class FileAuthority:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.ring: KeyRing | None = None
+        """The ring of a running node, which need not be decrypted again."""
 
     def members_ca(self) -> bytes:
         """Return the certificates of the members' authorities, PEM."""
@@ -66,7 +69,8 @@ class FileAuthority:
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
         """Return the key ring, and *with_authority* the authorities' keys, too."""
-        key_ring = ring_file(self._config).load().to_bytes().decode()
+        ring = self.ring or ring_file(self._config).load()
+        key_ring = ring.to_bytes().decode()
         if not with_authority:
             return MemberSecrets(key_ring=key_ring)
         return MemberSecrets(

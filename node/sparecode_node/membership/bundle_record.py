@@ -43,8 +43,12 @@ def record_bundle(config: Config, ring: KeyRing) -> None:
     put(config.node.data_dir / RECORD, content, PRIVATE)
 
 
-def bundle_state(config: Config) -> BundleState:
-    """Return whether the last bundle has the keys that this node has."""
+def bundle_state(config: Config, ring: KeyRing | None = None) -> BundleState:
+    """
+    Return whether the last bundle has the keys that this node has.
+
+    *ring* is the ring of a running node; by default it is read from its file.
+    """
     if not any(key_beside(ca).exists() for ca in (config.peers.ca, config.agents.ca)):
         return BundleState.NOT_HERE
     try:
@@ -53,7 +57,7 @@ def bundle_state(config: Config) -> BundleState:
     except (OSError, ValueError, KeyError, TypeError):
         return BundleState.MISSING
     try:
-        now = set(_keys(config, ring_file(config).load()))
+        now = set(_keys(config, ring or ring_file(config).load()))
     except (OSError, ValueError, KeyRingError) as error:
         log.warning("bundle_not_compared", extra={"cause": str(error)})
         return BundleState.MISSING

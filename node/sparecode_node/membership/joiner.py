@@ -80,6 +80,11 @@ def join(
             "already, move the file away"
         )
     try:
+        # Before the ticket is used up: the ring that it brings must be storable.
+        file.prepare(entropy)
+    except KeyRingError as error:
+        raise StartError(str(error)) from error
+    try:
         parsed = from_text(ticket)
     except NotATicketError as error:
         raise StartError(str(error)) from error
@@ -111,7 +116,7 @@ def join(
     except NotAdmittedError as error:
         raise StartError(str(error)) from error
     secrets = _unwrapped_secrets(config, parsed, answer, key)
-    _write_files(config, answer, secrets, missing, key, entropy)
+    _write_files(config, answer, secrets, missing, key)
     return JoinResult(cluster_id=answer.cluster_id, by=by)
 
 
@@ -215,7 +220,6 @@ def _write_files(
     secrets: MemberSecrets,
     missing: tuple[Pair, ...],
     key: ec.EllipticCurvePrivateKey,
-    entropy: Entropy,
 ) -> None:
     """Write a member's files, and the key ring last: it shows that all are there."""
     file = ring_file(config)
@@ -232,7 +236,6 @@ def _write_files(
         put(pair.certificate, answer.certificate, PUBLIC)
     _write_members(config, answer.cluster_id, dict(answer.members))
     try:
-        file.prepare(entropy)
         file.save(KeyRing.from_bytes(secrets.key_ring.encode()))
     except KeyRingError as error:
         raise StartError(str(error)) from error

@@ -22,6 +22,7 @@ from sparecode_node.services.secrets.kdf import PROFILES, Kdf
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.secrets.wrap_command import WrapCommand
 
 STATE = "state.db"
 JOURNAL = "journal"
@@ -43,6 +44,9 @@ def ring_file(config: Config) -> RingFile:
     return RingFile(
         path=config.keys_file,
         wrapping_key=config.wrapping_key_file,
+        command=None
+        if config.wrap_command is None
+        else WrapCommand(argv=config.wrap_command, timeout_s=config.wrap_timeout_s),
         initial=config.given_ring_file,
     )
 

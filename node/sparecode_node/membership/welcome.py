@@ -16,6 +16,7 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.cluster.joining import Admissions
 from sparecode_node.services.cluster.membership_sync import MembershipSync
 from sparecode_node.services.cluster.renewals import Renewals
+from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
 
 
@@ -48,15 +49,16 @@ class Welcome:
         )
 
     def begin(
-        self, replicator: Replicator, state: LocalState, sealing: Sealing
+        self, replicator: Replicator, state: LocalState, ring: KeyRing
     ) -> "asyncio.Task[None]":
         """Start admitting nodes; return the task that adds them to the engine's members."""
+        self._authority.ring = ring
         if self._servicer is not None:
             self._servicer.serve(
                 Admissions(
                     replicator=replicator,
                     state=state,
-                    sealing=sealing,
+                    sealing=Sealing(ring),
                     authority=self._authority,
                     refusals=self._refusals,
                     clock=self._clock,

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 FETCH_S = 2.0
 """For one member's answer, if a key is missing."""
 RETRY_S = 1.0
+RETRY_MAX_S = 16.0
+"""If the ring cannot be saved; the pause doubles until then."""
 
 
 class KeyHolder:
@@ -50,6 +52,7 @@ class KeyHolder:
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._rewrapping = False
 
     @property
     def ring(self) -> KeyRing:
@@ -61,6 +64,18 @@ class KeyHolder:
         with self._changing:
             changed = self._ring.follow(state)
         if changed or self._ring.missing:
+            self._wake()
+
+    def rewrap(self, file: RingFile) -> None:
+        """
+        Write the ring again, encrypted as *file* says, if that may differ.
+
+        The program of a wrap command may have another key now. If it fails, the earlier
+        file stays, and no key can be rotated until the ring can be written.
+        """
+        file = file.beside(self._file.path)
+        if file != self._file.beside(self._file.path) or file.command is not None:
+            self._file, self._rewrapping = file, True
             self._wake()
 
     def _wake(self) -> None:
@@ -101,22 +116,35 @@ class KeyHolder:
         """Write changes and fetch missing keys, until cancelled."""
         self._loop = asyncio.get_running_loop()
         logged: tuple[KeyInUse, ...] = ()
+        pause_s = RETRY_S
         while True:
             await self._changed.wait()
             self._changed.clear()
             done = await self._fetch_missing()
-            try:
-                await self._save()
-            except KeyRingError as error:
-                log.error("key_ring_not_saved", extra={"cause": str(error)})  # noqa: TRY400
-                done = False
+            if await self._saved():
+                pause_s = RETRY_S
+            else:
+                done, pause_s = False, min(2 * pause_s, RETRY_MAX_S)
             if self._ring.missing != logged:
                 logged = self._ring.missing
                 for key in logged:
                     log.error("key_missing", extra={"key_id": key.key_id})
             if not done:
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(pause_s)
                 self._changed.set()
+
+    async def _saved(self) -> bool:
+        """Write the file and return whether that succeeded."""
+        rewrapping, self._rewrapping = self._rewrapping, False
+        try:
+            await self._save()
+        except KeyRingError as error:
+            log.error("key_ring_not_saved", extra={"cause": str(error)})  # noqa: TRY400
+            self._rewrapping = self._rewrapping or rewrapping
+            return False
+        if rewrapping:
+            log.info("key_ring_wrapped", extra={"how": self._file.protection()})
+        return True
 
     async def _fetch_missing(self) -> bool:
         """Ask the other members for missing keys; return whether none is missing any more."""

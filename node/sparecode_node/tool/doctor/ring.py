@@ -7,8 +7,10 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership.preparation import ring_file
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
-from sparecode_node.services.secrets.ring_file import RingFile
+from sparecode_node.services.secrets.ring_file import NOT_ENCRYPTED, RingFile
+from sparecode_node.services.secrets.wrap_command import KEY_BYTES
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 _SUBJECT = "key ring"
@@ -23,11 +25,8 @@ def check_key_ring(config: Config) -> tuple[KeyRing | None, list[Finding]]:
     except KeyRingError as error:
         return None, [fail(_SUBJECT, str(error))]
     keys = ", ".join(map(str, ring.key_ids))
-    wrapped = (
-        f"encrypted with {file.wrapping_key}" if file.wrapping_key else "not encrypted"
-    )
     words = (
-        f"{file.path}, {wrapped}: cluster {ring.cluster_id}, keys {keys}, "
+        f"{file.path}, {file.protection()}: cluster {ring.cluster_id}, keys {keys}, "
         f"{ring.active} active"
     )
     return ring, [ok(_SUBJECT, words), *findings]
@@ -43,13 +42,20 @@ def _check_place(file: RingFile, data_dir: Path) -> Iterator[Finding]:
     elif not file.is_settled():
         yield warn(
             _SUBJECT,
-            f"{file.path} is not encrypted yet: the node encrypts it at its next start",
+            f"{file.path} is not {file.protection()} yet: the node encrypts it at its "
+            "next start",
         )
-    if file.wrapping_key is None and file.path.is_relative_to(data_dir):
+    if file.command is not None:
+        try:
+            file.command.wrap(SystemEntropy().token_bytes(KEY_BYTES))
+        except KeyRingError as error:
+            yield warn(_SUBJECT, f"keys cannot be rotated: {error}")
+    if file.protection() == NOT_ENCRYPTED and file.path.is_relative_to(data_dir):
         yield warn(
             _SUBJECT,
             f"{file.path} is not encrypted and in the data folder, so anyone with a "
-            "copy of the folder can read all secrets: set [keys] wrapping_key",
+            "copy of the folder can read all secrets: set [keys] wrapping_key or "
+            "wrap_command",
         )
     if problem := _cannot_write(file.path.parent, data_dir):
         yield warn(
