@@ -98,7 +98,7 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
 	for package in chromium curl e2fsprogs git iproute2 iptables mount nftables oathtool \
-		openssh-client openssl promtool stoken strace systemd util-linux xfsprogs; do \
+		openssh-client openssl promtool softhsm2 stoken strace systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \
@@ -116,7 +116,7 @@ lock: | $(VENV)/bin/python ## Write requirements.lock from pyproject.toml (UPGRA
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command 'make lock' \
-		$(if $(UPGRADE),--upgrade) --extra node --extra otel --group dev \
+		$(if $(UPGRADE),--upgrade) --extra node --extra otel --extra pkcs11 --group dev \
 		pyproject.toml --output-file requirements.lock
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command 'make lock' \

@@ -96,7 +96,7 @@ def test_wheel_has_the_files_of_the_console(wheel: Path) -> None:
 
 
 def test_scripts_run_from_anywhere(environment: Path) -> None:
-    for script in ("sparecode", "sparecode-node"):
+    for script in ("sparecode", "sparecode-node", "sparecode-pkcs11-wrap"):
         assert "usage" in run(environment / "bin" / script, "--help").lower()
 
 
