@@ -18,7 +18,7 @@ BURST_S = 10
 """A full bucket holds this many seconds' worth."""
 COSTLY_READ = 500
 """
-Calls of a session that a costly read counts as.
+A costly read counts as this many calls of a session.
 
 With the default of 100 a second, an administrator has two at once, and one every 5 s.
 """
