@@ -25,6 +25,7 @@ from sparecode_node.membership.certificates import Issued
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.members import Member as KnownMember
 from sparecode_node.rpc.authority_calls import AuthorityCalls
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.joining import Admissions, Joiner, JoinGrant
 from sparecode_node.services.cluster.renewals import Renewals, hosts_in
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of, sign
@@ -81,7 +82,13 @@ class Cluster:
                     clock=node.clock,
                     pass_on=pass_on,
                 ),
-                Renewals(replicator=node.replicator, authority=files, clock=node.clock),
+                Renewals(
+                    replicator=node.replicator,
+                    state=node.state,
+                    authority=files,
+                    clock=node.clock,
+                    entropy=SystemEntropy(),
+                ),
             )
 
     async def ticket(self) -> JoinTicket:

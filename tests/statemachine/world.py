@@ -92,6 +92,7 @@ from sparecode_node.statemachine.commands.membership import (
     AdmitNode,
     CreateJoinTicket,
     RemoveMember,
+    RenewCertificate,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
@@ -265,6 +266,7 @@ class World:
                 | TouchSessions()
                 | BeginEpoch()
                 | NoteBackup()
+                | RenewCertificate()
                 | ResetAdministrator()
                 | RaiseFeatureLevel()
                 | ReplaceSeals()
@@ -544,6 +546,11 @@ class World:
             case "add-member":
                 return AddMember(
                     node_id=NodeId(arguments["node"]), address=arguments["address"]
+                )
+            case "renew":
+                return RenewCertificate(
+                    node_id=NodeId(arguments["node"]),
+                    key_fingerprint=arguments.get("key", "k1"),
                 )
             case "remove-member":
                 return RemoveMember(

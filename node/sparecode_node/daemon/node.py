@@ -121,7 +121,7 @@ class Node:
         self._replicator: ClusterReplicator | None = None
         self._key_holder: KeyHolder | None = None
         self._console: ConsoleServer | None = None
-        self._welcome = Welcome(config, self._refusals, clock)
+        self._welcome = Welcome(config, self._refusals, clock, entropy)
 
     @property
     def security_log(self) -> SecurityLog:

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from sparecode_node.domain.addresses import host_of
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.policy import MINUTE_MS
 
@@ -33,6 +34,10 @@ class Ticket:
     with_authority: bool = False
     """Whether the node gets the authorities' keys."""
 
+    def certificate_hosts(self) -> tuple[str, ...]:
+        """Return the hosts for the node's certificate: its address, and further names."""
+        return certificate_hosts(self.address or "", self.hosts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownNode:
@@ -42,3 +47,10 @@ class KnownNode:
     address: str
     removed: bool
     changed_at_ms: int
+    hosts: tuple[str, ...] | None = None
+    """The hosts in its certificate; None: it joined without a ticket that names them."""
+
+
+def certificate_hosts(address: str, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the hosts for the certificate of a node at *address*."""
+    return host_of(address).strip("[]"), *hosts

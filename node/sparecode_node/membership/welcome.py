@@ -12,7 +12,7 @@ from sparecode_node.replication.replicator import Replicator
 from sparecode_node.rpc.authority_calls import AuthorityCalls
 from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
-from sparecode_node.services.ambient import Clock
+from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.joining import Admissions
 from sparecode_node.services.cluster.membership_sync import MembershipSync
 from sparecode_node.services.cluster.renewals import Renewals
@@ -23,11 +23,14 @@ from sparecode_node.services.secrets.sealing import Sealing
 class Welcome:
     """Builds the parts that admit nodes, in two steps of the node's start."""
 
-    def __init__(self, config: Config, refusals: Refusals, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, refusals: Refusals, clock: Clock, entropy: Entropy
+    ) -> None:
         self._config = config
         self._authority = FileAuthority(config)
         self._refusals = refusals
         self._clock = clock
+        self._entropy = entropy
         self._servicer: JoiningServicer | None = None
 
     def authorities(self) -> tuple[bytes, ...]:
@@ -65,7 +68,11 @@ class Welcome:
                     pass_on=AuthorityCalls(self._tls).pass_on,
                 ),
                 Renewals(
-                    replicator=replicator, authority=self._authority, clock=self._clock
+                    replicator=replicator,
+                    state=state,
+                    authority=self._authority,
+                    clock=self._clock,
+                    entropy=self._entropy,
                 ),
             )
         membership_sync = MembershipSync(replicator, state)

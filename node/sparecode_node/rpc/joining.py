@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.rpc.authority_calls import RelayedError
 from sparecode_node.rpc.calls import time_left_s
@@ -131,8 +132,13 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
             )
         shown = next(iter(context.auth_context().get("x509_pem_cert", ())))
         try:
-            certificate = renewals.renew(member, shown, request.certificate_request)
-        except (InvalidFieldError, Refused) as error:
+            certificate = await renewals.renew(
+                member,
+                shown,
+                request.certificate_request,
+                timeout_s=min(time_left_s(context), JOIN_MAX_S),
+            )
+        except (InvalidFieldError, ProposeError, Refused) as error:
             answer = answer_for(error, Audience.ADMINISTRATOR)
             if answer is None:
                 raise

@@ -63,6 +63,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return membership.add_member(applying, command)
         case commands.RemoveMember() as command:
             return membership.remove_member(applying, command)
+        case commands.RenewCertificate() as command:
+            return membership.renew_certificate(applying, command)
         case commands.OpenSession() as command:
             return sessions.open_session(applying, command)
         case commands.CloseSession() as command:

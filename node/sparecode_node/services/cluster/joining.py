@@ -18,8 +18,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sparecode_node.domain.addresses import host_of
 from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.membership import certificate_hosts
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.membership import TicketTerms
@@ -184,7 +184,7 @@ class Admissions:
             AdmitNode(
                 ticket_id=ticket_id,
                 address=joiner.address,
-                key_fingerprint=_fingerprint(key) if key else "",
+                key_fingerprint=fingerprint_of(key) if key else "",
             ),
             request_id,
             deadline,
@@ -202,7 +202,7 @@ class Admissions:
         """
         if terms.address is None:
             return joiner.hosts
-        allowed = (host_of(terms.address).strip("[]"), *terms.hosts)
+        allowed = certificate_hosts(terms.address, terms.hosts)
         for host in joiner.hosts:
             if host not in allowed:
                 raise InvalidFieldError(
@@ -386,7 +386,7 @@ def _member_names(certificate: x509.Certificate) -> list[str]:
     return [uri for uri in uris if uri.startswith(URI_PREFIX)]
 
 
-def _fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+def fingerprint_of(key: ec.EllipticCurvePublicKey) -> str:
     """Return the SHA-256 of a public key, in hexadecimal digits."""
     return hashlib.sha256(
         key.public_bytes(

@@ -2,8 +2,12 @@
 """
 Use case of a member with the authority's key: renew another member's certificate (P5).
 
-The member has proved in the handshake who it is, with the certificate that expires. The
-new one has the same names: a member that could choose them could stand in for another.
+The member has proved in the handshake who it is, with the certificate that expires. It
+does not choose the names in the new one: it could stand in for another member. They are
+those of its ticket, which are in the state. For a member that joined without one, they
+are those that the authority has signed before.
+
+The renewal is in the log, and so in the audit log, before anything is signed.
 """
 
 import datetime as dt
@@ -11,13 +15,24 @@ import logging
 
 from cryptography import x509
 
-from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import membership
+from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import NAME_SUFFIX
-from sparecode_node.replication.replicator import Replicator
-from sparecode_node.services.ambient import Clock
-from sparecode_node.services.cluster.joining import MemberAuthority, key_of_request
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.cluster.joining import (
+    MemberAuthority,
+    fingerprint_of,
+    key_of_request,
+)
+from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.load.rates import PeerRates
+from sparecode_node.services.proposing import applied
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.membership import RenewCertificate
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +41,40 @@ class Renewals:
     """Signs new certificates for members."""
 
     def __init__(
-        self, *, replicator: Replicator, authority: MemberAuthority, clock: Clock
+        self,
+        *,
+        replicator: Replicator,
+        state: LocalState,
+        authority: MemberAuthority,
+        clock: Clock,
+        entropy: Entropy,
     ) -> None:
         self._replicator = replicator
+        self._state = state
         self._authority = authority
         self._clock = clock
+        self._entropy = entropy
+        self._rates = PeerRates(clock=clock, entropy=entropy)
 
     def is_member(self, node_id: NodeId) -> bool:
         """Return whether a node is a current member."""
         return any(each.node_id == node_id for each in self._replicator.members())
 
-    def renew(self, member: NodeId, shown: bytes, certificate_request: bytes) -> bytes:
+    async def renew(
+        self,
+        member: NodeId,
+        shown: bytes,
+        certificate_request: bytes,
+        *,
+        timeout_s: float,
+    ) -> bytes:
         """
-        Return a new certificate for *member*, PEM, with the names of the one it showed.
+        Return a new certificate for *member*, PEM.
 
-        *shown* is PEM. Raises `Refused` (`AUTHORITY_MISSING`, `JOINER_CERTIFICATE`).
+        *shown*: the certificate of its handshake, PEM. Raises `RateError`, `Refused`
+        (`AUTHORITY_MISSING`, `JOINER_CERTIFICATE`, `MEMBER_REMOVED`) and `ProposeError`.
         """
+        self._rates.renewal(member)
         if not self._authority.can_sign():
             raise _refused(
                 Reason.AUTHORITY_MISSING,
@@ -54,8 +87,25 @@ class Renewals:
             raise _refused(
                 Reason.JOINER_CERTIFICATE, "it is not a certificate request (DER)"
             ) from None
+        command = RenewCertificate(node_id=member, key_fingerprint=fingerprint_of(key))
+        call = UnstampedCall.of_node(
+            self._replicator.node_id, command, RequestId(self._entropy.uuid())
+        )
+        deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
+        result = await self._replicator.propose(
+            Proposal(call=call), timeout_s=deadline.left_s()
+        )
+        if isinstance(result, Rejected):
+            raise refusal(result)
+        await self._replicator.wait_applied(
+            applied(result).index, timeout_s=deadline.left_s()
+        )
+        async with self._state.transaction() as transaction:
+            known = await membership.nodes(transaction)
+        named = [each.hosts for each in known if each.node_id == member]
+        hosts = (named[0] if named else None) or hosts_in(shown)
         now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
-        certificate = self._authority.sign(member, key, hosts_in(shown), now)
+        certificate = self._authority.sign(member, key, hosts, now)
         log.warning("certificate_renewed", extra={"member": member})
         return certificate
 

@@ -23,6 +23,8 @@ A costly read counts as this many calls of a session.
 With the default of 100 a second, an administrator has two at once, and one every 5 s.
 """
 CELLS = 2**15
+PEER_CELLS = 2**10
+"""For callers of the members' listener, which are few."""
 ROWS = 2
 SECRET_BYTES = 16
 INDEX_BYTES = 8
@@ -185,3 +187,19 @@ class Rates:
         wait_s = buckets.take(key, cost)
         if wait_s:
             raise RateError(whose, retry_after_s=wait_s)
+
+
+class PeerRates:
+    """The buckets of the members' listener. Every method raises `RateError`."""
+
+    def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
+        secret = entropy.token_bytes(SECRET_BYTES)
+        self._renewals = TokenBuckets(
+            per_s=1, clock=clock, secret=secret, cells=PEER_CELLS
+        )
+
+    def renewal(self, member: str) -> None:
+        """Count one renewal of a member's certificate: one in ten seconds (P5)."""
+        wait_s = self._renewals.take(member, self._renewals.burst)
+        if wait_s:
+            raise RateError("this member", retry_after_s=wait_s)

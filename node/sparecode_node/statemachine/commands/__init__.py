@@ -64,6 +64,7 @@ from sparecode_node.statemachine.commands.membership import (
     AdmitNode,
     CreateJoinTicket,
     RemoveMember,
+    RenewCertificate,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
@@ -122,6 +123,7 @@ Command = (
     | AdmitNode
     | AddMember
     | RemoveMember
+    | RenewCertificate
     | CreateBackup
     | NoteBackup
     | NoteRefusedCalls

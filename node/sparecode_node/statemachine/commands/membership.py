@@ -38,6 +38,15 @@ class AdmitNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewCertificate:
+    """Record that a member gets a new certificate, before it is signed (P5)."""
+
+    node_id: NodeId
+    key_fingerprint: str
+    """SHA-256 of the key in the certificate, in hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddMember:
     """Add a node that already has the key ring and a certificate."""
 

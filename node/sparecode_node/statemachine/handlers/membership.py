@@ -25,6 +25,7 @@ from sparecode_node.statemachine.commands.membership import (
     AdmitNode,
     CreateJoinTicket,
     RemoveMember,
+    RenewCertificate,
 )
 from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
@@ -112,7 +113,8 @@ def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
         known = tables.find_node(applying.db, ticket.node_id)
         if known is not None and not known.removed and known.address == command.address:
             return None  # The admitted node retries.
-    if refused := _add(applying, ticket.node_id, command.address):
+    hosts = None if ticket.address is None else ticket.certificate_hosts()
+    if refused := _add(applying, ticket.node_id, command.address, hosts):
         return refused
     tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
     if ticket.with_authority:
@@ -125,12 +127,17 @@ def add_member(applying: Applying, command: AddMember) -> Rejected | None:
     return _add(applying, command.node_id, command.address)
 
 
-def _add(applying: Applying, node_id: NodeId, address: str) -> Rejected | None:
+def _add(
+    applying: Applying,
+    node_id: NodeId,
+    address: str,
+    hosts: tuple[str, ...] | None = None,
+) -> Rejected | None:
     """Record that a node shall be a member."""
     if refused := _not_new(applying, node_id) or _not_elsewhere(applying, address):
         return refused
     applying.detail = address
-    _save(applying, node_id, address, removed=False)
+    _save(applying, node_id, address, removed=False, hosts=hosts)
     return None
 
 
@@ -144,7 +151,26 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     return None
 
 
-def _save(applying: Applying, node_id: NodeId, address: str, *, removed: bool) -> None:
+def renew_certificate(applying: Applying, command: RenewCertificate) -> Rejected | None:
+    """Apply `RenewCertificate`: only the audit log changes."""
+    applying.actor = f"node:{command.node_id}"
+    known = tables.find_node(applying.db, command.node_id)
+    if known is not None and known.removed:
+        return Rejected(
+            Reason.MEMBER_REMOVED, f"{command.node_id} was removed from the cluster"
+        )
+    applying.detail = f"key {command.key_fingerprint}"
+    return None
+
+
+def _save(
+    applying: Applying,
+    node_id: NodeId,
+    address: str,
+    *,
+    removed: bool,
+    hosts: tuple[str, ...] | None = None,
+) -> None:
     tables.save_node(
         applying.db,
         KnownNode(
@@ -152,6 +178,7 @@ def _save(applying: Applying, node_id: NodeId, address: str, *, removed: bool) -
             address=address,
             removed=removed,
             changed_at_ms=applying.now_ms,
+            hosts=hosts,
         ),
     )
 

@@ -3,7 +3,6 @@
 
 import json
 import sqlite3
-from dataclasses import astuple
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import KnownNode, Ticket
@@ -12,6 +11,8 @@ _TICKET = (
     "node_id, ticket_id, certificate, good_until_ms, ends_at_ms, used_by, address, "
     "hosts, with_authority"
 )
+
+_NODE = "node_id, address, removed, changed_at_ms, hosts"
 
 
 def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
@@ -48,7 +49,7 @@ def save_ticket(db: sqlite3.Connection, ticket: Ticket) -> None:
             ticket.ends_at_ms,
             ticket.used_by,
             ticket.address,
-            json.dumps(ticket.hosts, separators=(",", ":")),
+            _json(ticket.hosts),
             int(ticket.with_authority),
         ),
     )
@@ -71,7 +72,7 @@ def ticket_certificates(db: sqlite3.Connection) -> tuple[bytes, ...]:
 def find_node(db: sqlite3.Connection, node_id: NodeId) -> KnownNode | None:
     """Return a node that joined or left."""
     row = db.execute(
-        "SELECT node_id, address, removed, changed_at_ms FROM nodes WHERE node_id = ?",
+        f"SELECT {_NODE} FROM nodes WHERE node_id = ?",
         (node_id,),
     ).fetchone()
     return _node(row) if row else None
@@ -80,8 +81,7 @@ def find_node(db: sqlite3.Connection, node_id: NodeId) -> KnownNode | None:
 def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
     """Return the node that joined with this address."""
     row = db.execute(
-        "SELECT node_id, address, removed, changed_at_ms FROM nodes "
-        "WHERE address = ? AND NOT removed",
+        f"SELECT {_NODE} FROM nodes WHERE address = ? AND NOT removed",
         (address,),
     ).fetchone()
     return _node(row) if row else None
@@ -90,16 +90,26 @@ def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
 def save_node(db: sqlite3.Connection, node: KnownNode) -> None:
     """Save a node."""
     db.execute(
-        "INSERT OR REPLACE INTO nodes (node_id, address, removed, changed_at_ms) "
-        "VALUES (?, ?, ?, ?)",
-        astuple(node),
+        f"INSERT OR REPLACE INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?)",
+        (
+            node.node_id,
+            node.address,
+            int(node.removed),
+            node.changed_at_ms,
+            None if node.hosts is None else _json(node.hosts),
+        ),
     )
 
 
-def _node(row: tuple[str, str, int, int]) -> KnownNode:
+def _node(row: tuple[str, str, int, int, str | None]) -> KnownNode:
     return KnownNode(
         node_id=NodeId(row[0]),
         address=row[1],
         removed=bool(row[2]),
         changed_at_ms=row[3],
+        hosts=None if row[4] is None else tuple(json.loads(row[4])),
     )
+
+
+def _json(hosts: tuple[str, ...]) -> str:
+    return json.dumps(hosts, separators=(",", ":"))

@@ -74,7 +74,8 @@ CREATE TABLE nodes (                 -- joined or left after the beginning
     node_id TEXT PRIMARY KEY,
     address TEXT NOT NULL,
     removed INTEGER NOT NULL,        -- for good: the id is never used again
-    changed_at_ms INTEGER NOT NULL
+    changed_at_ms INTEGER NOT NULL,
+    hosts TEXT                       -- JSON: names in its certificate; NULL: unknown
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -368,6 +369,7 @@ ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE nodes ADD COLUMN hosts TEXT;
 ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
 """
     + _REFUSAL_TABLES
