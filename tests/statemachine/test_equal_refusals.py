@@ -4,6 +4,7 @@
 import pytest
 
 from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.statemachine.results import Authenticated
 from sparecode_node.statemachine.tables.refusals import TARGETS_MAX
 from tests.statemachine.world import Arguments, World
 
@@ -77,6 +78,16 @@ def test_wrong_passwords_are_events_each(world: World) -> None:
     for _ in range(3):
         refuse(world, "sign-in", {"password": "wrong"})
         world.handle("wait", {"10s": "yes"})
+    assert len(refusals(world)) == 3
+
+
+def test_each_answer_to_an_agent_is_an_event(world: World) -> None:
+    """(U1) Also if nothing is charged: the agent was given the id of that decision."""
+    for _ in range(3):
+        result = world.apply(
+            world.call("authenticate", {"user": "nobody", "code": "WRONG"})
+        )
+        assert isinstance(result, Authenticated)
     assert len(refusals(world)) == 3
 
 
