@@ -99,8 +99,10 @@ def test_node_without_a_quorum_is_not_ready_and_still_alive(condition, members):
     assert condition.problems() == ()
     members.ready = False
     assert condition.problems() == ("no contact to a quorum, or not caught up",)
+    assert condition.reason() == "no_quorum"
     members.primary = None
     assert condition.problems() == ("no primary is known here",)
+    assert condition.reason() == "no_primary"
     assert condition.alive
 
 
@@ -129,6 +131,7 @@ def test_full_disk_warns_and_then_ends_readiness(condition, clock, monkeypatch):
     assert condition.warnings() == ("95 MiB are left on the disk",)
     condition._disk = Disk(10**9, DISK_FLOOR_BYTES - 1)
     assert condition.problems() == ("the disk is full",)
+    assert condition.reason() == "unhealthy"
     clock.s += 6  # The disk is checked again.
     assert condition.disk().size_bytes != 10**9
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from sparecode_node.daemon.metrics.access import MetricsAccess
 from sparecode_node.daemon.metrics.listener import MetricsListener
 from sparecode_node.membership.certificates import Authority
+from sparecode_node.services.load.condition import Reason
 
 TOKEN = "0123456789abcdef"
 
@@ -23,11 +24,27 @@ class Ready:
 
     alive = True
 
+    def reason(self) -> Reason | None:
+        return None
+
     def problems(self) -> list[str]:
         return []
 
     def warnings(self) -> list[str]:
         return []
+
+
+class Unready(Ready):
+    """A node whose certificate has expired, and whose disk is nearly full."""
+
+    def reason(self) -> Reason:
+        return Reason.UNHEALTHY
+
+    def problems(self) -> list[str]:
+        return ["the certificate of agents has expired"]
+
+    def warnings(self) -> list[str]:
+        return ["20 MiB are left on the disk"]
 
 
 @pytest.fixture
@@ -49,12 +66,12 @@ def files(tmp_path: Path, authority: Authority) -> Path:
 
 
 @contextmanager
-def listening(access: MetricsAccess) -> Iterator[str]:
+def listening(access: MetricsAccess, condition: Ready | None = None) -> Iterator[str]:
     listener = MetricsListener(
         host="127.0.0.1",
         port=0,
         registry=CollectorRegistry(),
-        condition=Ready(),  # type: ignore[arg-type]
+        condition=condition or Ready(),  # type: ignore[arg-type]
         access=access,
     )
     listener.start()
@@ -107,6 +124,35 @@ def test_the_metrics_need_the_token_and_probes_need_nothing(files: Path) -> None
         (files / "token").write_text("\n")
         empty = {"authorization": "Bearer x"}
         assert client.get(f"{url}/metrics", headers=empty).status_code == 401
+
+
+def test_probes_learn_one_word_and_monitoring_learns_what_is_wrong(
+    files: Path,
+) -> None:
+    with (
+        listening(access_to(files, token=True), Unready()) as url,
+        monitoring(files) as client,
+    ):
+        answer = client.get(f"{url}/readyz")
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {"ready": False, "reason": "unhealthy"},
+        )
+        wrong = {"authorization": "Bearer x"}
+        assert client.get(f"{url}/readyz", headers=wrong).json() == answer.json()
+        right = {"authorization": f"Bearer {TOKEN}"}
+        answer = client.get(f"{url}/readyz", headers=right)
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {
+                "ready": False,
+                "reason": "unhealthy",
+                "problems": Unready().problems(),
+                "warnings": Unready().warnings(),
+            },
+        )
+    with listening(access_to(files, token=True)) as url, monitoring(files) as client:
+        assert client.get(f"{url}/readyz").json() == {"ready": True}
 
 
 def test_the_metrics_need_a_certificate_of_the_authority(files: Path) -> None:

@@ -3,8 +3,8 @@
 Who may read `/metrics`: TLS, a bearer token, a client certificate; all are optional.
 
 The files are read again for each connection, so new ones need no restart. Probes of
-`/healthz` and `/readyz` need no token and no certificate: they tell only whether the node
-serves.
+`/healthz` and `/readyz` need no token and no certificate: they learn whether the node
+serves, and if not, one word. What is wrong is for callers who may read the metrics.
 """
 
 import hmac

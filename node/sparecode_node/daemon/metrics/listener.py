@@ -223,8 +223,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         condition = self.server.condition
         match self.path.partition("?")[0]:
             case "/metrics":
-                sent = self.headers.get("Authorization", "")
-                if not self.server.access.allows(self.connection, sent):
+                if not self._is_allowed():
                     words = b"the metrics need a bearer token or a client certificate\n"
                     return HTTPStatus.UNAUTHORIZED, "text/plain", words
                 encode, kind = choose_encoder(self.headers.get("Accept", ""))
@@ -232,16 +231,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "/healthz":
                 return _json(condition.alive, {"alive": condition.alive})
             case "/readyz":
-                problems = condition.problems()
-                report = {
-                    "ready": not problems,
-                    "problems": problems,
-                    "warnings": condition.warnings(),
-                }
-                return _json(not problems, report)
+                reason = condition.reason()
+                report: dict[str, object] = {"ready": reason is None}
+                if reason is not None:
+                    report["reason"] = reason.value
+                if self._is_allowed():
+                    report["problems"] = condition.problems()
+                    report["warnings"] = condition.warnings()
+                return _json(reason is None, report)
             case _:
                 known = "not found; try /metrics, /healthz or /readyz\n"
                 return HTTPStatus.NOT_FOUND, "text/plain", known.encode()
+
+    def _is_allowed(self) -> bool:
+        """Return whether the caller may read what monitoring reads."""
+        sent = self.headers.get("Authorization", "")
+        return self.server.access.allows(self.connection, sent)
 
     def log_message(self, *_: object) -> None:
         """Do not log scrapes."""

@@ -9,8 +9,9 @@ early, all of them would at once.
 """
 
 import datetime as dt
+import enum
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,16 @@ class Disk:
 
     size_bytes: int
     free_bytes: int
+
+
+class Reason(enum.StrEnum):
+    """Why a node is not ready, in one word that probes may rely on."""
+
+    STOPPING = "stopping"
+    NO_PRIMARY = "no_primary"
+    NO_QUORUM = "no_quorum"
+    UNHEALTHY = "unhealthy"
+    """Something on this machine needs an operator; only monitoring learns what."""
 
 
 class Condition:
@@ -87,18 +98,25 @@ class Condition:
 
     def problems(self) -> tuple[str, ...]:
         """Return what keeps this node from serving. Empty: it is ready."""
-        problems = ["the node is stopping"] if self._leaving else []
+        return tuple(words for _, words in self._problems())
+
+    def reason(self) -> Reason | None:
+        """Return the word for the first problem; None: the node is ready."""
+        return next((reason for reason, _ in self._problems()), None)
+
+    def _problems(self) -> Iterator[tuple[Reason, str]]:
+        if self._leaving:
+            yield Reason.STOPPING, "the node is stopping"
         if self._replicator.primary is None:
-            problems.append("no primary is known here")
+            yield Reason.NO_PRIMARY, "no primary is known here"
         elif not self._replicator.ready:
-            problems.append("no contact to a quorum, or not caught up")
+            yield Reason.NO_QUORUM, "no contact to a quorum, or not caught up"
         if self.disk().free_bytes < DISK_FLOOR_BYTES:
-            problems.append("the disk is full")
+            yield Reason.UNHEALTHY, "the disk is full"
         now = self._now()
         for name, ends_at in self._certificates().items():
             if ends_at <= now:
-                problems.append(f"the certificate of {name} has expired")
-        return tuple(problems)
+                yield Reason.UNHEALTHY, f"the certificate of {name} has expired"
 
     def warnings(self) -> tuple[str, ...]:
         """Return what will soon keep this node from serving."""
