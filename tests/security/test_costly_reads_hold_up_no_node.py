@@ -2,78 +2,73 @@
 """Reads of the whole state or audit log hold up no node (Q3)."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-import pytest_asyncio
 
-from sparecode.v1 import administrators_pb2, audit_pb2, cluster_pb2
-from sparecode.v1.audit_pb2_grpc import AuditServiceStub
-from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.context import Deadline
+from sparecode_node.services.errors import RateError
 from sparecode_node.services.load.costly_reads import WAITING_MAX, CostlyReads
-from sparecode_node.services.load.rates import Rates
-from tests.rpc.edge import Failure, failure
-from tests.rpc.loopback_node import LoopbackNode, running_node
-from tests.security.administrators import OWN, SignedIn, administrator, root, sign_in
-from tests.services.one_node import UNLIMITED
+from sparecode_node.services.load.rates import DEFAULT_LIMITS, Rates
+from sparecode_node.services.people.administrators import Link
+from tests.security.administrators import OWN
+from tests.services.one_node import PASSWORD, UNLIMITED, OneNode, one_node
 
 pytestmark = pytest.mark.asyncio
 
-AUDITOR = administrators_pb2.ADMINISTRATOR_ROLE_AUDITOR
+
+async def digest(node: OneNode) -> str:
+    """Return the digest of the one member's state; `rate` if the call is too fast."""
+    context = node.admin("ClusterService/GetStatus")
+    try:
+        status = await node.cluster.status(context, digest=True)
+    except RateError:
+        return "rate"
+    return str(status.members[0].digest)
 
 
-@pytest_asyncio.fixture
-async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
-    async with running_node(tmp_path) as node:
-        yield node
+async def verification(node: OneNode) -> str:
+    """Verify the audit log; return `rate` if the call is too fast."""
+    context = node.admin("AuditService/VerifyChain")
+    try:
+        read = await node.audit.verify_chain(context)
+    except RateError:
+        return "rate"
+    assert read.value.verified_sequence
+    return "verified"
 
 
-async def digest(by: SignedIn) -> Any:
-    """Ask for the digest of every member's state."""
-    request = cluster_pb2.GetStatusRequest(digest=True)
-    return await by.call(ClusterServiceStub, "GetStatus", request)
-
-
-async def verification(by: SignedIn) -> Any:
-    """Ask for a verification of the audit log."""
-    request = audit_pb2.VerifyChainRequest()
-    return await by.call(AuditServiceStub, "VerifyChain", request)
-
-
-async def refusals(by: SignedIn, number: int) -> list[Failure]:
-    """Ask for digests and verifications in turn; return the refusals."""
-    refused = []
-    for _, read in zip(
-        range(number), itertools.cycle((digest, verification)), strict=False
-    ):
-        try:
-            await read(by)
-        except grpc.aio.AioRpcError as error:
-            refused.append(failure(error))
-    return refused
-
-
-async def test_digests_and_verifications_have_a_rate(node: LoopbackNode) -> None:
-    """(Q3) An auditor has two at once, in all sessions; others are not slowed."""
-    auditor = await administrator(node, "auditor", AUDITOR)
-    refused = await refusals(auditor, 6)
-    assert [each.reason for each in refused] == ["RATE"] * 4
-    assert all(each.retry_s and each.retry_s > 1 for each in refused)
-    assert len(await refusals(await sign_in(node, "auditor", OWN), 2)) == 2
-    await auditor.call(
-        ClusterServiceStub, "GetStatus", cluster_pb2.GetStatusRequest(digest=False)
-    )
-    (member,) = (await digest(root(node))).members
-    assert member.digest
-    assert (await verification(root(node))).verified_sequence
+async def test_digests_and_verifications_have_a_rate(tmp_path: Path) -> None:
+    """(Q3) An administrator has two at once, in all sessions; others are not slowed."""
+    async with one_node(tmp_path, DEFAULT_LIMITS) as node:
+        await node.administrators.create(
+            node.admin("AdministratorService/CreateAdministrator"),
+            name="second",
+            role=Role.SUPER_ADMIN,
+            link=Link(""),
+            password=PASSWORD,
+        )
+        assert await digest(node) != "rate"
+        assert await verification(node) == "verified"
+        await node.login()
+        assert await digest(node) == await verification(node) == "rate"
+        await node.cluster.status(node.admin("ClusterService/GetStatus"))
+        node.clock.pass_s(5)
+        assert await verification(node) == "verified"
+        assert await digest(node) == "rate"
+        await node.login(name="second")
+        await node.administrators.change_password(
+            node.admin("AdministratorService/ChangePassword"),
+            name="",
+            old_password=PASSWORD,
+            new_password=OWN,
+        )
+        await node.login(name="second", password=OWN)
+        assert await digest(node) != "rate"
 
 
 async def test_one_costly_read_runs_at_a_time() -> None:
