@@ -2,8 +2,9 @@
 """Judging and hashing new passwords holds up no node (P4, Q3)."""
 
 import asyncio
+import functools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import pytest_asyncio
 
 from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode_node.domain.administrators import Role
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.errors import InvalidFieldError, RateError
 from sparecode_node.services.load.rates import BURST_S, DEFAULT_LIMITS
+from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets import password_strength
 from sparecode_node.services.secrets.password_strength import (
     WAITING_MAX,
@@ -21,7 +24,8 @@ from sparecode_node.services.secrets.password_strength import (
 )
 from tests.rpc.edge import Failure
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
-from tests.security.administrators import SignedIn, administrator, root
+from tests.security.administrators import SignedIn, administrator
+from tests.services.one_node import one_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -86,29 +90,46 @@ async def test_a_role_is_checked_before_the_password(
     ]
 
 
-async def test_setting_passwords_of_others_has_a_rate(
-    node: LoopbackNode, judgements: Judgements
+async def reason_of(call: Awaitable[object]) -> str:
+    """Await a call that must be refused; return the kind of its refusal."""
+    with pytest.raises((InvalidFieldError, RateError)) as raised:
+        await call
+    return type(raised.value).__name__
+
+
+async def test_setting_passwords_has_a_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(P4) Changing another's password and adding administrators share it."""
-    reasons = []
-    for number in range(2 * BURST_S):
-        reasons.append((await refused(root(node), "root2")).reason)
-        new = await root(node).refused(
-            AdministratorServiceStub,
-            "CreateAdministrator",
-            pb.CreateAdministratorRequest(
-                request_id=new_id(),
-                name=f"eve{number}",
-                role=AUDITOR,
+    """(P4) One's own, another's and a new administrator's share it, in all sessions."""
+    judgements = Judgements()
+    async with one_node(tmp_path, DEFAULT_LIMITS) as node:
+        monkeypatch.setattr(password_strength, "_score", judgements.score)
+
+        async def attempts() -> list[str]:
+            change = functools.partial(
+                node.administrators.change_password, new_password=COSTLY
+            )
+            changing = "AdministratorService/ChangePassword"
+            create = node.administrators.create(
+                node.admin("AdministratorService/CreateAdministrator"),
+                name="eve",
+                role=Role.AUDITOR,
+                link=Link(""),
                 password=COSTLY,
-                no_user=True,
-            ),
-        )
-        reasons.append(new.reason)
-    burst = BURST_S * DEFAULT_LIMITS.sign_in
-    assert reasons[:burst] == ["FIELD"] * burst
-    assert reasons.count("RATE") >= burst
-    assert judgements.total == reasons.count("FIELD")
+            )
+            other = change(node.admin(changing), name="root2", old_password="")
+            own = change(node.admin(changing), name="", old_password="wrong")
+            return [await reason_of(each) for each in (create, other, own)]
+
+        reasons = []
+        for _ in range(5):
+            reasons += await attempts()
+            await node.login()
+        assert reasons[:BURST_S] == ["InvalidFieldError"] * BURST_S
+        assert set(reasons[BURST_S:]) == {"RateError"}
+        assert judgements.total == BURST_S
+        node.clock.pass_s(1)
+        assert (await attempts()).count("RateError") == 2
 
 
 async def test_passwords_are_judged_one_at_a_time(judgements: Judgements) -> None:

@@ -41,7 +41,7 @@ class RateLimits:
     user: int = 5
     """Attempts for one username, whether or not the user exists."""
     sign_in: int = 1
-    """Passwords for one administrator's name, and those that one sets for others."""
+    """Passwords for one administrator's name, and new ones that one administrator sets."""
     peer: int = 5
     """Passwords from one address."""
     codes: int = 50
@@ -156,8 +156,8 @@ class Rates:
             self._take(self._peers, "this address", peer)
         self._take(self._sign_ins, "this administrator", f"name {administrator}")
 
-    def password_of_another(self, *, setter: str) -> None:
-        """Count one password that an administrator sets for another one (P4)."""
+    def new_password(self, *, setter: str) -> None:
+        """Count one password that an administrator sets, in all sessions together (P4)."""
         self._take(self._sign_ins, "this administrator", f"set by {setter}")
 
     def issue(self, *, administrator: str, codes: int) -> None:

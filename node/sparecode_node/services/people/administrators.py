@@ -100,7 +100,7 @@ class Administrators:
         user = link.name_key
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        self._rates.password_of_another(setter=session.administrator)
+        self._rates.new_password(setter=session.administrator)
         await check_new_password("password", password, name=key, second_factor=False)
 
         async def prepare() -> CreateAdministrator:
@@ -198,7 +198,7 @@ class Administrators:
                 Permission.CHANGE_ADMINISTRATORS,
                 "change another administrator's password",
             )
-            self._rates.password_of_another(setter=session.administrator)
+        self._rates.new_password(setter=session.administrator)
         if own and not old_password:
             raise InvalidFieldError(
                 "old_password", "is required to change your own password"
