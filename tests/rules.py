@@ -25,9 +25,10 @@ RULES = ROOT / "docs" / "rules.md"
 MISSING: Mapping[str, str] = {}
 """Rules that are not built yet, each with the issue that brings them."""
 
-_ROW = re.compile(r"\| ([A-Z]\d+) \| (.+) \|")
+_ROW = re.compile(r"\| ([A-Z]\d+[a-z]?) \| (.+) \|")
 _BRACKETS = re.compile(r"\(([^()]*)\)")
 _NAMED = re.compile(r"(?<![A-Za-z0-9])([A-Z])(\d+)(?:-\1?(\d+))?(?![A-Za-z0-9])")
+_LETTERED = re.compile(r"(?<![A-Za-z0-9])[A-Z]\d+[a-z](?![A-Za-z0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def named_in(docstring: str) -> Iterator[str]:
         for letter, first, last in _NAMED.findall(brackets):
             for number in range(int(first), int(last or first) + 1):
                 yield f"{letter}{number}"
+        yield from _LETTERED.findall(brackets)
 
 
 class _Collector:

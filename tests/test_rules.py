@@ -52,8 +52,10 @@ def test_a_rule_that_is_not_built_yet_is_a_rule() -> None:
 
 
 def test_docstrings_name_rules_in_brackets() -> None:
-    docstring = "(A5, L1-L4) A name such as B7 is none; (T2) is (see RFC 4226), (R)."
-    assert list(named_in(docstring)) == ["A5", "L1", "L2", "L3", "L4", "T2"]
+    docstring = (
+        "(A5, L1-L4) A name such as B7 is none; (T2) is (see RFC 4226), (R, P3a)."
+    )
+    assert list(named_in(docstring)) == ["A5", "L1", "L2", "L3", "L4", "T2", "P3a"]
 
 
 def test_the_return_type_of_a_fixture_tells_of_three_nodes() -> None:

@@ -265,6 +265,8 @@ POLICY = policy_pb2.GetPolicyResponse(
         reset_delay=lasting(timedelta(hours=1)),
         rotate_after_removal=False,
         pin_blocklist=True,
+        issued_sets_per_hour=30,
+        issued_sets_per_day=100,
         backup_recipients="",
     ),
     position=POSITION,

@@ -110,6 +110,10 @@ def test_any_changed_cell_changes_the_digest() -> None:
         # A local reset that is announced.
         ("raise-feature-level", {"level": "2"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
+        # A set that counts towards the allowance of its issuer.
+        ("enroll", {"serial": "1004", "pin-rule": "none"}),
+        ("assign", {"serial": "1004", "user": "alice"}),
+        ("save", {"serial": "1004", "set": "C"}),
         ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),
         ("delete-user", {"name": "nobody"}),
     ):

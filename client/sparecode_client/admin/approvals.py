@@ -85,6 +85,7 @@ def approval_in(approval: pb.Approval) -> Approval:
         target=approval.target,
         description=approval.description,
         serials=tuple(approval.serials),
+        usernames=tuple(approval.usernames),
         ask_time=time_in(approval, "ask_time"),
         end_time=time_in(approval, "end_time"),
         approver=approval.approver,

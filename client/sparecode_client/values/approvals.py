@@ -22,3 +22,8 @@ class Approval:
     end_time: datetime | None
     approver: str
     """The administrator who approved: the author may issue now. Empty: it waits."""
+    usernames: tuple[str, ...] = ()
+    """
+    The users of these tokens when the request was made, in their order; empty for a token
+    without a user. The approval is for these users only. An older node sends none.
+    """

@@ -67,6 +67,11 @@ class Policy:
     """age public keys of those who can decrypt backups, separated by spaces."""
     pin_blocklist: bool | None = None
     """Whether new PINs that are easy to guess are refused. None: as for `reset_delay`."""
+    issued_sets_per_hour: int | None = None
+    """Sets that each administrator may issue within an hour without an approval. None: as
+    for `reset_delay`."""
+    issued_sets_per_day: int | None = None
+    """The same within a day."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

@@ -61,6 +61,14 @@ class Approval:
     approver: AdministratorName | None = None
     basis: str = ""
     """What the request relies on; if it has changed, the request is void."""
+    owners: tuple[str, ...] = ()
+    """
+    The users of the tokens, in the order of the serials; empty: no user.
+
+    A request from before feature level 2 has none, and covers no token there.
+    """
+    used: tuple[TokenSerial, ...] = ()
+    """The tokens that have used the permit. Each uses it once (P3a)."""
 
     def approved(
         self, approver: AdministratorName, now_ms: int
@@ -80,6 +88,25 @@ class Approval:
             )
         return replace(self, approver=approver, ends_at_ms=now_ms + APPROVAL_MS)
 
-    def covers(self, serials: tuple[TokenSerial, ...]) -> bool:
-        """Return whether the request is for all of these tokens."""
-        return set(serials) <= set(self.serials)
+    def covers(
+        self, serials: tuple[TokenSerial, ...], owners: tuple[str, ...] | None
+    ) -> bool:
+        """
+        Return whether the request is for all of these tokens.
+
+        *owners* are their users now. None: the users do not matter (feature level 1).
+        """
+        if owners is None:
+            return set(serials) <= set(self.serials)
+        return {*zip(serials, owners, strict=True)} <= {
+            *zip(self.serials, self.owners, strict=False)
+        }
+
+    def with_use(self, serial: TokenSerial) -> "Approval":
+        """Return the permit after a set was issued for a token."""
+        return replace(self, used=(*self.used, serial))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every token has used the permit."""
+        return set(self.serials) <= set(self.used)

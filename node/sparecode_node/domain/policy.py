@@ -62,6 +62,10 @@ class Policy:
     # Administrators, see P3 and I10.
     second_approver: bool = True
 
+    # Issued sets of each administrator without an approval, see P3a.
+    issued_sets_per_hour: int = 30
+    issued_sets_per_day: int = 100
+
     # Local resets of administrators, see P4.
     reset_delay_ms: int = HOUR_MS
     """How long a reset is announced before it is in force."""
@@ -115,6 +119,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "lock_ms": (MINUTE_MS, DAY_MS),
     "lock_ms_max": (MINUTE_MS, 30 * DAY_MS),
     "factor_off_at_failures": (5, 100),
+    "issued_sets_per_hour": (0, 10_000),
+    "issued_sets_per_day": (0, 10_000),
     "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
     "session_idle_ms": (5 * MINUTE_MS, DAY_MS),
     "session_unused_ms": (5 * MINUTE_MS, 7 * DAY_MS),
@@ -136,6 +142,7 @@ _ORDERED = (
     ("hotp_look_ahead", "resynchronize_look_ahead"),
     ("lock_from_failures", "factor_off_at_failures"),
     ("lock_ms", "lock_ms_max"),
+    ("issued_sets_per_hour", "issued_sets_per_day"),
 )
 """Pairs of fields: the first must not be more than the second."""
 

@@ -20,10 +20,17 @@ class ApprovalView:
     target: str
     description: str
     serials: tuple[str, ...]
+    usernames: tuple[str, ...]
+    """The users of these tokens when the request was made; empty: no user."""
     asked_at_ms: int
     ends_at_ms: int
     approver: str
     """Empty while the request waits."""
+
+
+def _usernames(owners: str, names: str) -> tuple[str, ...]:
+    by_id: dict[str, str] = json.loads(names)
+    return tuple(by_id.get(user_id, "") for user_id in json.loads(owners))
 
 
 async def page(
@@ -36,7 +43,10 @@ async def page(
     rows = await transaction.all(
         """
         SELECT approval_id, author, action, target, description, serials, asked_at_ms,
-               ends_at_ms, approver
+               ends_at_ms, approver, (
+                   SELECT json_group_object(user_id, username)
+                   FROM json_each(owners) JOIN users ON user_id = json_each.value
+               ) AS names, owners
         FROM approvals WHERE approval_id > :after AND ends_at_ms > :now
         ORDER BY approval_id LIMIT :rows
         """,
@@ -52,6 +62,7 @@ async def page(
             target=row["target"],
             description=row["description"],
             serials=tuple(json.loads(row["serials"])),
+            usernames=_usernames(row["owners"], row["names"]),
             asked_at_ms=row["asked_at_ms"],
             ends_at_ms=row["ends_at_ms"],
             approver=row["approver"] or "",

@@ -232,6 +232,7 @@ def _approval(approval: ApprovalView) -> pb.Approval:
         target=approval.target,
         description=approval.description,
         serials=approval.serials,
+        usernames=approval.usernames,
         ask_time=conversion.timestamp(approval.asked_at_ms),
         end_time=conversion.timestamp(approval.ends_at_ms),
         approver=approval.approver,

@@ -17,6 +17,7 @@ _ENDING = (
     "pin_changes",
     "join_tickets",
     "sign_in_waits",
+    "issue_counts",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

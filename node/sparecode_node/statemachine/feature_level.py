@@ -66,6 +66,13 @@ CLIENT_WAITS = 2
 PIN_BLOCKLIST = 2
 """From here on, the policy can turn off the blocklist of PINs (K2)."""
 
+ISSUE_ALLOWANCES = 2
+"""
+From this level on, each administrator has an allowance of issued sets (P3a).
+
+A permit to issue is for the users of its tokens, too, and each token uses it once.
+"""
+
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 

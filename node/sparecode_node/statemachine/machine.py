@@ -25,6 +25,7 @@ from sparecode_node.statemachine.handlers import (
     approvals,
     authentication,
     epochs,
+    issue_allowances,
     sessions,
 )
 from sparecode_node.statemachine.handlers.policy import find_policy
@@ -215,7 +216,10 @@ class StateMachine:
         """Decide a command; undo its writes if it needs an approval first (P3)."""
         held = approvals.hold(applying)
         result = self._decide(applying)
-        if held is None or isinstance(result, Rejected):
+        if isinstance(result, Rejected):
+            return result
+        if held is None:
+            issue_allowances.count_issued(applying)
             return result
         if held.permit is None:
             self._db.execute("ROLLBACK TO call")

@@ -443,6 +443,7 @@ class Approval(_message.Message):
     ASK_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     APPROVER_FIELD_NUMBER: _builtins.int
+    USERNAMES_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.int
     """Identifies the approval."""
     author: _builtins.str
@@ -469,6 +470,12 @@ class Approval(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When the request expires."""
 
+    @_builtins.property
+    def usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The users of these tokens when the request was made, in the order of `serials`;
+        empty for a token without a user. The approval is for these users only.
+        """
+
     def __init__(
         self,
         *,
@@ -481,10 +488,11 @@ class Approval(_message.Message):
         ask_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         approver: _builtins.str = ...,
+        usernames: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ask_time", b"ask_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "approver", b"approver", "ask_time", b"ask_time", "author", b"author", "description", b"description", "end_time", b"end_time", "serials", b"serials", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "approver", b"approver", "ask_time", b"ask_time", "author", b"author", "description", b"description", "end_time", b"end_time", "serials", b"serials", "target", b"target", "usernames", b"usernames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

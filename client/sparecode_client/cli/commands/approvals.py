@@ -9,12 +9,14 @@ from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
+from sparecode_client.values.approvals import Approval
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Approve or reject requests of other administrators. If there is another super "
     "administrator, these need approval: changes of policy and of administrators, "
-    "admitting a member, bulk issue, and issuing codes just after setting the token's PIN. "
+    "admitting a member, bulk issue, issuing codes just after setting the token's PIN, and "
+    "issuing more sets than the policy's allowance. "
     "Requests expire after one day.",
     short_help="Approve or reject requests of other administrators.",
 )
@@ -45,7 +47,7 @@ def list_(
             str(each.approval_id),
             each.author,
             f"{each.action} {each.target}",
-            each.description,
+            _description(each),
             show_time(each.end_time),
             f"approved by {each.approver}" if each.approver else "waits",
         ],
@@ -53,6 +55,16 @@ def list_(
         columns=[">No.", "Author", "Action", "Description", "Until", "State"],
         noun="approval",
     )
+
+
+def _description(approval: Approval) -> str:
+    """Return the request in words, with its tokens and their users."""
+    users = approval.usernames or ("",) * len(approval.serials)
+    tokens = ", ".join(
+        f"{serial} of {user}" if user else serial
+        for serial, user in zip(approval.serials, users, strict=True)
+    )
+    return f"{approval.description}: {tokens}" if tokens else approval.description
 
 
 @app.command(epilog="Example: sparecode approvals approve 7")

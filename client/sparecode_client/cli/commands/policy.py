@@ -24,7 +24,14 @@ app = typer.Typer(
 
 NAMES = [field.name for field in fields(Policy) if field.name != "position"]
 _NO_CAP = "none"
-_NONE = ("lifetime_max", "reset_delay", "rotate_after_removal", "pin_blocklist")
+_NONE = (
+    "lifetime_max",
+    "reset_delay",
+    "rotate_after_removal",
+    "pin_blocklist",
+    "issued_sets_per_hour",
+    "issued_sets_per_day",
+)
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1
 """Maximum of numbers in the API. The policy's own bounds are far lower."""
@@ -152,7 +159,7 @@ def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has 
 def _kind(name: str) -> Any:  # noqa: ANN401  A type, or a union of several.
     """Return the type of a field, without the None that an older node leaves."""
     kind = Policy.__annotations__[name]
-    return bool if kind == bool | None else kind
+    return {bool | None: bool, int | None: int}.get(kind, kind)
 
 
 def fit(number: int) -> int:

@@ -161,6 +161,18 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "",
             ),
             (
+                "issued_sets_per_hour",
+                "Sets an administrator may issue within an hour without approval",
+                "",
+                "Further sets need another super administrator’s approval.",
+            ),
+            (
+                "issued_sets_per_day",
+                "Sets an administrator may issue within a day without approval",
+                "",
+                "",
+            ),
+            (
                 "backup_recipients",
                 "Backup recipients",
                 "",

@@ -47,3 +47,5 @@ class UpdatePolicy:
     reset_delay_ms: int | None = None
     rotate_after_removal: bool | None = None
     pin_blocklist: bool | None = None
+    issued_sets_per_hour: int | None = None
+    issued_sets_per_day: int | None = None

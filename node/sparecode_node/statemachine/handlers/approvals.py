@@ -45,8 +45,11 @@ from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
 from sparecode_node.statemachine.feature_level import (
     EXACT_APPROVALS,
+    ISSUE_ALLOWANCES,
     MEMBERS_ARE_POWER,
 )
+from sparecode_node.statemachine.handlers import issue_allowances
+from sparecode_node.statemachine.handlers.issue_allowances import ISSUES
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -63,7 +66,15 @@ class Hold:
     serials: tuple[TokenSerial, ...] = ()
     change: str = ""
     """For a `TICKET`: the request, as JSON. A permit is for exactly this (P3)."""
+    owners: tuple[str, ...] | None = None
+    """The users of the tokens now; None: a permit does not depend on them."""
     permit: Approval | None = None
+
+    def matches(self, approval: Approval) -> bool:
+        """Return whether a request or permit is for this."""
+        return approval.change == self.change and approval.covers(
+            self.serials, self.owners
+        )
 
 
 def hold(applying: Applying) -> Hold | None:
@@ -78,12 +89,14 @@ def hold(applying: Applying) -> Hold | None:
     needed = _hold_needed(applying, administrator)
     if needed is None or needed.kind is ApprovalKind.CHANGE:
         return needed
+    if applying.feature_level >= ISSUE_ALLOWANCES:
+        needed = replace(needed, owners=_owners(applying, needed.serials))
     for each in approval_tables.of_author(applying.db, administrator.name):
         if (
             each.approver is not None
             and each.kind in (needed.kind, ApprovalKind.BULK_ISSUE)
-            and each.covers(needed.serials)
-            and each.change == needed.change
+            and needed.matches(each)
+            and not _spent(applying, each)
         ):
             return replace(needed, permit=each)
     return needed
@@ -92,13 +105,51 @@ def hold(applying: Applying) -> Hold | None:
 def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
     """Use the permit and return None; or store the command, whose writes are undone."""
     if held.permit is not None:
-        if held.permit.kind is not ApprovalKind.BULK_ISSUE:
-            approval_tables.delete(applying.db, held.permit.approval_id)
+        _use(applying, held.permit)
         applying.detail += (
             f"; approval {held.permit.approval_id} by {held.permit.approver}"
         )
         return None
     return _ask(applying, held)
+
+
+def _owners(applying: Applying, serials: tuple[TokenSerial, ...]) -> tuple[str, ...]:
+    """Return the users of tokens, in their order; empty: no user."""
+    tokens = (token_tables.find_token(applying.db, serial) for serial in serials)
+    return tuple((token.user_id or "") if token else "" for token in tokens)
+
+
+def _spent(applying: Applying, permit: Approval) -> bool:
+    """
+    Return whether a permit no longer holds for the token of this command (P3a).
+
+    The token has used it, or its author has changed the PIN since the request: the
+    approver did not know that (I10).
+    """
+    command = applying.call.command
+    if not isinstance(command, ISSUES) or applying.feature_level < ISSUE_ALLOWANCES:
+        return False
+    changed_at_ms = approval_tables.pin_changed_at(
+        applying.db, command.serial, permit.author
+    )
+    return command.serial in permit.used or changed_at_ms > permit.asked_at_ms
+
+
+def _use(applying: Applying, permit: Approval) -> None:
+    """
+    Use a permit. The announcement of a bulk uses nothing, and each of its tokens once.
+
+    Below level 2 a permit for a bulk could be used again until its end.
+    """
+    command = applying.call.command
+    if permit.kind is not ApprovalKind.BULK_ISSUE:
+        approval_tables.delete(applying.db, permit.approval_id)
+    elif isinstance(command, ISSUES) and applying.feature_level >= ISSUE_ALLOWANCES:
+        permit = permit.with_use(command.serial)
+        if permit.exhausted:
+            approval_tables.delete(applying.db, permit.approval_id)
+        else:
+            approval_tables.save_permit(applying.db, permit)
 
 
 def _other_approver(applying: Applying, name: AdministratorName) -> bool:
@@ -140,6 +191,13 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
                     ApprovalKind.ISSUE,
                     "codes for a token whose PIN the same administrator set or cleared "
                     "within the last day",
+                    known,
+                )
+            allowance = issue_allowances.exceeded(applying, administrator)
+            if allowance:
+                return Hold(
+                    ApprovalKind.ISSUE,
+                    f"codes beyond the administrator's allowance of {allowance}",
                     known,
                 )
     return None
@@ -225,11 +283,7 @@ def _ask(applying: Applying, held: Hold) -> Result:
         if each.approver is None
     ]
     for each in waiting:
-        if (
-            each.kind is held.kind is not ApprovalKind.CHANGE
-            and each.covers(held.serials)
-            and each.change == held.change
-        ):
+        if each.kind is held.kind is not ApprovalKind.CHANGE and held.matches(each):
             return _pending(applying, each)
     if len(waiting) >= PENDING_MAX:
         return Rejected(
@@ -251,6 +305,7 @@ def _ask(applying: Applying, held: Hold) -> Result:
         asked_at_ms=applying.now_ms,
         ends_at_ms=applying.now_ms + APPROVAL_MS,
         basis=_basis(applying),
+        owners=held.owners or (),
     )
     number = approval_tables.add(applying.db, approval)
     return _pending(applying, replace(approval, approval_id=number))
@@ -319,6 +374,14 @@ def _approve(
             "this is about your own token: another administrator must do it",
         )
     if approval.kind is not ApprovalKind.CHANGE:
+        if (
+            applying.feature_level >= ISSUE_ALLOWANCES
+            and _owners(applying, approval.serials) != approval.owners
+        ):
+            return Rejected(
+                Reason.APPROVAL_STALE,
+                "a token has changed its user since the request: request it again",
+            )
         approval_tables.save_permit(applying.db, permit)
         return Applied(index=applying.index)
     change = from_json(approval.change)

@@ -35,6 +35,8 @@ FIELD_LEVELS = {
     "reset_delay_ms": feature_level.DELAYED_RESETS,
     "rotate_after_removal": feature_level.MEMBERS_ARE_POWER,
     "pin_blocklist": feature_level.PIN_BLOCKLIST,
+    "issued_sets_per_hour": feature_level.ISSUE_ALLOWANCES,
+    "issued_sets_per_day": feature_level.ISSUE_ALLOWANCES,
 }
 """
 The level that began each field that release 0.1.0 does not have.

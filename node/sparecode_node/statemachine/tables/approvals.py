@@ -10,7 +10,7 @@ from sparecode_node.domain.ids import AdministratorName, TokenSerial
 
 _COLUMNS = (
     "approval_id, kind, author, action, target, description, change, serials, asked_at_ms, "
-    "ends_at_ms, approver, basis"
+    "ends_at_ms, approver, basis, owners, used"
 )
 
 
@@ -29,6 +29,8 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         end,
         by,
         basis,
+        owners,
+        used,
     ) = row
     return Approval(
         approval_id=int(str(number)),
@@ -43,6 +45,8 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         ends_at_ms=int(str(end)),
         approver=None if by is None else AdministratorName(str(by)),
         basis=str(basis),
+        owners=tuple(json.loads(str(owners))),
+        used=tuple(TokenSerial(each) for each in json.loads(str(used))),
     )
 
 
@@ -67,7 +71,8 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
     """Add a request with the next id, and return the id."""
     added = db.execute(
         "INSERT INTO approvals (kind, author, action, target, description, change, serials, "
-        "asked_at_ms, ends_at_ms, basis) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "asked_at_ms, ends_at_ms, basis, owners) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             approval.kind,
             approval.author,
@@ -75,21 +80,27 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
             approval.target,
             approval.description,
             approval.change,
-            json.dumps(approval.serials, separators=(",", ":")),
+            _text(approval.serials),
             approval.asked_at_ms,
             approval.ends_at_ms,
             approval.basis,
+            _text(approval.owners),
         ),
     )
     return added.lastrowid or 0
 
 
 def save_permit(db: sqlite3.Connection, permit: Approval) -> None:
-    """Save the approver and the end of a permit."""
+    """Save the approver, the end and the uses of a permit."""
     db.execute(
-        "UPDATE approvals SET approver = ?, ends_at_ms = ? WHERE approval_id = ?",
-        (permit.approver, permit.ends_at_ms, permit.approval_id),
+        "UPDATE approvals SET approver = ?, ends_at_ms = ?, used = ? "
+        "WHERE approval_id = ?",
+        (permit.approver, permit.ends_at_ms, _text(permit.used), permit.approval_id),
     )
+
+
+def _text(values: tuple[str, ...]) -> str:
+    return json.dumps(values, separators=(",", ":"))
 
 
 def delete(db: sqlite3.Connection, approval_id: int) -> None:
@@ -128,6 +139,17 @@ def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> Non
         "SELECT ?, administrator, ends_at_ms FROM pin_changes WHERE serial = ?",
         (new, old),
     )
+
+
+def pin_changed_at(
+    db: sqlite3.Connection, serial: TokenSerial, administrator: AdministratorName
+) -> int:
+    """Return when the administrator last changed the PIN of a token; 0: not recently."""
+    row = db.execute(
+        "SELECT ends_at_ms FROM pin_changes WHERE serial = ? AND administrator = ?",
+        (serial, administrator),
+    ).fetchone()
+    return int(row[0]) - PIN_KNOWN_MS if row else 0
 
 
 def knows_pin(

@@ -50,7 +50,9 @@ CREATE TABLE approvals (
     asked_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,
     approver TEXT,                   -- NULL: waiting
-    basis TEXT NOT NULL DEFAULT ''   -- what the request relies on
+    basis TEXT NOT NULL DEFAULT '',  -- what the request relies on
+    owners TEXT NOT NULL DEFAULT '[]',           -- JSON: user ids, as the serials
+    used TEXT NOT NULL DEFAULT '[]'              -- JSON: serials that used the permit
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
@@ -131,6 +133,17 @@ CREATE TABLE deleted_codes (
     verifier BLOB NOT NULL,
     PRIMARY KEY (set_id, ordinal)
 ) STRICT, WITHOUT ROWID;
+"""
+
+_ALLOWANCE_TABLES = """
+CREATE TABLE issue_counts (             -- sets issued without an approval, see P3a
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    minute_ms INTEGER NOT NULL,      -- the minute's begin
+    sets INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,     -- then the count is forgotten
+    PRIMARY KEY (administrator, minute_ms)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX issue_counts_by_end ON issue_counts (ends_at_ms);
 """
 
 _SIGN_IN_TABLES = """
@@ -351,6 +364,7 @@ CREATE TABLE audit_events (
 ) STRICT;
 """
     + _AGENT_TABLES
+    + _ALLOWANCE_TABLES
     + _APPROVAL_TABLES
     + _DELETED_TABLES
     + _FORMER_TABLES
@@ -366,12 +380,15 @@ CREATE TABLE audit_events (
 _MIGRATIONS: dict[int, str] = {
     1: """
 ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN hosts TEXT;
 ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
 """
+    + _ALLOWANCE_TABLES
     + _REFUSAL_TABLES
     + _RESET_TABLES
     + _SIGN_IN_TABLES
