@@ -144,7 +144,12 @@ class Admin(Blocking[AsyncAdmin]):
         """The device cookie of the last sign-in or change of password, to be kept."""
         return self._caller.device_cookie
 
+    def confirm_with(self, ask: Callable[[bool], str]) -> None:
+        """Ask the administrator when a call needs a reauthentication, as `AsyncAdmin`."""
+        self._caller.confirm_with(ask)
+
     login = _Method(AsyncAdmin.login)
+    reauthenticate = _Method(AsyncAdmin.reauthenticate)
     logout = _Method(AsyncAdmin.logout)
     logout_everywhere = _Method(AsyncAdmin.logout_everywhere)
     who_am_i = _Method(AsyncAdmin.who_am_i)

@@ -114,6 +114,9 @@ async def test_an_old_secret_cannot_be_confirmed(desk: Desk) -> None:
     page = await browser.send("Set up")
     desk.node.clock.pass_s(16 * 60)
     page = await browser.send("Confirm", second_factor=code_of(desk, page))
+    assert "needs your password" in page.text
+    page = await browser.send("Confirm", confirm_password=PASSWORD)
+    page = await browser.send("Confirm", second_factor=code_of(desk, page))
     assert page.status == 422
     assert "shown too long ago" in page.text
     assert "Set up" in page.buttons

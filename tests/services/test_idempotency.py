@@ -57,6 +57,7 @@ ARGUMENTS = {
     "tokens.enable": "serial",
     "tokens.enroll": "serial algorithm hash_name digits period_s counter seed pin_rule expires_at_ms",
     "tokens.reinstate": "serial",
+    "sessions.reauthenticate": "password second_factor",
     "tokens.replace": "serial replacement_serial keep_pin",
     "tokens.resynchronize": "serial first_tokencode second_tokencode",
     "tokens.set_pin": "serial pin",

@@ -84,6 +84,7 @@ MATRIX = {
     "PolicyService/UpdatePolicy": "S",
     "SessionService/Logout": "SHAO",
     "SessionService/LogoutEverywhere": "SHAO",
+    "SessionService/Reauthenticate": "SHAO",
     "SessionService/WhoAmI": "SHAO",
     "TokenService/AssignToken": "S",
     "TokenService/ClearPin": "SH",

@@ -70,6 +70,7 @@ def test_commands_about_users_are_listed() -> None:
         command.__name__ for command, names in ABOUT_USERS.items() if not names
     } == {
         "CloseSession",
+        "Reauthenticate",
         "UpdatePolicy",
         "CreateAdministrator",
         "UpdateAdministrator",

@@ -531,6 +531,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "NoteRefusedCalls",
         "OpenSession",
         "RaiseFeatureLevel",
+        "Reauthenticate",
         "Reject",
         "ReplaceSeals",
         "RequestBulkIssue",

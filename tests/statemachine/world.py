@@ -103,6 +103,7 @@ from sparecode_node.statemachine.commands.second_factors import (
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     OpenSession,
+    Reauthenticate,
     TouchSessions,
 )
 from sparecode_node.statemachine.commands.tokens import (
@@ -307,6 +308,17 @@ class World:
                 )
             case "sign-in":
                 return self._open_session(arguments)
+            case "reauthenticate":
+                name = AdministratorName(arguments.get("as", ROOT))
+                row = administrator_tables.find_administrator(self.db, name)
+                return Reauthenticate(
+                    administrator=name,
+                    candidate=arguments.get("password", "right").encode(),
+                    administrator_version=row.version if row else 0,
+                    key_id=row.key_id if row else KeyId(KEY),
+                    second_factor="code" in arguments,
+                    moments=moments_in(arguments),
+                )
             case "sign-out":
                 return CloseSession(everywhere="everywhere" in arguments)
             case "create-user":

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls on sessions."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import (
     sessions_pb2,
 )
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import time_in
-from sparecode_client.errors import InvalidArgument
+from sparecode_client.connection.wire import commit_in, time_in
+from sparecode_client.errors import InvalidArgument, NotSignedIn
+from sparecode_client.values.results import Commit
 from sparecode_client.values.sessions import Session
 
 REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+SECOND_FACTOR_NEEDED = "SECOND_FACTOR_NEEDED"
 
 
 class Sessions(Caller):
@@ -70,6 +74,56 @@ class Sessions(Caller):
             session=answer.session,
             device_cookie=answer.device_cookie,
         )
+
+    async def reauthenticate(
+        self,
+        password: str,
+        *,
+        second_factor: str = "",
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Confirm that the signed-in administrator is present.
+
+        Changes of credentials, roles, members, keys and backup recipients need a sign-in
+        or this within the last five minutes; else they fail with the reason
+        `REAUTHENTICATION_NEEDED`.
+
+        Raises:
+            NotSignedIn: With the reason `SECOND_FACTOR_NEEDED`, call again with
+                *second_factor*, the code that the authenticator app shows.
+            Refused: `WRONG_PASSWORD`: the password is wrong.
+        """
+        request = sessions_pb2.ReauthenticateRequest(
+            request_id=request_id or new_request_id(),
+            password=password,
+            second_factor=second_factor,
+        )
+        answer = await self._client.unary(
+            lambda node: node.sessions.Reauthenticate, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    def confirm_with(self, ask: Callable[[bool], str]) -> None:
+        """
+        Ask the administrator when a call needs a reauthentication, then send it again.
+
+        *ask* runs in another thread. It returns the password, and called with True the
+        code that the authenticator app shows.
+        """
+
+        async def confirm() -> None:
+            password = await asyncio.to_thread(ask, False)  # noqa: FBT003
+            try:
+                await self.reauthenticate(password)
+            except NotSignedIn as refused:
+                if refused.reason != SECOND_FACTOR_NEEDED:
+                    raise
+                code = await asyncio.to_thread(ask, True)  # noqa: FBT003
+                await self.reauthenticate(password, second_factor=code)
+
+        self._client.confirm = confirm
 
     @property
     def device_cookie(self) -> str:

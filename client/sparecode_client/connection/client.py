@@ -30,7 +30,12 @@ from sparecode.v1.users_pb2_grpc import UserServiceStub
 from sparecode_client.connection.attempts import Attempts, Deadline, NoAnswerError
 from sparecode_client.connection.channels import Connect, TlsConnect
 from sparecode_client.connection.statuses import read_status
-from sparecode_client.errors import OutcomeUnknown, Overloaded, Unavailable
+from sparecode_client.errors import (
+    NotPermitted,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -40,6 +45,8 @@ TRY_TIMEOUT_S = 2.5
 """Timeout of one try if there are other nodes: a paused node never answers."""
 
 Sleep = Callable[[float], Awaitable[None]]
+Confirm = Callable[[], Awaitable[None]]
+REAUTHENTICATION_NEEDED = "REAUTHENTICATION_NEEDED"
 
 
 def new_request_id() -> str:
@@ -147,6 +154,8 @@ class Client:
         """Sent with every call as `authorization: Bearer`, unless empty."""
         self.device_cookie = ""
         """That of the last sign-in or change of password; sent with the next sign-in."""
+        self.confirm: Confirm | None = None
+        """Called when a call needs a reauthentication; the call is then sent again."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,7 +192,9 @@ class Client:
             return await call(request, timeout=timeout_s, metadata=self._metadata())
 
         request_id = getattr(request, "request_id", "")
-        return await self._call(send, request_id, within, patient=patient)
+        return await self._confirmed(
+            lambda: self._call(send, request_id, within, patient=patient)
+        )
 
     async def stream_out(
         self,
@@ -217,12 +228,24 @@ class Client:
         while further:
             further = False
             try:
-                await self._call(send, request_id, within, patient=True)
+                await self._confirmed(
+                    lambda: self._call(send, request_id, within, patient=True)
+                )
             except (OutcomeUnknown, Overloaded, Unavailable):
                 if not further:
                     raise
             else:
                 return
+
+    async def _confirmed(self, call: Callable[[], Awaitable[A]]) -> A:
+        """Return the result of a call, sent again if it needed a reauthentication."""
+        try:
+            return await call()
+        except NotPermitted as error:
+            if error.reason != REAUTHENTICATION_NEEDED or self.confirm is None:
+                raise
+        await self.confirm()
+        return await call()
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         if not self.session:

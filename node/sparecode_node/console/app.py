@@ -48,6 +48,7 @@ from sparecode_node.console.pages import (
     keys,
     membership,
     policy,
+    reauthentication,
     review,
     second_factors,
     sign_in,
@@ -168,7 +169,7 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
             session = await visit.find_session()
             if idle.is_idle(used_ms, now_ms, session.idle_ms):
                 return await sign_in.end_idle_session(visit)
-            response = await view(visit)
+            response = await _shown(visit, view)
         except UnknownHereError:
             return sign_in.explain_unknown_session(visit)
         except NotSignedInError:
@@ -181,6 +182,17 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
         return response
 
     return endpoint
+
+
+async def _shown(visit: Visit, view: View) -> Response:
+    """Return the page, after a confirmation of the administrator if one was sent (P7)."""
+    if reauthentication.is_needed_first(visit):
+        return reauthentication.ask(visit)
+    if reauthentication.is_confirmation(visit):
+        answer = await reauthentication.confirm(visit)
+        if answer is not None:
+            return answer
+    return await view(visit)
 
 
 def _sign_in_endpoint(site: Site) -> Endpoint:
@@ -234,6 +246,10 @@ def _error_page(visit: Visit, error: Exception) -> Response:
         error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
     ):
         return visit.redirect("/account/password")
+    if isinstance(error, Refused) and (
+        error.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+    ):
+        return reauthentication.ask(visit)
     problem = explain(error)
     title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
     if isinstance(error, NotPermittedError):

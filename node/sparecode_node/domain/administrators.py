@@ -19,6 +19,9 @@ from sparecode_node.domain.tokencodes import (
     TokencodeParameters,
 )
 
+REAUTHENTICATION_MS = 5 * MINUTE_MS
+"""How long a session may change power after password and second factor (P7)."""
+
 
 class Role(enum.StrEnum):
     """What an administrator is responsible for."""

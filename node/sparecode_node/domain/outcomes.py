@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     SIGN_IN_REFUSED = "sign_in_refused"
     SELF_SERVICE_FORBIDDEN = "self_service_forbidden"
     PASSWORD_CHANGE_NEEDED = "password_change_needed"
+    REAUTHENTICATION_NEEDED = "reauthentication_needed"
 
     # Administrators
     ADMINISTRATOR_UNKNOWN = "administrator_unknown"

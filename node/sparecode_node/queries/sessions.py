@@ -20,6 +20,8 @@ class StoredSession:
     """When it was last used, to the minute."""
     unused_end_ms: int
     """When it ends if it is not used again."""
+    proved_at_ms: int
+    """When password and second factor were last shown (P7)."""
     temporary: bool
     """Whether the administrator has to change a temporary password first."""
 
@@ -30,7 +32,7 @@ async def find(
     """Return a session with its administrator's role; None if they are disabled."""
     row = await transaction.one(
         """
-        SELECT name, role, ends_at_ms, used_at_ms, temporary
+        SELECT name, role, ends_at_ms, used_at_ms, proved_at_ms, temporary
         FROM sessions JOIN administrators ON name = administrator
         WHERE session_id = :session_id AND enabled
         """,
@@ -45,5 +47,6 @@ async def find(
         ends_at_ms=row["ends_at_ms"],
         used_at_ms=row["used_at_ms"],
         unused_end_ms=row["used_at_ms"] + policy.session_unused_ms,
+        proved_at_ms=row["proved_at_ms"],
         temporary=bool(row["temporary"]),
     )

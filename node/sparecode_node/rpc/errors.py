@@ -237,6 +237,8 @@ _PERMISSION_DENIED = {
     Reason.ROLE: "your role does not allow this",
     Reason.APPROVAL_NEEDED: "another super administrator must approve this",
     Reason.PASSWORD_CHANGE_NEEDED: "the password is temporary; change it first",
+    Reason.REAUTHENTICATION_NEEDED: "the session must show password and second factor "
+    "again",
     Reason.SELF_SERVICE_FORBIDDEN: "administrators cannot do this for themselves; "
     "ask another administrator",
 }
@@ -270,7 +272,7 @@ _FAILED_PRECONDITION = {
     Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the current code of the secret",
     Reason.SECOND_FACTOR_NOT_SET: "there is no second factor",
     Reason.SECOND_FACTOR_SET: "there is already a second factor",
-    Reason.WRONG_PASSWORD: "the old password is wrong",
+    Reason.WRONG_PASSWORD: "the password is wrong",
     Reason.GROUP_LIMIT: "there would be too many groups; remove some first",
     Reason.USER_HAS_TOKENS: "the user still has tokens",
     Reason.TOKEN_NOT_ASSIGNED: "the token is not assigned to anyone; assign it first",

@@ -13,8 +13,9 @@ from sparecode_node.services.people.sessions import Sessions
 class SessionServicer(pb_grpc.SessionServiceServicer):
     """Translates between the wire and `Sessions`."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, node_id: str) -> None:
         self._sessions = sessions
+        self._node_id = node_id
 
     async def Login(
         self, request: pb.LoginRequest, context: Context
@@ -35,6 +36,21 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
             end_time=conversion.timestamp(signed_in.opened.ends_at_ms),
             role=signed_in.opened.role,
             device_cookie=signed_in.device_cookie,
+        )
+
+    async def Reauthenticate(
+        self, request: pb.ReauthenticateRequest, context: Context
+    ) -> pb.ReauthenticateResponse:
+        """Confirm the calling administrator."""
+        applied = await self._sessions.reauthenticate(
+            calls.session_call(
+                context, "SessionService/Reauthenticate", request.request_id
+            ),
+            password=request.password,
+            second_factor=request.second_factor,
+        )
+        return pb.ReauthenticateResponse(
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def Logout(

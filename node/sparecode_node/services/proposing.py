@@ -84,6 +84,10 @@ class Proposer:
         """Check a permission that depends on the content of the call, before its work."""
         self._authorization.need(context, session, permission, what)
 
+    def now_ms(self) -> int:
+        """Return the time of this node's clock, which decides nothing."""
+        return self._clock.now_ms()
+
     async def barrier(self, deadline: Deadline) -> int:
         """Wait until the local state is current; return the primary's time in ms."""
         passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())

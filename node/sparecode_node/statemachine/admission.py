@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the calling administrator: session, role, no self-service (P1, I10)."""
 
-from sparecode_node.domain.administrators import Administrator, Permission, may
+from sparecode_node.domain.administrators import (
+    REAUTHENTICATION_MS,
+    Administrator,
+    Permission,
+    may,
+)
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import commands
+from sparecode_node.statemachine import commands, power
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import ChangePassword
 from sparecode_node.statemachine.commands.agents import (
@@ -13,13 +18,16 @@ from sparecode_node.statemachine.commands.agents import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
-from sparecode_node.statemachine.commands.sessions import CloseSession
-from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
+from sparecode_node.statemachine.commands.sessions import CloseSession, Reauthenticate
+from sparecode_node.statemachine.feature_level import (
+    MEMBERS_ARE_POWER,
+    REAUTHENTICATIONS,
+)
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
-WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
+WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession, Reauthenticate)
 """The only commands allowed with a temporary password."""
 
 NOT_ABOUT_USERS = (RegisterAgent, UpdateAgent, RemoveAgent)
@@ -52,7 +60,7 @@ def check_session(applying: Applying) -> Rejected | None:
     if command_type not in PERMISSIONS:
         return None
     row = applying.db.execute(
-        "SELECT administrator FROM sessions WHERE session_id = ? AND ends_at_ms > ?",
+        "SELECT administrator, proved_at_ms FROM sessions WHERE session_id = ? AND ends_at_ms > ?",
         (applying.call.session_id, applying.now_ms),
     ).fetchone()
     administrator = (
@@ -74,6 +82,12 @@ def check_session(applying: Applying) -> Rejected | None:
             Reason.PASSWORD_CHANGE_NEEDED,
             "the password is temporary: change it first",
         )
+    if (
+        applying.feature_level >= REAUTHENTICATIONS
+        and applying.now_ms - row[1] > REAUTHENTICATION_MS
+        and power.changes_power(applying)
+    ):
+        return power.REAUTHENTICATION_NEEDED
     return _self_service(applying, administrator)
 
 

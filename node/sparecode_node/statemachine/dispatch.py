@@ -67,6 +67,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return membership.renew_certificate(applying, command)
         case commands.OpenSession() as command:
             return sessions.open_session(applying, command)
+        case commands.Reauthenticate() as command:
+            return sessions.reauthenticate(applying, command)
         case commands.CloseSession() as command:
             sessions.close_session(applying, command)
             return None

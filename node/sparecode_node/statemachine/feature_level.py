@@ -73,6 +73,12 @@ From this level on, each administrator has an allowance of issued sets (P3a).
 A permit to issue is for the users of its tokens, too, and each token uses it once.
 """
 
+REAUTHENTICATIONS = 2
+"""
+From this level on, changes of power need a password and a second factor that are at
+most five minutes old (P7).
+"""
+
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 

@@ -56,6 +56,7 @@ NOT_REMEMBERED = frozenset(
         Reason.SESSION_ENDED,
         Reason.ROLE,
         Reason.PASSWORD_CHANGE_NEEDED,
+        Reason.REAUTHENTICATION_NEEDED,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
         Reason.RESET_PENDING,

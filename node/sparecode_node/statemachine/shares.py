@@ -101,6 +101,7 @@ def is_reserved(command: commands.Command) -> bool:
         case (
             commands.OpenSession()
             | commands.CloseSession()
+            | commands.Reauthenticate()
             | commands.DenyCertificate()
             | commands.RemoveAgent()
             | commands.RemoveAdministrator()

@@ -32,6 +32,8 @@ def target_of(
             # As with users below, the text may be a password in the wrong field.
             known = administrator_tables.find_administrator(db, command.administrator)
             return known.name if known else "unknown name"
+        case commands.Reauthenticate():
+            return command.administrator
         case commands.TransferPrimary():
             return command.target or ""
         case commands.ActivateKey():

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsparecode/v1/sessions.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n\x0cLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x1a\n\rsecond_factor\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rdevice_cookie\x18\x05 \x01(\tB\x03\x80\x01\x01\"x\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x04 \x01(\tB\x03\x80\x01\x01\"#\n\rLogoutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"-\n\x17LogoutEverywhereRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18LogoutEverywhereResponse\"\x0f\n\rWhoAmIRequest\"c\n\x0eWhoAmIResponse\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbf\x02\n\x0eSessionService\x12@\n\x05Login\x12\x1a.sparecode.v1.LoginRequest\x1a\x1b.sparecode.v1.LoginResponse\x12\x43\n\x06Logout\x12\x1b.sparecode.v1.LogoutRequest\x1a\x1c.sparecode.v1.LogoutResponse\x12\x61\n\x10LogoutEverywhere\x12%.sparecode.v1.LogoutEverywhereRequest\x1a&.sparecode.v1.LogoutEverywhereResponse\x12\x43\n\x06WhoAmI\x12\x1b.sparecode.v1.WhoAmIRequest\x1a\x1c.sparecode.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsparecode/v1/sessions.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\x83\x01\n\x0cLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x1a\n\rsecond_factor\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rdevice_cookie\x18\x05 \x01(\tB\x03\x80\x01\x01\"x\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x04 \x01(\tB\x03\x80\x01\x01\"^\n\x15ReauthenticateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rsecond_factor\x18\x03 \x01(\tB\x03\x80\x01\x01\">\n\x16ReauthenticateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"#\n\rLogoutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"-\n\x17LogoutEverywhereRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18LogoutEverywhereResponse\"\x0f\n\rWhoAmIRequest\"c\n\x0eWhoAmIResponse\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x9c\x03\n\x0eSessionService\x12@\n\x05Login\x12\x1a.sparecode.v1.LoginRequest\x1a\x1b.sparecode.v1.LoginResponse\x12[\n\x0eReauthenticate\x12#.sparecode.v1.ReauthenticateRequest\x1a$.sparecode.v1.ReauthenticateResponse\x12\x43\n\x06Logout\x12\x1b.sparecode.v1.LogoutRequest\x1a\x1c.sparecode.v1.LogoutResponse\x12\x61\n\x10LogoutEverywhere\x12%.sparecode.v1.LogoutEverywhereRequest\x1a&.sparecode.v1.LogoutEverywhereResponse\x12\x43\n\x06WhoAmI\x12\x1b.sparecode.v1.WhoAmIRequest\x1a\x1c.sparecode.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +39,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGINREQUEST'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
   _globals['_LOGINRESPONSE'].fields_by_name['device_cookie']._loaded_options = None
   _globals['_LOGINRESPONSE'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
-  _globals['_LOGINREQUEST']._serialized_start=79
-  _globals['_LOGINREQUEST']._serialized_end=210
-  _globals['_LOGINRESPONSE']._serialized_start=212
-  _globals['_LOGINRESPONSE']._serialized_end=332
-  _globals['_LOGOUTREQUEST']._serialized_start=334
-  _globals['_LOGOUTREQUEST']._serialized_end=369
-  _globals['_LOGOUTRESPONSE']._serialized_start=371
-  _globals['_LOGOUTRESPONSE']._serialized_end=387
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=389
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=434
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=436
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=462
-  _globals['_WHOAMIREQUEST']._serialized_start=464
-  _globals['_WHOAMIREQUEST']._serialized_end=479
-  _globals['_WHOAMIRESPONSE']._serialized_start=481
-  _globals['_WHOAMIRESPONSE']._serialized_end=580
-  _globals['_SESSIONSERVICE']._serialized_start=583
-  _globals['_SESSIONSERVICE']._serialized_end=902
+  _globals['_REAUTHENTICATEREQUEST'].fields_by_name['password']._loaded_options = None
+  _globals['_REAUTHENTICATEREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001'
+  _globals['_REAUTHENTICATEREQUEST'].fields_by_name['second_factor']._loaded_options = None
+  _globals['_REAUTHENTICATEREQUEST'].fields_by_name['second_factor']._serialized_options = b'\200\001\001'
+  _globals['_LOGINREQUEST']._serialized_start=105
+  _globals['_LOGINREQUEST']._serialized_end=236
+  _globals['_LOGINRESPONSE']._serialized_start=238
+  _globals['_LOGINRESPONSE']._serialized_end=358
+  _globals['_REAUTHENTICATEREQUEST']._serialized_start=360
+  _globals['_REAUTHENTICATEREQUEST']._serialized_end=454
+  _globals['_REAUTHENTICATERESPONSE']._serialized_start=456
+  _globals['_REAUTHENTICATERESPONSE']._serialized_end=518
+  _globals['_LOGOUTREQUEST']._serialized_start=520
+  _globals['_LOGOUTREQUEST']._serialized_end=555
+  _globals['_LOGOUTRESPONSE']._serialized_start=557
+  _globals['_LOGOUTRESPONSE']._serialized_end=573
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=575
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=620
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=622
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=648
+  _globals['_WHOAMIREQUEST']._serialized_start=650
+  _globals['_WHOAMIREQUEST']._serialized_end=665
+  _globals['_WHOAMIRESPONSE']._serialized_start=667
+  _globals['_WHOAMIRESPONSE']._serialized_end=766
+  _globals['_SESSIONSERVICE']._serialized_start=769
+  _globals['_SESSIONSERVICE']._serialized_end=1181
 # @@protoc_insertion_point(module_scope)

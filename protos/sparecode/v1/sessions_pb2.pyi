@@ -6,6 +6,7 @@ Sign-in and sign-out of administrators."""
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from sparecode.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -98,6 +99,62 @@ class LoginResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoginResponse: _TypeAlias = LoginResponse  # noqa: Y015
+
+@_typing.final
+class ReauthenticateRequest(_message.Message):
+    """The credentials of the calling administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    SECOND_FACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this attempt (UUID). Retries carry the same ID."""
+    password: _builtins.str
+    """The password, as typed."""
+    second_factor: _builtins.str
+    """The code shown by the authenticator app. Required if the administrator has a second
+    factor; without it the call fails with SECOND_FACTOR_NEEDED.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        password: _builtins.str = ...,
+        second_factor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "request_id", b"request_id", "second_factor", b"second_factor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReauthenticateRequest: _TypeAlias = ReauthenticateRequest  # noqa: Y015
+
+@_typing.final
+class ReauthenticateResponse(_message.Message):
+    """The session may change power for five minutes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReauthenticateResponse: _TypeAlias = ReauthenticateResponse  # noqa: Y015
 
 @_typing.final
 class LogoutRequest(_message.Message):

@@ -40,6 +40,11 @@ class SessionServiceStub:
                 request_serializer=sparecode_dot_v1_dot_sessions__pb2.LoginRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_sessions__pb2.LoginResponse.FromString,
                 _registered_method=True)
+        self.Reauthenticate = channel.unary_unary(
+                '/sparecode.v1.SessionService/Reauthenticate',
+                request_serializer=sparecode_dot_v1_dot_sessions__pb2.ReauthenticateRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_sessions__pb2.ReauthenticateResponse.FromString,
+                _registered_method=True)
         self.Logout = channel.unary_unary(
                 '/sparecode.v1.SessionService/Logout',
                 request_serializer=sparecode_dot_v1_dot_sessions__pb2.LogoutRequest.SerializeToString,
@@ -64,6 +69,15 @@ class SessionServiceServicer:
     def Login(self, request, context):
         """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
         session: it fails with REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reauthenticate(self, request, context):
+        """Confirms the calling administrator. Changes of credentials, roles, members, keys and
+        backup recipients need it, or a sign-in, within the last five minutes: without it
+        they fail with REAUTHENTICATION_NEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +111,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.Login,
                     request_deserializer=sparecode_dot_v1_dot_sessions__pb2.LoginRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_sessions__pb2.LoginResponse.SerializeToString,
+            ),
+            'Reauthenticate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reauthenticate,
+                    request_deserializer=sparecode_dot_v1_dot_sessions__pb2.ReauthenticateRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_sessions__pb2.ReauthenticateResponse.SerializeToString,
             ),
             'Logout': grpc.unary_unary_rpc_method_handler(
                     servicer.Logout,
@@ -142,6 +161,33 @@ class SessionService:
             '/sparecode.v1.SessionService/Login',
             sparecode_dot_v1_dot_sessions__pb2.LoginRequest.SerializeToString,
             sparecode_dot_v1_dot_sessions__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reauthenticate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.SessionService/Reauthenticate',
+            sparecode_dot_v1_dot_sessions__pb2.ReauthenticateRequest.SerializeToString,
+            sparecode_dot_v1_dot_sessions__pb2.ReauthenticateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,11 @@ class SessionServiceStub:
     """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
     session: it fails with REQUEST_ID_REUSED.
     """
+    Reauthenticate: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ReauthenticateRequest, _sessions_pb2.ReauthenticateResponse]
+    """Confirms the calling administrator. Changes of credentials, roles, members, keys and
+    backup recipients need it, or a sign-in, within the last five minutes: without it
+    they fail with REAUTHENTICATION_NEEDED.
+    """
     Logout: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LogoutRequest, _sessions_pb2.LogoutResponse]
     """Ends the calling session, cluster-wide."""
     LogoutEverywhere: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LogoutEverywhereRequest, _sessions_pb2.LogoutEverywhereResponse]
@@ -52,6 +57,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Login: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LoginRequest, _sessions_pb2.LoginResponse]  # type: ignore[assignment]
     """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
     session: it fails with REQUEST_ID_REUSED.
+    """
+    Reauthenticate: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ReauthenticateRequest, _sessions_pb2.ReauthenticateResponse]  # type: ignore[assignment]
+    """Confirms the calling administrator. Changes of credentials, roles, members, keys and
+    backup recipients need it, or a sign-in, within the last five minutes: without it
+    they fail with REAUTHENTICATION_NEEDED.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LogoutRequest, _sessions_pb2.LogoutResponse]  # type: ignore[assignment]
     """Ends the calling session, cluster-wide."""
@@ -71,6 +81,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sessions_pb2.LoginResponse, _abc.Awaitable[_sessions_pb2.LoginResponse]]:
         """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
         session: it fails with REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def Reauthenticate(
+        self,
+        request: _sessions_pb2.ReauthenticateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.ReauthenticateResponse, _abc.Awaitable[_sessions_pb2.ReauthenticateResponse]]:
+        """Confirms the calling administrator. Changes of credentials, roles, members, keys and
+        backup recipients need it, or a sign-in, within the last five minutes: without it
+        they fail with REAUTHENTICATION_NEEDED.
         """
 
     @_abc_1.abstractmethod

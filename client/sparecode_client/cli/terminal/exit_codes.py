@@ -70,6 +70,8 @@ NEXT: dict[str, str] = {
     "PIN_NOT_SET": "Set a PIN: sparecode tokens set-pin SERIAL",
     "PIN_NOT_USED": "Its passcodes are the code alone. See: sparecode tokens show SERIAL",
     "POLICY_VALUE": "Show the current values: sparecode policy show",
+    "REAUTHENTICATION_NEEDED": "Repeat the command at a terminal, which asks for the "
+    "password, or sign in again: sparecode login NAME",
     "RECOVERY_END_TOO_LATE": "Set an earlier end: --expires 7d",
     "RECOVERY_NEEDS_END": "Set an end: --expires 7d",
     "RECOVERY_WEAKENED": "To do it anyway, add --weaken-recovery-policy.",
@@ -101,7 +103,7 @@ NEXT: dict[str, str] = {
     "USER_IS_ADMINISTRATOR": "Remove the administrator first: sparecode admins list",
     "USER_UNKNOWN": "List the users: sparecode users list",
     "VERSION": "It was changed in the meantime. Read it again, then repeat your change.",
-    "WRONG_PASSWORD": "Try again: sparecode admins change-password",
+    "WRONG_PASSWORD": "Repeat the command with the right password.",
 }
 """The next step for a reason, if a command or an option helps."""
 

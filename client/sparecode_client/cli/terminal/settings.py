@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The global options, and connections made with them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sparecode_client.cli.terminal.device_file import (
 )
 from sparecode_client.cli.terminal.exit_codes import UsageError, report_errors
 from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import (
     StoredSession,
     fingerprint,
@@ -58,6 +60,8 @@ class Settings:
                     "you are signed in to another cluster, not to this one",
                 )
             with self._connected(nodes, ca, session=stored.session) as admin:
+                if _at_terminal():
+                    admin.confirm_with(_ask_to_confirm)
                 yield admin
 
     @contextmanager
@@ -143,6 +147,18 @@ class Settings:
         if ca is None:
             raise UsageError("no CA: use --ca FILE or SPARECODE_CA")
         return nodes, ca
+
+
+def _at_terminal() -> bool:
+    """Return whether a person can be asked: stdin may hold the input of a command."""
+    return sys.stdin.isatty()
+
+
+def _ask_to_confirm(code: bool) -> str:
+    """Ask for the password, or for the code, that a change of power needs."""
+    if code:
+        return secret("Code of the second factor", None)
+    return secret("This change needs your password. Password", None)
 
 
 def settings_of(context: typer.Context) -> Settings:

@@ -64,8 +64,9 @@ async def attempt(
         visit.keep_request_id()
         visit.add(explain(error))
     except EXPLAINED as error:
-        if isinstance(error, Refused) and (
-            error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
+        if isinstance(error, Refused) and error.rejected.reason in (
+            Reason.PASSWORD_CHANGE_NEEDED,
+            Reason.REAUTHENTICATION_NEEDED,
         ):
             raise
         visit.add(explain(error, fields))

@@ -24,6 +24,22 @@ from sparecode_node.domain.policy import SECOND_MS
 from sparecode_node.domain.sign_in_waits import DEVICE_COOKIE_MS
 from sparecode_node.domain.users import fold
 
+SECRET_FIELDS = frozenset(
+    {
+        "enrolled_draft",
+        "enrolled_secret",
+        "form_token",
+        "new_password",
+        "new_password_again",
+        "old_password",
+        "password",
+        "password_again",
+        "pin",
+        "pin_again",
+        "second_factor",
+    }
+)
+"""Fields with secrets: the user types them again after a sign-in or a confirmation."""
 SESSION_COOKIE = "__Host-sparecode"
 VISIT_COOKIE = "__Host-sparecode-visit"
 """Replaces the session cookie before sign-in, because signing in is a form too."""

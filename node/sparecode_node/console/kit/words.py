@@ -57,6 +57,7 @@ _WORDS: dict[Reason, str] = {
     Reason.SIGN_IN_REFUSED: "The name or password is wrong, or the wait after a wrong "
     "password is not over yet. Try again in a moment.",
     Reason.PASSWORD_CHANGE_NEEDED: "This password is temporary. Choose your own first.",
+    Reason.REAUTHENTICATION_NEEDED: "Confirm with your password that it is you.",
     Reason.SELF_SERVICE_FORBIDDEN: "You cannot do this for yourself. Ask another "
     "administrator.",
     Reason.DRAFT_STALE: "Something about this user, token or policy has changed since "

@@ -13,6 +13,7 @@ from sparecode_node.console.kit.changes import redirect_with_notice
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
+    SECRET_FIELDS,
     SESSION_COOKIE,
     VISIT_COOKIE,
     Origin,
@@ -30,22 +31,6 @@ from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.sessions import SignedIn
 
 VISIT_BYTES = 18
-SECRET_FIELDS = frozenset(
-    {
-        "enrolled_draft",
-        "enrolled_secret",
-        "form_token",
-        "new_password",
-        "new_password_again",
-        "old_password",
-        "password",
-        "password_again",
-        "pin",
-        "pin_again",
-        "second_factor",
-    }
-)
-"""Fields with secrets: the user types them again after sign-in."""
 UNCERTAIN = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
 SIGNED_OUT_LOCALLY = (
     "You are signed out in this browser. The cluster could not be reached to end the session "

@@ -88,6 +88,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
 _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/Logout": commands.CloseSession,
     "SessionService/LogoutEverywhere": commands.CloseSession,
+    "SessionService/Reauthenticate": commands.Reauthenticate,
     "AdministratorService/EnrollSecondFactor": commands.SetSecondFactor,
     "AdministratorService/ConfirmSecondFactor": commands.SetSecondFactor,
     "ClusterService/RotateKeys": commands.ActivateKey,
@@ -140,6 +141,7 @@ WITH_TEMPORARY_PASSWORD = frozenset(
         "AdministratorService/ChangePassword",
         "SessionService/Logout",
         "SessionService/LogoutEverywhere",
+        "SessionService/Reauthenticate",
         "SessionService/WhoAmI",
     }
 )

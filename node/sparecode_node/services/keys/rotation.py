@@ -23,6 +23,7 @@ from sparecode_node.replication.links.key_exchange import (
     KeyNotHeldError,
 )
 from sparecode_node.replication.replicator import Replicator
+from sparecode_node.services.access import reauthentication
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
@@ -120,7 +121,9 @@ class Rotation:
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        await self._proposer.barrier(deadline)
+        now_ms = await self._proposer.barrier(deadline)
+        if (await self._progress()).phase is not Phase.RESEALING:
+            await reauthentication.require(self._state, session.session_id, now_ms)
 
         async def progress() -> AsyncGenerator[RotationProgress, None]:
             resumed = (await self._progress()).phase is Phase.RESEALING

@@ -13,6 +13,7 @@ from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
+from sparecode_node.services.access import reauthentication
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.idempotency import idempotent
@@ -21,11 +22,15 @@ from sparecode_node.services.people.device_cookies import (
     DeviceCookies,
     is_for_password,
 )
-from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.password_strength import normal_password
 from sparecode_node.services.secrets.sealing import DeviceCookie, Sealing, session_id
-from sparecode_node.statemachine.commands.sessions import CloseSession, OpenSession
+from sparecode_node.statemachine.commands.sessions import (
+    CloseSession,
+    OpenSession,
+    Reauthenticate,
+)
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
@@ -41,6 +46,8 @@ class SessionView:
     ends_at_ms: int
     idle_ms: int
     """A browser must end the session after this much time without use (policy)."""
+    confirmed: bool = True
+    """Whether it may change power without a reauthentication (P7)."""
     pending_resets: tuple[PendingReset, ...] = ()
     """Requested resets of administrators, which every page announces (P4)."""
 
@@ -146,6 +153,49 @@ class Sessions:
         )
 
     @idempotent
+    async def reauthenticate(
+        self, context: CallContext, *, password: str, second_factor: str = ""
+    ) -> Applied:
+        """
+        Confirm the caller, who may then change power for five minutes (P7).
+
+        *second_factor* is the code of an administrator who has a second factor.
+        Raises `Refused` (`WRONG_PASSWORD`, `SECOND_FACTOR_NEEDED`,
+        `SECOND_FACTOR_WRONG`, `LOCKED`), `InvalidFieldError`, `NotSignedInError`,
+        `ProposeError`, and `RateError` before anything is hashed (L7).
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        fields.secret("password", password, at_most=fields.PASSWORD_MAX)
+        codes: tuple[str, ...] = ()
+        if second_factor:
+            codes = (fields.tokencode("second_factor", second_factor),)
+        name = session.administrator
+        self._rates.sign_in(
+            administrator=name, peer=context.peer, client=session.session_id
+        )
+
+        async def prepare() -> Proposal:
+            command, _ = await self._prepare(
+                name, password, session.session_id, deadline, None
+            )
+            return self._proposer.proposal(
+                context,
+                Reauthenticate(
+                    administrator=name,
+                    candidate=command.candidate,
+                    administrator_version=command.administrator_version,
+                    key_id=command.key_id,
+                    second_factor=bool(codes),
+                ),
+                caller=f"administrator:{name}",
+                session_id=session.session_id,
+                tokencodes=codes,
+            )
+
+        return applied(await self._proposer.decide(prepare, deadline))
+
+    @idempotent
     async def logout(self, context: CallContext) -> Applied:
         """End the calling session. Raises `NotSignedInError`, `ProposeError`."""
         return await self._proposer.change(context, CloseSession(everywhere=False))
@@ -171,11 +221,15 @@ class Sessions:
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
             pending_resets = await resets.pending(transaction)
+            needed = await reauthentication.needed(
+                transaction, session.session_id, self._proposer.now_ms()
+            )
         return SessionView(
             administrator=session.administrator,
             role=session.role.value,
             ends_at_ms=session.ends_at_ms,
             idle_ms=policy.session_idle_ms,
+            confirmed=not needed,
             pending_resets=pending_resets,
         )
 

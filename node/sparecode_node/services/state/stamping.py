@@ -40,7 +40,7 @@ from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.commands.second_factors import SetSecondFactor
-from sparecode_node.statemachine.commands.sessions import OpenSession
+from sparecode_node.statemachine.commands.sessions import OpenSession, Reauthenticate
 from sparecode_node.statemachine.commands.tokens import ResynchronizeToken
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class PrimaryStamper:
                 return self._resynchronized(command, (first, second), at_ms)
             case ContinueAuthentication(), [digits]:
                 return self._continued(command, digits)
-            case OpenSession(), [digits]:
+            case OpenSession() | Reauthenticate(), [digits]:
                 administrator = self._seeds.administrator(command.administrator)
                 factor = administrator.second_factor if administrator else None
                 if factor is None:

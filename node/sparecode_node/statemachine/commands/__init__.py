@@ -75,6 +75,7 @@ from sparecode_node.statemachine.commands.second_factors import (
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     OpenSession,
+    Reauthenticate,
     TouchSessions,
 )
 from sparecode_node.statemachine.commands.tokens import (
@@ -129,6 +130,7 @@ Command = (
     | NoteRefusedCalls
     | PassBarrier
     | OpenSession
+    | Reauthenticate
     | CloseSession
     | TouchSessions
     | CreateUser

@@ -23,6 +23,19 @@ class OpenSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reauthenticate:
+    """Record that the caller has shown password and second factor again (P7)."""
+
+    administrator: AdministratorName
+    candidate: bytes
+    administrator_version: int
+    """Version of the row that the candidate was computed with."""
+    key_id: KeyId
+    second_factor: bool = False  # Whether the caller sent a code.
+    moments: tuple[Moment, ...] = ()  # Of that code; filled in by the primary (T1).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseSession:
     """End the calling session, or all sessions of its administrator."""
 

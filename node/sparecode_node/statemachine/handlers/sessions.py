@@ -11,6 +11,7 @@ from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
     OpenSession,
+    Reauthenticate,
     TouchSessions,
 )
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS
@@ -59,7 +60,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         applying.reason = "wrong_password"
         return refused
     if administrator.second_factor is not None:
-        after = _second_factor(applying, administrator, command)
+        after = _second_factor(applying, administrator, command, command.device)
         if isinstance(after, Rejected):
             return after
         administrator = after
@@ -72,10 +73,11 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     # there with the same three after the request id is forgotten opens the same session.
     db.execute(
         "INSERT INTO sessions "
-        "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms) "
-        "VALUES (:id, :name, :now, :end, :now) ON CONFLICT (session_id) DO UPDATE SET "
+        "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms, "
+        "proved_at_ms) VALUES (:id, :name, :now, :end, :now, :now) "
+        "ON CONFLICT (session_id) DO UPDATE SET "
         "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
-        "used_at_ms = :now",
+        "used_at_ms = :now, proved_at_ms = :now",
         {
             "id": command.session_id,
             "name": administrator.name,
@@ -108,7 +110,10 @@ def is_repeated(applying: Applying, command: OpenSession, remembered: Result) ->
 
 
 def _second_factor(
-    applying: Applying, administrator: Administrator, command: OpenSession
+    applying: Applying,
+    administrator: Administrator,
+    command: OpenSession | Reauthenticate,
+    client: str,
 ) -> Administrator | Rejected:
     """
     Spend the code that came with a right password, once cluster-wide (K1).
@@ -126,7 +131,7 @@ def _second_factor(
     spent = administrator.with_code_spent(command.moments)
     if spent is not None:
         return spent
-    sign_in_waits.charge(applying, administrator, command.device)
+    sign_in_waits.charge(applying, administrator, client)
     applying.reason = Reason.SECOND_FACTOR_WRONG
     return Rejected(
         Reason.SECOND_FACTOR_WRONG,
@@ -134,6 +139,46 @@ def _second_factor(
         "one",
         "second_factor",
     )
+
+
+def reauthenticate(applying: Applying, command: Reauthenticate) -> Rejected | None:
+    """
+    Apply `Reauthenticate` (P7).
+
+    The session has a count of its own, so strangers who know the name do not get in the
+    way, and a stolen session has as few guesses as a known device (L7).
+    """
+    administrator = applying.acting_administrator
+    if (
+        command.administrator,
+        command.administrator_version,
+        command.key_id,
+    ) != (administrator.name, administrator.version, administrator.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
+    client = applying.call.session_id
+    if sign_in_waits.blocks(applying, administrator, client):
+        return Rejected(
+            Reason.LOCKED,
+            f"too many wrong passwords: wait a {sign_in_waits.time_to_wait(applying)} "
+            "and try again",
+            "password",
+        )
+    if not hmac.compare_digest(administrator.password_verifier, command.candidate):
+        sign_in_waits.charge(applying, administrator, client)
+        return Rejected(Reason.WRONG_PASSWORD, "the password is wrong", "password")
+    if administrator.second_factor is not None:
+        after = _second_factor(applying, administrator, command, client)
+        if isinstance(after, Rejected):
+            return after
+        administrator = after
+    administrator_tables.save_administrator(
+        applying.db, sign_in_waits.succeeded(applying, administrator, client)
+    )
+    applying.db.execute(
+        "UPDATE sessions SET proved_at_ms = ? WHERE session_id = ?",
+        (applying.now_ms, client),
+    )
+    return None
 
 
 def touch_sessions(applying: Applying, command: TouchSessions) -> None:

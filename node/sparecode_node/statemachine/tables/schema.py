@@ -234,7 +234,8 @@ CREATE TABLE sessions (
     administrator TEXT NOT NULL REFERENCES administrators (name),
     opened_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,
-    used_at_ms INTEGER NOT NULL        -- to the minute
+    used_at_ms INTEGER NOT NULL,       -- to the minute
+    proved_at_ms INTEGER NOT NULL DEFAULT 0    -- last password and second factor
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_administrator ON sessions (administrator);
 CREATE INDEX sessions_by_end ON sessions (ends_at_ms);
@@ -382,6 +383,8 @@ _MIGRATIONS: dict[int, str] = {
 ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE sessions ADD COLUMN proved_at_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE sessions SET proved_at_ms = opened_at_ms;
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;

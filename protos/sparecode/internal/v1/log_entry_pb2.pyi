@@ -119,6 +119,7 @@ class Call(_message.Message):
     RESET_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     CANCEL_RESET_FIELD_NUMBER: _builtins.int
     RENEW_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    REAUTHENTICATE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that received the call."""
     session_id: _builtins.str
@@ -365,6 +366,10 @@ class Call(_message.Message):
     def renew_certificate(self) -> Global___RenewCertificate:
         """Records that a member gets a new certificate."""
 
+    @_builtins.property
+    def reauthenticate(self) -> Global___Reauthenticate:
+        """Records that an administrator has shown password and second factor again."""
+
     def __init__(
         self,
         *,
@@ -431,12 +436,13 @@ class Call(_message.Message):
         reset_administrator: Global___ResetAdministrator | None = ...,
         cancel_reset: Global___CancelReset | None = ...,
         renew_certificate: Global___RenewCertificate | None = ...,
+        reauthenticate: Global___Reauthenticate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -577,6 +583,50 @@ class OpenSession(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
+
+@_typing.final
+class Reauthenticate(_message.Message):
+    """Records that the calling administrator has shown password and second factor again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    ADMINISTRATOR_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SECOND_FACTOR_FIELD_NUMBER: _builtins.int
+    MOMENTS_FIELD_NUMBER: _builtins.int
+    administrator: _builtins.str
+    """The calling administrator."""
+    candidate: _builtins.bytes
+    """The verifier that results if the password is right."""
+    administrator_version: _builtins.int
+    """The version of the administrator's row with which the candidate was computed."""
+    key_id: _builtins.int
+    """The key of the ring with which the candidate was made."""
+    second_factor: _builtins.bool
+    """A code of the second factor was entered."""
+    @_builtins.property
+    def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The time steps at which that code is valid. Filled in by the primary."""
+
+    def __init__(
+        self,
+        *,
+        administrator: _builtins.str = ...,
+        candidate: _builtins.bytes = ...,
+        administrator_version: _builtins.int = ...,
+        key_id: _builtins.int = ...,
+        second_factor: _builtins.bool = ...,
+        moments: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "key_id", b"key_id", "moments", b"moments", "second_factor", b"second_factor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reauthenticate: _TypeAlias = Reauthenticate  # noqa: Y015
 
 @_typing.final
 class CloseSession(_message.Message):

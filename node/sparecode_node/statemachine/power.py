@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Changes of power: credentials, roles, members, keys, backup recipients (P7).
+
+A stolen session must not be enough for them. They need a password and a second factor
+that the session has shown recently.
+"""
+
+from sparecode_node.domain.approvals import ApprovalKind
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import commands
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.pending import from_json
+from sparecode_node.statemachine.tables import approvals as approval_tables
+
+REAUTHENTICATION_NEEDED = Rejected(
+    Reason.REAUTHENTICATION_NEEDED,
+    "this needs your password, and your second factor if you have one, within the last "
+    "five minutes: confirm that it is you",
+)
+
+
+def changes_power(applying: Applying) -> bool:
+    """Return whether the command, or the request that it approves, changes power."""
+    command = applying.call.command
+    if not isinstance(command, commands.Approve):
+        return _changes_power(applying, command)
+    approval = approval_tables.find(applying.db, command.approval_id)
+    if approval is None:
+        return False
+    if approval.kind is ApprovalKind.CHANGE:
+        return _changes_power(applying, from_json(approval.change))
+    return approval.kind is ApprovalKind.TICKET
+
+
+def _changes_power(applying: Applying, command: commands.Command) -> bool:
+    match command:
+        case (
+            commands.CreateAdministrator()
+            | commands.UpdateAdministrator()
+            | commands.RemoveAdministrator()
+            | commands.ChangePassword()
+            | commands.SetSecondFactor()
+            | commands.RemoveSecondFactor()
+            | commands.CreateJoinTicket()
+            | commands.AddMember()
+            | commands.RemoveMember()
+            | commands.ActivateKey()
+        ):
+            return True
+        case commands.UpdatePolicy():
+            recipients = command.backup_recipients
+            return recipients not in (None, applying.policy.backup_recipients)
+        case _:
+            return False

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A session is not enough to change power (P7).
+
+The attacks: a stolen session, or a browser that somebody left open, sets a second
+factor, adds an administrator, admits a member, rotates the keys, or adds a recipient of
+backups. None of them knows the password.
+"""
+
+import base64
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pyrage
+import pytest
+import pytest_asyncio
+
+from sparecode.v1 import administrators_pb2 as pb
+from sparecode.v1 import cluster_pb2, policy_pb2, sessions_pb2
+from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
+from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
+from sparecode_node.domain.administrators import SECOND_FACTOR, Role
+from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.tokencodes import step_at, tokencode_at
+from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.people.administrators import Link
+from tests.console.desk import Desk
+from tests.rpc.loopback_node import PASSWORD, LoopbackNode, new_id, running_node
+from tests.security.administrators import SUPER_ADMIN, administrator, root
+from tests.services import one_node
+
+HELP_DESK = pb.ADMINISTRATOR_ROLE_HELP_DESK
+MINUTES_MS = 60_000
+RECIPIENT = str(pyrage.x25519.Identity.generate().to_public())
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
+    """Start a node whose root has a session that showed its password long ago."""
+    async with running_node(tmp_path) as started:
+        await administrator(started, "dora", HELP_DESK)
+        age(started, 6)
+        yield started
+
+
+def age(node: LoopbackNode, minutes: int) -> None:
+    """Make every session's last password older."""
+    with node.state_written() as db:
+        db.execute(
+            "UPDATE sessions SET proved_at_ms = proved_at_ms - ?",
+            (minutes * MINUTES_MS,),
+        )
+
+
+def policy(**values: Any) -> policy_pb2.UpdatePolicyRequest:
+    return policy_pb2.UpdatePolicyRequest(
+        request_id=new_id(), policy=policy_pb2.Policy(version=1, **values)
+    )
+
+
+CHANGES: dict[str, tuple[Any, str, Any]] = {
+    "add": (
+        AdministratorServiceStub,
+        "CreateAdministrator",
+        pb.CreateAdministratorRequest(
+            request_id=new_id(),
+            name="mallory",
+            role=SUPER_ADMIN,
+            no_user=True,
+            password="a temporary password for once",
+        ),
+    ),
+    "promote": (
+        AdministratorServiceStub,
+        "UpdateAdministrator",
+        pb.UpdateAdministratorRequest(
+            request_id=new_id(), name="dora", role=SUPER_ADMIN
+        ),
+    ),
+    "remove": (
+        AdministratorServiceStub,
+        "RemoveAdministrator",
+        pb.RemoveAdministratorRequest(request_id=new_id(), name="dora"),
+    ),
+    "another's password": (
+        AdministratorServiceStub,
+        "ChangePassword",
+        pb.ChangePasswordRequest(
+            request_id=new_id(), name="dora", new_password="of the thief's choice"
+        ),
+    ),
+    "second factor": (
+        AdministratorServiceStub,
+        "EnrollSecondFactor",
+        pb.EnrollSecondFactorRequest(),
+    ),
+    "member": (
+        ClusterServiceStub,
+        "AddMember",
+        cluster_pb2.AddMemberRequest(
+            request_id=new_id(), node_id="n9", address="10.0.0.9:7301"
+        ),
+    ),
+    "removed member": (
+        ClusterServiceStub,
+        "RemoveMember",
+        cluster_pb2.RemoveMemberRequest(request_id=new_id(), node_id="n9"),
+    ),
+    "recipients": (
+        PolicyServiceStub,
+        "UpdatePolicy",
+        policy(backup_recipients=RECIPIENT),
+    ),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_session_alone_changes_no_power(
+    node: LoopbackNode, change: str
+) -> None:
+    """(P7) It changes nothing, and the password opens it for five minutes."""
+    stub, method, request = CHANGES[change]
+    before = facts(node)
+    refusal = await root(node).refused(stub, method, request)
+    assert refusal.reason == "REAUTHENTICATION_NEEDED"
+    assert facts(node) == before
+    await confirmed(node, PASSWORD)
+    with contextlib.suppress(grpc.aio.AioRpcError):  # Some are refused for more.
+        await root(node).call(stub, method, request)
+    with contextlib.closing(sqlite3.connect(node.path)) as db:
+        reasons = db.execute(
+            "SELECT reason FROM audit_events ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+    assert reasons != ("reauthentication_needed",)
+    age(node, 6)
+    refusal = await root(node).refused(stub, method, request_again(request))
+    assert refusal.reason == "REAUTHENTICATION_NEEDED"
+
+
+def facts(node: LoopbackNode) -> dict[str, list[Any]]:
+    """Return what the state holds, but for the counts of refusals."""
+    rows = node.facts()
+    del rows["equal_refusals"]
+    return rows
+
+
+def request_again(request: Any) -> Any:
+    """Return the request under another id: it is not a retry."""
+    again = type(request)()
+    again.CopyFrom(request)
+    if hasattr(again, "request_id"):
+        again.request_id = new_id()
+    if hasattr(again, "policy"):
+        again.policy.version += 1
+        again.policy.backup_recipients = ""
+    return again
+
+
+async def confirmed(node: LoopbackNode, password: str, code: str = "") -> None:
+    await root(node).call(
+        SessionServiceStub,
+        "Reauthenticate",
+        sessions_pb2.ReauthenticateRequest(
+            request_id=new_id(), password=password, second_factor=code
+        ),
+    )
+
+
+@pytest.mark.asyncio
+async def test_a_session_alone_rotates_no_keys(node: LoopbackNode) -> None:
+    """(P7) It is refused before a key is drawn."""
+    ring = node.path.parent / "keys.json"
+    assert not ring.exists()
+    refusal = await root(node).refused(
+        ClusterServiceStub,
+        "RotateKeys",
+        cluster_pb2.RotateKeysRequest(request_id=new_id()),
+    )
+    assert refusal.reason == "REAUTHENTICATION_NEEDED"
+    assert not ring.exists()
+
+
+@pytest.mark.asyncio
+async def test_a_session_alone_approves_no_power(node: LoopbackNode) -> None:
+    """(P3, P7) A thief with an account of their own has it approved otherwise."""
+    await confirmed(node, PASSWORD)
+    eve = await administrator(node, "eve", SUPER_ADMIN)
+    change = pb.UpdateAdministratorRequest(
+        request_id=new_id(), name="dora", role=SUPER_ADMIN
+    )
+    await eve.refused(AdministratorServiceStub, "UpdateAdministrator", change)
+    age(node, 6)
+    approve = pb.ApproveRequest(request_id=new_id(), approval_id=1)
+    refusal = await root(node).refused(AdministratorServiceStub, "Approve", approve)
+    assert refusal.reason == "REAUTHENTICATION_NEEDED"
+    await confirmed(node, PASSWORD)
+    await root(node).call(AdministratorServiceStub, "Approve", approve)
+
+
+@pytest.mark.asyncio
+async def test_guesses_at_the_password_are_slowed_and_lock_nobody_out(
+    node: LoopbackNode,
+) -> None:
+    """(P7, L7) Each session has a count of its own."""
+    guess = sessions_pb2.ReauthenticateRequest(request_id=new_id(), password="guess")
+    refusal = await root(node).refused(SessionServiceStub, "Reauthenticate", guess)
+    assert refusal.reason == "WRONG_PASSWORD"
+    right = sessions_pb2.ReauthenticateRequest(request_id=new_id(), password=PASSWORD)
+    refusal = await root(node).refused(SessionServiceStub, "Reauthenticate", right)
+    assert refusal.reason == "LOCKED"
+    other = await node.sign_in()
+    node.bearer = (("authorization", f"Bearer {other}"),)
+    await confirmed(node, PASSWORD)
+
+
+@pytest.mark.asyncio
+async def test_a_second_factor_is_needed_too(node: LoopbackNode) -> None:
+    """(P7) The password alone confirms nobody who has one. A code works once."""
+    await confirmed(node, PASSWORD)
+    enrolled = await root(node).call(
+        AdministratorServiceStub, "EnrollSecondFactor", pb.EnrollSecondFactorRequest()
+    )
+    seed = base64.b32decode(enrolled.secret)
+    now = step_at(SystemClock().now_ms(), SECOND_FACTOR)
+
+    def code(step: int) -> str:
+        return tokencode_at(seed, SECOND_FACTOR, Moment(now + step))
+
+    await root(node).call(
+        AdministratorServiceStub,
+        "ConfirmSecondFactor",
+        pb.ConfirmSecondFactorRequest(
+            request_id=new_id(), draft=enrolled.draft, code=code(0)
+        ),
+    )
+    age(node, 6)
+    for wrong, reason in (
+        ("", "SECOND_FACTOR_NEEDED"),
+        (code(0), "SECOND_FACTOR_WRONG"),
+    ):
+        refusal = await root(node).refused(
+            SessionServiceStub,
+            "Reauthenticate",
+            sessions_pb2.ReauthenticateRequest(
+                request_id=new_id(), password=PASSWORD, second_factor=wrong
+            ),
+        )
+        assert refusal.reason == reason
+    with node.state_written() as db:
+        db.execute("DELETE FROM sign_in_waits")
+    await confirmed(node, PASSWORD, code(1))
+
+
+@pytest.mark.asyncio
+async def test_a_browser_left_open_changes_no_power(desk: Desk) -> None:
+    """(P7) The console asks, and the form goes on without being typed again."""
+    await add_dora(desk)
+    browser = await desk.administrator()
+    desk.node.clock.pass_s(6 * 60)
+    await browser.open("/administrators/dora")
+    page = await browser.send("Change role", tick={"role": "operator"})
+    assert page.status == 403
+    assert "needs your password" in page.text
+    assert role(desk) == "help_desk"
+    page = await browser.send("Confirm", confirm_password="guess")
+    assert "The password is wrong" in page.text
+    assert role(desk) == "help_desk"
+    desk.node.clock.pass_s(5)
+    page = await browser.send("Confirm", confirm_password=one_node.PASSWORD)
+    assert page.status == 200, page.text
+    assert role(desk) == "operator"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["/account/password", "/new/administrator"])
+async def test_a_form_with_secrets_asks_before_it_is_shown(
+    desk: Desk, path: str
+) -> None:
+    """(P7) The page that asks holds no secrets, so they would be typed twice."""
+    browser = await desk.administrator()
+    desk.node.clock.pass_s(6 * 60)
+    page = await browser.open(path)
+    assert "needs your password" in page.text
+    page = await browser.send("Confirm", confirm_password=one_node.PASSWORD)
+    assert page.path == path
+    assert "needs your password" not in page.text
+
+
+async def add_dora(desk: Desk) -> None:
+    await desk.node.administrators.create(
+        desk.node.admin("AdministratorService/CreateAdministrator"),
+        name="dora",
+        role=Role.HELP_DESK,
+        link=Link(""),
+        password="a temporary password for once",
+    )
+
+
+def role(desk: Desk) -> str:
+    (found,) = desk.node.primary_db.execute(
+        "SELECT role FROM administrators WHERE name = 'dora'"
+    ).fetchone()
+    return str(found)
