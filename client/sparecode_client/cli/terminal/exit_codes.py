@@ -70,8 +70,7 @@ NEXT: dict[str, str] = {
     "PIN_NOT_SET": "Set a PIN: sparecode tokens set-pin SERIAL",
     "PIN_NOT_USED": "Its passcodes are the code alone. See: sparecode tokens show SERIAL",
     "POLICY_VALUE": "Show the current values: sparecode policy show",
-    "REAUTHENTICATION_NEEDED": "Repeat the command at a terminal, which asks for the "
-    "password, or sign in again: sparecode login NAME",
+    "REAUTHENTICATION_NEEDED": "Repeat it at a terminal, or sign in: sparecode login NAME",
     "RECOVERY_END_TOO_LATE": "Set an earlier end: --expires 7d",
     "RECOVERY_NEEDS_END": "Set an end: --expires 7d",
     "RECOVERY_WEAKENED": "To do it anyway, add --weaken-recovery-policy.",
