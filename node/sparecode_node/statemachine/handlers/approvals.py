@@ -121,13 +121,18 @@ def _owners(applying: Applying, serials: tuple[TokenSerial, ...]) -> tuple[str, 
 
 def _spent(applying: Applying, permit: Approval) -> bool:
     """
-    Return whether a permit no longer holds for the token of this command (P3a).
+    Return whether a permit no longer holds for the tokens of this command (P3a).
 
     The token has used it, or its author has changed the PIN since the request: the
-    approver did not know that (I10).
+    approver did not know that (I10). The announcement of a bulk may repeat tokens that
+    have used it, since their answers may be lost, but it needs one that has not.
     """
     command = applying.call.command
-    if not isinstance(command, ISSUES) or applying.feature_level < ISSUE_ALLOWANCES:
+    if applying.feature_level < ISSUE_ALLOWANCES:
+        return False
+    if isinstance(command, RequestBulkIssue):
+        return set(command.serials) <= set(permit.used)
+    if not isinstance(command, ISSUES):
         return False
     changed_at_ms = approval_tables.pin_changed_at(
         applying.db, command.serial, permit.author
