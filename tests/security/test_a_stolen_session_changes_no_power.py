@@ -2,9 +2,9 @@
 """
 A session is not enough to change power (P7).
 
-The attacks: a stolen session, or a browser that somebody left open, sets a second
-factor, adds an administrator, admits a member, rotates the keys, or adds a recipient of
-backups. None of them knows the password.
+The attacks: a stolen session, or a browser that was left open, sets a second factor,
+adds an administrator, admits a member, rotates the keys, or adds a recipient of
+backups. The attacker does not know the password.
 """
 
 import base64
@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import grpc
 import pyrage
@@ -189,7 +190,7 @@ async def test_a_session_alone_rotates_no_keys(node: LoopbackNode) -> None:
 
 @pytest.mark.asyncio
 async def test_a_session_alone_approves_no_power(node: LoopbackNode) -> None:
-    """(P3, P7) A thief with an account of their own has it approved otherwise."""
+    """(P3, P7) The thief's own account may have requested it."""
     await confirmed(node, PASSWORD)
     eve = await administrator(node, "eve", SUPER_ADMIN)
     change = pb.UpdateAdministratorRequest(
@@ -205,7 +206,7 @@ async def test_a_session_alone_approves_no_power(node: LoopbackNode) -> None:
 
 
 @pytest.mark.asyncio
-async def test_guesses_at_the_password_are_slowed_and_lock_nobody_out(
+async def test_guesses_at_the_password_are_slowed_and_lock_no_owner_out(
     node: LoopbackNode,
 ) -> None:
     """(P7, L7) Each session has a count of its own."""
@@ -222,7 +223,7 @@ async def test_guesses_at_the_password_are_slowed_and_lock_nobody_out(
 
 @pytest.mark.asyncio
 async def test_a_second_factor_is_needed_too(node: LoopbackNode) -> None:
-    """(P7) The password alone confirms nobody who has one. A code works once."""
+    """(P7) The password alone does not confirm its owner. A code works once."""
     await confirmed(node, PASSWORD)
     enrolled = await root(node).call(
         AdministratorServiceStub, "EnrollSecondFactor", pb.EnrollSecondFactorRequest()
@@ -276,6 +277,27 @@ async def test_a_browser_left_open_changes_no_power(desk: Desk) -> None:
     page = await browser.send("Confirm", confirm_password=one_node.PASSWORD)
     assert page.status == 200, page.text
     assert role(desk) == "operator"
+
+
+@pytest.mark.asyncio
+async def test_a_confirmation_after_the_session_leaves_no_password(
+    desk: Desk,
+) -> None:
+    """(P7) The sign-in page keeps the other input, and then the change goes on."""
+    await add_dora(desk)
+    browser = await desk.administrator()
+    browser.client.headers["sec-fetch-site"] = "same-origin"
+    desk.node.clock.pass_s(6 * 60)
+    await browser.open("/administrators/dora")
+    await browser.send("Change role", tick={"role": "operator"})
+    await desk.node.sessions.logout_everywhere(
+        desk.node.admin("SessionService/LogoutEverywhere")
+    )
+    page = await browser.send("Confirm", confirm_password=one_node.PASSWORD)
+    assert "Your session has ended" in page.text
+    kept = page.form("/sign-in").value("kept")
+    assert "operator" in kept
+    assert quote_plus(one_node.PASSWORD) not in kept
 
 
 @pytest.mark.asyncio

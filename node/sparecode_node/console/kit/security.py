@@ -26,6 +26,8 @@ from sparecode_node.domain.users import fold
 
 SECRET_FIELDS = frozenset(
     {
+        "confirm_code",
+        "confirm_password",
         "enrolled_draft",
         "enrolled_secret",
         "form_token",
