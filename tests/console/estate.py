@@ -142,6 +142,7 @@ def running_estate(folder: Path) -> Iterator[Estate]:
             timeout=PATIENCE,
         ) as admin:
             admin.login(ADMINISTRATOR, cluster.password)
+            admin.confirm_with(lambda _: cluster.password)
             admin.register_agent(AGENT, f"sparecode://agent/{AGENT}")
             yield Estate(cluster, admin)
     finally:

@@ -61,6 +61,7 @@ class Estate:
             )
         )
         await self.admin.login(ADMINISTRATOR, self.cluster.password)
+        self.admin.confirm_with(lambda _: self.cluster.password)
         with suppress(AlreadyExists):  # By an earlier test of this cluster.
             await self.admin.register_agent(AGENT, f"sparecode://agent/{AGENT}")
         return self

@@ -113,6 +113,8 @@ class Stage:
         self._signed_in_s = self.clocks.ahead_s
         for other in others:
             other._client.session = session.session
+        for each in self.admins:
+            each.confirm_with(lambda _: self.cluster.password)
 
     async def agents_of(
         self, name: str, directory: Path | None = None
