@@ -44,10 +44,16 @@ class SignedIn:
 
     async def refused(self, stub: Any, method: str, request: Any) -> Failure:
         """Call a method that must be refused; return the refusal."""
-        streams = method in ("RotateKeys", "CreateBackup")
+        streams = method in ("RotateKeys", "CreateBackup", "BulkIssueTokencodes")
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await (self.stream if streams else self.call)(stub, method, request)
         return failure(raised.value)
+
+    async def needs_approval(self, stub: Any, method: str, request: Any) -> int:
+        """Call a method that needs an approval; return the approval's number."""
+        refusal = await self.refused(stub, method, request)
+        assert refusal.reason == "APPROVAL_NEEDED", refusal
+        return int(refusal.words.rpartition("approval ")[2].split()[0].rstrip(".:;,"))
 
     async def approve(self, approval_id: int) -> None:
         """Approve another administrator's request."""
@@ -65,19 +71,21 @@ def root(node: LoopbackNode) -> SignedIn:
     return SignedIn(node, node.bearer)
 
 
-async def administrator(node: LoopbackNode, name: str, role: Any) -> SignedIn:
+async def administrator(
+    node: LoopbackNode, name: str, role: Any, *, approver: SignedIn | None = None
+) -> SignedIn:
     """Create an administrator, who chooses a password and signs in."""
-    await root(node).call(
-        AdministratorServiceStub,
-        "CreateAdministrator",
-        administrators_pb2.CreateAdministratorRequest(
-            request_id=new_id(),
-            name=name,
-            role=role,
-            no_user=True,
-            password=TEMPORARY,
-        ),
+    request = administrators_pb2.CreateAdministratorRequest(
+        request_id=new_id(), name=name, role=role, no_user=True, password=TEMPORARY
     )
+    if approver is None:
+        await root(node).call(AdministratorServiceStub, "CreateAdministrator", request)
+    else:
+        await approver.approve(
+            await root(node).needs_approval(
+                AdministratorServiceStub, "CreateAdministrator", request
+            )
+        )
     await (await sign_in(node, name, TEMPORARY)).call(
         AdministratorServiceStub,
         "ChangePassword",

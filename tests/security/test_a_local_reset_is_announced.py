@@ -19,7 +19,7 @@ from sparecode_node.daemon.local_socket import LocalSocket, LocalSocketError
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets.kdf import Lane
 from sparecode_node.statemachine.commands.membership import AddMember
@@ -262,3 +262,38 @@ async def test_the_delay_cannot_be_set_to_nothing(running: Desk) -> None:
             version=1,
             values={"reset_delay_ms": 1000},
         )
+
+
+async def test_a_reset_leaves_no_administrator_who_needs_no_approval(
+    running: Desk, tmp_path: Path
+) -> None:
+    """(P3, P4) The other one can still approve, once she has chosen a password."""
+    node = running.node
+    await second_super_administrator(running)
+    await reset(tmp_path, EVE)
+    node.clock.pass_s(HOUR_S)
+    await node.login()
+
+    async def promote(name: str) -> None:
+        await node.administrators.create(
+            node.admin("AdministratorService/CreateAdministrator"),
+            name=name,
+            role=Role.SUPER_ADMIN,
+            link=Link(""),
+            password="a temporary password",
+        )
+
+    with pytest.raises(ApprovalNeededError) as needed:
+        await promote("mallory")
+    await node.login(name=EVE, password=TEMPORARY)
+    await node.administrators.change_password(
+        node.admin("AdministratorService/ChangePassword"),
+        name="",
+        old_password=TEMPORARY,
+        new_password=OWN,
+    )
+    await node.login(name=EVE, password=OWN)
+    await node.approvals.approve(
+        node.admin("AdministratorService/Approve"),
+        approval_id=needed.value.approval_id,
+    )

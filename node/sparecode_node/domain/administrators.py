@@ -146,6 +146,12 @@ class Administrator:
     """Another administrator chose the password; its owner can only change it."""
     second_factor: SecondFactor | None = None
     """None: the password is enough."""
+    replaced: bool = False
+    """
+    The temporary password replaced one of the owner's choice.
+
+    Never set below feature level 2.
+    """
 
     def blocks(self, now_ms: int) -> bool:
         """Return whether a stranger is refused now without checking the password."""
@@ -190,6 +196,7 @@ class Administrator:
             key_id=key_id,
             version=self.version + 1,
             temporary=temporary,
+            replaced=temporary and (self.replaced or not self.temporary),
         )
 
     @property

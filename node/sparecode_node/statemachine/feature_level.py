@@ -73,6 +73,12 @@ From this level on, each administrator has an allowance of issued sets (P3a).
 A permit to issue is for the users of its tokens, too, and each token uses it once.
 """
 
+STANDING_APPROVERS = 2
+"""
+From this level on, an approval counts only while its approver could approve, and a super
+administrator whose own password was reset can still approve later (P3).
+"""
+
 REAUTHENTICATIONS = 2
 """
 From this level on, changes of power need a password and a second factor that are at

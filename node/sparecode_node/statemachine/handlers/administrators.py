@@ -19,6 +19,7 @@ from sparecode_node.statemachine.commands.administrators import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.feature_level import STANDING_APPROVERS
 from sparecode_node.statemachine.handlers import sign_in_waits
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.tables import administrators as administrator_tables
@@ -182,15 +183,15 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
         refused = _old_password(applying, before, command)
         if refused is not None:
             return refused
-    administrator_tables.save_administrator(
-        db,
-        before.with_password(
-            command.password_salt,
-            command.password_verifier,
-            command.key_id,
-            temporary=not own,
-        ),
+    after = before.with_password(
+        command.password_salt,
+        command.password_verifier,
+        command.key_id,
+        temporary=not own,
     )
+    if applying.feature_level < STANDING_APPROVERS:
+        after = replace(after, replaced=False)
+    administrator_tables.save_administrator(db, after)
     _end_sessions(applying, command.name)
     wait_tables.delete_all(db, command.name)
     applying.detail = "own" if own else "temporary"

@@ -47,6 +47,7 @@ from sparecode_node.statemachine.feature_level import (
     EXACT_APPROVALS,
     ISSUE_ALLOWANCES,
     MEMBERS_ARE_POWER,
+    STANDING_APPROVERS,
 )
 from sparecode_node.statemachine.handlers import issue_allowances
 from sparecode_node.statemachine.handlers.issue_allowances import ISSUES
@@ -96,6 +97,7 @@ def hold(applying: Applying) -> Hold | None:
             each.approver is not None
             and each.kind in (needed.kind, ApprovalKind.BULK_ISSUE)
             and needed.matches(each)
+            and _stands(applying, each)
             and not _spent(applying, each)
         ):
             return replace(needed, permit=each)
@@ -117,6 +119,18 @@ def _owners(applying: Applying, serials: tuple[TokenSerial, ...]) -> tuple[str, 
     """Return the users of tokens, in their order; empty: no user."""
     tokens = (token_tables.find_token(applying.db, serial) for serial in serials)
     return tuple((token.user_id or "") if token else "" for token in tokens)
+
+
+def _stands(applying: Applying, permit: Approval) -> bool:
+    """
+    Return whether its approver could still approve (P3).
+
+    The approver was perhaps disabled because of what they approved.
+    """
+    if applying.feature_level < STANDING_APPROVERS or permit.approver is None:
+        return True
+    approver = administrator_tables.find_administrator(applying.db, permit.approver)
+    return approver is not None and approver.rules
 
 
 def _spent(applying: Applying, permit: Approval) -> bool:
@@ -161,11 +175,13 @@ def _other_approver(applying: Applying, name: AdministratorName) -> bool:
     """
     Return whether another administrator could approve.
 
-    That takes an enabled super administrator with a password of their own choice.
+    That takes an enabled super administrator with a password of their own choice. From
+    feature level 2 on, one whose own password was replaced by a temporary one counts,
+    too: a reset must not leave one administrator who needs no approval.
     """
     others = applying.db.execute(
-        "SELECT 1 FROM administrators WHERE role = ? AND enabled AND NOT temporary "
-        "AND name != ?",
+        "SELECT 1 FROM administrators WHERE role = ? AND enabled AND name != ? "
+        "AND (NOT temporary OR replaced)",
         (Role.SUPER_ADMIN, name),
     )
     return others.fetchone() is not None

@@ -8,6 +8,7 @@ sign in, the reset is not canceled, and the cluster recovers after the delay.
 """
 
 import sqlite3
+from dataclasses import replace
 
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.authentication import Event
@@ -52,7 +53,7 @@ def reset_administrator(
         due_at_ms=applying.now_ms + delay_ms,
     )
     if not delayed:
-        _apply(applying.db, reset, before)
+        _apply(applying.db, replace(reset.applied_to(before), replaced=False))
         applying.detail = f"by user id {command.uid} on node {applying.call.node_id}"
         return None
     refused = not_now(
@@ -70,10 +71,10 @@ def reset_administrator(
     return None
 
 
-def _apply(db: sqlite3.Connection, reset: Reset, before: Administrator) -> None:
-    administrator_tables.save_administrator(db, reset.applied_to(before))
-    db.execute("DELETE FROM sessions WHERE administrator = ?", (reset.name,))
-    wait_tables.delete_all(db, reset.name)
+def _apply(db: sqlite3.Connection, after: Administrator) -> None:
+    administrator_tables.save_administrator(db, after)
+    db.execute("DELETE FROM sessions WHERE administrator = ?", (after.name,))
+    wait_tables.delete_all(db, after.name)
 
 
 def apply_due(
@@ -85,7 +86,7 @@ def apply_due(
         if before is None:
             raise AssertionError("a reset goes with its administrator")
         tables.delete(db, reset.name)
-        _apply(db, reset, before)
+        _apply(db, reset.applied_to(before))
         audit.append(
             at_ms=now_ms,
             actor=f"node:{reset.node_id}",

@@ -15,7 +15,7 @@ def find_administrator(
     row = db.execute(
         "SELECT name, role, password_salt, password_verifier, key_id, version, "
         "enabled, failures, blocked_until_ms, user_id, temporary, sealed_factor, "
-        "factor_key_id, factor_spent FROM administrators WHERE name = ?",
+        "factor_key_id, factor_spent, replaced FROM administrators WHERE name = ?",
         (name,),
     ).fetchone()
     if row is None:
@@ -35,6 +35,7 @@ def find_administrator(
         second_factor=SecondFactor(sealed_seed=row[11], key_id=row[12], spent=row[13])
         if row[11]
         else None,
+        replaced=bool(row[14]),
     )
 
 
@@ -59,6 +60,7 @@ def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> 
         sealed_factor=factor.sealed_seed if factor else b"",
         factor_key_id=factor.key_id if factor else NO_KEY,
         factor_spent=factor.spent if factor else -1,
+        replaced=administrator.replaced,
     )
 
 

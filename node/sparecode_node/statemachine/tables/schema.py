@@ -225,7 +225,8 @@ CREATE TABLE administrators (
     temporary INTEGER NOT NULL,
     sealed_factor BLOB NOT NULL,
     factor_key_id INTEGER NOT NULL,
-    factor_spent INTEGER NOT NULL
+    factor_spent INTEGER NOT NULL,
+    replaced INTEGER NOT NULL DEFAULT 0   -- temporary instead of one of their own
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX administrators_by_user ON administrators (user_id);
 
@@ -380,6 +381,7 @@ CREATE TABLE audit_events (
 
 _MIGRATIONS: dict[int, str] = {
     1: """
+ALTER TABLE administrators ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
