@@ -163,6 +163,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("review", "/cluster/review")
     yield Exhibit("account", "/account")
     yield Exhibit("password", "/account/password")
+    yield Exhibit("confirmation", "/account/password", _wrong_confirmation)
     yield Exhibit("second-factor", "/account/second-factor")
     yield Exhibit("second-factor-shown", "/account/second-factor", _second_factor)
     yield Exhibit("not-found", "/tokens/404")
@@ -213,6 +214,19 @@ def with_second_factor(browser: Browser, estate: Estate) -> Page:
     page.get_by_role("button", name="Confirm").click()
     expect(page.get_by_role("status")).to_contain_text("Your second factor is set")
     return page
+
+
+def _wrong_confirmation(page: Page) -> None:
+    page.locator("main form").evaluate(
+        """form => {
+            const field = document.createElement("input");
+            field.name = "confirm_password";
+            field.value = "not the one";
+            form.append(field);
+            form.submit();
+        }"""
+    )
+    expect(page.locator("#confirm_password")).to_be_visible()
 
 
 def _menu(page: Page) -> None:

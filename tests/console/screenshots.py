@@ -17,10 +17,10 @@ from rich.console import Console
 from tests.console.estate import (
     CHROMIUM,
     Estate,
+    Presence,
     new_window,
     running_chromium,
     running_estate,
-    sign_in,
 )
 from tests.console.gallery import (
     OWN_FACTOR,
@@ -84,9 +84,10 @@ def _take(
         refused_sign_in(page, url)
         _keep(page, "sign-in", look)
         taken += 1
-    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    root = Presence(page, url, ADMINISTRATOR, estate.cluster.password)
     for exhibit in exhibits(shown):
         if exhibit.name.startswith(only):
+            root.show()
             _show(page, url, exhibit)
             _keep(page, exhibit.name, look)
             taken += 1

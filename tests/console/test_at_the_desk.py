@@ -29,6 +29,7 @@ from tests.console.estate import (
     PATIENCE,
     Estate,
     Holder,
+    Presence,
     new_window,
     sign_in,
 )
@@ -166,7 +167,9 @@ def findings(
         refused_sign_in(outside, url(estate))
         _look(outside, "sign-in", problems, widths)
         window.close()
+    root = Presence(page, url(estate), ADMINISTRATOR, estate.cluster.password)
     for exhibit in list(exhibits(shown))[request.param :: PARTS]:
+        root.show()
         page.goto(url(estate) + exhibit.path)
         if exhibit.prepare:
             exhibit.prepare(page)
