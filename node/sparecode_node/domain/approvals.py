@@ -68,7 +68,12 @@ class Approval:
     A request from before feature level 2 has none, and covers no token there.
     """
     used: tuple[TokenSerial, ...] = ()
-    """The tokens that have used the permit. Each uses it once (P3a)."""
+    """
+    The tokens that it covers no longer (P3a).
+
+    Each uses it once. It is also void for a token whose PIN its author has changed since
+    the request: the approver did not know that (I10).
+    """
 
     def approved(
         self, approver: AdministratorName, now_ms: int

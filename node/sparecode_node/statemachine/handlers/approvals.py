@@ -137,21 +137,15 @@ def _spent(applying: Applying, permit: Approval) -> bool:
     """
     Return whether a permit no longer holds for the tokens of this command (P3a).
 
-    The token has used it, or its author has changed the PIN since the request: the
-    approver did not know that (I10). The announcement of a bulk may repeat tokens that
-    have used it, since their answers may be lost, but it needs one that has not.
+    The announcement of a bulk may repeat tokens that have used it, since their answers
+    may be lost, but it needs one that has not.
     """
     command = applying.call.command
     if applying.feature_level < ISSUE_ALLOWANCES:
         return False
     if isinstance(command, RequestBulkIssue):
         return set(command.serials) <= set(permit.used)
-    if not isinstance(command, ISSUES):
-        return False
-    changed_at_ms = approval_tables.pin_changed_at(
-        applying.db, command.serial, permit.author
-    )
-    return command.serial in permit.used or changed_at_ms > permit.asked_at_ms
+    return isinstance(command, ISSUES) and command.serial in permit.used
 
 
 def _use(applying: Applying, permit: Approval) -> None:
@@ -304,7 +298,11 @@ def _ask(applying: Applying, held: Hold) -> Result:
         if each.approver is None
     ]
     for each in waiting:
-        if each.kind is held.kind is not ApprovalKind.CHANGE and held.matches(each):
+        if (
+            each.kind is held.kind is not ApprovalKind.CHANGE
+            and held.matches(each)
+            and not _spent(applying, each)
+        ):
             return _pending(applying, each)
     if len(waiting) >= PENDING_MAX:
         return Rejected(

@@ -5,6 +5,7 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.feature_level import ISSUE_ALLOWANCES
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -32,3 +33,5 @@ def note_pin(applying: Applying, token: Token) -> None:
         approval_tables.note_pin(
             applying.db, token.serial, caller.name, applying.now_ms
         )
+        if applying.feature_level >= ISSUE_ALLOWANCES:
+            approval_tables.use_up(applying.db, caller.name, token.serial)

@@ -99,6 +99,15 @@ def save_permit(db: sqlite3.Connection, permit: Approval) -> None:
     )
 
 
+def use_up(
+    db: sqlite3.Connection, author: AdministratorName, serial: TokenSerial
+) -> None:
+    """Let the requests and permits of an administrator cover a token no longer."""
+    for each in of_author(db, author):
+        if serial in each.serials and serial not in each.used:
+            save_permit(db, each.with_use(serial))
+
+
 def _text(values: tuple[str, ...]) -> str:
     return json.dumps(values, separators=(",", ":"))
 
@@ -139,17 +148,6 @@ def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> Non
         "SELECT ?, administrator, ends_at_ms FROM pin_changes WHERE serial = ?",
         (new, old),
     )
-
-
-def pin_changed_at(
-    db: sqlite3.Connection, serial: TokenSerial, administrator: AdministratorName
-) -> int:
-    """Return when the administrator last changed the PIN of a token; 0: not recently."""
-    row = db.execute(
-        "SELECT ends_at_ms FROM pin_changes WHERE serial = ? AND administrator = ?",
-        (serial, administrator),
-    ).fetchone()
-    return int(row[0]) - PIN_KNOWN_MS if row else 0
 
 
 def knows_pin(

@@ -52,7 +52,7 @@ CREATE TABLE approvals (
     approver TEXT,                   -- NULL: waiting
     basis TEXT NOT NULL DEFAULT '',  -- what the request relies on
     owners TEXT NOT NULL DEFAULT '[]',           -- JSON: user ids, as the serials
-    used TEXT NOT NULL DEFAULT '[]'              -- JSON: serials that used the permit
+    used TEXT NOT NULL DEFAULT '[]'              -- JSON: serials it covers no longer
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
