@@ -21,6 +21,7 @@ RESERVED_METHODS = frozenset(
         "SessionService/Login",
         "SessionService/Logout",
         "SessionService/LogoutEverywhere",
+        "SessionService/Reauthenticate",
         "SessionService/WhoAmI",
         "AdministratorService/Approve",
         "AdministratorService/CancelReset",
