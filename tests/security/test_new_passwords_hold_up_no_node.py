@@ -12,12 +12,14 @@ import pytest_asyncio
 
 from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
-from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.administrators import REAUTHENTICATION_MS, Role
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.services.errors import InvalidFieldError, RateError
+from sparecode_node.services.errors import InvalidFieldError, RateError, Refused
 from sparecode_node.services.load.rates import BURST_S, DEFAULT_LIMITS
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets import password_strength
+from sparecode_node.services.secrets.kdf import Lane
 from sparecode_node.services.secrets.password_strength import (
     WAITING_MAX,
     check_new_password,
@@ -130,6 +132,35 @@ async def test_setting_passwords_has_a_rate(
         assert judgements.total == BURST_S
         node.clock.pass_s(1)
         assert (await attempts()).count("RateError") == 2
+
+
+async def test_a_session_confirms_before_the_password_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P7, U1) The refusal costs no judgement and no hash, and is in the audit log."""
+    judgements = Judgements()
+    async with one_node(tmp_path, DEFAULT_LIMITS) as node:
+        node.clock.pass_s(REAUTHENTICATION_MS / 1000 + 1)
+        monkeypatch.setattr(password_strength, "_score", judgements.score)
+        hashes = node.kdf.evaluations(Lane.ISSUING)
+        with pytest.raises(Refused) as raised:
+            await node.administrators.change_password(
+                node.admin("AdministratorService/ChangePassword"),
+                name="",
+                old_password="wrong",
+                new_password=COSTLY,
+            )
+        assert raised.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+        assert judgements.total == 0
+        assert node.kdf.evaluations(Lane.ISSUING) == hashes
+        await node.refusals.flush(node.replicator)
+        recorded = node.primary_db.execute(
+            "SELECT action, reason FROM audit_events ORDER BY sequence DESC"
+        )
+        assert recorded.fetchone() == (
+            "NoteRefusedCalls",
+            Reason.REAUTHENTICATION_NEEDED.value,
+        )
 
 
 async def test_passwords_are_judged_one_at_a_time(judgements: Judgements) -> None:

@@ -11,16 +11,19 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
+from sparecode_node.services.access import reauthentication
 from sparecode_node.services.access.authorization import Authorization, Session
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,
+    Refused,
     refusal,
 )
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
+from sparecode_node.statemachine.power import REAUTHENTICATION_NEEDED
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 
 ATTEMPTS = 3
@@ -87,6 +90,34 @@ class Proposer:
     def now_ms(self) -> int:
         """Return the time of this node's clock, which decides nothing."""
         return self._clock.now_ms()
+
+    async def confirmed(
+        self, context: CallContext, session: Session, deadline: Deadline
+    ) -> None:
+        """
+        Refuse a session that must confirm who it is, before the work for its command (P7).
+
+        Apply checks it again. A request that is remembered passes: apply answers it (Q2).
+        Raises `Refused` (`REAUTHENTICATION_NEEDED`) and `ProposeError`.
+        """
+        if not await self._must_confirm(session, self.now_ms()):
+            return
+        # A confirmation may have reached another node a moment ago.
+        if not await self._must_confirm(session, await self.barrier(deadline)):
+            return
+        key = request_key(self._sealing, context, _caller(session))
+        async with self._state.transaction() as transaction:
+            remembered = await requests.find(transaction, key)
+        if remembered is None:
+            self._authorization.refuse(
+                context, session, Refused(REAUTHENTICATION_NEEDED)
+            )
+
+    async def _must_confirm(self, session: Session, now_ms: int) -> bool:
+        async with self._state.transaction() as transaction:
+            return await reauthentication.needed(
+                transaction, session.session_id, now_ms
+            )
 
     async def barrier(self, deadline: Deadline) -> int:
         """Wait until the local state is current; return the primary's time in ms."""

@@ -8,6 +8,7 @@ only one for reads.
 """
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from sparecode_node.domain.administrators import Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, SessionId
@@ -222,11 +223,18 @@ class Authorization:
         Refuse a session without a permission that depends on the content of the call (P1).
 
         *what* the role may not do. Apply checks it again; checked here first, a refused
-        caller costs no hash. Raises `NotPermittedError`, recorded for the audit log.
+        caller costs no hash. Raises `NotPermittedError`.
         """
         if not may(session.role, permission):
-            refused = NotPermittedError(f"the role {session.role.value} may not {what}")
-            self._permitted(context, _Lookup(session=session, refused=refused))
+            words = f"the role {session.role.value} may not {what}"
+            self.refuse(context, session, NotPermittedError(words))
+
+    def refuse(
+        self, context: CallContext, session: Session, refused: Refused
+    ) -> NoReturn:
+        """Refuse a call before its command exists, and record it for the audit log (U1)."""
+        self._permitted(context, _Lookup(session=session, refused=refused))
+        raise refused
 
     async def check(
         self,

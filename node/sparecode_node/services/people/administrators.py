@@ -100,6 +100,7 @@ class Administrators:
         user = link.name_key
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
+        await self._proposer.confirmed(context, session, deadline)
         self._rates.new_password(setter=session.administrator)
         await check_new_password("password", password, name=key, second_factor=False)
 
@@ -198,6 +199,7 @@ class Administrators:
                 Permission.CHANGE_ADMINISTRATORS,
                 "change another administrator's password",
             )
+        await self._proposer.confirmed(context, session, deadline)
         self._rates.new_password(setter=session.administrator)
         if own and not old_password:
             raise InvalidFieldError(

@@ -32,7 +32,7 @@ zxcvbn judges the beginning of a longer password: its work grows faster than lin
 Of symbols that look like letters, 24 take 0.1 s, and 72 took 3 s, with the interpreter's
 lock held. Twenty-four characters are enough to pass.
 """
-WAITING_MAX = 16
+WAITING_MAX = 4
 """Passwords that are judged or wait for it. They are judged one at a time."""
 OWN_WORDS = ("sparecode", "emergency", "administrator")
 
