@@ -478,7 +478,7 @@ async def test_call_without_time_is_not_begun(node: OneNode) -> None:
 async def test_session_is_whose_it_is(node: OneNode) -> None:
     view = await node.sessions.who_am_i(node.admin("SessionService/WhoAmI"))
     assert (view.administrator, view.role) == ("root", "super_admin")
-    assert view.ends_at_ms == NOW_MS + 12 * 3_600_000
+    assert view.ends_at_ms == NOW_MS + 4 * 3_600_000
 
 
 @pytest.mark.parametrize(

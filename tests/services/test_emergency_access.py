@@ -128,6 +128,7 @@ async def test_draft_ends_after_fifteen_minutes(node: OneNode) -> None:
     await node.add_user()
     generated = await generate(node)
     node.clock.pass_s(15 * 60)
+    await node.login()
     with pytest.raises(Refused) as raised:
         await save(node, generated.draft)
     assert raised.value.rejected.reason is Reason.DRAFT_STALE
@@ -347,6 +348,7 @@ async def test_emergency_access_is_shown_without_codes(node: OneNode) -> None:
     assert {code.state for code in oldest.codes} == {CodeState.VOID}
     assert (newest.issuer, newest.node_id, newest.expired) == ("root", "n1", False)
     node.clock.pass_s(3600)
+    await node.login()
     read = await node.emergency.get(node.admin(f"{METHOD}/GetEmergencyAccess"), SERIAL)
     assert (read.value.enabled, read.value.live_codes) == (False, 0)
     assert (read.value.ends_at_ms, read.value.lost) == (None, True)
@@ -364,6 +366,7 @@ async def test_codes_end_with_their_token(node: OneNode) -> None:
     assert issued.saved.ends_at_ms == before.ends_at_ms == end_ms
     assert before.sets[0].ends_at_ms == end_ms
     node.clock.pass_s(1800)
+    await node.login()
     after = (await node.emergency.get(node.admin(method), SERIAL)).value
     token = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
     assert (after.enabled, after.live_codes, token.value.live_codes) == (False, 0, 0)

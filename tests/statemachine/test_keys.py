@@ -95,7 +95,10 @@ def test_a_key_stays_while_a_pending_change_is_sealed_with_it(world: World) -> N
     world.play(
         ("plant-administrator", {"name": "second", "role": "super_admin"}),
     )
-    world.db.execute("UPDATE sessions SET proved_at_ms = ?", (world.now_ms,))
+    world.db.execute(
+        "UPDATE sessions SET proved_at_ms = :now, used_at_ms = :now",
+        {"now": world.now_ms},
+    )
     world.play(("create-admin", {"name": "third", "key": "1"}))
     for table, column in SEALED:
         seal_again(world, table, column)

@@ -50,9 +50,9 @@ class Policy:
     """Disable a factor after this many failures in total."""
     session_lifetime: timedelta
     session_idle: timedelta
-    """Sign a browser out of the Security Console after it was idle for this long."""
+    """End a session that was not used for this long, to the minute."""
     session_unused: timedelta
-    """End a session that no call has used for this long, to the minute."""
+    """A further limit of the time without use. The lower of both counts."""
     request_retention: timedelta
     requests_max: int
     resynchronize_window_steps: int
@@ -72,6 +72,10 @@ class Policy:
     for `reset_delay`."""
     issued_sets_per_day: int | None = None
     """The same within a day."""
+    privileged_session_lifetime: timedelta | None = None
+    """Maximum duration of a super administrator's session. None: as for `reset_delay`."""
+    privileged_session_idle: timedelta | None = None
+    """End a super administrator's session that was not used for this long."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

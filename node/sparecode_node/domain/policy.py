@@ -86,6 +86,9 @@ class Policy:
 
     The maximum is the longest lifetime of a session: then none ends early.
     """
+    privileged_session_lifetime_ms: int = 4 * HOUR_MS
+    privileged_session_idle_ms: int = 15 * MINUTE_MS
+    """Of super administrators. The lower of these and the general limits counts."""
     request_retention_ms: int = 10 * MINUTE_MS
     requests_max: int = 200_000
 
@@ -124,6 +127,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
     "session_idle_ms": (5 * MINUTE_MS, DAY_MS),
     "session_unused_ms": (5 * MINUTE_MS, 7 * DAY_MS),
+    "privileged_session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
+    "privileged_session_idle_ms": (5 * MINUTE_MS, DAY_MS),
     "reset_delay_ms": (10 * MINUTE_MS, 7 * DAY_MS),
     "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
     "requests_max": (10_000, 5_000_000),

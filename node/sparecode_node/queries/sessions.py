@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import AdministratorName, SessionId
+from sparecode_node.queries import cluster
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.statemachine.session_limits import session_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +42,18 @@ async def find(
     )
     if row is None:
         return None
-    policy = await policies.current(transaction)
+    role = Role(row["role"])
+    limits = session_limits(
+        await policies.current(transaction),
+        role,
+        await cluster.feature_level(transaction),
+    )
     return StoredSession(
         administrator=AdministratorName(row["name"]),
-        role=Role(row["role"]),
+        role=role,
         ends_at_ms=row["ends_at_ms"],
         used_at_ms=row["used_at_ms"],
-        unused_end_ms=row["used_at_ms"] + policy.session_unused_ms,
+        unused_end_ms=row["used_at_ms"] + limits.idle_ms,
         proved_at_ms=row["proved_at_ms"],
         temporary=bool(row["temporary"]),
     )

@@ -28,6 +28,7 @@ def forget_ended(
     node_id: str,
     now_ms: int,
     policy: Policy,
+    level: int,
 ) -> None:
     """
     Delete what has ended, and apply resets that are due (P4).
@@ -50,4 +51,4 @@ def forget_ended(
     record_counted(db, audit, node_id, now_ms)
     for table in _ENDING:
         db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))
-    forget_unused(db, now_ms, policy.session_unused_ms)
+    forget_unused(db, now_ms, policy, level)

@@ -85,6 +85,12 @@ From this level on, changes of power need a password and a second factor that ar
 most five minutes old (P7).
 """
 
+SESSION_LIMITS = 2
+"""
+From this level on, every unused session ends after the policy's `session_idle`, and
+those of super administrators end earlier (P2).
+"""
+
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 

@@ -243,7 +243,14 @@ class StateMachine:
         moves, self._now_ms = now_ms > self._now_ms, now_ms
         self._requests.purge(now_ms, self._policy)
         if moves:
-            forget_ended(self._db, self._audit, call.node_id, now_ms, self._policy)
+            forget_ended(
+                self._db,
+                self._audit,
+                call.node_id,
+                now_ms,
+                self._policy,
+                self._feature_level,
+            )
 
     def _load_beginning(self) -> None:
         """Read the policy, the keys and the feature level."""

@@ -31,6 +31,8 @@ _NONE = (
     "pin_blocklist",
     "issued_sets_per_hour",
     "issued_sets_per_day",
+    "privileged_session_lifetime",
+    "privileged_session_idle",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1

@@ -33,6 +33,7 @@ from sparecode_node.statemachine.commands.sessions import (
 )
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
+from sparecode_node.statemachine.session_limits import session_limits
 
 BEARER_BYTES = 32
 
@@ -45,7 +46,7 @@ class SessionView:
     role: str
     ends_at_ms: int
     idle_ms: int
-    """A browser must end the session after this much time without use (policy)."""
+    """The session ends after this much time without use (policy)."""
     confirmed: bool = True
     """Whether it may change power without a reauthentication (P7)."""
     pending_resets: tuple[PendingReset, ...] = ()
@@ -219,7 +220,11 @@ class Sessions:
             await self._proposer.barrier(deadline)
         session = await self._proposer.session(context, deadline)
         async with self._state.transaction() as transaction:
-            policy = await policies.current(transaction)
+            limits = session_limits(
+                await policies.current(transaction),
+                session.role,
+                await cluster.feature_level(transaction),
+            )
             pending_resets = await resets.pending(transaction)
             needed = await reauthentication.needed(
                 transaction, session.session_id, self._proposer.now_ms()
@@ -228,7 +233,7 @@ class Sessions:
             administrator=session.administrator,
             role=session.role.value,
             ends_at_ms=session.ends_at_ms,
-            idle_ms=policy.session_idle_ms,
+            idle_ms=limits.idle_ms,
             confirmed=not needed,
             pending_resets=pending_resets,
         )

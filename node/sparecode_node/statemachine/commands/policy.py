@@ -42,6 +42,8 @@ class UpdatePolicy:
     backup_recipients: str | None = None
     pin_letters: bool | None = None
     session_unused_ms: int | None = None
+    privileged_session_lifetime_ms: int | None = None
+    privileged_session_idle_ms: int | None = None
     further_code_lengths: str | None = None
     session_idle_ms: int | None = None
     reset_delay_ms: int | None = None

@@ -37,6 +37,8 @@ FIELD_LEVELS = {
     "pin_blocklist": feature_level.PIN_BLOCKLIST,
     "issued_sets_per_hour": feature_level.ISSUE_ALLOWANCES,
     "issued_sets_per_day": feature_level.ISSUE_ALLOWANCES,
+    "privileged_session_lifetime_ms": feature_level.SESSION_LIMITS,
+    "privileged_session_idle_ms": feature_level.SESSION_LIMITS,
 }
 """
 The level that began each field that release 0.1.0 does not have.

@@ -4,9 +4,9 @@
 import hmac
 import sqlite3
 
-from sparecode_node.domain.administrators import Administrator
+from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.policy import MINUTE_MS
+from sparecode_node.domain.policy import MINUTE_MS, Policy
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
@@ -17,6 +17,7 @@ from sparecode_node.statemachine.commands import (
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS
 from sparecode_node.statemachine.handlers import resets, sign_in_waits
 from sparecode_node.statemachine.results import Result, SessionOpened
+from sparecode_node.statemachine.session_limits import session_limits
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
 TOUCH_MS = MINUTE_MS
@@ -68,7 +69,8 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         db, sign_in_waits.succeeded(applying, administrator, command.device)
     )
     resets.cancel_at_sign_in(applying, administrator)
-    ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
+    limits = session_limits(applying.policy, administrator.role, applying.feature_level)
+    ends_at_ms = applying.now_ms + limits.lifetime_ms
     # Release 0.1.0 derives the bearer from name, password and request id. So signing in
     # there with the same three after the request id is forgotten opens the same session.
     db.execute(
@@ -211,6 +213,14 @@ def close_session(applying: Applying, command: CloseSession) -> None:
         )
 
 
-def forget_unused(db: sqlite3.Connection, now_ms: int, idle_ms: int) -> None:
-    """End the sessions that were not used for *idle_ms* (P2)."""
-    db.execute("DELETE FROM sessions WHERE used_at_ms <= ?", (now_ms - idle_ms,))
+def forget_unused(
+    db: sqlite3.Connection, now_ms: int, policy: Policy, level: int
+) -> None:
+    """End the sessions that were not used for as long as their role may leave them (P2)."""
+    for role in Role:
+        idle_ms = session_limits(policy, role, level).idle_ms
+        db.execute(
+            "DELETE FROM sessions WHERE used_at_ms <= ? AND administrator IN "
+            "(SELECT name FROM administrators WHERE role = ?)",
+            (now_ms - idle_ms, role),
+        )
