@@ -86,7 +86,7 @@ from sparecode_client.values.review import (
     ReviewedCertificate,
 )
 from sparecode_client.values.rotation import RotationPhase, RotationProgress
-from sparecode_client.values.sessions import Session
+from sparecode_client.values.sessions import OpenSession, Session
 from sparecode_client.values.tokens import (
     NewToken,
     PinRule,
@@ -141,6 +141,7 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "NotSignedIn",
+    "OpenSession",
     "OutcomeUnknown",
     "Overloaded",
     "Page",

@@ -152,6 +152,8 @@ class Admin(Blocking[AsyncAdmin]):
     reauthenticate = _Method(AsyncAdmin.reauthenticate)
     logout = _Method(AsyncAdmin.logout)
     logout_everywhere = _Method(AsyncAdmin.logout_everywhere)
+    list_sessions = _Method(AsyncAdmin.list_sessions)
+    end_session = _Method(AsyncAdmin.end_session)
     who_am_i = _Method(AsyncAdmin.who_am_i)
 
     create_user = _Method(AsyncAdmin.create_user)

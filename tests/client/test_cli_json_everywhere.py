@@ -27,6 +27,7 @@ ARGUMENTS = {
     "address": "h:7301",
     "target": "n2",
     "mark": "abc",
+    "session_id": "5d41402abc4b2a76",
     "path": "new.file",
 }
 OPTIONS = {

@@ -75,6 +75,8 @@ USE_CASES = {
     "ClusterService/RotateKeys": "rotation.rotate",
     "ClusterService/WatchStatus": "cluster.watch",
     "EmergencyAccessService/BulkIssueTokencodes": "bulk.issue",
+    "SessionService/EndSession": "open_sessions.end",
+    "SessionService/ListSessions": "open_sessions.list",
     "TokenService/ImportTokenFile": "token_import.begin",
     "UserService/ImportUsers": "user_import.begin",
 }

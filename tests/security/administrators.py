@@ -96,8 +96,8 @@ async def administrator(
     return await sign_in(node, name, OWN)
 
 
-async def sign_in(node: LoopbackNode, name: str, password: str) -> SignedIn:
-    """Open a session of an administrator."""
+async def sign_in(node: LoopbackNode, name: str, password: str = OWN) -> SignedIn:
+    """Open a session."""
     async with node.admin() as channel:
         answer = await SessionServiceStub(channel).Login(
             sessions_pb2.LoginRequest(

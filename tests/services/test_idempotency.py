@@ -58,6 +58,7 @@ ARGUMENTS = {
     "tokens.enroll": "serial algorithm hash_name digits period_s counter seed pin_rule expires_at_ms",
     "tokens.reinstate": "serial",
     "sessions.reauthenticate": "password second_factor",
+    "open_sessions.end": "session_id",
     "tokens.replace": "serial replacement_serial keep_pin",
     "tokens.resynchronize": "serial first_tokencode second_tokencode",
     "tokens.set_pin": "serial pin",

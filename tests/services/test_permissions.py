@@ -82,6 +82,8 @@ MATRIX = {
     "EmergencyAccessService/SaveEmergencyAccess": "SH",
     "PolicyService/GetPolicy": "SHA",
     "PolicyService/UpdatePolicy": "S",
+    "SessionService/EndSession": "SHAO",
+    "SessionService/ListSessions": "SHAO",
     "SessionService/Logout": "SHAO",
     "SessionService/LogoutEverywhere": "SHAO",
     "SessionService/Reauthenticate": "SHAO",

@@ -71,6 +71,7 @@ def test_commands_about_users_are_listed() -> None:
     } == {
         "CloseSession",
         "Reauthenticate",
+        "EndSession",
         "UpdatePolicy",
         "CreateAdministrator",
         "UpdateAdministrator",

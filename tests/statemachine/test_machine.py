@@ -527,6 +527,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "BeginEpoch",
         "ContinueAuthentication",
         "DenyCertificate",
+        "EndSession",
         "InitializeCluster",
         "NoteRefusedCalls",
         "OpenSession",

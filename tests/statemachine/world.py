@@ -102,6 +102,7 @@ from sparecode_node.statemachine.commands.second_factors import (
 )
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
+    EndSession,
     OpenSession,
     Reauthenticate,
     TouchSessions,
@@ -319,6 +320,8 @@ class World:
                     second_factor="code" in arguments,
                     moments=moments_in(arguments),
                 )
+            case "end-session":
+                return EndSession(session_id=SessionId(arguments["ended"]))
             case "sign-out":
                 return CloseSession(everywhere="everywhere" in arguments)
             case "create-user":

@@ -9,10 +9,10 @@ from sparecode.v1 import (
     sessions_pb2,
 )
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import commit_in, time_in
+from sparecode_client.connection.wire import commit_in, position_in, time_in
 from sparecode_client.errors import InvalidArgument, NotSignedIn
-from sparecode_client.values.results import Commit
-from sparecode_client.values.sessions import Session
+from sparecode_client.values.results import Commit, Page
+from sparecode_client.values.sessions import OpenSession, Session
 
 REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
 SECOND_FACTOR_NEEDED = "SECOND_FACTOR_NEEDED"
@@ -152,6 +152,53 @@ class Sessions(Caller):
         )
         self._client.session = ""
 
+    async def list_sessions(
+        self,
+        administrator: str = "",
+        *,
+        all_administrators: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Page[OpenSession]:
+        """
+        Return a page of open sessions, newest first.
+
+        Your own by default, or those of *administrator*, or those of all.
+        """
+        request = sessions_pb2.ListSessionsRequest(
+            administrator=administrator,
+            all_administrators=all_administrators,
+            page_size=page_size,
+            page_token=page_token,
+            stale_ok=stale_ok,
+        )
+        answer = await self._client.unary(
+            lambda node: node.sessions.ListSessions, request, within=within
+        )
+        return Page(
+            items=tuple(open_session_in(each) for each in answer.sessions),
+            next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+    async def end_session(
+        self,
+        session_id: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """End one session, on every node. Its ID is in `list_sessions`."""
+        request = sessions_pb2.EndSessionRequest(
+            request_id=request_id or new_request_id(), session_id=session_id
+        )
+        answer = await self._client.unary(
+            lambda node: node.sessions.EndSession, request, within=within
+        )
+        return commit_in(answer.commit)
+
     async def who_am_i(self, *, within: timedelta | None = None) -> Session:
         """Return the current session, without its bearer token."""
         answer = await self._client.unary(
@@ -160,6 +207,22 @@ class Sessions(Caller):
             within=within,
         )
         return session_in(answer)
+
+
+def open_session_in(session: sessions_pb2.OpenSession) -> OpenSession:
+    """Convert an open session."""
+    return OpenSession(
+        session_id=session.session_id,
+        administrator=session.administrator,
+        open_time=time_in(session, "open_time"),
+        use_time=time_in(session, "use_time"),
+        unused_end_time=time_in(session, "unused_end_time"),
+        end_time=time_in(session, "end_time"),
+        node_id=session.node_id,
+        address=session.address,
+        door=session.door,
+        calling=session.calling,
+    )
 
 
 def session_in(answer: sessions_pb2.WhoAmIResponse) -> Session:

@@ -170,6 +170,7 @@ def split(values: list[str] | None) -> list[str]:
 app.command()(sessions.login)
 app.command()(sessions.logout)
 app.command()(sessions.whoami)
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
 tokens.app.add_typer(token_import.app)
 app.add_typer(tokens.app, name="tokens")

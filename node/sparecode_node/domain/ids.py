@@ -32,6 +32,9 @@ AdministratorName = NewType("AdministratorName", str)
 SessionId = NewType("SessionId", str)
 """SHA-256 of a session's bearer token, in hex; the bearer itself is never stored."""
 
+PUBLIC_SESSION_DIGITS = 16
+"""People see this many digits of a session's id: enough to tell sessions apart."""
+
 NodeId = NewType("NodeId", str)
 """The name of a node, as in its certificate."""
 

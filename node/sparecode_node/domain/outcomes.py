@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
 
     # Administrators
     ADMINISTRATOR_UNKNOWN = "administrator_unknown"
+    SESSION_UNKNOWN = "session_unknown"
     ADMINISTRATOR_EXISTS = "administrator_exists"
     LAST_SUPER_ADMIN = "last_super_admin"
     WRONG_PASSWORD = "wrong_password"

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Administrators' sessions."""
 
+import re
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import AdministratorName, SessionId
-from sparecode_node.queries import cluster
+from sparecode_node.domain.ids import (
+    PUBLIC_SESSION_DIGITS,
+    AdministratorName,
+    SessionId,
+)
+from sparecode_node.domain.policy import TIME_MS_MAX
+from sparecode_node.queries import cluster, pages
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
 from sparecode_node.statemachine.session_limits import session_limits
+
+_DIGITS = re.compile("[0-9]{1,15}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,108 @@ class StoredSession:
     """When password and second factor were last shown (P7)."""
     temporary: bool
     """Whether the administrator has to change a temporary password first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionListing:
+    """An open session, as people see it."""
+
+    public_id: str
+    """The first digits of its id."""
+    administrator: str
+    opened_at_ms: int
+    used_at_ms: int
+    """When it was last used, to the minute."""
+    ends_at_ms: int
+    """When it ends, if it is used until then."""
+    unused_end_ms: int
+    """When it ends if it is not used again."""
+    node_id: str
+    """The node that it was opened on. Empty: it was opened before feature level 2."""
+    address: str
+    door: str
+    """`console` or `api`."""
+    calling: bool
+    """Whether it is the session of the call."""
+
+
+async def page(
+    transaction: ReadTransaction,
+    *,
+    administrator: AdministratorName | None,
+    calling: SessionId,
+    now_ms: int,
+    size: int,
+    page_token: str,
+) -> Page[SessionListing]:
+    """Return a page of open sessions, newest first; of all administrators if None."""
+    policy = await policies.current(transaction)
+    level = await cluster.feature_level(transaction)
+    opened_at_ms, after = _position(page_token)
+    rows = await transaction.all(
+        """
+        SELECT sessions.*, role FROM sessions JOIN administrators ON name = administrator
+        WHERE (opened_at_ms, session_id) < (:opened_at_ms, :after)
+            AND (:administrator IS NULL OR administrator = :administrator)
+            AND ends_at_ms > :now_ms AND enabled
+        ORDER BY opened_at_ms DESC, session_id DESC LIMIT :rows
+        """,
+        opened_at_ms=opened_at_ms,
+        after=after,
+        administrator=administrator,
+        now_ms=now_ms,
+        rows=size + 1,
+    )
+    following = {
+        row["session_id"][:PUBLIC_SESSION_DIGITS]: (
+            f"{row['opened_at_ms']} {row['session_id']}"
+        )
+        for row in rows
+    }
+    views = [
+        SessionListing(
+            public_id=row["session_id"][:PUBLIC_SESSION_DIGITS],
+            administrator=row["administrator"],
+            opened_at_ms=row["opened_at_ms"],
+            used_at_ms=row["used_at_ms"],
+            ends_at_ms=row["ends_at_ms"],
+            unused_end_ms=min(
+                row["ends_at_ms"],
+                row["used_at_ms"]
+                + session_limits(policy, Role(row["role"]), level).idle_ms,
+            ),
+            node_id=row["node_id"],
+            address=row["address"],
+            door=row["door"],
+            calling=row["session_id"] == calling,
+        )
+        for row in rows
+    ]
+    return pages.page(views, size, lambda each: following[each.public_id])
+
+
+def _position(page_token: str) -> tuple[int, str]:
+    """Return the session after which the page begins. Raises `PageTokenError`."""
+    if not page_token:
+        return TIME_MS_MAX, ""
+    opened_at_ms, _, session_id = pages.decode(page_token).partition(" ")
+    if not _DIGITS.fullmatch(opened_at_ms):
+        raise pages.PageTokenError
+    return int(opened_at_ms), session_id
+
+
+async def by_public_id(
+    transaction: ReadTransaction, public_id: str
+) -> SessionId | None:
+    """Return the session whose id begins so."""
+    first, after = pages.prefix_range(public_id)
+    row = await transaction.one(
+        "SELECT session_id FROM sessions "
+        "WHERE session_id >= :first AND session_id < :after",
+        first=first,
+        after=after,
+    )
+    return SessionId(row["session_id"]) if row else None
 
 
 async def find(

@@ -220,6 +220,7 @@ _NOT_FOUND = {
     Reason.AGENT_UNKNOWN: "there is no such agent",
     Reason.CERTIFICATE_NOT_DENIED: "no such certificate is denied",
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
+    Reason.SESSION_UNKNOWN: "there is no such session",
     Reason.MEMBER_UNKNOWN: "there is no such member",
     Reason.RESET_UNKNOWN: "no reset of this administrator is pending",
     Reason.APPROVAL_UNKNOWN: "there is no such approval",

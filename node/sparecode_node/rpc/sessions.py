@@ -5,16 +5,21 @@ from dataclasses import replace
 
 from sparecode.v1 import sessions_pb2 as pb
 from sparecode.v1 import sessions_pb2_grpc as pb_grpc
+from sparecode_node.queries.sessions import SessionListing
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
+from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.sessions import Sessions
 
 
 class SessionServicer(pb_grpc.SessionServiceServicer):
     """Translates between the wire and `Sessions`."""
 
-    def __init__(self, sessions: Sessions, node_id: str) -> None:
+    def __init__(
+        self, sessions: Sessions, open_sessions: OpenSessions, node_id: str
+    ) -> None:
         self._sessions = sessions
+        self._open_sessions = open_sessions
         self._node_id = node_id
 
     async def Login(
@@ -71,6 +76,36 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
         await self._sessions.logout_everywhere(call)
         return pb.LogoutEverywhereResponse()
 
+    async def ListSessions(
+        self, request: pb.ListSessionsRequest, context: Context
+    ) -> pb.ListSessionsResponse:
+        """Return a page of open sessions."""
+        read = await self._open_sessions.list(
+            calls.session_call(context, "SessionService/ListSessions"),
+            administrator=request.administrator,
+            all_administrators=request.all_administrators,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            stale_ok=request.stale_ok,
+        )
+        return pb.ListSessionsResponse(
+            sessions=[_open_session(each) for each in read.value.items],
+            next_page_token=read.value.next_page_token,
+            position=conversion.position(read),
+        )
+
+    async def EndSession(
+        self, request: pb.EndSessionRequest, context: Context
+    ) -> pb.EndSessionResponse:
+        """End one session."""
+        applied = await self._open_sessions.end(
+            calls.session_call(
+                context, "SessionService/EndSession", request.request_id
+            ),
+            session_id=request.session_id,
+        )
+        return pb.EndSessionResponse(commit=conversion.commit(self._node_id, applied))
+
     async def WhoAmI(
         self, request: pb.WhoAmIRequest, context: Context
     ) -> pb.WhoAmIResponse:
@@ -84,3 +119,18 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
             role=session.role,
             end_time=conversion.timestamp(session.ends_at_ms),
         )
+
+
+def _open_session(listing: SessionListing) -> pb.OpenSession:
+    return pb.OpenSession(
+        session_id=listing.public_id,
+        administrator=listing.administrator,
+        open_time=conversion.timestamp(listing.opened_at_ms),
+        use_time=conversion.timestamp(listing.used_at_ms),
+        unused_end_time=conversion.timestamp(listing.unused_end_ms),
+        end_time=conversion.timestamp(listing.ends_at_ms),
+        node_id=listing.node_id,
+        address=listing.address,
+        door=listing.door,
+        calling=listing.calling,
+    )

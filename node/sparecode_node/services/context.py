@@ -60,6 +60,8 @@ class CallContext:
     """The seconds left for the call; services pass the rest of them downwards."""
     peer: str = ""
     """The caller's address without the port; empty: unknown."""
+    door: str = "api"
+    """How the call came in: `api` or `console`."""
     device_cookie: str = field(default="", repr=False)
     """What the caller has shown to be known as a device (L7). No part of the request."""
     content: bytes | None = field(default=None, repr=False)

@@ -31,6 +31,7 @@ from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.device_cookies import DeviceCookies
+from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.policy import Policies
 from sparecode_node.services.people.resets import Resets
 from sparecode_node.services.people.second_factors import SecondFactors
@@ -52,6 +53,7 @@ class Services:
     authentication: Authentication
     continuation: Continuation
     sessions: Sessions
+    open_sessions: OpenSessions
     users: Users
     user_import: UserImport
     tokens: Tokens
@@ -152,6 +154,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             device_cookies=device_cookies,
             entropy=entropy,
         ),
+        open_sessions=OpenSessions(proposer=proposer, reader=reader, state=state),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         user_import=UserImport(
             proposer=proposer,

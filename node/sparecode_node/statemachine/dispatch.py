@@ -69,6 +69,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return sessions.open_session(applying, command)
         case commands.Reauthenticate() as command:
             return sessions.reauthenticate(applying, command)
+        case commands.EndSession() as command:
+            return sessions.end_session(applying, command)
         case commands.CloseSession() as command:
             sessions.close_session(applying, command)
             return None

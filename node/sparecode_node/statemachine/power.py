@@ -48,6 +48,9 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.ActivateKey()
         ):
             return True
+        case commands.EndSession():
+            # Else a thief could keep ending the owner's sessions (ASVS 5.0, V7.5.2).
+            return command.session_id != applying.call.session_id
         case commands.UpdatePolicy():
             recipients = command.backup_recipients
             return recipients not in (None, applying.policy.backup_recipients)

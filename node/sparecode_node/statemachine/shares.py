@@ -102,6 +102,7 @@ def is_reserved(command: commands.Command) -> bool:
             commands.OpenSession()
             | commands.CloseSession()
             | commands.Reauthenticate()
+            | commands.EndSession()
             | commands.DenyCertificate()
             | commands.RemoveAgent()
             | commands.RemoveAdministrator()

@@ -3,6 +3,7 @@
 
 import sqlite3
 
+from sparecode_node.domain.ids import PUBLIC_SESSION_DIGITS
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import commands
@@ -32,6 +33,8 @@ def target_of(
             # As with users below, the text may be a password in the wrong field.
             known = administrator_tables.find_administrator(db, command.administrator)
             return known.name if known else "unknown name"
+        case commands.EndSession():
+            return f"session {command.session_id[:PUBLIC_SESSION_DIGITS]}"
         case commands.Reauthenticate():
             return command.administrator
         case commands.TransferPrimary():

@@ -55,6 +55,16 @@ class SessionServiceStub:
                 request_serializer=sparecode_dot_v1_dot_sessions__pb2.LogoutEverywhereRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_sessions__pb2.LogoutEverywhereResponse.FromString,
                 _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/sparecode.v1.SessionService/ListSessions',
+                request_serializer=sparecode_dot_v1_dot_sessions__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_sessions__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/sparecode.v1.SessionService/EndSession',
+                request_serializer=sparecode_dot_v1_dot_sessions__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_sessions__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
         self.WhoAmI = channel.unary_unary(
                 '/sparecode.v1.SessionService/WhoAmI',
                 request_serializer=sparecode_dot_v1_dot_sessions__pb2.WhoAmIRequest.SerializeToString,
@@ -97,6 +107,21 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """Returns a page of open sessions, newest first. Everyone sees their own. To see those
+        of others needs the permission to read administrators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Ends one session, cluster-wide. Super administrators may end those of others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WhoAmI(self, request, context):
         """Returns the administrator of the calling session.
         """
@@ -126,6 +151,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.LogoutEverywhere,
                     request_deserializer=sparecode_dot_v1_dot_sessions__pb2.LogoutEverywhereRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_sessions__pb2.LogoutEverywhereResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=sparecode_dot_v1_dot_sessions__pb2.ListSessionsRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_sessions__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=sparecode_dot_v1_dot_sessions__pb2.EndSessionRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_sessions__pb2.EndSessionResponse.SerializeToString,
             ),
             'WhoAmI': grpc.unary_unary_rpc_method_handler(
                     servicer.WhoAmI,
@@ -242,6 +277,60 @@ class SessionService:
             '/sparecode.v1.SessionService/LogoutEverywhere',
             sparecode_dot_v1_dot_sessions__pb2.LogoutEverywhereRequest.SerializeToString,
             sparecode_dot_v1_dot_sessions__pb2.LogoutEverywhereResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.SessionService/ListSessions',
+            sparecode_dot_v1_dot_sessions__pb2.ListSessionsRequest.SerializeToString,
+            sparecode_dot_v1_dot_sessions__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.SessionService/EndSession',
+            sparecode_dot_v1_dot_sessions__pb2.EndSessionRequest.SerializeToString,
+            sparecode_dot_v1_dot_sessions__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,12 @@ class SessionServiceStub:
     """Ends the calling session, cluster-wide."""
     LogoutEverywhere: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LogoutEverywhereRequest, _sessions_pb2.LogoutEverywhereResponse]
     """Ends every session of the calling administrator, cluster-wide."""
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]
+    """Returns a page of open sessions, newest first. Everyone sees their own. To see those
+    of others needs the permission to read administrators.
+    """
+    EndSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]
+    """Ends one session, cluster-wide. Super administrators may end those of others."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.WhoAmIRequest, _sessions_pb2.WhoAmIResponse]
     """Returns the administrator of the calling session."""
 
@@ -67,6 +73,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Ends the calling session, cluster-wide."""
     LogoutEverywhere: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LogoutEverywhereRequest, _sessions_pb2.LogoutEverywhereResponse]  # type: ignore[assignment]
     """Ends every session of the calling administrator, cluster-wide."""
+    ListSessions: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Returns a page of open sessions, newest first. Everyone sees their own. To see those
+    of others needs the permission to read administrators.
+    """
+    EndSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """Ends one session, cluster-wide. Super administrators may end those of others."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_sessions_pb2.WhoAmIRequest, _sessions_pb2.WhoAmIResponse]  # type: ignore[assignment]
     """Returns the administrator of the calling session."""
 
@@ -109,6 +121,24 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.LogoutEverywhereResponse, _abc.Awaitable[_sessions_pb2.LogoutEverywhereResponse]]:
         """Ends every session of the calling administrator, cluster-wide."""
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _sessions_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.ListSessionsResponse, _abc.Awaitable[_sessions_pb2.ListSessionsResponse]]:
+        """Returns a page of open sessions, newest first. Everyone sees their own. To see those
+        of others needs the permission to read administrators.
+        """
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _sessions_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.EndSessionResponse, _abc.Awaitable[_sessions_pb2.EndSessionResponse]]:
+        """Ends one session, cluster-wide. Super administrators may end those of others."""
 
     @_abc_1.abstractmethod
     def WhoAmI(

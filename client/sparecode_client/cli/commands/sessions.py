@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode login`, `logout` and `whoami`."""
+"""`sparecode login`, `logout`, `whoami` and `sessions`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.listing import read_pages, show_list
+from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import forget_session, session_path
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import show_time
 from sparecode_client.errors import NotSignedIn
+from sparecode_client.values.sessions import OpenSession
 
 SECOND_FACTOR_NEEDED = "SECOND_FACTOR_NEEDED"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="See who is signed in, from where and until when, and end a session.",
+    short_help="See and end open sessions.",
+)
 
 
 def login(
@@ -125,3 +136,79 @@ def whoami(context: typer.Context) -> None:
             ("Signed in until", show_time(session.end_time, never="signed out")),
         ]
     )
+
+
+@app.command("list", epilog="Example: sparecode sessions list --all")
+def list_(
+    context: typer.Context,
+    administrator: Annotated[
+        str,
+        typer.Option(
+            "--administrator",
+            metavar="NAME",
+            help="Show the sessions of NAME. Default: your own.",
+            show_default=False,
+        ),
+    ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Show the sessions of all administrators.")
+    ] = False,
+    limit: Limit = 100,
+    stale_ok: StaleOk = False,
+) -> None:
+    """
+    List open sessions, newest first.
+
+    Super administrators and auditors also see those of others.
+    """
+    if administrator and every:
+        raise UsageError("use either --administrator or --all")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        page = read_pages(
+            partial(admin.list_sessions, administrator, all_administrators=every),
+            limit,
+            stale_ok=stale_ok,
+        )
+    show_list(
+        settings.output,
+        page,
+        lambda each: [
+            each.session_id,
+            each.administrator,
+            _origin(each),
+            show_time(each.open_time),
+            show_time(each.use_time),
+            show_time(each.unused_end_time),
+        ],
+        key="sessions",
+        columns=["ID", "Administrator", "From", "Opened", "Used", "Ends unused"],
+        noun="session",
+    )
+
+
+def _origin(session: OpenSession) -> str:
+    """Return where a session was opened."""
+    if not session.node_id:
+        return "unknown"
+    calling = ", this one" if session.calling else ""
+    return f"{session.door} on {session.node_id}, {session.address}{calling}"
+
+
+@app.command(epilog="Example: sparecode sessions end 5d41402abc4b2a76")
+def end(
+    context: typer.Context,
+    session_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="ID of the session in `sessions list`."),
+    ],
+) -> None:
+    """
+    End a session, on every node.
+
+    Super administrators also end those of others. `sparecode logout` ends your own here.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.end_session(session_id, request_id=settings.request_id)
+    settings.output.done(f"Session {session_id} ended", commit, session_id=session_id)

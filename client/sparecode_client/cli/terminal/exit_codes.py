@@ -40,6 +40,7 @@ class UsageError(Exception):
 NEXT: dict[str, str] = {
     "ADMINISTRATOR_EXISTS": "List the administrators: sparecode admins list",
     "ADMINISTRATOR_UNKNOWN": "List the administrators: sparecode admins list",
+    "SESSION_UNKNOWN": "List the sessions: sparecode sessions list",
     "AGENT_EXISTS": "List the agents: sparecode agents list",
     "AGENT_UNKNOWN": "List the agents: sparecode agents list",
     "ALLOW_LIST_LIMIT": "Show the allow list: sparecode agents show NAME",

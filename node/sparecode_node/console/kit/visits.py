@@ -90,6 +90,7 @@ class Visit:
             method=method,
             deadline_s=within_s,
             peer=self.request.client.host if self.request.client else "",
+            door="console",
         )
 
     async def find_session(self) -> SessionView:

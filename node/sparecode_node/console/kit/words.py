@@ -119,6 +119,7 @@ _NOT_FOUND = frozenset(
         Reason.TOKEN_UNKNOWN,
         Reason.AGENT_UNKNOWN,
         Reason.ADMINISTRATOR_UNKNOWN,
+        Reason.SESSION_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
         Reason.MEMBER_UNKNOWN,
     }

@@ -90,6 +90,7 @@ _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/Logout": commands.CloseSession,
     "SessionService/LogoutEverywhere": commands.CloseSession,
     "SessionService/Reauthenticate": commands.Reauthenticate,
+    "SessionService/EndSession": commands.EndSession,
     "AdministratorService/EnrollSecondFactor": commands.SetSecondFactor,
     "AdministratorService/ConfirmSecondFactor": commands.SetSecondFactor,
     "ClusterService/RotateKeys": commands.ActivateKey,
@@ -103,6 +104,7 @@ _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
 
 _READS: dict[str, Permission] = {
     "SessionService/WhoAmI": Permission.USE_OWN_ACCOUNT,
+    "SessionService/ListSessions": Permission.USE_OWN_ACCOUNT,
     "UserService/GetUser": Permission.READ_USERS,
     "UserService/ListUsers": Permission.READ_USERS,
     "TokenService/GetToken": Permission.READ_USERS,

@@ -31,7 +31,7 @@ from sparecode_node.statemachine.commands.sessions import (
     OpenSession,
     Reauthenticate,
 )
-from sparecode_node.statemachine.feature_level import CLIENT_WAITS
+from sparecode_node.statemachine.feature_level import CLIENT_WAITS, SESSION_LIMITS
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 from sparecode_node.statemachine.session_limits import session_limits
 
@@ -137,7 +137,7 @@ class Sessions:
         async def prepare() -> Proposal:
             nonlocal salt
             command, salt = await self._prepare(
-                name, password, session_id(bearer), deadline, device
+                context, name, password, session_id(bearer), deadline, device
             )
             return self._proposer.proposal(
                 context,
@@ -178,7 +178,7 @@ class Sessions:
 
         async def prepare() -> Proposal:
             command, _ = await self._prepare(
-                name, password, session.session_id, deadline, None
+                context, name, password, session.session_id, deadline, None
             )
             return self._proposer.proposal(
                 context,
@@ -257,6 +257,7 @@ class Sessions:
 
     async def _prepare(
         self,
+        context: CallContext,
         name: AdministratorName,
         password: str,
         session: SessionId,
@@ -304,6 +305,8 @@ class Sessions:
             and is_for_password(device, salt)
             and level >= CLIENT_WAITS
             else "",
+            address=_address(context.peer) if level >= SESSION_LIMITS else "",
+            door=context.door if level >= SESSION_LIMITS else "",
         )
         return command, salt if level >= CLIENT_WAITS else b""
 
@@ -313,3 +316,8 @@ def opened(result: Result) -> SessionOpened:
     if not isinstance(result, SessionOpened):
         raise TypeError(f"unexpected result: {type(result).__name__}")
     return result
+
+
+def _address(peer: str) -> str:
+    """Return the address of a peer without gRPC's prefix."""
+    return peer.removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")

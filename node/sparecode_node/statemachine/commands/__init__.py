@@ -74,6 +74,7 @@ from sparecode_node.statemachine.commands.second_factors import (
 )
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
+    EndSession,
     OpenSession,
     Reauthenticate,
     TouchSessions,
@@ -131,6 +132,7 @@ Command = (
     | PassBarrier
     | OpenSession
     | Reauthenticate
+    | EndSession
     | CloseSession
     | TouchSessions
     | CreateUser

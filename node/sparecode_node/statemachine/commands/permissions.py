@@ -12,6 +12,7 @@ from sparecode_node.statemachine import commands
 PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.CloseSession: Permission.USE_OWN_ACCOUNT,
     commands.Reauthenticate: Permission.USE_OWN_ACCOUNT,
+    commands.EndSession: Permission.USE_OWN_ACCOUNT,
     commands.CreateUser: Permission.CHANGE_USERS,
     commands.UpdateUser: Permission.CHANGE_USERS,
     commands.DeleteUser: Permission.CHANGE_USERS,

@@ -20,6 +20,10 @@ class OpenSession:
     moments: tuple[Moment, ...] = ()  # Of that code; filled in by the primary (T1).
     device: str = ""
     """The device whose cookie the called node has checked; empty: a stranger (L7)."""
+    address: str = ""
+    """Where it is opened from, for the list of sessions."""
+    door: str = ""
+    """How it is opened: `console` or `api`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,13 @@ class CloseSession:
     """End the calling session, or all sessions of its administrator."""
 
     everywhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndSession:
+    """End one session of the caller, or of another administrator."""
+
+    session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,23 @@
 import hmac
 import sqlite3
 
-from sparecode_node.domain.administrators import Administrator, Role
+from sparecode_node.domain.administrators import (
+    Administrator,
+    Permission,
+    Role,
+    may,
+)
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import MINUTE_MS, Policy
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
+    EndSession,
     OpenSession,
     Reauthenticate,
     TouchSessions,
 )
-from sparecode_node.statemachine.feature_level import CLIENT_WAITS
+from sparecode_node.statemachine.feature_level import CLIENT_WAITS, SESSION_LIMITS
 from sparecode_node.statemachine.handlers import resets, sign_in_waits
 from sparecode_node.statemachine.results import Result, SessionOpened
 from sparecode_node.statemachine.session_limits import session_limits
@@ -71,20 +77,26 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     resets.cancel_at_sign_in(applying, administrator)
     limits = session_limits(applying.policy, administrator.role, applying.feature_level)
     ends_at_ms = applying.now_ms + limits.lifetime_ms
+    listed = applying.feature_level >= SESSION_LIMITS
     # Release 0.1.0 derives the bearer from name, password and request id. So signing in
     # there with the same three after the request id is forgotten opens the same session.
     db.execute(
         "INSERT INTO sessions "
         "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms, "
-        "proved_at_ms) VALUES (:id, :name, :now, :end, :now, :now) "
+        "proved_at_ms, node_id, address, door) "
+        "VALUES (:id, :name, :now, :end, :now, :now, :node, :address, :door) "
         "ON CONFLICT (session_id) DO UPDATE SET "
         "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
-        "used_at_ms = :now, proved_at_ms = :now",
+        "used_at_ms = :now, proved_at_ms = :now, node_id = :node, address = :address, "
+        "door = :door",
         {
             "id": command.session_id,
             "name": administrator.name,
             "now": applying.now_ms,
             "end": ends_at_ms,
+            "node": applying.call.node_id if listed else "",
+            "address": command.address if listed else "",
+            "door": command.door if listed else "",
         },
     )
     return SessionOpened(
@@ -211,6 +223,27 @@ def close_session(applying: Applying, command: CloseSession) -> None:
         applying.db.execute(
             "DELETE FROM sessions WHERE session_id = ?", (applying.call.session_id,)
         )
+
+
+def end_session(applying: Applying, command: EndSession) -> Rejected | None:
+    """Apply `EndSession`. Only those who change administrators end another's (P1)."""
+    caller = applying.acting_administrator
+    row = applying.db.execute(
+        "SELECT administrator FROM sessions WHERE session_id = ?", (command.session_id,)
+    ).fetchone()
+    if row is None or not (
+        row[0] == caller.name or may(caller.role, Permission.CHANGE_ADMINISTRATORS)
+    ):
+        return Rejected(
+            Reason.SESSION_UNKNOWN,
+            "there is no such session: it has ended, or it is another administrator's",
+            "session_id",
+        )
+    applying.detail = "own" if row[0] == caller.name else f"of {row[0]}"
+    applying.db.execute(
+        "DELETE FROM sessions WHERE session_id = ?", (command.session_id,)
+    )
+    return None
 
 
 def forget_unused(

@@ -236,7 +236,10 @@ CREATE TABLE sessions (
     opened_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,
     used_at_ms INTEGER NOT NULL,       -- to the minute
-    proved_at_ms INTEGER NOT NULL DEFAULT 0    -- last password and second factor
+    proved_at_ms INTEGER NOT NULL DEFAULT 0,   -- last password and second factor
+    node_id TEXT NOT NULL DEFAULT '',          -- where it was opened
+    address TEXT NOT NULL DEFAULT '',          -- from where
+    door TEXT NOT NULL DEFAULT ''              -- 'console' or 'api'
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_administrator ON sessions (administrator);
 CREATE INDEX sessions_by_end ON sessions (ends_at_ms);
@@ -387,6 +390,9 @@ ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE sessions ADD COLUMN proved_at_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE sessions SET proved_at_ms = opened_at_ms;
+ALTER TABLE sessions ADD COLUMN node_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN door TEXT NOT NULL DEFAULT '';
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
