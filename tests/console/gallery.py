@@ -162,6 +162,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("keys-replaced", "/keys", _replace_key)
     yield Exhibit("review", "/cluster/review")
     yield Exhibit("account", "/account")
+    yield Exhibit("sessions", "/sessions")
     yield Exhibit("password", "/account/password")
     yield Exhibit("confirmation", "/account/password", _wrong_confirmation)
     yield Exhibit("second-factor", "/account/second-factor")

@@ -49,6 +49,7 @@ PAGES = {
     "/new/agent": "AgentService/RegisterAgent",
     "/new/user": "UserService/CreateUser",
     "/policy": "PolicyService/GetPolicy",
+    "/sessions": "SessionService/ListSessions",
     "/tokens": "TokenService/ListTokens",
     "/tokens?state=emergency&kind=totp&q=a": "TokenService/ListTokens",
     f"/tokens/{SERIAL}": "TokenService/GetToken",
@@ -121,6 +122,7 @@ FORMS = (
         "AdministratorService/Approve",
     ),
     ("/policy", {"action": "save", "version": "1"}, "PolicyService/UpdatePolicy"),
+    ("/sessions", {"session_id": "0123456789abcdef"}, "SessionService/EndSession"),
     ("/cluster/review", {"review": "ab" * 32}, "ClusterService/OpenCluster"),
     ("/cluster/primary", {"target": ""}, "ClusterService/TransferPrimary"),
     (

@@ -18,6 +18,8 @@ from sparecode_node.services.errors import OpenCallsError
 
 RESERVED_METHODS = frozenset(
     {
+        "SessionService/EndSession",
+        "SessionService/ListSessions",
         "SessionService/Login",
         "SessionService/Logout",
         "SessionService/LogoutEverywhere",
