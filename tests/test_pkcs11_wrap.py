@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pkcs11
 import pytest
 
 from sparecode_node.config_section import ConfigError
@@ -14,7 +16,7 @@ from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.wrap_command import EXIT_REFUSED, WrapCommand
-from sparecode_node.tool.pkcs11_wrap import WrapError, read_settings, unwrap
+from sparecode_node.tool.pkcs11_wrap import WrapError, read_settings, unwrap, wrap
 from tests.generators import tool
 
 MODULES = (
@@ -195,6 +197,27 @@ def test_wrong_settings_are_one_line_and_the_pin_is_kept(hsm: SoftHsm) -> None:
         hsm.settings.read_text().replace(str(hsm.module), "/nowhere/module.so")
     )
     assert "/nowhere/module.so" in refused(hsm, "wrap")
+
+
+@pytest.mark.parametrize(
+    "flag", [pkcs11.TokenFlag.USER_PIN_FINAL_TRY, pkcs11.TokenFlag.USER_PIN_LOCKED]
+)
+def test_last_try_of_the_pin_is_left_to_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: pkcs11.TokenFlag
+) -> None:
+    """A node that starts again and again must not lock the token."""
+
+    def open_it(**_: object) -> None:
+        pytest.fail("the PIN was tried")
+
+    token = SimpleNamespace(flags=flag, open=open_it)
+    monkeypatch.setattr(
+        pkcs11, "lib", lambda _: SimpleNamespace(get_token=lambda **_: token)
+    )
+    (tmp_path / "pkcs11.toml").write_text(SETTINGS.replace("/etc/x/", ""))
+    (tmp_path / "hsm.pin").touch(0o600)
+    with pytest.raises(WrapError, match="the next mistake would lock it"):
+        wrap(read_settings(tmp_path / "pkcs11.toml"), KEY)
 
 
 @pytest.mark.parametrize(

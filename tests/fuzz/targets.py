@@ -56,9 +56,10 @@ from sparecode_node.services.files.token_files import (
     TokenFileFormat,
 )
 from sparecode_node.services.files.user_csv import read_user_csv
-from sparecode_node.services.secrets import keyring_form
-from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
+from sparecode_node.services.secrets.wrap_command import WrapCommand
 
 DATA = Path(__file__).parents[1] / "data"
 PASSWORD = "for demonstration only"
@@ -185,6 +186,18 @@ def in_file(read: Callable[[Path], object]) -> Callable[[bytes], None]:
             read(Path(file.name))
 
     return run
+
+
+class FixedKey(WrapCommand):
+    """A wrap command that runs no program."""
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        return wrapped[:0] + KEY * 2
+
+
+def read_ring(path: Path) -> None:
+    """Read a key ring in clear, or one that a program wrapped."""
+    RingFile(path=path, command=FixedKey(argv=("/none",))).load()
 
 
 def read_backup(path: Path) -> None:
@@ -403,9 +416,14 @@ TARGETS = (
     ),
     Target(
         name="key_ring",
-        run=keyring_form.parse,
-        may_raise=(ValueError,),
-        examples=(RING.to_bytes(), DEEP),
+        run=in_file(read_ring),
+        may_raise=(KeyRingError,),
+        examples=(
+            RING.to_bytes(),
+            DEEP,
+            b'{"wrapped": "AES-SIV", "ring": "AAAA"}',
+            b'{"wrapped": "AES-SIV", "ring": "AAAA", "key": "AAAA"}',
+        ),
     ),
     Target(
         name="recovery_bundle",

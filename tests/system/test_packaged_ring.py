@@ -22,6 +22,7 @@ from sparecode_client import RotationPhase
 from sparecode_node.config import load_config
 from sparecode_node.membership.preparation import ring_file
 from sparecode_node.services.secrets.keyring import KeyRing
+from tests.services.wrapping_program import program
 from tests.system.estate import PIN, Estate
 
 pytestmark = [
@@ -36,20 +37,29 @@ READ_ONLY = (
 )
 
 
-def package(node: LocalNode) -> None:
-    """Lay the node's files out as the packages do; begin with the ring that it has."""
+def package(node: LocalNode, hsm: Path | None) -> None:
+    """
+    Lay the node's files out as the packages do; begin with the ring that it has.
+
+    With *hsm*, a program with its key in that folder encrypts the ring.
+    """
     credentials = node.directory / "given"
     credentials.mkdir(mode=0o500)
     node.key_ring.rename(credentials / "keyring.json")
-    key = credentials / "wrapping.key"
-    key.write_bytes(base64.b64encode(os.urandom(32)))
-    key.chmod(0o400)
+    if hsm is None:
+        key = credentials / "wrapping.key"
+        key.write_bytes(base64.b64encode(os.urandom(32)))
+        key.chmod(0o400)
+        protection = 'wrapping_key = "/etc/sparecode/wrapping.key"'
+    else:
+        hsm.mkdir()
+        protection = f'wrap_command = ["{program(hsm)}"]'
     text = node.config.read_text()
     node.config.write_text(
         text.replace(
             f'file = "{node.key_ring}"',
             f'file = "{node.directory}/keys/ring.json"\n'
-            'wrapping_key = "/etc/sparecode/wrapping.key"\n'
+            f"{protection}\n"
             'given = "/etc/sparecode/keyring.json"',
         )
     )
@@ -78,7 +88,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     cluster = set_up(tmp_path / "cluster", testing=True)
     try:
         for node in cluster.nodes:
-            package(node)
+            package(node, tmp_path / "hsm" if node is cluster.nodes[0] else None)
         cluster.start()
         yield cluster
     finally:
@@ -91,7 +101,7 @@ async def test_keys_are_rotated_and_what_was_given_stays_as_it_is(
     """And the nodes start again by what they have written; no key lies in the clear."""
     folders = [node.directory / "given" for node in cluster.nodes]
     before = {path: path.read_bytes() for each in folders for path in each.iterdir()}
-    assert len(before) == 6
+    assert len(before) == 5
     async with Estate(cluster) as estate:
         holder = await estate.holder("alice", codes=3)
         ended = await estate.admin.rotate_keys(at_once=True)
