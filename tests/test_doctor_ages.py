@@ -62,6 +62,17 @@ def test_old_key_and_backup_are_found_with_a_command(tmp_path: Path) -> None:
     assert "sparecode-backup" in result[1].words
 
 
+def test_a_key_that_a_removed_member_has_had_is_found(tmp_path: Path) -> None:
+    """(P6)."""
+    path = state(tmp_path, key=dt.timedelta(), backup=dt.timedelta())
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO meta VALUES ('rotation_due', 'n4')")
+        db.commit()
+    result = {each.subject: each for each in check_ages(path, NOW)}
+    assert result["key rotation"].verdict is Verdict.WARN
+    assert "n4 was removed and has had the ring's key" in result["key rotation"].words
+
+
 def test_missing_backup_is_found(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(), backup=None)
     result = list(check_ages(path, NOW))

@@ -30,6 +30,7 @@ from sparecode_node.rpc.server import Listeners
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.backups import BackupSource
+from sparecode_node.services.keys.due_rotation import DueRotation
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits
 from sparecode_node.services.people.founding import Founder, prepare_founding
@@ -69,6 +70,7 @@ class LoopbackNode(Edge):
     state: StateFile
     path: Path
     replicator: LoopbackReplicator
+    due_rotation: DueRotation
     bearer: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -270,6 +272,7 @@ async def running_node(
             listeners=listeners,
             refusals=refusals,
             replicator=replicator,
+            due_rotation=services.due_rotation,
             services={},
             ready=[True],
             state=file,

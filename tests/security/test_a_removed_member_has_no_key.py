@@ -16,6 +16,11 @@ from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import policy_pb2
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
+from sparecode_node.services.cluster.membership_commands import (
+    MembershipCommands,
+    Removal,
+)
+from sparecode_node.services.keys import due_rotation
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import root
 
@@ -60,6 +65,45 @@ async def test_a_removal_replaces_the_key_on_request(node: LoopbackNode) -> None
         new_key_id=2
     )
     assert active_key(node) == 2
+
+
+async def test_the_primary_replaces_the_key_if_the_call_is_cut_off(
+    node: LoopbackNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P6) The commit of the removal records it, so the cluster continues by itself."""
+
+    async def cut_off(*_: object) -> Removal:
+        return Removal(rotation_problem="cut off")
+
+    monkeypatch.setattr(MembershipCommands, "_rotate", cut_off)
+    due = node.due_rotation
+    await remove(node, "n4", rotate_keys=True)
+    assert await rotation_due(node) == "n4"
+    assert not await due.step()  # First the call has time to do it.
+    assert active_key(node) == 1
+    monkeypatch.setattr(due_rotation, "WAIT_S", 0)
+    assert await due.step()
+    assert active_key(node) == 2
+    assert await rotation_due(node) == ""
+    assert not await due.step()
+    assert (await node.recorded_events())[-1][:3] == (
+        *("node:n1", "ActivateDueKey", "n4"),
+    )
+
+
+async def test_a_rotation_that_the_call_starts_is_the_due_one(
+    node: LoopbackNode,
+) -> None:
+    """(P6) The primary adds no second one."""
+    await remove(node, "n4", rotate_keys=True)
+    assert await rotation_due(node) == ""
+
+
+async def rotation_due(node: LoopbackNode) -> str:
+    """Return what the cluster's status says."""
+    request = pb.GetStatusRequest()
+    answer = await root(node).call(ClusterServiceStub, "GetStatus", request)
+    return str(answer.rotation_due)
 
 
 async def test_the_policy_requires_it(node: LoopbackNode) -> None:

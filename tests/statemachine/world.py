@@ -81,6 +81,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
 )
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.commands.keys import (
+    ActivateDueKey,
     ActivateKey,
     ReplacedSeal,
     ReplaceSeals,
@@ -271,6 +272,7 @@ class World:
                 | RenewCertificate()
                 | ResetAdministrator()
                 | RaiseFeatureLevel()
+                | ActivateDueKey()
                 | ReplaceSeals()
                 | RetireKey()
             ):
@@ -478,12 +480,19 @@ class World:
                 return self._authenticate(arguments)
             case "continue":
                 return self._continue(arguments)
+            case "activate-due-key":
+                return ActivateDueKey(
+                    fingerprint=arguments["fingerprint"].encode(),
+                    replaces=KeyId(int(arguments.get("replaces", self.active_key))),
+                    node_id=NodeId(arguments["node"]),
+                )
             case "activate-key":
                 return ActivateKey(
                     fingerprint=arguments["fingerprint"].encode(),
                     replaces=KeyId(int(arguments.get("replaces", self.active_key))),
                     at_once="at-once" in arguments,
                     keep_old_key="keep" in arguments,
+                    after_removal=arguments.get("after", ""),
                 )
             case "replace-seal":
                 return ReplaceSeals(
@@ -569,7 +578,9 @@ class World:
                 )
             case "remove-member":
                 return RemoveMember(
-                    node_id=NodeId(arguments["node"]), member="member" in arguments
+                    node_id=NodeId(arguments["node"]),
+                    member="member" in arguments,
+                    rotate_keys="rotate-keys" in arguments,
                 )
             case "barrier":
                 return PassBarrier()

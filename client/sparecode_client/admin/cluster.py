@@ -109,6 +109,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
             )
             for reset in status.pending_resets
         ),
+        rotation_due=status.rotation_due,
         members=tuple(
             Member(
                 node_id=member.node_id,

@@ -70,3 +70,5 @@ class ClusterStatus:
     """Index of the last log entry in that backup."""
     pending_resets: tuple[PendingReset, ...] = ()
     """Requested resets of administrators that are not in force yet."""
+    rotation_due: str = ""
+    """The removed member because of which another key is due; empty: none."""

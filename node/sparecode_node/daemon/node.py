@@ -248,6 +248,7 @@ class Node:
         self._run(cleanup, raise_feature_level(replicator, self._entropy), "levels")
         self._run(cleanup, key_holder.run(), "keys")
         self._run(cleanup, services.resealer.run(), "resealing")
+        self._run(cleanup, services.due_rotation.run(), "due_rotation")
         self._run(cleanup, services.session_use.run(replicator), "session_use")
         listeners = Listeners(
             node_id=config.node.id,

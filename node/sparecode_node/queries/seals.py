@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from sqlite3 import Row
 
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands.keys import SealKind
@@ -112,6 +112,14 @@ async def keys(transaction: ReadTransaction) -> KeysInState:
     """Return the keys that the state uses."""
     rows = await transaction.all(key_tables.KEYS)
     return key_tables.keys_in([tuple(row) for row in rows])
+
+
+async def rotation_due(transaction: ReadTransaction) -> NodeId:
+    """Return the removed member because of which another key is due, or empty (P6)."""
+    row = await transaction.one(
+        "SELECT value FROM meta WHERE name = :name", name=key_tables.ROTATION_DUE
+    )
+    return NodeId(row["value"] if row else "")
 
 
 async def counts(transaction: ReadTransaction, active: KeyId) -> SealCounts:

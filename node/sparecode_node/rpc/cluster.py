@@ -271,6 +271,7 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
             )
             for each in status.pending_resets
         ],
+        rotation_due=status.rotation_due,
     )
 
 

@@ -21,6 +21,7 @@ from sparecode_node.services.cluster.status import Cluster
 from sparecode_node.services.emergency.bulk_issue import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
 from sparecode_node.services.files.file_reader import FileReader
+from sparecode_node.services.keys.due_rotation import DueRotation
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.keys.resealing import Resealer
 from sparecode_node.services.keys.rotation import Rotation
@@ -64,6 +65,7 @@ class Services:
     cluster: Cluster
     membership: MembershipCommands
     rotation: Rotation
+    due_rotation: DueRotation
     resealer: Resealer
     epoch_review: EpochReview
     backups: Backups
@@ -231,6 +233,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
         ),
         rotation=rotation,
+        due_rotation=DueRotation(
+            replicator=replicator,
+            state=state,
+            key_holder=key_holder,
+            clock=clock,
+            entropy=entropy,
+        ),
         resealer=Resealer(
             replicator=replicator,
             state=state,

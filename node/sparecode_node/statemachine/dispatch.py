@@ -151,6 +151,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return second_factors.remove_second_factor(applying, command)
         case commands.UpdatePolicy() as command:
             return policy.update_policy(applying, command)
+        case commands.ActivateDueKey() as command:
+            return keys.activate_due_key(applying, command)
         case commands.ActivateKey() as command:
             return keys.activate_key(applying, command)
         case commands.ReplaceSeals() as command:

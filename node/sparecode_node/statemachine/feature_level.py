@@ -59,6 +59,9 @@ Each has a share, changes that stop an attack have a reserve, and what was refus
 before it was judged is not remembered.
 """
 
+DURABLE_ROTATIONS = 2
+"""A removal records that the ring's key is due, until a new one is active (P6)."""
+
 CLIENT_WAITS = 2
 """From this level on, known clients of an administrator have counts of their own (L7)."""
 

@@ -43,6 +43,7 @@ from sparecode_node.statemachine.targets import person_of, target_of
 CHANGES_BEGINNING = (
     commands.InitializeCluster,
     commands.UpdatePolicy,
+    commands.ActivateDueKey,
     commands.ActivateKey,
     commands.ReplaceSeals,
     commands.RetireKey,

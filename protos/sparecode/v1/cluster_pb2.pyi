@@ -221,6 +221,7 @@ class GetStatusResponse(_message.Message):
     LAST_BACKUP_TIME_FIELD_NUMBER: _builtins.int
     LAST_BACKUP_INDEX_FIELD_NUMBER: _builtins.int
     PENDING_RESETS_FIELD_NUMBER: _builtins.int
+    ROTATION_DUE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -235,6 +236,10 @@ class GetStatusResponse(_message.Message):
     """
     last_backup_index: _builtins.int
     """The last log index contained in that backup. 0: there is none."""
+    rotation_due: _builtins.str
+    """The removed member because of which the ring's key must be replaced. The primary
+    starts the rotation by itself. Empty: no rotation is due.
+    """
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """Ordered by node ID."""
@@ -263,10 +268,11 @@ class GetStatusResponse(_message.Message):
         last_backup_time: _timestamp_pb2.Timestamp | None = ...,
         last_backup_index: _builtins.int = ...,
         pending_resets: _abc.Iterable[Global___PendingReset] | None = ...,
+        rotation_due: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

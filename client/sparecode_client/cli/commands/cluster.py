@@ -11,6 +11,7 @@ from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
     last_backup,
     reset_warnings,
+    rotation_warnings,
     row,
     summary,
 )
@@ -51,7 +52,7 @@ def status(
         settings.output.json(cluster)
     else:
         settings.output.say(summary(cluster))
-        for warning in reset_warnings(cluster):
+        for warning in (*reset_warnings(cluster), *rotation_warnings(cluster)):
             settings.output.say(warning)
         settings.output.say()
         settings.output.table(COLUMNS, (row(member) for member in cluster.members))

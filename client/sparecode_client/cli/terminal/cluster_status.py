@@ -40,6 +40,18 @@ def reset_warnings(status: ClusterStatus) -> list[str]:
     ]
 
 
+def rotation_warnings(status: ClusterStatus) -> list[str]:
+    """Return a warning if a removed member has had the active key."""
+    if not status.rotation_due:
+        return []
+    words = (
+        f"WARNING: {status.rotation_due} was removed and has had the ring's key. The "
+        "primary replaces it as soon as every other member can be reached. To replace "
+        "it now: sparecode cluster rotate-keys --at-once"
+    )
+    return [words]
+
+
 def row(member: Member) -> list[str]:
     """Return a member's row of the table with `COLUMNS`."""
     if not member.reachable:

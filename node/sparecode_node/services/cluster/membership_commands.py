@@ -173,7 +173,8 @@ class MembershipCommands:
         Remove a member forever. A primary hands over first.
 
         The member has had the key ring. So *rotate_keys*, or the policy, then starts a
-        rotation, which the cluster continues by itself (P6). Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
+        rotation, which the cluster continues by itself (P6). If this call is cut off,
+        the primary starts it (`due_rotation`). Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
         unchanged. A retry is safe.
         """
         member_id = fields.node_id("node_id", node_id)
@@ -187,7 +188,11 @@ class MembershipCommands:
                     f"{member_id} is the only member; a cluster needs at least one",
                 )
             )
-        command = RemoveMember(node_id=member_id, member=member_id in members)
+        command = RemoveMember(
+            node_id=member_id,
+            member=member_id in members,
+            rotate_keys=rotate_keys,
+        )
         await self._proposer.propose(context, session, deadline, command)
         if member_id in members:
             await self._remove(member_id, deadline)
@@ -202,7 +207,7 @@ class MembershipCommands:
 
     async def _rotate(self, context: CallContext, removed: NodeId) -> Removal:
         """Start a rotation. If it cannot start, the member stays removed."""
-        again = "; start it with: sparecode cluster rotate-keys --at-once"
+        again = "; the primary tries again by itself: see sparecode cluster status"
         if removed == self._replicator.node_id:
             return Removal(
                 rotation_problem=f"{removed} served this call and is no longer a member{again}"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.queries import cluster, membership, resets
+from sparecode_node.queries import cluster, membership, resets, seals
 from sparecode_node.queries.cluster import LastBackup
 from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
@@ -72,6 +72,8 @@ class ClusterStatus:
     last_backup: LastBackup | None = None
     pending_resets: tuple[PendingReset, ...] = ()
     """Requested resets of administrators (P4)."""
+    rotation_due: str = ""
+    """The removed member because of which another key is due; empty: none (P6)."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
@@ -205,6 +207,7 @@ class Cluster:
             feature_level = await cluster.feature_level(transaction)
             last_backup = await cluster.last_backup(transaction)
             pending_resets = await resets.pending(transaction)
+            rotation_due = await seals.rotation_due(transaction)
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -220,6 +223,7 @@ class Cluster:
             feature_level=feature_level,
             last_backup=last_backup,
             pending_resets=pending_resets,
+            rotation_due=rotation_due,
         )
 
 

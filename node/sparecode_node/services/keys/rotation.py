@@ -156,6 +156,8 @@ class Rotation:
         keep: bool,
     ) -> AsyncGenerator[RotationProgress, None]:
         """Draw a key, and activate it when every voter holds it."""
+        async with self._state.transaction() as transaction:
+            removed = await seals.rotation_due(transaction)
         replaces = self._key_holder.ring.active
         key = self._entropy.token_bytes(KEY_BYTES)
         others = self._key_holder.exchange.others
@@ -182,6 +184,7 @@ class Rotation:
             replaces=replaces,
             at_once=at_once,
             keep_old_key=keep,
+            after_removal=removed,
         )
         await self._proposer.propose(context, session, deadline, command)
         await self._proposer.barrier(deadline)

@@ -55,6 +55,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
 )
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.commands.keys import (
+    ActivateDueKey,
     ActivateKey,
     ReplaceSeals,
     RetireKey,
@@ -174,6 +175,7 @@ Command = (
     | Approve
     | Reject
     | UpdatePolicy
+    | ActivateDueKey
     | ActivateKey
     | ReplaceSeals
     | RetireKey

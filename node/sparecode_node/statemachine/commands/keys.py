@@ -4,7 +4,7 @@
 import enum
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.ids import KeyId, NodeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,18 @@ class ActivateKey:
     """Retire older keys as soon as nothing is sealed with them."""
     keep_old_key: bool
     """Keep older keys in the members' rings, to open older backups."""
+    after_removal: str = ""
+    """Id of the removed member because of which the key is replaced; or empty (P6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivateDueKey:
+    """Use a new key because a removal requires it, without an administrator (P6)."""
+
+    fingerprint: bytes
+    replaces: KeyId
+    node_id: NodeId
+    """The removed member."""
 
 
 class SealKind(enum.StrEnum):

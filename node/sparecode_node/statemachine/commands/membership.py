@@ -61,3 +61,5 @@ class RemoveMember:
     node_id: NodeId
     member: bool
     """Whether the called node knows it as a member; the state knows only later ones."""
+    rotate_keys: bool = False
+    """Replace the ring's key, which the member has had (P6)."""

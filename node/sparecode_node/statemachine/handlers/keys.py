@@ -12,11 +12,13 @@ from sparecode_node.domain.keys import retire_at_ms
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.keys import (
+    ActivateDueKey,
     ActivateKey,
     ReplaceSeals,
     RetireKey,
 )
 from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables import meta
 
 
 def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
@@ -38,11 +40,34 @@ def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
                 keep=each.keep or command.keep_old_key,
             ),
         )
+    if command.after_removal == key_tables.rotation_due(db):
+        meta.clear(db, key_tables.ROTATION_DUE)
     key_id = key_tables.add(db, command.fingerprint, applying.now_ms)
     applying.detail = f"key {key_id} replaces key {command.replaces}" + (
         ", without a delay for the old key" if command.at_once else ""
     )
     return None
+
+
+def activate_due_key(applying: Applying, command: ActivateDueKey) -> Rejected | None:
+    """Apply `ActivateDueKey`: without an administrator, only while one is due (P6)."""
+    if command.node_id != key_tables.rotation_due(applying.db):
+        return Rejected(
+            Reason.KEY_REPLACED,
+            f"no removal of {command.node_id} waits for another key",
+        )
+    refused = activate_key(
+        applying,
+        ActivateKey(
+            fingerprint=command.fingerprint,
+            replaces=command.replaces,
+            at_once=True,
+            keep_old_key=False,
+            after_removal=command.node_id,
+        ),
+    )
+    applying.detail += f", after the removal of {command.node_id}"
+    return refused
 
 
 def replace_seals(applying: Applying, command: ReplaceSeals) -> Rejected | None:

@@ -27,9 +27,14 @@ from sparecode_node.statemachine.commands.membership import (
     RemoveMember,
     RenewCertificate,
 )
-from sparecode_node.statemachine.feature_level import MEMBERS_ARE_POWER
+from sparecode_node.statemachine.feature_level import (
+    DURABLE_ROTATIONS,
+    MEMBERS_ARE_POWER,
+)
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
 from sparecode_node.statemachine.tables import membership as tables
+from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables.keys import ROTATION_DUE
 
 
 def ticket_id_of(certificate: bytes) -> str:
@@ -148,6 +153,11 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
         return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is not a member")
     address = known.address if known else ""
     _save(applying, command.node_id, address, removed=True)
+    if applying.feature_level >= DURABLE_ROTATIONS and (
+        command.rotate_keys or applying.policy.rotate_after_removal
+    ):
+        meta.write(applying.db, ROTATION_DUE, command.node_id)
+        applying.detail = "the ring's key is to be replaced"
     return None
 
 

@@ -4,7 +4,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from sparecode_node.domain.ids import NO_KEY, KeyId
+from sparecode_node.domain.ids import NO_KEY, KeyId, NodeId
 from sparecode_node.domain.keys import KeyInUse, KeysInState, RetiredKey
 from sparecode_node.statemachine.commands.keys import ReplacedSeal, SealKind
 from sparecode_node.statemachine.commands.pending import (
@@ -14,7 +14,11 @@ from sparecode_node.statemachine.commands.pending import (
     with_seal,
 )
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables.rows import Row
+
+ROTATION_DUE = "rotation_due"
+"""In `meta`: the removed member that has had the active key; absent or empty: none."""
 
 _UPDATES = {
     SealKind.SEED: "UPDATE tokens SET sealed_seed = ?, key_id = ? "
@@ -49,6 +53,11 @@ KEYS = (
     "SELECT key_id, fingerprint, retire_at_ms, keep, retired FROM ring_keys "
     "ORDER BY key_id"
 )
+
+
+def rotation_due(db: sqlite3.Connection) -> NodeId:
+    """Return the removed member because of which another key is due, or empty (P6)."""
+    return NodeId(meta.read(db, ROTATION_DUE, ""))
 
 
 def keys_of(db: sqlite3.Connection) -> KeysInState:

@@ -11,6 +11,11 @@ def read(db: sqlite3.Connection, name: str, default: Any) -> Any:  # noqa: ANN40
     return row[0] if row else default
 
 
+def clear(db: sqlite3.Connection, name: str) -> None:
+    """Delete a value."""
+    db.execute("DELETE FROM meta WHERE name = ?", (name,))
+
+
 def write(db: sqlite3.Connection, name: str, value: int | str) -> None:
     """Write a value."""
     db.execute(

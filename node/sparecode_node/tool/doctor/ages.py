@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from sparecode_node.statemachine.tables.keys import ROTATION_DUE
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, ok, warn
 
@@ -26,6 +27,7 @@ def check_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
         contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
     ):
         yield from _check_key(db, now)
+        yield from _check_rotation(db)
         yield from _check_backup(db, now)
 
 
@@ -50,6 +52,19 @@ def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
         )
     else:
         yield ok("key age", words)
+
+
+def _check_rotation(db: sqlite3.Connection) -> Iterator[Finding]:
+    row = db.execute(
+        "SELECT value FROM meta WHERE name = ?", (ROTATION_DUE,)
+    ).fetchone()
+    if row is not None:
+        yield warn(
+            "key rotation",
+            f"{row[0]} was removed and has had the ring's key; the primary replaces it "
+            "once every member can be reached. To replace it now: sparecode cluster "
+            "rotate-keys --at-once",
+        )
 
 
 def _check_backup(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
