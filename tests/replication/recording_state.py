@@ -45,6 +45,9 @@ class RecordingState:
         self.durable_index = self.applied_index
         return self.applied_index
 
+    def check(self) -> None:
+        """Do nothing: this state is on no disk."""
+
     def serialize(self) -> bytes:
         """Return the state as a snapshot holds it."""
         entries = [

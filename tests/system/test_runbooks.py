@@ -129,6 +129,8 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
     cluster = operator.cluster
     operator.follow("expired-certificates.md", "Certificates that expire soon")
 
+    lose_a_write(cluster.nodes[2])
+    operator.follow("failing-disk.md")
     cluster.nodes[2].kill()
     operator.newcomer = Site(cluster.directory).machine("n4")
     clocks = [NodeClock(node, tmp_path) for node in (*cluster.nodes, operator.newcomer)]
@@ -145,6 +147,19 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
             clock.set(RESET_DELAY_S)
 
     operator.follow("lost-password.md", sparecode=an_hour_later)
+
+
+def lose_a_write(node: LocalNode) -> None:
+    """Change the last byte of the state, and see that the node notices."""
+    node.stop()
+    state = node.directory / "data/state.db"
+    state.with_name("state.db-wal").write_bytes(b"")  # All of it is in the database.
+    data = bytearray(state.read_bytes())
+    data[-1] ^= 1
+    state.write_bytes(data)
+    node.start()
+    assert node.wait(timeout_s=60) == 1
+    assert "the disk has lost a write" in node.last_words()
 
 
 def members(operator: Operator) -> dict[str, str]:

@@ -319,7 +319,7 @@ def move(config: Config) -> Path | None:
     parts = [STATE, JOURNAL]
     if (new / STATE).exists():
         # They belong to the old state: next to the new one, SQLite would apply them.
-        parts = [f"{STATE}-wal", f"{STATE}-shm", *parts]
+        parts = [f"{STATE}-wal", f"{STATE}-shm", f"{STATE}-pages", *parts]
     for name in parts:
         part, place = new / name, data / name
         if place.exists() and (part.exists() or name.startswith(f"{STATE}-")):

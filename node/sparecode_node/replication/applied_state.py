@@ -23,7 +23,14 @@ class AppliedState(Protocol):
         """The feature level of the cluster, which all members know."""
 
     def checkpoint(self) -> int:
-        """Return the index that no power cut takes the state back before; 0: unknown."""
+        """
+        Return the index that no power cut takes the state back before; 0: unknown.
+
+        If that is not the applied one, a checkpoint begins or has been tried.
+        """
+
+    def check(self) -> None:
+        """Raise `Fatal` if the state on disk can no longer be relied on. Cheap."""
 
     def install(self, snapshot: str) -> None:
         """Replace the state by the file *snapshot*, durably, completely or not at all."""

@@ -15,7 +15,13 @@ from pathlib import Path
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
-from sparecode_node.statemachine import commands, dispatch, feature_level, snapshots
+from sparecode_node.statemachine import (
+    checkpoints,
+    commands,
+    dispatch,
+    feature_level,
+    snapshots,
+)
 from sparecode_node.statemachine.admission import check_session
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
@@ -51,19 +57,25 @@ CHANGES_BEGINNING = (
 )
 """Commands after which the policy, the keys and the feature level are read again."""
 
+LOG_BYTES_KEPT = 16 * 1024 * 1024
+"""Of SQLite's write-ahead log: a longer file is cut when the log starts over."""
+
 
 class StateMachine:
     """
     The replicated state in SQLite. One thread applies entries to it.
 
     The database is in WAL mode with `synchronous=NORMAL`. A power cut may take it back
-    to an earlier index; the rest is then applied again from the journal.
+    to an earlier index; the rest is then applied again from the journal. Only
+    `checkpoint` runs checkpoints: SQLite's automatic ones discard their errors.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Take over a database. Raises `SchemaError` if its format is unknown."""
         self._db = db
         db.isolation_level = None  # Transactions are begun and ended here, by name.
+        db.execute(checkpoints.OFF)
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         schema.prepare(db)
@@ -100,7 +112,11 @@ class StateMachine:
 
     def checkpoint(self) -> int:
         """Checkpoint the database; return the index that survives a power cut, or 0."""
-        return self._applied_index if snapshots.checkpoint(self._db) else 0
+        frames, copied = checkpoints.checkpoint(self._db)
+        return self._applied_index if frames == copied else 0
+
+    def check(self) -> None:
+        """Raise an error if the database can no longer be relied on."""
 
     def install(self, snapshot: str) -> None:
         """Replace the state by the file *snapshot*, durably and completely or not at all."""

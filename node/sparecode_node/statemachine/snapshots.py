@@ -46,12 +46,15 @@ def write_snapshot(state: Path, target: Path) -> SnapshotFacts:
 
 
 def _copy(state: Path, target: Path) -> None:
+    # Read-only: SQLite runs a checkpoint when the last connection that can write is
+    # closed, and discards its errors.
+    uri = schema.read_only_uri(state)
     with (
-        contextlib.closing(sqlite3.connect(state, isolation_level=None)) as source,
+        contextlib.closing(
+            sqlite3.connect(uri, uri=True, isolation_level=None)
+        ) as source,
         contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
-        # Checkpoint here, so that the engine's thread has less to checkpoint later.
-        source.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         copy.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
         source.execute("BEGIN")
         source.backup(copy)
@@ -120,22 +123,3 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     finally:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")
-
-
-def checkpoint(db: sqlite3.Connection) -> bool:
-    """
-    Write all commits into the database file, and empty its write-ahead log.
-
-    Return False, without waiting, if a reader prevents it.
-    """
-    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    db.execute("PRAGMA busy_timeout = 0")
-    try:
-        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_LOCKED:
-            raise
-        return False
-    finally:
-        db.execute(f"PRAGMA busy_timeout = {patience_ms}")
-    return not busy

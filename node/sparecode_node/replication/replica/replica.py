@@ -212,6 +212,7 @@ class Replica:
         ):
             wait_s = 0.0  # It commits alone: no answer would end the wait.
         self.engine.doTick(wait_s)
+        self._state.check()
         self.compaction.run()
 
     def check_snapshot(self, manifest: Manifest) -> None:

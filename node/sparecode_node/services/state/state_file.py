@@ -9,13 +9,17 @@ from pathlib import Path
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.seeds import SeedReader
+from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.checkpointer import Checkpointer
 from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.state.state_process import StateProcesses
+from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.page_sums import LostWriteError, open_page_sums
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables.membership import ticket_certificates
@@ -51,18 +55,37 @@ class StateFile:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
-        """Open the state for its only writer. Raises `SchemaError`."""
-        with contextlib.closing(sqlite3.connect(self._path)) as db:
+        """
+        Open the state for its only writer.
+
+        Raises `SchemaError`, and `StartRefusedError` if the disk has lost a part of it.
+        """
+        try:
+            sums = open_page_sums(self._path)
+        except (LostWriteError, OSError, sqlite3.Error) as error:
+            raise StartRefusedError(f"{self._path}: {error}") from error
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(sums.close)
+            db = sqlite3.connect(self._path)
+            # Closed twice if all goes well: `Checkpoints` must be closed after it.
+            cleanup.callback(db.close)
             state = _WatchedStateMachine(
                 db, self._clock, self._on_applied, self._on_keys
             )
-            with contextlib.closing(SeedReader(self._path)) as seeds:
-                yield (
-                    state,
-                    PrimaryStamper(
-                        seeds=seeds, sealing=self._sealing, clock=self._clock
-                    ),
-                )
+            checkpoints = Checkpoints(self._path, sums)
+            cleanup.callback(checkpoints.close)
+            cleanup.callback(db.close)
+            try:
+                state.checkpointer = Checkpointer(checkpoints)
+            except CheckpointError as error:
+                raise StartRefusedError(str(error)) from error
+            cleanup.callback(state.checkpointer.end)
+            seeds = cleanup.enter_context(contextlib.closing(SeedReader(self._path)))
+            yield (
+                state,
+                PrimaryStamper(seeds=seeds, sealing=self._sealing, clock=self._clock),
+            )
+            state.checkpointer.finish()  # Not after an error: that is the news then.
 
     def write(self, target: Path) -> SnapshotFacts:
         """Write a snapshot of the current state."""
@@ -111,6 +134,7 @@ class _WatchedStateMachine(StateMachine):
         self._on_applied = on_applied
         self._on_keys = on_keys
         self._reported: KeysInState | None = None
+        self.checkpointer: Checkpointer | None = None
         self._report()
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
@@ -118,6 +142,8 @@ class _WatchedStateMachine(StateMachine):
         began_s = self._clock.monotonic_s()
         results = super().apply(index, calls)
         self._report()
+        if self.checkpointer is not None:
+            self.checkpointer.applied(len(calls))
         if self._on_applied is not None:
             self._on_applied(self._clock.monotonic_s() - began_s)
         return results
@@ -126,6 +152,20 @@ class _WatchedStateMachine(StateMachine):
         """Replace the state by a snapshot's."""
         super().install(snapshot)
         self._report()
+
+    def checkpoint(self) -> int:
+        """Return the durable index; request a checkpoint if it is not the applied one."""
+        if self.checkpointer is None:
+            return super().checkpoint()
+        durable = self.checkpointer.durable_index
+        if durable < self.applied_index:
+            self.checkpointer.request()
+        return durable
+
+    def check(self) -> None:
+        """Raise `Fatal` if a checkpoint has failed."""
+        if self.checkpointer is not None:
+            self.checkpointer.check()
 
     def _report(self) -> None:
         if self._on_keys is not None and self.keys != self._reported:

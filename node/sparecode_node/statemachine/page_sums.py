@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Checksums of the pages of the state's database, in a file beside it.
+
+SQLite trusts its disk. A disk that reports a page as written and loses it leaves an
+older page in its place: well-formed, and often unnoticed by SQLite's own checks. So
+each page that a checkpoint writes into the database gets a checksum here, on disk
+before the write-ahead log may be overwritten. A start compares them (`open_page_sums`).
+
+The file is a magic number, then batches: the number of pages of the database, the
+number of records, CRC-32 of the records; each record is a page's number and its CRC-32.
+A page's last record counts. A page without a record is not compared: it is unused.
+"""
+
+import array
+import contextlib
+import os
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sparecode_node.statemachine.tables.schema import read_only_uri
+
+MAGIC = b"SCPAGES1"
+_BATCH = struct.Struct("<III")
+_RECORD = struct.Struct("<II")
+_UNKNOWN = -1
+_APPENDED_MAX = 1024 * 1024
+"""Bytes of batches after which the file is written again, if it has doubled, too."""
+
+_WAL_HEADER = 32
+_FRAME = struct.Struct(">II")
+"""The beginning of a frame's header: page, and pages of the database. The salt follows."""
+_FRAME_HEADER = 24
+_FRAMES_READ = 64
+_INDEX_FRAMES = struct.Struct("=16xI")
+"""The number of valid frames in SQLite's index of the write-ahead log."""
+
+
+class LostWriteError(Exception):
+    """The database on disk is not the one that was written."""
+
+
+class PageSums:
+    """The checksums of one database. Methods may raise `OSError`."""
+
+    def __init__(self, path: Path) -> None:
+        """Store the arguments; `load` reads the file."""
+        self._path = path
+        self._sums: array.array[int] = array.array("q")
+        self._fd = -1
+        self._size = self._written = 0
+
+    def __len__(self) -> int:
+        """Return the number of pages, known or not."""
+        return len(self._sums)
+
+    def get(self, page: int) -> int | None:
+        """Return the checksum of a page; pages count from 1."""
+        if not 0 < page <= len(self._sums) or self._sums[page - 1] == _UNKNOWN:
+            return None
+        return self._sums[page - 1]
+
+    def load(self) -> None:
+        """Read the file up to its first damaged batch: that one was never relied on."""
+        data = memoryview(self._path.read_bytes())
+        if data[: len(MAGIC)] != MAGIC:
+            return
+        at = len(MAGIC)
+        while len(data) - at >= _BATCH.size:
+            pages, count, crc = _BATCH.unpack_from(data, at)
+            at += _BATCH.size
+            records = data[at : at + count * _RECORD.size]
+            if len(records) < count * _RECORD.size or zlib.crc32(records) != crc:
+                return
+            self.take(pages, dict(_RECORD.iter_unpack(records)))
+            at += len(records)
+
+    def add(self, pages: int, sums: Mapping[int, int]) -> None:
+        """Record checksums of a database of *pages* pages; return when they are on disk."""
+        self.take(pages, sums)
+        if self._fd < 0 or self._size > max(_APPENDED_MAX, 2 * self._written):
+            self.rewrite()
+            return
+        batch = _batch(pages, sums)
+        _write(self._fd, batch)
+        os.fdatasync(self._fd)
+        self._size += len(batch)
+
+    def rewrite(self) -> None:
+        """Write the whole file again, under another name first; return when it is on disk."""
+        known = {
+            page: value
+            for page, value in enumerate(self._sums, start=1)
+            if value != _UNKNOWN
+        }
+        data = MAGIC + _batch(len(self._sums), known)
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self.close()
+        self._fd = os.open(new, flags, 0o600)
+        _write(self._fd, data)
+        os.fsync(self._fd)
+        new.replace(self._path)
+        _sync_directory(self._path.parent)
+        self._size = self._written = len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def take(self, pages: int, sums: Mapping[int, int]) -> None:
+        """Change what is in memory only."""
+        del self._sums[pages:]
+        self._sums.extend([_UNKNOWN] * (pages - len(self._sums)))
+        for page, value in sums.items():
+            if page <= pages:  # A later commit in the same batch has dropped it.
+                self._sums[page - 1] = value
+
+
+def open_page_sums(database: Path) -> PageSums:
+    """
+    Compare a database that is not open with its checksums; return them.
+
+    Also write its write-ahead log again, over itself: after a failed sync it may be
+    readable and on no disk. Raises `LostWriteError`, `OSError` and `sqlite3.Error`.
+
+    There is nothing to compare with if the file of checksums is missing, or if the
+    write-ahead log is: a node never removes its log, so another program has written.
+    """
+    path = database.with_name(f"{database.name}-pages")
+    sums = PageSums(path)
+    log = database.with_name(f"{database.name}-wal")
+    if not database.exists():
+        sums.rewrite()
+        return sums
+    pages = _pages_in_log(database, log) if log.exists() else None
+    if log.exists():
+        _write_again(log)
+    if pages is not None and path.exists():
+        sums.load()
+        _compare(database, sums, pages)
+    else:
+        sums.take(*_sums_of(database))
+    sums.rewrite()
+    return sums
+
+
+def sums_in_log(log: int, first: int, last: int) -> tuple[bytes, int, dict[int, int]]:
+    """
+    Return what frames of a write-ahead log hold, both ends included.
+
+    That is the log's salt, the pages of the database after the last frame, and the
+    checksums. *log* is a file descriptor. The caller prevents SQLite from overwriting
+    the log. Raises `LostWriteError` if a frame is not of this log.
+    """
+    header = os.pread(log, _WAL_HEADER, 0)
+    (page_size,) = struct.unpack_from(">I", header, 8)
+    salt, pages, sums = header[16:24], 0, dict[int, int]()
+    step = _FRAME_HEADER + page_size
+    for start in range(first, last + 1, _FRAMES_READ):
+        count = min(_FRAMES_READ, last + 1 - start)
+        data = os.pread(log, count * step, _WAL_HEADER + (start - 1) * step)
+        view = memoryview(data)
+        for at in range(0, count * step, step):
+            if len(data) < at + step or data[at + 8 : at + 16] != salt:
+                raise LostWriteError("a frame of the write-ahead log is missing")
+            page, size = _FRAME.unpack_from(data, at)
+            pages = size or pages
+            sums[page] = zlib.crc32(view[at + _FRAME_HEADER : at + step])
+    return salt, pages, sums
+
+
+def _pages_in_log(database: Path, log: Path) -> frozenset[int]:
+    """Return the pages that SQLite takes from the write-ahead log, once it is opened."""
+    uri = read_only_uri(database)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        # SQLite checks the log when it is first read. A reader changes neither file.
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    index = database.with_name(f"{database.name}-shm")
+    (frames,) = (
+        _INDEX_FRAMES.unpack_from(index.read_bytes()) if index.exists() else (0,)
+    )
+    if not frames:
+        return frozenset()
+    with log.open("rb") as file:
+        return frozenset(sums_in_log(file.fileno(), 1, frames)[2])
+
+
+def _compare(database: Path, sums: PageSums, in_log: frozenset[int]) -> None:
+    number = 0
+    for number, value in enumerate(_page_sums(database), start=1):
+        expected = sums.get(number)
+        if expected not in (None, value) and number not in in_log:
+            raise _lost(number)
+    for missing in range(number + 1, len(sums) + 1):
+        if sums.get(missing) is not None and missing not in in_log:
+            raise _lost(missing)
+
+
+def _lost(page: int) -> LostWriteError:
+    return LostWriteError(
+        f"page {page} is not the one that was written: the disk has lost a"
+        " write that it had reported as done. Replace the disk, remove this node from"
+        " the cluster, and add it under a new id."
+    )
+
+
+def _sums_of(database: Path) -> tuple[int, dict[int, int]]:
+    sums = dict(enumerate(_page_sums(database), start=1))
+    return len(sums), sums
+
+
+def _page_sums(database: Path) -> Iterator[int]:
+    """Yield the checksum of each page."""
+    with database.open("rb") as file:
+        (size,) = struct.unpack(">H", file.read(18)[16:].ljust(2, b"\0"))
+        page_size = 65536 if size == 1 else size or 4096
+        file.seek(0)
+        while block := file.read(256 * page_size):
+            view = memoryview(block)
+            for at in range(0, len(block), page_size):
+                yield zlib.crc32(view[at : at + page_size])
+
+
+def _write_again(path: Path) -> None:
+    """Write a file over itself, durably."""
+    with path.open("r+b", buffering=0) as file:
+        at = 0
+        while data := file.read(1024 * 1024):
+            os.pwrite(file.fileno(), data, at)
+            at += len(data)
+        os.fsync(file.fileno())
+
+
+def _batch(pages: int, sums: Mapping[int, int]) -> bytes:
+    records = b"".join(_RECORD.pack(page, value) for page, value in sums.items())
+    return _BATCH.pack(pages, len(sums), zlib.crc32(records)) + records
+
+
+def _write(fd: int, data: bytes) -> None:
+    if os.write(fd, data) != len(data):
+        raise OSError("the file system wrote only a part")
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

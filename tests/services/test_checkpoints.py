@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of the state: their errors stop the node, and lost writes are noticed."""
+
+import os
+import random
+import re
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.services.state import checkpointer
+from sparecode_node.statemachine.machine import StateMachine
+from tests.services.checkpoint_world import ENTRIES, copy, create_users, opened
+
+PAGE = 4096
+FRAME = 24 + PAGE
+
+
+@pytest.fixture(scope="module")
+def faulty_sync(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a library that makes syncs fail when it is preloaded."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    source = Path(__file__).with_name("faulty_sync.c")
+    library = tmp_path_factory.mktemp("library") / "faulty_sync.so"
+    command = (compiler, "-shared", "-fPIC", "-o", library, source, "-ldl")
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.mark.parametrize("orders", ["-wal", "-wal once", "state.db", "-pages once"])
+def test_a_failed_sync_of_the_state_stops_the_node(
+    tmp_path: Path, faulty_sync: Path, orders: str
+) -> None:
+    """SQLite's own checkpoints discard it: the log grows, and a power cut destroys."""
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(faulty_sync),
+        "FAULTY_SYNC": str(tmp_path / "orders"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.services.checkpoint_world", tmp_path, orders],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (tmp_path / "orders.failures").read_bytes() == b"x"
+    assert done.returncode == 70, done.stderr
+    entries, _, line = done.stdout.partition(" ")
+    assert 0 < int(entries) < 10 * ENTRIES
+    # The first sync of a log that starts over belongs to the entry.
+    assert re.match(
+        rf"{tmp_path}/state.db: the checkpoint failed: |disk I/O error", line
+    )
+    # What was applied is there: the log was not overwritten, and is written again.
+    (tmp_path / "orders").unlink(missing_ok=True)
+    with opened(tmp_path) as world:
+        assert world.index >= ENTRIES + int(entries)
+
+
+def test_no_entry_waits_for_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes half a second for each sync."""
+    sync = os.fdatasync
+
+    def slow(fd: int) -> None:
+        time.sleep(0.5)
+        sync(fd)
+
+    with opened(tmp_path) as world:
+        monkeypatch.setattr(os, "fdatasync", slow)
+        began = time.monotonic()
+        create_users(world, 300)
+        assert time.monotonic() - began < 5  # Three checkpoints.
+        monkeypatch.undo()
+
+
+def test_only_synced_entries_count_as_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_fd: int) -> None:
+        raise OSError("input/output error")
+
+    def fail() -> None:
+        with opened(tmp_path) as world:
+            create_users(world, 5)
+            assert world.machine.checkpoint() < world.index  # It begins one.
+            until_durable(world.machine, world.index)
+            before = world.index
+            monkeypatch.setattr(os, "fdatasync", broken)
+            create_users(world, 1)
+            with pytest.raises(Fatal, match="input/output error"):
+                until_durable(world.machine, world.index)
+            monkeypatch.undo()
+            with pytest.raises(Fatal, match="input/output error"):
+                world.machine.check()  # There is no way back.
+            assert world.machine.checkpoint() == before
+
+    with pytest.raises(Fatal, match="input/output error"):  # Stopping says so, too.
+        fail()
+
+
+def until_durable(machine: StateMachine, index: int) -> None:
+    """Wait for a checkpoint, as the engine does."""
+    for _ in range(500):
+        if machine.checkpoint() >= index:
+            return
+        machine.check()
+        time.sleep(0.01)
+    raise AssertionError
+
+
+def test_the_log_stays_short_while_entries_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite starts it over only if a checkpoint has copied all of it."""
+    monkeypatch.setattr(checkpointer, "LOG_PAGES_MAX", 2000)
+    with opened(tmp_path) as world:
+        create_users(world, 1500)
+        assert (tmp_path / "state.db-wal").stat().st_size < 6000 * FRAME
+
+
+def test_a_stopped_node_leaves_nothing_in_the_log(tmp_path: Path) -> None:
+    """And the connection that is closed last runs no checkpoint of its own."""
+    with opened(tmp_path) as world:
+        create_users(world, 50)
+        digest = world.machine.digest()
+    image = copy(tmp_path, tmp_path / "image")
+    (image / "state.db-wal").write_bytes(b"")
+    with opened(image) as world:
+        assert world.machine.digest() == digest
+
+
+def test_a_lost_write_is_noticed_at_the_next_start(tmp_path: Path) -> None:
+    """The disk reports a page as written, and keeps the older one: it looks sound."""
+    with opened(tmp_path) as world:
+        create_users(world, 200)
+    old = (tmp_path / "state.db").read_bytes()
+    with opened(tmp_path) as world:
+        create_users(world, 200)
+    new = (tmp_path / "state.db").read_bytes()
+    with opened(tmp_path) as world:  # The log starts over: it had every page.
+        create_users(world, 1)
+        digest = world.machine.digest()
+    new = (tmp_path / "state.db").read_bytes()
+    refused = 0
+    for at in range(0, len(old), PAGE):
+        if old[at : at + PAGE] == new[at : at + PAGE]:
+            continue
+        image = copy(tmp_path, tmp_path / f"image{at}")
+        lost = new[:at] + old[at : at + PAGE] + new[at + PAGE :]
+        (image / "state.db").write_bytes(lost)
+        try:
+            with opened(image) as world:  # The page is in the log, too.
+                assert world.machine.digest() == digest
+        except (StartRefusedError, sqlite3.DatabaseError) as error:
+            refused += f"page {at // PAGE + 1} is not the one" in str(error)
+    assert refused > 10
+    (tmp_path / "state.db").write_bytes(new[: len(new) // 2])
+    with pytest.raises(StartRefusedError), opened(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_image_after_a_power_cut_is_whole_or_refused(
+    tmp_path: Path, seed: int
+) -> None:
+    """Each page of the database and the end of the log is as before or as after."""
+    rng = random.Random(seed)
+    folder = tmp_path / "node"
+    folder.mkdir()
+    with opened(folder) as world:
+        create_users(world, rng.randrange(20, 200))
+        world.machine.checkpoint()
+        time.sleep(0.02)
+        old = copy(folder, tmp_path / "old")
+        create_users(world, rng.randrange(1, 150))
+        log = list(world.log)
+        if rng.random() < 0.5:
+            until_durable(world.machine, world.index)
+        image = copy(folder, tmp_path / "image")
+    before, after = (each / "state.db" for each in (old, image))
+    pages = bytearray(after.read_bytes())
+    for at in range(0, min(len(pages), before.stat().st_size), PAGE):
+        if rng.random() < 0.3:
+            pages[at : at + PAGE] = before.read_bytes()[at : at + PAGE]
+    after.write_bytes(pages)
+    wal = (image / "state.db-wal").read_bytes()
+    if rng.random() < 0.7:
+        (image / "state.db-wal").write_bytes(wal[: rng.randrange(len(wal) + 1)])
+    try:
+        with opened(image) as world:
+            digest, index = world.machine.digest(), world.index
+    except (StartRefusedError, sqlite3.DatabaseError):
+        return  # A node names the file, and does not start.
+    replayed = type(world)()
+    for number, calls in log[:index]:
+        replayed.machine.apply(number, calls)
+    assert digest == replayed.machine.digest()
+
+
+def test_checksums_of_a_foreign_database_are_made_again(tmp_path: Path) -> None:
+    """Another program that has written removes the log; so does an older release."""
+    with opened(tmp_path) as world:
+        create_users(world, 20)
+    (tmp_path / "state.db-wal").unlink()
+    data = bytearray((tmp_path / "state.db").read_bytes())
+    struct.pack_into(">I", data, 68, 1)  # The application's id, in the first page.
+    (tmp_path / "state.db").write_bytes(data)
+    with opened(tmp_path) as world:
+        create_users(world, 20)
+    with opened(tmp_path) as world:
+        assert world.index > 40
