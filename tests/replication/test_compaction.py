@@ -644,6 +644,16 @@ def test_a_state_that_is_an_old_copy_is_refused(bench: Bench) -> None:
         bench.start()
 
 
+def keep(bench: Bench, *, index: int, length: int, sha256: bytes) -> Manifest:
+    """Make the written body the newest snapshot, as the keeper does."""
+    replica = bench.replica
+    manifest = replica.compaction.describe(
+        index=index, digest="d", length=length, sha256=sha256
+    )
+    replica.snapshots.adopt(manifest, WRITTEN)
+    return manifest
+
+
 def test_the_log_is_not_compacted_before_the_state_is_on_disk(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -655,9 +665,7 @@ def test_the_log_is_not_compacted_before_the_state_is_on_disk(
     assert bench.replica.status().snapshot_due
     monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 0)
     manifest = manifest_of(bench.state.serialize(), bench.replica.snapshots, 20)
-    kept = bench.replica.compaction.keep(
-        index=20, digest="d", length=manifest.length, sha256=manifest.sha256
-    )
+    kept = keep(bench, index=20, length=manifest.length, sha256=manifest.sha256)
     assert kept.term == 1
     bench.tick()
     assert bench.engine.journal.first_index == 1  # A reader is in the way.
@@ -687,12 +695,11 @@ def test_a_snapshot_that_is_not_newer_is_not_kept(bench: Bench) -> None:
     follow(bench, 20)
     for index, fits in ((10, True), (10, False), (9, False), (21, False)):
         manifest = manifest_of(b"body", bench.replica.snapshots, index)
-        facts = {"digest": "d", "length": 4, "sha256": manifest.sha256}
         if fits:
-            bench.replica.compaction.keep(index=index, **facts)  # type: ignore[arg-type]
+            keep(bench, index=index, length=4, sha256=manifest.sha256)
         else:
             with pytest.raises(SnapshotRefusedError):
-                bench.replica.compaction.keep(index=index, **facts)  # type: ignore[arg-type]
+                keep(bench, index=index, length=4, sha256=manifest.sha256)
 
 
 def test_a_node_without_its_snapshot_takes_a_new_one(bench: Bench) -> None:

@@ -4,6 +4,7 @@
 import asyncio
 import hashlib
 import random
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.errors import OutcomeUnknownError, StoppingError
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.replica import snapshot_keeper
 from sparecode_node.replication.replica.engine_thread import EngineThread
@@ -28,7 +29,7 @@ from sparecode_node.replication.snapshots.store import (
     SnapshotStore,
 )
 from sparecode_node.statemachine.snapshots import SnapshotFacts
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, File
 
 pytestmark = pytest.mark.asyncio
 
@@ -49,58 +50,57 @@ def manifest_of(index: int, digest: str, length: int, sha256: bytes) -> Manifest
     )
 
 
-class Compacting:
-    """Keeps snapshots, and has seen what each one's file held."""
+class Describing:
+    """Describes any snapshot."""
+
+    def describe(
+        self, *, index: int, digest: str, length: int, sha256: bytes
+    ) -> Manifest:
+        return manifest_of(index, digest, length, sha256)
+
+
+class IdleEngine:
+    """Runs jobs at once, and notes whether it is in one."""
 
     def __init__(self, store: SnapshotStore) -> None:
-        self.store = store
-
-    def keep(self, *, index: int, digest: str, length: int, sha256: bytes) -> Manifest:
-        manifest = manifest_of(index, digest, length, sha256)
-        self.store.adopt(manifest, WRITTEN)
-        return manifest
-
-
-class HeldUpEngine:
-    """Does the first job that keeps a snapshot when the test says so, and not before."""
-
-    def __init__(self, store: SnapshotStore) -> None:
-        compaction = Compacting(store)
         self.replica: Any = SimpleNamespace(
-            snapshots=store, compaction=compaction, status=ReplicaStatus
+            snapshots=store, compaction=Describing(), status=ReplicaStatus
         )
-        self.goes_on = asyncio.Event()
-        self.keep_requested = asyncio.Event()
+        self.busy = False
 
     async def run(
         self, job: Callable[[Any], object], *, timeout_s: float | None
     ) -> object:
-        if (
-            job(SimpleNamespace(snapshots=0, compaction=CompactionProbe(), status=int))
-            is not Kept
-        ):
+        self.busy = True
+        try:
             return job(self.replica)
-        self.keep_requested.set()
-        done = asyncio.ensure_future(self._do(job))
-        await asyncio.wait({done}, timeout=timeout_s)
-        if not done.done():
-            raise OutcomeUnknownError("the engine did not answer in time")
-        return done.result()
-
-    async def _do(self, job: Callable[[Any], object]) -> object:
-        await self.goes_on.wait()
-        return job(self.replica)
+        finally:
+            self.busy = False
 
 
-class Kept:
-    """The result of a job that keeps a snapshot."""
+class HangingDisk(Disk):
+    """Its syncs hang until they may go on, and are counted."""
 
+    def __init__(self) -> None:
+        super().__init__("n1", random.Random(1))
+        self.hangs = threading.Event()
+        self.goes_on = threading.Event()
+        self.syncs: list[bool] = []
+        self.engine: IdleEngine | None = None
 
-class CompactionProbe:
-    """Recognizes a job that keeps a snapshot, without doing it."""
+    def sync(self, file: File) -> None:
+        self._note()
+        super().sync(file)
 
-    def keep(self, **_: object) -> type[Kept]:
-        return Kept
+    def sync_directory(self) -> None:
+        self._note()
+        super().sync_directory()
+
+    def _note(self) -> None:
+        if self.engine is not None:
+            self.syncs.append(self.engine.busy)
+            self.hangs.set()
+            assert self.goes_on.wait(WAIT_S)
 
 
 class Growing:
@@ -120,30 +120,33 @@ class Growing:
         raise NotImplementedError
 
 
-async def test_no_other_body_is_begun_while_one_is_perhaps_kept(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("stops", [False, True])
+async def test_the_engine_does_not_wait_for_the_disk(
+    monkeypatch: pytest.MonkeyPatch, stops: bool
 ) -> None:
     """
-    A caller that gives up while the disk hangs takes nothing back.
+    A snapshot is synced in a worker, while no other body is begun.
 
-    If another body were begun in the file in the meantime, the engine would continue
-    with the manifest of one and the bytes of the other.
+    In the engine's thread, a slow disk would cost a leader its term.
     """
-    monkeypatch.setattr(snapshot_keeper, "ENGINE_S", 0.01)
     monkeypatch.setattr(snapshot_keeper, "RETRY_S", 0.01)
-    disk = Disk("n1", random.Random(1))
+    disk = HangingDisk()
     store, state = SnapshotStore(disk), Growing(disk)
-    engine = HeldUpEngine(store)
+    engine = disk.engine = IdleEngine(store)
     keeper = SnapshotKeeper(cast("EngineThread", engine), state, lambda _peer: None)
     await keeper.start()
     keeper.take_status(DUE)
     async with asyncio.timeout(WAIT_S):
-        await engine.keep_requested.wait()
+        assert await asyncio.to_thread(disk.hangs.wait, WAIT_S)
+        stopping = asyncio.ensure_future(keeper.stop()) if stops else None
         task = keeper._task
         assert task is not None
         await asyncio.wait({task}, timeout=0.2)
+        assert not task.done()
         assert state.written == 1
-        engine.goes_on.set()
+        disk.goes_on.set()
+        if stopping is not None:
+            await stopping
         while store.current is None:
             await asyncio.wait({task}, timeout=0.01)
     await keeper.stop()
@@ -151,6 +154,8 @@ async def test_no_other_body_is_begun_while_one_is_perhaps_kept(
         store.current.length,
         store.current.sha256,
     )
+    assert len(disk.syncs) >= 4
+    assert not any(disk.syncs)
 
 
 class Stopping(Growing):
@@ -166,7 +171,7 @@ async def test_a_node_that_stops_has_not_failed_and_begins_no_other(
 ) -> None:
     """Its engine goes on for seconds, and says that one is due."""
     disk = Disk("n1", random.Random(1))
-    engine = HeldUpEngine(SnapshotStore(disk))
+    engine = IdleEngine(SnapshotStore(disk))
     state, failures = Stopping(disk), Failures()
     keeper = SnapshotKeeper(
         cast("EngineThread", engine), state, lambda _peer: None, failures

@@ -80,9 +80,10 @@ class SnapshotTraffic:
             file.append(body)
             file.close()
             length, sha256 = replica.snapshots.measure(WRITTEN)
-            replica.compaction.keep(
+            manifest = replica.compaction.describe(
                 index=index, digest=digest, length=length, sha256=sha256
             )
+            replica.snapshots.adopt(manifest, WRITTEN)
         except (OSError, SnapshotRefusedError):
             return  # As in production: it is tried again.
         self._count(Effect.SNAPSHOT_TAKEN)

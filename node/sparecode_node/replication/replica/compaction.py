@@ -14,11 +14,7 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.snapshots.store import (
-    WRITTEN,
-    Manifest,
-    SnapshotStore,
-)
+from sparecode_node.replication.snapshots.store import Manifest, SnapshotStore
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +45,11 @@ class Compaction:
             or journal.bytes > settings.log_bytes_max
         )
 
-    def keep(self, *, index: int, digest: str, length: int, sha256: bytes) -> Manifest:
+    def describe(
+        self, *, index: int, digest: str, length: int, sha256: bytes
+    ) -> Manifest:
         """
-        Make the written body this node's newest snapshot.
+        Return the manifest with which the written body can be adopted, in any thread.
 
         Raises `SnapshotRefusedError` if it is not newer, or if the log no longer has
         its entry.
@@ -60,7 +58,7 @@ class Compaction:
         term = self.journal.term_at(index)
         if term is None or (newest is not None and index <= newest.index):
             raise SnapshotRefusedError(f"a snapshot of entry {index} is not needed")
-        manifest = Manifest(
+        return Manifest(
             cluster_id=self.cluster_id,
             index=index,
             term=term,
@@ -69,8 +67,6 @@ class Compaction:
             length=length,
             sha256=sha256,
         )
-        self.store.adopt(manifest, WRITTEN)
-        return manifest
 
     # --- Dropping
 

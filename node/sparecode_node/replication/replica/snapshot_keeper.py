@@ -148,11 +148,13 @@ class SnapshotKeeper:
         facts = await asyncio.to_thread(self._state.write, Path(path))
         length, sha256 = await asyncio.to_thread(store.measure, WRITTEN)
         manifest = await self._engine.run(
-            lambda replica: replica.compaction.keep(
+            lambda replica: replica.compaction.describe(
                 index=facts.index, digest=facts.digest, length=length, sha256=sha256
             ),
-            timeout_s=None,  # No other body may be written beside this one.
+            timeout_s=ENGINE_S,
         )
+        # Not in the engine's thread: a slow disk would cost a leader its term.
+        await _finished(store.adopt, manifest, WRITTEN)
         log.info("snapshot_taken", extra={"index": manifest.index, "bytes": length})
 
     # --- Sending
@@ -210,3 +212,17 @@ class SnapshotKeeper:
         else:
             chunk = part.chunk
             await asyncio.to_thread(store.add, chunk.offset, chunk.data, chunk.crc32)
+
+
+async def _finished(work: Callable[..., object], *arguments: object) -> None:
+    """
+    Run *work* in a worker thread; return when it is done, even if canceled before.
+
+    No other body may be written meanwhile, and the folder must stay open.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
