@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.certificates import Issued
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.joining import Admissions
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of
 from sparecode_node.services.secrets.wrapping import MemberSecrets, unwrap
@@ -123,6 +124,7 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
                 authority=Files(),
                 refusals=node.refusals,
                 clock=node.clock,
+                entropy=SystemEntropy(),
             )
         )
         yield Cluster(node, running)

@@ -80,6 +80,7 @@ class Cluster:
                     authority=files,
                     refusals=node.refusals,
                     clock=node.clock,
+                    entropy=SystemEntropy(),
                     pass_on=pass_on,
                 ),
                 Renewals(

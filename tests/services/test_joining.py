@@ -16,6 +16,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.joining import Admissions, Joiner
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.tickets import JoinTicket, der, door_of
@@ -92,6 +93,7 @@ def joining(node: OneNode, files: Files | None = None) -> Admissions:
         authority=files or Files(),
         refusals=node.refusals,
         clock=node.clock,
+        entropy=SystemEntropy(),
     )
 
 

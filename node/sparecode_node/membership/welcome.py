@@ -65,6 +65,7 @@ class Welcome:
                     authority=self._authority,
                     refusals=self._refusals,
                     clock=self._clock,
+                    entropy=self._entropy,
                     pass_on=AuthorityCalls(self._tls).pass_on,
                 ),
                 Renewals(

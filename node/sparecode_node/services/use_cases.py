@@ -221,6 +221,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             sealing=sealing,
             state=state,
             rotation=rotation,
+            rates=rates,
             authorities=authorities,
         ),
         resets=Resets(

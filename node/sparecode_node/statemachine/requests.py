@@ -70,13 +70,18 @@ UNJUDGED = frozenset(
         Reason.SELF_SERVICE_FORBIDDEN,
         Reason.SIGN_IN_REFUSED,
         Reason.SECOND_FACTOR_NEEDED,
-        # The object does not exist. There are endless names to ask for.
+        # The object does not exist, or the ticket admits no one. There are endless
+        # names to ask for.
         Reason.ADMINISTRATOR_UNKNOWN,
         Reason.AGENT_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
         Reason.CERTIFICATE_NOT_DENIED,
         Reason.MEMBER_UNKNOWN,
         Reason.RESET_UNKNOWN,
+        Reason.TICKET_ADDRESS,
+        Reason.TICKET_ENDED,
+        Reason.TICKET_UNKNOWN,
+        Reason.TICKET_USED,
         Reason.TOKEN_UNKNOWN,
         Reason.USER_UNKNOWN,
     }

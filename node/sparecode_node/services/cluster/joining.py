@@ -29,10 +29,11 @@ from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.access.refusals import Refusals
-from sparecode_node.services.ambient import Clock
+from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import content_of
+from sparecode_node.services.load.rates import PeerRates
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import is_signed
 from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
@@ -136,8 +137,10 @@ class Admissions:
         authority: MemberAuthority,
         refusals: Refusals,
         clock: Clock,
+        entropy: Entropy,
         pass_on: PassOn = to_nobody,
     ) -> None:
+        self._rates = PeerRates(clock=clock, entropy=entropy)
         self._pass_on = pass_on
         self._replicator = replicator
         self._state = state
@@ -154,9 +157,10 @@ class Admissions:
         the other members: the first one that has the key admits the joiner.
 
         A retry with the same key and address succeeds while the ticket is valid: the
-        first answer may be lost. Raises `InvalidFieldError`, `Refused` and
+        first answer may be lost. Raises `InvalidFieldError`, `RateError`, `Refused` and
         `ProposeError`; then nothing is changed.
         """
+        self._rates.join(ticket_id_of(joiner.ticket_certificate))
         deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
         request_id, original = fields.request_id(joiner.request_id), joiner
         joiner = replace(joiner, address=fields.address("address", joiner.address))

@@ -18,6 +18,7 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.keys.rotation import Phase, Rotation
+from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of
@@ -63,6 +64,7 @@ class MembershipCommands:
         sealing: Sealing,
         state: LocalState,
         rotation: Rotation,
+        rates: Rates,
         authorities: Callable[[], tuple[bytes, ...]],
     ) -> None:
         """Keep *authorities*, which returns the members' authorities for tickets, DER."""
@@ -71,6 +73,7 @@ class MembershipCommands:
         self._sealing = sealing
         self._state = state
         self._rotation = rotation
+        self._rates = rates
         self._authorities = authorities
 
     @idempotent
@@ -84,6 +87,7 @@ class MembershipCommands:
         target_id = fields.node_id("target", target) if target else None
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
+        self._rates.transfer(administrator=session.administrator)
         command = TransferPrimary(target=target_id)
         await self._proposer.propose(context, session, deadline, command)
         try:

@@ -22,6 +22,8 @@ A costly read counts as this many calls of a session.
 
 With the default of 100 a second, an administrator has two at once, and one every 5 s.
 """
+TRANSFER_COST = 2
+"""A transfer costs this much: each one interrupts calls for a moment."""
 CELLS = 2**15
 PEER_CELLS = 2**10
 """For callers of the members' listener, which are few."""
@@ -48,6 +50,8 @@ class RateLimits:
     """Codes that one administrator issues."""
     session: int = 100
     """Calls of one session, and of one address without a session that is known here."""
+    transfers: int = 1
+    """Seconds' worth of transfers of the primary by one administrator, see `transfer`."""
     resets: int = 1
     """Resets that root requests on this node's machine."""
 
@@ -128,6 +132,7 @@ class Rates:
         self._peers = buckets(limits.peer)
         self._codes = buckets(limits.codes)
         self._sessions = buckets(limits.session)
+        self._transfers = buckets(limits.transfers)
         self._resets = buckets(limits.resets)
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
@@ -179,6 +184,10 @@ class Rates:
         if peer:
             self._take(self._sessions, "this address", f"peer {peer}")
 
+    def transfer(self, *, administrator: str) -> None:
+        """Count one transfer of the primary: five at once, then one in two seconds (Q3)."""
+        self._take(self._transfers, "this administrator", administrator, TRANSFER_COST)
+
     def reset(self, *, node_id: str) -> None:
         """Count one local reset of an administrator (P4)."""
         self._take(self._resets, "this node", node_id)
@@ -194,9 +203,17 @@ class PeerRates:
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
         secret = entropy.token_bytes(SECRET_BYTES)
-        self._renewals = TokenBuckets(
-            per_s=1, clock=clock, secret=secret, cells=PEER_CELLS
-        )
+
+        def buckets() -> TokenBuckets:
+            return TokenBuckets(per_s=1, clock=clock, secret=secret, cells=PEER_CELLS)
+
+        self._renewals, self._joins = buckets(), buckets()
+
+    def join(self, ticket_id: str) -> None:
+        """Count one request to join with a ticket (P5)."""
+        wait_s = self._joins.take(ticket_id)
+        if wait_s:
+            raise RateError("this ticket", retry_after_s=wait_s)
 
     def renewal(self, member: str) -> None:
         """Count one renewal of a member's certificate: one in ten seconds (P5)."""
