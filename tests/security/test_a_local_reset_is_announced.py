@@ -18,6 +18,7 @@ from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocket, LocalSocketError
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.queries.resets import pending as resets_pending
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.people.administrators import Link
@@ -123,6 +124,21 @@ async def test_a_reset_is_announced_for_an_hour_before_it_is_in_force(
     node.clock.pass_s(HOUR_S - 60)
     assert not await signs_in(node)
     assert resets(node.primary_db) == 1
+
+
+async def test_a_reset_that_enables_a_disabled_administrator_says_so(
+    running: Desk, tmp_path: Path
+) -> None:
+    """(P4) In the audit log, and in what the console and the status show."""
+    node = running.node
+    for db in (node.primary_db, node.local_db):
+        db.execute("UPDATE administrators SET enabled = 0")
+    await reset(tmp_path)
+    ((_, _, detail),) = events(node.primary_db, "ResetAdministrator")
+    assert "on node n1, enables the administrator; in force" in detail
+    async with node.state.transaction() as transaction:
+        (pending,) = await resets_pending(transaction)
+    assert pending.enables
 
 
 async def test_a_cluster_without_its_only_password_recovers_after_the_delay(

@@ -106,6 +106,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 second_factor=reset.second_factor,
                 request_time=time_in(reset, "request_time"),
                 due_time=time_in(reset, "due_time"),
+                enables=reset.enables,
             )
             for reset in status.pending_resets
         ),

@@ -50,6 +50,8 @@ class PendingReset:
     request_time: datetime | None
     due_time: datetime | None
     """When it takes effect, unless a super administrator signs in or cancels it."""
+    enables: bool = False
+    """Whether the administrator is disabled, and the reset enables them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

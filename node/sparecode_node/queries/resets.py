@@ -17,6 +17,8 @@ class PendingReset:
     uid: int
     """User id of the calling process."""
     second_factor: bool
+    enables: bool
+    """Whether the administrator is disabled: the reset enables them."""
     """Whether it also removes the second factor."""
     asked_at_ms: int
     due_at_ms: int
@@ -25,7 +27,9 @@ class PendingReset:
 async def pending(transaction: ReadTransaction) -> tuple[PendingReset, ...]:
     """Return the requested resets that are not in force yet, by name."""
     rows = await transaction.all(
-        "SELECT name, node_id, uid, second_factor, asked_at_ms, due_at_ms "
+        "SELECT name, node_id, uid, second_factor, asked_at_ms, due_at_ms, "
+        "(SELECT NOT enabled FROM administrators "
+        "WHERE administrators.name = administrator_resets.name) AS enables "
         "FROM administrator_resets ORDER BY name"
     )
     return tuple(
@@ -34,6 +38,7 @@ async def pending(transaction: ReadTransaction) -> tuple[PendingReset, ...]:
             node_id=row["node_id"],
             uid=row["uid"],
             second_factor=bool(row["second_factor"]),
+            enables=bool(row["enables"]),
             asked_at_ms=row["asked_at_ms"],
             due_at_ms=row["due_at_ms"],
         )

@@ -266,6 +266,7 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
                 node_id=each.node_id,
                 uid=each.uid,
                 second_factor=each.second_factor,
+                enables=each.enables,
                 request_time=conversion.timestamp(each.asked_at_ms),
                 due_time=conversion.timestamp(each.due_at_ms),
             )

@@ -365,6 +365,7 @@ def reset_administrator(
     typer.echo(
         f"Requested a temporary password for {administrator}"
         f"{' and the removal of the second factor' if second_factor else ''}. "
+        "If the administrator is disabled, the reset enables them. "
         + (
             f"It takes effect at {_time(due_at_ms)}, unless a super administrator signs "
             "in first. Then"

@@ -290,6 +290,7 @@ class PendingReset(_message.Message):
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     REQUEST_TIME_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
+    ENABLES_FIELD_NUMBER: _builtins.int
     administrator: _builtins.str
     """The administrator's name."""
     node_id: _builtins.str
@@ -298,6 +299,8 @@ class PendingReset(_message.Message):
     """The user ID of the process that requested it."""
     second_factor: _builtins.bool
     """The reset also removes the second factor."""
+    enables: _builtins.bool
+    """The administrator is disabled, and the reset enables them."""
     @_builtins.property
     def request_time(self) -> _timestamp_pb2.Timestamp:
         """When the reset was requested."""
@@ -315,10 +318,11 @@ class PendingReset(_message.Message):
         second_factor: _builtins.bool = ...,
         request_time: _timestamp_pb2.Timestamp | None = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
+        enables: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "due_time", b"due_time", "node_id", b"node_id", "request_time", b"request_time", "second_factor", b"second_factor", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "due_time", b"due_time", "enables", b"enables", "node_id", b"node_id", "request_time", b"request_time", "second_factor", b"second_factor", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,7 +33,8 @@ def reset_warnings(status: ClusterStatus) -> list[str]:
     return [
         f"WARNING: root on {each.node_id} (user id {each.uid}) has requested a reset of "
         f"administrator {each.administrator}"
-        f"{', with the second factor' if each.second_factor else ''}. It takes effect "
+        f"{', with the second factor' if each.second_factor else ''}"
+        f"{', who is disabled and becomes enabled' if each.enables else ''}. It takes effect "
         f"at {show_time(each.due_time)}. To cancel it, a super administrator signs in, "
         f"or runs: sparecode admins cancel-reset {each.administrator}"
         for each in status.pending_resets

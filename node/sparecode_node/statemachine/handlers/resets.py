@@ -67,7 +67,9 @@ def reset_administrator(
         return refused
     tables.add(applying.db, reset)
     applying.outcome = "pending"
-    applying.detail = f"{reset.description}; in force in {_minutes(delay_ms)}"
+    applying.detail = (
+        f"{reset.description}{_enables(before)}; in force in {_minutes(delay_ms)}"
+    )
     return None
 
 
@@ -94,7 +96,7 @@ def apply_due(
             action="RESET_IN_FORCE",
             target=reset.name,
             outcome="applied",
-            detail=f"requested {reset.description}",
+            detail=f"requested {reset.description}{_enables(before)}",
         )
 
 
@@ -125,6 +127,11 @@ def cancel_at_sign_in(applying: Applying, administrator: Administrator) -> None:
                 cause=f"requested {reset.description}; {administrator.name} signed in",
             )
         )
+
+
+def _enables(before: Administrator) -> str:
+    """Return the words for a reset that enables its administrator."""
+    return "" if before.enabled else ", enables the administrator"
 
 
 def _minutes(duration_ms: int) -> str:
