@@ -6,6 +6,8 @@ import itertools
 import random
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,8 @@ from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import NO_OP, Journal, open_journal
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
+from sparecode_node.replication.replica.compaction import Compaction
+from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.store import (
     MANIFEST,
     RECEIVED,
@@ -683,7 +687,7 @@ def test_a_log_of_few_long_entries_is_long(bench: Bench) -> None:
     follow(bench, 20)
     size = bench.engine.journal.bytes
     results = []
-    for most in (size, size - 1):
+    for most in (2 * size, size - 1):
         bench.replica.compaction.settings = dataclasses.replace(
             bench.replica.compaction.settings, log_bytes_max=most, log_bytes_kept=1
         )
@@ -711,3 +715,57 @@ def test_a_node_without_its_snapshot_takes_a_new_one(bench: Bench) -> None:
     bench.start()
     assert bench.replica.snapshots.current is None
     assert bench.replica.status().snapshot_due
+
+
+class Log:
+    """A log of short entries."""
+
+    bytes = 0
+
+    def __init__(self, node_id: str, members: list[str]) -> None:
+        self.identity = Identity("c", node_id)
+        self.configuration = SimpleNamespace(ids=members)
+        self.first_index = self.last_index = 1
+
+    def __len__(self) -> int:
+        return self.last_index - self.first_index + 1
+
+
+@dataclasses.dataclass
+class Turn:
+    """A member whose log grows, and which takes a snapshot when it is due."""
+
+    compaction: Compaction
+    busy_until: int = 0
+    taken: list[int] = dataclasses.field(default_factory=list)
+
+
+@pytest.mark.parametrize("members", [3, 9])
+def test_members_take_snapshots_in_turns(members: int) -> None:
+    """The disks are busy then: never two members at once, and the primary last."""
+    ids = [f"n{k + 1}" for k in range(members)]
+    raft, lasts = RaftSettings(), 50
+
+    def member(node_id: str) -> Turn:
+        log = Log(node_id, ids)
+        store: Any = SimpleNamespace(current=None)
+        return Turn(Compaction("c", store, log, Any, raft, lambda: "n1"))  # type: ignore[arg-type]
+
+    cluster = [member(each) for each in ids]
+    for index in range(2, 40_000):
+        for each in cluster:
+            log, store = each.compaction.journal, each.compaction.store
+            log.last_index = index  # type: ignore[misc]
+            if each.busy_until == index:
+                store.current = SimpleNamespace(index=index - lasts)  # type: ignore[assignment]
+                log.first_index = index - raft.log_entries_kept  # type: ignore[misc]
+                each.busy_until = 0
+            elif not each.busy_until and each.compaction._is_its_turn():
+                each.busy_until = index + lasts
+                each.taken.append(index)
+            assert len(log) <= raft.log_entries_max + lasts
+        if index % 10 == 0:
+            assert sum(each.busy_until > 0 for each in cluster) < 2
+    leader, *followers = cluster
+    assert all(len(each.taken) > 3 for each in cluster)
+    assert all(each.taken[0] < leader.taken[0] for each in followers)

@@ -5,9 +5,13 @@ Keeping the log short: when a snapshot is due, and which entries may be dropped.
 Entries are dropped up to one that a durable snapshot covers, for followers that still
 need them, and that no power cut takes this node's own state back before. Belongs to the
 engine's thread.
+
+Snapshots occupy the disk, so the members take turns: no two at the same moment, and the
+primary last.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparecode_node.replication.applied_state import AppliedState
@@ -17,6 +21,9 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.store import Manifest, SnapshotStore
 
 log = logging.getLogger(__name__)
+
+EARLIEST = 0.5
+"""The part of the entries that may come and go after which a snapshot may be taken."""
 
 
 @dataclass(slots=True)
@@ -28,15 +35,48 @@ class Compaction:
     journal: Journal
     state: AppliedState
     settings: RaftSettings
+    leader: Callable[[], str | None] = lambda: None
 
     # --- Taking snapshots
 
     def is_due(self) -> bool:
         """Return whether a new snapshot would let the log become shorter."""
-        newest = self.store.current
-        if newest is None:
-            return self._is_long() or self.journal.first_index > 1
-        return self._is_long() and self._droppable() <= self.journal.first_index
+        if self.store.current is None and self.journal.first_index > 1:
+            return True
+        return self._is_its_turn() and self._droppable() <= self.journal.first_index
+
+    def _is_its_turn(self) -> bool:
+        """
+        Return whether the log is so long that this member takes a snapshot.
+
+        A follower does so in the third quarter of the entries that may come and go, a
+        leader in the fourth. Within a quarter each member has its own part of the log's
+        indexes, and begins in the first half of it. A member whose part has passed does
+        not wait for the next one.
+        """
+        members, own = self.journal.configuration.ids, self.journal.identity.node_id
+        followers: list[str] = sorted(set(members) - {self.leader()})
+        leads = own not in followers
+        place = len(followers) if leads else followers.index(own)
+        part = max(1, self._span() // 4 // (len(followers) + 1))
+        number, offset = divmod(self.journal.last_index, part)
+        begins = number % (len(followers) + 1) == place and 2 * offset < part
+        filled = self._filled()
+        start, end = (0.75, 1.0) if leads else (EARLIEST, 0.75)
+        return filled > end or (filled > start and begins)
+
+    def _span(self) -> int:
+        """Return how many entries come and go between two compactions, at most."""
+        return self.settings.log_entries_max - self.settings.log_entries_kept
+
+    def _filled(self) -> float:
+        """Return 0 for a log with only what always stays, 1 for the longest one."""
+        settings, journal = self.settings, self.journal
+        size = settings.log_bytes_max - settings.log_bytes_kept
+        return max(
+            (len(journal) - settings.log_entries_kept) / self._span(),
+            (journal.bytes - settings.log_bytes_kept) / size,
+        )
 
     def _is_long(self) -> bool:
         settings, journal = self.settings, self.journal
@@ -72,10 +112,14 @@ class Compaction:
 
     def run(self) -> None:
         """Compact the log if it is too long, as far as that is safe now."""
-        if not self._is_long():
+        newest, first = self.store.current, self.journal.first_index
+        if newest is None or newest.index <= first or self._filled() <= EARLIEST:
             return
         index = self._droppable()
-        if index <= self.journal.first_index:
+        # Each time, the rest of the log is written again.
+        if index <= first or (
+            index < first + self._span() // 4 and not self._is_long()
+        ):
             return
         index = min(index, self._checkpointed())
         if index > self.journal.first_index:

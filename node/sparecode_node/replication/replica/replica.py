@@ -133,7 +133,12 @@ class Replica:
         )
         self.guard = self.engine.guard
         self.compaction = Compaction(
-            config.cluster_id, self.snapshots, self._journal, state, config.raft
+            config.cluster_id,
+            self.snapshots,
+            self._journal,
+            state,
+            config.raft,
+            self.engine.leader,
         )
         self._installation = SnapshotInstallation(
             config.cluster_id, self.snapshots, self._journal, state, self.engine
