@@ -297,6 +297,7 @@ async def test_the_page_follows_a_key_rotation(
     node.clock.pass_s(16 * 60)
     while await node.resealer.step():
         pass
+    browser = await desk.administrator()
     page = await browser.open("/keys")
     assert "No rotation" in page.text
     assert "hx-trigger" not in page.response.text
