@@ -32,8 +32,8 @@ from tests.system.estate import PATIENCE, PIN
 
 SEED = b"a seed of twenty byt"
 TEMPORARY, OWN = "a temporary password", "a password of their own"
-SESSION_S = 6 * 3600
-"""For so long a session lasts for certain: policy says twelve hours."""
+SESSION_S = 10 * 60
+"""A session lasts this long for certain: policy allows 15 minutes without use."""
 
 _names = (f"person-{number}" for number in itertools.count(1))
 
