@@ -62,7 +62,12 @@ from sparecode_node.statemachine.commands.emergency_access import (
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.sessions import OpenSession
-from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken, SetPin
+from sparecode_node.statemachine.commands.tokens import (
+    AssignToken,
+    EnrollToken,
+    SeedFingerprint,
+    SetPin,
+)
 from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
@@ -253,6 +258,7 @@ class Builder:
 
     def _token(self, number: int) -> Command:
         serial = TokenSerial(self._population.serial(number))
+        seed = self._population.seed(number)
         return EnrollToken(
             serial=serial,
             algorithm=Algorithm.TOTP,
@@ -260,12 +266,14 @@ class Builder:
             digits=6,
             period_s=30,
             counter=0,
-            sealed_seed=self._sealing.seal_seed(
-                serial, self._population.seed(number), self._sealing.active_key
-            ),
+            sealed_seed=self._sealing.seal_seed(serial, seed, self._sealing.active_key),
             key_id=self._sealing.active_key,
             pin_rule=PinRule.PREPENDED,
             expires_at_ms=None,
+            fingerprints=tuple(
+                SeedFingerprint(key_id=key_id, value=value)
+                for key_id, value in self._sealing.seed_fingerprints(seed)
+            ),
         )
 
     def _pin(self, number: int) -> Command:

@@ -34,7 +34,6 @@ from sparecode_client import (
 
 CHROMIUM = shutil.which("chromium")
 PIN = "4711"
-SEED = b"a seed of twenty byt"
 PATIENCE = timedelta(seconds=30)
 TEMPORARY = "a password for one day"
 PASSWORD = "a password of her own"
@@ -48,6 +47,15 @@ class Holder:
 
     username: str
     serial: str
+
+    @property
+    def seed(self) -> bytes:
+        """The seed of the token."""
+        return self.serial.encode().ljust(20, b".")
+
+    def tokencode(self) -> str:
+        """Return the present tokencode."""
+        return str(pyotp.TOTP(base64.b32encode(self.seed).decode()).now())
 
 
 class Estate:
@@ -67,11 +75,14 @@ class Estate:
             display_name=name.replace(".", " ").title(),
             email=f"{name}@example.com",
         )
-        self.admin.enroll_token(NewToken(serial=serial, seed=SEED, pin_rule=rule))
+        holder = Holder(name, serial)
+        self.admin.enroll_token(
+            NewToken(serial=serial, seed=holder.seed, pin_rule=rule)
+        )
         self.admin.assign_token(serial, name)
         if pin:
             self.admin.set_pin(serial, PIN)
-        return Holder(name, serial)
+        return holder
 
     def administrator(self, name: str, role: AdministratorRole) -> None:
         """Add an administrator who has already changed the temporary password."""
@@ -101,10 +112,6 @@ class Estate:
             timeout=PATIENCE,
         ) as agent:
             return agent.authenticate(holder.username, passcode).accepted
-
-    def tokencode(self) -> str:
-        """Return the present tokencode, the same for every token."""
-        return str(pyotp.TOTP(base64.b32encode(SEED).decode()).now())
 
     def primary(self) -> LocalNode:
         """Return the primary."""

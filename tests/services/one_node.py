@@ -64,6 +64,13 @@ PASSWORD = "correct horse battery"
 SEED = b"a seed of twenty byt"
 PIN = "4711"
 SERIAL = "000131415926"
+
+
+def seed_of(serial: str) -> bytes:
+    """Return the seed of a token: no two have the same (K5)."""
+    return SEED if serial == SERIAL else serial.encode().ljust(20, b".")
+
+
 VPN = AgentIdentity("spiffe://example/vpn")
 UNLIMITED = RateLimits(
     agent=10**6,
@@ -154,7 +161,7 @@ class OneNode:
         *,
         serial: str = SERIAL,
         pin: str = PIN,
-        seed: bytes = SEED,
+        seed: bytes = b"",
         digits: int = 6,
         expires_at_ms: int | None = None,
     ) -> None:
@@ -185,7 +192,7 @@ class OneNode:
         serial: str = SERIAL,
         *,
         pin_rule: PinRule = PinRule.PREPENDED,
-        seed: bytes = SEED,
+        seed: bytes = b"",
         digits: int = 6,
         expires_at_ms: int | None = None,
     ) -> None:
@@ -198,7 +205,7 @@ class OneNode:
             digits=digits,
             period_s=30,
             counter=0,
-            seed=seed,
+            seed=seed or seed_of(serial),
             pin_rule=pin_rule,
             expires_at_ms=expires_at_ms,
         )

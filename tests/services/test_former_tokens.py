@@ -214,3 +214,19 @@ async def test_nothing_of_a_deleted_token_s_seed_is_kept(node: OneNode) -> None:
     await delete(node)
     database = "\n".join(node.primary_db.iterdump()).lower()
     assert sealed.hex() not in database
+
+
+async def test_spent_tokencode_stays_spent_under_another_serial(node: OneNode) -> None:
+    """(K1, K5) Deleted, and its seed enrolled again under another serial."""
+    await node.add_user(pin="")
+    shown = node.tokencode()
+    assert await node.accepts(shown)
+    await delete(node)
+    await node.enroll("2", seed=SEED, pin_rule=PinRule.NONE)
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="2", username="alice"
+    )
+    assert not await node.accepts(shown)
+    assert node.reasons() == ["", Reason.TOKENCODE_SPENT]
+    node.clock.pass_s(30)
+    assert await node.accepts(node.tokencode())

@@ -18,7 +18,7 @@ from sparecode_node.services.load.pacing import REST
 from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.token_import import ImportedRow
 from sparecode_node.statemachine.commands.tokens import EnrollToken
-from tests.services.one_node import SEED, OneNode
+from tests.services.one_node import SEED, OneNode, seed_of
 from tests.services.pauses import slow_commits, watch_pauses
 
 pytestmark = pytest.mark.asyncio
@@ -39,7 +39,7 @@ def file_of(serials: Iterable[str], password: str = "", **fields: object) -> byt
                 "response_encoding": "DECIMAL",
                 "response_length": 6,
                 "time_interval": 30,
-                "secret": SEED,
+                "secret": seed_of(serial),
                 **fields,
             }
         )
@@ -95,24 +95,26 @@ async def test_imported_token_authenticates(node: OneNode) -> None:
         node.admin("TokenService/AssignToken"), serial="1", username="alice"
     )
     assert rows == [ImportedRow(row=1, serial="1", imported=True)]
-    assert await node.accepts(node.tokencode())
+    assert await node.accepts(node.tokencode(seed=seed_of("1")))
 
 
 async def test_rows_of_a_csv_file_are_judged_one_by_one(node: OneNode) -> None:
     """(K4) Form and rules refuse a row by name; the other rows become tokens."""
     await node.enroll("2")
-    seed = SEED.hex()
+    seeds = [seed_of(str(row)).hex() for row in range(9)]
+    seeds[4] = SEED.hex()
     rows = await import_file(
         node,
         "serial,seed,seed_format,digits,algorithm,expires\n"
-        f"1,{seed},hex,,,\n"
-        f"2,{seed},hex,,,\n"
-        f"3,{seed},hex,7,,\n"
-        f"4,{seed},base32,,,\n"
-        f"5,{seed[:8]},hex,,,\n"
-        f"6,{seed[:32]},hex,,securid,\n"
-        f"7,{seed},hex,,,0001-01-01\n"
-        f"8,{seed},hex,,hotp,\n".encode(),
+        f"1,{seeds[1]},hex,,,\n"
+        f"2,{seeds[2]},hex,,,\n"
+        f"3,{seeds[3]},hex,7,,\n"
+        f"4,{seeds[4]},base32,,,\n"
+        f"5,{seeds[5][:8]},hex,,,\n"
+        f"6,{seeds[6][:32]},hex,,securid,\n"
+        f"7,{seeds[7]},hex,,,0001-01-01\n"
+        f"8,{seeds[8]},hex,,hotp,\n"
+        f"9,{seeds[1]},hex,,hotp,\n".encode(),
         form=TokenFileFormat.CSV,
     )
     assert [row.row for row in rows if row.imported] == [1, 8]
@@ -123,7 +125,11 @@ async def test_rows_of_a_csv_file_are_judged_one_by_one(node: OneNode) -> None:
     assert says[5].startswith("seed: must have 16 to 64 bytes")
     assert says[6] == "serial: must be 12 digits for SecurID"
     assert says[7].startswith("expire_time: ")
-    assert [row.reason for row in rows if row.reason] == [Reason.TOKEN_EXISTS]
+    assert says[9] == "row 1 of this file has the same seed"
+    assert [row.reason for row in rows if row.reason] == [
+        Reason.TOKEN_EXISTS,
+        Reason.SEED_EXISTS,
+    ]
 
 
 async def test_results_come_while_the_rest_is_still_to_be_decided(

@@ -30,7 +30,11 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SealedCode,
 )
 from sparecode_node.statemachine.commands.sessions import OpenSession
-from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken
+from sparecode_node.statemachine.commands.tokens import (
+    AssignToken,
+    EnrollToken,
+    SeedFingerprint,
+)
 from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.feature_level import NEWEST
 
@@ -99,6 +103,7 @@ def beginning() -> list[Command]:
                 key_id=KEY,
                 pin_rule=PinRule.NONE,
                 expires_at_ms=None,
+                fingerprints=(SeedFingerprint(key_id=KEY, value=name.encode()),),
             ),
             AssignToken(serial=TokenSerial(name), name_key=NameKey(name)),
         ]

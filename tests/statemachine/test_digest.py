@@ -109,6 +109,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("admit", {"certificate": "door"}),
         # A local reset that is announced.
         ("raise-feature-level", {"level": "2"}),
+        ("enroll", {"serial": "1004"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
         # A set that counts towards the allowance of its issuer.
         ("enroll", {"serial": "1004", "pin-rule": "none"}),

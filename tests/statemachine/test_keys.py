@@ -19,6 +19,7 @@ SEALED = [
     ("administrators", "factor_key_id"),
     ("users", "tag_key_id"),
     ("administrator_resets", "key_id"),
+    ("seed_fingerprints", "key_id"),
 ]
 
 
@@ -40,6 +41,7 @@ def world() -> World:
         ("delete-token", {"serial": "1002"}),
         ("set-second-factor", {"code": "0"}),
         ("raise-feature-level", {"level": "2"}),
+        ("enroll", {"serial": "1003"}),
         ("reset-admin", {"name": ROOT}),
         ("activate-key", {"fingerprint": "two"}),
         ("wait", {"16m": "yes"}),

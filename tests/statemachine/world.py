@@ -117,6 +117,7 @@ from sparecode_node.statemachine.commands.tokens import (
     EnrollToken,
     ReplaceToken,
     ResynchronizeToken,
+    SeedFingerprint,
     SetPin,
     UnassignToken,
     UpdateToken,
@@ -127,6 +128,7 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
+from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
@@ -630,6 +632,9 @@ class World:
     def _enroll(self, arguments: Arguments) -> EnrollToken:
         algorithm = Algorithm(arguments.get("algorithm", "totp"))
         expires = arguments.get("expires")
+        # Below level 2 nodes send no fingerprints.
+        fingerprinted = self.machine.feature_level >= UNIQUE_SEEDS
+        seed = arguments.get("seed", arguments["serial"])
         return EnrollToken(
             serial=TokenSerial(arguments["serial"]),
             algorithm=algorithm,
@@ -641,6 +646,13 @@ class World:
             key_id=KEY,
             pin_rule=PinRule(arguments.get("pin-rule", "prepended")),
             expires_at_ms=None if expires is None else START_MS + span_ms(expires),
+            fingerprints=tuple(
+                SeedFingerprint(
+                    key_id=each.key_id, value=f"{each.key_id}/{seed}".encode()
+                )
+                for each in self.machine.keys.in_use
+                if fingerprinted and "no-fingerprints" not in arguments
+            ),
         )
 
     def _owner(self, serial: str) -> User | None:

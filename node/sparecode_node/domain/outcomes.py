@@ -88,6 +88,7 @@ class Reason(enum.StrEnum):
     # Tokens and PINs
     TOKEN_UNKNOWN = "token_unknown"
     TOKEN_EXISTS = "token_exists"
+    SEED_EXISTS = "seed_exists"
     TOKEN_NOT_ASSIGNED = "token_not_assigned"
     TOKEN_ASSIGNED = "token_assigned"
     TOKEN_DISABLED = "token_disabled"

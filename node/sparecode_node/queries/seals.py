@@ -7,9 +7,11 @@ from sqlite3 import Row
 
 from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeysInState
+from sparecode_node.queries import cluster
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands.keys import SealKind
 from sparecode_node.statemachine.commands.pending import from_json, sealed_in
+from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
 from sparecode_node.statemachine.tables import keys as key_tables
 
 
@@ -57,13 +59,24 @@ _ROWS = {
         FROM tokens WHERE pin_key_id != :active AND length(pin_verifier) > 0
         ORDER BY user_id, serial LIMIT :most
     """,
+    SealKind.SEED_FINGERPRINT: """
+        SELECT serial AS row, tokens.key_id AS key_id, serial AS first, '' AS second,
+               sealed_seed AS sealed, x'' AS more
+        FROM tokens LEFT JOIN seed_fingerprints USING (serial)
+        WHERE seed_fingerprints.key_id IS NOT :active ORDER BY serial LIMIT :most
+    """,
     SealKind.SEED: """
         SELECT serial AS row, key_id, serial AS first, '' AS second,
                sealed_seed AS sealed, x'' AS more
         FROM tokens WHERE key_id != :active ORDER BY serial LIMIT :most
     """,
 }
-"""For each kind: the rows to reseal. Each has one seal; a PIN has two."""
+"""
+For each kind: the rows to reseal. Each has one seal; a PIN has two.
+
+A fingerprint is made from the sealed seed, so it comes before the seed is resealed. The
+tokens without one were enrolled below feature level 2.
+"""
 
 _SETS = """
 SELECT set_id, code_sets.key_id AS key_id,
@@ -89,6 +102,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM tokens
         WHERE pin_key_id != :active AND length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens WHERE key_id != :active)
+     + (SELECT count(*) FROM seed_fingerprints WHERE key_id != :active)
      + (SELECT count(*) FROM code_sets WHERE key_id != :active)
      + (SELECT count(*) FROM deleted_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
@@ -96,6 +110,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM administrators WHERE length(sealed_factor) > 0)
      + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets)
+     + (SELECT count(*) FROM seed_fingerprints)
      + (SELECT count(*) FROM deleted_sets) AS every
 """
 
@@ -136,9 +151,12 @@ async def to_replace(
 ) -> list[StoredSeal]:
     """Return seals with keys other than the active one: about *most* of them."""
     seals = await _pending(transaction, active)
+    level = await cluster.feature_level(transaction)
     for kind, query in _ROWS.items():
         if len(seals) >= most:
             break
+        if kind is SealKind.SEED_FINGERPRINT and level < UNIQUE_SEEDS:
+            continue
         rows = await transaction.all(query, active=active, most=most - len(seals))
         for row in rows:
             sealed: tuple[bytes, ...] = (row["sealed"],)

@@ -229,6 +229,7 @@ _NOT_FOUND = {
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "a user with this name already exists",
     Reason.TOKEN_EXISTS: "a token with this serial already exists",
+    Reason.SEED_EXISTS: "a token with this seed already exists",
     Reason.ADMINISTRATOR_EXISTS: "an administrator with this name already exists",
     Reason.AGENT_EXISTS: "an agent with this name or identity already exists",
     Reason.CERTIFICATE_DENIED: "this certificate is already denied",

@@ -196,6 +196,29 @@ class Proposer:
                 raise
             return _decided(remembered)
 
+    async def propose_fresh(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        prepare: Callable[[], Awaitable[Command]],
+    ) -> Result:
+        """
+        Propose what *prepare* builds, and build it again while it is outdated (T2).
+
+        For commands that depend on little: this does not wait for the newest state.
+        """
+
+        async def proposal() -> Proposal:
+            return self.proposal(
+                context,
+                await prepare(),
+                caller=_caller(session),
+                session_id=session.session_id,
+            )
+
+        return _decided(await propose_until_fresh(self._replicator, proposal, deadline))
+
     async def decide(
         self, prepare: Callable[[], Awaitable[Proposal]], deadline: Deadline
     ) -> Result:

@@ -42,6 +42,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.tokens.enrollment import Enrollment
 from sparecode_node.services.tokens.token_import import TokenImport
 from sparecode_node.services.tokens.tokens import Tokens
 from sparecode_node.services.tokens.user_import import UserImport
@@ -130,6 +131,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         key_holder=key_holder,
         entropy=entropy,
     )
+    enrollment = Enrollment(state=state, sealing=sealing)
     return Services(
         authentication=Authentication(
             decisions=decisions,
@@ -171,11 +173,12 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             state=state,
             sealing=sealing,
             kdf=kdf,
+            enrollment=enrollment,
         ),
         token_import=TokenImport(
             proposer=proposer,
             file_reader=file_reader,
-            sealing=sealing,
+            enrollment=enrollment,
             clock=clock,
             pace=pace,
         ),

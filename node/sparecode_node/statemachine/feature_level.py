@@ -98,6 +98,10 @@ DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 
 
+UNIQUE_SEEDS = 2
+"""From here on, a token is refused whose seed another token has (K5)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

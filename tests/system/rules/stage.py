@@ -30,7 +30,12 @@ from sparecode_node.membership.certificates import Authority
 from tests.faults.clocks import NodeClock
 from tests.system.estate import PATIENCE, PIN
 
-SEED = b"a seed of twenty byt"
+
+def seed_of(serial: str) -> bytes:
+    """Return the seed of a token: no two have the same (K5)."""
+    return serial.encode().ljust(20, b".")
+
+
 TEMPORARY, OWN = "a temporary password", "a password of their own"
 SESSION_S = 10 * 60
 """A session lasts this long for certain: policy allows 15 minutes without use."""
@@ -66,7 +71,7 @@ class Person:
 
     def tokencode(self, counter: int) -> str:
         """Return what the token shows."""
-        return str(pyotp.HOTP(b32encode(SEED).decode()).at(counter))
+        return str(pyotp.HOTP(b32encode(seed_of(self.serial)).decode()).at(counter))
 
 
 class Stage:
@@ -189,7 +194,10 @@ class Stage:
         await first.create_user(name)
         await second.enroll_token(
             NewToken(
-                serial=serial, seed=SEED, algorithm=TokenAlgorithm.HOTP, pin_rule=rule
+                serial=serial,
+                seed=seed_of(serial),
+                algorithm=TokenAlgorithm.HOTP,
+                pin_rule=rule,
             )
         )
         await third.assign_token(serial, name)

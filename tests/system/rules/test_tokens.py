@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from sparecode_client import (
+    AlreadyExists,
     Decision,
     InvalidArgument,
     NewToken,
@@ -17,7 +18,7 @@ from sparecode_client import (
     TokenFileFormat,
 )
 from tests.system.estate import PIN
-from tests.system.rules.stage import SEED, Person, Stage
+from tests.system.rules.stage import Person, Stage, seed_of
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -81,18 +82,23 @@ async def test_a_challenge_ends_after_two_minutes_on_every_node(stage: Stage) ->
 
 
 async def test_a_file_goes_in_at_one_node_row_by_row(stage: Stage) -> None:
-    """(K4) Two bad rows of four stop no other; the good ones are on every node."""
+    """(K4, K5) Bad rows stop no other; the good ones are on every node."""
     rows = (
         "serial,seed,seed_format\n"
-        f"rows-1,{SEED.hex()},hex\n"
+        f"rows-1,{seed_of('rows-1').hex()},hex\n"
         "rows-2,not hexadecimal,hex\n"
-        f"rows-3,{SEED.hex()},hex\n"
-        f"rows-1,{SEED.hex()},hex\n"
+        f"rows-3,{seed_of('rows-3').hex()},hex\n"
+        f"rows-1,{seed_of('rows-1').hex()},hex\n"
+        f"rows-4,{seed_of('rows-3').hex()},hex\n"
     )
     results = await stage.admins[1].import_tokens(
         rows.encode(), form=TokenFileFormat.CSV
     )
-    assert [row.imported for row in results] == [True, False, True, False]
+    assert [row.imported for row in results] == [True, False, True, False, False]
+    assert [row.reason for row in results[3:]] == ["TOKEN_EXISTS", "SEED_EXISTS"]
+    spare = NewToken(serial="rows-5", seed=seed_of("rows-1"))
+    with pytest.raises(AlreadyExists, match="token rows-1 has the same seed"):
+        await stage.admins[2].enroll_token(spare)
     for admin in stage.admins:
         assert (await admin.get_token("rows-1")).serial == "rows-1"
         assert (await admin.get_token("rows-3")).serial == "rows-3"
@@ -227,7 +233,8 @@ async def test_what_becomes_of_the_token_voids_its_codes_everywhere(
                 await first.assign_token(person.serial, person.name)
                 await first.set_pin(person.serial, PIN)
             case 2:
-                await first.enroll_token(NewToken(serial="spare-one", seed=SEED))
+                spare = NewToken(serial="spare-one", seed=seed_of("spare-one"))
+                await first.enroll_token(spare)
                 await first.replace_token(person.serial, "spare-one", keep_pin=True)
             case 3:
                 await second.delete_token(person.serial)

@@ -21,7 +21,7 @@ from sparecode_node.domain.ids import (
     UserId,
 )
 from sparecode_node.domain.outcomes import Rejected
-from sparecode_node.queries import seals
+from sparecode_node.queries import cluster, seals
 from sparecode_node.queries.seals import StoredSeal
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
@@ -39,6 +39,7 @@ from sparecode_node.statemachine.commands.keys import (
     RetireKey,
     SealKind,
 )
+from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class Resealer:
         self._entropy = entropy
         self._pace = pace
         self._broken: set[StoredSeal] = set()
+        self._every_seed_known = False
+        """Whether every token has a fingerprint: each new one is enrolled with one."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -95,9 +98,12 @@ class Resealer:
         is not here yet.
         """
         leads = self._replicator.primary == self._replicator.node_id
-        if not leads or not self._sealing.aging_keys:
+        if not leads or (self._every_seed_known and not self._sealing.aging_keys):
             return False
         async with self._state.transaction() as transaction:
+            level = await cluster.feature_level(transaction)
+            if level < UNIQUE_SEEDS and not self._sealing.aging_keys:
+                return False
             keys = await seals.keys(transaction)
             outdated = await seals.to_replace(
                 transaction, keys.active, most=ROWS_MAX + len(self._broken)
@@ -106,6 +112,7 @@ class Resealer:
         if batch:
             await self._propose(ReplaceSeals(key_id=keys.active, seals=batch))
             return True
+        self._every_seed_known = level >= UNIQUE_SEEDS
         if outdated:
             return False  # Only broken seals are left; each was logged once.
         now_ms = self._clock.now_ms()
@@ -213,3 +220,6 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
             return (sealing.seal_second_factor(name, seed, active),)
         case SealKind.NAME_TAG:
             return (sealing.name_tag(NameKey(seal.belongs_to[0]), active),)
+        case SealKind.SEED_FINGERPRINT:
+            seed = sealing.unseal_seed(TokenSerial(seal.row), seal.sealed[0], old)
+            return (sealing.seed_fingerprint(seed, active),)

@@ -46,6 +46,7 @@ UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
 JOIN_TICKET: Final = "join-ticket"
 DEVICE_COOKIE: Final = "device-cookie"
+SEED_FINGERPRINT: Final = "seed-fingerprint"
 
 TAG_BYTES = 4
 FORM = b"\x01"
@@ -127,6 +128,20 @@ class Sealing:
     def unseal_seed(self, serial: TokenSerial, sealed: bytes, key_id: KeyId) -> bytes:
         """Return the seed. Raises `BrokenSealError` and `UnknownKeyError`."""
         return self._opened(key_id, SEED, sealed, [SEED, serial])
+
+    def seed_fingerprint(self, seed: bytes, key_id: KeyId) -> bytes:
+        """
+        Return the keyed hash by which equal seeds are found (K5).
+
+        HMAC fills its key up with zero bytes (RFC 2104), so seeds that differ only in
+        zero bytes at the end make the same tokencodes.
+        """
+        return self._mac(SEED_FINGERPRINT, seed.rstrip(b"\0"), key_id)
+
+    def seed_fingerprints(self, seed: bytes) -> tuple[tuple[KeyId, bytes], ...]:
+        """Return the fingerprints of a seed under all keys in use."""
+        keys = (self._ring.active, *self._ring.aging)
+        return tuple((each, self.seed_fingerprint(seed, each)) for each in keys)
 
     def seal_pin(
         self, user: UserId, serial: TokenSerial, pin: str, key_id: KeyId

@@ -72,7 +72,7 @@ class RowProposer:
     async def propose(
         self,
         row: int,
-        command: Callable[[], Command],
+        command: Callable[[], Awaitable[Command]],
         fields: object,
     ) -> RowOutcome:
         """
@@ -84,8 +84,8 @@ class RowProposer:
         """
         context = row_context(self._context, row, fields)
         try:
-            await self._proposer.propose(
-                context, self._session, self._deadline, command()
+            await self._proposer.propose_fresh(
+                context, self._session, self._deadline, command
             )
         except InvalidFieldError as error:
             return RowOutcome(applied=False, problem=str(error))

@@ -4,16 +4,19 @@
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.files.file_reader import FileReader
-from sparecode_node.services.files.token_files import FileRow, TokenFile
+from sparecode_node.services.files.token_files import (
+    FileRow,
+    FileToken,
+    TokenFile,
+)
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.enrollment import enrollment
+from sparecode_node.services.tokens.enrollment import Enrollment
 from sparecode_node.services.tokens.row_import import (
     Import,
     RowProposer,
@@ -37,6 +40,32 @@ class ImportedRow:
     """The same as a `Reason`; empty if the row itself cannot be read."""
 
 
+class _EarlierRows:
+    """Finds rows of a file that repeat the serial or the seed of an earlier row."""
+
+    def __init__(self, rows: Sequence[FileRow]) -> None:
+        self._serials: dict[str, int] = {}
+        self._seeds: dict[bytes, int] = {}
+        for row in rows:
+            self._serials.setdefault(row.serial, row.row)
+            if row.token is not None and self._serials[row.serial] == row.row:
+                self._seeds.setdefault(row.token.seed.rstrip(b"\0"), row.row)
+
+    def refusal(self, row: int, token: FileToken) -> Rejected | None:
+        """Return why a row is not imported; None: no earlier row is in the way."""
+        first = self._serials[token.serial]
+        if first != row:
+            return Rejected(
+                Reason.TOKEN_EXISTS, f"row {first} of this file has the same serial"
+            )
+        first = self._seeds[token.seed.rstrip(b"\0")]
+        if first != row:
+            return Rejected(
+                Reason.SEED_EXISTS, f"row {first} of this file has the same seed"
+            )
+        return None
+
+
 class TokenImport:
     """Adds the tokens of a file. A bad row never stops or half-applies the rest (K4)."""
 
@@ -45,13 +74,13 @@ class TokenImport:
         *,
         proposer: Proposer,
         file_reader: FileReader,
-        sealing: Sealing,
+        enrollment: Enrollment,
         clock: Clock,
         pace: Pace,
     ) -> None:
         self._proposer = proposer
         self._file_reader = file_reader
-        self._sealing = sealing
+        self._enrollment = enrollment
         self._clock = clock
         self._pace = pace
 
@@ -70,6 +99,7 @@ class TokenImport:
         rows = await self._file_reader.tokens(
             file, now_ms=self._clock.now_ms(), timeout_s=deadline.left_s()
         )
+        await self._enrollment.begin()
         proposer = RowProposer(self._proposer, context, session, deadline)
         return Import(
             rows=len(rows), results=self._results(proposer, rows, file.from_row)
@@ -78,34 +108,33 @@ class TokenImport:
     def _results(
         self, proposer: RowProposer, rows: Sequence[FileRow], from_row: int
     ) -> AsyncGenerator[ImportedRow, None]:
-        first: dict[str, int] = {}
-        for row in rows:
-            first.setdefault(row.serial, row.row)
+        earlier = _EarlierRows(rows)
         return in_batches(
             rows_from(rows, from_row),
-            lambda row: self._import(proposer, row, first[row.serial]),
+            lambda row: self._import(proposer, row, earlier),
             self._pace,
         )
 
     async def _import(
-        self, proposer: RowProposer, row: FileRow, first: int
+        self, proposer: RowProposer, row: FileRow, earlier: "_EarlierRows"
     ) -> ImportedRow:
-        """Enroll the token of one row; *first*: the first row with its serial."""
+        """Enroll the token of one row, if no earlier row has its serial or seed."""
         token = row.token
         if token is None:
             return ImportedRow(
                 row=row.row, serial=row.serial, imported=False, problem=row.problem
             )
-        if first != row.row:
+        known = earlier.refusal(row.row, token)
+        if known is not None:
             return ImportedRow(
                 row=row.row,
                 serial=row.serial,
                 imported=False,
-                problem=f"row {first} of this file has the same serial",
-                reason=Reason.TOKEN_EXISTS.value,
+                problem=known.detail,
+                reason=known.reason.value,
             )
         outcome = await proposer.propose(
-            row.row, lambda: enrollment(token, self._sealing), token
+            row.row, lambda: self._enrollment.command(token), token
         )
         return ImportedRow(
             row=row.row,

@@ -27,7 +27,7 @@ from sparecode_node.services.secrets.pin_folding import (
 )
 from sparecode_node.services.secrets.pin_strength import blocked_pin_problem
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.enrollment import enrollment
+from sparecode_node.services.tokens.enrollment import Enrollment
 from sparecode_node.statemachine.commands.emergency_access import ReinstateToken
 from sparecode_node.statemachine.commands.tokens import (
     AssignToken,
@@ -61,12 +61,14 @@ class Tokens:
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
+        enrollment: Enrollment,
     ) -> None:
         self._proposer = proposer
         self._reader = reader
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
+        self._enrollment = enrollment
 
     @idempotent
     async def enroll(  # noqa: PLR0913 - one argument per field.
@@ -95,8 +97,13 @@ class Tokens:
             pin_rule=pin_rule,
             expires_at_ms=expires_at_ms,
         )
-        command = enrollment(token, self._sealing)
-        return await self._proposer.change(context, command)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        return applied(
+            await self._proposer.propose_fresh(
+                context, session, deadline, lambda: self._enrollment.command(token)
+            )
+        )
 
     async def get(
         self, context: CallContext, serial: str, *, stale_ok: bool = False

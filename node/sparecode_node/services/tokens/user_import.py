@@ -20,6 +20,7 @@ from sparecode_node.services.tokens.row_import import (
     in_batches,
     rows_from,
 )
+from sparecode_node.statemachine.commands.users import CreateUser
 
 SHOWN_MAX = 128
 BETWEEN_GROUPS = ";"
@@ -107,18 +108,18 @@ class UserImport:
                 problem=problem,
                 reason=reason,
             )
-        outcome = await proposer.propose(
-            number,
-            lambda: creation(
+
+        async def command() -> CreateUser:
+            return creation(
                 self._sealing,
                 self._entropy,
                 username=user.username,
                 display_name=user.display_name,
                 email=user.email,
                 groups=_groups(user.groups),
-            ),
-            user,
-        )
+            )
+
+        outcome = await proposer.propose(number, command, user)
         return ImportedUser(
             row=number,
             username=username,

@@ -44,6 +44,11 @@ class SealKind(enum.StrEnum):
     PENDING_CHANGE = "pending_change"
     PENDING_RESET = "pending_reset"
     """From feature level 2 on; the state of a lower level has none."""
+    SEED_FINGERPRINT = "seed_fingerprint"
+    """
+    From feature level 2 on. The old value is the sealed seed that was hashed, under its
+    key: the first fingerprint of a token enrolled below level 2 replaces none.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

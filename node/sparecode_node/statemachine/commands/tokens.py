@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands on one token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import KeyId, Moment, NameKey, TokenSerial, UserId
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedFingerprint:
+    """A keyed hash of a seed: equal for equal seeds under the same key (K5)."""
+
+    key_id: KeyId
+    value: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,8 @@ class EnrollToken:
     key_id: KeyId
     pin_rule: PinRule
     expires_at_ms: int | None
+    fingerprints: tuple[SeedFingerprint, ...] = ()
+    """One for each key in use; none below feature level 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Resealing does not change what a value means, so it raises no version. A candida
 computed with the old key is recognized by the key number beside the seal.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.keys import retire_at_ms
@@ -14,11 +15,17 @@ from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.keys import (
     ActivateDueKey,
     ActivateKey,
+    ReplacedSeal,
     ReplaceSeals,
     RetireKey,
+    SealKind,
 )
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
+
+SHARED_SEEDS_MAX = 8
+"""Tokens with the seed of another token that one event names."""
 
 
 def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
@@ -74,13 +81,29 @@ def replace_seals(applying: Applying, command: ReplaceSeals) -> Rejected | None:
     """Apply `ReplaceSeals`."""
     if command.key_id != applying.keys.active:
         return Rejected(Reason.STALE_PARAMETERS)
-    done = sum(
-        key_tables.replace_seal(applying.db, seal, command.key_id)
+    done = [
+        seal
         for seal in command.seals
         if applying.keys.uses(seal.old_key_id)
+        and key_tables.replace_seal(applying.db, seal, command.key_id)
+    ]
+    applying.detail = f"{len(done)} of {len(command.seals)} seals" + "".join(
+        _shared_seeds(applying, done)[:SHARED_SEEDS_MAX]
     )
-    applying.detail = f"{done} of {len(command.seals)} seals"
     return None
+
+
+def _shared_seeds(applying: Applying, done: Sequence[ReplacedSeal]) -> list[str]:
+    """Name the tokens that were found to have the seed of another token (K5)."""
+    shared = []
+    for seal in done:
+        if seal.kind is SealKind.SEED_FINGERPRINT:
+            other = fingerprint_tables.find_serial(
+                applying.db, seal.new, other_than=seal.row
+            )
+            if other is not None:
+                shared.append(f"; token {seal.row} has the seed of token {other}")
+    return shared
 
 
 def retire_key(applying: Applying, command: RetireKey) -> Rejected | None:

@@ -29,6 +29,7 @@ from sparecode_node.statemachine.commands.tokens import (
     UnassignToken,
     UpdateToken,
 )
+from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.handlers.token_changes import (
     note_pin,
@@ -39,6 +40,7 @@ from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -54,6 +56,14 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
         )
     if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
+    fingerprints = {each.key_id: each.value for each in command.fingerprints}
+    if applying.feature_level < UNIQUE_SEEDS:
+        fingerprints = {}
+    elif not all(each.key_id in fingerprints for each in applying.keys.in_use):
+        return Rejected(Reason.STALE_PARAMETERS)
+    other = fingerprint_tables.find_serial(db, fingerprints.values())
+    if other is not None:
+        return Rejected(Reason.SEED_EXISTS, f"token {other} has the same seed", "seed")
     parameters = parameters_of(
         command.serial,
         algorithm=command.algorithm,
@@ -70,6 +80,7 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
         serial=command.serial,
         sealed_seed=command.sealed_seed,
         key_id=command.key_id,
+        fingerprints=tuple(fingerprints.values()),
     )
     token_tables.save_token(
         db,
@@ -84,6 +95,10 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             spent=max(Moment(command.counter - 1), before),
         ),
     )
+    if fingerprints:
+        fingerprint_tables.save(
+            db, command.serial, command.key_id, fingerprints[command.key_id]
+        )
     return Applied(index=applying.index)
 
 

@@ -3,12 +3,14 @@
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 
 from sparecode_node.domain.emergency_access import FormerSet
 from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
 from sparecode_node.domain.tokencodes import TokencodeParameters
 from sparecode_node.domain.tokens import NOTHING_SPENT, Token
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 
 FORMER_SETS_MAX = 16
 """
@@ -122,14 +124,17 @@ def _deleted_sets(
 def remember_spent(db: sqlite3.Connection, token: Token) -> None:
     """Record what a deleted token has spent, in case it is enrolled again (K1)."""
     db.execute(
-        "INSERT INTO former_tokens (serial, kind, seed_mark, key_id, spent) "
-        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET spent = excluded.spent",
+        "INSERT INTO former_tokens "
+        "(serial, kind, seed_mark, key_id, spent, fingerprint) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET spent = excluded.spent, "
+        "fingerprint = excluded.fingerprint",
         (
             token.serial,
             _kind(token.parameters),
             _mark(token.sealed_seed),
             token.key_id,
             token.spent,
+            fingerprint_tables.fingerprint_of(db, token.serial),
         ),
     )
 
@@ -141,20 +146,29 @@ def spent_before(
     serial: TokenSerial,
     sealed_seed: bytes,
     key_id: KeyId,
+    fingerprints: Sequence[bytes] = (),
 ) -> Moment:
     """
-    Return the last moment that this token spent before it was deleted (K1).
+    Return the last moment that this seed spent before its token was deleted (K1).
 
     The seal identifies the seed: the same seed has the same seal under the same key.
     Seals under different keys cannot be compared. In that case the seed counts as the
-    same.
+    same. *fingerprints* also find the seed in tokens of other serials (K5).
     """
+    kind = _kind(parameters)
     (spent,) = db.execute(
         "SELECT max(spent) FROM former_tokens WHERE serial = ? AND kind = ? "
         "AND (seed_mark = ? OR key_id != ?)",
-        (serial, _kind(parameters), _mark(sealed_seed), key_id),
+        (serial, kind, _mark(sealed_seed), key_id),
     ).fetchone()
-    return NOTHING_SPENT if spent is None else Moment(spent)
+    moments = [spent] + [
+        db.execute(
+            "SELECT max(spent) FROM former_tokens WHERE fingerprint = ? AND kind = ?",
+            (each, kind),
+        ).fetchone()[0]
+        for each in fingerprints
+    ]
+    return Moment(max([NOTHING_SPENT, *(each for each in moments if each is not None)]))
 
 
 def _kind(parameters: TokencodeParameters) -> str:

@@ -4,7 +4,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from sparecode_node.domain.ids import NO_KEY, KeyId, NodeId
+from sparecode_node.domain.ids import NO_KEY, KeyId, NodeId, TokenSerial
 from sparecode_node.domain.keys import KeyInUse, KeysInState, RetiredKey
 from sparecode_node.statemachine.commands.keys import ReplacedSeal, SealKind
 from sparecode_node.statemachine.commands.pending import (
@@ -15,6 +15,7 @@ from sparecode_node.statemachine.commands.pending import (
 )
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 from sparecode_node.statemachine.tables.rows import Row
 
 ROTATION_DUE = "rotation_due"
@@ -46,6 +47,7 @@ _USERS_OF_KEY = (
     "SELECT 1 FROM administrators WHERE key_id = :key OR factor_key_id = :key",
     "SELECT 1 FROM users WHERE tag_key_id = :key",
     "SELECT 1 FROM administrator_resets WHERE key_id = :key",
+    "SELECT 1 FROM seed_fingerprints WHERE key_id = :key",
 )
 
 
@@ -155,6 +157,8 @@ def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
             return _replace_pin(db, seal, key_id)
         case SealKind.PENDING_CHANGE:
             return _replace_pending(db, seal, key_id)
+        case SealKind.SEED_FINGERPRINT:
+            return _replace_fingerprint(db, seal, key_id)
         case _:
             pass
     if len(seal.old) != 1 or len(seal.new) != 1:
@@ -164,6 +168,22 @@ def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
         _UPDATES[seal.kind], (new, key_id, seal.row, seal.old_key_id, old)
     )
     return done.rowcount == 1
+
+
+def _replace_fingerprint(
+    db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId
+) -> bool:
+    """Save the fingerprint of a seed if the token still has this seed."""
+    if len(seal.old) != 1 or len(seal.new) != 1:
+        return False
+    token = db.execute(
+        "SELECT 1 FROM tokens WHERE serial = ? AND key_id = ? AND sealed_seed = ?",
+        (seal.row, seal.old_key_id, *seal.old),
+    )
+    if token.fetchone() is None:
+        return False
+    fingerprint_tables.save(db, TokenSerial(seal.row), key_id, *seal.new)
+    return True
 
 
 def _replace_pin(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:

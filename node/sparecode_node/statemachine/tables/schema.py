@@ -112,8 +112,22 @@ CREATE TABLE former_tokens (            -- what deleted tokens have spent
     seed_mark BLOB NOT NULL,         -- SHA-256 of the sealed seed
     key_id INTEGER NOT NULL,         -- key of the seal
     spent INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL DEFAULT x'',       -- of the seed; empty: none was known
     PRIMARY KEY (serial, kind, seed_mark)
 ) STRICT, WITHOUT ROWID;
+"""
+
+_FORMER_INDEX = """
+CREATE INDEX former_tokens_by_fingerprint ON former_tokens (fingerprint);
+"""
+
+_FINGERPRINT_TABLES = """
+CREATE TABLE seed_fingerprints (        -- keyed hashes of the tokens' seeds (K5)
+    serial TEXT PRIMARY KEY REFERENCES tokens (serial) ON DELETE CASCADE,
+    key_id INTEGER NOT NULL,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX seed_fingerprints_by_value ON seed_fingerprints (value);
 """
 
 _DELETED_TABLES = """
@@ -372,7 +386,9 @@ CREATE TABLE audit_events (
     + _ALLOWANCE_TABLES
     + _APPROVAL_TABLES
     + _DELETED_TABLES
+    + _FINGERPRINT_TABLES
     + _FORMER_TABLES
+    + _FORMER_INDEX
     + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
@@ -388,6 +404,7 @@ ALTER TABLE administrators ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE former_tokens ADD COLUMN fingerprint BLOB NOT NULL DEFAULT x'';
 ALTER TABLE sessions ADD COLUMN proved_at_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE sessions SET proved_at_ms = opened_at_ms;
 ALTER TABLE sessions ADD COLUMN node_id TEXT NOT NULL DEFAULT '';
@@ -400,6 +417,8 @@ ALTER TABLE nodes ADD COLUMN hosts TEXT;
 ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
 """
     + _ALLOWANCE_TABLES
+    + _FORMER_INDEX
+    + _FINGERPRINT_TABLES
     + _REFUSAL_TABLES
     + _RESET_TABLES
     + _SIGN_IN_TABLES

@@ -893,6 +893,7 @@ class EnrollToken(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     PIN_RULE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    FINGERPRINTS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The serial number of the token."""
     algorithm: _builtins.str
@@ -913,6 +914,10 @@ class EnrollToken(_message.Message):
     """Where the PIN stands in a passcode: a value of PinRule."""
     expires_at_ms: _builtins.int
     """When the token expires. Not set: never."""
+    @_builtins.property
+    def fingerprints(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeedFingerprint]:
+        """From feature level 2 on: a fingerprint of the seed for each key in use."""
+
     def __init__(
         self,
         *,
@@ -926,16 +931,43 @@ class EnrollToken(_message.Message):
         key_id: _builtins.int = ...,
         pin_rule: _builtins.str = ...,
         expires_at_ms: _builtins.int | None = ...,
+        fingerprints: _abc.Iterable[Global___SeedFingerprint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "algorithm", b"algorithm", "counter", b"counter", "digits", b"digits", "expires_at_ms", b"expires_at_ms", "hash_name", b"hash_name", "key_id", b"key_id", "period_s", b"period_s", "pin_rule", b"pin_rule", "sealed_seed", b"sealed_seed", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "algorithm", b"algorithm", "counter", b"counter", "digits", b"digits", "expires_at_ms", b"expires_at_ms", "fingerprints", b"fingerprints", "hash_name", b"hash_name", "key_id", b"key_id", "period_s", b"period_s", "pin_rule", b"pin_rule", "sealed_seed", b"sealed_seed", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_at_ms: _TypeAlias = _typing.Literal["expires_at_ms"]  # noqa: Y015
     _WhichOneofArgType__expires_at_ms: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_ms) -> _WhichOneofReturnType__expires_at_ms | None: ...
 
 Global___EnrollToken: _TypeAlias = EnrollToken  # noqa: Y015
+
+@_typing.final
+class SeedFingerprint(_message.Message):
+    """A keyed hash of a seed, by which equal seeds are found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.int
+    """The number of the key."""
+    value: _builtins.bytes
+    """The hash."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.int = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeedFingerprint: _TypeAlias = SeedFingerprint  # noqa: Y015
 
 @_typing.final
 class AssignToken(_message.Message):
