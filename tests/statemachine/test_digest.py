@@ -110,6 +110,11 @@ def test_any_changed_cell_changes_the_digest() -> None:
         # A local reset that is announced.
         ("raise-feature-level", {"level": "2"}),
         ("enroll", {"serial": "1004"}),
+        # A deleted user who had a token.
+        ("create-user", {"name": "carol"}),
+        ("assign", {"serial": "1004", "user": "carol"}),
+        ("unassign", {"serial": "1004"}),
+        ("delete-user", {"name": "carol"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
         # A set that counts towards the allowance of its issuer.
         ("enroll", {"serial": "1004", "pin-rule": "none"}),

@@ -36,6 +36,8 @@ class ApprovalKind(enum.StrEnum):
     """A permit for the author to issue codes for one token, once."""
     BULK_ISSUE = "bulk_issue"
     """A permit for the author to issue codes for several tokens."""
+    TOKEN = "token"
+    """A permit for the author to set one token's PIN or to replace it, once."""
     TICKET = "ticket"
     """A permit for the author to create one join ticket, once; its secret is not kept."""
 
@@ -53,9 +55,9 @@ class Approval:
     description: str
     """Description of the request, for the approver to read."""
     change: str
-    """For a `CHANGE` and a `TICKET`: the command, as JSON; otherwise empty."""
+    """For a `CHANGE`, `TICKET` and `TOKEN`: the command, as JSON; otherwise empty."""
     serials: tuple[TokenSerial, ...]
-    """The tokens to issue codes for; empty for a `CHANGE`."""
+    """The tokens to issue codes for, or to use; empty for other requests."""
     asked_at_ms: int
     ends_at_ms: int
     approver: AdministratorName | None = None
@@ -115,3 +117,23 @@ class Approval:
     def exhausted(self) -> bool:
         """Whether every token has used the permit."""
         return set(self.serials) <= set(self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A command that must wait, unless an existing permit lets it pass."""
+
+    kind: ApprovalKind
+    description: str
+    serials: tuple[TokenSerial, ...] = ()
+    change: str = ""
+    """For a `TICKET` and a `TOKEN`: the request, as JSON. A permit is for exactly this (P3)."""
+    owners: tuple[str, ...] | None = None
+    """The users of the tokens now; None: a permit does not depend on them."""
+    permit: Approval | None = None
+
+    def matches(self, approval: Approval) -> bool:
+        """Return whether a request or permit is for this."""
+        return approval.change == self.change and approval.covers(
+            self.serials, self.owners
+        )

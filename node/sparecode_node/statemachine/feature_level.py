@@ -102,6 +102,14 @@ UNIQUE_SEEDS = 2
 """From here on, a token is refused whose seed another token has (K5)."""
 
 
+KNOWN_SECRETS = 2
+"""
+From here on, an administrator who saw or chose a token's seed or PIN, or assigned the
+token, needs an approval to issue for it and to make it usable, without a time limit
+(I10).
+"""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -27,6 +27,9 @@ from sparecode_node.services.errors import (
 
 T = TypeVar("T")
 
+PERMITTED = ("TokenService/SetPin", "TokenService/ReplaceToken")
+"""Changes that an approval does not make: they hold a PIN, which cannot wait (I10)."""
+
 
 class Committed(Protocol):
     """The result of a committed change."""
@@ -92,7 +95,9 @@ async def change(
     except ApprovalNeededError as error:
         waits = Notice(
             words="Not done yet: another super administrator must approve it "
-            f"(approval {error.approval_id}).",
+            f"(approval {error.approval_id})."
+            + " Make the change again after the approval."
+            * (method in PERMITTED),
             waiting=True,
         )
         return redirect_with_notice(visit, to, waits)

@@ -275,8 +275,8 @@ async def _save(visit: Visit, serial: str, values: FormValues) -> Response | For
     except ApprovalNeededError as error:
         visit.add(
             Problem(
-                words="You have set or cleared the PIN of this token within a day, so "
-                "another super administrator must approve (approval "
+                words="You have assigned this token, enrolled it, or set or cleared its "
+                "PIN, so another super administrator must approve (approval "
                 f"{error.approval_id}). Nothing is lost: save again after the "
                 "approval.",
                 status=409,

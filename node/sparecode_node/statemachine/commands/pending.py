@@ -25,6 +25,14 @@ Change = (
     | commands.OpenCluster
     | commands.AddMember
     | commands.CreateJoinTicket
+    | commands.AssignToken
+    | commands.EnableToken
+    | commands.UpdateToken
+    | commands.ClearPin
+    | commands.ReinstateToken
+    | commands.DisableEmergencyAccess
+    | commands.SetPin
+    | commands.ReplaceToken
 )
 """Commands that may have to wait for a second approver (P3)."""
 

@@ -8,7 +8,7 @@ again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sparecode_node.domain.administrators import Administrator, Permission, Role, may
 from sparecode_node.domain.approvals import (
@@ -16,6 +16,7 @@ from sparecode_node.domain.approvals import (
     PENDING_MAX,
     Approval,
     ApprovalKind,
+    Hold,
 )
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
@@ -43,39 +44,22 @@ from sparecode_node.statemachine.commands.membership import AddMember, CreateJoi
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
+from sparecode_node.statemachine.commands.tokens import AssignToken
 from sparecode_node.statemachine.feature_level import (
     EXACT_APPROVALS,
     ISSUE_ALLOWANCES,
+    KNOWN_SECRETS,
     MEMBERS_ARE_POWER,
     STANDING_APPROVERS,
 )
-from sparecode_node.statemachine.handlers import issue_allowances
+from sparecode_node.statemachine.handlers import issue_allowances, known_secrets
 from sparecode_node.statemachine.handlers.issue_allowances import ISSUES
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.targets import target_of
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A command that must wait, unless an existing permit lets it pass."""
-
-    kind: ApprovalKind
-    description: str
-    serials: tuple[TokenSerial, ...] = ()
-    change: str = ""
-    """For a `TICKET`: the request, as JSON. A permit is for exactly this (P3)."""
-    owners: tuple[str, ...] | None = None
-    """The users of the tokens now; None: a permit does not depend on them."""
-    permit: Approval | None = None
-
-    def matches(self, approval: Approval) -> bool:
-        """Return whether a request or permit is for this."""
-        return approval.change == self.change and approval.covers(
-            self.serials, self.owners
-        )
 
 
 def hold(applying: Applying) -> Hold | None:
@@ -95,8 +79,9 @@ def hold(applying: Applying) -> Hold | None:
     for each in approval_tables.of_author(applying.db, administrator.name):
         if (
             each.approver is not None
-            and each.kind in (needed.kind, ApprovalKind.BULK_ISSUE)
+            and each.kind in _permits(needed.kind)
             and needed.matches(each)
+            and (each.kind is not ApprovalKind.TOKEN or each.basis == _basis(applying))
             and _stands(applying, each)
             and not _spent(applying, each)
         ):
@@ -104,9 +89,18 @@ def hold(applying: Applying) -> Hold | None:
     return needed
 
 
+def _permits(kind: ApprovalKind) -> tuple[ApprovalKind, ...]:
+    """Return the kinds of permits that allow what needs a permit of one kind."""
+    if kind is ApprovalKind.ISSUE:
+        return (kind, ApprovalKind.BULK_ISSUE)
+    return (kind,)
+
+
 def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
     """Use the permit and return None; or store the command, whose writes are undone."""
     if held.permit is not None:
+        if held.permit.kind is ApprovalKind.TOKEN:
+            known_secrets.confirm(applying, held.permit.author)
         _use(applying, held.permit)
         applying.detail += (
             f"; approval {held.permit.approval_id} by {held.permit.approver}"
@@ -185,6 +179,10 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
     """Return how the command must wait without a permit; None: it need not."""
     if _is_sensitive(applying, administrator):
         return Hold(ApprovalKind.CHANGE, "")
+    if applying.feature_level >= KNOWN_SECRETS:
+        held = known_secrets.hold_needed(applying, administrator)
+        if held is not None:
+            return held
     command = applying.call.command
     match command:
         case CreateJoinTicket() if applying.feature_level >= MEMBERS_ARE_POWER:
@@ -265,6 +263,8 @@ def _basis(applying: Applying) -> str:
     If it differs at the approval, the approver would approve something else (P3).
     """
     command = applying.call.command
+    if isinstance(command, known_secrets.TOKEN_CHANGES):
+        return known_secrets.basis(applying)
     if applying.feature_level < EXACT_APPROVALS or not isinstance(
         command,
         UpdateAdministrator | RemoveAdministrator | RemoveSecondFactor | ChangePassword,
@@ -431,6 +431,8 @@ def _approve(
                 "the state has changed since the request: request it again",
             )
         return result
+    if isinstance(change, known_secrets.TOKEN_CHANGES):
+        known_secrets.confirm(authored, author.name)
     applying.events += [
         Event(
             action=approval.action,
@@ -451,11 +453,16 @@ def _may_still(applying: Applying, author: Administrator, change: Change) -> boo
 
 
 def _users(applying: Applying, approval: Approval) -> set[str]:
-    """Return the owners of the tokens that the request is for (I10)."""
+    """Return the users whom the request is about (I10)."""
     tokens = (
         token_tables.find_token(applying.db, serial) for serial in approval.serials
     )
-    return {token.user_id for token in tokens if token and token.user_id}
+    users: set[str] = {token.user_id for token in tokens if token and token.user_id}
+    change = from_json(approval.change) if approval.change else None
+    if isinstance(change, AssignToken):
+        user = user_tables.find_user_by_name(applying.db, change.name_key)
+        return users | ({user.user_id} if user else set())
+    return users
 
 
 def _reject(applying: Applying, approval: Approval) -> Rejected | None:

@@ -35,6 +35,7 @@ from sparecode_node.statemachine.results import Authenticated, Decision, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import known_secrets as secret_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -242,6 +243,8 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
         code_tables.update_set(db, before[after.set_id], after)
     if judgement.token is not None:
         token_tables.save_token(db, judgement.token)
+        if _changed_pin(attempt, judgement.token):
+            secret_tables.keep_seed(db, judgement.token.serial)
     if judgement.consumed is not None:
         db.execute(
             "INSERT INTO consumed_challenges (challenge_id, ends_at_ms) VALUES (?, ?)",
@@ -261,6 +264,15 @@ def _other(attempt: Attempt, after: Token | None) -> bool:
         before.lost != after.lost or before.pin_verifier != after.pin_verifier
         for before in attempt.tokens
         if after is not None and before.serial == after.serial
+    )
+
+
+def _changed_pin(attempt: Attempt, after: Token) -> bool:
+    """Return whether the user has chosen a PIN (I10)."""
+    return any(
+        before.pin_verifier != after.pin_verifier
+        for before in attempt.tokens
+        if before.serial == after.serial
     )
 
 

@@ -5,9 +5,14 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.feature_level import ISSUE_ALLOWANCES
+from sparecode_node.statemachine.feature_level import (
+    ISSUE_ALLOWANCES,
+    KNOWN_SECRETS,
+)
+from sparecode_node.statemachine.handlers import known_secrets
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import users as user_tables
+from sparecode_node.statemachine.tables.known_secrets import KnownSecret
 
 
 def unknown_token(serial: TokenSerial) -> Rejected:
@@ -29,9 +34,11 @@ def raise_version(applying: Applying, token: Token) -> None:
 def note_pin(applying: Applying, token: Token) -> None:
     """Record that an administrator has set or cleared a PIN (I10)."""
     caller = applying.administrator
-    if caller is not None:
+    if applying.feature_level >= KNOWN_SECRETS:
+        known_secrets.note(applying, token.serial, KnownSecret.PIN)
+    elif caller is not None:
         approval_tables.note_pin(
             applying.db, token.serial, caller.name, applying.now_ms
         )
-        if applying.feature_level >= ISSUE_ALLOWANCES:
-            approval_tables.use_up(applying.db, caller.name, token.serial)
+    if caller is not None and applying.feature_level >= ISSUE_ALLOWANCES:
+        approval_tables.use_up(applying.db, caller.name, token.serial)

@@ -30,6 +30,7 @@ from sparecode_node.statemachine.commands.tokens import (
     UpdateToken,
 )
 from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
+from sparecode_node.statemachine.handlers import known_secrets
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.handlers.token_changes import (
     note_pin,
@@ -40,9 +41,11 @@ from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import known_secrets as secret_tables
 from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
+from sparecode_node.statemachine.tables.known_secrets import KnownSecret
 
 
 def enroll_token(applying: Applying, command: EnrollToken) -> Result:
@@ -95,6 +98,7 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             spent=max(Moment(command.counter - 1), before),
         ),
     )
+    known_secrets.note(applying, command.serial, KnownSecret.SEED)
     if fingerprints:
         fingerprint_tables.save(
             db, command.serial, command.key_id, fingerprints[command.key_id]
@@ -123,6 +127,7 @@ def assign_token(applying: Applying, command: AssignToken) -> Result:
     if isinstance(assigned, Rejected):
         return assigned
     token_tables.save_token(db, assigned)
+    known_secrets.note_assignment(applying, token.serial, user)
     user_tables.save_user(db, user.changed())
     return Applied(index=applying.index)
 
@@ -160,6 +165,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     if isinstance(with_pin, Rejected):
         return with_pin
     token_tables.save_token(db, with_pin)
+    secret_tables.end_first(db, token.serial)
     note_pin(applying, token)
     raise_version(applying, token)
     return Applied(index=applying.index)
@@ -175,6 +181,7 @@ def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | Non
         return unassigned
     applying.detail = _from_user(applying, token)
     void_live(applying, token, "token unassigned")
+    secret_tables.keep_seed(applying.db, token.serial)
     if token.user_id is not None:
         former_tables.remember_sets(applying.db, token.serial, token.user_id)
     _save(applying, token, unassigned)
@@ -274,6 +281,9 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
     token_tables.save_token(applying.db, replaced.new)
     if command.keep_pin:
         approval_tables.carry_pin(applying.db, old.serial, new.serial)
+        secret_tables.carry_pin(applying.db, old.serial, new.serial)
+    secret_tables.keep_seed(applying.db, old.serial)
+    known_secrets.note(applying, new.serial, KnownSecret.ASSIGNMENT)
     raise_version(applying, old)
     return None
 

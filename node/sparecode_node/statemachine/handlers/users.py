@@ -16,6 +16,7 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
+from sparecode_node.statemachine.handlers import known_secrets
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import groups as group_tables
@@ -131,6 +132,7 @@ def delete_user(applying: Applying, command: DeleteUser) -> Result:
             f"{user.username} is linked to administrators: {', '.join(administrators)}",
             "username",
         )
+    known_secrets.forget_user(applying, user)
     user_tables.delete_user(db, user.user_id)
     return Applied(index=applying.index)
 

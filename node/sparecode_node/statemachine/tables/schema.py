@@ -58,6 +58,21 @@ CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
 """
 
+_SECRET_TABLES = """
+CREATE TABLE known_secrets (            -- see I10
+    serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    secret TEXT NOT NULL,            -- seed, pin, assignment, first_assignment
+    PRIMARY KEY (serial, administrator, secret)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX known_secrets_by_administrator ON known_secrets (administrator);
+
+CREATE TABLE former_names (             -- of deleted users who had a token
+    name_key TEXT PRIMARY KEY,
+    deleted_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 _MEMBERSHIP_TABLES = """
 CREATE TABLE join_tickets (
     node_id TEXT PRIMARY KEY,        -- a node has at most one ticket
@@ -394,6 +409,7 @@ CREATE TABLE audit_events (
     + _MEMBERSHIP_TABLES
     + _REFUSAL_TABLES
     + _RESET_TABLES
+    + _SECRET_TABLES
     + _SIGN_IN_TABLES
 )
 
@@ -421,6 +437,7 @@ ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
     + _FINGERPRINT_TABLES
     + _REFUSAL_TABLES
     + _RESET_TABLES
+    + _SECRET_TABLES
     + _SIGN_IN_TABLES
 }
 """

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rows of what administrators know of tokens (I10).
+
+They have no end: they go when the user changes the secret, when another administrator
+confirms the token, or with the token or the administrator.
+"""
+
+import enum
+import sqlite3
+
+from sparecode_node.domain.ids import AdministratorName, NameKey, TokenSerial
+
+
+class KnownSecret(enum.StrEnum):
+    """What an administrator knows or did. The values are in the state."""
+
+    SEED = "seed"
+    PIN = "pin"
+    ASSIGNMENT = "assignment"
+    FIRST_ASSIGNMENT = "first_assignment"
+    """The first token of a new user, whose first PIN is not set yet."""
+
+
+def add(
+    db: sqlite3.Connection,
+    serial: TokenSerial,
+    administrator: AdministratorName,
+    secret: KnownSecret,
+) -> None:
+    """Record what an administrator knows of a token."""
+    db.execute(
+        "INSERT OR IGNORE INTO known_secrets (serial, administrator, secret) "
+        "VALUES (?, ?, ?)",
+        (serial, administrator, secret),
+    )
+
+
+def of(
+    db: sqlite3.Connection, serial: TokenSerial, administrator: AdministratorName
+) -> frozenset[KnownSecret]:
+    """Return what an administrator knows of a token."""
+    rows = db.execute(
+        "SELECT secret FROM known_secrets WHERE serial = ? AND administrator = ?",
+        (serial, administrator),
+    )
+    return frozenset(KnownSecret(row[0]) for row in rows)
+
+
+def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> None:
+    """Record that those who know the PIN of *old* know that of *new*."""
+    db.execute(
+        "INSERT OR IGNORE INTO known_secrets (serial, administrator, secret) "
+        "SELECT ?, administrator, secret FROM known_secrets "
+        "WHERE serial = ? AND secret = ?",
+        (new, old, KnownSecret.PIN),
+    )
+
+
+def end_first(db: sqlite3.Connection, serial: TokenSerial) -> None:
+    """Treat a new user as any other: the first PIN is set."""
+    db.execute(
+        "UPDATE OR REPLACE known_secrets SET secret = ? "
+        "WHERE serial = ? AND secret = ?",
+        (KnownSecret.ASSIGNMENT, serial, KnownSecret.FIRST_ASSIGNMENT),
+    )
+
+
+def keep_seed(db: sqlite3.Connection, serial: TokenSerial) -> None:
+    """Forget all but the seed: the user has chosen a PIN, or has the token no more."""
+    db.execute(
+        "DELETE FROM known_secrets WHERE serial = ? AND secret != ?",
+        (serial, KnownSecret.SEED),
+    )
+
+
+def confirm(
+    db: sqlite3.Connection,
+    serial: TokenSerial,
+    administrator: AdministratorName,
+    *,
+    keep: KnownSecret | None = None,
+) -> None:
+    """Forget what an administrator knows of a token; *keep* stays."""
+    db.execute(
+        "DELETE FROM known_secrets "
+        "WHERE serial = ? AND administrator = ? AND secret IS NOT ?",
+        (serial, administrator, keep),
+    )
+
+
+def remember_name(db: sqlite3.Connection, name: NameKey, now_ms: int) -> None:
+    """Record the name of a deleted user: a user with this name is not a new one."""
+    db.execute(
+        "INSERT OR IGNORE INTO former_names (name_key, deleted_at_ms) VALUES (?, ?)",
+        (name, now_ms),
+    )
+
+
+def is_former(db: sqlite3.Connection, name: NameKey) -> bool:
+    """Return whether a deleted user with a token had this name."""
+    row = db.execute("SELECT 1 FROM former_names WHERE name_key = ?", (name,))
+    return row.fetchone() is not None
