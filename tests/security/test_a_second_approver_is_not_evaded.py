@@ -59,9 +59,9 @@ class Desk:
     """Signed in as the first administrator."""
     eve: SignedIn
 
-    async def change(self, who: SignedIn, method: str, **fields: Any) -> None:
+    async def change(self, who: SignedIn, method: str, **fields: Any) -> Any:
         request = REQUESTS[method](request_id=new_id(), **fields)
-        await who.call(_stub(method), method, request)
+        return await who.call(_stub(method), method, request)
 
     async def enroll(self, who: SignedIn, serial: str) -> None:
         await self.change(
@@ -101,8 +101,10 @@ async def test_a_token_with_a_known_seed_is_not_assigned_alone(desk: Desk) -> No
     await desk.enroll(desk.mallory, "2")
     await desk.enroll(desk.eve, "3")
     for serial in ("2", "3"):
-        await desk.waits(desk.mallory, "AssignToken", serial=serial, username="alice")
-        await desk.waits(
+        assert await desk.waits(
+            desk.mallory, "AssignToken", serial=serial, username="alice"
+        )
+        assert await desk.waits(
             desk.mallory, "ReplaceToken", serial="1", replacement_serial=serial
         )
 
@@ -111,10 +113,10 @@ async def test_the_only_token_is_not_exchanged_alone(desk: Desk) -> None:
     """(I10) A user who had a token is no new user, also not under a new id."""
     await desk.enroll(desk.mallory, "2")
     await desk.change(desk.mallory, "UnassignToken", serial="1")
-    await desk.waits(desk.mallory, "AssignToken", serial="2", username="alice")
+    assert await desk.waits(desk.mallory, "AssignToken", serial="2", username="alice")
     await desk.change(desk.mallory, "DeleteUser", username="alice")
     await desk.change(desk.mallory, "CreateUser", username="ALICE")
-    await desk.waits(desk.mallory, "AssignToken", serial="2", username="alice")
+    assert await desk.waits(desk.mallory, "AssignToken", serial="2", username="alice")
 
 
 async def test_who_knows_a_secret_does_not_issue_alone(desk: Desk) -> None:
@@ -122,16 +124,16 @@ async def test_who_knows_a_secret_does_not_issue_alone(desk: Desk) -> None:
     number = await desk.waits(desk.mallory, "IssueTokencodes", serial="1", count=1)
     await desk.eve.approve(number)
     await desk.change(desk.mallory, "IssueTokencodes", serial="1", count=1)
-    await desk.waits(desk.mallory, "IssueTokencodes", serial="1", count=1)
+    assert await desk.waits(desk.mallory, "IssueTokencodes", serial="1", count=1)
     await desk.change(desk.eve, "IssueTokencodes", serial="1", count=1)
 
 
 async def test_who_knows_a_seed_does_not_change_the_pin_alone(desk: Desk) -> None:
     """(I10) Seed and PIN together are the token."""
-    await desk.waits(desk.mallory, "SetPin", serial="1", pin=PIN)
-    await desk.waits(desk.mallory, "ClearPin", serial="1")
+    assert await desk.waits(desk.mallory, "SetPin", serial="1", pin=PIN)
+    assert await desk.waits(desk.mallory, "ClearPin", serial="1")
     await desk.change(desk.mallory, "DisableToken", serial="1")
-    await desk.waits(desk.mallory, "EnableToken", serial="1")
+    assert await desk.waits(desk.mallory, "EnableToken", serial="1")
 
 
 async def test_another_administrator_confirms_a_token(desk: Desk) -> None:
@@ -139,7 +141,8 @@ async def test_another_administrator_confirms_a_token(desk: Desk) -> None:
     await desk.enroll(desk.mallory, "2")
     number = await desk.waits(desk.mallory, "AssignToken", serial="2", username="alice")
     await desk.eve.approve(number)
-    await desk.change(desk.mallory, "IssueTokencodes", serial="2", count=1)
+    issued = await desk.change(desk.mallory, "IssueTokencodes", serial="2", count=1)
+    assert len(issued.codes) == 1
 
 
 async def test_an_approval_is_void_for_another_seed(desk: Desk) -> None:
@@ -162,4 +165,4 @@ async def test_a_new_user_gets_a_token_from_one_administrator(desk: Desk) -> Non
     await desk.change(desk.mallory, "CreateUser", username="newcomer")
     await desk.enroll(desk.mallory, "2")
     await desk.change(desk.mallory, "AssignToken", serial="2", username="newcomer")
-    await desk.waits(desk.mallory, "IssueTokencodes", serial="2", count=1)
+    assert await desk.waits(desk.mallory, "IssueTokencodes", serial="2", count=1)
