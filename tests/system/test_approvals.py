@@ -61,10 +61,10 @@ async def test_what_one_asks_on_one_node_another_approves_on_another(
             await eve.approve(number)
             assert (await elsewhere.get_policy()).version == policy.version + 1
 
-            await root.create_user("waits")
-            for serial in ("w1", "w2"):
+            for serial, name in (("w1", "waits"), ("w2", "too")):
+                await root.create_user(name)
                 await root.enroll_token(_token(serial))
-                await root.assign_token(serial, "waits")
+                await root.assign_token(serial, name)
                 await root.set_pin(serial, PIN)
             with pytest.raises(ApprovalNeeded) as needed:
                 await root.issue_tokencodes("w1", count=2)

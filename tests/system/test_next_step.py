@@ -18,11 +18,20 @@ from sparecode_client import (
 )
 from tests.system.estate import PIN, Estate, each
 
-SEED = b"a seed of twenty byt"
-HOTP = pyotp.HOTP(b32encode(SEED).decode())
 USERS = 30
 TRIES = 30
 NEW_PIN = "314271"
+
+
+def seed_of(name: str) -> bytes:
+    """Return the seed of a user's token: no two have the same (K5)."""
+    return name.encode().ljust(20, b".")
+
+
+def shown(name: str, counter: int) -> str:
+    """Return the tokencode of a user's token."""
+    hotp = pyotp.HOTP(b32encode(seed_of(name)).decode())
+    return str(hotp.at(counter))
 
 
 async def add(estate: Estate, name: str, *, pin: str) -> str:
@@ -30,7 +39,7 @@ async def add(estate: Estate, name: str, *, pin: str) -> str:
     serial = f"serial-{name}"
     await estate.admin.create_user(name)
     await estate.admin.enroll_token(
-        NewToken(serial=serial, seed=SEED, algorithm=TokenAlgorithm.HOTP)
+        NewToken(serial=serial, seed=seed_of(name), algorithm=TokenAlgorithm.HOTP)
     )
     await estate.admin.assign_token(serial, name)
     if pin:
@@ -56,14 +65,14 @@ async def test_a_challenge_of_one_node_is_answered_on_another_exactly_once(
         async def race(number: int) -> None:
             name = f"chooser-{number:02}"
             await add(estate, name, pin="")
-            response = await agents[number % 3].authenticate(name, HOTP.at(0))
+            response = await agents[number % 3].authenticate(name, shown(name, 0))
             assert response.decision is Decision.NEW_PIN_REQUIRED
             pins = [str(739_180 + tried) for tried in range(TRIES)]
             ids = [f"00000000-0000-4000-8000-{number:06}{n:06}" for n in range(TRIES)]
 
             async def answer(tried: int) -> Authentication:
                 return await agents[(number + 1 + tried) % 3].continue_authentication(
-                    response, HOTP.at(1), new_pin=pins[tried], request_id=ids[tried]
+                    response, shown(name, 1), new_pin=pins[tried], request_id=ids[tried]
                 )
 
             answers = await asyncio.gather(*map(answer, range(TRIES)))
@@ -71,7 +80,7 @@ async def test_a_challenge_of_one_node_is_answered_on_another_exactly_once(
             assert len(winners) == 1
             again = await agents[number % 3].continue_authentication(
                 response,
-                HOTP.at(1),
+                shown(name, 1),
                 new_pin=pins[winners[0]],
                 request_id=ids[winners[0]],
             )
@@ -79,7 +88,7 @@ async def test_a_challenge_of_one_node_is_answered_on_another_exactly_once(
             user = await estate.admin.get_user(name)
             assert (user.token_failures, user.locked) == (0, False)
             signed_in = [
-                (await agent.authenticate(name, pins[winners[0]] + HOTP.at(2 + n)))
+                (await agent.authenticate(name, pins[winners[0]] + shown(name, 2 + n)))
                 for n, agent in enumerate(agents)
             ]
             assert [got.accepted for got in signed_in] == [True] * 3
@@ -102,7 +111,7 @@ async def test_the_next_tokencode_is_asked_for_by_any_node(
     async with Estate(cluster) as estate:
         agents = list(estate.agents.values())
         serial = await add(estate, "guessed", pin=PIN)
-        wrong = "1111" + HOTP.at(0)
+        wrong = "1111" + shown("guessed", 0)
         for _ in range(3):
             await until_charged(estate, "guessed", wrong)
 
@@ -115,31 +124,39 @@ async def test_the_next_tokencode_is_asked_for_by_any_node(
                         return answer
             raise AssertionError
 
-        first = await sign_in(PIN + HOTP.at(0))
+        first = await sign_in(PIN + shown("guessed", 0))
         assert first.decision is Decision.NEXT_TOKENCODE_REQUIRED
         with pytest.raises(InvalidArgument, match="must be empty"):
-            await agents[0].continue_authentication(first, HOTP.at(1), new_pin=NEW_PIN)
-        refused = await agents[1].continue_authentication(first, HOTP.at(5))
+            await agents[0].continue_authentication(
+                first, shown("guessed", 1), new_pin=NEW_PIN
+            )
+        refused = await agents[1].continue_authentication(first, shown("guessed", 5))
         assert refused.decision is Decision.REFUSED
         assert (await estate.admin.get_user("guessed")).token_failures == 4
 
-        second = await sign_in(PIN + HOTP.at(50))  # Far ahead; the next one proves it.
+        second = await sign_in(
+            PIN + shown("guessed", 50)
+        )  # Far ahead; the next one proves it.
         assert second.decision is Decision.NEXT_TOKENCODE_REQUIRED
-        accepted = await agents[2].continue_authentication(second, HOTP.at(51))
+        accepted = await agents[2].continue_authentication(second, shown("guessed", 51))
         assert accepted.accepted
-        assert (await agents[0].authenticate("guessed", PIN + HOTP.at(52))).accepted
+        assert (
+            await agents[0].authenticate("guessed", PIN + shown("guessed", 52))
+        ).accepted
 
         await estate.admin.clear_pin(serial)
-        third = await sign_in(HOTP.at(53))
+        third = await sign_in(shown("guessed", 53))
         assert third.decision is Decision.NEW_PIN_REQUIRED
         await estate.admin.set_pin(serial, PIN)
         stale = await agents[1].continue_authentication(
-            third, HOTP.at(54), new_pin=NEW_PIN
+            third, shown("guessed", 54), new_pin=NEW_PIN
         )
         assert stale.decision is Decision.REFUSED
         token = await estate.admin.get_token(serial)
         assert token.pin_set
-        assert (await agents[0].authenticate("guessed", PIN + HOTP.at(55))).accepted
+        assert (
+            await agents[0].authenticate("guessed", PIN + shown("guessed", 55))
+        ).accepted
         assert await estate.until_equal()
 
 
