@@ -64,24 +64,30 @@ class Estate:
     def __init__(self, cluster: LocalCluster, admin: Admin) -> None:
         self.cluster = cluster
         self.admin = admin
+        self.registrar = ADMINISTRATOR
+        """The administrator who adds users and their tokens."""
 
     def holder(self, username: str = "", *, pin: bool = True) -> Holder:
         """Add a user with a token."""
+        if self.registrar == ADMINISTRATOR:
+            return self._add_holder(self.admin, username, pin=pin)
+        with self.sign_in(self.registrar, PASSWORD) as own:
+            return self._add_holder(own, username, pin=pin)
+
+    def _add_holder(self, admin: Admin, username: str, *, pin: bool) -> Holder:
         name = username or f"user-{uuid.uuid4().hex[:8]}"
         serial = f"{uuid.uuid4().int % 10**12:012}"
         rule = PinRule.PREPENDED if pin else PinRule.NONE
-        self.admin.create_user(
+        admin.create_user(
             name,
             display_name=name.replace(".", " ").title(),
             email=f"{name}@example.com",
         )
         holder = Holder(name, serial)
-        self.admin.enroll_token(
-            NewToken(serial=serial, seed=holder.seed, pin_rule=rule)
-        )
-        self.admin.assign_token(serial, name)
+        admin.enroll_token(NewToken(serial=serial, seed=holder.seed, pin_rule=rule))
+        admin.assign_token(serial, name)
         if pin:
-            self.admin.set_pin(serial, PIN)
+            admin.set_pin(serial, PIN)
         return holder
 
     def administrator(self, name: str, role: AdministratorRole) -> None:

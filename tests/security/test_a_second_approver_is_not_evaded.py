@@ -4,7 +4,7 @@ A second approver is needed for what an administrator could use in a user's plac
 
 The attacks: an administrator assigns a token to a user whose seed they have chosen, or a
 second token that needs no PIN, and issues codes for it; or waits for a day after setting
-a PIN. Then they sign in as that user.
+a PIN; or issues the codes first. Then they sign in as that user.
 """
 
 from collections.abc import AsyncIterator
@@ -47,6 +47,8 @@ REQUESTS = {
     "DisableToken": tokens_pb2.DisableTokenRequest,
     "CreateUser": users_pb2.CreateUserRequest,
     "DeleteUser": users_pb2.DeleteUserRequest,
+    "UpdateUser": users_pb2.UpdateUserRequest,
+    "UnlockUser": users_pb2.UnlockUserRequest,
     "IssueTokencodes": emergency_access_pb2.IssueTokencodesRequest,
 }
 
@@ -63,7 +65,9 @@ class Desk:
         request = REQUESTS[method](request_id=new_id(), **fields)
         return await who.call(_stub(method), method, request)
 
-    async def enroll(self, who: SignedIn, serial: str) -> None:
+    async def enroll(
+        self, who: SignedIn, serial: str, rule: Any = types_pb2.PIN_RULE_NONE
+    ) -> None:
         await self.change(
             who,
             "EnrollToken",
@@ -72,7 +76,7 @@ class Desk:
             digits=6,
             period_seconds=30,
             seed=serial.encode().ljust(20, b"."),
-            pin_rule=types_pb2.PIN_RULE_NONE,
+            pin_rule=rule,
         )
 
     async def waits(self, who: SignedIn, method: str, **fields: Any) -> int:
@@ -81,6 +85,15 @@ class Desk:
         refusal = await who.refused(_stub(method), method, request)
         assert refusal.reason == "APPROVAL_NEEDED", refusal
         return int(refusal.words.rpartition("approval ")[2].split()[0].rstrip(".:;,"))
+
+    async def refuses_stale(self, number: int) -> None:
+        """Show that `eve` cannot approve a request: what it is about has changed."""
+        refusal = await self.eve.refused(
+            AdministratorServiceStub,
+            "Approve",
+            administrators_pb2.ApproveRequest(request_id=new_id(), approval_id=number),
+        )
+        assert refusal.reason == "APPROVAL_STALE"
 
 
 def _stub(method: str) -> Any:
@@ -152,12 +165,7 @@ async def test_an_approval_is_void_for_another_seed(desk: Desk) -> None:
     deletion = tokens_pb2.DeleteTokenRequest(request_id=new_id(), serial="2")
     await desk.mallory.call(TokenServiceStub, "DeleteToken", deletion)
     await desk.enroll(desk.mallory, "2")
-    refusal = await desk.eve.refused(
-        AdministratorServiceStub,
-        "Approve",
-        administrators_pb2.ApproveRequest(request_id=new_id(), approval_id=number),
-    )
-    assert refusal.reason == "APPROVAL_STALE"
+    await desk.refuses_stale(number)
 
 
 async def test_a_new_user_gets_a_token_from_one_administrator(desk: Desk) -> None:
@@ -166,3 +174,48 @@ async def test_a_new_user_gets_a_token_from_one_administrator(desk: Desk) -> Non
     await desk.enroll(desk.mallory, "2")
     await desk.change(desk.mallory, "AssignToken", serial="2", username="newcomer")
     assert await desk.waits(desk.mallory, "IssueTokencodes", serial="2", count=1)
+
+
+async def test_a_known_seed_is_not_for_a_user_of_another_administrator(
+    desk: Desk,
+) -> None:
+    """(I10) Also if that user never had a token, or is deleted and created again."""
+    await desk.change(desk.eve, "CreateUser", username="boss")
+    await desk.enroll(desk.mallory, "2")
+    assert await desk.waits(desk.mallory, "AssignToken", serial="2", username="boss")
+    await desk.change(desk.mallory, "DeleteUser", username="boss")
+    await desk.change(desk.mallory, "CreateUser", username="boss")
+    assert await desk.waits(desk.mallory, "AssignToken", serial="2", username="boss")
+
+
+async def test_codes_and_pin_are_not_got_one_after_the_other(desk: Desk) -> None:
+    """(I10) Nor is the PIN guessed with the codes, unlocking the user each time."""
+    await desk.change(desk.eve, "IssueTokencodes", serial="1", count=1)
+    assert await desk.waits(desk.eve, "SetPin", serial="1", pin=PIN)
+    assert await desk.waits(desk.eve, "ClearPin", serial="1")
+    assert await desk.waits(desk.eve, "UnlockUser", username="alice")
+
+
+async def test_an_own_token_is_not_brought_back_alone(desk: Desk) -> None:
+    """(I10) Another administrator has disabled it, or has disabled the user."""
+    await desk.change(desk.mallory, "CreateUser", username="newcomer")
+    await desk.enroll(desk.mallory, "2")
+    await desk.change(desk.mallory, "AssignToken", serial="2", username="newcomer")
+    await desk.change(desk.eve, "DisableToken", serial="2")
+    assert await desk.waits(desk.mallory, "EnableToken", serial="2")
+    await desk.change(desk.eve, "UpdateUser", username="newcomer", enabled=False)
+    assert await desk.waits(
+        desk.mallory, "UpdateUser", username="newcomer", enabled=True
+    )
+    await desk.change(desk.eve, "UpdateUser", username="newcomer", enabled=True)
+    assert await desk.waits(desk.mallory, "UnlockUser", username="newcomer")
+
+
+async def test_an_approval_is_void_for_another_pin_rule(desk: Desk) -> None:
+    """(I10, P3) The token that was approved asks for a PIN; this one does not."""
+    await desk.enroll(desk.mallory, "2", rule=types_pb2.PIN_RULE_PREPENDED)
+    number = await desk.waits(desk.mallory, "AssignToken", serial="2", username="alice")
+    deletion = tokens_pb2.DeleteTokenRequest(request_id=new_id(), serial="2")
+    await desk.mallory.call(TokenServiceStub, "DeleteToken", deletion)
+    await desk.enroll(desk.mallory, "2")
+    await desk.refuses_stale(number)

@@ -68,6 +68,9 @@ async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
                 ),
             )
             await assign(root(started), serial, f"user{serial}")
+        with started.state_written() as db:
+            # As if others had done it: `root` may issue for these tokens (I10).
+            db.execute("DELETE FROM known_secrets")
         yield started
 
 
@@ -241,7 +244,7 @@ async def test_an_approval_is_for_the_users_it_names(node: LoopbackNode) -> None
     )
     [waiting] = [each for each in listed.approvals if each.approval_id == number]
     assert list(waiting.usernames) == ["user11", "user12"]
-    await move(node, "12", "user14")
+    await move(node, eve, "12", "user14")
     refusal = await eve.refused(
         AdministratorServiceStub,
         "Approve",
@@ -250,26 +253,40 @@ async def test_an_approval_is_for_the_users_it_names(node: LoopbackNode) -> None
     assert refusal.reason == "APPROVAL_STALE"
     again = await refused_bulk(root(node), "11", "12")
     await eve.approve(again)
-    await move(node, "11", "user13")
+    await move(node, eve, "11", "user13")
     assert await refused_bulk(root(node), "11", "12") != again
     assert all(row.codes for row in await bulk(root(node), "12"))
 
 
-async def move(node: LoopbackNode, serial: str, username: str) -> None:
-    """Give a token to another user."""
+async def move(
+    node: LoopbackNode, approver: SignedIn, serial: str, username: str
+) -> None:
+    """Give a token to another user, which needs an approval (I10)."""
     await root(node).call(
         TokenServiceStub,
         "UnassignToken",
         tokens_pb2.UnassignTokenRequest(request_id=new_id(), serial=serial),
     )
-    await assign(root(node), serial, username)
+    refusal = await root(node).refused(
+        TokenServiceStub,
+        "AssignToken",
+        tokens_pb2.AssignTokenRequest(
+            request_id=new_id(), serial=serial, username=username
+        ),
+    )
+    await approver.approve(number_in(refusal))
 
 
 async def test_a_pin_set_after_the_approval_voids_it(node: LoopbackNode) -> None:
     """(P3, I10) The approver did not know that the author would know the PIN."""
     await limit(node, per_hour=0, per_day=0)
     eve = await administrator(node, "eve", SUPER_ADMIN)
-    await root(node).call(
+    await eve.call(
+        UserServiceStub,
+        "CreateUser",
+        users_pb2.CreateUserRequest(request_id=new_id(), username="user20"),
+    )
+    await eve.call(
         TokenServiceStub,
         "EnrollToken",
         tokens_pb2.EnrollTokenRequest(
@@ -282,7 +299,7 @@ async def test_a_pin_set_after_the_approval_voids_it(node: LoopbackNode) -> None
             pin_rule=types_pb2.PIN_RULE_PREPENDED,
         ),
     )
-    await assign(root(node), "20", "user11")
+    await assign(eve, "20", "user20")
 
     async def set_pin(author: SignedIn, pin: str) -> None:
         await author.call(

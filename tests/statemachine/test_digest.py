@@ -107,18 +107,19 @@ def test_any_changed_cell_changes_the_digest() -> None:
         # A node that joined with a ticket.
         ("ticket", {"node": "n4", "certificate": "door"}),
         ("admit", {"certificate": "door"}),
+        ("enroll", {"serial": "1004", "pin-rule": "none"}),
+        ("assign", {"serial": "1004", "user": "alice"}),
         # A local reset that is announced.
         ("raise-feature-level", {"level": "2"}),
-        ("enroll", {"serial": "1004"}),
-        # A deleted user who had a token.
+        ("enroll", {"serial": "1005"}),
+        # A user whose creator is known, and a deleted user.
+        ("create-user", {"name": "dave"}),
         ("create-user", {"name": "carol"}),
-        ("assign", {"serial": "1004", "user": "carol"}),
-        ("unassign", {"serial": "1004"}),
+        ("assign", {"serial": "1005", "user": "carol"}),
+        ("unassign", {"serial": "1005"}),
         ("delete-user", {"name": "carol"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
         # A set that counts towards the allowance of its issuer.
-        ("enroll", {"serial": "1004", "pin-rule": "none"}),
-        ("assign", {"serial": "1004", "user": "alice"}),
         ("save", {"serial": "1004", "set": "C"}),
         ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),
         ("delete-user", {"name": "nobody"}),

@@ -37,7 +37,7 @@ class ApprovalKind(enum.StrEnum):
     BULK_ISSUE = "bulk_issue"
     """A permit for the author to issue codes for several tokens."""
     TOKEN = "token"
-    """A permit for the author to set one token's PIN or to replace it, once."""
+    """A permit for the author to set a token's PIN, replace or resynchronize it, once."""
     TICKET = "ticket"
     """A permit for the author to create one join ticket, once; its secret is not kept."""
 

@@ -131,8 +131,8 @@ def next_step(error: SparecodeError) -> str:
         case ApprovalNeeded():
             return (
                 f"Another super administrator approves it: sparecode approvals approve "
-                f"{error.approval_id}. For codes, a ticket, a PIN or a replacement, then "
-                "repeat this command."
+                f"{error.approval_id}. For codes, a ticket, a PIN, a replacement or "
+                "resynchronizing, then repeat this command."
             )
         case Unavailable(reason="UNREACHABLE"):
             return "Nothing was changed. Check --node and --ca, and that the nodes are running."

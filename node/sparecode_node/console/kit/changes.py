@@ -27,8 +27,12 @@ from sparecode_node.services.errors import (
 
 T = TypeVar("T")
 
-PERMITTED = ("TokenService/SetPin", "TokenService/ReplaceToken")
-"""Changes that an approval does not make: they hold a PIN, which cannot wait (I10)."""
+PERMITTED = (
+    "TokenService/SetPin",
+    "TokenService/ReplaceToken",
+    "TokenService/ResynchronizeToken",
+)
+"""Changes that an approval only permits: a PIN or a tokencode cannot wait (I10)."""
 
 
 class Committed(Protocol):

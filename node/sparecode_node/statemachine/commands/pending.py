@@ -33,6 +33,9 @@ Change = (
     | commands.DisableEmergencyAccess
     | commands.SetPin
     | commands.ReplaceToken
+    | commands.ResynchronizeToken
+    | commands.UpdateUser
+    | commands.UnlockUser
 )
 """Commands that may have to wait for a second approver (P3)."""
 

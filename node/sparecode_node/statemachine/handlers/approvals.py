@@ -44,7 +44,6 @@ from sparecode_node.statemachine.commands.membership import AddMember, CreateJoi
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
-from sparecode_node.statemachine.commands.tokens import AssignToken
 from sparecode_node.statemachine.feature_level import (
     EXACT_APPROVALS,
     ISSUE_ALLOWANCES,
@@ -263,7 +262,7 @@ def _basis(applying: Applying) -> str:
     If it differs at the approval, the approver would approve something else (P3).
     """
     command = applying.call.command
-    if isinstance(command, known_secrets.TOKEN_CHANGES):
+    if isinstance(command, known_secrets.TOKEN_CHANGES + known_secrets.USER_CHANGES):
         return known_secrets.basis(applying)
     if applying.feature_level < EXACT_APPROVALS or not isinstance(
         command,
@@ -297,10 +296,12 @@ def _ask(applying: Applying, held: Hold) -> Result:
         for each in approval_tables.of_author(applying.db, administrator.name)
         if each.approver is None
     ]
+    basis = _basis(applying)
     for each in waiting:
         if (
             each.kind is held.kind is not ApprovalKind.CHANGE
             and held.matches(each)
+            and each.basis == basis
             and not _spent(applying, each)
         ):
             return _pending(applying, each)
@@ -316,18 +317,25 @@ def _ask(applying: Applying, held: Hold) -> Result:
         author=administrator.name,
         action=type(command).__name__,
         target=applying.target,
-        description=held.description or applying.detail,
+        description=_description(applying, held),
         change=to_json(_change(command))
         if held.kind is ApprovalKind.CHANGE
         else held.change,
         serials=held.serials,
         asked_at_ms=applying.now_ms,
         ends_at_ms=applying.now_ms + APPROVAL_MS,
-        basis=_basis(applying),
+        basis=basis,
         owners=held.owners or (),
     )
     number = approval_tables.add(applying.db, approval)
     return _pending(applying, replace(approval, approval_id=number))
+
+
+def _description(applying: Applying, held: Hold) -> str:
+    """Return the request in words: what it does, and why it waits."""
+    if held.kind in (ApprovalKind.ISSUE, ApprovalKind.BULK_ISSUE):
+        return held.description
+    return "; ".join(each for each in (applying.detail, held.description) if each)
 
 
 def _change(command: object) -> Change:
@@ -459,10 +467,9 @@ def _users(applying: Applying, approval: Approval) -> set[str]:
     )
     users: set[str] = {token.user_id for token in tokens if token and token.user_id}
     change = from_json(approval.change) if approval.change else None
-    if isinstance(change, AssignToken):
-        user = user_tables.find_user_by_name(applying.db, change.name_key)
-        return users | ({user.user_id} if user else set())
-    return users
+    name = getattr(change, "name_key", None)
+    user = user_tables.find_user_by_name(applying.db, name) if name else None
+    return users | ({user.user_id} if user else set())
 
 
 def _reject(applying: Applying, approval: Approval) -> Rejected | None:

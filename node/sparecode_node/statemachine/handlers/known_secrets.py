@@ -4,8 +4,9 @@ What administrators know of tokens, and what they need an approval for (I10).
 
 An administrator who saw or chose a token's seed or PIN, or who assigned the token, could
 use it in its user's place. So another administrator must approve that they issue codes
-for it, or make it usable. Nobody can have been harmed in the place of a new user:
-the first token and its first PIN need no approval.
+for it, or make it usable. The same holds for an administrator who has issued codes that
+are live, and then sets the PIN. A new user has nothing to lose yet: the first token and
+its first PIN need no approval.
 """
 
 from dataclasses import replace
@@ -28,10 +29,13 @@ from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     EnableToken,
     ReplaceToken,
+    ResynchronizeToken,
     SetPin,
     UpdateToken,
 )
+from sparecode_node.statemachine.commands.users import UnlockUser, UpdateUser
 from sparecode_node.statemachine.feature_level import KNOWN_SECRETS
+from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import known_secrets as secret_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
@@ -46,8 +50,15 @@ TOKEN_CHANGES = (
     SetPin,
     ReinstateToken,
     DisableEmergencyAccess,
+    ResynchronizeToken,
 )
-"""Changes that may make a token usable."""
+"""Changes of a token that may make it usable. An approval of one confirms the token."""
+
+USER_CHANGES = (UpdateUser, UnlockUser)
+"""Changes of a user that may make the user's tokens usable."""
+
+KNOWS_CODES = frozenset({KnownSecret.SEED, KnownSecret.ASSIGNMENT, KnownSecret.CODES})
+"""With any of these, a PIN is all that is missing."""
 
 NEW_USER = 1
 """The `auth_version` of a user who never had a token."""
@@ -57,6 +68,7 @@ WORDS = {
     KnownSecret.PIN: "has set or cleared its PIN",
     KnownSecret.ASSIGNMENT: "has assigned it",
     KnownSecret.FIRST_ASSIGNMENT: "has assigned it",
+    KnownSecret.CODES: "has issued its codes",
 }
 
 
@@ -77,17 +89,18 @@ def hold_needed(applying: Applying, administrator: Administrator) -> Hold | None
             )
         case AssignToken():
             user = user_tables.find_user_by_name(applying.db, command.name_key)
-            if user is None or is_new(applying, user):
+            if user is None or _is_new(applying, user, administrator, command.serial):
                 return None
             known = secret_tables.of(applying.db, command.serial, administrator.name)
-            words = f"to {user.name_key}"
-            if known:
-                words += f"; {_words(administrator, known)}"
+            words = _words(administrator, known)
             return Hold(ApprovalKind.CHANGE, words, (command.serial,))
         case ReplaceToken():
+            known = secret_tables.of(
+                applying.db, command.replacement, administrator.name
+            )
             return Hold(
                 ApprovalKind.TOKEN,
-                f"by {command.replacement}",
+                _words(administrator, known),
                 (command.serial, command.replacement),
                 to_json(
                     replace(
@@ -108,8 +121,11 @@ def hold_needed(applying: Applying, administrator: Administrator) -> Hold | None
             | SetPin()
             | ReinstateToken()
             | DisableEmergencyAccess()
+            | ResynchronizeToken()
         ):
             return _use(applying, administrator, command)
+        case UpdateUser() | UnlockUser():
+            return _let_in(applying, administrator, command)
     return None
 
 
@@ -121,32 +137,84 @@ def _use(
     | ClearPin
     | SetPin
     | ReinstateToken
-    | DisableEmergencyAccess,
+    | DisableEmergencyAccess
+    | ResynchronizeToken,
 ) -> Hold | None:
-    """Return the hold of a change of a token whose seed or assignment is known."""
+    """Return the hold of a change that may make a token usable."""
     token = token_tables.find_token(applying.db, command.serial)
-    known = secret_tables.of(applying.db, command.serial, administrator.name)
-    if (
-        token is None
-        or token.user_id is None
-        or KnownSecret.FIRST_ASSIGNMENT in known
-        or not known & {KnownSecret.SEED, KnownSecret.ASSIGNMENT}
-        or (isinstance(command, UpdateToken) and _shortens(token, command))
+    if token is None or token.user_id is None:
+        return None
+    known = _known(applying, token, administrator)
+    match command:
+        case UpdateToken() if _shortens(token, command):
+            return None
+        case ResynchronizeToken() if not token.out_of_step:
+            return None
+        case SetPin() | ClearPin():
+            # Setting a known PIN again gives nothing more.
+            first = {KnownSecret.FIRST_ASSIGNMENT, KnownSecret.SEED}
+            if not known & KNOWS_CODES or (
+                KnownSecret.FIRST_ASSIGNMENT in known and known <= first
+            ):
+                return None
+        case _ if not known:
+            return None
+    words, serials = _words(administrator, known), (command.serial,)
+    match command:
+        case SetPin():
+            # The verifier belongs to one request; its author will make another.
+            change = replace(
+                command,
+                verifier=b"",
+                key_id=NO_KEY,
+                policy_version=0,
+                sealed_pin=b"",
+                lettered=False,
+            )
+            return Hold(ApprovalKind.TOKEN, words, serials, to_json(change))
+        case ResynchronizeToken():
+            again = to_json(replace(command, moments=()))
+            return Hold(ApprovalKind.TOKEN, words, serials, again)
+    return Hold(ApprovalKind.CHANGE, words, serials)
+
+
+def _let_in(
+    applying: Applying, administrator: Administrator, command: UpdateUser | UnlockUser
+) -> Hold | None:
+    """
+    Return the hold of enabling or unlocking a user.
+
+    Unlocking allows further guesses: of the PIN, by an administrator who has seen the
+    seed or has issued codes. An administrator who only knows the PIN may unlock: a user
+    who has forgotten the PIN needs both.
+    """
+    user = user_tables.find_user_by_name(applying.db, command.name_key)
+    if user is None or (
+        isinstance(command, UpdateUser) and (user.enabled or not command.enabled)
     ):
         return None
-    words = _words(administrator, known)
-    if isinstance(command, SetPin):
-        # The verifier belongs to one request; its author will make another.
-        change = replace(
-            command,
-            verifier=b"",
-            key_id=NO_KEY,
-            policy_version=0,
-            sealed_pin=b"",
-            lettered=False,
-        )
-        return Hold(ApprovalKind.TOKEN, words, (command.serial,), to_json(change))
-    return Hold(ApprovalKind.CHANGE, words, (command.serial,))
+    enough = frozenset(KnownSecret)
+    if isinstance(command, UnlockUser):
+        enough -= {KnownSecret.PIN}
+    words = [
+        f"token {token.serial}: {_words(administrator, known)}"
+        for token in token_tables.find_tokens_of(applying.db, user.user_id)
+        if (known := _known(applying, token, administrator)) & enough
+    ]
+    return Hold(ApprovalKind.CHANGE, "; ".join(words)) if words else None
+
+
+def _known(
+    applying: Applying, token: Token, administrator: Administrator
+) -> frozenset[KnownSecret]:
+    """Return what an administrator knows of a token, with the codes that are live."""
+    known = secret_tables.of(applying.db, token.serial, administrator.name)
+    issued = any(
+        each.issuer == administrator.name
+        and each.live(applying.now_ms, token.expires_at_ms)
+        for each in code_tables.find_sets(applying.db, token.serial)
+    )
+    return known | {KnownSecret.CODES} if issued else known
 
 
 def _shortens(token: Token, command: UpdateToken) -> bool:
@@ -158,32 +226,50 @@ def _shortens(token: Token, command: UpdateToken) -> bool:
 
 
 def _words(administrator: Administrator, known: frozenset[KnownSecret]) -> str:
+    """Return what an administrator knows, for the approver; empty for nothing."""
+    if not known:
+        return ""
     reasons = dict.fromkeys(WORDS[each] for each in KnownSecret if each in known)
     return f"{administrator.name} {' and '.join(reasons)}"
 
 
-def is_new(applying: Applying, user: User) -> bool:
-    """Return whether no user with this name ever had a token."""
-    return user.auth_version == NEW_USER and not secret_tables.is_former(
+def _is_new(
+    applying: Applying, user: User, administrator: Administrator, serial: TokenSerial
+) -> bool:
+    """
+    Return whether an administrator may assign a token to the user alone.
+
+    No user with this name may ever have had a token. An administrator who has seen the
+    seed must also have created the user: the agents may admit an older user already.
+    """
+    if user.auth_version != NEW_USER or secret_tables.is_former(
         applying.db, user.name_key
-    )
+    ):
+        return False
+    known = secret_tables.of(applying.db, serial, administrator.name)
+    creator = secret_tables.creator_of(applying.db, user.user_id)
+    return KnownSecret.SEED not in known or creator == administrator.name
 
 
 def basis(applying: Applying) -> str:
     """Return what a request about a token relies on and does not name (P3)."""
     command = applying.call.command
-    name = applying.acting_administrator.name
     facts = []
-    if isinstance(command, AssignToken):
+    tokens = [
+        token_tables.find_token(applying.db, serial) for serial in _serials(command)
+    ]
+    if isinstance(command, AssignToken | UpdateUser | UnlockUser):
         user = user_tables.find_user_by_name(applying.db, command.name_key)
         facts.append(f"for {user.user_id if user else ''}")
-    for serial in _serials(command):
-        token = token_tables.find_token(applying.db, serial)
-        known = secret_tables.of(applying.db, serial, name)
-        facts.append(
-            f"{serial} of {(token.user_id if token else None) or ''}: "
-            + " ".join(each for each in KnownSecret if each in known)
-        )
+        if user and not isinstance(command, AssignToken):
+            tokens += token_tables.find_tokens_of(applying.db, user.user_id)
+    for token in tokens:
+        if token is not None:
+            known = _known(applying, token, applying.acting_administrator)
+            facts.append(
+                f"{token.serial} of {token.user_id or ''} ({token.pin_rule}): "
+                + " ".join(each for each in KnownSecret if each in known)
+            )
     return "; ".join(facts)
 
 
@@ -214,7 +300,9 @@ def note(applying: Applying, serial: TokenSerial, secret: KnownSecret) -> None:
 
 def note_assignment(applying: Applying, serial: TokenSerial, user: User) -> None:
     """Record that the calling administrator has assigned a token to the user."""
-    first = is_new(applying, user)
+    first = applying.administrator is not None and _is_new(
+        applying, user, applying.administrator, serial
+    )
     note(
         applying,
         serial,
@@ -222,7 +310,14 @@ def note_assignment(applying: Applying, serial: TokenSerial, user: User) -> None
     )
 
 
+def note_user(applying: Applying, user: User) -> None:
+    """Record which administrator has created a user."""
+    caller = applying.administrator
+    if caller is not None and applying.feature_level >= KNOWN_SECRETS:
+        secret_tables.save_creator(applying.db, user.user_id, caller.name)
+
+
 def forget_user(applying: Applying, user: User) -> None:
-    """Record the name of a deleted user who had a token."""
-    if applying.feature_level >= KNOWN_SECRETS and user.auth_version != NEW_USER:
+    """Record the name of a deleted user."""
+    if applying.feature_level >= KNOWN_SECRETS:
         secret_tables.remember_name(applying.db, user.name_key, applying.now_ms)

@@ -62,6 +62,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         tag_key_id=command.key_id,
     )
     user_tables.save_user(db, user)
+    known_secrets.note_user(applying, user)
     refused = _change_groups(applying, user, join=command.join_groups)
     return refused or Applied(index=applying.index)
 

@@ -9,7 +9,7 @@ confirms the token, or with the token or the administrator.
 import enum
 import sqlite3
 
-from sparecode_node.domain.ids import AdministratorName, NameKey, TokenSerial
+from sparecode_node.domain.ids import AdministratorName, NameKey, TokenSerial, UserId
 
 
 class KnownSecret(enum.StrEnum):
@@ -20,6 +20,8 @@ class KnownSecret(enum.StrEnum):
     ASSIGNMENT = "assignment"
     FIRST_ASSIGNMENT = "first_assignment"
     """The first token of a new user, whose first PIN is not set yet."""
+    CODES = "codes"
+    """Live codes that the administrator has issued. Never a row: the sets tell."""
 
 
 def add(
@@ -97,7 +99,25 @@ def remember_name(db: sqlite3.Connection, name: NameKey, now_ms: int) -> None:
     )
 
 
+def save_creator(
+    db: sqlite3.Connection, user_id: UserId, administrator: AdministratorName
+) -> None:
+    """Record which administrator has created a user."""
+    db.execute(
+        "INSERT INTO user_creators (user_id, administrator) VALUES (?, ?)",
+        (user_id, administrator),
+    )
+
+
+def creator_of(db: sqlite3.Connection, user_id: UserId) -> str | None:
+    """Return which administrator has created a user; None: it is not known."""
+    row = db.execute(
+        "SELECT administrator FROM user_creators WHERE user_id = ?", (user_id,)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def is_former(db: sqlite3.Connection, name: NameKey) -> bool:
-    """Return whether a deleted user with a token had this name."""
+    """Return whether a deleted user had this name."""
     row = db.execute("SELECT 1 FROM former_names WHERE name_key = ?", (name,))
     return row.fetchone() is not None

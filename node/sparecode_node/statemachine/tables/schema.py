@@ -67,10 +67,16 @@ CREATE TABLE known_secrets (            -- see I10
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX known_secrets_by_administrator ON known_secrets (administrator);
 
-CREATE TABLE former_names (             -- of deleted users who had a token
+CREATE TABLE former_names (             -- of deleted users
     name_key TEXT PRIMARY KEY,
     deleted_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_creators (            -- of users created from level 2 on
+    user_id TEXT PRIMARY KEY REFERENCES users (user_id) ON DELETE CASCADE,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX user_creators_by_administrator ON user_creators (administrator);
 """
 
 _MEMBERSHIP_TABLES = """
