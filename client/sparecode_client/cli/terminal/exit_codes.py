@@ -90,8 +90,7 @@ NEXT: dict[str, str] = {
     "TOKEN_ASSIGNED": "Unassign it first: sparecode tokens unassign SERIAL",
     "TOKEN_DISABLED": "Enable it: sparecode tokens enable SERIAL",
     "TOKEN_EXISTS": "Show it: sparecode tokens show SERIAL",
-    "SEED_EXISTS": "Delete that token first, if this one takes its place: "
-    "sparecode tokens delete SERIAL",
+    "SEED_EXISTS": "If this one takes its place: sparecode tokens delete SERIAL",
     "TOKEN_EXPIRED": "Or set a later expiry: sparecode tokens expire SERIAL --at TIME",
     "TOKEN_FORMAT": "Show the allowed values: sparecode tokens enroll --help",
     "TOKEN_LIMIT": "Unassign one of the user's tokens: sparecode tokens unassign SERIAL",
