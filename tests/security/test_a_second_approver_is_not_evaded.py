@@ -86,14 +86,14 @@ class Desk:
         assert refusal.reason == "APPROVAL_NEEDED", refusal
         return int(refusal.words.rpartition("approval ")[2].split()[0].rstrip(".:;,"))
 
-    async def refuses_stale(self, number: int) -> None:
-        """Show that `eve` cannot approve a request: what it is about has changed."""
+    async def approval_refused(self, number: int) -> str:
+        """Return the reason why `eve` cannot approve a request."""
         refusal = await self.eve.refused(
             AdministratorServiceStub,
             "Approve",
             administrators_pb2.ApproveRequest(request_id=new_id(), approval_id=number),
         )
-        assert refusal.reason == "APPROVAL_STALE"
+        return refusal.reason
 
 
 def _stub(method: str) -> Any:
@@ -165,7 +165,7 @@ async def test_an_approval_is_void_for_another_seed(desk: Desk) -> None:
     deletion = tokens_pb2.DeleteTokenRequest(request_id=new_id(), serial="2")
     await desk.mallory.call(TokenServiceStub, "DeleteToken", deletion)
     await desk.enroll(desk.mallory, "2")
-    await desk.refuses_stale(number)
+    assert await desk.approval_refused(number) == "APPROVAL_STALE"
 
 
 async def test_a_new_user_gets_a_token_from_one_administrator(desk: Desk) -> None:
@@ -218,4 +218,4 @@ async def test_an_approval_is_void_for_another_pin_rule(desk: Desk) -> None:
     deletion = tokens_pb2.DeleteTokenRequest(request_id=new_id(), serial="2")
     await desk.mallory.call(TokenServiceStub, "DeleteToken", deletion)
     await desk.enroll(desk.mallory, "2")
-    await desk.refuses_stale(number)
+    assert await desk.approval_refused(number) == "APPROVAL_STALE"
