@@ -159,7 +159,8 @@ def list_(
     """
     List open sessions, newest first.
 
-    Super administrators and auditors also see those of others.
+    Super administrators and auditors also see those of others. `--output json` also
+    tells when each session was opened, and when it ends.
     """
     if administrator and every:
         raise UsageError("use either --administrator or --all")
@@ -177,22 +178,22 @@ def list_(
             each.session_id,
             each.administrator,
             _origin(each),
-            show_time(each.open_time),
             show_time(each.use_time),
-            show_time(each.unused_end_time),
         ],
         key="sessions",
-        columns=["ID", "Administrator", "From", "Opened", "Used", "Ends unused"],
+        columns=["ID", "Owner", "From", "Used"],
         noun="session",
     )
+    for each in page.items:
+        if each.calling and not settings.output.is_json:
+            settings.output.note(f"This session is {each.session_id}.")
 
 
 def _origin(session: OpenSession) -> str:
     """Return where a session was opened."""
     if not session.node_id:
         return "unknown"
-    calling = ", this one" if session.calling else ""
-    return f"{session.door} on {session.node_id}, {session.address}{calling}"
+    return f"{session.door} on {session.node_id}, {session.address}"
 
 
 @app.command(epilog="Example: sparecode sessions end 5d41402abc4b2a76")
