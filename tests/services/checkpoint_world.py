@@ -27,6 +27,8 @@ from tests.statemachine.world import World
 
 FILES = ("state.db", "state.db-wal", "state.db-pages")
 ENTRIES = 100
+NOTICED_S = 60
+"""While entries arrive, a failed sync is noticed long before this."""
 
 
 @contextlib.contextmanager
@@ -99,7 +101,9 @@ def main() -> int:
         with opened(folder) as world:
             (folder / "orders").write_text(orders)
             before = world.index
-            create_users(world, 10 * ENTRIES)
+            end_s = time.monotonic() + NOTICED_S
+            while time.monotonic() < end_s:
+                create_users(world, 1)
     except (Fatal, sqlite3.OperationalError) as error:  # The engine stops for both.
         sys.stdout.write(f"{world.index - before} {error}\n")
         return 70

@@ -56,7 +56,7 @@ def test_a_failed_sync_of_the_state_stops_the_node(
     assert (tmp_path / "orders.failures").read_bytes() == b"x"
     assert done.returncode == 70, done.stderr
     entries, _, line = done.stdout.partition(" ")
-    assert 0 < int(entries) < 10 * ENTRIES
+    assert int(entries) > 0
     # The first sync of a log that starts over belongs to the entry.
     assert re.match(
         rf"{tmp_path}/state.db: the checkpoint failed: |disk I/O error", line
