@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Key rotation on a node: callers notice nothing, and nothing of the old key is left."""
 
+import asyncio
 import itertools
 import json
 import sqlite3
@@ -60,6 +61,16 @@ async def rotate(node: LoopbackNode) -> list[cluster_pb2.RotateKeysResponse]:
             each
             async for each in stub.RotateKeys(request, timeout=20, metadata=node.bearer)
         ]
+
+
+async def ring_with(path: Path, key_id: int) -> KeyRing:
+    """Return the ring in the node's file, once it has this key alone."""
+    async with asyncio.timeout(30):
+        while True:
+            ring = KeyRing.load(path)
+            if ring.key_ids == (key_id,):
+                return ring
+            await asyncio.sleep(0.02)
 
 
 async def issue(node: LoopbackNode, serial: str) -> list[str]:
@@ -170,8 +181,7 @@ async def test_rotation_leaves_nothing_made_with_the_old_key(tmp_path: Path) -> 
         assert await node.authenticate(PIN + codes[0]) == ACCEPTED
         assert await node.authenticate(PIN + codes[0]) != ACCEPTED
         assert await node.sign_in()
-        held = KeyRing.load(ring)
-        assert held.key_ids == (2,)
+        held = await ring_with(ring, 2)
         assert list(held.retired) == [1]
         written = json.loads(ring.read_text())["keys"]["2"]
         assert written.encode() not in node.path.read_bytes()
@@ -264,8 +274,7 @@ async def test_earlier_checkpoint_verifies_after_its_key_is_deleted(
         await issue(node, "1")
         after.write_text(await checkpoint_of(node))
         log.write_bytes(await exported(node))
-        ring = KeyRing.load(tmp_path / "keys.json")
-        assert ring.key_ids == (3,)
+        ring = await ring_with(tmp_path / "keys.json", 3)
         assert await node.sign_in()
     keys.write_text(public_keys(ring))
     assert keys.read_text().count("BEGIN PUBLIC KEY") == 3
