@@ -364,6 +364,22 @@ async def test_names_that_do_not_exist_take_no_room(stage: Stage) -> None:
     await stage.work("names")
 
 
+async def test_sessions_that_do_not_exist_take_no_room(stage: Stage) -> None:
+    """(Q3, U1, P2) Their ids are as endless as names, and the reserve is for such calls."""
+    rows, events = stage.counts()
+
+    async def end(number: int) -> None:
+        request = sessions_pb2.EndSessionRequest(
+            request_id=new_id(), session_id=f"{number:016x}"
+        )
+        await stage.call(SessionServiceStub, "EndSession", request, by="desk")
+
+    assert await reasons_of(end, FLOOD) == {"SESSION_UNKNOWN"}
+    assert stage.counts()[0] <= rows
+    assert stage.counts()[1] <= events + 40
+    await stage.work("names")
+
+
 async def test_each_session_and_certificate_has_a_rate(tmp_path: Path) -> None:
     """(Q3, L7) A faster caller is told when to try again, and others are not slowed."""
     limits = replace(UNLIMITED, session=10, agent=10)

@@ -78,6 +78,7 @@ UNJUDGED = frozenset(
         Reason.CERTIFICATE_NOT_DENIED,
         Reason.MEMBER_UNKNOWN,
         Reason.RESET_UNKNOWN,
+        Reason.SESSION_UNKNOWN,
         Reason.TICKET_ADDRESS,
         Reason.TICKET_ENDED,
         Reason.TICKET_UNKNOWN,

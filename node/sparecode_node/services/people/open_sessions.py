@@ -52,7 +52,7 @@ class OpenSessions:
         await self._proposer.barrier(deadline)
         async with self._state.transaction() as transaction:
             known = await sessions.by_public_id(transaction, session_id)
-        # Apply answers for an unknown one, and remembers it for a retry.
+        # Apply answers for an unknown one, too: a retry may come after the session's end.
         command = EndSession(session_id=known or SessionId(session_id))
         return applied(await self._proposer.propose(context, caller, deadline, command))
 
