@@ -250,10 +250,12 @@ def forget_unused(
     db: sqlite3.Connection, now_ms: int, policy: Policy, level: int
 ) -> None:
     """End the sessions that were not used for as long as their role may leave them (P2)."""
-    for role in Role:
-        idle_ms = session_limits(policy, role, level).idle_ms
-        db.execute(
-            "DELETE FROM sessions WHERE used_at_ms <= ? AND administrator IN "
-            "(SELECT name FROM administrators WHERE role = ?)",
-            (now_ms - idle_ms, role),
-        )
+    idle_ms = {role: session_limits(policy, role, level).idle_ms for role in Role}
+    candidates = db.execute(
+        "SELECT session_id, used_at_ms, role FROM sessions "
+        "JOIN administrators ON name = administrator WHERE used_at_ms <= ?",
+        (now_ms - min(idle_ms.values()),),
+    ).fetchall()
+    for session_id, used_at_ms, role in candidates:
+        if used_at_ms <= now_ms - idle_ms[role]:
+            db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
