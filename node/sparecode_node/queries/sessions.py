@@ -29,8 +29,8 @@ class StoredSession:
     ends_at_ms: int
     used_at_ms: int
     """When it was last used, to the minute."""
-    unused_end_ms: int
-    """When it ends if it is not used again."""
+    idle_ms: int
+    """It ends when it was not used for this long."""
     proved_at_ms: int
     """When password and second factor were last shown (P7)."""
     temporary: bool
@@ -87,13 +87,10 @@ async def page(
         now_ms=now_ms,
         rows=size + 1,
     )
-    following = {
-        row["session_id"][:PUBLIC_SESSION_DIGITS]: (
-            f"{row['opened_at_ms']} {row['session_id']}"
-        )
-        for row in rows
-    }
-    views = [
+    kept = pages.page(
+        rows, size, lambda row: f"{row['opened_at_ms']} {row['session_id']}"
+    )
+    listings = tuple(
         SessionListing(
             public_id=row["session_id"][:PUBLIC_SESSION_DIGITS],
             administrator=row["administrator"],
@@ -110,9 +107,9 @@ async def page(
             door=row["door"],
             calling=row["session_id"] == calling,
         )
-        for row in rows
-    ]
-    return pages.page(views, size, lambda each: following[each.public_id])
+        for row in kept.items
+    )
+    return Page(items=listings, next_page_token=kept.next_page_token)
 
 
 def _position(page_token: str) -> tuple[int, str]:
@@ -164,7 +161,7 @@ async def find(
         role=role,
         ends_at_ms=row["ends_at_ms"],
         used_at_ms=row["used_at_ms"],
-        unused_end_ms=row["used_at_ms"] + limits.idle_ms,
+        idle_ms=limits.idle_ms,
         proved_at_ms=row["proved_at_ms"],
         temporary=bool(row["temporary"]),
     )

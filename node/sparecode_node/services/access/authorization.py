@@ -169,6 +169,8 @@ class Session:
     administrator: AdministratorName
     role: Role
     ends_at_ms: int
+    idle_ms: int
+    """It ends when it was not used for this long."""
 
 
 class Authorization:
@@ -274,7 +276,7 @@ class Authorization:
         if (
             record is None
             or record.ends_at_ms <= now_ms
-            or record.unused_end_ms <= used_until_ms
+            or record.used_at_ms + record.idle_ms <= used_until_ms
         ):
             return _Lookup(
                 refused=NotSignedInError("no such session, or it has ended: sign in")
@@ -285,6 +287,7 @@ class Authorization:
             administrator=record.administrator,
             role=record.role,
             ends_at_ms=record.ends_at_ms,
+            idle_ms=record.idle_ms,
         )
         if not permitted(record.role, context.method):
             refused: Refused = NotPermittedError(

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators, cluster, resets
-from sparecode_node.queries import policy as policies
 from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
@@ -33,7 +32,6 @@ from sparecode_node.statemachine.commands.sessions import (
 )
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS, SESSION_LIMITS
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
-from sparecode_node.statemachine.session_limits import session_limits
 
 BEARER_BYTES = 32
 
@@ -220,11 +218,6 @@ class Sessions:
             await self._proposer.barrier(deadline)
         session = await self._proposer.session(context, deadline)
         async with self._state.transaction() as transaction:
-            limits = session_limits(
-                await policies.current(transaction),
-                session.role,
-                await cluster.feature_level(transaction),
-            )
             pending_resets = await resets.pending(transaction)
             needed = await reauthentication.needed(
                 transaction, session.session_id, self._proposer.now_ms()
@@ -233,7 +226,7 @@ class Sessions:
             administrator=session.administrator,
             role=session.role.value,
             ends_at_ms=session.ends_at_ms,
-            idle_ms=limits.idle_ms,
+            idle_ms=session.idle_ms,
             confirmed=not needed,
             pending_resets=pending_resets,
         )
