@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import SessionId
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.access.session_use import SESSIONS_MAX
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.people.administrators import Link
 from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.digest import digest
 from tests.services.one_node import OneNode
@@ -134,3 +136,31 @@ async def test_use_is_recorded_later_after_a_failure(node: OneNode) -> None:
     node.clock.pass_s(61)
     assert await works(node)
     assert touches(node) == 1
+
+
+async def test_a_look_at_the_sessions_of_others_is_recorded(node: OneNode) -> None:
+    """(U1, P1) Like every refusal. The help desk may list its own sessions alone."""
+    await node.administrators.create(
+        node.admin("AdministratorService/CreateAdministrator"),
+        name="desk",
+        role=Role.HELP_DESK,
+        link=Link(""),
+        password="a temporary one of root",
+    )
+    await node.login(name="desk", password="a temporary one of root")
+    await node.administrators.change_password(
+        node.admin("AdministratorService/ChangePassword"),
+        name="",
+        old_password="a temporary one of root",
+        new_password="a long one of the desk",
+    )
+    await node.login(name="desk", password="a long one of the desk")
+    context = replace(node.admin("SessionService/ListSessions"), request_id="")
+    assert len((await node.open_sessions.list(context)).value.items) == 1
+    with pytest.raises(NotPermittedError, match="the sessions of others"):
+        await node.open_sessions.list(context, administrator="root")
+    await node.refusals.flush(node.replicator)
+    events = node.primary_db.execute(
+        "SELECT actor, target FROM audit_events WHERE action = 'NoteRefusedCalls'"
+    ).fetchall()
+    assert events == [("administrator:desk", "SessionService/ListSessions")]

@@ -19,6 +19,9 @@ T = TypeVar("T")
 Query = Callable[[ReadTransaction, int], Awaitable[T]]
 """Reads the state. The time decides what has expired and what is locked."""
 
+SessionQuery = Callable[[ReadTransaction, int, Session], Awaitable[T]]
+"""Reads what depends on the calling session, too."""
+
 
 class Reader:
     """Reads for administrators: linearizable, or stale if the caller allows it (P2)."""
@@ -50,9 +53,22 @@ class Reader:
         """
         Return what *query* returns.
 
-        Without *stale_ok* the value covers everything committed before the call. Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`,
-        `InvalidFieldError` on `page_token`, and what *query* raises.
+        Without *stale_ok* the value covers everything committed before the call. Raises
+        `NotSignedInError`, `NotPermittedError`, `ProposeError`, `InvalidFieldError` on
+        `page_token`, and what *query* raises.
         """
+
+        async def without_session(
+            transaction: ReadTransaction, now_ms: int, _: Session
+        ) -> T:
+            return await query(transaction, now_ms)
+
+        return await self.read_for(context, without_session, stale_ok=stale_ok)
+
+    async def read_for(
+        self, context: CallContext, query: SessionQuery[T], *, stale_ok: bool
+    ) -> Read[T]:
+        """Return what *query* returns for the calling session. Raises as `read`."""
         deadline = Deadline.of(context, self._clock)
         if stale_ok:
             now_ms = self._clock.now_ms()
@@ -64,11 +80,11 @@ class Reader:
                 asyncio.timeout(deadline.left_s()),
                 self._state.transaction() as transaction,
             ):
-                await self._authorization.check(
+                session = await self._authorization.check(
                     transaction, context, now_ms, stale=stale_ok
                 )
                 return Read(
-                    value=await query(transaction, now_ms),
+                    value=await query(transaction, now_ms, session),
                     node_id=self._replicator.node_id,
                     applied_index=transaction.applied_index,
                     stale=stale_ok,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: administrators see the open sessions, and end one (P2)."""
 
-from sparecode_node.domain.administrators import Permission, may
+from sparecode_node.domain.administrators import Permission
 from sparecode_node.domain.ids import (
     PUBLIC_SESSION_DIGITS,
     AdministratorName,
@@ -13,12 +13,11 @@ from sparecode_node.queries.sessions import SessionListing
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.views import Page
 from sparecode_node.services import fields
-from sparecode_node.services.context import CallContext, Read, SessionCaller
-from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.access.authorization import Session
+from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.secrets.sealing import session_id as id_of
 from sparecode_node.statemachine.commands.sessions import EndSession
 from sparecode_node.statemachine.results import Applied
 
@@ -69,9 +68,8 @@ class OpenSessions:
         """
         Return a page of open sessions, newest first.
 
-        Those of the caller, or of *administrator*, or those of all: these two need the permission
-        to read administrators. Raises as `Reader.read`, and
-        `NotPermittedError`.
+        Those of the caller, or of *administrator*, or those of all: these two need the
+        permission to read administrators. Raises as `Reader.read`.
         """
         size = fields.page_size(page_size)
         name = None
@@ -81,28 +79,24 @@ class OpenSessions:
             )
 
         async def query(
-            transaction: ReadTransaction, now_ms: int
+            transaction: ReadTransaction, now_ms: int, caller: Session
         ) -> Page[SessionListing]:
-            if not isinstance(context.caller, SessionCaller):
-                raise NotSignedInError
-            calling = id_of(context.caller.bearer)
-            caller = await sessions.find(transaction, calling)
-            if caller is None:
-                raise NotSignedInError
-            own = name in (None, caller.administrator) and not all_administrators
-            if not own and not may(caller.role, Permission.READ_ADMINISTRATORS):
-                raise NotPermittedError(
-                    f"the role {caller.role.value} may not list the sessions of others"
+            if all_administrators or name not in (None, caller.administrator):
+                self._proposer.need(
+                    context,
+                    caller,
+                    Permission.READ_ADMINISTRATORS,
+                    "list the sessions of others",
                 )
             return await sessions.page(
                 transaction,
                 administrator=None
                 if all_administrators
                 else name or caller.administrator,
-                calling=calling,
+                calling=caller.session_id,
                 now_ms=now_ms,
                 size=size,
                 page_token=page_token,
             )
 
-        return await self._reader.read(context, query, stale_ok=stale_ok)
+        return await self._reader.read_for(context, query, stale_ok=stale_ok)

@@ -23,9 +23,10 @@ from sparecode_node.queries import administrators
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.access import reauthentication
+from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
-from sparecode_node.services.context import CallContext, Read, SessionCaller
-from sparecode_node.services.errors import NotSignedInError, Refused
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import Refused
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
@@ -34,7 +35,6 @@ from sparecode_node.services.secrets.sealing import (
     BrokenSealError,
     Sealing,
     SecondFactorDraft,
-    session_id,
 )
 from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
@@ -84,14 +84,13 @@ class SecondFactors:
 
     async def own(self, context: CallContext, *, stale_ok: bool = False) -> Read[bool]:
         """Return whether the caller has a second factor."""
-        if not isinstance(context.caller, SessionCaller):
-            raise NotSignedInError
-        key = session_id(context.caller.bearer)
 
-        async def query(transaction: ReadTransaction, _: int) -> bool:
-            return await administrators.has_second_factor(transaction, key)
+        async def query(transaction: ReadTransaction, _: int, session: Session) -> bool:
+            return await administrators.has_second_factor(
+                transaction, session.session_id
+            )
 
-        return await self._reader.read(context, query, stale_ok=stale_ok)
+        return await self._reader.read_for(context, query, stale_ok=stale_ok)
 
     async def enroll(self, context: CallContext) -> EnrolledSecondFactor:
         """Draw a secret for the caller. Nothing changes until it is confirmed."""
