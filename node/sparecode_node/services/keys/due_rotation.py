@@ -22,6 +22,7 @@ from sparecode_node.replication.links.key_exchange import (
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.keys.key_holder import KeyHolder
+from sparecode_node.services.keys.rotation import HAND_S
 from sparecode_node.services.secrets.keyring_form import KEY_BYTES
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.keys import ActivateDueKey
@@ -32,8 +33,6 @@ LOOK_S = 2.0
 """Between two looks at the state."""
 WAIT_S = 15.0
 """The call that removed the member has this long to start the rotation itself."""
-HAND_S = 5.0
-"""For one member to be reached and to write a key to its ring."""
 ATTEMPT_S = 5.0
 
 

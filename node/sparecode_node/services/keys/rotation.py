@@ -122,11 +122,11 @@ class Rotation:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         now_ms = await self._proposer.barrier(deadline)
-        if (await self._progress()).phase is not Phase.RESEALING:
+        resumed = (await self._progress()).phase is Phase.RESEALING
+        if not resumed:
             await reauthentication.require(self._state, session.session_id, now_ms)
 
         async def progress() -> AsyncGenerator[RotationProgress, None]:
-            resumed = (await self._progress()).phase is Phase.RESEALING
             if not resumed:
                 async for each in self._hand_out_and_activate(
                     context, session, deadline, at_once=at_once, keep=keep_old_key
