@@ -209,3 +209,13 @@ def matching_moments(
         for moment in moments
         if pyotp.utils.strings_equal(tokencode_at(seed, parameters, moment), digits)
     )
+
+
+def significant(seed: bytes) -> bytes:
+    """
+    Return the part of a seed that decides its tokencodes (K5).
+
+    HMAC fills its key up with zero bytes (RFC 2104), so seeds that differ only in zero
+    bytes at the end make the same tokencodes.
+    """
+    return seed.rstrip(b"\0")

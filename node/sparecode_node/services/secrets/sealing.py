@@ -31,6 +31,7 @@ from sparecode_node.domain.ids import (
     TokenSerial,
     UserId,
 )
+from sparecode_node.domain.tokencodes import significant
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Secret
 from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
 
@@ -130,13 +131,8 @@ class Sealing:
         return self._opened(key_id, SEED, sealed, [SEED, serial])
 
     def seed_fingerprint(self, seed: bytes, key_id: KeyId) -> bytes:
-        """
-        Return the keyed hash by which equal seeds are found (K5).
-
-        HMAC fills its key up with zero bytes (RFC 2104), so seeds that differ only in
-        zero bytes at the end make the same tokencodes.
-        """
-        return self._mac(SEED_FINGERPRINT, seed.rstrip(b"\0"), key_id)
+        """Return the keyed hash by which equal seeds are found (K5)."""
+        return self._mac(SEED_FINGERPRINT, significant(seed), key_id)
 
     def seed_fingerprints(self, seed: bytes) -> tuple[tuple[KeyId, bytes], ...]:
         """Return the fingerprints of a seed under all keys in use."""

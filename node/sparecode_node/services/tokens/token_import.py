@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.tokencodes import significant
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext
@@ -49,7 +50,7 @@ class _EarlierRows:
         for row in rows:
             self._serials.setdefault(row.serial, row.row)
             if row.token is not None and self._serials[row.serial] == row.row:
-                self._seeds.setdefault(row.token.seed.rstrip(b"\0"), row.row)
+                self._seeds.setdefault(significant(row.token.seed), row.row)
 
     def refusal(self, row: int, token: FileToken) -> Rejected | None:
         """Return why a row is not imported; None: no earlier row is in the way."""
@@ -58,7 +59,7 @@ class _EarlierRows:
             return Rejected(
                 Reason.TOKEN_EXISTS, f"row {first} of this file has the same serial"
             )
-        first = self._seeds[token.seed.rstrip(b"\0")]
+        first = self._seeds[significant(token.seed)]
         if first != row:
             return Rejected(
                 Reason.SEED_EXISTS, f"row {first} of this file has the same seed"
