@@ -137,15 +137,15 @@ class Rates:
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
         """Count one attempt of an agent (L7)."""
-        self._take(self._agents, "this agent", agent)
+        _take(self._agents, "this agent", agent)
         if client_address:
-            self._take(self._addresses, "this client address", client_address)
-        self._take(self._users, "this user", name_tag.hex())
+            _take(self._addresses, "this client address", client_address)
+        _take(self._users, "this user", name_tag.hex())
 
     def next_step(self, *, agent: str, user: str) -> None:
         """Count one answer to a challenge. Empty user: the challenge did not open (L7)."""
-        self._take(self._agents, "this agent", agent)
-        self._take(self._users, "this user", f"challenge of {user}")
+        _take(self._agents, "this agent", agent)
+        _take(self._users, "this user", f"challenge of {user}")
 
     def sign_in(self, *, administrator: str, peer: str, client: str = "") -> None:
         """
@@ -155,47 +155,40 @@ class Rates:
         with its administrator's name or its address do not use up.
         """
         if client:
-            self._take(self._sign_ins, "this device", f"client {client}")
+            _take(self._sign_ins, "this device", f"client {client}")
             return
         if peer:
-            self._take(self._peers, "this address", peer)
-        self._take(self._sign_ins, "this administrator", f"name {administrator}")
+            _take(self._peers, "this address", peer)
+        _take(self._sign_ins, "this administrator", f"name {administrator}")
 
     def new_password(self, *, setter: str) -> None:
         """Count one password that an administrator sets, in all sessions together (P4)."""
-        self._take(self._sign_ins, "this administrator", f"set by {setter}")
+        _take(self._sign_ins, "this administrator", f"set by {setter}")
 
     def issue(self, *, administrator: str, codes: int) -> None:
         """Count the codes that an administrator draws, or a PIN, which costs the same (I12)."""
-        self._take(self._codes, "this administrator", administrator, codes)
+        _take(self._codes, "this administrator", administrator, codes)
 
     def session(self, session_id: str) -> None:
         """Count one call of a valid session (Q3)."""
-        self._take(self._sessions, "this session", session_id)
+        _take(self._sessions, "this session", session_id)
 
     def costly_read(self, *, administrator: str) -> None:
         """Count one read that takes a node seconds, in every session together (Q3)."""
-        self._take(
-            self._sessions, "this administrator", f"of {administrator}", COSTLY_READ
-        )
+        _take(self._sessions, "this administrator", f"of {administrator}", COSTLY_READ)
 
     def stranger(self, peer: str) -> None:
         """Count one call with a session that this node does not know."""
         if peer:
-            self._take(self._sessions, "this address", f"peer {peer}")
+            _take(self._sessions, "this address", f"peer {peer}")
 
     def transfer(self, *, administrator: str) -> None:
         """Count one transfer of the primary: five at once, then one in two seconds (Q3)."""
-        self._take(self._transfers, "this administrator", administrator, TRANSFER_COST)
+        _take(self._transfers, "this administrator", administrator, TRANSFER_COST)
 
     def reset(self, *, node_id: str) -> None:
         """Count one local reset of an administrator (P4)."""
-        self._take(self._resets, "this node", node_id)
-
-    def _take(self, buckets: TokenBuckets, whose: str, key: str, cost: int = 1) -> None:
-        wait_s = buckets.take(key, cost)
-        if wait_s:
-            raise RateError(whose, retry_after_s=wait_s)
+        _take(self._resets, "this node", node_id)
 
 
 class PeerRates:
@@ -211,12 +204,14 @@ class PeerRates:
 
     def join(self, ticket_id: str) -> None:
         """Count one request to join with a ticket (P5)."""
-        wait_s = self._joins.take(ticket_id)
-        if wait_s:
-            raise RateError("this ticket", retry_after_s=wait_s)
+        _take(self._joins, "this ticket", ticket_id)
 
     def renewal(self, member: str) -> None:
         """Count one renewal of a member's certificate: one in ten seconds (P5)."""
-        wait_s = self._renewals.take(member, self._renewals.burst)
-        if wait_s:
-            raise RateError("this member", retry_after_s=wait_s)
+        _take(self._renewals, "this member", member, self._renewals.burst)
+
+
+def _take(buckets: TokenBuckets, whose: str, key: str, cost: int = 1) -> None:
+    wait_s = buckets.take(key, cost)
+    if wait_s:
+        raise RateError(whose, retry_after_s=wait_s)
