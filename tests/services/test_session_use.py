@@ -114,6 +114,20 @@ async def test_without_a_quorum_a_session_does_not_end_unused(node: OneNode) -> 
     assert not await works(node)
 
 
+async def test_without_a_quorum_the_chain_is_verified_in_an_unused_session(
+    node: OneNode,
+) -> None:
+    """(P2, U1) As long as the caller accepts this node's own log."""
+    await let_sessions_end_unused(node)
+    node.clock.pass_s(IDLE_MS / 1000)
+    node.replicator.down = NoQuorumError("down")
+    context = replace(node.admin("AuditService/VerifyChain"), request_id="")
+    read = await node.audit.verify_chain(context, stale_ok=True)
+    assert read.value.verified_sequence > 0
+    with pytest.raises(NoQuorumError):
+        await node.audit.verify_chain(context)
+
+
 async def test_use_is_recorded_later_after_a_failure(node: OneNode) -> None:
     """(P2) The call neither waits nor fails, and the retry is not immediate."""
     propose, attempts = node.replicator.propose, 0

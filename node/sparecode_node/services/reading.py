@@ -39,10 +39,6 @@ class Reader:
         self._authorization = authorization
         self._clock = clock
 
-    async def session(self, context: CallContext, deadline: Deadline) -> Session:
-        """Return the caller's session, before a read that costs much. Raises as `find`."""
-        return await self._authorization.find(context, deadline)
-
     def deadline(self, context: CallContext) -> Deadline:
         """Start counting down the time that the caller has left."""
         return Deadline.of(context, self._clock)

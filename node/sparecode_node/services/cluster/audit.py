@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, chain_hash
+from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.queries import audit
 from sparecode_node.queries.audit import AuditFilter, AuditHead, AuditRecord
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
 from sparecode_node.services import fields
+from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.cluster import checkpoints
 from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.context import CallContext, Read
@@ -161,12 +163,18 @@ class Audit:
 
         It reads the whole log, so it has a rate and a turn of its own (Q3).
         """
+
+        async def head(
+            transaction: ReadTransaction, _: int, session: Session
+        ) -> tuple[int, AdministratorName]:
+            return (await audit.head(transaction)).sequence, session.administrator
+
         deadline = self._reader.deadline(context)
-        session = await self._reader.session(context, deadline)
-        async with self._costly_reads.turn(session.administrator, deadline):
-            read = await self._reader.read(context, _head, stale_ok=stale_ok)
+        read = await self._reader.read_for(context, head, stale_ok=stale_ok)
+        end, administrator = read.value
+        async with self._costly_reads.turn(administrator, deadline):
             return Read(
-                value=await self._verdict(context, read.value.sequence),
+                value=await self._verdict(context, end),
                 node_id=read.node_id,
                 applied_index=read.applied_index,
                 stale=stale_ok,
