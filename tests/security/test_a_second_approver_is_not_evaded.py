@@ -169,7 +169,7 @@ async def test_an_approval_is_void_for_another_seed(desk: Desk) -> None:
 
 
 async def test_a_new_user_gets_a_token_from_one_administrator(desk: Desk) -> None:
-    """(I10) Nobody is harmed yet. Then codes for the token need an approval."""
+    """(I10) A new user has nothing to lose yet. Codes for the token need an approval."""
     await desk.change(desk.mallory, "CreateUser", username="newcomer")
     await desk.enroll(desk.mallory, "2")
     await desk.change(desk.mallory, "AssignToken", serial="2", username="newcomer")
