@@ -3,14 +3,16 @@
 The client for programs without an event loop.
 
 Each method of `Agent` and `Admin` runs the coroutine of `AsyncAgent` or `AsyncAdmin`
-with the same name, on an event loop in a thread of its own. Threads may share an
-`Agent` or `Admin`: the loop runs one step at a time.
+with the same name, on one event loop for all of them, in a thread of its own. Threads
+may share an `Agent` or `Admin`: the loop runs one step at a time.
 """
 
 import asyncio
+import atexit
 import functools
+import os
+import sys
 import threading
-import weakref
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -25,25 +27,32 @@ R = TypeVar("R")
 C = TypeVar("C", bound=Caller)
 
 
-class Loop:
-    """An event loop in a thread. It ends with its owner or with the process."""
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """
+    Return the event loop of all blocking clients. It runs in a thread of its own.
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(
-            target=self._loop.run_forever, name="sparecode-client", daemon=True
-        )
-        thread.start()
-        self.stop = weakref.finalize(self, _stop, self._loop, thread)
+    It stays open until the process exits: grpc delivers the end of a canceled call late,
+    and to the loop that made the call. If that loop is closed, the delivery fails, and
+    with it those to other loops.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(
+        target=loop.run_forever, name="sparecode-client", daemon=True
+    )
+    thread.start()
+    atexit.register(_stop, loop, thread)
+    return loop
 
-    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run *coroutine* until it ends or the calling thread is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+
+def _forget_loop() -> None:
+    """Let a forked process, in which no thread runs, start a loop of its own."""
+    _loop.cache_clear()
+    atexit.unregister(_stop)
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_loop)
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
@@ -53,11 +62,10 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 
 
 class Blocking(Generic[C]):
-    """Base of the blocking classes: an asynchronous caller and its event loop."""
+    """Base of the blocking classes. It runs coroutines of an asynchronous caller."""
 
     def __init__(self, caller: C) -> None:
         self._caller = caller
-        self._loop = Loop()
 
     def __enter__(self) -> Self:
         return self
@@ -66,14 +74,22 @@ class Blocking(Generic[C]):
         self.close()
 
     def close(self) -> None:
-        """Close the connections and end the thread."""
-        if self._loop.stop.alive:
-            self._loop.run(self._caller.close())
-            self._loop.stop()
+        """Close the connections."""
+        _run(self._caller.close())
 
     def run(self, start: Callable[[C], Coroutine[Any, Any, R]]) -> R:
         """Run the coroutine that *start* creates, and return its result."""
-        return self._loop.run(start(self._caller))
+        return _run(start(self._caller))
+
+
+def _run(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run *coroutine* until it ends or the calling thread is interrupted."""
+    future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
 
 class _Method(Generic[P, R]):
