@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.services.state import checkpointer
+from sparecode_node.statemachine.checkpoints import Checkpoints
 from sparecode_node.statemachine.machine import StateMachine
 from tests.services.checkpoint_world import ENTRIES, copy, create_users, opened
 
@@ -120,14 +122,50 @@ def until_durable(machine: StateMachine, index: int) -> None:
     raise AssertionError
 
 
-def test_the_log_stays_short_while_entries_arrive(
+def test_the_log_is_started_over_while_entries_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite starts it over only if a checkpoint has copied all of it."""
-    monkeypatch.setattr(checkpointer, "LOG_PAGES_MAX", 2000)
+    """SQLite starts it over, with another salt, only if all of it has been copied."""
+    monkeypatch.setattr(checkpointer, "LOG_PAGES_MAX", 1000)
     with opened(tmp_path) as world:
-        create_users(world, 1500)
-        assert (tmp_path / "state.db-wal").stat().st_size < 6000 * FRAME
+        create_users(world, 1)
+        first = salt(tmp_path)
+        for _ in range(50):
+            create_users(world, 100)
+            if salt(tmp_path) != first:
+                return
+    pytest.fail("5,000 entries were added to one log")
+
+
+def salt(folder: Path) -> bytes:
+    """Return what the header of a write-ahead log has of its own."""
+    return (folder / "state.db-wal").read_bytes()[16:24]
+
+
+def test_the_engine_shortens_a_log_that_is_too_long() -> None:
+    """Even if the next checkpoint is due again when the last one ends."""
+
+    class Endless(Checkpoints):
+        frames = 2 * checkpointer.LOG_PAGES_MAX
+
+        def __init__(self) -> None:
+            self.threads: list[str] = []
+
+        def run(self) -> None:
+            self.threads.append(threading.current_thread().name)
+            if len(self.threads) > 1:
+                worker.applied(checkpointer.PAGES)
+
+    checkpoints = Endless()
+    worker = checkpointer.Checkpointer(checkpoints)
+    worker.applied(checkpointer.PAGES)
+    engine = threading.current_thread().name
+    deadline = time.monotonic() + 30
+    while checkpoints.threads.count(engine) < 3:
+        assert time.monotonic() < deadline
+        worker.check()
+    worker.end()
+    assert checkpoints.threads[:5] == [engine, "checkpoints"] * 2 + [engine]
 
 
 def test_a_stopped_node_leaves_nothing_in_the_log(tmp_path: Path) -> None:

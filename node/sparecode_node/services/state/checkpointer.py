@@ -20,7 +20,7 @@ LOG_PAGES_MAX = 4096
 """
 16 MiB. While entries arrive, the log is always a little longer than what a checkpoint
 has copied, so SQLite never starts it over. If it is longer than this, the engine's
-thread runs the next checkpoint, which is short.
+thread runs the next checkpoint, which is short, and the other thread waits for it.
 """
 
 
@@ -92,7 +92,7 @@ class Checkpointer:
             self._due.clear()
             if self._stopping:
                 return
-            if not self._pages:
+            if not self._pages or self._too_long:
                 continue
             self._pages = 0
             try:
