@@ -2,6 +2,7 @@
 """Callers that exceed a rate on three nodes wait, and get an answer in the end."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster
 from local_cluster.setup import set_up
 
-from sparecode_client import AsyncAdmin, Overloaded
+from sparecode_client import AsyncAdmin, OutcomeUnknown, Overloaded, Unavailable
 from tests.system.estate import PIN, Estate
 
 
@@ -58,9 +59,11 @@ async def test_the_library_waits_as_it_is_told_within_its_deadline(
 
         async def hurry() -> None:
             for _ in range(200):
-                await estate.any_agent.authenticate(
-                    holder.username, passcode, within=timedelta(milliseconds=100)
-                )
+                # A busy machine may not answer in this time.
+                with contextlib.suppress(Unavailable, OutcomeUnknown):
+                    await estate.any_agent.authenticate(
+                        holder.username, passcode, within=timedelta(milliseconds=100)
+                    )
 
         with pytest.raises(Overloaded) as raised:
             await hurry()
