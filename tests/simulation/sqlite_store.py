@@ -113,7 +113,11 @@ class SqliteStore:
         return {request: int(index) for request, index in rows if index is not None}
 
     def digest(self) -> str:
-        return self.machine.digest()
+        """Return the state's digest. That of a damaged database equals no sound one."""
+        try:
+            return self.machine.digest()
+        except sqlite3.DatabaseError as error:
+            return f"damaged: {error}"
 
     def auth_version(self, user: str) -> int:
         """Return the version that candidates are computed with."""
