@@ -134,6 +134,7 @@ def test_clients_share_one_thread_that_outlives_them(pki: Pki) -> None:
     grpc hands all events of the process to one loop, which passes them on. It stops at
     an event whose loop is closed ("Event loop is closed").
     """
+    Admin("localhost", ca=pki.ca).close()
     for _ in range(3):
         with Admin("localhost", ca=pki.ca), Admin("localhost", ca=pki.ca) as admin:
             assert threads().count("sparecode-client") == 1
