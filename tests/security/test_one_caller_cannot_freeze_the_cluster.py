@@ -348,33 +348,46 @@ async def test_many_stolen_sessions_shed_no_agent_through_the_reserve(
         assert stage.counts()[0] < ROOM
 
 
-async def test_names_that_do_not_exist_take_no_room(stage: Stage) -> None:
-    """(Q3, U1) A flood of them leaves no row, and shares its audit events."""
+@pytest.mark.parametrize(
+    ("service", "method", "unknown", "reason"),
+    [
+        (
+            UserServiceStub,
+            "UnlockUser",
+            lambda number: users_pb2.UnlockUserRequest(
+                request_id=new_id(), username=f"name {number}"
+            ),
+            "USER_UNKNOWN",
+        ),
+        (
+            SessionServiceStub,
+            "EndSession",
+            lambda number: sessions_pb2.EndSessionRequest(
+                request_id=new_id(), session_id=f"{number:016x}"
+            ),
+            "SESSION_UNKNOWN",
+        ),
+    ],
+    ids=["names", "sessions"],
+)
+async def test_what_does_not_exist_takes_no_room(
+    stage: Stage,
+    service: Any,
+    method: str,
+    unknown: Callable[[int], Any],
+    reason: str,
+) -> None:
+    """
+    (Q3, U1, P2) A flood of names or sessions leaves no row, and shares its audit events.
+
+    Ids of sessions are as endless as names, and the reserve is for such calls.
+    """
     rows, events = stage.counts()
 
-    async def unlock(number: int) -> None:
-        request = users_pb2.UnlockUserRequest(
-            request_id=new_id(), username=f"name {number}"
-        )
-        await stage.call(UserServiceStub, "UnlockUser", request, by="desk")
+    async def call(number: int) -> None:
+        await stage.call(service, method, unknown(number), by="desk")
 
-    assert await reasons_of(unlock, FLOOD) == {"USER_UNKNOWN"}
-    assert stage.counts()[0] <= rows
-    assert stage.counts()[1] <= events + 40
-    await stage.work("names")
-
-
-async def test_sessions_that_do_not_exist_take_no_room(stage: Stage) -> None:
-    """(Q3, U1, P2) Their ids are as endless as names, and the reserve is for such calls."""
-    rows, events = stage.counts()
-
-    async def end(number: int) -> None:
-        request = sessions_pb2.EndSessionRequest(
-            request_id=new_id(), session_id=f"{number:016x}"
-        )
-        await stage.call(SessionServiceStub, "EndSession", request, by="desk")
-
-    assert await reasons_of(end, FLOOD) == {"SESSION_UNKNOWN"}
+    assert await reasons_of(call, FLOOD) == {reason}
     assert stage.counts()[0] <= rows
     assert stage.counts()[1] <= events + 40
     await stage.work("names")
