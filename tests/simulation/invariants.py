@@ -14,6 +14,7 @@ from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.sqlite_store import DAMAGED
 
 
 class Observed(Protocol):
@@ -288,5 +289,5 @@ class Invariants:
         """All states are the same, hash by hash."""
         digests = {node.node_id: node.store.digest() for node in nodes}
         self.comparisons[Comparison.DIGEST] += len(digests) if len(digests) > 1 else 0
-        if len({*digests.values()}) > 1:
+        if len({*digests.values()}) > 1 or DAMAGED in digests.values():
             self.violated("equal digests", f"{digests}")

@@ -14,6 +14,9 @@ from sparecode_node.statemachine.results import Result
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
 
+DAMAGED = "a damaged database"
+"""In place of a digest: the state of this node cannot be read."""
+
 KEPT = 30
 """Commits that a power cut may take back: SQLite's WAL is not synced by each."""
 
@@ -113,11 +116,13 @@ class SqliteStore:
         return {request: int(index) for request, index in rows if index is not None}
 
     def digest(self) -> str:
-        """Return the state's digest. That of a damaged database equals no sound one."""
+        """Return the state's digest, or `DAMAGED`. Other errors of SQLite are raised."""
         try:
             return self.machine.digest()
         except sqlite3.DatabaseError as error:
-            return f"damaged: {error}"
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            return DAMAGED
 
     def auth_version(self, user: str) -> int:
         """Return the version that candidates are computed with."""

@@ -3,6 +3,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
+from tests.simulation import sqlite_store
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
 from tests.simulation.broken_runs import (
     BROKEN,
@@ -24,6 +26,7 @@ from tests.simulation.broken_runs import (
     members,
     memberships,
 )
+from tests.simulation.invariants import Invariants
 from tests.simulation.people import (
     HURRIED,
     IssuedSet,
@@ -89,3 +92,16 @@ def test_no_check_is_left_out_here() -> None:
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
     assert len(kinds) > 25
     assert kinds == BROKEN.keys()
+
+
+def test_states_that_are_damaged_alike_are_not_equal() -> None:
+    """A state that cannot be read has the digest of no other one."""
+    nodes: list[Any] = [
+        SimpleNamespace(
+            node_id=name, store=SimpleNamespace(digest=lambda: sqlite_store.DAMAGED)
+        )
+        for name in ("n1", "n2")
+    ]
+    invariants = Invariants()
+    invariants.check_digests(nodes)
+    assert invariants.violations.keys() == {"equal digests"}
