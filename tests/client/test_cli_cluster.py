@@ -101,6 +101,31 @@ def test_status_is_silent_about_equal_levels(cli: Cli) -> None:
     assert "evel" not in cli("cluster", "status").stdout
 
 
+def test_status_reminds_of_a_recovery_bundle(cli: Cli) -> None:
+    """(P5) One current bundle is enough; without any authority's key none is missed."""
+    cases = {
+        ("missing", "not_here"): "WARNING: there is no recovery bundle.",
+        ("outdated", "missing"): "WARNING: the recovery bundle is outdated.",
+        ("current", "outdated"): "",
+        ("not_here", ""): "",
+    }
+    for states, words in cases.items():
+        cli.node.answer(
+            STATUS,
+            cluster_pb2.GetStatusResponse(
+                node_id="n1",
+                quorum=True,
+                members=[
+                    cluster_pb2.Member(node_id=f"n{number}", recovery_bundle=state)
+                    for number, state in enumerate(states)
+                ],
+            ),
+        )
+        lines = cli("cluster", "status").stdout.splitlines()
+        assert words in " ".join(lines)
+        assert any("bundle" in line for line in lines) == bool(words)
+
+
 # --- Members that come and go
 
 

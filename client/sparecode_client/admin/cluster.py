@@ -130,6 +130,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 audit_sequence=member.audit_sequence,
                 audit_head=member.audit_head,
                 feature_level=member.feature_level,
+                recovery_bundle=member.recovery_bundle,
             )
             for member in status.members
         ),

@@ -34,6 +34,8 @@ class Member:
     """Hash of the last event. Members with equally many events have the same hash (U1)."""
     feature_level: int = 0
     """The newest level that its software supports; 0: unknown."""
+    recovery_bundle: str = ""
+    """Whether a bundle has its keys: not_here, missing, outdated, current."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -314,4 +314,5 @@ def _member(member: MemberView) -> pb.Member:
         audit_sequence=member.audit_sequence,
         audit_head=member.audit_head,
         feature_level=member.feature_level,
+        recovery_bundle=member.recovery_bundle,
     )

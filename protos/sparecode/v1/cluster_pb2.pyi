@@ -129,6 +129,7 @@ class Member(_message.Message):
     AUDIT_SEQUENCE_FIELD_NUMBER: _builtins.int
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
+    RECOVERY_BUNDLE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The member's node ID."""
     reachable: _builtins.bool
@@ -155,6 +156,10 @@ class Member(_message.Message):
     """
     feature_level: _builtins.int
     """The newest feature level that its software supports."""
+    recovery_bundle: _builtins.str
+    """Whether a recovery bundle that was exported there has the current keys: `not_here`
+    (it has no key of an authority), `missing`, `outdated` or `current`. Empty: unknown.
+    """
     @_builtins.property
     def clock_offset(self) -> _duration_pb2.Duration:
         """Its clock minus the clock of the called node, with the accuracy of one round trip."""
@@ -175,10 +180,11 @@ class Member(_message.Message):
         audit_sequence: _builtins.int = ...,
         audit_head: _builtins.str = ...,
         feature_level: _builtins.int = ...,
+        recovery_bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from sparecode_client.cli.commands import membership, review
 from sparecode_client.cli.commands.backups import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
+    bundle_warnings,
     last_backup,
     reset_warnings,
     rotation_warnings,
@@ -52,7 +53,11 @@ def status(
         settings.output.json(cluster)
     else:
         settings.output.say(summary(cluster))
-        for warning in (*reset_warnings(cluster), *rotation_warnings(cluster)):
+        for warning in (
+            *reset_warnings(cluster),
+            *rotation_warnings(cluster),
+            *bundle_warnings(cluster),
+        ):
             settings.output.say(warning)
         settings.output.say()
         settings.output.table(COLUMNS, (row(member) for member in cluster.members))

@@ -53,6 +53,33 @@ def rotation_warnings(status: ClusterStatus) -> list[str]:
     return [words]
 
 
+def bundle_warnings(status: ClusterStatus) -> list[str]:
+    """
+    Return a warning if no recovery bundle has the current keys.
+
+    One current bundle is enough: the members with authorities' keys have the same ones.
+    """
+    states = {member.recovery_bundle for member in status.members}
+    if "current" in states:
+        return []
+    export = (
+        "On a node with the authorities' keys, run: sparecode-node bundle FILE, and keep "
+        "the file offline"
+    )
+    words = ""
+    if "outdated" in states:
+        words = (
+            "the recovery bundle is outdated. An authority or the ring's key was replaced "
+            "after the last one was exported."
+        )
+    elif "missing" in states:
+        words = (
+            "there is no recovery bundle. Without one, the authorities' keys are lost with "
+            "the machine that has them, and no backup can be restored."
+        )
+    return [f"WARNING: {words} {export}"] if words else []
+
+
 def row(member: Member) -> list[str]:
     """Return a member's row of the table with `COLUMNS`."""
     if not member.reachable:
