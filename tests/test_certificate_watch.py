@@ -11,10 +11,11 @@ import pytest
 from sparecode_node.config import Config
 from sparecode_node.daemon.certificate_watch import Certificates
 from sparecode_node.membership.certificates import write_certificates
-from sparecode_node.rpc.tls import TlsFiles
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 LIVES_DAYS = 60
+LISTENERS = ("agents", "peers", "admin", "metrics")
 
 
 class HandClock:
@@ -40,10 +41,8 @@ def config_of(folder: Path) -> Config:
         "Config",
         SimpleNamespace(
             node=SimpleNamespace(id="n1"),
-            agents=listener,
             peers=listener,
-            admin=listener,
-            console=None,
+            tls_listeners=dict.fromkeys(LISTENERS, listener),
         ),
     )
 
@@ -74,7 +73,7 @@ def test_warnings_come_once_each_at_thirty_seven_and_one_days(
         assert {record.getMessage() for record in caplog.records} <= {
             "certificate_ends"
         }
-    everyone = ["agents", "peers", "admin"]
+    everyone = list(LISTENERS)
     assert {left: names for left, names in report.items() if names} == {
         29.9: everyone,
         6.9: everyone,
@@ -103,3 +102,17 @@ async def test_new_certificate_is_warned_about_again(
     certificates._warn()
     (end,) = {record.ends_at for record in caplog.records}
     assert end.startswith("2026-08-")
+
+
+def test_expired_certificate_of_the_metrics_stops_no_node(tmp_path: Path) -> None:
+    """The others do: they would serve no one."""
+    clock = HandClock()
+    watched(tmp_path, clock)
+    clock.days = LIVES_DAYS + 1
+    config = config_of(tmp_path)
+    with pytest.raises(TlsFileError, match="expired"):
+        Certificates(config, clock, on_renewed=ignore)
+    listeners = dict(config.tls_listeners)
+    config.tls_listeners = {"metrics": listeners["metrics"]}  # type: ignore[misc]
+    ends = Certificates(config, clock, on_renewed=ignore).ends()
+    assert ends["metrics"].own == NOW + dt.timedelta(days=LIVES_DAYS)

@@ -101,6 +101,20 @@ def test_console_is_optional(path):
         load_config(path, {})
 
 
+def test_metrics_with_tls_are_a_listener_with_a_certificate(path):
+    """The doctor and the certificate watch look at these listeners."""
+    nodes = ["agents", "peers", "admin", "console"]
+    assert list(load_config(path, {}).tls_listeners) == nodes
+    for name in ("certificate", "key", "ca"):
+        edit(path, f'#{name} = "/etc/sparecode/m', f'{name} = "/etc/sparecode/m')
+    config = load_config(path, {})
+    assert list(config.tls_listeners) == [*nodes, "metrics"]
+    metrics = config.tls_listeners["metrics"]
+    assert str(metrics.certificate) == "/etc/sparecode/metrics.pem"
+    assert str(metrics.key) == "/etc/sparecode/metrics.key"
+    assert str(metrics.ca) == "/etc/sparecode/monitoring-ca.pem"
+
+
 def test_console_address_is_an_https_origin(path):
     edit(path, "https://n2.example.net:7302", "n2.example.net:7302")
     with pytest.raises(

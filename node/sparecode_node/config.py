@@ -101,6 +101,19 @@ class MetricsConfig:
     token_file: Path | None = None
     """Callers of `/metrics` must send its first line as a bearer token."""
 
+    @property
+    def tls(self) -> ListenerConfig | None:
+        """The certificate and key, and the authority if there is one; None: plain HTTP."""
+        if self.certificate is None or self.key is None:
+            return None
+        if self.ca is None:
+            return ListenerConfig(
+                listen=self.listen, certificate=self.certificate, key=self.key
+            )
+        return MutualListenerConfig(
+            listen=self.listen, certificate=self.certificate, key=self.key, ca=self.ca
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleConfig(ListenerConfig):
@@ -173,6 +186,18 @@ class Config:
     kdf_profile: KdfProfile
     limits: LimitsConfig
     log: LogConfig
+
+    @property
+    def tls_listeners(self) -> Mapping[str, ListenerConfig]:
+        """The listeners that present a certificate, by the names of their sections."""
+        listeners: dict[str, ListenerConfig | None] = {
+            "agents": self.agents,
+            "peers": self.peers,
+            "admin": self.admin,
+            "console": self.console,
+            "metrics": None if self.metrics is None else self.metrics.tls,
+        }
+        return {name: each for name, each in listeners.items() if each is not None}
 
 
 _SECTIONS = (

@@ -125,6 +125,13 @@ def test_certificate_warns_for_a_day_and_then_ends_readiness(condition, ends):
     assert condition.problems() == ("the certificate of agents has expired",)
 
 
+def test_expired_certificate_of_the_metrics_only_warns(condition, ends):
+    """Monitoring sees nothing any more; users are served."""
+    ends["metrics"] = NOW
+    assert condition.problems() == ()
+    assert condition.warnings()[-1] == "the certificate of metrics has expired"
+
+
 def test_full_disk_warns_and_then_ends_readiness(condition, clock, monkeypatch):
     condition._disk, condition._disk_at_s = Disk(10**9, 10**8 - 1), clock.s
     assert condition.problems() == ()

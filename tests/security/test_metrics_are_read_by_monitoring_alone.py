@@ -6,15 +6,21 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sparecode_node.config import Config, MetricsConfig
+from sparecode_node.config_section import Address
 from sparecode_node.daemon.metrics.access import MetricsAccess
 from sparecode_node.daemon.metrics.listener import MetricsListener
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.services.load.condition import Reason
+from sparecode_node.tool.doctor.files import check_certificates
+from sparecode_node.tool.doctor.findings import Verdict
 
 TOKEN = "0123456789abcdef"
 
@@ -177,3 +183,22 @@ def test_a_certificate_of_another_authority_reads_nothing(files: Path) -> None:
         pytest.raises(httpx.HTTPError),
     ):
         client.get(f"{url}/metrics")
+
+
+def test_the_doctor_sees_an_expired_certificate(files: Path) -> None:
+    """It shuts monitoring out, and nothing would tell."""
+    metrics = MetricsConfig(
+        listen=Address("127.0.0.1", 7303),
+        certificate=files / "metrics.pem",
+        key=files / "metrics.key",
+        ca=files / "ca.pem",
+    )
+    config = SimpleNamespace(
+        node=SimpleNamespace(id="n1"), tls_listeners={"metrics": metrics.tls}
+    )
+    now = dt.datetime.now(dt.UTC)
+    for days, verdict in ((0, Verdict.OK), (9_999, Verdict.FAIL)):
+        at = now + dt.timedelta(days=days)
+        finding, *_ = check_certificates(cast("Config", config), at)
+        assert finding.verdict is verdict
+        assert "[metrics]" in finding.words

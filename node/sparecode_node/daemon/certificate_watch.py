@@ -58,7 +58,7 @@ class Certificates:
         self._reload = asyncio.Event()
         self._refused: dict[str, str] = {}
         self._warned: dict[str, int] = {}
-        self._files = {name: self._read(name) for name in _listeners(config)}
+        self._files = {name: self._read(name) for name in config.tls_listeners}
 
     def __getitem__(self, name: str) -> TlsFiles:
         """Return the files of a listener. Thread-safe."""
@@ -69,8 +69,12 @@ class Certificates:
         return {name: files.ends() for name, files in self._files.items()}
 
     def configure(self, config: Config) -> None:
-        """Use the files that this configuration names; `run` reads them at once."""
-        self._config = config
+        """
+        Use the files that this configuration names; `run` reads them at once.
+
+        The metrics listener keeps its files until the node is started again.
+        """
+        self._config = dataclasses.replace(config, metrics=self._config.metrics)
         self._reload.set()
 
     async def run(self) -> None:
@@ -112,12 +116,13 @@ class Certificates:
                 await self._on_renewed(name, files)
 
     def _read(self, name: str) -> TlsFiles:
-        listener = _listeners(self._config)[name]
+        listener = self._config.tls_listeners[name]
         files = TlsFiles.read(
             certificate=listener.certificate,
             key=listener.key,
             ca=getattr(listener, "ca", None),
-            now=self._now(),
+            # An expired one for monitoring must not keep the node from starting.
+            now=None if name == "metrics" else self._now(),
         )
         if name == "peers":
             _check_name(self._config, files)
@@ -171,16 +176,6 @@ def _fixed(config: Config) -> Config:
         admin=bare(config.admin),
         console=None if config.console is None else bare(config.console),
     )
-
-
-def _listeners(config: Config) -> dict[str, ListenerConfig]:
-    console = {} if config.console is None else {"console": config.console}
-    return {
-        "agents": config.agents,
-        "peers": config.peers,
-        "admin": config.admin,
-        **console,
-    }
 
 
 def _check_name(config: Config, files: TlsFiles) -> None:

@@ -39,16 +39,25 @@ class TlsFiles:
 
     @classmethod
     def read(
-        cls, *, certificate: Path, key: Path, ca: Path | None = None, now: dt.datetime
+        cls,
+        *,
+        certificate: Path,
+        key: Path,
+        ca: Path | None = None,
+        now: dt.datetime | None,
     ) -> "TlsFiles":
-        """Read and check the files. Raises `TlsFileError`."""
+        """
+        Read and check the files. Raises `TlsFileError`.
+
+        *now*: None does not refuse an expired certificate.
+        """
         files = cls(
             certificate=_read(certificate),
             key=_read(key),
             ca=None if ca is None else _read(ca),
         )
         own = _certificates(certificate, files.certificate)[0]
-        if own.not_valid_after_utc <= now:
+        if now is not None and own.not_valid_after_utc <= now:
             raise TlsFileError(
                 f"{certificate}: expired at {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
             )

@@ -22,6 +22,8 @@ DISK_FLOOR_BYTES = 16 * 1024 * 1024
 """With less, the next entries may not fit, and the node would stop."""
 DISK_WARNING_SHARE = 0.1
 CERTIFICATE_WARNING_S = 24 * 3600
+MONITORING = "metrics"
+"""The listener that serves no users: without it the node is ready all the same."""
 BEAT_MAX_S = 5.0
 """An event loop that has not turned for this long hangs."""
 _DISK_FRESH_S = 5.0
@@ -115,7 +117,7 @@ class Condition:
             yield Reason.UNHEALTHY, "the disk is full"
         now = self._now()
         for name, ends_at in self._certificates().items():
-            if ends_at <= now:
+            if ends_at <= now and name != MONITORING:
                 yield Reason.UNHEALTHY, f"the certificate of {name} has expired"
 
     def warnings(self) -> tuple[str, ...]:
@@ -127,6 +129,8 @@ class Condition:
         now = self._now()
         for name, ends_at in self._certificates().items():
             left_s = (ends_at - now).total_seconds()
+            if left_s <= 0 and name == MONITORING:
+                warnings.append(f"the certificate of {name} has expired")
             if 0 < left_s < CERTIFICATE_WARNING_S:
                 warnings.append(
                     f"the certificate of {name} expires at {ends_at:%Y-%m-%d %H:%M} UTC"

@@ -19,15 +19,8 @@ WARN_DAYS = 30
 
 def check_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
     """Check the certificate, key and authorities of every listener."""
-    listeners: dict[str, ListenerConfig | None] = {
-        "agents": config.agents,
-        "peers": config.peers,
-        "admin": config.admin,
-        "console": config.console,
-    }
-    for name, listener in listeners.items():
-        if listener is not None:
-            yield from _check_listener(name, listener, config.node.id, now)
+    for name, listener in config.tls_listeners.items():
+        yield from _check_listener(name, listener, config.node.id, now)
 
 
 def _check_listener(
