@@ -11,9 +11,11 @@ import time
 import pytest
 
 from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.policy import Policy
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets import password_strength
+from sparecode_node.services.secrets.pin_strength import blocked_pin_problem
 from sparecode_node.statemachine.results import Decision
 from tests.console.desk import Desk
 from tests.console.test_second_factor import enrolled
@@ -169,6 +171,18 @@ async def test_an_administrator_sets_no_pin_that_is_easy_to_guess(
     with pytest.raises(InvalidFieldError, match="easy to guess") as refused:
         await sets_pin(desk, pin)
     assert pin not in str(refused.value)
+
+
+async def test_the_most_common_pins_are_refused() -> None:
+    """(K2) The twenty most common of four digits (DataGenetics, 2012), best first."""
+    common = (
+        "1234 1111 0000 1212 7777 1004 2000 4444 2222 6969 "
+        "9999 3333 5555 6666 1122 1313 8888 4321 2001 1010"
+    )
+    for pin in common.split():
+        assert blocked_pin_problem(pin, Policy(), None), pin
+    refused = (blocked_pin_problem(f"{n:04}", Policy(), None) for n in range(10_000))
+    assert sum(map(bool, refused)) == 1061  # As docs/security.md says.
 
 
 async def test_other_pins_are_accepted_or_the_policy_accepts_all(desk: Desk) -> None:
