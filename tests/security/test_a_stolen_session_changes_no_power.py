@@ -30,6 +30,7 @@ from sparecode_node.domain.administrators import SECOND_FACTOR, Role
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.administrators import Link
 from tests.console.desk import Desk
 from tests.rpc.loopback_node import PASSWORD, LoopbackNode, new_id, running_node
@@ -313,6 +314,33 @@ async def test_a_form_with_secrets_asks_before_it_is_shown(
     page = await browser.send("Confirm", confirm_password=one_node.PASSWORD)
     assert page.path == path
     assert "needs your password" not in page.text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("method", ["EnrollSecondFactor", "RotateKeys"])
+async def test_an_early_refusal_is_in_the_audit_log(desk: Desk, method: str) -> None:
+    """(P7, U1) These are refused before there is a command, which apply would record."""
+    node = desk.node
+    node.clock.pass_s(6 * 60)
+    call = {
+        "EnrollSecondFactor": lambda: node.second_factors.enroll(
+            node.admin("AdministratorService/EnrollSecondFactor")
+        ),
+        "RotateKeys": lambda: node.rotation.rotate(
+            node.admin("ClusterService/RotateKeys"), at_once=True, keep_old_key=False
+        ),
+    }[method]
+    with pytest.raises(Refused, match="reauthentication_needed"):
+        await call()
+    await node.refusals.flush(node.replicator)
+    events = node.primary_db.execute(
+        "SELECT actor, target, reason FROM audit_events "
+        "WHERE action = 'NoteRefusedCalls'"
+    ).fetchall()
+    (actor, target, reason), *more = events
+    assert (actor, reason) == ("administrator:root", "reauthentication_needed")
+    assert target.endswith(method)
+    assert not more
 
 
 async def add_dora(desk: Desk) -> None:

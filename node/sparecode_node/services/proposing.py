@@ -103,12 +103,24 @@ class Proposer:
         if not await self._must_confirm(session, self.now_ms()):
             return
         # A confirmation may have reached another node a moment ago.
-        if not await self._must_confirm(session, await self.barrier(deadline)):
-            return
+        now_ms = await self.barrier(deadline)
         key = request_key(self._sealing, context, _caller(session))
         async with self._state.transaction() as transaction:
             remembered = await requests.find(transaction, key)
         if remembered is None:
+            await self.confirmed_at(context, session, now_ms)
+
+    async def confirmed_at(
+        self, context: CallContext, session: Session, now_ms: int
+    ) -> None:
+        """
+        Refuse a session that must confirm who it is, at the primary's time (P7).
+
+        For a use case that has effects ahead of its command: a new key is handed out,
+        or a secret is shown. So a request that is remembered does not pass.
+        Raises `Refused` (`REAUTHENTICATION_NEEDED`), and records it (U1).
+        """
+        if await self._must_confirm(session, now_ms):
             self._authorization.refuse(
                 context, session, Refused(REAUTHENTICATION_NEEDED)
             )

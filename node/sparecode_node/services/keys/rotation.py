@@ -23,7 +23,6 @@ from sparecode_node.replication.links.key_exchange import (
     KeyNotHeldError,
 )
 from sparecode_node.replication.replicator import Replicator
-from sparecode_node.services.access import reauthentication
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
@@ -124,7 +123,7 @@ class Rotation:
         now_ms = await self._proposer.barrier(deadline)
         resumed = (await self._progress()).phase is Phase.RESEALING
         if not resumed:
-            await reauthentication.require(self._state, session.session_id, now_ms)
+            await self._proposer.confirmed_at(context, session, now_ms)
 
         async def progress() -> AsyncGenerator[RotationProgress, None]:
             if not resumed:

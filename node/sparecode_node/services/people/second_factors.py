@@ -22,7 +22,6 @@ from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services import fields
-from sparecode_node.services.access import reauthentication
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read
@@ -97,7 +96,7 @@ class SecondFactors:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.session(context, deadline)
         now_ms = await self._proposer.barrier(deadline)
-        await reauthentication.require(self._state, session.session_id, now_ms)
+        await self._proposer.confirmed_at(context, session, now_ms)
         name = session.administrator
         async with self._state.transaction() as transaction:
             current = await administrators.password_parameters(transaction, name)
