@@ -56,6 +56,22 @@ async def test_an_idle_browser_is_signed_out(desk: Desk) -> None:
         await desk.node.sessions.who_am_i(desk.node.admin("SessionService/WhoAmI"))
 
 
+async def test_a_new_sign_in_ends_the_browser_s_earlier_session(desk: Desk) -> None:
+    """(P2) A copy of the old cookie opens nothing. A refused sign-in ends nothing."""
+    browser = await desk.administrator()
+    earlier = cookie(browser, SESSION_COOKIE)
+    desk.node.bearer = earlier
+    who_am_i = desk.node.sessions.who_am_i
+    await browser.sign_in(ROOT, "wrong")
+    assert await who_am_i(desk.node.admin("SessionService/WhoAmI"))
+    desk.node.clock.pass_s(5)
+    assert (await browser.sign_in(ROOT, PASSWORD)).path == "/"
+    assert cookie(browser, SESSION_COOKIE) != earlier
+    with pytest.raises(NotSignedInError):
+        await who_am_i(desk.node.admin("SessionService/WhoAmI"))
+    assert (await browser.open("/tokens")).path == "/tokens"
+
+
 async def test_the_idle_timeout_is_policy(desk: Desk) -> None:
     """(P2) It applies to open sessions too; the account page shows it."""
     browser = await desk.administrator()

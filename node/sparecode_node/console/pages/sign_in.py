@@ -27,6 +27,7 @@ from sparecode_node.console.kit.visits import CARRY, SIGN_IN, Visit, local_path
 from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
+from sparecode_node.services.context import SessionCaller
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.sessions import SignedIn
 
@@ -103,9 +104,10 @@ async def open_session(visit: Visit) -> Response:
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
+            # The session that this browser had before ends. The node drew a new bearer,
+            # so a cookie that an attacker may have planted is worth nothing now.
+            await _end_session(visit)
             response = _after_sign_in(visit, signed_in.bearer)
-            # The node drew a new bearer for this session. A cookie that the browser
-            # had before, possibly planted by an attacker, is worth nothing now.
             set_cookie(response, SESSION_COOKIE, signed_in.bearer)
             set_device_cookie(
                 response, signed_in.opened.administrator, signed_in.device_cookie
@@ -172,12 +174,24 @@ def _after_sign_in(visit: Visit, bearer: str) -> Response:
 
 async def end_idle_session(visit: Visit) -> Response:
     """End the session of an idle browser, and ask to sign in again."""
-    with contextlib.suppress(*EXPLAINED):
-        # If it cannot be ended now, it ends by itself; this browser deletes its cookie.
-        await visit.site.services.sessions.logout(
-            visit.call("SessionService/Logout", request_id=visit.new_id())
-        )
+    await _end_session(visit)
     return ask_to_sign_in(visit)
+
+
+async def _end_session(visit: Visit) -> None:
+    """
+    End the session of this browser's cookie, if there is one.
+
+    If it cannot be ended now, it ends by itself; the browser forgets the cookie.
+    """
+    bearer = visit.request.cookies.get(SESSION_COOKIE, "")
+    if not bearer:
+        return
+    call = visit.call("SessionService/Logout", request_id=visit.new_id())
+    with contextlib.suppress(*EXPLAINED):
+        await visit.site.services.sessions.logout(
+            replace(call, caller=SessionCaller(bearer=bearer))
+        )
 
 
 async def sign_out(visit: Visit) -> Response:
