@@ -16,7 +16,7 @@ from sparecode_node.config import Config
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.ring_file import RingFile
-from sparecode_node.statemachine.tables.schema import prepare
+from sparecode_node.statemachine.tables.formats import prepare
 from sparecode_node.tool.doctor.ages import check_ages
 from sparecode_node.tool.doctor.findings import Finding, Verdict
 from sparecode_node.tool.doctor.ring import check_key_ring

@@ -57,8 +57,8 @@ takes the place of that commit.
 """
 
 NEXT_LEVEL = """
-from sparecode_node.statemachine import feature_level
-feature_level.NEWEST += 1
+from sparecode_node.statemachine.tables import schema
+schema.VERSION += 1
 """
 
 

@@ -30,7 +30,7 @@ from sparecode_node.replication.replica.observer import PrimaryWatch, proposal_o
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.load.condition import DISK_FLOOR_BYTES, Condition, Disk
 from sparecode_node.statemachine.audit import AuditLog
-from sparecode_node.statemachine.tables.schema import prepare
+from sparecode_node.statemachine.tables.formats import prepare
 
 NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table format after the newest, for tests: a release may have the newest of all."""
+"""A feature level after the newest, with tables of its own, for tests."""
 
 import pytest
 
-from sparecode_node.statemachine.tables import schema
+from sparecode_node.statemachine import feature_level
+from sparecode_node.statemachine.tables import formats, schema
 
 FORMAT = schema.VERSION + 1
 COLUMN = "extra INTEGER NOT NULL DEFAULT 7"
@@ -11,11 +12,15 @@ COLUMN = "extra INTEGER NOT NULL DEFAULT 7"
 
 
 def begin_next_format(patch: pytest.MonkeyPatch) -> None:
-    """Let this software have tables of the next format, and the migration to it."""
-    tables = schema._TABLES
+    """Let this software know the next level, with its tables and the migration."""
+    tables = schema.TABLES
     end = "\n) STRICT, WITHOUT ROWID;\n"
     at = tables.index(end, tables.index("CREATE TABLE agents "))
-    patch.setattr(schema, "_TABLES", f"{tables[:at]},\n    {COLUMN}{tables[at:]}")
-    script = f"ALTER TABLE agents ADD COLUMN {COLUMN};"
-    patch.setitem(schema._MIGRATIONS, schema.VERSION, script)
+    patch.setattr(schema, "TABLES", f"{tables[:at]},\n    {COLUMN}{tables[at:]}")
+    migration = formats.Migration(
+        forward=f"ALTER TABLE agents ADD COLUMN {COLUMN};",
+        back="ALTER TABLE agents DROP COLUMN extra;",
+    )
+    patch.setitem(formats.MIGRATIONS, schema.VERSION, migration)  # type: ignore[arg-type]
     patch.setattr(schema, "VERSION", FORMAT)
+    patch.setattr(feature_level, "NEWEST", FORMAT)

@@ -6,12 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.tables import formats
 from tests.databases import open_database
 from tests.statemachine.world import World
 
 
-def test_the_digest_never_changes_its_form() -> None:
+def test_the_digest_never_changes_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Tables by name, rows by primary key, values with their types, in ASCII.
 
@@ -22,7 +25,10 @@ def test_the_digest_never_changes_its_form() -> None:
     db.executescript(
         "CREATE TABLE users (a TEXT, b INTEGER, c ANY, PRIMARY KEY (b, a)) STRICT;"
         "CREATE TABLE agents (a INTEGER PRIMARY KEY) STRICT;"
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) STRICT;"
     )
+    tables = {"agents": ("a",), "users": ("a", "b", "c")}
+    monkeypatch.setattr(formats, "columns", lambda _: tables)
     db.executemany(
         "INSERT INTO users VALUES (?, ?, ?)",
         [("zo\u00eb", 2, 1), ("\U0001f511", 1, b"1"), ("z", 1, "1"), ("y", 3, None)],

@@ -39,8 +39,8 @@ from sparecode_node.statemachine.results import (
     to_json,
 )
 from sparecode_node.statemachine.tables import agents as agent_tables
-from sparecode_node.statemachine.tables import schema
-from sparecode_node.statemachine.tables.schema import VERSION, SchemaError
+from sparecode_node.statemachine.tables.formats import SchemaError
+from sparecode_node.statemachine.tables.schema import VERSION
 from sparecode_node.statemachine.targets import TARGET_FIELDS, target_of
 from tests.databases import open_database
 from tests.statemachine.next_format import FORMAT, begin_next_format
@@ -302,10 +302,6 @@ def columns(db: sqlite3.Connection) -> list[tuple[object, ...]]:
         "FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS found "
         "WHERE tables.type = 'table' ORDER BY tables.name, found.cid"
     ).fetchall()
-
-
-def test_every_format_before_has_a_way_to_the_next() -> None:
-    assert set(schema._MIGRATIONS) == set(range(1, VERSION))
 
 
 # --- Agents

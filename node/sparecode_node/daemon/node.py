@@ -80,7 +80,7 @@ from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
-from sparecode_node.statemachine.tables.schema import SchemaError
+from sparecode_node.statemachine.tables.formats import SchemaError
 
 log = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("sparecode")

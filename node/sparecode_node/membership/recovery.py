@@ -51,7 +51,8 @@ from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError, write
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
-from sparecode_node.statemachine.tables.schema import SchemaError, read_only_uri
+from sparecode_node.statemachine.tables.formats import SchemaError
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 RING = "ring.json"
 RECOVERED = "recovered"

@@ -4,6 +4,9 @@
 import hashlib
 import sqlite3
 
+from sparecode_node.statemachine import feature_level
+from sparecode_node.statemachine.tables import formats
+
 NOT_HASHED = "applied_index"
 """The row of `meta` that changes even if the state does not."""
 
@@ -13,20 +16,19 @@ def digest(db: sqlite3.Connection) -> str:
     Return SHA-256, in hex, over every row of every table.
 
     Tables are ordered by name, rows by primary key; values are hashed with their types.
+    What the cluster's feature level does not have yet is left out, so that members of
+    both releases have the same digest during an upgrade.
     This reads the whole database. Call it in a read transaction if others may write.
     """
     total = hashlib.sha256()
-    tables = db.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' "
-        "AND name NOT LIKE 'sqlite_%' ORDER BY name"
-    ).fetchall()
-    for (table,) in tables:
+    for table, columns in formats.columns(feature_level.read(db)).items():
         total.update(f"table {table}\n".encode())
-        columns = db.execute(
+        keys = db.execute(
             "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,)
         )
-        order = ", ".join(name for (name,) in columns)
-        for row in db.execute(f"SELECT * FROM {table} ORDER BY {order}"):
+        order = ", ".join(name for (name,) in keys)
+        fields = ", ".join(columns)
+        for row in db.execute(f"SELECT {fields} FROM {table} ORDER BY {order}"):
             if table == "meta" and row[0] == NOT_HASHED:
                 continue
             # `ascii` is exact and unambiguous for integers, strings, bytes and None.

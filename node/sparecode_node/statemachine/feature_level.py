@@ -10,27 +10,32 @@ part of the state, and it never goes back. docs/operations.md tells operators ab
 
 Level 1 is release 0.1.0. To begin level N + 1, after a release of level N:
 
-1. Set `NEWEST` to N + 1, and run `make level`. It writes the messages of the new level
-   to `replication/levels/level_(N + 1).binpb`; those of level N stay as released.
+1. Set `schema.VERSION` to N + 1, and run `make level`. It writes the messages of the
+   new level to `replication/levels/level_(N + 1).binpb`; those of level N stay.
 2. Add to log_entry.proto and to its classes, and run `make level` again. A new command
    or field needs nothing else: a node refuses to propose what level N cannot read.
 3. A rule that decides otherwise than in level N compares `Applying.feature_level` with
    a constant of this module, so that replicas of both releases decide alike. The words
    of refusals and events are part of a rule: they are in the audit log and its hashes.
-4. A change of the tables raises `schema.VERSION` and adds a migration.
+4. The tables of a level have its number, too. If they change, add the way there and
+   back to `MIGRATIONS` of tables/formats.py. Write nothing that is new below the level.
 5. When a commit with all of it is on main, name it in `BASELINES` of
    tests/compatibility/baseline.py, and keep its golden folder: see golden.py there.
 """
 
 import sqlite3
 
-from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import meta, schema
 
 FIRST = 1
 """The level of release 0.1.0, and of a state that has no other."""
 
-NEWEST = 2
-"""The level that this software knows. A release that adds to the log raises it by one."""
+NEWEST = schema.VERSION
+"""
+The level that this software knows.
+
+A release that adds to the log or changes the tables raises it by one.
+"""
 
 MEMBERS_ARE_POWER = 2
 """

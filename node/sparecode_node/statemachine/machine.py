@@ -42,8 +42,8 @@ from sparecode_node.statemachine.results import (
     Decision,
     Result,
 )
+from sparecode_node.statemachine.tables import formats, meta
 from sparecode_node.statemachine.tables import keys as key_tables
-from sparecode_node.statemachine.tables import meta, schema
 from sparecode_node.statemachine.targets import person_of, target_of
 
 CHANGES_BEGINNING = (
@@ -78,7 +78,7 @@ class StateMachine:
         db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        schema.prepare(db)
+        formats.prepare(db)
         db.execute("PRAGMA foreign_keys = ON")
         self._load()
 
@@ -122,6 +122,15 @@ class StateMachine:
         """Replace the state by the file *snapshot*, durably and completely or not at all."""
         snapshots.install_snapshot(self._db, Path(snapshot))
         self._load()
+
+    def rest(self) -> None:
+        """
+        Give the database the format of the cluster's feature level, when a node stops.
+
+        So until the level is raised, the node can go back to the older release.
+        """
+        self._db.execute("PRAGMA foreign_keys = OFF")
+        formats.convert(self._db, self._feature_level)
 
     def digest(self) -> str:
         """Return the hash of the state; replicas at the same index have the same."""

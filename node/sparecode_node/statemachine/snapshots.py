@@ -3,7 +3,8 @@
 Snapshots of the state. Any thread can write one; the applying thread installs one.
 
 A snapshot is a complete SQLite database in one file. SQLite's backup API copies it in
-one read transaction, so it is the state at one index, its `applied_index`.
+one read transaction, so it is the state at one index, its `applied_index`. Its tables
+have the format of the cluster's feature level: every member can read it.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.tables import meta, schema
+from sparecode_node.statemachine.tables import formats, meta, schema
 
 
 class SnapshotError(Exception):
@@ -60,6 +61,8 @@ def _copy(state: Path, target: Path) -> None:
         source.backup(copy)
         # A database in WAL mode could have a second file.
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+        copy.execute("PRAGMA journal_mode = MEMORY").fetchall()  # And no third one.
+        formats.convert(copy, feature_level.read(copy))
 
 
 def read_facts(snapshot: Path) -> SnapshotFacts:
@@ -72,8 +75,8 @@ def read_facts(snapshot: Path) -> SnapshotFacts:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            # An older format comes from a member that is not upgraded yet, or was
-            # written before this node was; `install_snapshot` migrates it.
+            # The format of an older level was written before the level was raised;
+            # `install_snapshot` migrates it.
             if not 0 < version <= schema.VERSION:
                 raise SnapshotError(
                     f"{snapshot} has format {version}; this software reads formats up"
@@ -119,7 +122,7 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
             source.backup(db)
         # Migrate an older format. If the power fails now, the next start does it again.
         db.execute("PRAGMA foreign_keys = OFF")
-        schema.prepare(db)
+        formats.prepare(db)
     finally:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")

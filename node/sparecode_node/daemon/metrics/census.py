@@ -96,10 +96,7 @@ class Census:
 
         Return whether any two members were at the same index. Raises `StoppingError`.
         """
-        # Tables may differ between releases, so compare members of the newest one only.
-        answers = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
-        newest = max(member.feature_level for member in answers)
-        members = [each for each in answers if each.feature_level == newest]
+        members = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
         numbered_hashes = [(member.applied_index, member.digest) for member in members]
         indexes = [index for index, digest in numbered_hashes if digest]
         compared = len(set(indexes)) < len(indexes)

@@ -174,6 +174,7 @@ def _stopped(
                 machine = StateMachine(db)
                 finish_install(open_snapshots(storage), journal, machine.applied_index)
                 yield journal, machine
+                machine.rest()
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             journal.close()

@@ -85,6 +85,7 @@ class StateFile:
                 state,
                 PrimaryStamper(seeds=seeds, sealing=self._sealing, clock=self._clock),
             )
+            state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
 
     def write(self, target: Path) -> SnapshotFacts:

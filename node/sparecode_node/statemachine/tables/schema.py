@@ -7,14 +7,13 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 1; absent values are NULL.
 """
 
-import sqlite3
 from pathlib import Path
 
 VERSION = 2
 """
-The table format, which SQLite stores as `user_version`.
+The format of these tables, which is the newest feature level, too (feature_level.py).
 
-Every change of the tables raises it by one and adds a script to `_MIGRATIONS`.
+So a change of the tables begins a level, and adds to its migration in formats.py.
 """
 
 _KEY_TABLES = """
@@ -58,7 +57,7 @@ CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
 """
 
-_SECRET_TABLES = """
+SECRET_TABLES = """
 CREATE TABLE known_secrets (            -- see I10
     serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
     administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
@@ -138,11 +137,11 @@ CREATE TABLE former_tokens (            -- what deleted tokens have spent
 ) STRICT, WITHOUT ROWID;
 """
 
-_FORMER_INDEX = """
+FORMER_INDEX = """
 CREATE INDEX former_tokens_by_fingerprint ON former_tokens (fingerprint);
 """
 
-_FINGERPRINT_TABLES = """
+FINGERPRINT_TABLES = """
 CREATE TABLE seed_fingerprints (        -- keyed hashes of the tokens' seeds (K5)
     serial TEXT PRIMARY KEY REFERENCES tokens (serial) ON DELETE CASCADE,
     key_id INTEGER NOT NULL,
@@ -170,7 +169,7 @@ CREATE TABLE deleted_codes (
 ) STRICT, WITHOUT ROWID;
 """
 
-_ALLOWANCE_TABLES = """
+ALLOWANCE_TABLES = """
 CREATE TABLE issue_counts (             -- sets issued without an approval, see P3a
     administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
     minute_ms INTEGER NOT NULL,      -- the minute's begin
@@ -181,7 +180,7 @@ CREATE TABLE issue_counts (             -- sets issued without an approval, see 
 CREATE INDEX issue_counts_by_end ON issue_counts (ends_at_ms);
 """
 
-_SIGN_IN_TABLES = """
+SIGN_IN_TABLES = """
 CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
     administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
     client TEXT NOT NULL,            -- id of a device or a session
@@ -193,7 +192,7 @@ CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
 CREATE INDEX sign_in_waits_by_end ON sign_in_waits (ends_at_ms);
 """
 
-_REFUSAL_TABLES = """
+REFUSAL_TABLES = """
 CREATE TABLE equal_refusals (           -- of one minute
     actor TEXT NOT NULL,
     action TEXT NOT NULL,
@@ -220,7 +219,7 @@ CREATE TABLE agent_groups (             -- groups on allow lists
 ) STRICT, WITHOUT ROWID;
 """
 
-_RESET_TABLES = """
+RESET_TABLES = """
 CREATE TABLE administrator_resets (     -- requested and not in force yet
     name TEXT PRIMARY KEY REFERENCES administrators (name) ON DELETE CASCADE,
     password_salt BLOB NOT NULL,
@@ -234,7 +233,7 @@ CREATE TABLE administrator_resets (     -- requested and not in force yet
 ) STRICT, WITHOUT ROWID;
 """
 
-_TABLES = (
+TABLES = (
     """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
@@ -404,58 +403,20 @@ CREATE TABLE audit_events (
 ) STRICT;
 """
     + _AGENT_TABLES
-    + _ALLOWANCE_TABLES
+    + ALLOWANCE_TABLES
     + _APPROVAL_TABLES
     + _DELETED_TABLES
-    + _FINGERPRINT_TABLES
+    + FINGERPRINT_TABLES
     + _FORMER_TABLES
-    + _FORMER_INDEX
+    + FORMER_INDEX
     + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
-    + _REFUSAL_TABLES
-    + _RESET_TABLES
-    + _SECRET_TABLES
-    + _SIGN_IN_TABLES
+    + REFUSAL_TABLES
+    + RESET_TABLES
+    + SECRET_TABLES
+    + SIGN_IN_TABLES
 )
-
-
-_MIGRATIONS: dict[int, str] = {
-    1: """
-ALTER TABLE administrators ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
-ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE former_tokens ADD COLUMN fingerprint BLOB NOT NULL DEFAULT x'';
-ALTER TABLE sessions ADD COLUMN proved_at_ms INTEGER NOT NULL DEFAULT 0;
-UPDATE sessions SET proved_at_ms = opened_at_ms;
-ALTER TABLE sessions ADD COLUMN node_id TEXT NOT NULL DEFAULT '';
-ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
-ALTER TABLE sessions ADD COLUMN door TEXT NOT NULL DEFAULT '';
-ALTER TABLE join_tickets ADD COLUMN address TEXT;
-ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE nodes ADD COLUMN hosts TEXT;
-ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
-"""
-    + _ALLOWANCE_TABLES
-    + _FORMER_INDEX
-    + _FINGERPRINT_TABLES
-    + _REFUSAL_TABLES
-    + _RESET_TABLES
-    + _SECRET_TABLES
-    + _SIGN_IN_TABLES
-}
-"""
-The script that brings the tables of each older format to the next one.
-
-Append new columns last, in `_TABLES` too, and fill the rows with the value that a new
-replica writes: the digests of a migrated and of a new replica must be equal.
-"""
-
-
-class SchemaError(Exception):
-    """The database has a table format that this software does not read."""
 
 
 def read_only_uri(path: Path, *, immutable: bool = False) -> str:
@@ -465,26 +426,3 @@ def read_only_uri(path: Path, *, immutable: bool = False) -> str:
     *immutable*: no other process writes it; then SQLite needs no lock and no other file.
     """
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * immutable}"
-
-
-def prepare(db: sqlite3.Connection) -> None:
-    """
-    Create the tables in an empty database, or migrate those of an older format.
-
-    Raises `SchemaError` for a database of a newer format.
-    """
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
-        return
-    if not 0 <= version < VERSION:
-        raise SchemaError(
-            f"the state database has format {version}; this software reads {VERSION}"
-        )
-    # `executescript` commits first, so the version is set in the same script: a
-    # crash in between leaves either nothing or all of it.
-    script = (
-        "".join(_MIGRATIONS[each] for each in range(version, VERSION))
-        if version
-        else _TABLES
-    )
-    db.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version = {VERSION};COMMIT;")
