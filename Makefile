@@ -330,6 +330,10 @@ bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECON
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench \
 		--users $(USERS) --seconds $(SECONDS)
 
+.PHONY: bench-refusals
+bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 2 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals
+
 .PHONY: bench-page
 bench-page: $(INSTALLED) ## Write the results of `make bench` into docs/performance.md
 	@$(PYTHON) -m tests.bench.page

@@ -133,6 +133,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         part("Bulk issue", lambda: administration.bulk(bench, three))
     with bench.part("Refusals"), estate(folder / "refusals", 2000) as refused:
         refusals.measure(refused, bench.report)
+        refusals.measure_attempts(refused, bench.report)
     with bench.part(f"Much in store, users: {users}"):
         *smaller, large = estates = [
             estate(folder / f"growing-{stored}", stored)

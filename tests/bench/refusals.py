@@ -1,24 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the time of refusals of every kind, alternating (A6): they must be equal."""
+"""
+Compare the time of refusals of every kind, alternating (A6): they must be equal.
 
+`make bench-refusals` runs this part alone: on three nodes, through the agents' gRPC, the
+only door for passcodes.
+"""
+
+import contextlib
 import random
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from local_cluster.cluster import AGENT
+from rich.console import Console
 
-from sparecode_client import Agent
+from sparecode_client import Admin, Agent, NewToken
+from sparecode_client.values.tokens import TokenAlgorithm
 from tests.bench.estate import Estate
-from tests.bench.population import PIN
+from tests.bench.population import PIN, Population
 from tests.bench.report import Report, Target
+from tests.results import ROOT
 
 ROUNDS = 200
 SEED = 20_261_125
 BOUND_MS = 1.0
 WRONG_PIN = "9999"
 WRONG_CODE = "WRNGCDE7"
+TOKENS = {
+    "unknown user": 0,
+    "no token": 0,
+    "one SecurID token": 1,
+    "three SecurID tokens": 3,
+}
+"""Kinds of users, and the tokens of each: the primary searches their tokencodes."""
+USERS_OF_A_KIND = 60
+WAITS_S = (1.1, 1.1, 5.1, 5.1, 0)
+"""Before the second attempt and the following ones. The fifth locks the user (L1)."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +81,7 @@ def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
     """Send every kind once per round, in random order, and compare the medians."""
     chance = random.Random(SEED)
     took: dict[str, list[float]] = {}
-    certificates = estate.cluster.certificates
-    with Agent(
-        [estate.replica().agents_address],
-        ca=estate.cluster.members_ca,
-        certificate=certificates / f"{AGENT}.pem",
-        key=certificates / f"{AGENT}.key",
-    ) as agent:
+    with _agent(estate) as agent:
         for number in range(rounds):
             order = kinds(estate, number)
             for kind in order:
@@ -93,3 +109,110 @@ def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
             unit=" ms",
         )
     )
+
+
+def measure_attempts(
+    estate: Estate,
+    report: Report,
+    *,
+    users: int = USERS_OF_A_KIND,
+    waits_s: Sequence[float] = WAITS_S,
+) -> None:
+    """
+    Send one wrong tokencode after another for users of each kind, and compare medians.
+
+    From the fourth attempt on, the primary searches more tokencodes (K1); the sixth
+    meets a locked user.
+    """
+    chance = random.Random(SEED)
+    names = _with_tokens(estate, users)
+    worst_ms = 0.0
+    with _agent(estate) as agent:
+        for attempt, wait_s in enumerate((0, *waits_s), start=1):
+            time.sleep(wait_s)
+            took: dict[str, list[float]] = {kind: [] for kind in TOKENS}
+            for kind, name in chance.sample(names, len(names)):
+                passcode = f"{PIN}{chance.randrange(10**6):06}"
+                ms, accepted = timed_ms(
+                    lambda name=name, passcode=passcode: (
+                        agent.authenticate(name, passcode).accepted
+                    )
+                )
+                if accepted:
+                    raise ValueError(f"{name}: a random tokencode was accepted")
+                took[kind].append(ms)
+            medians = {kind: statistics.median(values) for kind, values in took.items()}
+            worst_ms = max(worst_ms, max(medians.values()) - min(medians.values()))
+            for kind, median_ms in medians.items():
+                report.add(
+                    f"refused, attempt {attempt}", kind=kind, p50_ms=round(median_ms, 2)
+                )
+    report.targets.append(
+        Target(
+            name="(A6)",
+            words="wrong tokencodes, attempts 1 to 6: slowest median minus fastest",
+            value=worst_ms,
+            target=BOUND_MS,
+            at_least=False,
+            unit=" ms",
+        )
+    )
+
+
+@contextlib.contextmanager
+def _agent(estate: Estate) -> Iterator[Agent]:
+    """Return an agent that calls a replica."""
+    certificates = estate.cluster.certificates
+    with Agent(
+        [estate.replica().agents_address],
+        ca=estate.cluster.members_ca,
+        certificate=certificates / f"{AGENT}.pem",
+        key=certificates / f"{AGENT}.key",
+    ) as agent:
+        yield agent
+
+
+def _with_tokens(estate: Estate, users: int) -> list[tuple[str, str]]:
+    """Create *users* users of each kind; return each kind and name."""
+    names = []
+    with Admin(
+        [node.admin_address for node in estate.cluster.nodes],
+        ca=estate.cluster.members_ca,
+        session=estate.bearer,
+    ) as admin:
+        for kind, tokens in TOKENS.items():
+            for number in range(users):
+                name = f"{kind} {number}"
+                names.append((kind, name))
+                if kind == "unknown user":
+                    continue
+                admin.create_user(name)
+                for each in range(tokens):
+                    serial = f"9{tokens}{each}{number:09}"
+                    admin.enroll_token(
+                        NewToken(
+                            serial=serial,
+                            seed=f"{serial}seed".encode(),
+                            algorithm=TokenAlgorithm.SECURID,
+                        )
+                    )
+                    admin.assign_token(serial, name)
+                    admin.set_pin(serial, PIN)
+    return names
+
+
+def main() -> int:
+    """Measure refusals alone; return the exit code."""
+    report = Report(path=ROOT / "var" / "refusals.json", command="make bench-refusals")
+    with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as folder:
+        population = Population(users=2000, profile="testing")
+        with Estate(Path(folder) / "refusals", population) as estate:
+            measure(estate, report)
+            measure_attempts(estate, report)
+    report.write()
+    report.show(Console())
+    return 0 if all(target.holds for target in report.targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
