@@ -151,9 +151,20 @@ class Admin(Blocking[AsyncAdmin]):
         *,
         ca: PathLike,
         session: str = "",
+        certificate: PathLike | None = None,
+        key: PathLike | None = None,
         timeout: timedelta = DEFAULT_TIMEOUT,
     ) -> None:
-        super().__init__(AsyncAdmin(nodes, ca=ca, session=session, timeout=timeout))
+        super().__init__(
+            AsyncAdmin(
+                nodes,
+                ca=ca,
+                session=session,
+                certificate=certificate,
+                key=key,
+                timeout=timeout,
+            )
+        )
 
     @property
     def device_cookie(self) -> str:

@@ -86,6 +86,12 @@ class AdminListenerConfig(ListenerConfig):
     """The listener for administrators and operators."""
 
     reflection: bool
+    ca: Path | None = None
+    """
+    The authority of administrators' clients: the listener admits no other clients.
+
+    None: clients need no certificate.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +311,7 @@ def _admin_listener(section: Section) -> AdminListenerConfig:
         certificate=section.file("certificate"),
         key=section.file("key"),
         reflection=section.flag("reflection", default=False),
+        ca=section.file_or_none("client_authority"),
     )
     section.done()
     return listener

@@ -2,6 +2,7 @@
 """`sparecode login`, `logout` and `whoami`: the session between commands."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -14,7 +15,7 @@ from sparecode.v1 import (
 from sparecode_client.cli import app
 from tests.client import answers
 from tests.client.conftest import Cli, Pki
-from tests.client.fakes import NO_QUORUM, Failure
+from tests.client.fakes import NO_QUORUM, Failure, FakeNode
 
 SERIAL = "000123456789"
 Code = grpc.StatusCode
@@ -44,6 +45,23 @@ def test_password_comes_from_a_file(stranger: Cli, tmp_path: Path, source: str) 
     assert result.exit_code == 0
     (request,) = stranger.node.requests("SessionService/Login")
     assert request.password == "correct horse"
+
+
+def test_login_stores_the_client_s_certificate_for_nodes_that_demand_one(
+    pki: Pki, start_node: Callable[..., FakeNode], tmp_path: Path
+) -> None:
+    """(P2) Later commands show the same one; nothing is sent without it."""
+    node = start_node(pki.credentials(mutual=True))
+    node.answer("SessionService/Login", answers.LOGIN)
+    node.answer("SessionService/WhoAmI", answers.WHO)
+    cli = Cli(node, pki.ca, tmp_path / "session.json")
+    certificate = ("--client-certificate", str(pki.agent.certificate))
+    key = ("--client-key", str(pki.agent.key))
+    assert cli(*certificate, "login", "root", text="secret\n").exit_code == 2
+    assert cli("--timeout", "1", "login", "root", text="secret\n").exit_code == 3
+    assert not node.calls
+    assert cli(*certificate, *key, "login", "root", text="secret\n").exit_code == 0
+    assert cli("whoami").exit_code == 0
 
 
 def test_login_json_has_no_session_in_it(stranger: Cli, tmp_path: Path) -> None:

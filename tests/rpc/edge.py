@@ -94,10 +94,12 @@ class Edge:
     refusals: Refusals
     services: dict[str, ScriptedUseCase]
     ready: list[bool]
+    client: Issued | None = dataclasses.field(default=None, kw_only=True)
+    """The certificate that administrators' clients show."""
 
     def admin(self, *, ca: Authority = MEMBERS, own: Issued | None = None):
         """Open a channel as an administrator does."""
-        return self._channel("admin", ca, own)
+        return self._channel("admin", ca, own or self.client)
 
     def agents(self, own: Issued | None = AGENT, *, ca: Authority = MEMBERS):
         """Open a channel as an agent does."""

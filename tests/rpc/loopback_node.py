@@ -24,6 +24,7 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_node.membership.certificates import Issued
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.loopback import LoopbackReplicator
 from sparecode_node.rpc.server import Listeners
@@ -204,9 +205,16 @@ class LoopbackNode(Edge):
 
 @contextlib.asynccontextmanager
 async def running_node(
-    directory: Path, limits: RateLimits = DEFAULT_LIMITS
+    directory: Path,
+    limits: RateLimits = DEFAULT_LIMITS,
+    *,
+    client: Issued | None = None,
 ) -> AsyncIterator[LoopbackNode]:
-    """Start a node without Raft, begin its cluster, and sign in."""
+    """
+    Start a node without Raft, begin its cluster, and sign in.
+
+    With *client*, administrators' clients must show a certificate of its authority.
+    """
     clock, entropy = SystemClock(), SystemEntropy()
     key_holder = KeyHolder(
         KeyRing.draw(entropy), RingFile(path=directory / "keys.json")
@@ -249,7 +257,7 @@ async def running_node(
         listeners = Listeners(
             node_id=NODE,
             agents=settings(mutual=True),
-            admin=settings(mutual=False),
+            admin=settings(mutual=client is not None),
             services=services,
             refusals=refusals,
             is_ready=lambda: replicator.ready,
@@ -275,6 +283,7 @@ async def running_node(
             due_rotation=services.due_rotation,
             services={},
             ready=[True],
+            client=client,
             state=file,
             path=directory / "state.db",
         )

@@ -56,7 +56,8 @@ class AsyncAdmin(
 
     *nodes* are the addresses of the nodes' administrator listeners (port 7304). The
     first call tries them in this order. Call `login`, or pass the *session* that an
-    earlier `login` returned.
+    earlier `login` returned. The *certificate* and *key* of the client are for nodes that
+    demand them (`client_authority`); a session works with one certificate alone.
 
     Methods that change something take a *request_id*. Pass the one from an
     `OutcomeUnknown` to learn the outcome. Every method takes *within*, the timeout of
@@ -69,9 +70,13 @@ class AsyncAdmin(
         *,
         ca: PathLike,
         session: str = "",
+        certificate: PathLike | None = None,
+        key: PathLike | None = None,
         timeout: timedelta = DEFAULT_TIMEOUT,
     ) -> None:
         self._client = Client(
-            addresses(nodes, ADMIN_PORT), TlsConnect(ca), timeout=timeout
+            addresses(nodes, ADMIN_PORT),
+            TlsConnect(ca, certificate=certificate, key=key),
+            timeout=timeout,
         )
         self._client.session = session

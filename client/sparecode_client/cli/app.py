@@ -32,7 +32,15 @@ from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.settings import Settings
 from sparecode_client.cli.terminal.words import plain, wrap
 
-GLOBAL_OPTIONS = {"--node", "--ca", "--output", "--timeout", "--request-id"}
+GLOBAL_OPTIONS = {
+    "--node",
+    "--ca",
+    "--client-certificate",
+    "--client-key",
+    "--output",
+    "--timeout",
+    "--request-id",
+}
 _NOISE = "Value error, "
 """Pydantic, which Typer uses to check values, puts this before its messages."""
 
@@ -129,6 +137,23 @@ def sparecode(
             help="CA of the nodes' certificates (PEM). Stored by login.",
         ),
     ] = None,
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SPARECODE_CLIENT_CERTIFICATE",
+            metavar="FILE",
+            help="Certificate of this client (PEM), for nodes that demand one. "
+            "Stored by login.",
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SPARECODE_CLIENT_KEY",
+            metavar="FILE",
+            help="Its key (PEM). Stored by login.",
+        ),
+    ] = None,
     output: Annotated[
         OutputFormat,
         typer.Option(help="Output format: table for people, json for programs."),
@@ -155,6 +180,8 @@ def sparecode(
     context.obj = Settings(
         nodes=tuple(split(node)),
         ca=ca,
+        client_certificate=client_certificate,
+        client_key=client_key,
         output=Output(output),
         timeout=timedelta(seconds=timeout),
         request_id=request_id,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sparecode_node.config import (
+    AdminListenerConfig,
     Config,
     ListenerConfig,
     LogConfig,
@@ -72,9 +73,15 @@ class Certificates:
         """
         Use the files that this configuration names; `run` reads them at once.
 
-        The metrics listener keeps its files until the node is started again.
+        Until the node is started again, the metrics listener keeps its files, and the
+        administrators' listener demands certificates or does not, as before.
         """
-        self._config = dataclasses.replace(config, metrics=self._config.metrics)
+        admin, before = config.admin, self._config.admin
+        if (admin.ca is None) != (before.ca is None):
+            admin = dataclasses.replace(admin, ca=before.ca)
+        self._config = dataclasses.replace(
+            config, metrics=self._config.metrics, admin=admin
+        )
         self._reload.set()
 
     async def run(self) -> None:
@@ -162,6 +169,8 @@ def _fixed(config: Config) -> Config:
     def bare(listener: ListenerT) -> ListenerT:
         listener = dataclasses.replace(listener, certificate=nothing, key=nothing)
         if isinstance(listener, MutualListenerConfig):
+            listener = dataclasses.replace(listener, ca=nothing)
+        if isinstance(listener, AdminListenerConfig) and listener.ca is not None:
             listener = dataclasses.replace(listener, ca=nothing)
         return listener
 

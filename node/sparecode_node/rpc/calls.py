@@ -8,6 +8,7 @@ from sparecode_node.rpc.identity import (
     Context,
     agent_certificate,
     agent_identity,
+    client_certificate,
     session_caller,
 )
 from sparecode_node.services.context import AgentCaller, Anonymous, CallContext, Caller
@@ -59,6 +60,7 @@ def _call(
         method=method,
         deadline_s=left_s - min(_MARGIN_S, _MARGIN_PART * left_s),
         peer=peer_address(context),
+        client_certificate=client_certificate(context.auth_context()),
     )
 
 

@@ -58,6 +58,15 @@ def agent_certificate(auth: Mapping[str, Iterable[bytes]]) -> Certificate:
     return _marks(bytes(certificates[0]))
 
 
+def client_certificate(auth: Mapping[str, Iterable[bytes]]) -> str:
+    """
+    Return the fingerprint of the client's certificate; empty if it showed none.
+
+    gRPC lets no client show one on a port that does not demand it.
+    """
+    return agent_certificate(auth).fingerprint if auth.get("x509_pem_cert") else ""
+
+
 @functools.lru_cache(maxsize=_CERTIFICATES_KEPT)
 def _marks(pem: bytes) -> Certificate:
     try:

@@ -60,6 +60,12 @@ class CallContext:
     """The seconds left for the call; services pass the rest of them downwards."""
     peer: str = ""
     """The caller's address without the port; empty: unknown."""
+    client_certificate: str = ""
+    """
+    The fingerprint of the certificate that an administrator's client has shown.
+
+    Empty: the door demands none. A session belongs to the one it was opened with (P2).
+    """
     door: str = "api"
     """How the call came in: `api` or `console`."""
     device_cookie: str = field(default="", repr=False)

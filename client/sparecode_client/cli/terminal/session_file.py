@@ -31,6 +31,9 @@ class StoredSession:
     nodes: tuple[str, ...]
     ca: str
     ca_sha256: str
+    client_certificate: str = ""
+    """The file that the client shows, with its key; empty: the nodes demand none."""
+    client_key: str = ""
 
 
 def session_path() -> Path:
@@ -70,7 +73,8 @@ def store_session(path: Path, session: StoredSession) -> None:
     Raises:
         SessionFileError: The file cannot be written.
     """
-    write_private(path, asdict(session))
+    # Without empty ones, an older program reads the file, too.
+    write_private(path, {name: each for name, each in asdict(session).items() if each})
 
 
 def read_private(path: Path) -> dict[str, Any] | None:

@@ -37,6 +37,9 @@ class Settings:
     ca: Path | None
     output: Output
     timeout: timedelta
+    client_certificate: Path | None = None
+    """Shown to nodes that demand one, with the key."""
+    client_key: Path | None = None
     request_id: str | None
     """The id of an earlier command whose outcome is unknown."""
 
@@ -44,8 +47,9 @@ class Settings:
     def visitor(self) -> Iterator[Admin]:
         """Connect without a session, to sign in."""
         with report_errors():
-            nodes, ca = self._cluster(self._stored(needed=False))
-            with self._connected(nodes, ca, session="") as admin:
+            stored = self._stored(needed=False)
+            nodes, ca = self._cluster(stored)
+            with self._connected(nodes, ca, stored, session="") as admin:
                 yield admin
 
     @contextmanager
@@ -59,7 +63,8 @@ class Settings:
                     "SESSION_ENDED",
                     "you are signed in to another cluster, not to this one",
                 )
-            with self._connected(nodes, ca, session=stored.session) as admin:
+            session = stored.session
+            with self._connected(nodes, ca, stored, session=session) as admin:
                 if _at_terminal():
                     admin.confirm_with(_ask_to_confirm)
                 yield admin
@@ -89,7 +94,9 @@ class Settings:
 
     def remember(self, administrator: str, session: str) -> Path:
         """Store *session* for later commands, and return the path of the file."""
-        nodes, ca = self._cluster(self._stored(needed=False))
+        earlier = self._stored(needed=False)
+        nodes, ca = self._cluster(earlier)
+        certificate, key = self._client_files(earlier)
         path = session_path()
         store_session(
             path,
@@ -99,6 +106,8 @@ class Settings:
                 nodes=nodes,
                 ca=str(ca.absolute()),
                 ca_sha256=_fingerprint(ca),
+                client_certificate=str(certificate.absolute()) if certificate else "",
+                client_key=str(key.absolute()) if key else "",
             ),
         )
         return path
@@ -126,12 +135,39 @@ class Settings:
 
     @contextmanager
     def _connected(
-        self, nodes: tuple[str, ...], ca: Path, *, session: str
+        self,
+        nodes: tuple[str, ...],
+        ca: Path,
+        stored: StoredSession | None,
+        *,
+        session: str,
     ) -> Iterator[Admin]:
+        certificate, key = self._client_files(stored)
         with _report_usage():
-            admin = Admin(nodes, ca=ca, session=session, timeout=self.timeout)
+            admin = Admin(
+                nodes,
+                ca=ca,
+                session=session,
+                certificate=certificate,
+                key=key,
+                timeout=self.timeout,
+            )
         with admin:
             yield admin
+
+    def _client_files(
+        self, stored: StoredSession | None
+    ) -> tuple[Path, Path] | tuple[None, None]:
+        """Return the client's certificate and key, from the options or as stored."""
+        given = self.client_certificate, self.client_key
+        if given != (None, None):
+            certificate, key = given
+            if certificate is None or key is None:
+                raise UsageError("use --client-certificate and --client-key together")
+            return certificate, key
+        if stored is None or not stored.client_certificate:
+            return None, None
+        return Path(stored.client_certificate), Path(stored.client_key)
 
     def _stored(self, *, needed: bool) -> StoredSession | None:
         stored = load_session(session_path())

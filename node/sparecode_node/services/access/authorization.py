@@ -270,7 +270,7 @@ class Authorization:
         """Look up the session, and check that it may call the method."""
         if not isinstance(context.caller, SessionCaller):
             return _Lookup(refused=NotSignedInError())
-        key = session_id(context.caller.bearer)
+        key = session_id(context.caller.bearer, context.client_certificate)
         record = await sessions.find(transaction, key)
         used_until_ms = await cluster.now_ms(transaction) if stale else now_ms
         if (

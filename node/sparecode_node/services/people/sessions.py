@@ -128,6 +128,7 @@ class Sessions:
             codes = (fields.tokencode("second_factor", second_factor),)
         bearer = urlsafe_b64encode(self._entropy.token_bytes(BEARER_BYTES)).decode()
         bearer = bearer.rstrip("=")
+        session = session_id(bearer, context.client_certificate)
         salt = b""
 
         # It reads the current state, so a name that is not there does not exist. Such a
@@ -135,7 +136,7 @@ class Sessions:
         async def prepare() -> Proposal:
             nonlocal salt
             command, salt = await self._prepare(
-                context, name, password, session_id(bearer), deadline, device
+                context, name, password, session, deadline, device
             )
             return self._proposer.proposal(
                 context,

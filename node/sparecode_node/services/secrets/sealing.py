@@ -390,9 +390,17 @@ class Sealing:
         return hmac.digest(self._ring.subkey(key_id, purpose), message, "sha256")
 
 
-def session_id(bearer: str) -> SessionId:
-    """Return the id of the bearer's session: its SHA-256. The bearer is not stored."""
-    return SessionId(hashlib.sha256(bearer.encode(errors="replace")).hexdigest())
+def session_id(bearer: str, client_certificate: str = "") -> SessionId:
+    """
+    Return the id of the bearer's session: its SHA-256. The bearer is not stored.
+
+    With another client certificate, or with none, the same bearer names no session.
+    """
+    content = bearer.encode(errors="replace")
+    if client_certificate:
+        # No text in UTF-8 has this byte, so no bearer alone gives the same content.
+        content = b"\xff" + client_certificate.encode() + b"\xff" + content
+    return SessionId(hashlib.sha256(content).hexdigest())
 
 
 def _canonical(parts: "tuple[FieldValue, ...] | list[FieldValue]") -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from sparecode_node.config import Config, ListenerConfig, MutualListenerConfig
+from sparecode_node.config import Config, ListenerConfig
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.tls import URI_PREFIX, target_name
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
@@ -26,10 +26,12 @@ def check_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
 def _check_listener(
     name: str, listener: ListenerConfig, node_id: str, now: dt.datetime
 ) -> Iterator[Finding]:
-    ca = listener.ca if isinstance(listener, MutualListenerConfig) else None
     try:
         files = TlsFiles.read(
-            certificate=listener.certificate, key=listener.key, ca=ca, now=now
+            certificate=listener.certificate,
+            key=listener.key,
+            ca=getattr(listener, "ca", None),
+            now=now,
         )
     except TlsFileError as error:
         yield fail("certificate", f"[{name}] {error}")
