@@ -26,7 +26,13 @@ from typer.testing import CliRunner, Result
 from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
 from sparecode_node.__main__ import app
 from sparecode_node.config import LogConfig, LogFormat, LogLevel, load_config
-from sparecode_node.daemon.logs import JsonFormatter, TextFormatter, set_up_logging
+from sparecode_node.daemon.logs import (
+    MANY,
+    FloodFilter,
+    JsonFormatter,
+    TextFormatter,
+    set_up_logging,
+)
 from sparecode_node.daemon.node import EXIT_FATAL, Node
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.membership.preparation import StartError
@@ -576,6 +582,35 @@ def test_log_line_for_programs():
         "node": "n1",
         "peer": "p",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "lines"),
+    [
+        ("grpc", "hpack_parser.cc:1 Error parsing 'grpc-timeout' metadata", 1),
+        ("uvicorn.error", "Invalid HTTP request received.", 1),
+        ("sparecode_node.rpc.interceptors", "call refused", MANY),
+    ],
+)
+def test_a_flood_of_callers_writes_few_lines(
+    name: str, message: str, lines: int
+) -> None:
+    """(U1) The next line tells how many were left out. Other lines are all written."""
+    bound = FloodFilter()
+
+    def written(at_s: float, count: int, of: str = name) -> list[logging.LogRecord]:
+        records = [record(message, name=of) for _ in range(count)]
+        for each in records:
+            each.created = at_s
+        return [each for each in records if bound.filter(each)]
+
+    assert len(written(10.0, 500)) == lines
+    assert written(10.9, 500) == []
+    first, *more = written(11.0, 500)
+    assert len(more) == lines - 1
+    assert TextFormatter().format(first).endswith(f"left_out={1000 - lines}")
+    assert len(written(5.0, 500)) == lines  # The machine's clock was set back.
+    assert len(written(5.0, 500, of="sparecode_node.security")) == 500
 
 
 def test_outside_text_cannot_forge_a_log_line():

@@ -6,6 +6,7 @@ The handshake fails inside gRPC, before any of our code runs. Each node's securi
 has a line, and no node's state changes.
 """
 
+import asyncio
 import contextlib
 import datetime as dt
 import re
@@ -16,11 +17,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from local_cluster.cluster import LocalCluster, LocalNode
 
 from sparecode_node.membership.certificates import Authority, Issued
+from tests.rpc import bare_http2
 from tests.rpc.contract import between_members, public
 
 NOW = dt.datetime.now(dt.UTC)
@@ -188,6 +191,53 @@ def test_a_flood_of_strangers_does_not_fill_the_log(cluster: LocalCluster) -> No
         speak_plainly(node)
         sent += 1
     assert len(lines) < 100
+
+
+def test_a_flood_of_malformed_messages_writes_few_lines(cluster: LocalCluster) -> None:
+    """(U1) On every listener of a real node; it counts them, and goes on."""
+    members, agents = authority(cluster, "members"), authority(cluster, "agents")
+    callers = {
+        "admin": (None, "/sparecode.v1.SessionService/Login"),
+        "agents": (
+            agents.issue_agent("vpn", now=NOW),
+            "/sparecode.v1.AuthenticationService/Authenticate",
+        ),
+        "peers": (
+            members.issue_member("n9", hosts=["127.0.0.1"], now=NOW),
+            "/sparecode.internal.v1.JoiningService/Join",
+        ),
+    }
+    node, since, since_s = cluster.nodes[2], length(cluster.nodes[2]), time.monotonic()
+    before = malformed(node)
+    for listener, (own, path) in callers.items():
+        address = f"127.0.0.1:{getattr(node.ports, listener)}"
+        sent = bare_http2.request(b"/\xff")
+        status = asyncio.run(bare_http2.status_of(address, sent, own))
+        assert status == grpc.StatusCode.UNIMPLEMENTED.value[0]
+        timeout = bare_http2.request(b"/", metadata=[(b"grpc-timeout", b"\xff")])
+        asyncio.run(bare_http2.status_of(address, timeout, own))
+        with channel(cluster, node, listener, own) as opened:
+            method = opened.unary_unary(path)
+            calls = [method.future(b"\xff\xff", timeout=20) for _ in range(100)]
+            codes = {call.code() for call in calls}
+        assert codes == {grpc.StatusCode.INVALID_ARGUMENT}, listener
+    lines = node.log.read_text().splitlines()[since:]
+    seconds = 1 + time.monotonic() - since_s
+    assert 1 <= sum("malformed message" in line for line in lines) <= seconds
+    assert sum("grpc-timeout" in line for line in lines) <= seconds
+    assert not any("Traceback" in line or " ERROR" in line for line in lines)
+    assert malformed(node) == before + 100 * len(callers)
+
+
+def malformed(node: LocalNode) -> float:
+    """Return how many malformed messages the node has counted."""
+    metrics = httpx.get(f"http://{node.metrics_address}/metrics").text
+    (count,) = re.findall(
+        r'^sparecode_security_events_total\{event="malformed_message"\} (.+)$',
+        metrics,
+        re.MULTILINE,
+    )
+    return float(count)
 
 
 def speak_plainly(node: LocalNode) -> None:

@@ -9,6 +9,8 @@ Every line has the fields of `SCHEMA`, then those of its event. All values are t
 import datetime as dt
 import json
 import logging
+import threading
+from dataclasses import dataclass
 
 from sparecode_node.config import LogConfig, LogFormat
 from sparecode_node.rpc.interceptors import REQUEST_ID
@@ -19,6 +21,72 @@ SCHEMA = ("time", "level", "logger", "message", "node")
 _STANDARD = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 )
+
+
+_CONSOLE = "sparecode_node.console.app"
+_PEERS = "sparecode_node.replication.links.peer_service"
+_CALLS = "sparecode_node.rpc.interceptors"
+MANY = 20
+LINES_PER_S = {
+    "grpc": 1,
+    "grpc._cython.cygrpc": 1,
+    "uvicorn.error": 1,
+    (_CONSOLE, "form refused"): 1,
+    (_PEERS, "call_refused"): 1,
+    (_PEERS, "frame_dropped"): 1,
+    (_PEERS, "stranger_refused"): 1,
+    (_CALLS, "call refused"): MANY,
+    (_CALLS, "call cancelled by its caller"): MANY,
+}
+"""
+Lines that callers cause as often as they like: those of a logger, or those with one
+message. A flood of them must not fill a disk.
+"""
+
+ODD_METADATA = "metadata of a call is not UTF-8"
+
+
+@dataclass(slots=True)
+class _Second:
+    """The lines of one kind within a second."""
+
+    began: float = 0.0
+    lines: int = 0
+    left_out: int = 0
+
+
+class FloodFilter(logging.Filter):
+    """
+    Bounds the lines that callers cause. The next line tells how many were left out.
+
+    It also removes the bytes of the caller from a line of gRPC about odd metadata: they
+    may be a session.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seconds = {kind: _Second() for kind in LINES_PER_S}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write the line."""
+        kind = record.name if record.name in LINES_PER_S else (record.name, record.msg)
+        second = self._seconds.get(kind)
+        if second is None:
+            return True
+        with self._lock:
+            if not 0 <= record.created - second.began < 1:
+                second.began, second.lines = record.created, 0
+            second.lines += 1
+            if second.lines > LINES_PER_S[kind]:
+                second.left_out += 1
+                return False
+            left_out, second.left_out = second.left_out, 0
+        if left_out:
+            record.left_out = str(left_out)
+        if str(record.msg).startswith("Invalid encoding"):
+            record.msg, record.args, record.exc_info = ODD_METADATA, (), None
+        return True
 
 
 class _Formatter(logging.Formatter):
@@ -97,6 +165,7 @@ def set_up_logging(config: LogConfig, *, node: str = "") -> None:
     handler.setFormatter(
         JsonFormatter(node) if config.format is LogFormat.JSON else TextFormatter(node)
     )
+    handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.value.upper())

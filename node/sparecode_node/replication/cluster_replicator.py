@@ -79,6 +79,8 @@ class ClusterConfig:
     feature_level: int = NEWEST
     observer: Observer = field(default_factory=Unobserved)
     keys: KeyExchange = field(default_factory=lambda: KeyExchange(NoKeys()))
+    on_malformed: Callable[[str, str], object] = lambda *_: None
+    """Called with method and peer of a call to this member that does not decode."""
 
 
 class ClusterReplicator:
@@ -119,6 +121,7 @@ class ClusterReplicator:
             config.cluster_id,
             config.keys,
             level=config.feature_level,
+            on_malformed=config.on_malformed,
         )
         self._forwarding = ForwardQueues(self._transport.channel, self._observer)
         self._running = False

@@ -30,6 +30,8 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     StoppingError,
 )
+from sparecode_node.replication.links import decoding
+from sparecode_node.replication.links.decoding import MalformedMessageError
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     CertificateDeniedError,
@@ -90,6 +92,9 @@ _KEY_MISSING = Answer(
 EXCEPTIONS: Mapping[type[Exception], Answer] = {
     InvalidFieldError: Answer(
         code=_CODE.INVALID_ARGUMENT, reason="FIELD", words="a field is out of bounds"
+    ),
+    MalformedMessageError: Answer(
+        code=_CODE.INVALID_ARGUMENT, reason="MALFORMED", words=decoding.WORDS
     ),
     UnidentifiedError: Answer(
         code=_CODE.UNAUTHENTICATED,

@@ -26,8 +26,15 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.replication.links.decoding import (
+    MalformedMessageError,
+    OnMalformed,
+    decoding,
+)
+from sparecode_node.replication.links.grpc_server import refuse_unknown_method
 from sparecode_node.rpc.calls import peer_address, time_left_s
 from sparecode_node.rpc.errors import (
+    EXCEPTIONS,
     Audience,
     NoTimeLeftError,
     UnidentifiedError,
@@ -64,7 +71,13 @@ KNOWN_METHODS = frozenset(NEEDS) | {
     "AuthenticationService/ContinueAuthentication",
     "SessionService/Login",
 }
-"""All other names count as one unknown method."""
+UNKNOWN_METHOD = "unknown method"
+"""The name under which all other methods are recorded."""
+
+ABSENT: "grpc.RpcMethodHandler[Any, Any]" = grpc.stream_stream_rpc_method_handler(
+    cast("Any", None)
+)
+"""The handler of a known method that a listener does not have."""
 
 _TURNED_AWAY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _TIME_FLOOR_S = 0.005
@@ -105,7 +118,7 @@ class Tracer(Protocol):
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the methods of Sparecode, but not health and reflection."""
+    """Wraps the methods of Sparecode. Of health and reflection it checks the messages."""
 
     def __init__(
         self,
@@ -139,13 +152,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         """Return the wrapped handler of the method."""
         handler = await continuation(handler_call_details)
-        method: str = handler_call_details.method
-        if not method.startswith(OURS):
-            return handler
-        if handler is None:
-            return grpc.stream_stream_rpc_method_handler(self._absent(method))
+        method: str = handler_call_details.method.removeprefix(OURS)
+        if handler is None or handler is ABSENT:
+            name = method if method in KNOWN_METHODS else UNKNOWN_METHOD
+            return grpc.stream_stream_rpc_method_handler(self._absent(name))
+        if not handler_call_details.method.startswith(OURS):
+            return decoding(handler, self._refuse_malformed(method.removeprefix("/")))
+        handler = decoding(handler)
         streams = handler.request_streaming or handler.response_streaming
-        kind = CallKind(method=method.removeprefix(OURS), streams=streams)
+        kind = CallKind(method=method, streams=streams)
         if (shed := self._shed(kind)) is not None:
             return grpc.stream_stream_rpc_method_handler(shed)
         if handler.request_streaming and handler.response_streaming:
@@ -170,16 +185,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _absent(self, method: str) -> StreamBehavior:
         """Refuse a method that this listener does not have."""
-        name = method.removeprefix(OURS)
-        name = name if name in KNOWN_METHODS else "unknown method"
 
         async def refuse(_: Request, context: Context) -> AsyncIterator[Message]:
-            self._turned_away(name, context, "UNIMPLEMENTED")
-            self._refusals.record(name, "unimplemented", self._actor(context))
-            await context.abort(
-                grpc.StatusCode.UNIMPLEMENTED, "not a method of this listener"
-            )
+            await self.refuse_unknown(context, method)
             yield Empty()  # Never reached, but it makes this a stream.
+
+        return refuse
+
+    async def refuse_unknown(
+        self, context: Context, method: str = UNKNOWN_METHOD
+    ) -> None:
+        """End a call to a method that this listener does not have."""
+        self._turned_away(method, context, "UNIMPLEMENTED")
+        self._refusals.record(method, "unimplemented", self._actor(context))
+        await refuse_unknown_method(context)
+
+    def _refuse_malformed(self, method: str) -> OnMalformed:
+        """Return what ends a call whose message does not decode."""
+
+        async def refuse(context: Context) -> None:
+            self._refusals.log.malformed(method, str(context.peer()))
+            status = status_of(EXCEPTIONS[MalformedMessageError])
+            await context.abort(status.code, status.details, status.trailing_metadata)
 
         return refuse
 
@@ -304,7 +331,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._refusals.record(
                     fields["method"], answer.reason.lower(), self._actor(context)
                 )
-            if answer.code in _TURNED_AWAY:
+            if isinstance(error, MalformedMessageError):
+                self._refusals.log.malformed(fields["method"], str(context.peer()))
+            elif answer.code in _TURNED_AWAY:
                 self._turned_away(fields["method"], context, answer.reason)
             else:
                 log.info(

@@ -38,6 +38,7 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_node.replication.links.grpc_server import new_server
 from sparecode_node.replication.links.limits import (
     ADMINISTRATORS,
     AGENTS,
@@ -54,7 +55,9 @@ from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.health import Health
 from sparecode_node.rpc.interceptors import (
+    ABSENT,
     FILE_MESSAGE_BYTES_MAX,
+    KNOWN_METHODS,
     MESSAGE_BYTES_MAX,
     CallInterceptor,
     EndedCall,
@@ -93,6 +96,9 @@ Beyond this many times the limit, gRPC itself refuses calls, without an explanat
 Half of them are reserved for watchers of the health. Each watcher is a call that never
 ends, and on the administrators' listener it needs no authentication.
 """
+
+AGENTS_SERVICE = "AuthenticationService"
+"""The service on the agents' listener. All others are on the administrators'."""
 
 STREAMS_MAX = 256
 """
@@ -198,6 +204,7 @@ class Listeners:
         _add_administration(admin_server, node_id, services)
         for name, server in self._servers.items():
             health_pb2_grpc.add_HealthServicer_to_server(self._health[name], server)
+            _add_absent(server, for_agents=name == "agents")
         if admin.reflection:
             reflection.enable_server_reflection(_admin_names(), admin_server)
         self.ports: dict[str, int] = {}
@@ -245,7 +252,8 @@ def _server(
     calls_max: int,
     connections: Connections,
 ) -> grpc.aio.Server:
-    return grpc.aio.server(
+    return new_server(
+        refuse=interceptor.refuse_unknown,
         interceptors=[interceptor],
         options=[
             *_OPTIONS,
@@ -301,6 +309,16 @@ def _add_administration(
         ),
         server,
     )
+
+
+def _add_absent(server: grpc.aio.Server, *, for_agents: bool) -> None:
+    """Add the methods of the other listener, so that their calls are refused by name."""
+    for name in KNOWN_METHODS:
+        service, _, method = name.partition("/")
+        if for_agents != (service == AGENTS_SERVICE):
+            server.add_registered_method_handlers(
+                f"sparecode.v1.{service}", {method: ABSENT}
+            )
 
 
 def _admin_names() -> Sequence[str]:

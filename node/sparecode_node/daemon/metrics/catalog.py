@@ -164,6 +164,14 @@ AUTHENTICATIONS = Metric(
     "Answers to agents of this node about passcodes, by decision.",
     ("decision",),
 )
+SECURITY_EVENTS = Metric(
+    "sparecode_security_events_total",
+    Kind.COUNTER,
+    "Callers that this node refused before anything was decided: `call_refused` (not "
+    "signed in, not permitted, no such method), `malformed_message` (a message that does "
+    "not decode), `tls_handshake_failed`. The security log has lines about some of them.",
+    ("event",),
+)
 EVENTS = Metric(
     "sparecode_events_total",
     Kind.COUNTER,

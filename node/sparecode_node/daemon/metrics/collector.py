@@ -15,6 +15,8 @@ from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.tls import CertificateEnds
+from sparecode_node.services.access import security_log
+from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.secrets.kdf import Kdf, Lane
 from sparecode_node.statemachine.feature_level import NEWEST
@@ -32,6 +34,7 @@ class Sources:
     events: EventCounts
     census: Census
     certificates: Callable[[], Mapping[str, CertificateEnds]]
+    security: SecurityLog
 
 
 _Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -105,6 +108,10 @@ class NodeCollector(Collector):
             catalog.AUDIT_SEQUENCE: [((), sources.events.sequence)],
             catalog.LAST_BACKUP: [((), sources.events.last_backup_ms / 1000)],
             catalog.OPEN: [((), sources.events.is_open)],
+            catalog.SECURITY_EVENTS: [
+                ((event.lower().replace(" ", "_"),), sources.security.counts[event])
+                for event in security_log.EVENTS
+            ],
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],
         }
 

@@ -14,6 +14,7 @@ import logging
 import socket
 import socketserver
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -226,7 +227,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 if not self._is_allowed():
                     words = b"the metrics need a bearer token or a client certificate\n"
                     return HTTPStatus.UNAUTHORIZED, "text/plain", words
-                encode, kind = choose_encoder(self.headers.get("Accept", ""))
+                encode, kind = _encoder(self.headers.get("Accept", ""))
                 return HTTPStatus.OK, kind, encode(self.server.registry)
             case "/healthz":
                 return _json(condition.alive, {"alive": condition.alive})
@@ -250,6 +251,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Do not log scrapes."""
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """Return the encoder that a caller accepts; the usual one for an odd header."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        return choose_encoder("")
 
 
 def _json(

@@ -19,6 +19,8 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.links.decoding import Decoding
+from sparecode_node.replication.links.grpc_server import new_server
 from sparecode_node.replication.links.hello import Introduction
 from sparecode_node.replication.links.joiner_certificates import (
     JoinerService,
@@ -145,10 +147,17 @@ class PeerTransport:
         keys: KeyExchange,
         *,
         level: int = NEWEST,
+        on_malformed: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
-        """*level* is the feature level that this member tells the others."""
+        """
+        *level* is the feature level that this member tells the others.
+
+        *on_malformed* is called with the method and the peer of a call whose message
+        does not decode.
+        """
         self._addresses = addresses
         self._level = level
+        self._on_malformed = on_malformed
         self._peers = KnownPeers(addresses.node_id, cluster_id)
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
@@ -194,8 +203,10 @@ class PeerTransport:
             *waiting_options(CALLS_MAX),
             streams,
         )
-        self._server = grpc.aio.server(
-            options=options, maximum_concurrent_rpcs=CALLS_MAX
+        self._server = new_server(
+            interceptors=[Decoding(self._on_malformed)],
+            options=options,
+            maximum_concurrent_rpcs=CALLS_MAX,
         )
         self._servicer = PeerServicer(
             engine, calls, self._peers, self._keys, level=self._level

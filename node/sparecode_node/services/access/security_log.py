@@ -21,8 +21,13 @@ grpc_log = logging.getLogger("grpc")
 LINES_PER_S = 2
 """On average; a burst may have ten seconds' worth."""
 
+PAUSE_S = 1.0
+"""Between two lines about malformed messages, which cost their sender nothing."""
+
 HANDSHAKE_FAILED = "TLS handshake failed"
 CALL_REFUSED = "call refused"
+MALFORMED = "malformed message"
+EVENTS = (CALL_REFUSED, HANDSHAKE_FAILED, MALFORMED)
 
 _GRPC_LINE = re.compile(
     r"(?P<level>[IWEF])\d{4} [\d:.]+ +\d+ (?P<source>[\w.-]+:\d+)\] (?P<text>.*)"
@@ -38,6 +43,9 @@ class SecurityLog:
         self._lock = threading.Lock()
         self._bucket = TokenBuckets(per_s=LINES_PER_S, clock=clock, secret=b"", cells=1)
         self._left_out = 0
+        self._clock = clock
+        self._malformed_left_out = 0
+        self._next_malformed_s = 0.0
         self.counts: collections.Counter[str] = collections.Counter()
         """How often each event happened since the start, with or without a line."""
 
@@ -52,6 +60,21 @@ class SecurityLog:
         if left_out:
             fields["left_out"] = str(left_out)
         log.warning(event, extra=fields)
+
+    def malformed(self, method: str, peer: str) -> None:
+        """Write that a message did not decode: at most one line in `PAUSE_S`."""
+        with self._lock:
+            self.counts[MALFORMED] += 1
+            now_s = self._clock.monotonic_s()
+            if now_s < self._next_malformed_s:
+                self._malformed_left_out += 1
+                return
+            left_out, self._malformed_left_out = self._malformed_left_out, 0
+            self._next_malformed_s = now_s + PAUSE_S
+        fields = {"method": method, "peer": peer}
+        if left_out:
+            fields["left_out"] = str(left_out)
+        log.warning(MALFORMED, extra=fields)
 
     def grpc_line(self, line: str) -> None:
         """
