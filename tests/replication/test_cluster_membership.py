@@ -2,7 +2,6 @@
 """Members come and go over real gRPC, certificates and files (item 6)."""
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -15,8 +14,9 @@ from local_cluster.cluster import free_ports
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.membership.certificates import Authority
-from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
+from sparecode_node.replication.errors import ChangeRefusedError, RemovedError
 from sparecode_node.replication.members import Member, MemberRole
+from sparecode_node.replication.raft.admission import Refusal
 from tests.replication.cluster import Node, member_tls, new_authority
 from tests.replication.recording_state import RecordingState, proposal
 
@@ -184,8 +184,12 @@ async def test_a_removed_node_that_returns_is_refused_and_told(
 
     await until(refusal_logged)
     assert not gone.replicator.ready
-    with contextlib.suppress(ProposeError):
-        await gone.replicator.propose(proposal("there"), timeout_s=1)
+    assert gone.replicator.removed
+    assert not primary.replicator.removed
+    with pytest.raises(RemovedError):
+        await gone.replicator.propose(proposal("there"), timeout_s=WAIT_S)
+    with pytest.raises(RemovedError):
+        await gone.replicator.read_barrier(timeout_s=WAIT_S)
     await put(site, "after")
     [own, *_] = await primary.replicator.status(digest=False, timeout_s=WAIT_S)
     assert (own.term, own.is_primary) == (term, True)
@@ -194,6 +198,26 @@ async def test_a_removed_node_that_returns_is_refused_and_told(
     with pytest.raises(ChangeRefusedError) as refused:
         await site.any.replicator.add_learner(again, timeout_s=WAIT_S)
     assert refused.value.rejected.reason is Reason.MEMBER_REMOVED
+    await gone.stop()
+
+
+async def test_a_node_that_is_removed_while_it_runs_says_so(site: Site) -> None:
+    """By its own log: the entry reaches it before its links end."""
+    await put(site, "before")
+    primary = await site.primary()
+    gone = next(n for n in site.nodes.values() if n is not primary)
+    await site.any.replicator.remove_member(gone.node_id, timeout_s=WAIT_S)
+    del site.nodes[gone.node_id]
+
+    async def knows() -> bool:
+        return gone.replicator.removed
+
+    await until(knows)
+    with pytest.raises(RemovedError):
+        await gone.replicator.read_barrier(timeout_s=WAIT_S)
+    await gone.replicator.remove_member(gone.node_id, timeout_s=WAIT_S)
+    with pytest.raises(RemovedError):
+        await gone.replicator.remove_member(primary.node_id, timeout_s=WAIT_S)
     await gone.stop()
 
 
@@ -222,6 +246,9 @@ async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
 
     await until(refusal_logged)
     assert not wiped.replicator.ready
+    assert Refusal.ANOTHER_JOURNAL in wiped.replicator.refusals.values()
+    assert not wiped.replicator.removed
+    assert not primary.replicator.refusals
     assert wiped.state.applied_index <= 1
     await put(site, "meanwhile")
     assert "meanwhile" not in wiped.state.results

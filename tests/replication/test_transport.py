@@ -884,8 +884,8 @@ async def test_a_removed_node_is_refused_and_told_what_to_do(
         became(one, gone)
         await two.until_seen("disconnected", "n1")
         await report.wait()
-        status = stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest())
-        assert await code_of(status) is grpc.StatusCode.PERMISSION_DENIED
+        answer = await ask_status(channel, NodeId("n1"), digest=False, timeout_s=WAIT_S)
+        assert (answer.reachable, answer.refusal) == (False, Refusal.REMOVED)
         await channel.close()
 
 
@@ -909,6 +909,15 @@ async def test_a_member_with_another_journal_is_refused(
             assert await code_of(call) is grpc.StatusCode.PERMISSION_DENIED
             assert await call.details() == why
         assert one.terms("n2") == []
+        answers = [
+            await ask_status(
+                channel, NodeId("n1"), digest=False, timeout_s=WAIT_S, metadata=metadata
+            )
+            for metadata in ((), shown("n2"))
+        ]
+        # `recover` asks without a journal, and `doctor` as a link would.
+        assert [each.reachable for each in answers] == [True, False]
+        assert answers[1].refusal == Refusal.ANOTHER_JOURNAL
         await channel.close()
 
 

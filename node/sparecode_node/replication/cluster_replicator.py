@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,11 +30,13 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
     ProposeError,
+    RemovedError,
 )
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.membership_changes import (
     AddLearner,
     Promote,
@@ -225,6 +227,28 @@ class ClusterReplicator:
         status = self._status
         return self._running and status.has_contact and status.caught_up
 
+    @property
+    def removed(self) -> bool:
+        """
+        Whether this node's own log says so, or a member that it has called.
+
+        A node that was away meanwhile has no entry about it, and learns it by the
+        first refusal. Any thread may read it.
+        """
+        return (
+            self.node_id in self._status.agreed.removed
+            or Refusal.REMOVED in self.refusals.values()
+        )
+
+    @property
+    def refusals(self) -> Mapping[NodeId, str]:
+        """The other nodes that refuse this one, each with its reason. Thread-safe."""
+        return self._transport.refusals
+
+    def _check_not_removed(self) -> None:
+        if self.removed:
+            raise RemovedError(self.node_id)
+
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
         """
         Return the result of the call after a quorum has committed it.
@@ -252,7 +276,7 @@ class ClusterReplicator:
                 return await self._attempt(proposal, encoded, attempt_s)
             except OutcomeUnknownError as error:
                 doubt = failure = error
-            except OverloadedError as error:
+            except (OverloadedError, RemovedError) as error:
                 raise doubt or error from error
             except NotAppliedError as error:
                 failure = error
@@ -273,6 +297,7 @@ class ClusterReplicator:
         self, proposal: Proposal, encoded: bytes, timeout_s: float
     ) -> Result:
         """Propose once, here or on the primary."""
+        self._check_not_removed()
         status = self._status
         primary = status.leader
         if self._running and primary is None and not status.links_quorum:
@@ -302,6 +327,7 @@ class ClusterReplicator:
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
         """Return once the local state covers everything committed before the call."""
+        self._check_not_removed()
         deadline = asyncio.get_running_loop().time() + timeout_s
         barrier = await self._read_points.passed(timeout_s=timeout_s)
         left_s = deadline - asyncio.get_running_loop().time()
@@ -321,6 +347,7 @@ class ClusterReplicator:
         Without *target*, the voter with the most of the log takes over. No call gets
         lost: calls wait for the new primary.
         """
+        self._check_not_removed()
         return await self._changes.transfer(target, timeout_s=timeout_s)
 
     def members(self) -> tuple[Member, ...]:
@@ -329,14 +356,19 @@ class ClusterReplicator:
 
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:
         """Add *member* as a learner, which gets the log."""
+        self._check_not_removed()
         await self._changes.change_members(AddLearner(member), timeout_s=timeout_s)
 
     async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
         """Make a learner a voter, once it has caught up."""
+        self._check_not_removed()
         await self._changes.change_members(Promote(node_id), timeout_s=timeout_s)
 
     async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
         """Remove a member forever."""
+        if node_id == self.node_id and self.removed:
+            return
+        self._check_not_removed()
         await self._changes.change_members(Remove(node_id), timeout_s=timeout_s)
 
     async def status(

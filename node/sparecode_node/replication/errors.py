@@ -13,6 +13,7 @@ What can go wrong between a proposal and its result.
     + KeyMissingError      the primary's key ring lacks a key for judging the call
     + OverloadedError      a bounded queue is full; try again later
     + ChangeRefusedError   this change of the cluster is not possible, or not now
+    + RemovedError         this node was removed from the cluster
   - OutcomeUnknownError    perhaps applied; only a retry with the same
                            request id is safe (A7)
 
@@ -62,6 +63,13 @@ class ChangeRefusedError(NotAppliedError):
     def __init__(self, rejected: Rejected) -> None:
         super().__init__(rejected.detail)
         self.rejected = rejected
+
+
+class RemovedError(NotAppliedError):
+    """This node was removed from the cluster: it answers no call any more."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(f"{node_id} was removed from the cluster")
 
 
 class OutcomeUnknownError(ProposeError):

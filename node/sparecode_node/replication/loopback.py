@@ -8,7 +8,7 @@ transaction, and a barrier passes when everything before it is applied.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from sparecode_node.domain.clock import Clock
@@ -141,6 +141,16 @@ class LoopbackReplicator:
     def members(self) -> tuple[Member, ...]:
         """Return this node, which has no address."""
         return (Member(node_id=self._node_id, address=""),)
+
+    @property
+    def removed(self) -> bool:
+        """False: no other node could remove it."""
+        return False
+
+    @property
+    def refusals(self) -> Mapping[NodeId, str]:
+        """None: there is no other node."""
+        return {}
 
     @property
     def level_to_raise(self) -> int | None:

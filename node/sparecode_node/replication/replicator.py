@@ -6,7 +6,7 @@ The interface between services and Raft: few methods, kept narrow on purpose.
 `loopback.LoopbackReplicator` for one process (tests, development).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,8 @@ class MemberStatus:
     """Whether it has answered."""
     busy: bool = False
     """Whether it runs, but has too much to do to answer."""
+    refusal: str = ""
+    """Why it refuses the caller as a member; empty: it does not."""
     is_primary: bool = False
     term: int = 0
     commit_index: int = 0
@@ -113,7 +115,7 @@ class Replicator(Protocol):
         Forwards to the primary if that is another node. Retries within *timeout_s*
         while the call is certainly not applied, and also while its outcome is unknown:
         every call has a request id. Does not add to load: raises `OverloadedError` at
-        once.
+        once, and `RemovedError` on a node that was removed.
 
         Raises `NotAppliedError` or `OutcomeUnknownError` after the deadline.
         """
@@ -186,6 +188,14 @@ class Replicator(Protocol):
     @property
     def ready(self) -> bool:
         """Whether a quorum is in contact, this node has caught up, and its journal works."""
+
+    @property
+    def removed(self) -> bool:
+        """Whether this node knows that it was removed from the cluster, for good."""
+
+    @property
+    def refusals(self) -> Mapping[NodeId, str]:
+        """The other nodes that refuse this one as a member, each with its reason."""
 
     @property
     def level_to_raise(self) -> int | None:

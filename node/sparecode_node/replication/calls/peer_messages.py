@@ -157,21 +157,34 @@ def not_readable(error: ProposeError) -> peers_pb2.GetReadIndexResponse:
 
 
 async def ask_status(
-    channel: grpc.aio.Channel | None, peer: NodeId, *, digest: bool, timeout_s: float
+    channel: grpc.aio.Channel | None,
+    peer: NodeId,
+    *,
+    digest: bool,
+    timeout_s: float,
+    metadata: Sequence[tuple[str, bytes]] = (),
 ) -> MemberStatus:
-    """Return a member's status, also if it is unreachable or busy."""
+    """
+    Return a member's status, also if it is unreachable or busy, or refuses.
+
+    With the `Hello` of a link in *metadata*, it refuses what it would refuse a link.
+    """
     unreachable = MemberStatus(node_id=peer, reachable=False)
     if channel is None:
         return unreachable
     stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.GetMemberStatusRequest(digest=digest)
     try:
-        answer = await answered(stub.GetMemberStatus(request, timeout=timeout_s))
+        answer = await answered(
+            stub.GetMemberStatus(request, timeout=timeout_s, metadata=tuple(metadata))
+        )
     except TimeoutError:
         return unreachable
     except grpc.aio.AioRpcError as error:
         busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        return replace(unreachable, busy=busy)
+        refuses = error.code() is grpc.StatusCode.PERMISSION_DENIED
+        why = (error.details() or "it refuses this node") if refuses else ""
+        return replace(unreachable, busy=busy, refusal=why)
     return MemberStatus(
         node_id=peer,
         reachable=True,

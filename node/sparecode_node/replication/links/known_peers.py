@@ -12,11 +12,12 @@ from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.members import Configuration
-from sparecode_node.replication.raft.admission import Hello, refusal
+from sparecode_node.replication.raft.admission import Hello, Refusal, refusal
 from sparecode_node.replication.replica.replica import ReplicaStatus
 
 JOURNAL_ID_MAX = 64
 """Characters of a journal's name; current ones have 32."""
+NOT_A_MEMBER = "not a member"
 
 
 class KnownPeers:
@@ -99,6 +100,11 @@ class KnownPeers:
             return "shows no journal and address"
         hello = Hello(shown.journal_id, shown.address)
         return self.refusal(peer, hello) or hello
+
+    def why_unknown(self, peer: NodeId) -> str:
+        """Return why a node that is not a member is none."""
+        removed = peer in self._status.agreed.removed
+        return Refusal.REMOVED.value if removed else NOT_A_MEMBER
 
     def refusal(self, peer: NodeId, hello: Hello) -> str | None:
         """Return why a node with this hello is refused by now, None if it is not."""

@@ -22,7 +22,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
-from sparecode_node.replication.links.known_peers import KnownPeers
+from sparecode_node.replication.links.known_peers import NOT_A_MEMBER, KnownPeers
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello
@@ -75,7 +75,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     async def _certified(self, context: Context) -> NodeId:
         peer = caller(context.auth_context())
         if peer is None or peer == self._peers.node_id:
-            await self._refuse(context, str(peer), "not a member")
+            await self._refuse(context, str(peer), NOT_A_MEMBER)
         return peer
 
     async def _caller(self, context: Context) -> NodeId:
@@ -111,7 +111,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Return the calling member, which need not have a link yet."""
         peer = await self._certified(context)
         if not self._peers.knows(peer):
-            await self._refuse(context, peer, "not a member")
+            await self._refuse(context, peer, self._peers.why_unknown(peer))
         await self._refuse_if_linked_no_more(context, peer)
         return peer
 
@@ -119,8 +119,9 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Return the calling node: a member, or a node with a link to this one."""
         peer = await self._certified(context)
         if not (self._peers.knows(peer) or peer in self._inbound):
-            await self._refuse(context, peer, "not a member")
+            await self._refuse(context, peer, self._peers.why_unknown(peer))
         await self._refuse_if_linked_no_more(context, peer)
+        await self._refuse_by_hello(context, peer)
         return peer
 
     async def _refuse_if_linked_no_more(self, context: Context, peer: NodeId) -> None:
@@ -128,6 +129,15 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         why = None if inbound is None else self._peers.refusal(peer, inbound.hello)
         if why is not None:
             await self._refuse(context, peer, why)
+
+    async def _refuse_by_hello(self, context: Context, peer: NodeId) -> None:
+        """Refuse as a link would be, a caller that shows what a link would show."""
+        shown = hello_in(context.invocation_metadata())
+        if shown == peers_pb2.Hello():
+            return
+        hello = self._peers.check_hello(peer, shown)
+        if not isinstance(hello, Hello):
+            await self._refuse(context, peer, hello)
 
     async def _refuse(self, context: Context, peer: str, why: str) -> NoReturn:
         log.warning(

@@ -44,7 +44,7 @@ from sparecode_node.replication.links.tls import (
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import ADVICE, Refusal
+from sparecode_node.replication.raft.admission import Refusal, explained
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
@@ -162,7 +162,11 @@ class PeerTransport:
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._refused: dict[NodeId, str] = {}
+        self.refusals: Mapping[NodeId, str] = {}
+        """
+        The nodes that refuse this one as a member. Replaced, never changed: other
+        threads read it.
+        """
         self._servicer: PeerServicer | None = None
         self._tls = tls
         self._keys = keys
@@ -257,6 +261,7 @@ class PeerTransport:
         link, channel = self._links.pop(peer), self._channels.pop(peer)
         # A later link must not be mistaken for this one.
         self._epochs[peer] = link.epoch + 1
+        self._forget_refusal(peer)
         await link.stop()
         await channel.close()
 
@@ -322,18 +327,22 @@ class PeerTransport:
 
     def _take_refusal(self, peer: NodeId, why: str) -> None:
         """Log, once, that another member refuses this node."""
-        if self._refused.get(peer) == why:
+        if self.refusals.get(peer) == why:
             return
-        self._refused[peer] = why
-        advice = ADVICE[Refusal(why)] if why in set(Refusal) else why
-        log.error("refused_as_member", extra={"peer": peer, "cause": advice})
+        self.refusals = {**self.refusals, peer: why}
+        log.error("refused_as_member", extra={"peer": peer, "cause": explained(why)})
+
+    def _forget_refusal(self, peer: NodeId) -> None:
+        """Forget that a node has refused this one. A removal is for good."""
+        if self.refusals.get(peer) not in (None, Refusal.REMOVED):
+            self.refusals = {p: w for p, w in self.refusals.items() if p != peer}
 
     def _up(self, peer: NodeId, epoch: int, introduction: Introduction) -> None:
         self.levels[peer] = introduction.level
         wire = self._wire
         if self._engine is None or wire is None:
             return
-        self._refused.pop(peer, None)
+        self._forget_refusal(peer)
 
         def up(replica: Replica) -> None:
             wire.epochs[peer] = epoch

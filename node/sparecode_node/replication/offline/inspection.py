@@ -4,14 +4,16 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls import peer_messages
+from sparecode_node.replication.links.hello import HELLO
 from sparecode_node.replication.links.tls import PeerTls, target_name
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.file import NAME
@@ -36,6 +38,8 @@ class JournalFacts:
     """
     configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
     """The newest one in the journal."""
+    journal_id: str = ""
+    """The journal's name, which members compare with the one that they know."""
 
 
 class DamagedJournalError(Exception):
@@ -79,7 +83,15 @@ def read_journal(directory: Path) -> JournalFacts:
         last_index=last,
         unfinished_bytes=len(data) - end,
         configuration=configurations[-1][1],
+        journal_id=_journal_id(data),
     )
+
+
+def _journal_id(data: bytes) -> str:
+    """Return the name of a journal, which its first batch holds."""
+    first = next(form.read_batches(data, form.read_file_header(data)))
+    kinds = dict(form.read_records(first))
+    return str(kinds.get(RecordKind.JOURNAL_ID, ""))
 
 
 def _configured(command: bytes, index: int) -> list[tuple[int, Configuration]]:
@@ -101,14 +113,34 @@ def is_in_use(directory: Path) -> bool:
     return False
 
 
+NO_JOURNAL = "none"
+"""Shown by a node without a journal. No journal has this name."""
+
+
+def hello_of(cluster_id: str, journal: JournalFacts | None) -> bytes:
+    """Return what a node with this journal shows when it opens a link."""
+    journal_id = journal.journal_id if journal is not None else ""
+    hello = peers_pb2.Hello(cluster_id=cluster_id, journal_id=journal_id or NO_JOURNAL)
+    return hello.SerializeToString()
+
+
 async def ask_members(
-    addresses: Mapping[NodeId, str], tls: PeerTls, *, timeout_s: float
+    addresses: Mapping[NodeId, str],
+    tls: PeerTls,
+    *,
+    timeout_s: float,
+    hello: bytes | None = None,
 ) -> tuple[MemberStatus, ...]:
-    """Return the statuses of members; the certificate is a member's."""
+    """
+    Return the statuses of members; the certificate is a member's.
+
+    With *hello*, a member that would refuse a link of this node refuses the call.
+    """
+    metadata = () if hello is None else ((HELLO, hello),)
     return tuple(
         await asyncio.gather(
             *(
-                _ask(member, address, tls, timeout_s)
+                _ask(member, address, tls, timeout_s, metadata)
                 for member, address in addresses.items()
             )
         )
@@ -116,12 +148,16 @@ async def ask_members(
 
 
 async def _ask(
-    member: NodeId, address: str, tls: PeerTls, timeout_s: float
+    member: NodeId,
+    address: str,
+    tls: PeerTls,
+    timeout_s: float,
+    metadata: Sequence[tuple[str, bytes]],
 ) -> MemberStatus:
     name = ("grpc.ssl_target_name_override", target_name(member))
     async with grpc.aio.secure_channel(
         address, tls.channel_credentials(), options=(name,)
     ) as channel:
         return await peer_messages.ask_status(
-            channel, member, digest=False, timeout_s=timeout_s
+            channel, member, digest=False, timeout_s=timeout_s, metadata=metadata
         )

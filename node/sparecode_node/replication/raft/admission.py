@@ -40,12 +40,24 @@ class Refusal(enum.StrEnum):
 
 
 ADVICE = {
-    Refusal.REMOVED: "this node was removed from the cluster; start it as a new node,"
-    " under another id, on an empty data directory",
+    Refusal.REMOVED: "this node was removed from the cluster; stop it, and let the"
+    " machine join as a new node, under another id, with an empty data folder"
+    " (docs/runbooks/removed-node.md)",
     Refusal.ANOTHER_JOURNAL: "this node's journal is not the one that the cluster knows,"
-    " so its earlier promises are lost; remove it from the cluster, and start it as a"
-    " new node, under another id",
+    " so its earlier promises are lost; remove this node from the cluster, and let the"
+    " machine join as a new node, under another id (docs/runbooks/blank-node.md)",
 }
+"""What happened, and what the operator does next."""
+
+
+def explained(why: str) -> str:
+    """Return the words for the reason of a refusal, which may be one of `Refusal`."""
+    return ADVICE[Refusal(why)] if is_final(why) else why
+
+
+def is_final(why: str) -> bool:
+    """Return whether a member that refuses for this reason will always do so."""
+    return why in set(Refusal)
 
 
 @dataclass(frozen=True, slots=True)
