@@ -34,6 +34,7 @@ Code = grpc.StatusCode
         (Failure(Code.NOT_FOUND, "USER_UNKNOWN", "no such user"), 1, "no such user"),
         (Failure(Code.INVALID_ARGUMENT, "FIELD", "long", field="email"), 2, "email"),
         (NO_QUORUM_FOR_LONG, 3, "sparecode cluster status"),
+        (Failure(Code.UNAVAILABLE, "REMOVED", "removed"), 3, "removed-node.md"),
         (Failure(Code.RESOURCE_EXHAUSTED, "RATE", "", retry_after_s=60), 3, "in 60 s"),
         (Failure(Code.INTERNAL), 3, "check before you repeat it"),
         (Failure(Code.UNIMPLEMENTED), 3, "7304"),

@@ -37,6 +37,8 @@ OVERLOADED = Failure(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "try later", retry_after_s=0.7
 )
 
+REMOVED = Failure(grpc.StatusCode.UNAVAILABLE, "REMOVED", "this node was removed")
+
 pytestmark = pytest.mark.asyncio
 
 Connect = Callable[..., Client]
@@ -68,6 +70,42 @@ async def test_last_good_node_is_called_first(
 
     assert len(nodes[0].requests(CREATE)) == 1
     assert len(nodes[1].requests(CREATE)) == 2
+
+
+async def test_removed_node_is_not_called_again(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    nodes[0].answer(CREATE, REMOVED)
+    nodes[1].answer(CREATE, NO_QUORUM, CREATED)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+
+    assert await admin.create_user("alice") == COMMIT
+    assert len(nodes[0].requests(CREATE)) == 1
+
+
+async def test_call_to_removed_nodes_alone_ends_at_once(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    for node in nodes[:2]:
+        node.answer(CREATE, REMOVED)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.create_user("alice")
+    assert caught.value.reason == "REMOVED"
+    assert waits == [0]
+
+
+async def test_what_keeps_the_members_from_answering_is_told_first(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(CREATE, REMOVED)
+    nodes[1].answer(CREATE, NO_QUORUM_FOR_LONG)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.create_user("alice")
+    assert caught.value.reason == "NO_QUORUM"
 
 
 async def test_every_try_carries_the_same_request_id(

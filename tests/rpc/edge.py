@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from sparecode_node.membership.certificates import Authority, Issued
+from sparecode_node.replication.errors import RemovedError
 from sparecode_node.rpc.interceptors import Tracer
 from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles
@@ -94,6 +95,7 @@ class Edge:
     refusals: Refusals
     services: dict[str, ScriptedUseCase]
     ready: list[bool]
+    removed: list[bool]
     client: Issued | None = dataclasses.field(default=None, kw_only=True)
     """The certificate that administrators' clients show."""
 
@@ -141,7 +143,12 @@ async def running_edge(
         field.name: ScriptedUseCase(field.type)
         for field in dataclasses.fields(Services)
     }
-    ready = [False]
+    ready, removed = [False], [False]
+
+    def check_open() -> None:
+        if removed[0]:
+            raise RemovedError(NODE)
+
     refusals = Refusals(clock=SystemClock(), entropy=SystemEntropy())
     listeners = Listeners(
         node_id=NODE,
@@ -150,12 +157,13 @@ async def running_edge(
         services=Services(**services),
         refusals=refusals,
         is_ready=lambda: ready[0],
+        check_open=check_open,
         clock=SystemClock(),
         tracer=tracer,
     )
     await listeners.start()
     try:
-        yield Edge(listeners, refusals, services, ready)
+        yield Edge(listeners, refusals, services, ready, removed)
     finally:
         await listeners.stop(grace_s=0)
 

@@ -25,6 +25,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
     ProposeError,
+    RemovedError,
     StoppingError,
 )
 from sparecode_node.rpc.errors import EXCEPTIONS, REASONS
@@ -117,6 +118,7 @@ async def authenticate(edge) -> Failure:
         ),
         (NoQuorumError(SECRET), CODE.UNAVAILABLE, "NO_QUORUM", 1),
         (NoPrimaryError(SECRET), CODE.UNAVAILABLE, "NO_PRIMARY", 0.5),
+        (RemovedError(SECRET), CODE.UNAVAILABLE, "REMOVED", None),
         (refused(Reason.NOT_INITIALIZED), CODE.UNAVAILABLE, "NOT_INITIALIZED", 1),
         (refused(Reason.NOT_OPEN), CODE.UNAVAILABLE, "NOT_OPEN", 10),
         (refused(Reason.STALE_PARAMETERS), CODE.UNAVAILABLE, "STALE_PARAMETERS", 0.5),

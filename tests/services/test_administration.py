@@ -18,6 +18,7 @@ from sparecode_node.replication.errors import (
     NoQuorumError,
     OutcomeUnknownError,
     OverloadedError,
+    RemovedError,
 )
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.access.authorization import NEEDS
@@ -452,6 +453,19 @@ async def test_status_and_stale_reads_need_no_quorum(node: OneNode) -> None:
     assert read.value.username == "alice"
     with pytest.raises(NoQuorumError):
         await node.users.get(node.admin(method), "alice")
+
+
+async def test_removed_node_answers_no_read(node: OneNode) -> None:
+    """Its state ends with the removal, and no caller learns how old it is."""
+    await create(node, "alice")
+    node.replicator.down = RemovedError("n1")
+    with pytest.raises(RemovedError):
+        await node.users.get(node.admin("UserService/GetUser"), "alice", stale_ok=True)
+    with pytest.raises(RemovedError):
+        await node.cluster.status(node.admin("ClusterService/GetStatus"))
+    context = node.admin("ClusterService/ListMembers")
+    with pytest.raises(RemovedError):
+        await node.cluster.members(context, stale_ok=True)
 
 
 async def test_read_sees_what_was_committed_before_it(node: OneNode) -> None:

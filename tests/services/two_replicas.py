@@ -7,7 +7,7 @@ The called node applies it at once. While `lags` is set it applies only at a rea
 barrier, like a replica that is behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.ids import NodeId, RequestId
@@ -17,6 +17,7 @@ from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NotAppliedError,
     ProposeError,
+    RemovedError,
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal
@@ -88,6 +89,14 @@ class TwoReplicas:
     @property
     def ready(self) -> bool:
         return self.down is None
+
+    @property
+    def removed(self) -> bool:
+        return isinstance(self.down, RemovedError)
+
+    @property
+    def refusals(self) -> Mapping[NodeId, str]:
+        return {}
 
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
         assert timeout_s > 0

@@ -38,6 +38,8 @@ from sparecode_client.errors import (
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 UNREACHABLE = "UNREACHABLE"
 NO_ANSWER = "NO_ANSWER"
+REMOVED = "REMOVED"
+"""A node that was removed from its cluster answers no call any more."""
 TRY_S_MIN = 0.02
 """Minimum time for a try: a shorter one would hardly reach the node."""
 ROUNDS_DOUBLED_MAX = 20
@@ -113,6 +115,8 @@ class Attempts:
         self._in_doubt: set[str] = set()
         """Nodes that perhaps applied the request."""
         self._problems: dict[str, Status] = {}
+        self._removed: set[str] = set()
+        """Nodes that are not tried again, because they were removed from the cluster."""
 
     def begin(self) -> Attempt:
         """
@@ -122,15 +126,21 @@ class Attempts:
         not use up the deadline. Each round over all nodes doubles that part, so that
         a slow cluster can still answer.
         """
-        rounds, step = divmod(self._begun, len(self._addresses))
-        self._begun += 1
-        position = (self._first + step) % len(self._addresses)
+        rounds, position = self._next()
+        while self._addresses[position] in self._removed:
+            rounds, position = self._next()
         deadline = self._deadline
         if self._try_timeout_s is not None and len(self._addresses) > 1:
             own_s = self._try_timeout_s * 2 ** min(rounds, ROUNDS_DOUBLED_MAX)
             excess_s = max(0.0, self._deadline.remaining_s() - own_s)
             deadline = Deadline(self._deadline.at_s - excess_s)
         return Attempt(position, self._addresses[position], deadline)
+
+    def _next(self) -> tuple[int, int]:
+        """Return the number of complete rounds, and the position of the next node."""
+        rounds, step = divmod(self._begun, len(self._addresses))
+        self._begun += 1
+        return rounds, (self._first + step) % len(self._addresses)
 
     def record_no_connection(self, attempt: Attempt) -> NoAnswerError:
         """Record that no connection was made in time, and return the error."""
@@ -154,12 +164,24 @@ class Attempts:
         if status.code in _UNANSWERED:
             # A connection may have been made and lost in the meantime. So the request
             # counts as unsent only if gRPC also reports that it had no connection.
+            if status.reason == REMOVED:
+                return self._record_removed(attempt, status)
             unsent = not connected and status.words.startswith(NOT_CONNECTED)
             perhaps = not unsent and status.reason in ("", OUTCOME_UNKNOWN)
             return self._no_answer(attempt, status, perhaps=perhaps)
         if status.code in _UNASKED and self._in_doubt and self._request_id:
             return self._outcome_unknown()
         return final_error(status)
+
+    def _record_removed(
+        self, attempt: Attempt, status: Status
+    ) -> NoAnswerError | SparecodeError:
+        """Record a removed node; the call ends if there is no other node."""
+        failure = self._no_answer(attempt, status)
+        self._removed.add(attempt.address)
+        if self._removed < set(self._addresses):
+            return failure
+        return self.error(failure)
 
     def wait_s(self, state: tenacity.RetryCallState) -> float:
         """Return the wait before the next try: none if the next node is untried this round."""
@@ -189,6 +211,9 @@ class Attempts:
             )
         reasons = [s.reason for s in self._problems.values() if s.reason]
         fallback = NO_ANSWER if self._in_doubt else UNREACHABLE
+        if self._removed < set(self._addresses):
+            # What keeps the others from answering is more important.
+            reasons = [reason for reason in reasons if reason != REMOVED]
         reason = next(iter(reasons), fallback)
         return Unavailable(reason, f"no node could answer: {self._summary()}")
 

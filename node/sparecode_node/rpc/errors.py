@@ -28,6 +28,7 @@ from sparecode_node.replication.errors import (
     OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
+    RemovedError,
     StoppingError,
 )
 from sparecode_node.replication.links import decoding
@@ -151,6 +152,12 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         code=_CODE.FAILED_PRECONDITION,
         reason=Reason.MEMBER_NOT_READY.name,
         words=f"the cluster cannot be changed in this way now; {_AGAIN}",
+    ),
+    RemovedError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="REMOVED",
+        words="this node was removed from the cluster and answers no calls; use another "
+        "node, and take this one out of the list of nodes",
     ),
     UnknownKeyError: _KEY_MISSING,
     KeyMissingError: _KEY_MISSING,

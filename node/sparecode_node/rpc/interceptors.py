@@ -25,7 +25,11 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.replication.errors import (
+    NotAppliedError,
+    OverloadedError,
+    RemovedError,
+)
 from sparecode_node.replication.links.decoding import (
     MalformedMessageError,
     OnMalformed,
@@ -127,6 +131,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         refusals: Refusals,
         clock: Clock,
         limits: CallLimits,
+        check_open: Callable[[], object] = lambda: None,
         check_room: Mapping[str, Callable[[], object]] | None = None,
         on_ended: Callable[[EndedCall], object] | None = None,
         tracer: Tracer | None = None,
@@ -134,6 +139,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """
         *limits*: of open calls. Further calls are shed, with a hint when to retry.
 
+        *check_open* raises `RemovedError` if this node answers no calls any more.
         *check_room*: per method, a function that raises `OverloadedError` if the method
         would be shed later. The call is then shed before its request is read.
         """
@@ -141,6 +147,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._refusals = refusals
         self._clock = clock
         self._open_calls = OpenCalls(limits)
+        self._check_open = check_open
         self._room_for = check_room or {}
         self._on_ended = on_ended or (lambda _: None)
         self._tracer = tracer
@@ -213,14 +220,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _shed(self, kind: CallKind) -> StreamBehavior | None:
         """Return a handler that refuses the call before reading its request, or None."""
         try:
+            self._check_open()
             self._open_calls.check_room(kind)
             if check := self._room_for.get(kind.method):
                 check()
-        except OverloadedError as error:
+        except (OverloadedError, RemovedError) as error:
             return self._refusing(kind.method, error)
         return None
 
-    def _refusing(self, name: str, error: OverloadedError) -> StreamBehavior:
+    def _refusing(self, name: str, error: NotAppliedError) -> StreamBehavior:
         async def refuse(_: Request, context: Context) -> AsyncIterator[Message]:
             ended = EndedCall(audience=self._audience, method=name)
             fields = {"method": name, "caller": self._caller(context)}
@@ -299,6 +307,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             answers = behavior(request, context)
             try:
                 async for answer in answers:
+                    self._check_open()
                     await context.write(answer)
             finally:
                 if isinstance(answers, AsyncGenerator):

@@ -153,6 +153,7 @@ class Listeners:
         services: Services,
         refusals: Refusals,
         is_ready: Callable[[], bool],
+        check_open: Callable[[], object] = lambda: None,
         clock: Clock,
         on_ended: Callable[[EndedCall], object] | None = None,
         tracer: Tracer | None = None,
@@ -168,6 +169,7 @@ class Listeners:
                 audience=Audience.AGENT,
                 refusals=refusals,
                 clock=clock,
+                check_open=check_open,
                 limits=AGENT_CALLS,
                 check_room={
                     "AuthenticationService/Authenticate": (
@@ -188,6 +190,7 @@ class Listeners:
                 audience=Audience.ADMINISTRATOR,
                 refusals=refusals,
                 clock=clock,
+                check_open=check_open,
                 limits=ADMIN_CALLS,
                 on_ended=on_ended,
                 tracer=tracer,

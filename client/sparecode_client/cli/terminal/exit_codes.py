@@ -135,6 +135,11 @@ def next_step(error: SparecodeError) -> str:
             )
         case Unavailable(reason="UNREACHABLE"):
             return "Nothing was changed. Check --node and --ca, and that the nodes are running."
+        case Unavailable(reason="REMOVED"):
+            return (
+                "Nothing was changed. Set --node (SPARECODE_NODES) to nodes of the cluster. "
+                "For this machine see docs/runbooks/removed-node.md."
+            )
         case Unavailable():
             return "Nothing was changed. Try again, or check: sparecode cluster status"
         case OutcomeUnknown():

@@ -15,6 +15,7 @@ from sparecode_node.domain.ids import AdministratorName, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import cluster, sessions
 from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.replication.errors import RemovedError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.session_use import SessionUse
@@ -267,7 +268,13 @@ class Authorization:
         *,
         stale: bool,
     ) -> "_Lookup":
-        """Look up the session, and check that it may call the method."""
+        """
+        Look up the session, and check that it may call the method.
+
+        Raises `RemovedError` on a removed node: its state ends with the removal.
+        """
+        if self._replicator.removed:
+            raise RemovedError(self._replicator.node_id)
         if not isinstance(context.caller, SessionCaller):
             return _Lookup(refused=NotSignedInError())
         key = session_id(context.caller.bearer, context.client_certificate)
