@@ -48,8 +48,8 @@ def metrics() -> str:
         """
 `[metrics]` in `node.toml` opens the listener. It serves `/metrics` for Prometheus,
 `/healthz` (fails when the process must be restarted) and `/readyz` (fails when the
-node must not get calls, with a word for the reason: `stopping`, `no_primary`,
-`no_quorum` or `unhealthy`). Callers who may read the metrics get the details, too. `deploy/prometheus/` has alert rules,
+node must not get calls, with a word for the reason: `stopping`, `removed`, `refused`,
+`no_primary`, `no_quorum`, `not_initialized` or `unhealthy`). Callers who may read the metrics get the details, too. `deploy/prometheus/` has alert rules,
 and `deploy/grafana/` has a dashboard. The node also exports the metrics of Python
 and of its process (`python_*`, `process_*`).
 

@@ -281,12 +281,41 @@ def test_public_key_of_the_audit_log_is_printed_by_init_and_later(place):
     assert str(place.ring) in refused.stderr
 
 
-def test_init_uses_an_existing_key_ring(place):
+def test_init_uses_the_key_ring_that_it_is_given(place):
+    given = place.directory / "given.json"
+    assert place.call("draw-ring", given).exit_code == 0
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[keys]", '[keys]\ngiven = "given.json"'))
     assert place.init().exit_code == 0
+    assert json.loads(place.ring.read_text()) == json.loads(given.read_text())
+
+
+def test_init_is_refused_on_a_node_that_has_lost_its_data(place):
+    """Its key ring is that of a cluster: it must not begin the cluster again."""
+    place.begin()
     ring = place.ring.read_bytes()
     shutil.rmtree(place.data)
-    assert place.init().exit_code == 0
+    result = place.init()
+    assert result.exit_code == 1
+    assert f"{place.ring} exists, so n1 belongs to a cluster" in result.stderr
+    assert "docs/runbooks/blank-node.md" in result.stderr
+    assert not place.data.exists()
     assert place.ring.read_bytes() == ring
+
+
+def test_init_is_refused_if_the_certificate_is_of_a_cluster_that_was_joined(place):
+    """The record lies beside the certificate, so it outlives data and key ring."""
+    tls = place.directory / "tls"
+    shutil.copytree(place.pki, tls)
+    place.config.write_text(place.config.read_text().replace(str(place.pki), str(tls)))
+    assert place.call("draw-ring", place.ring).exit_code == 0
+    assert place.call("init", "--beside", "n2=127.0.0.1:1").exit_code == 0
+    shutil.rmtree(place.data)
+    place.ring.unlink()
+    result = place.init()
+    assert result.exit_code == 1
+    assert f"{tls}/n1.cluster says that the certificate is of cluster" in result.stderr
+    assert not place.data.exists()
 
 
 def test_init_is_refused_on_existing_data(place):
@@ -335,6 +364,31 @@ def test_node_with_the_data_of_another_node_does_not_start(place):
     assert str(place.data) in line
     assert "n1" in line
     assert "n2" in line
+
+
+def test_node_that_was_never_initialized_does_not_begin_a_cluster(place):
+    """As a process: it leaves no data, so `init` still works."""
+    assert place.call("draw-ring", place.ring).exit_code == 0
+    with process(place) as node:
+        _, log = node.communicate(timeout=20)
+    assert node.returncode == 1
+    last = log.splitlines()[-1]
+    assert last.startswith(
+        f"sparecode-node: {place.data} has no data, but the key ring"
+    )
+    assert "run `sparecode-node init`" in last
+    assert list(place.data.iterdir()) == []
+
+
+def test_node_that_has_lost_its_data_does_not_begin_another_cluster(place):
+    place.begin()
+    cluster_id = json.loads(place.ring.read_text())["cluster_id"]
+    shutil.rmtree(place.data)
+    line = place.start_refusal()
+    assert f"the key ring of cluster {cluster_id}" in line
+    assert "if its disk is not mounted, mount it" in line
+    assert "remove n1 from the cluster" in line
+    assert "docs/runbooks/blank-node.md" in line
 
 
 def test_node_whose_journal_is_missing_does_not_start(place):

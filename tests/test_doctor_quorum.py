@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The members that the doctor counts for a quorum: only voters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 import pytest
@@ -24,14 +25,18 @@ async def failures(
     reached: Sequence[NodeId],
     other_voters: Sequence[NodeId],
     votes: bool = True,
+    refusals: Mapping[NodeId, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the failures on n1, which knows n2, n3 and n4."""
     clock = SystemClock()
 
-    async def ask(addresses, _tls, *, timeout_s):
+    async def ask(addresses, _tls, *, timeout_s, hello):
         return [
             MemberStatus(
-                node_id=member, reachable=member in reached, clock_ms=clock.now_ms()
+                node_id=member,
+                reachable=member in reached,
+                refusal=refusals.get(member, ""),
+                clock_ms=clock.now_ms(),
             )
             for member in addresses
         ]
@@ -82,6 +87,30 @@ async def test_node_that_does_not_vote_does_not_count_itself(
     assert await failures(monkeypatch, reached=[N2, N3], **report) == []
     result = await failures(monkeypatch, reached=[N2], **report)
     assert result == [no_quorum(1, 3)]
+
+
+@pytest.mark.asyncio
+async def test_refusal_of_a_member_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other members cannot help, so a missing quorum is not reported."""
+    result = await failures(
+        monkeypatch,
+        reached=[],
+        other_voters=[N2, N3],
+        refusals={N2: "another journal", N3: "removed"},
+    )
+    assert len(result) == 2
+    assert result[0].startswith("n2 refuses this node: this node's journal is not")
+    assert "docs/runbooks/blank-node.md" in result[0]
+    assert "docs/runbooks/removed-node.md" in result[1]
+    result = await failures(
+        monkeypatch,
+        reached=[],
+        other_voters=[N2, N3],
+        refusals={N2: "not a member"},
+    )
+    assert result == ["n2 refuses this node: not a member", no_quorum(1, 3)]
 
 
 def test_without_a_journal_all_members_are_voters() -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a member: which exist, which match, and how the node starts."""
 
+import contextlib
 import datetime as dt
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,12 @@ from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.tool.doctor.findings import Finding, Verdict
 from sparecode_node.tool.doctor.membership import (
     check_authority,
+    check_beginning,
+    check_initialized,
     check_membership,
     other_members,
 )
@@ -164,3 +169,64 @@ def test_doctor_checks_the_present_members(config: Config) -> None:
     )
     assert other_members(config, journal(members), None) == {"n2": "h:2"}
     assert other_members(config, None, None) == {}
+    ring = KeyRing.draw(SystemEntropy())
+    content = {"cluster_id": ring.cluster_id, "members": {"n3": "h:3"}}
+    (config.path.parent / "peers.cluster").write_text(json.dumps(content))
+    assert other_members(config, None, ring) == {"n3": "h:3"}
+
+
+def beginnings(config: Config, ring: KeyRing | None) -> list[tuple[Verdict, str]]:
+    return [(each.verdict, each.words) for each in check_beginning(config, ring)]
+
+
+def test_doctor_says_what_a_node_without_data_does(config: Config) -> None:
+    ring = KeyRing.draw(SystemEntropy())
+    data = config.node.data_dir
+    ((verdict, words),) = beginnings(config, ring)
+    assert verdict is Verdict.FAIL
+    assert f"{data} has no data, but the key ring of cluster {ring.cluster_id}" in words
+    ((verdict, words),) = beginnings(config, None)
+    assert verdict is Verdict.FAIL
+    assert words.startswith(f"{data} has no data: ")
+    write_members(config, {"cluster_id": ring.cluster_id, "members": {"n2": "h:1"}})
+    assert beginnings(config, ring) == [
+        (Verdict.OK, f"n1 is ready to join cluster {ring.cluster_id}: start it")
+    ]
+    write_members(config, "")
+    ((verdict, words),) = beginnings(config, ring)
+    assert verdict is Verdict.FAIL
+    assert "not the output of" in words
+    (data / "bootstrap.json").touch()
+    assert beginnings(config, ring)[0][0] is Verdict.OK
+    (data / "state.db").touch()
+    assert beginnings(config, ring) == []
+
+
+def test_doctor_warns_of_founders_without_data(config: Config) -> None:
+    text = config.path.read_text()
+    config.path.write_text(
+        text.replace("[cluster.members]\n", '[cluster.members]\nn2 = "h:2"\n')
+    )
+    ((verdict, words),) = beginnings(load_config(config.path), None)
+    assert verdict is Verdict.WARN
+    assert "it begins with n2, n1 once all of them run" in words
+
+
+def test_doctor_finds_a_cluster_without_an_administrator(config: Config) -> None:
+    """As a node of an earlier release left it that has begun a cluster by itself."""
+    alone = journal(Configuration.of([Member(node_id=N1, address="h:1")]))
+    assert list(check_initialized(config, alone)) == []
+    with contextlib.closing(sqlite3.connect(config.node.data_dir / "state.db")) as db:
+        StateMachine(db)
+        (found,) = check_initialized(config, alone)
+        assert found.verdict is Verdict.FAIL
+        assert "docs/runbooks/blank-node.md" in found.words
+        (config.node.data_dir / "bootstrap.json").touch()
+        (found,) = check_initialized(config, alone)
+        assert found.verdict is Verdict.WARN
+        learner = Member(node_id=N1, address="h:1", role=MemberRole.LEARNER)
+        voter = Member(node_id=N2, address="h:2")
+        joining = journal(Configuration.of([learner, voter]))
+        assert list(check_initialized(config, joining)) == []
+        db.execute("INSERT INTO meta (name, value) VALUES ('cluster_id', 'c1')")
+        assert list(check_initialized(config, alone)) == []

@@ -30,7 +30,7 @@ os.environ.pop("GRPC_VERBOSITY", None)
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
 from sparecode_node.daemon.logs import set_up_logging
-from sparecode_node.membership import preparation
+from sparecode_node.membership import founding_checks, preparation
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
 from sparecode_node.membership.founder import make_authorities
 from sparecode_node.replication.links.limits import raise_open_files
@@ -272,7 +272,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     if host and not new_authority:
         fail("--host needs --new-authority or --join", EXIT_USAGE)
     try:
-        preparation.refuse_existing(config)
+        founding_checks.refuse_founding(config, SystemClock())
         if administrator is None:
             administrator = prompt("Name of the first administrator")
         if password_file is None:

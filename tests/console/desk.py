@@ -31,6 +31,7 @@ class Desk:
             services=node.services,
             is_ready=lambda: node.replicator.ready,
             is_primary=lambda: node.replicator.primary == NodeId(NODE),
+            is_removed=lambda: node.replicator.removed,
             clock=node.clock,
             entropy=SystemEntropy(),
             ticket_text=tickets.to_text,

@@ -18,7 +18,11 @@ from sparecode_node.console.pages import backups, membership
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import seals
-from sparecode_node.replication.errors import NoQuorumError, StoppingError
+from sparecode_node.replication.errors import (
+    NoQuorumError,
+    RemovedError,
+    StoppingError,
+)
 from sparecode_node.replication.links.key_exchange import CannotHoldError
 from sparecode_node.rpc.tickets import from_text
 from sparecode_node.statemachine.snapshots import SnapshotFacts
@@ -147,6 +151,18 @@ async def test_a_node_is_removed_through_its_own_console(desk: Desk) -> None:
     assert page.status == 200
     assert "continue on another node’s console" in page.text
     assert {"n2", "n3"} <= page.links.keys()
+
+
+async def test_console_of_a_removed_node_shows_nothing_else(desk: Desk) -> None:
+    """Neither its old state nor a form; it links to the other consoles."""
+    browser = await desk.administrator()
+    desk.node.replicator.down = RemovedError(NODE)
+    for path in ("/", "/users", "/cluster", "/sign-in"):
+        page = await browser.open(path)
+        assert page.status == 503
+        assert "This node was removed from the cluster" in page.text
+        assert "alice" not in page.text.lower()
+        assert {"n2", "n3"} <= page.links.keys()
 
 
 async def test_an_unknown_member_cannot_be_removed(desk: Desk) -> None:

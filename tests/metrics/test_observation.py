@@ -60,6 +60,9 @@ class Members:
     ready: bool = True
     answers: tuple[MemberStatus, ...] = ()
     node_id: NodeId = N1
+    removed: bool = False
+    refusals: dict[NodeId, str] = dataclasses.field(default_factory=dict)
+    initialized: bool = True
 
     async def status(self, *, digest: bool, timeout_s: float):
         return self.answers
@@ -88,7 +91,11 @@ def ends() -> dict[str, dt.datetime]:
 @pytest.fixture
 def condition(tmp_path, clock, members, ends) -> Condition:
     return Condition(
-        replicator=members, data_dir=tmp_path, certificates=lambda: ends, clock=clock
+        replicator=members,
+        initialized=lambda: members.initialized,
+        data_dir=tmp_path,
+        certificates=lambda: ends,
+        clock=clock,
     )
 
 
@@ -104,6 +111,43 @@ def test_node_without_a_quorum_is_not_ready_and_still_alive(condition, members):
     assert condition.problems() == ("no primary is known here",)
     assert condition.reason() == "no_primary"
     assert condition.alive
+
+
+def test_node_of_a_cluster_without_an_administrator_is_not_ready(condition, members):
+    members.initialized = False
+    assert condition.reason() == "not_initialized"
+    assert "blank-node.md" in condition.problems()[0]
+    members.primary = None
+    assert condition.reason() == "no_primary"
+
+
+def test_removed_node_is_not_ready_whatever_else_it_knows(condition, members):
+    members.removed = True
+    assert condition.reason() == "removed"
+    assert "removed-node.md" in condition.problems()[0]
+    members.primary, members.ready = None, False
+    assert len(condition.problems()) == 1
+
+
+def test_node_that_members_refuse_for_good_is_not_ready(condition, members):
+    """Even if it is the primary of a cluster of its own."""
+    members.refusals = {
+        NodeId("n3"): "another journal",
+        NodeId("n2"): "another journal",
+    }
+    assert condition.reason() == "refused"
+    (words,) = condition.problems()
+    assert words.startswith("refused by n2, n3: this node's journal is not the one")
+    assert "blank-node.md" in words
+
+
+def test_refusal_of_a_stranger_only_explains_a_missing_primary(condition, members):
+    """A node of another cluster may run at a member's earlier address."""
+    members.refusals = {NodeId("n2"): "not a member of this cluster"}
+    assert condition.ready
+    members.primary = None
+    assert condition.reason() == "refused"
+    assert condition.problems()[0] == "refused by n2: not a member of this cluster"
 
 
 def test_node_whose_loop_hangs_is_not_alive(condition, clock):

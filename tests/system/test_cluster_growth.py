@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
 
-from sparecode_client import Admin
+from sparecode_client import Admin, Unavailable
 from sparecode_node.membership.certificates import Authority
 from tests.system.machines import PASSWORD, Site, until
 
@@ -88,6 +88,16 @@ def grow(site: Site, node_id: str) -> LocalNode:
     return machine
 
 
+def reason_of(site: Site, machine: LocalNode) -> str:
+    """Return why a machine answers no call; empty: it does."""
+    with Admin(machine.admin_address, ca=site.members_ca) as admin:
+        try:
+            admin.login(ADMINISTRATOR, PASSWORD)
+        except Unavailable as error:
+            return error.reason
+    return ""
+
+
 def until_equal(site: Site) -> None:
     """Return once every member has the same state."""
     until(
@@ -136,6 +146,10 @@ def test_the_primary_leaves_after_it_has_handed_over(site: Site) -> None:
     assert leaving not in standings(site)
     gone.start()
     until(lambda: "removed" in gone.log.read_text())
+    assert reason_of(site, gone) == "REMOVED"
+    doctor = site.node(gone, "doctor")
+    assert doctor.returncode == 1
+    assert "docs/runbooks/removed-node.md" in " ".join(doctor.stdout.split())
     gone.kill()
     ticket = site.admin("cluster", "ticket", leaving, "n9:7301")
     assert ticket.returncode == 1
@@ -147,7 +161,19 @@ def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
     grow(site, "n4")
     leads = primary(site)
     dead = next(each for each in standings(site) if each not in ("n4", leads))
-    site.machines[dead].kill()
+    lost = site.machines[dead]
+    lost.kill()
+    shutil.rmtree(lost.directory / "data")
+    lost.start()
+    assert lost.wait(timeout_s=60) == 1
+    assert "docs/runbooks/blank-node.md" in lost.last_words()
+    doctor = " ".join(site.node(lost, "doctor").stdout.split())
+    assert f"FAIL membership {lost.directory}/data has no data" in doctor
+    assert "Failures: 1." in doctor
+    lost.key_ring.unlink()
+    begun = site.node(lost, "init", f"--administrator={ADMINISTRATOR}")
+    assert begun.returncode == 1
+    assert "the certificate is of cluster" in begun.stderr
     wiped = site.admin("cluster", "ticket", dead, "n9:7301")
     assert wiped.returncode == 1
     assert "under a new node id" in " ".join(wiped.stderr.split())

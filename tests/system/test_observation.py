@@ -4,6 +4,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 from prometheus_client.parser import text_string_to_metric_families
 
+from sparecode_node.config import load_config
 from sparecode_node.daemon.logs import SCHEMA
 from sparecode_node.daemon.metrics.catalog import CATALOG, Kind
+from sparecode_node.services.ambient import SystemClock
+from sparecode_node.tool.doctor.examination import examine
+from sparecode_node.tool.doctor.findings import Finding, Verdict
 from tests.system.estate import PATIENCE, PIN, Estate
 
 pytestmark = pytest.mark.asyncio
@@ -169,6 +174,48 @@ async def test_lost_quorum_is_not_ready_but_alive_and_a_new_primary_is_logged(
     two.start()
     await asyncio.to_thread(cluster.wait_ready)
     await until(lambda: get(one, "/readyz")[0] == 200)
+
+
+async def test_node_that_has_lost_its_disk_is_not_ready_and_says_why(
+    cluster: LocalCluster,
+) -> None:
+    """Under its old id, with key ring and certificate; with its disk it serves again."""
+    await until(lambda: any(_is_primary(node) for node in cluster.nodes))
+    lost = next(node for node in cluster.nodes if not _is_primary(node))
+    lost.stop()
+    data = lost.directory / "data"
+    kept = data.rename(lost.directory / "kept")
+    lost.start()
+    await until(lambda: _reason(lost) == "refused")
+    problem = json.loads(get(lost, "/readyz")[1])["problems"][0]
+    others = [each.node_id for each in cluster.nodes if each is not lost]
+    assert any(each in problem for each in others)
+    assert "remove this node from the cluster" in problem
+    samples = scrape(lost)
+    assert value(samples, "ready") == 0
+    assert value(samples, "is_primary") == 0
+    found = {each.subject: each for each in await _doctor(lost)}
+    assert found["members"].verdict is Verdict.FAIL
+    assert "docs/runbooks/blank-node.md" in found["members"].words
+    lost.stop()
+    shutil.rmtree(data)
+    kept.rename(data)
+    lost.start()
+    await asyncio.to_thread(cluster.wait_ready, lost)
+    assert get(lost, "/readyz")[0] == 200
+
+
+def _reason(node: LocalNode) -> str:
+    """Return why a node is not ready; empty while its probes are not answered yet."""
+    try:
+        return str(json.loads(get(node, "/readyz")[1]).get("reason", ""))
+    except OSError:
+        return ""
+
+
+async def _doctor(node: LocalNode) -> list[Finding]:
+    config = load_config(node.config, node.environment)
+    return await examine(config, SystemClock())
 
 
 async def test_metrics_are_for_this_machine_alone(cluster: LocalCluster) -> None:

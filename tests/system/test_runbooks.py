@@ -134,9 +134,21 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
     cluster.nodes[2].kill()
     operator.newcomer = Site(cluster.directory).machine("n4")
     clocks = [NodeClock(node, tmp_path) for node in (*cluster.nodes, operator.newcomer)]
+    lost = cluster.nodes[2]
+    shutil.rmtree(lost.directory / "data")
+    refused(lost, "journal is not the one")
+    its_operator = Operator(cluster, lost, operator.folder)
+    its_operator.follow("blank-node.md")
     cluster.nodes.append(operator.newcomer)
     operator.follow("lost-node.md")
     until(lambda: members(operator).keys() == {"n1", "n2", "n4"})
+    refused(lost, "was removed from the cluster")
+    its_operator.follow("removed-node.md")
+    blank, removed = its_operator.outputs[
+        "sparecode-node --config /etc/sparecode/node.toml doctor"
+    ]
+    assert "docs/runbooks/blank-node.md" in " ".join(blank.split())
+    assert "docs/runbooks/removed-node.md" in " ".join(removed.split())
 
     leaked = cluster.certificates / f"{AGENT}.pem"
     shutil.copy(leaked, operator.folder / "leaked-agent.pem")
@@ -147,6 +159,12 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
             clock.set(RESET_DELAY_S)
 
     operator.follow("lost-password.md", sparecode=an_hour_later)
+
+
+def refused(node: LocalNode, why: str) -> None:
+    """Start a node, and see that a member refuses it."""
+    node.start()
+    until(lambda: why in node.log.read_text())
 
 
 def lose_a_write(node: LocalNode) -> None:

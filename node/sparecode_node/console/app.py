@@ -58,6 +58,7 @@ from sparecode_node.console.pages import (
     users,
 )
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import RemovedError
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,
@@ -214,6 +215,15 @@ async def _visit(
     site: Site, request: Request, *, secret: str, bearer: str
 ) -> Visit | Response:
     """Read the form; refuse a form that this console did not serve."""
+    if site.is_removed():
+        bare = Visit(site, request, form=Form([]), secret=secret, bearer="")
+        problem = explain(RemovedError(site.node_id))
+        return bare.page(
+            "problem.html",
+            status=problem.status,
+            title="This node was removed",
+            words=problem.words,
+        )
     if request.method != "POST":
         form = Form(request.query_params.multi_items())
         return Visit(site, request, form=form, secret=secret, bearer=bearer)

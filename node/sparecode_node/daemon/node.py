@@ -35,6 +35,7 @@ from sparecode_node.daemon.metrics.observation import Observation
 from sparecode_node.daemon.tracing import set_up_tracing
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.bundle_record import bundle_state
+from sparecode_node.membership.founding_checks import refuse_blank
 from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,
@@ -209,6 +210,7 @@ class Node:
             config, self._clock, on_renewed=self._show_certificate
         )
         key_holder = await open_key_holder(config, _peer_tls(certificates["peers"]))
+        refuse_blank(config, key_holder.ring.cluster_id)
         founder = Founder.load(
             config.node.data_dir / FOUNDING, cluster_id=key_holder.ring.cluster_id
         )
@@ -216,8 +218,9 @@ class Node:
         cleanup.callback(kdf.close)
         measures, processes = Measures(), StateProcesses()
         cleanup.callback(processes.close)
+        state_file = self._state_file(key_holder, measures, processes)
         replicator = self._make_replicator(
-            certificates["peers"], key_holder, measures, processes
+            certificates["peers"], key_holder, measures, state_file
         )
         self._certificates, self._replicator = certificates, replicator
         self._key_holder = key_holder
@@ -226,7 +229,9 @@ class Node:
         cleanup.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
         cleanup.push_async_callback(state.close)
-        condition = self._observe(cleanup, replicator, kdf, measures, certificates)
+        condition = self._observe(
+            cleanup, replicator, state_file, kdf, measures, certificates
+        )
         services = build_services(
             replicator,
             state,
@@ -262,6 +267,7 @@ class Node:
             ),
             services=services,
             is_ready=lambda: condition.ready,
+            check_open=condition.check_open,
             refusals=self._refusals,
             clock=self._clock,
             on_ended=measures.ended,
@@ -293,6 +299,7 @@ class Node:
         self,
         cleanup: contextlib.AsyncExitStack,
         replicator: ClusterReplicator,
+        state_file: StateFile,
         kdf: Kdf,
         measures: Measures,
         certificates: Certificates,
@@ -301,6 +308,7 @@ class Node:
         config = self._config
         condition = Condition(
             replicator=replicator,
+            initialized=lambda: state_file.initialized,
             data_dir=config.node.data_dir,
             certificates=lambda: {
                 name: ends.own for name, ends in certificates.ends().items()
@@ -369,22 +377,26 @@ class Node:
         if name == "console" and self._console is not None:
             self._console.renew()
 
-    def _make_replicator(
-        self,
-        tls: TlsFiles,
-        key_holder: KeyHolder,
-        measures: Measures,
-        processes: StateProcesses,
-    ) -> ClusterReplicator:
-        config = self._config
-        state = StateFile(
-            config.node.data_dir / STATE,
+    def _state_file(
+        self, key_holder: KeyHolder, measures: Measures, processes: StateProcesses
+    ) -> StateFile:
+        return StateFile(
+            self._config.node.data_dir / STATE,
             sealing=Sealing(key_holder.ring),
             clock=self._clock,
             processes=processes,
             on_applied=measures.applied,
             on_keys=key_holder.follow,
         )
+
+    def _make_replicator(
+        self,
+        tls: TlsFiles,
+        key_holder: KeyHolder,
+        measures: Measures,
+        state: StateFile,
+    ) -> ClusterReplicator:
+        config = self._config
         servicer = self._welcome.servicer(state.read_doors)
         return ClusterReplicator(
             ClusterConfig(
@@ -433,6 +445,7 @@ def _console(
             services=services,
             is_ready=lambda: replicator.ready,
             is_primary=lambda: replicator.primary == node_id,
+            is_removed=lambda: replicator.removed,
             clock=clock,
             entropy=entropy,
             ticket_text=tickets.to_text,

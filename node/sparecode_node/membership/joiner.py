@@ -32,6 +32,7 @@ from sparecode_node.membership.files import (
 from sparecode_node.membership.preparation import (
     MEMBERS,
     StartError,
+    joined_record,
     make_data_dir,
     refuse_existing,
     ring_file,
@@ -148,6 +149,7 @@ def _write_members(
     written = {"cluster_id": cluster_id, "members": dict(members)}
     content = json.dumps(written, indent=2).encode() + b"\n"
     put(config.node.data_dir / MEMBERS, content, PRIVATE)
+    put(joined_record(config), content, PUBLIC)
 
 
 def _check_ticket(config: Config, ticket: JoinTicket) -> None:

@@ -78,14 +78,34 @@ def first_members(config: Config, cluster_id: str) -> FirstMembers:
     made from a backup or from this node. Raises `StartError` if the file of
     `init --join` cannot be read.
     """
-    path, joined_members = config.node.data_dir / MEMBERS, {}
+    joined = read_joined(config.node.data_dir / MEMBERS)
+    # Without the file, the node begins a cluster, or has a journal already.
+    if joined is not None and joined.cluster_id == cluster_id and joined.members:
+        own = {NodeId(config.node.id): str(config.members[config.node.id])}
+        return FirstMembers(members={**joined.members, **own}, joins=True)
+    written = {NodeId(each): str(at) for each, at in config.members.items()}
+    return FirstMembers(members=written, joins=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedCluster:
+    """The cluster that a node joined, and its members at that time."""
+
+    cluster_id: str
+    members: Mapping[NodeId, str]
+
+
+def read_joined(path: Path) -> JoinedCluster | None:
+    """Return what `init --join` wrote to a file; None: there is no file. Raises `StartError`."""
     try:
         joined = json.loads(path.read_bytes())
         members = joined["members"]
-        if joined["cluster_id"] == cluster_id:
-            joined_members = {NodeId(str(each)): str(members[each]) for each in members}
+        return JoinedCluster(
+            cluster_id=str(joined["cluster_id"]),
+            members={NodeId(str(each)): str(members[each]) for each in members},
+        )
     except FileNotFoundError:
-        pass  # The node begins a cluster, or has a journal already.
+        return None
     except OSError as error:
         raise StartError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -93,11 +113,16 @@ def first_members(config: Config, cluster_id: str) -> FirstMembers:
             f"{path}: not the output of `sparecode-node init --join`; empty the data "
             "folder, and join again with a new node id"
         ) from error
-    if joined_members:
-        own = {NodeId(config.node.id): str(config.members[config.node.id])}
-        return FirstMembers(members={**joined_members, **own}, joins=True)
-    written = {NodeId(each): str(at) for each, at in config.members.items()}
-    return FirstMembers(members=written, joins=False)
+
+
+def joined_record(config: Config) -> Path:
+    """
+    Return the copy of the members' file beside the certificate.
+
+    It outlives the data folder: so it tells, after a loss, which cluster the
+    certificate is of.
+    """
+    return config.peers.certificate.with_suffix(".cluster")
 
 
 def raft_settings(config: Config) -> RaftSettings:

@@ -110,6 +110,11 @@ class StateMachine:
         """The level that all members know: what newer ones add is not done yet."""
         return self._feature_level
 
+    @property
+    def initialized(self) -> bool:
+        """Whether the cluster has its first administrator."""
+        return self._initialized
+
     def checkpoint(self) -> int:
         """Checkpoint the database; return the index that survives a power cut, or 0."""
         frames, copied = checkpoints.checkpoint(self._db)

@@ -18,6 +18,8 @@ class Site:
     is_ready: Callable[[], bool]
     """Whether a quorum is in contact and this node has caught up."""
     is_primary: Callable[[], bool]
+    is_removed: Callable[[], bool]
+    """Whether this node was removed from the cluster: it shows no page but that."""
     clock: Clock
     entropy: Entropy
     ticket_text: Callable[[JoinTicket], str]

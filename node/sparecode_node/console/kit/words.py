@@ -16,6 +16,7 @@ from sparecode_node.replication.errors import (
     OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
+    RemovedError,
     StoppingError,
 )
 from sparecode_node.services.errors import (
@@ -36,6 +37,7 @@ EXPLAINED = (
     OlderMemberError,
     OverloadedError,
     OutcomeUnknownError,
+    RemovedError,
     StoppingError,
 )
 """Errors that a page explains; any other is a bug."""
@@ -168,6 +170,13 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             return Problem(
                 words="This node is overloaded. Nothing was changed. Try again in a "
                 "few seconds.",
+                status=503,
+            )
+        case RemovedError():
+            return Problem(
+                words="This node was removed from the cluster and shows nothing any "
+                "more. Nothing was changed. Use another node’s console. Operators find "
+                "the next steps in docs/runbooks/removed-node.md.",
                 status=503,
             )
         case StoppingError():

@@ -60,7 +60,8 @@ class NodeCollector(Collector):
         return {
             catalog.READY: sources.condition.ready,
             catalog.TERM: status.term,
-            catalog.IS_PRIMARY: status.is_leader,
+            # Before there is an administrator, no node serves as the primary of a cluster.
+            catalog.IS_PRIMARY: status.is_leader and sources.condition.initialized,
             catalog.PRIMARY_KNOWN: status.leader is not None,
             catalog.CONTACT: status.has_contact,
             catalog.COMMIT_INDEX: status.commit_index,

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.errors import RemovedError
+from sparecode_node.replication.raft.admission import Refusal, explained, is_final
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
 
@@ -29,6 +32,12 @@ BEAT_MAX_S = 5.0
 _DISK_FRESH_S = 5.0
 
 
+NOT_INITIALIZED = (
+    "the cluster has no administrator yet: run `sparecode-node init` on one node, or wait "
+    "until that node is up; if this node has lost its data: docs/runbooks/blank-node.md"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """The file system of the data folder."""
@@ -41,8 +50,14 @@ class Reason(enum.StrEnum):
     """Why a node is not ready, in one word that probes may rely on."""
 
     STOPPING = "stopping"
+    REMOVED = "removed"
+    """This node was removed from the cluster, for good."""
+    REFUSED = "refused"
+    """Members refuse this node, for example because it has lost its data."""
     NO_PRIMARY = "no_primary"
     NO_QUORUM = "no_quorum"
+    NOT_INITIALIZED = "not_initialized"
+    """The cluster has no administrator yet."""
     UNHEALTHY = "unhealthy"
     """Something on this machine needs an operator; only monitoring learns what."""
 
@@ -54,12 +69,19 @@ class Condition:
         self,
         *,
         replicator: Replicator,
+        initialized: Callable[[], bool],
         data_dir: Path,
         certificates: Callable[[], Mapping[str, dt.datetime]],
         clock: Clock,
     ) -> None:
-        """*certificates* returns when each expires, by the name of its listener."""
+        """
+        Only store the arguments.
+
+        *initialized*: whether the state here is that of a cluster with administrators.
+        *certificates* returns when each expires, by the name of its listener.
+        """
         self._replicator = replicator
+        self._initialized = initialized
         self._data_dir = data_dir
         self._certificates = certificates
         self._clock = clock
@@ -86,6 +108,16 @@ class Condition:
         """Nothing keeps this node from serving."""
         return not self.problems()
 
+    @property
+    def initialized(self) -> bool:
+        """The cluster has administrators, as far as this node has applied the log."""
+        return self._initialized()
+
+    def check_open(self) -> None:
+        """Raise `RemovedError` if this node must not answer any call, not even a read."""
+        if self._replicator.removed:
+            raise RemovedError(self._replicator.node_id)
+
     def disk(self) -> Disk:
         """Return how full the disk is; the answer may be a few seconds old."""
         now_s = self._clock.monotonic_s()
@@ -109,16 +141,31 @@ class Condition:
     def _problems(self) -> Iterator[tuple[Reason, str]]:
         if self._leaving:
             yield Reason.STOPPING, "the node is stopping"
-        if self._replicator.primary is None:
-            yield Reason.NO_PRIMARY, "no primary is known here"
-        elif not self._replicator.ready:
-            yield Reason.NO_QUORUM, "no contact to a quorum, or not caught up"
+        yield from self._cluster_problems()
         if self.disk().free_bytes < DISK_FLOOR_BYTES:
             yield Reason.UNHEALTHY, "the disk is full"
         now = self._now()
         for name, ends_at in self._certificates().items():
             if ends_at <= now and name != MONITORING:
                 yield Reason.UNHEALTHY, f"the certificate of {name} has expired"
+
+    def _cluster_problems(self) -> Iterator[tuple[Reason, str]]:
+        replicator = self._replicator
+        if replicator.removed:
+            yield Reason.REMOVED, explained(Refusal.REMOVED)
+            return
+        no_primary = replicator.primary is None
+        for words in _refusals(replicator.refusals, no_primary=no_primary):
+            yield Reason.REFUSED, words
+        if no_primary:
+            yield Reason.NO_PRIMARY, "no primary is known here"
+        elif not replicator.ready:
+            yield Reason.NO_QUORUM, "no contact to a quorum, or not caught up"
+        elif not self._initialized():
+            yield (
+                Reason.NOT_INITIALIZED,
+                NOT_INITIALIZED,
+            )
 
     def warnings(self) -> tuple[str, ...]:
         """Return what will soon keep this node from serving."""
@@ -139,3 +186,16 @@ class Condition:
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
+
+
+def _refusals(refusals: Mapping[NodeId, str], *, no_primary: bool) -> Iterator[str]:
+    """
+    Yield why other nodes refuse this one, each reason once.
+
+    A journal that a member does not know never becomes right again. Other refusals may
+    come from a stranger at an old address: they only explain why there is no primary.
+    """
+    for why in sorted(set(refusals.values())):
+        if is_final(why) or no_primary:
+            nodes = ", ".join(sorted(n for n, each in refusals.items() if each == why))
+            yield f"refused by {nodes}: {explained(why)}"

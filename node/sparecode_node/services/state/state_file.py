@@ -52,6 +52,12 @@ class StateFile:
         self._processes = processes
         self._on_applied = on_applied
         self._on_keys = on_keys
+        self._state: StateMachine | None = None
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the cluster has its first administrator. Safe in any thread."""
+        return self._state is not None and self._state.initialized
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
@@ -81,6 +87,7 @@ class StateFile:
                 raise StartRefusedError(str(error)) from error
             cleanup.callback(state.checkpointer.end)
             seeds = cleanup.enter_context(contextlib.closing(SeedReader(self._path)))
+            self._state = state
             yield (
                 state,
                 PrimaryStamper(seeds=seeds, sealing=self._sealing, clock=self._clock),

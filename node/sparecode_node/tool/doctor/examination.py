@@ -13,7 +13,7 @@ from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock
 from sparecode_node.tool.doctor.ages import check_ages
 from sparecode_node.tool.doctor.files import check_certificates
-from sparecode_node.tool.doctor.findings import Finding, ok, warn
+from sparecode_node.tool.doctor.findings import Finding, Verdict, ok, warn
 from sparecode_node.tool.doctor.machine import (
     check_disk,
     check_peers,
@@ -21,9 +21,12 @@ from sparecode_node.tool.doctor.machine import (
 )
 from sparecode_node.tool.doctor.membership import (
     check_authority,
+    check_beginning,
     check_bundle,
+    check_initialized,
     check_membership,
     other_members,
+    shown_hello,
     voters_among,
 )
 from sparecode_node.tool.doctor.ring import check_key_ring
@@ -50,7 +53,10 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         running=running,
     )
     results.append(finding)
+    beginning = list(check_beginning(config, ring))
+    results += beginning
     results += check_membership(journal, NodeId(config.node.id))
+    results += check_initialized(config, journal)
     results.append(check_authority(config))
     results.append(check_bundle(config))
     results += check_state(
@@ -76,12 +82,15 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     others = other_members(config, journal, ring)
     own = NodeId(config.node.id)
     voters = voters_among({own, *others}, journal)
+    if any(each.verdict is Verdict.FAIL for each in beginning):
+        voters = frozenset()  # A node without data is in no quorum.
     return results + await check_peers(
         others,
         tls,
         clock,
         other_voters=voters - {own},
         votes=own in voters,
+        hello=shown_hello(config, journal, ring),
     )
 
 

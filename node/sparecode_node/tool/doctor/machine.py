@@ -12,6 +12,7 @@ from sparecode_node.config_section import Address
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.offline.inspection import ask_members
+from sparecode_node.replication.raft.admission import explained, is_final
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.load.condition import DISK_FLOOR_BYTES, DISK_WARNING_SHARE
@@ -129,19 +130,29 @@ async def check_peers(
     *,
     other_voters: Collection[NodeId],
     votes: bool,
+    hello: bytes | None = None,
 ) -> list[Finding]:
     """
-    Check whether the other members can be reached, and their clocks.
+    Check whether the other members can be reached and accept this node; their clocks.
 
-    *votes* is whether this node is a voter: only voters count for the quorum.
+    *votes* is whether this node is a voter: only voters count for the quorum. *hello*
+    is what this node shows when it opens a link; None: the members do not judge it.
     """
     if not addresses:
-        return [ok("members", "there are no other members")]
+        return [ok("members", "no other members are known here")]
     began_ms = clock.now_ms()
-    members = await ask_members(addresses, tls, timeout_s=ANSWER_S)
+    members = await ask_members(addresses, tls, timeout_s=ANSWER_S, hello=hello)
     ended_ms = clock.now_ms()
     findings = []
     for member in members:
+        if member.refusal:
+            findings.append(
+                fail(
+                    "members",
+                    f"{member.node_id} refuses this node: {explained(member.refusal)}",
+                )
+            )
+            continue
         if not member.reachable:
             findings.append(
                 warn(
@@ -165,6 +176,8 @@ async def check_peers(
             findings.append(warn("clock", f"{words}: synchronize it with NTP"))
         else:
             findings.append(ok("clock", words))
+    if any(is_final(member.refusal) for member in members):
+        return findings  # No quorum would help this node.
     reached = {member.node_id for member in members if member.reachable}
     findings += _quorum(
         len(reached & set(other_voters)) + votes, len(other_voters) + votes
@@ -173,7 +186,7 @@ async def check_peers(
 
 
 def _quorum(reached: int, voters: int) -> Iterable[Finding]:
-    if 2 * reached <= voters:
+    if voters and 2 * reached <= voters:
         yield fail(
             "members",
             f"{reached} of {voters} voters can be reached, which is not a quorum: start "

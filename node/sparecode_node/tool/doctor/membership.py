@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the node's place in its cluster, and whether it can admit others."""
 
+import contextlib
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 
 from sparecode_node.config import Config
@@ -8,10 +10,25 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.bundle_record import BundleState, bundle_state
 from sparecode_node.membership.files import key_beside
-from sparecode_node.membership.preparation import StartError, first_members
+from sparecode_node.membership.founding_checks import (
+    RUNBOOK,
+    Beginning,
+    beginning_of,
+    blank_words,
+    has_data,
+)
+from sparecode_node.membership.preparation import (
+    FOUNDING,
+    STATE,
+    StartError,
+    first_members,
+    joined_record,
+    read_joined,
+)
 from sparecode_node.replication.members import MemberRole
-from sparecode_node.replication.offline.inspection import JournalFacts
+from sparecode_node.replication.offline.inspection import JournalFacts, hello_of
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 
@@ -27,7 +44,8 @@ def check_membership(
         yield fail(
             "membership",
             f"{node_id} was removed from the cluster, and its id is never used again: "
-            "set up the machine as a new node with another id",
+            "set up the machine as a new node with another id "
+            "(docs/runbooks/removed-node.md)",
         )
     elif member is None:
         yield warn(
@@ -42,6 +60,78 @@ def check_membership(
     else:
         voters = ", ".join(sorted(configuration.voters))
         yield ok("membership", f"{node_id} is a voter; the voters are {voters}")
+
+
+def check_beginning(config: Config, ring: KeyRing | None) -> Iterator[Finding]:
+    """Check what a node without data does at its next start."""
+    cluster_id = ring.cluster_id if ring is not None else ""
+    node_id = config.node.id
+    try:
+        beginning = beginning_of(config, cluster_id)
+    except StartError as error:
+        yield fail("membership", str(error))
+        return
+    match beginning:
+        case Beginning.CONTINUES:
+            return
+        case Beginning.FOUNDS:
+            yield ok("membership", f"{node_id} is ready to begin a cluster: start it")
+        case Beginning.JOINS:
+            yield ok(
+                "membership",
+                f"{node_id} is ready to join cluster {cluster_id}: start it",
+            )
+        case Beginning.WITH_OTHERS:
+            yield warn(
+                "membership",
+                f"{node_id} has no data: it begins with {', '.join(config.members)} once "
+                "all of them run; if it was a member before, its data is lost "
+                f"({RUNBOOK})",
+            )
+        case _:
+            yield fail("membership", blank_words(config, cluster_id))
+
+
+def shown_hello(
+    config: Config, journal: JournalFacts | None, ring: KeyRing | None
+) -> bytes | None:
+    """
+    Return what this node shows to members, which judge it as they would judge a link.
+
+    None: its ring or journal cannot be read, and another check says why.
+    """
+    if ring is None:
+        return None
+    if journal is None and has_data(config):
+        return None
+    return hello_of(ring.cluster_id, journal)
+
+
+def check_initialized(
+    config: Config, journal: JournalFacts | None
+) -> Iterator[Finding]:
+    """Check whether the cluster of a voter has been initialized."""
+    path = config.node.data_dir / STATE
+    member = journal and journal.configuration.member(config.node.id)
+    if not member or member.role is not MemberRole.VOTER or not path.exists():
+        return  # It gets its state from the others, if it is a member at all.
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),  # `check_state` reports it.
+        contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
+    ):
+        if db.execute("SELECT 1 FROM meta WHERE name = 'cluster_id'").fetchone():
+            return
+        if (config.node.data_dir / FOUNDING).exists():
+            yield warn(
+                "cluster", "not begun yet: this node begins it once the voters run"
+            )
+        else:
+            yield fail(
+                "cluster",
+                "it has no administrator yet: run `sparecode-node init` on one node, or "
+                f"wait until that node is up; if {config.node.id} has lost its data: "
+                f"{RUNBOOK}",
+            )
 
 
 def check_authority(config: Config) -> Finding:
@@ -94,7 +184,11 @@ def check_bundle(config: Config) -> Finding:
 def other_members(
     config: Config, journal: JournalFacts | None, ring: KeyRing | None
 ) -> Mapping[NodeId, str]:
-    """Return the other members' addresses, from the journal or else `node.toml`."""
+    """
+    Return the other members' addresses, from the journal or else `node.toml`.
+
+    A node without a journal asks the members of the cluster that it has joined.
+    """
     members: dict[NodeId, str] = {}
     if journal is not None:
         members = {
@@ -103,7 +197,11 @@ def other_members(
     if not all(members.values()) or not members:
         try:
             cluster_id = ring.cluster_id if ring is not None else ""
-            members = dict(first_members(config, cluster_id).members)
+            first = first_members(config, cluster_id)
+            members = dict(first.members)
+            if journal is None and not first.joins:
+                record = read_joined(joined_record(config))
+                members |= dict(record.members) if record is not None else {}
         except StartError:
             members = {}
     members.pop(NodeId(config.node.id), None)
