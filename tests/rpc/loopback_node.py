@@ -283,6 +283,7 @@ async def running_node(
             due_rotation=services.due_rotation,
             services={},
             ready=[True],
+            removed=[False],
             client=client,
             state=file,
             path=directory / "state.db",
