@@ -142,11 +142,8 @@ async def test_export_format_must_be_known():
 async def test_methods_that_stream_both_ways_are_refused():
     """A method of this kind must not be added without deciding its limits."""
 
-    class Both(grpc.RpcMethodHandler):
-        request_streaming = response_streaming = True
-
     async def continuation(_):
-        return Both()
+        return grpc.stream_stream_rpc_method_handler(lambda *_: None)
 
     details = type("Details", (), {"method": "/sparecode.v1.X/Y"})()
     interceptor = CallInterceptor(
