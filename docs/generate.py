@@ -187,7 +187,8 @@ def audit_events() -> str:
 Every decision and every change is an event. The commit that makes the change also
 writes the event, and it is the same on every node. `sparecode audit list` shows events,
 `sparecode audit export` writes them to a file, and `sparecode audit verify` proves such
-a file.
+a file. `sparecode audit list --authentication-id ID` finds the decision that an agent got
+with that id, and its consequences; their details begin with it.
 """,
         body,
     )

@@ -218,6 +218,7 @@ AUDIT = audit_pb2.ListAuditEventsResponse(
             "resource the mail of everybody in the office",
             previous_hash=b"p" * 32,
             hash=b"h" * 32,
+            authentication_id="a-6",
         ),
         audit_pb2.AuditEvent(
             sequence=1042,

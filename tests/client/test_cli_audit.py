@@ -64,6 +64,7 @@ def test_events_as_json(cli: Cli) -> None:
         "resource the mail of everybody in the office",
         "previous_hash": (b"p" * 32).hex(),
         "hash": (b"h" * 32).hex(),
+        "authentication_id": "a-6",
     }
 
 
@@ -76,7 +77,7 @@ def test_every_filter_is_sent(cli: Cli) -> None:
         *("audit", "list", "--since", "1d", "--until", "2026-12-02T00:00Z"),
         *("--actor", "a", "--action", "b", "--target", "c"),
         *("--outcome", "d", "--reason", "e", "--from", "7", "--limit", "2"),
-        "--stale-ok",
+        *("--authentication-id", "A-6", "--stale-ok"),
     )
 
     (request,) = cli.node.requests(LIST)
@@ -90,6 +91,7 @@ def test_every_filter_is_sent(cli: Cli) -> None:
         "c",
     )
     assert (event_filter.outcome, event_filter.reason) == ("d", "e")
+    assert event_filter.authentication_id == "a-6"
     assert (request.from_sequence, request.page_size, request.stale_ok) == (7, 2, True)
 
 

@@ -89,6 +89,25 @@ async def test_the_audit_log_is_filtered_by_the_words_on_the_page(
     assert page.text.count("through n1") == 1
 
 
+async def test_a_decision_is_found_by_the_id_that_the_agent_got(desk: Desk) -> None:
+    """(U1) With its consequences; each event links to the others of its decision."""
+    node = desk.node
+    issued = await node.issue(count=2)
+    await node.authenticate("4444" + node.tokencode())
+    node.clock.pass_s(60)
+    answer = await node.authenticate(PIN + issued.codes[0].code)
+    browser = await desk.administrator()
+    link = f"/audit?authentication_id={answer.authentication_id}"
+    page = await browser.open(
+        f"/audit?authentication_id=+{answer.authentication_id.upper()}+"
+    )
+    assert page.text.count("through n1") == 2
+    assert "Set low" in page.text
+    assert link in page.links.values()
+    page = await browser.open("/audit?authentication_id=none")
+    assert "No events match" in page.text
+
+
 async def test_every_set_that_is_low_is_listed(desk: Desk) -> None:
     """No other page lists them, so the dashboard must list all eight."""
     node = desk.node

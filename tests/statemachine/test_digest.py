@@ -136,8 +136,15 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db.execute("PRAGMA foreign_keys = OFF")
     digests, cells = {digest(db)}, 0
     for table, condition, key in last_rows(db):
-        row = db.execute(f"SELECT * FROM {table} WHERE {condition}", key)  # noqa: S608
-        columns = [name for name, *_ in row.description]
+        # Without generated columns, which follow from the others.
+        columns = [
+            name
+            for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))
+        ]
+        row = db.execute(
+            f"SELECT {', '.join(columns)} FROM {table} WHERE {condition}",  # noqa: S608
+            key,
+        )
         for column, value in zip(columns, row.fetchone(), strict=True):
             cells += 1
             db.execute("BEGIN")

@@ -152,6 +152,7 @@ def filter_out(event_filter: AuditFilter) -> audit_pb2.AuditFilter:
         target=event_filter.target,
         outcome=event_filter.outcome,
         reason=event_filter.reason,
+        authentication_id=event_filter.authentication_id,
     )
 
 
@@ -169,4 +170,5 @@ def event_in(event: audit_pb2.AuditEvent) -> AuditEvent:
         detail=event.detail,
         previous_hash=event.previous_hash.hex(),
         hash=event.hash.hex(),
+        authentication_id=event.authentication_id,
     )

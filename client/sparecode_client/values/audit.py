@@ -30,6 +30,8 @@ class AuditEvent:
     previous_hash: str
     """In hexadecimal digits."""
     hash: str
+    authentication_id: str = ""
+    """The ID that the agent got; empty: the event is not about a passcode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class AuditFilter:
     target: str = ""
     outcome: str = ""
     reason: str = ""
+    authentication_id: str = ""
 
 
 EVERYTHING = AuditFilter()

@@ -14,6 +14,10 @@ GENESIS_HASH = bytes(32)
 """The previous hash of the first event."""
 
 
+AUTHENTICATION = "authentication "
+"""The beginning of the detail of an event that a decision on a passcode has made."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
     """One decision or change in the audit log. It never holds a secret."""
@@ -34,6 +38,20 @@ class AuditEvent:
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 _FIELDS = tuple(field.name for field in fields(AuditEvent))
+
+
+def detail_of(authentication_id: str, detail: str) -> str:
+    """
+    Return the detail of an event that the decision with this id has made.
+
+    The id is first, before any words of a caller: the tables find it there.
+    """
+    return ", ".join(filter(None, (f"{AUTHENTICATION}{authentication_id}", detail)))
+
+
+def without_authentication(detail: str) -> str:
+    """Return the detail of an event without the id of its decision."""
+    return detail.partition(", ")[2] if detail.startswith(AUTHENTICATION) else detail
 
 
 def chain_hash(previous: bytes, event: AuditEvent) -> bytes:

@@ -28,6 +28,8 @@ WHERE event.sequence BETWEEN :first AND :last
     AND (:outcome = '' OR event.outcome = :outcome)
     AND (:reason = '' OR event.reason = :reason)
 """
+_OF_AUTHENTICATION = " AND event.authentication_id = :authentication_id"
+"""Not as the other conditions: it has an index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class AuditFilter:
     target: str = ""
     outcome: str = ""
     reason: str = ""
+    authentication_id: str = ""
+    """The id that an agent got with a decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,8 @@ class AuditRecord:
     """An event with its link of the hash chain."""
 
     event: AuditEvent
+    authentication_id: str = ""
+    """The id in its detail; empty: it is no decision on a passcode, or of level 1."""
     previous_hash: bytes
     hash: bytes
 
@@ -133,8 +139,9 @@ async def _records(
     newest_first: bool,
     rows: int,
 ) -> list[AuditRecord]:
+    which = _EVENTS + (_OF_AUTHENTICATION if criteria.authentication_id else "")
     events = await transaction.all(
-        f"{_EVENTS} ORDER BY event.sequence {'DESC' if newest_first else 'ASC'} "
+        f"{which} ORDER BY event.sequence {'DESC' if newest_first else 'ASC'} "
         "LIMIT :rows",
         first=first,
         last=last,
@@ -143,6 +150,7 @@ async def _records(
         target=criteria.target,
         outcome=criteria.outcome,
         reason=criteria.reason,
+        authentication_id=criteria.authentication_id,
         rows=rows,
     )
     return [_record(row) for row in events]
@@ -161,6 +169,7 @@ def _record(row: sqlite3.Row) -> AuditRecord:
             reason=row["reason"],
             detail=row["detail"],
         ),
+        authentication_id=row["authentication_id"] or "",
         previous_hash=row["previous_hash"] or GENESIS_HASH,
         hash=row["hash"],
     )

@@ -119,6 +119,7 @@ def _filter(message: pb.AuditFilter) -> AuditFilter:
         target=message.target,
         outcome=message.outcome,
         reason=message.reason,
+        authentication_id=message.authentication_id,
     )
 
 
@@ -136,4 +137,5 @@ def _event(record: AuditRecord) -> pb.AuditEvent:
         detail=event.detail,
         previous_hash=record.previous_hash,
         hash=record.hash,
+        authentication_id=record.authentication_id,
     )

@@ -17,6 +17,11 @@ from sparecode_node.domain.clock import Clock
 __all__ = ["Clock", "Entropy", "SystemClock", "SystemEntropy"]
 
 
+_VERSION_7 = 7 << 76 | 2 << 62
+_FREE_BITS = ~(15 << 76 | 3 << 62)
+"""All bits of a UUID but those of its version and variant."""
+
+
 class Entropy(Protocol):
     """Draws unpredictable values."""
 
@@ -25,6 +30,9 @@ class Entropy(Protocol):
 
     def uuid(self) -> str:
         """Return a random UUID (RFC 9562, version 4)."""
+
+    def uuid_at(self, at_ms: int) -> str:
+        """Return a UUID that sorts by its time and is random otherwise (version 7)."""
 
     def choices(self, symbols: Sequence[str], count: int) -> str:
         """Return *count* symbols, each drawn without bias and independently."""
@@ -52,6 +60,11 @@ class SystemEntropy:
     def uuid(self) -> str:
         """Return a random UUID."""
         return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+    def uuid_at(self, at_ms: int) -> str:
+        """Return a UUID with a time in front (RFC 9562, 5.7)."""
+        number = int.from_bytes(at_ms.to_bytes(6) + secrets.token_bytes(10))
+        return str(uuid.UUID(int=number & _FREE_BITS | _VERSION_7))
 
     def choices(self, symbols: Sequence[str], count: int) -> str:
         """Return *count* symbols; `secrets.choice` draws by rejection, without bias."""

@@ -123,6 +123,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         sealing=sealing,
         refusals=refusals,
         clock=clock,
+        entropy=entropy,
     )
     rotation = Rotation(
         proposer=proposer,
@@ -139,7 +140,6 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             sealing=sealing,
             kdf=kdf,
             rates=rates,
-            entropy=entropy,
         ),
         continuation=Continuation(
             decisions=decisions,
@@ -147,7 +147,6 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             sealing=sealing,
             kdf=kdf,
             rates=rates,
-            entropy=entropy,
         ),
         sessions=Sessions(
             proposer=proposer,

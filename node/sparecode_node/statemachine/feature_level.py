@@ -53,6 +53,11 @@ administrator has changed. A change of another's link to a user waits, too (P3, 
 REPEATED_SIGN_INS = 2
 """A repeated sign-in opens no session, and is refused alike for any content (Q1)."""
 
+AUTHENTICATION_IDS = 2
+"""
+From here on, the events of a decision on a passcode name the id that the agent got (U1).
+"""
+
 EQUAL_REFUSALS = 2
 """Equal refusals of one minute share their audit events (U1)."""
 

@@ -3,10 +3,14 @@
 
 import sqlite3
 
+from sparecode_node.domain.audit import detail_of
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
-from sparecode_node.statemachine.feature_level import EQUAL_REFUSALS
+from sparecode_node.statemachine.feature_level import (
+    AUTHENTICATION_IDS,
+    EQUAL_REFUSALS,
+)
 from sparecode_node.statemachine.results import ApprovalPending, Authenticated, Result
 from sparecode_node.statemachine.tables import refusals
 
@@ -46,6 +50,7 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
         actor = f"administrator:{applying.administrator.name}"
     if isinstance(result, Rejected) and _is_counted(applying, actor, reason):
         return
+    authentication_id = _authentication_id(applying, result)
     for action, target, how, why, more in (
         (
             type(applying.call.command).__name__,
@@ -67,8 +72,17 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
             target=target,
             outcome=how,
             reason=why,
-            detail=more,
+            detail=detail_of(authentication_id, more) if authentication_id else more,
         )
+
+
+def _authentication_id(applying: Applying, result: Result) -> str:
+    """Return the id of the decision that the agent gets; empty: no event names it."""
+    if not isinstance(result, Authenticated):
+        return ""
+    if applying.feature_level < AUTHENTICATION_IDS:
+        return ""
+    return result.authentication_id
 
 
 def _is_counted(applying: Applying, actor: str, reason: str) -> bool:

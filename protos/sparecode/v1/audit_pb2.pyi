@@ -86,6 +86,7 @@ class AuditEvent(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Numbers events from 1, without gaps."""
     actor: _builtins.str
@@ -111,6 +112,11 @@ class AuditEvent(_message.Message):
     """The hash of the previous event."""
     hash: _builtins.bytes
     """The hash over this event and all earlier ones."""
+    authentication_id: _builtins.str
+    """For a decision on a passcode, and its consequences: the `authentication_id` that the
+    agent got. `detail` begins with it, so the hash covers it. Empty for other events,
+    and for those before feature level 2.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """The time of the decision, by the cluster's clock."""
@@ -129,10 +135,11 @@ class AuditEvent(_message.Message):
         detail: _builtins.str = ...,
         previous_hash: _builtins.bytes = ...,
         hash: _builtins.bytes = ...,
+        authentication_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "detail", b"detail", "event_time", b"event_time", "hash", b"hash", "node_id", b"node_id", "outcome", b"outcome", "previous_hash", b"previous_hash", "reason", b"reason", "sequence", b"sequence", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "authentication_id", b"authentication_id", "detail", b"detail", "event_time", b"event_time", "hash", b"hash", "node_id", b"node_id", "outcome", b"outcome", "previous_hash", b"previous_hash", "reason", b"reason", "sequence", b"sequence", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,6 +158,7 @@ class AuditFilter(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_ID_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """Exactly this actor, for example `administrator:root`."""
     action: _builtins.str
@@ -161,6 +169,8 @@ class AuditFilter(_message.Message):
     """Exactly this outcome."""
     reason: _builtins.str
     """Exactly this reason."""
+    authentication_id: _builtins.str
+    """Exactly this `authentication_id`: the decision and its consequences."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """At this time or later."""
@@ -179,10 +189,11 @@ class AuditFilter(_message.Message):
         target: _builtins.str = ...,
         outcome: _builtins.str = ...,
         reason: _builtins.str = ...,
+        authentication_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "end_time", b"end_time", "outcome", b"outcome", "reason", b"reason", "start_time", b"start_time", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "authentication_id", b"authentication_id", "end_time", b"end_time", "outcome", b"outcome", "reason", b"reason", "start_time", b"start_time", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,7 +103,9 @@ class AuthenticateResponse(_message.Message):
     decision: Global___AuthenticationDecision.ValueType
     """Accepted, refused, or the next step."""
     authentication_id: _builtins.str
-    """Identifies the decision in the audit log."""
+    """Identifies the decision in the audit log: `AuditFilter.authentication_id` finds it.
+    A retry gets the same ID. It sorts by time, and gives access to nothing.
+    """
     challenge: _builtins.bytes
     """Set if a next step is needed. Send it back within two minutes."""
     def __init__(
@@ -173,7 +175,9 @@ class ContinueAuthenticationResponse(_message.Message):
     decision: Global___AuthenticationDecision.ValueType
     """Accepted, refused, or the next step."""
     authentication_id: _builtins.str
-    """Identifies the decision in the audit log."""
+    """Identifies the decision in the audit log: `AuditFilter.authentication_id` finds it.
+    A retry gets the same ID. It sorts by time, and gives access to nothing.
+    """
     challenge: _builtins.bytes
     """Set if a next step is needed. Send it back within two minutes."""
     def __init__(

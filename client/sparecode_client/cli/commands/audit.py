@@ -46,11 +46,18 @@ Action = Annotated[str, _exact_option("action", "SaveEmergencyAccess")]
 Target = Annotated[str, _exact_option("target", "alice or a serial")]
 Outcome = Annotated[str, _exact_option("outcome", "refused")]
 Reason = Annotated[str, _exact_option("reason", "wrong_pin")]
+AuthenticationId = Annotated[
+    str,
+    typer.Option(
+        metavar="ID",
+        help="Only the decision with this ID, which the agent got, and its consequences.",
+    ),
+]
 
 
 def _filter(since: When | None, until: When | None, *words: str) -> AuditFilter:
-    """Return the filter that the options describe; *words* are actor to reason."""
-    actor, action, target, outcome, reason = words
+    """Return the filter that the options describe; *words* are actor to the ID."""
+    actor, action, target, outcome, reason, authentication_id = words
     return AuditFilter(
         start_time=None if since is None else since.past(),
         end_time=None if until is None else until.past(),
@@ -59,6 +66,7 @@ def _filter(since: When | None, until: When | None, *words: str) -> AuditFilter:
         target=target,
         outcome=outcome,
         reason=reason,
+        authentication_id=authentication_id.lower(),
     )
 
 
@@ -73,6 +81,7 @@ def list_(
     target: Target = "",
     outcome: Outcome = "",
     reason: Reason = "",
+    authentication_id: AuthenticationId = "",
     from_sequence: Annotated[
         int | None,
         typer.Option(
@@ -88,7 +97,9 @@ def list_(
 ) -> None:
     """Show events, newest first."""
     settings = settings_of(context)
-    event_filter = _filter(since, until, actor, action, target, outcome, reason)
+    event_filter = _filter(
+        *(since, until, actor, action, target, outcome, reason, authentication_id)
+    )
     with settings.admin() as admin:
         events = partial(
             admin.list_audit_events, event_filter, from_sequence=from_sequence or 0
@@ -125,6 +136,7 @@ def export(
     target: Target = "",
     outcome: Outcome = "",
     reason: Reason = "",
+    authentication_id: AuthenticationId = "",
     from_sequence: Annotated[
         int,
         typer.Option(
@@ -145,7 +157,9 @@ def export(
     audit_files.export(
         settings_of(context),
         path,
-        _filter(since, until, actor, action, target, outcome, reason),
+        _filter(
+            *(since, until, actor, action, target, outcome, reason, authentication_id)
+        ),
         form=form,
         after_sequence=from_sequence - 1,
         stale_ok=stale_ok,

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from sparecode_node.console.kit import navigation, token_menu
 from sparecode_node.console.kit.recovery import RECOVERY
+from sparecode_node.domain.audit import without_authentication
 
 _WORD = re.compile(r"[A-Z][a-z]*")
 _PIN = re.compile(r"\bpin\b", re.IGNORECASE)
@@ -48,6 +49,7 @@ def _environment() -> Environment:
         kind=navigation.kind_words,
         action_words=action_words,
         actor_words=actor_words,
+        without_authentication=without_authentication,
     )
     environment.globals.update(
         zones=zones,

@@ -44,7 +44,10 @@ COMMANDS: Final = {
 }
 """Actions by their words in lower case, without spaces."""
 
-TEXTS: Final = ("actor", "action", "target", "outcome", "reason")
+TEXTS: Final = (
+    *("actor", "action", "target", "outcome", "reason"),
+    "authentication_id",
+)
 DATES: Final = ("start", "end")
 
 FIELDS: Final = {
@@ -138,6 +141,7 @@ def _filter(visit: Visit) -> AuditFilter:
         target=form.text("target"),
         outcome=form.text("outcome"),
         reason="_".join(form.text("reason").lower().split()),
+        authentication_id=form.text("authentication_id").lower(),
     )
 
 

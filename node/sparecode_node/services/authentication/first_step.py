@@ -28,7 +28,6 @@ from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.users import PasscodeParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
-from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.authentication.decisions import (
     AgentAnswer,
     AgentRequest,
@@ -67,14 +66,12 @@ class Authentication:
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
-        entropy: Entropy,
     ) -> None:
         self._decisions = decisions
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
         self._rates = rates
-        self._entropy = entropy
 
     def check_room(self) -> None:
         """Raise `HashingOverloadedError` if no passcode can be hashed now."""
@@ -109,7 +106,7 @@ class Authentication:
             passcode=normalized(passcode),
             client_address=client_address,
             resource=resource,
-            authentication_id=self._entropy.uuid(),
+            authentication_id=self._decisions.new_id(),
         )
         await self._decisions.admit(attempt.request, context.method)
         self._rates.attempt(

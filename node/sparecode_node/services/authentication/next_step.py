@@ -16,7 +16,6 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PinParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
-from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.authentication.decisions import (
     AgentAnswer,
     AgentRequest,
@@ -56,14 +55,12 @@ class Continuation:
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
-        entropy: Entropy,
     ) -> None:
         self._decisions = decisions
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
         self._rates = rates
-        self._entropy = entropy
 
     @idempotent
     async def continue_authentication(
@@ -90,7 +87,7 @@ class Continuation:
             new_pin=normalized(
                 fields.secret("new_pin", new_pin, at_most=fields.PASSCODE_MAX)
             ),
-            authentication_id=self._entropy.uuid(),
+            authentication_id=self._decisions.new_id(),
         )
         _check_new_pin(attempt)
         await self._decisions.admit(attempt.request, context.method)

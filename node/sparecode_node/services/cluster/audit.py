@@ -236,7 +236,10 @@ def _follow(verdict: ChainVerdict, records: tuple[AuditRecord, ...]) -> ChainVer
 
 def _check(criteria: AuditFilter) -> None:
     """Raise `InvalidFieldError` for a filter that matches no possible event."""
-    for name in ("actor", "action", "target", "outcome", "reason"):
+    for name in (
+        *("actor", "action", "target", "outcome", "reason"),
+        "authentication_id",
+    ):
         fields.text(f"filter.{name}", getattr(criteria, name), at_most=FILTER_MAX)
     if (
         criteria.start_ms is not None

@@ -52,7 +52,11 @@ ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN hosts TEXT;
 ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE audit_events ADD COLUMN
 """
+        + schema.AUTHENTICATION_ID
+        + ";"
+        + schema.AUTHENTICATION_INDEX
         + schema.ALLOWANCE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
@@ -76,6 +80,8 @@ ALTER TABLE join_tickets DROP COLUMN hosts;
 ALTER TABLE join_tickets DROP COLUMN with_authority;
 ALTER TABLE nodes DROP COLUMN hosts;
 ALTER TABLE requests DROP COLUMN in_reserve;
+DROP INDEX audit_events_by_authentication;
+ALTER TABLE audit_events DROP COLUMN authentication_id;
 DROP TABLE issue_counts;
 DROP TABLE seed_fingerprints;
 DROP TABLE equal_refusals;

@@ -233,6 +233,19 @@ CREATE TABLE administrator_resets (     -- requested and not in force yet
 ) STRICT, WITHOUT ROWID;
 """
 
+AUTHENTICATION_ID = """
+    authentication_id TEXT GENERATED ALWAYS AS ( -- see `domain.audit`; NULL: none
+        CASE substr(detail, 1, 15) WHEN 'authentication '
+        THEN substr(detail, 16, instr(detail || ',', ',') - 16) END
+    ) VIRTUAL
+"""
+"""Computed from the detail, which the hash covers: it cannot differ from it."""
+
+AUTHENTICATION_INDEX = """
+CREATE INDEX audit_events_by_authentication ON audit_events (authentication_id)
+    WHERE authentication_id IS NOT NULL;
+"""
+
 TABLES = (
     """
 CREATE TABLE meta (
@@ -399,9 +412,12 @@ CREATE TABLE audit_events (
     outcome TEXT NOT NULL,
     reason TEXT NOT NULL,
     detail TEXT NOT NULL,
-    hash BLOB NOT NULL               -- over the previous event's hash and this event
-) STRICT;
+    hash BLOB NOT NULL,              -- over the previous event's hash and this event
 """
+    + AUTHENTICATION_ID
+    + """) STRICT;
+"""
+    + AUTHENTICATION_INDEX
     + _AGENT_TABLES
     + ALLOWANCE_TABLES
     + _APPROVAL_TABLES
