@@ -268,6 +268,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         pin_blocklist=True,
         issued_sets_per_hour=30,
         issued_sets_per_day=100,
+        former_code_retention=lasting(timedelta(days=365)),
         backup_recipients="",
     ),
     position=POSITION,

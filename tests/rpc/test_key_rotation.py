@@ -314,6 +314,8 @@ async def test_seal_moved_to_another_row_does_not_open(tmp_path: Path) -> None:
         await state.close()
     kinds = {each.kind for each in replaced}
     assert kinds == set(SealKind) - {
+        SealKind.CODE_TAGS,  # See tests/services/test_former_codes.py.
+        SealKind.FORMER_CODES,
         SealKind.PENDING_CHANGE,
         SealKind.PENDING_RESET,
         SealKind.SECOND_FACTOR,

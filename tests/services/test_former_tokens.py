@@ -6,7 +6,6 @@ import pytest
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.statemachine.tables.former import FORMER_SETS_MAX
 from tests.generators import oathtool_hotp
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
 
@@ -54,7 +53,6 @@ def failures(node: OneNode) -> int:
         "replaced with its PIN",
         "deleted",
         "unassigned and deleted",
-        "deleted and enrolled again",
     ],
 )
 async def test_code_of_an_unassigned_token_is_no_guess(node: OneNode, way: str) -> None:
@@ -67,9 +65,6 @@ async def test_code_of_an_unassigned_token_is_no_guess(node: OneNode, way: str) 
         await replace(node, keep_pin="with" in way)
     if "deleted" in way:
         await delete(node)
-    if "again" in way:
-        await node.enroll()
-        await give(node, "alice")
     for code in codes * 3:
         assert not await node.accepts(PIN + code)
     assert set(node.reasons()) == {Reason.TOKEN_NOT_ASSIGNED}
@@ -78,24 +73,20 @@ async def test_code_of_an_unassigned_token_is_no_guess(node: OneNode, way: str) 
     assert failures(node) == 1
 
 
-async def test_codes_of_deleted_tokens_are_remembered_up_to_a_bound(
+async def test_code_of_a_token_that_was_enrolled_again_is_judged_with_its_pin(
     node: OneNode,
 ) -> None:
-    """(A5) The newest sets of a user; a code of an older set is a guess."""
+    """(A5) The serial is that of the user's token, so a wrong PIN is a guess at it."""
     await node.add_user()
-    first = (await node.issue(count=1)).codes[0].code
+    code = (await node.issue()).codes[0].code
     await delete(node)
-    for _ in range(FORMER_SETS_MAX):
-        await node.enroll()
-        await give(node, "alice")
-        newest = (await node.issue(count=1)).codes[0].code
-        await delete(node)
-    (kept,) = node.primary_db.execute("SELECT count(*) FROM deleted_codes").fetchone()
-    assert kept == FORMER_SETS_MAX
-    assert not await node.accepts(PIN + newest)
+    await node.enroll()
+    await give(node, "alice")
+    assert not await node.accepts(PIN + code)
     assert failures(node) == 0
-    assert not await node.accepts(PIN + first)
+    assert not await node.accepts("9999" + code)
     assert failures(node) == 1
+    assert node.reasons() == [Reason.CODE_NOT_LIVE, Reason.WRONG_PIN]
 
 
 async def test_codes_of_deleted_tokens_go_with_their_user(node: OneNode) -> None:

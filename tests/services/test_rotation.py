@@ -229,6 +229,7 @@ async def check_only_the_new_key_is_needed(node: OneNode) -> None:
     async with node.state.transaction() as transaction:
         keys = await seals.keys(transaction)
         result = await seals.to_replace(transaction, NOBODY, most=10_000)
+        result += await seals.waiting_sets(transaction, most=10_000)
         counts = await seals.counts(transaction, keys.active)
     assert keys.aging == ()
     assert node.ring.key_ids == (keys.active,)

@@ -20,6 +20,7 @@ SEALED = [
     ("users", "tag_key_id"),
     ("administrator_resets", "key_id"),
     ("seed_fingerprints", "key_id"),
+    ("former_codes", "key_id"),
 ]
 
 
@@ -42,6 +43,14 @@ def world() -> World:
         ("set-second-factor", {"code": "0"}),
         ("raise-feature-level", {"level": "2"}),
         ("enroll", {"serial": "1003"}),
+        ("enroll", {"serial": "1004", "pin-rule": "none"}),
+        ("assign", {"serial": "1004", "user": "alice"}),
+        ("save", {"serial": "1004", "set": "D", "count": "1"}),
+        ("delete-token", {"serial": "1004"}),
+        (
+            "replace-seal",
+            {"kind": "former_codes", "row": "D", "old": "code D D/1", "new": "tag"},
+        ),
         ("reset-admin", {"name": ROOT}),
         ("activate-key", {"fingerprint": "two"}),
         ("wait", {"16m": "yes"}),

@@ -128,7 +128,7 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
+from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
@@ -196,6 +196,11 @@ def pin_verifier(user: UserId | str, serial: str, pin: str) -> bytes:
 def code_verifier(set_id: str, code: str) -> bytes:
     """Return the verifier of a code in a set; the codes of set S are S/1, S/2, ..."""
     return f"code {set_id} {code}".encode()
+
+
+def code_tag(user: str, code: str) -> bytes:
+    """Return the stand-in for the tag of a code of a user's former set."""
+    return f"<{user} {code}>".encode()
 
 
 def name_tag(name: str) -> bytes:
@@ -898,6 +903,9 @@ class World:
                     for each in self._sets(arguments, user)
                     if emergency
                 ),
+                code_tags=(code_tag(user.user_id, arguments["code"]),)
+                if emergency and user and "code" in arguments and self._tags_codes()
+                else (),
                 tokencodes=tuple(
                     TokencodeMatch(
                         serial=token.serial,
@@ -920,7 +928,12 @@ class World:
             return
         for token in token_tables.find_tokens_of(self.db, user.user_id):
             yield from code_tables.find_sets(self.db, token.serial)
-        yield from former_tables.find_former_sets(self.db, user.user_id)
+        yield from former_tables.find_former_sets(
+            self.db, user.user_id, tagged=self._tags_codes()
+        )
+
+    def _tags_codes(self) -> bool:
+        return self.machine.feature_level >= FORMER_CODES
 
     def _moments(self, arguments: Arguments, token: Any) -> Iterator[Moment]:
         """Return the moments for which the script declares the digits right."""

@@ -79,6 +79,9 @@ class Policy:
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""
+    former_code_retention: timedelta | None = None
+    """How long codes of former sets are recognized, so that they do not count as guesses.
+    None: as above."""
     rotate_after_removal: bool | None = None
     """Whether removing a member also starts a rotation of the ring's key. None: as above."""
     position: ReadPosition | None = None

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.agents import Agent
 from sparecode_node.domain.challenges import Challenge, NextStep
-from sparecode_node.domain.code_lookup import Sets, find_code, former_serial
+from sparecode_node.domain.code_lookup import Sets, find_code, find_former
 from sparecode_node.domain.emergency_access import (
     CodeState,
     EmergencyCodeSet,
+    FormerCode,
     FormerSet,
     Use,
     all_void,
@@ -63,7 +64,9 @@ class Attempt:
     tokens: Sequence[Token]
     sets: Sets
     former_sets: Sequence[FormerSet] = ()
-    """Sets of the user's former tokens, which were unassigned or deleted."""
+    """Sets of the user's former tokens, and old sets that wait to become tags."""
+    former_codes: Sequence[FormerCode] = ()
+    """The codes of former sets among the typed ones, found by their tags."""
     lockouts: Mapping[Factor, Lockout]
     policy: Policy
     use: Use
@@ -238,11 +241,7 @@ def _void_all(
 def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
     match = find_code(attempt.readings, attempt.tokens, attempt.sets)
     if match is None:
-        former = former_serial(attempt.readings, attempt.former_sets)
-        if former is not None:
-            # The code was right once, and its PIN is gone with the token: no guess (A5).
-            return Refusal(Reason.TOKEN_NOT_ASSIGNED, former, charged=False)
-        return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+        return _judge_former(attempt)
     token, code_set, code, reading = match
     serial = token.serial
     pin_problem = pin_refused(token, reading)
@@ -271,6 +270,21 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
         lockouts={Factor.EMERGENCY: FREE},
         events=_remaining(attempt, token, spent),
     )
+
+
+def _judge_former(attempt: Attempt) -> Refusal:
+    """Refuse a code that is none of the stored sets'; it may be of a former one (A5)."""
+    match = find_former(attempt.readings, attempt.former_sets, attempt.former_codes)
+    if match is None:
+        return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+    former, reading = match
+    tokens = [each for each in attempt.tokens if each.serial == former.serial]
+    if not former.assigned or not tokens:
+        # The code was right once, and its PIN is gone with the token: no guess.
+        return Refusal(Reason.TOKEN_NOT_ASSIGNED, former.serial, charged=False)
+    pin_problem = pin_refused(tokens[0], reading)
+    reason = pin_problem or Reason.CODE_NOT_LIVE
+    return Refusal(reason, former.serial, charged=reason is Reason.WRONG_PIN)
 
 
 def _remaining(

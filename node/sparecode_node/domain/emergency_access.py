@@ -144,12 +144,24 @@ class EmergencyCodeSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerSet:
-    """What remains of a set whose token was unassigned or deleted (A5)."""
+    """What remains of a set whose token was unassigned or deleted, or of an old set (A5)."""
 
     set_id: SetId
     serial: TokenSerial
     key_id: KeyId
     verifiers: tuple[bytes, ...]
+    assigned: bool = False
+    """Whether the token is the user's. Then its PIN counts; from feature level 2 on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerCode:
+    """A typed code that the state knows by its tag alone: it belonged to the user (A5)."""
+
+    tag: bytes
+    serial: TokenSerial
+    assigned: bool
+    """Whether the token is the user's. Then its PIN counts."""
 
 
 def all_void(

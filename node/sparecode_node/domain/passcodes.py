@@ -150,3 +150,8 @@ class Reading:
     pins: tuple[PinCandidate, ...]
     codes: tuple[CodeCandidate, ...]
     tokencodes: tuple[TokencodeMatch, ...] = ()
+    code_tags: tuple[bytes, ...] = ()
+    """
+    The tags that the code has if it is of a former set of the user: one for each key of
+    the ring in use (A5). From feature level 2 on.
+    """

@@ -41,6 +41,8 @@ class Policy:
     lifetime_ms_max: int | None = None
     draft_lifetime_ms: int = 15 * MINUTE_MS
     set_low_threshold: int = 2
+    former_code_retention_ms: int = 365 * DAY_MS
+    """How long codes of former sets are recognized, so that they are no guesses (A5)."""
 
     # PINs and tokens, see K.
     pin_length_min: int = 4
@@ -110,6 +112,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "lifetime_ms_max": (HOUR_MS, 3_660 * DAY_MS),
     "draft_lifetime_ms": (MINUTE_MS, HOUR_MS),
     "set_low_threshold": (0, 100),
+    "former_code_retention_ms": (30 * DAY_MS, 3_660 * DAY_MS),
     "pin_length_min": (4, 16),
     "pin_length_max": (4, 16),
     "totp_window_steps": (0, 3),

@@ -11,7 +11,7 @@ from sparecode_node.queries import cluster
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands.keys import SealKind
 from sparecode_node.statemachine.commands.pending import from_json, sealed_in
-from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
+from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
 from sparecode_node.statemachine.tables import keys as key_tables
 
 
@@ -28,7 +28,7 @@ class StoredSeal:
     serial: str = ""
     """Serial of the token, for codes."""
     void: bool = False
-    """Whether these are codes without a live one."""
+    """Whether these are codes without a live one, or tags of such codes."""
 
 
 _ROWS = {
@@ -70,12 +70,18 @@ _ROWS = {
                sealed_seed AS sealed, x'' AS more
         FROM tokens WHERE key_id != :active ORDER BY serial LIMIT :most
     """,
+    SealKind.CODE_TAGS: """
+        SELECT CAST(number AS TEXT) AS row, key_id, user_id AS first, '' AS second,
+               tags AS sealed, x'' AS more
+        FROM former_codes WHERE key_id < :active ORDER BY key_id, number LIMIT :most
+    """,
 }
 """
 For each kind: the rows to reseal. Each has one seal; a PIN has two.
 
 A fingerprint is made from the sealed seed, so it comes before the seed is resealed. The
-tokens without one were enrolled below feature level 2.
+tokens without one were enrolled below feature level 2. Keys have ascending numbers, so
+an index finds the tags that are left: there may be hundreds of thousands.
 """
 
 _SETS = """
@@ -93,6 +99,11 @@ SELECT set_id, key_id, user_id, serial, 1 AS void FROM deleted_sets
 WHERE key_id != :active ORDER BY number LIMIT :most
 """
 
+_WAITING_SETS = """
+SELECT set_id, key_id, user_id, serial, 1 AS void FROM deleted_sets
+ORDER BY number LIMIT :most
+"""
+
 _COUNTS = """
 SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM administrator_resets WHERE key_id != :active)
@@ -104,13 +115,14 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM tokens WHERE key_id != :active)
      + (SELECT count(*) FROM seed_fingerprints WHERE key_id != :active)
      + (SELECT count(*) FROM code_sets WHERE key_id != :active)
+     + (SELECT count(*) FROM former_codes WHERE key_id < :active)
      + (SELECT count(*) FROM deleted_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
      + (SELECT count(*) FROM administrator_resets)
      + (SELECT count(*) FROM administrators WHERE length(sealed_factor) > 0)
      + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets)
-     + (SELECT count(*) FROM seed_fingerprints)
+     + (SELECT count(*) FROM seed_fingerprints) + (SELECT count(*) FROM former_codes)
      + (SELECT count(*) FROM deleted_sets) AS every
 """
 
@@ -169,17 +181,31 @@ async def to_replace(
                     key_id=KeyId(row["key_id"]),
                     belongs_to=tuple(filter(None, (row["first"], row["second"]))),
                     sealed=sealed,
+                    void=kind is SealKind.CODE_TAGS,
                 )
             )
-    for query, codes_of in ((_SETS, "codes"), (_DELETED_SETS, "deleted_codes")):
-        if len(seals) < most:
-            sets = await transaction.all(query, active=active, most=most - len(seals))
-            seals += await _codes(transaction, sets, codes_of)
+    if len(seals) < most:
+        sets = await transaction.all(_SETS, active=active, most=most - len(seals))
+        seals += await _codes(transaction, sets, "codes")
+    if len(seals) < most and level < FORMER_CODES:
+        sets = await transaction.all(
+            _DELETED_SETS, active=active, most=most - len(seals)
+        )
+        seals += await _codes(transaction, sets, "deleted_codes")
     return seals
 
 
+async def waiting_sets(transaction: ReadTransaction, *, most: int) -> list[StoredSeal]:
+    """Return former sets that wait to become tags (A5), the oldest first."""
+    sets = await transaction.all(_WAITING_SETS, most=most)
+    return await _codes(transaction, sets, "deleted_codes", kind=SealKind.FORMER_CODES)
+
+
 async def _codes(
-    transaction: ReadTransaction, sets: Sequence[Row], codes_of: str
+    transaction: ReadTransaction,
+    sets: Sequence[Row],
+    codes_of: str,
+    kind: SealKind = SealKind.CODES,
 ) -> list[StoredSeal]:
     seals = []
     for row in sets:
@@ -189,7 +215,7 @@ async def _codes(
         )
         seals.append(
             StoredSeal(
-                kind=SealKind.CODES,
+                kind=kind,
                 row=row["set_id"],
                 key_id=KeyId(row["key_id"]),
                 belongs_to=(row["user_id"], row["set_id"]),

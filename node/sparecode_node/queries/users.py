@@ -10,10 +10,11 @@ from sparecode_node.domain.lockout import Factor
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page, UserView
+from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.tables.former import (
     DELETED_SETS,
     FORMER_SETS,
-    FORMER_SETS_MAX,
+    WAITING_SETS_MAX,
 )
 
 
@@ -27,13 +28,16 @@ class PasscodeParameters:
     code_salt: bytes
     name_tag: bytes
     """The tag by which the user was found."""
+    level: int
+    """The feature level of the cluster."""
     pins: tuple[tuple[TokenSerial, KeyId], ...]
     """Tokens with a PIN, and the key that each PIN is sealed with."""
     sets: tuple["SetParameters", ...]
     """
     All stored sets: typing one of their codes is not a guess (A5).
 
-    This includes ended sets, and sets of tokens that were unassigned or deleted.
+    This includes ended sets, sets of tokens that were unassigned or deleted, and old
+    sets that wait to become tags.
     """
 
 
@@ -58,10 +62,13 @@ async def passcode_parameters(
     matches = [  # There is one tag, except during a key rotation.
         await transaction.one(
             """
-            SELECT user_id, auth_version, pin_salt, code_salt, name_tag FROM users
-            WHERE name_tag = :name_tag
+            SELECT user_id, auth_version, pin_salt, code_salt, name_tag, coalesce(
+                (SELECT value FROM meta WHERE name = 'feature_level'), :first
+            ) AS level
+            FROM users WHERE name_tag = :name_tag
             """,
             name_tag=name_tag,
+            first=FIRST,
         )
         for name_tag in name_tags
     ]
@@ -83,8 +90,8 @@ async def passcode_parameters(
         user_id=user_id,
     )
     former = [
-        *await transaction.all(FORMER_SETS, user_id=user_id, most=FORMER_SETS_MAX),
-        *await transaction.all(DELETED_SETS, user_id=user_id, most=FORMER_SETS_MAX),
+        *await transaction.all(FORMER_SETS, user_id=user_id, most=WAITING_SETS_MAX),
+        *await transaction.all(DELETED_SETS, user_id=user_id, most=WAITING_SETS_MAX),
     ]
     if user is None:
         return None
@@ -94,6 +101,7 @@ async def passcode_parameters(
         pin_salt=user["pin_salt"],
         code_salt=user["code_salt"],
         name_tag=user["name_tag"],
+        level=user["level"],
         pins=tuple(
             (TokenSerial(row["serial"]), KeyId(row["pin_key_id"])) for row in tokens
         ),

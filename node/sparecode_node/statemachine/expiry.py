@@ -9,6 +9,7 @@ from sparecode_node.statemachine.handlers import resets
 from sparecode_node.statemachine.handlers.sessions import forget_unused
 from sparecode_node.statemachine.recording import record_counted
 from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import former as former_tables
 
 _ENDING = (
     "sessions",
@@ -51,4 +52,5 @@ def forget_ended(
     record_counted(db, audit, node_id, now_ms)
     for table in _ENDING:
         db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))
+    former_tables.forget_codes(db, now_ms - policy.former_code_retention_ms)
     forget_unused(db, now_ms, policy, level)

@@ -120,6 +120,14 @@ token, needs an approval to issue for it and to make it usable, without a time l
 """
 
 
+FORMER_CODES = 2
+"""
+From here on, the codes of all former sets of a user are recognized, as tags (A5).
+
+Below, those of the newest sets are; older ones count as guesses.
+"""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -33,6 +33,7 @@ _NONE = (
     "issued_sets_per_day",
     "privileged_session_lifetime",
     "privileged_session_idle",
+    "former_code_retention",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1

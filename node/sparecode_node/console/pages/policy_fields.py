@@ -89,6 +89,12 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "Leave empty to allow codes without an expiration.",
             ),
             ("draft_lifetime_ms", "Time between Generate and Save", "minutes", ""),
+            (
+                "former_code_retention_ms",
+                "Recognize codes of former sets for",
+                "days",
+                "With the right PIN, such a code does not count as a guess.",
+            ),
         ),
     ),
     (

@@ -39,6 +39,7 @@ from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.feature_level import FORMER_CODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,9 @@ class Authentication:
                     else (),
                     codes=self._codes(code, len(split.code), user, active)
                     if user and code
+                    else (),
+                    code_tags=self._sealing.code_tags(code, user.user_id)
+                    if user and code and user.level >= FORMER_CODES
                     else (),
                 )
             )

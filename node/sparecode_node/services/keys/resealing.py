@@ -5,7 +5,8 @@ Reseals values that are sealed with a key that is no longer active (T3, P5).
 Every node runs this, but only the primary works; a new primary continues. The work is
 read from the state each time, so nothing needs to be remembered. Apply replaces a seal
 only if it is still the one that was read, so a change in between wins. Resealing needs
-no PIN or password: the seal contains the hash.
+no PIN or password: the seal contains the hash. Neither do the tags that replace the
+verifiers of former sets (A5).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from sparecode_node.domain.ids import (
     KeyId,
     NameKey,
     RequestId,
+    SetId,
     TokenSerial,
     UserId,
 )
@@ -39,13 +41,15 @@ from sparecode_node.statemachine.commands.keys import (
     RetireKey,
     SealKind,
 )
-from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
+from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """Between two searches for work."""
 ATTEMPT_S = 5.0
+TAGS_S = 60.0
+"""How long a former set waits for others before its codes become tags."""
 ROWS_MAX = 100
 """In one command: applying it blocks the engine's thread."""
 BYTES_MAX = CALL_BYTES_MAX * 3 // 4
@@ -54,7 +58,11 @@ OVERHEAD_BYTES = 64
 
 
 class Resealer:
-    """Replaces seals in the background, and retires keys that seal nothing any more."""
+    """
+    Replaces seals in the background, and retires keys that seal nothing any more.
+
+    It also replaces the codes of former sets by their tags.
+    """
 
     def __init__(
         self,
@@ -75,6 +83,8 @@ class Resealer:
         self._broken: set[StoredSeal] = set()
         self._every_seed_known = False
         """Whether every token has a fingerprint: each new one is enrolled with one."""
+        self._tags_due_s: float | None = None
+        """When the codes of waiting former sets become tags; None: no set waits."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -97,18 +107,24 @@ class Resealer:
         Returns whether it did. Raises `ProposeError`, and `UnknownKeyError` if a key
         is not here yet.
         """
-        leads = self._replicator.primary == self._replicator.node_id
-        if not leads or (self._every_seed_known and not self._sealing.aging_keys):
+        if self._replicator.primary != self._replicator.node_id:
             return False
         async with self._state.transaction() as transaction:
             level = await cluster.feature_level(transaction)
-            if level < UNIQUE_SEEDS and not self._sealing.aging_keys:
-                return False
             keys = await seals.keys(transaction)
-            outdated = await seals.to_replace(
-                transaction, keys.active, most=ROWS_MAX + len(self._broken)
-            )
-        batch = await asyncio.to_thread(self._batch, outdated, keys.active)
+            waiting: list[StoredSeal] = []
+            if level >= FORMER_CODES:
+                waiting = await seals.waiting_sets(transaction, most=ROWS_MAX)
+            if not self._tags_are_due(waiting):
+                waiting = []
+            outdated: list[StoredSeal] = []
+            if self._sealing.aging_keys or (
+                level >= UNIQUE_SEEDS and not self._every_seed_known
+            ):
+                outdated = await seals.to_replace(
+                    transaction, keys.active, most=ROWS_MAX + len(self._broken)
+                )
+        batch = await asyncio.to_thread(self._batch, [*waiting, *outdated], keys.active)
         if batch:
             await self._propose(ReplaceSeals(key_id=keys.active, seals=batch))
             return True
@@ -123,6 +139,22 @@ class Resealer:
                     log.info("key_retired", extra={"key_id": key.key_id})
                     return True
         return False
+
+    def _tags_are_due(self, waiting: Sequence[StoredSeal]) -> bool:
+        """
+        Return whether to make tags of the codes of *waiting* sets now (A5).
+
+        Each command is an event in the audit log, so the sets of a minute share one. A
+        key that is to be retired does not wait.
+        """
+        now_s = self._clock.monotonic_s()
+        if not waiting:
+            self._tags_due_s = None
+            return False
+        if self._tags_due_s is None:
+            self._tags_due_s = now_s + TAGS_S
+        due = now_s >= self._tags_due_s or len(waiting) >= ROWS_MAX
+        return due or bool(self._sealing.aging_keys)
 
     def _batch(
         self, outdated: Sequence[StoredSeal], active: KeyId
@@ -148,7 +180,8 @@ class Resealer:
         try:
             new = new_seals(self._sealing, seal, active)
         except BrokenSealError as error:
-            self._broken.add(seal)
+            if not seal.void:  # Void codes are dropped below, once they are proposed.
+                self._broken.add(seal)
             log.warning(
                 "seal_not_opened",
                 extra={
@@ -159,7 +192,7 @@ class Resealer:
             )
             if not seal.void:
                 return None
-            new = ()  # Void codes, which nothing can use: drop them.
+            new = ()  # Nothing can use void codes.
         return ReplacedSeal(
             kind=seal.kind,
             row=seal.row,
@@ -205,13 +238,11 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
             return (sealing.seal_seed(serial, seed, active),)
         case SealKind.PIN:
             of, folded = seal.sealed
-            user, serial = UserId(seal.belongs_to[0]), TokenSerial(seal.row)
-            if folded:
-                pin = sealing.unseal_pin(user, serial, folded, old)
-                folded = sealing.seal_pin(user, serial, pin, active)
-            return (verifier(Secret.PIN, of), folded)
+            return (verifier(Secret.PIN, of), _new_pin(sealing, seal, folded, active))
         case SealKind.CODES:
             return tuple(verifier(Secret.CODE, each) for each in seal.sealed)
+        case SealKind.FORMER_CODES | SealKind.CODE_TAGS:
+            return _new_tags(sealing, seal, active)
         case SealKind.PASSWORD | SealKind.PENDING_CHANGE | SealKind.PENDING_RESET:
             return (verifier(Secret.PASSWORD, seal.sealed[0]),)
         case SealKind.SECOND_FACTOR:
@@ -223,3 +254,28 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
         case SealKind.SEED_FINGERPRINT:
             seed = sealing.unseal_seed(TokenSerial(seal.row), seal.sealed[0], old)
             return (sealing.seed_fingerprint(seed, active),)
+
+
+def _new_pin(sealing: Sealing, seal: StoredSeal, folded: bytes, active: KeyId) -> bytes:
+    """Return the sealed PIN of a PINpad token under the active key; empty: it has none."""
+    if not folded:
+        return b""
+    user, serial = UserId(seal.belongs_to[0]), TokenSerial(seal.row)
+    pin = sealing.unseal_pin(user, serial, folded, seal.key_id)
+    return sealing.seal_pin(user, serial, pin, active)
+
+
+def _new_tags(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes, ...]:
+    """Return the tags of a former set, from its verifiers or from its older tags."""
+    user = UserId(seal.belongs_to[0])
+    if seal.kind is SealKind.CODE_TAGS:
+        (tags,) = seal.sealed
+        return (
+            sealing.resealed_code_tags(tags, user, old_key=seal.key_id, new_key=active),
+        )
+    return tuple(
+        sealing.code_tag_of(
+            each, user, SetId(seal.row), old_key=seal.key_id, new_key=active
+        )
+        for each in seal.sealed
+    )

@@ -48,11 +48,22 @@ REQUEST_TAG: Final = "request-tag"
 JOIN_TICKET: Final = "join-ticket"
 DEVICE_COOKIE: Final = "device-cookie"
 SEED_FINGERPRINT: Final = "seed-fingerprint"
+FORMER_CODE: Final = "former-code"
 
 TAG_BYTES = 4
 FORM = b"\x01"
 """The first byte of drafts and challenges, before the id of the key."""
 KEY_ID_BYTES = 4
+CODE_HASH_BYTES = 4
+"""
+Of a code's hash in the tag of a former code.
+
+A wrong code is taken for one of a thousand former codes once in four million guesses,
+and gains nothing but the right PIN's next try. So few bytes fit hundreds of codes, so
+they tell none to a thief of the database and the ring.
+"""
+CODE_TAG_BYTES = 16 + CODE_HASH_BYTES
+"""The size of such a tag: AES-SIV adds 16 bytes."""
 PIN_BYTES = 16
 """The size of a sealed PIN. Padding hides the length of the PIN."""
 JOIN_SECRET_BYTES = 16
@@ -185,6 +196,60 @@ class Sealing:
     ) -> bytes:
         """Return the verifier of a code of this user in this set (T3)."""
         return self._verifier(hashed, key_id, Secret.CODE, user, set_id)
+
+    def code_tag(self, hashed: bytes, user: UserId, key_id: KeyId) -> bytes:
+        """
+        Return the tag by which a code of any former set of this user is found (A5).
+
+        It depends on the user alone, so that one tag is compared with all former codes.
+        It is a seal, so that it can be sealed again under another key (T3).
+        """
+        kept = hashed[:CODE_HASH_BYTES]
+        return self._sealed(key_id, FORMER_CODE, kept, [FORMER_CODE, user])
+
+    def code_tags(self, hashed: bytes, user: UserId) -> tuple[bytes, ...]:
+        """Return the tags of a code under all keys in use."""
+        keys = (self._ring.active, *self._ring.aging)
+        return tuple(self.code_tag(hashed, user, each) for each in keys)
+
+    def code_tag_of(
+        self,
+        verifier: bytes,
+        user: UserId,
+        set_id: SetId,
+        *,
+        old_key: KeyId,
+        new_key: KeyId,
+    ) -> bytes:
+        """
+        Return the tag of the code with this verifier.
+
+        Raises `BrokenSealError` and `UnknownKeyError`.
+        """
+        hashed = self._hash_in(verifier, old_key, Secret.CODE, user, set_id)
+        return self.code_tag(hashed, user, new_key)
+
+    def resealed_code_tags(
+        self, tags: bytes, user: UserId, *, old_key: KeyId, new_key: KeyId
+    ) -> bytes:
+        """
+        Return the tags of a former set under another key.
+
+        Raises `BrokenSealError` and `UnknownKeyError`.
+        """
+        return b"".join(
+            self.code_tag(
+                self._opened(
+                    old_key,
+                    FORMER_CODE,
+                    tags[start : start + CODE_TAG_BYTES],
+                    [FORMER_CODE, user],
+                ),
+                user,
+                new_key,
+            )
+            for start in range(0, len(tags), CODE_TAG_BYTES)
+        )
 
     def password_verifier(
         self, hashed: bytes, name: AdministratorName, key_id: KeyId

@@ -49,6 +49,13 @@ class SealKind(enum.StrEnum):
     From feature level 2 on. The old value is the sealed seed that was hashed, under its
     key: the first fingerprint of a token enrolled below level 2 replaces none.
     """
+    FORMER_CODES = "former_codes"
+    """
+    From feature level 2 on: the codes of a former set. The old values are its verifiers,
+    the new ones the tags of its codes, which replace the set (A5).
+    """
+    CODE_TAGS = "code_tags"
+    """From feature level 2 on: the tags of a former set, one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,7 @@ class ReplacedSeal:
 
     For a set: all verifiers, in the order of its codes. For a PIN: the verifier and, for
     a PINpad token, the sealed PIN, else an empty value. A set whose *new* is empty is
-    deleted if none of its codes is live.
+    deleted if none of its codes is live, and so are tags.
     """
 
     kind: SealKind
@@ -70,7 +77,7 @@ class ReplacedSeal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceSeals:
-    """Replace seals by the active key's. Values that have changed since are skipped."""
+    """Replace seals by the active key's, and former codes by tags. Skip changed values."""
 
     key_id: KeyId
     seals: tuple[ReplacedSeal, ...]

@@ -51,3 +51,4 @@ class UpdatePolicy:
     pin_blocklist: bool | None = None
     issued_sets_per_hour: int | None = None
     issued_sets_per_day: int | None = None
+    former_code_retention_ms: int | None = None

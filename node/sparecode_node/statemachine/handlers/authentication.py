@@ -31,6 +31,7 @@ from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.feature_level import FORMER_CODES
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
@@ -192,6 +193,7 @@ def _attempt(
 ) -> Attempt:
     db = applying.db
     tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
+    tagged = applying.feature_level >= FORMER_CODES
     agent = agent_tables.find_agent(db, command.agent)
     restricted = (
         agent is not None and agent.restricted
@@ -207,7 +209,14 @@ def _attempt(
         sets={
             token.serial: code_tables.find_sets(db, token.serial) for token in tokens
         },
-        former_sets=former_tables.find_former_sets(db, user.user_id) if user else (),
+        former_sets=former_tables.find_former_sets(db, user.user_id, tagged=tagged)
+        if user
+        else (),
+        former_codes=former_tables.find_former_codes(
+            db, user.user_id, [tag for each in readings for tag in each.code_tags]
+        )
+        if user and tagged
+        else (),
         lockouts=user_tables.find_lockouts(db, user.user_id) if user else {},
         policy=applying.policy,
         use=Use(

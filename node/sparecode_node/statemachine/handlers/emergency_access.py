@@ -25,6 +25,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.feature_level import FORMER_CODES
 from sparecode_node.statemachine.handlers.token_changes import (
     raise_version,
     unknown_token,
@@ -35,11 +36,17 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 ENDED_SETS_KEPT = 8
-"""Ended sets to keep, so that their codes are recognized (A5). The log has all sets."""
+"""
+Ended sets to keep, so that it can be shown when and where their codes were used.
+
+From feature level 2 on, the codes of older sets become tags, by which they are
+recognized (A5); below, they are forgotten. The log has all sets.
+"""
 
 
 def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> Result:
@@ -240,12 +247,15 @@ def _format_problem(
 def _forget_old_sets(
     applying: Applying, token: Token, older: Sequence[EmergencyCodeSet]
 ) -> None:
-    """Delete the oldest ended sets beyond `ENDED_SETS_KEPT`."""
+    """Delete the oldest ended sets beyond `ENDED_SETS_KEPT`, or let them become tags."""
     ended = [
         each for each in older if not each.live(applying.now_ms, token.expires_at_ms)
     ]
     for each in ended[ENDED_SETS_KEPT:]:
-        code_tables.delete_set(applying.db, each.set_id)
+        if applying.feature_level >= FORMER_CODES:
+            former_tables.retire_set(applying.db, each.set_id)
+        else:
+            code_tables.delete_set(applying.db, each.set_id)
 
 
 def _note_voided(

@@ -85,7 +85,7 @@ def replace_seals(applying: Applying, command: ReplaceSeals) -> Rejected | None:
         seal
         for seal in command.seals
         if applying.keys.uses(seal.old_key_id)
-        and key_tables.replace_seal(applying.db, seal, command.key_id)
+        and key_tables.replace_seal(applying.db, seal, command.key_id, applying.now_ms)
     ]
     applying.detail = f"{len(done)} of {len(command.seals)} seals" + "".join(
         _shared_seeds(applying, done)[:SHARED_SEEDS_MAX]

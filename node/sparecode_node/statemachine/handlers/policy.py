@@ -39,6 +39,7 @@ FIELD_LEVELS = {
     "issued_sets_per_day": feature_level.ISSUE_ALLOWANCES,
     "privileged_session_lifetime_ms": feature_level.SESSION_LIMITS,
     "privileged_session_idle_ms": feature_level.SESSION_LIMITS,
+    "former_code_retention_ms": feature_level.FORMER_CODES,
 }
 """
 The level that began each field that release 0.1.0 does not have.

@@ -29,7 +29,7 @@ from sparecode_node.statemachine.commands.tokens import (
     UnassignToken,
     UpdateToken,
 )
-from sparecode_node.statemachine.feature_level import UNIQUE_SEEDS
+from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
 from sparecode_node.statemachine.handlers import known_secrets
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.handlers.token_changes import (
@@ -185,7 +185,14 @@ def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | Non
     if token.user_id is not None:
         former_tables.remember_sets(applying.db, token.serial, token.user_id)
     _save(applying, token, unassigned)
+    _retire_surplus(applying, token)
     return None
+
+
+def _retire_surplus(applying: Applying, token: Token) -> None:
+    """Let the oldest sets of a former user of *token* become tags (A5)."""
+    if token.user_id is not None and applying.feature_level >= FORMER_CODES:
+        former_tables.retire_surplus(applying.db, token.user_id)
 
 
 def enable_token(applying: Applying, command: EnableToken) -> Rejected | None:
@@ -245,7 +252,9 @@ def delete_token(applying: Applying, command: DeleteToken) -> Rejected | None:
     void_live(applying, token, "token deleted")
     raise_version(applying, token)
     former_tables.remember_spent(applying.db, token)
-    former_tables.keep_sets(applying.db, token)
+    former_tables.keep_sets(
+        applying.db, token, tagged=applying.feature_level >= FORMER_CODES
+    )
     token_tables.delete_token(applying.db, token.serial)
     return None
 
@@ -285,6 +294,7 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
     secret_tables.keep_seed(applying.db, old.serial)
     known_secrets.note(applying, new.serial, KnownSecret.ASSIGNMENT)
     raise_version(applying, old)
+    _retire_surplus(applying, old)
     return None
 
 

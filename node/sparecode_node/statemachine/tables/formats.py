@@ -58,6 +58,7 @@ ALTER TABLE audit_events ADD COLUMN
         + ";"
         + schema.AUTHENTICATION_INDEX
         + schema.ALLOWANCE_TABLES
+        + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
         + schema.REFUSAL_TABLES
@@ -82,6 +83,7 @@ ALTER TABLE nodes DROP COLUMN hosts;
 ALTER TABLE requests DROP COLUMN in_reserve;
 DROP INDEX audit_events_by_authentication;
 ALTER TABLE audit_events DROP COLUMN authentication_id;
+DROP TABLE former_codes;
 DROP TABLE issue_counts;
 DROP TABLE seed_fingerprints;
 DROP TABLE equal_refusals;

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that outlive the assignment of a token, or the token itself."""
+"""
+Rows that outlive the assignment of a token, or the token itself.
+
+From feature level 2 on, the codes of a former set are kept in two steps. Apply moves the
+verifiers of an old set to `deleted_sets`. The primary makes tags of them, which needs
+the ring (`services/keys/resealing.py`), and they replace the set in `former_codes`.
+"""
 
 import hashlib
 import sqlite3
 from collections.abc import Sequence
 
-from sparecode_node.domain.emergency_access import FormerSet
-from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
+from sparecode_node.domain.emergency_access import FormerCode, FormerSet
+from sparecode_node.domain.ids import KeyId, Moment, SetId, TokenSerial, UserId
 from sparecode_node.domain.tokencodes import TokencodeParameters
 from sparecode_node.domain.tokens import NOTHING_SPENT, Token
 from sparecode_node.statemachine.tables import emergency_access as code_tables
@@ -14,9 +20,20 @@ from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_
 
 FORMER_SETS_MAX = 16
 """
-Maximum sets of a user's unassigned tokens, and as many of deleted tokens. The newest
-count; codes of older sets are treated as guesses.
+Maximum sets of a user's unassigned tokens that are stored in full.
+
+From feature level 2 on, older ones become tags. Below, the codes of older sets are
+treated as guesses, and as many sets of deleted tokens are kept.
 """
+
+WAITING_SETS_MAX = 256
+"""Maximum sets of each kind that are compared: those that wait to become tags count."""
+
+TAGGED_SETS_MAX = 1_000
+"""Maximum former sets of a user that are kept as tags. The newest stay."""
+
+FORGOTTEN_PER_CALL_MAX = 32
+"""Maximum former sets that one call forgets. A call issued each, so the rest is soon due."""
 
 FORMER_SETS = """
 SELECT set_id, code_sets.key_id AS key_id, code_length FROM former_sets
@@ -46,8 +63,12 @@ def remember_sets(db: sqlite3.Connection, serial: TokenSerial, user_id: UserId) 
     )
 
 
-def keep_sets(db: sqlite3.Connection, token: Token) -> None:
-    """Keep the codes of a token that is about to be deleted, with the user of each set."""
+def keep_sets(db: sqlite3.Connection, token: Token, *, tagged: bool) -> None:
+    """
+    Keep the codes of a token that is about to be deleted, with the user of each set.
+
+    *tagged*: the codes become tags, so they need no bound; from feature level 2 on.
+    """
     rows = db.execute(
         "SELECT set_id, coalesce(former_sets.user_id, :user_id) AS owner, key_id, "
         "code_length FROM code_sets LEFT JOIN former_sets USING (set_id) "
@@ -57,16 +78,9 @@ def keep_sets(db: sqlite3.Connection, token: Token) -> None:
     for set_id, owner, key_id, code_length in rows:
         if owner is None:
             continue  # The user of its codes has been deleted.
-        db.execute(
-            "INSERT OR IGNORE INTO deleted_sets "
-            "(set_id, serial, user_id, key_id, code_length) VALUES (?, ?, ?, ?, ?)",
-            (set_id, token.serial, owner, key_id, code_length),
-        )
-        db.execute(
-            "INSERT OR IGNORE INTO deleted_codes (set_id, ordinal, verifier) "
-            "SELECT set_id, ordinal, verifier FROM codes WHERE set_id = ?",
-            (set_id,),
-        )
+        _keep_set(db, (set_id, token.serial, owner, key_id, code_length))
+        if tagged:
+            continue
         db.execute(
             "DELETE FROM deleted_sets WHERE user_id = :user_id AND number NOT IN "
             "(SELECT number FROM deleted_sets WHERE user_id = :user_id "
@@ -75,9 +89,110 @@ def keep_sets(db: sqlite3.Connection, token: Token) -> None:
         )
 
 
-def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet, ...]:
-    """Return the sets of the user's former tokens: unassigned, reassigned or deleted."""
-    values = {"user_id": user_id, "most": FORMER_SETS_MAX}
+def _keep_set(db: sqlite3.Connection, columns: tuple[object, ...]) -> None:
+    """Copy a set with its verifiers: its id, serial, user, key and code length."""
+    db.execute(
+        "INSERT OR IGNORE INTO deleted_sets "
+        "(set_id, serial, user_id, key_id, code_length) VALUES (?, ?, ?, ?, ?)",
+        columns,
+    )
+    db.execute(
+        "INSERT OR IGNORE INTO deleted_codes (set_id, ordinal, verifier) "
+        "SELECT set_id, ordinal, verifier FROM codes WHERE set_id = ?",
+        columns[:1],
+    )
+
+
+def retire_set(db: sqlite3.Connection, set_id: SetId) -> None:
+    """Delete a set, and keep its codes for its user until they become tags (A5)."""
+    row = db.execute(
+        "SELECT set_id, serial, coalesce(former_sets.user_id, tokens.user_id), "
+        "code_sets.key_id, code_length FROM code_sets JOIN tokens USING (serial) "
+        "LEFT JOIN former_sets USING (set_id) WHERE set_id = ?",
+        (set_id,),
+    ).fetchone()
+    if row is not None and row[2] is not None:
+        _keep_set(db, row)
+    code_tables.delete_set(db, set_id)
+
+
+def retire_surplus(db: sqlite3.Connection, user_id: UserId) -> None:
+    """Retire the sets of unassigned tokens beyond the newest ones of their user."""
+    rows = db.execute(
+        FORMER_SETS, {"user_id": user_id, "most": FORMER_SETS_MAX + WAITING_SETS_MAX}
+    ).fetchall()
+    for set_id, _, _ in rows[FORMER_SETS_MAX:]:
+        retire_set(db, set_id)
+
+
+def tag_set(
+    db: sqlite3.Connection,
+    set_id: str,
+    tags: Sequence[bytes],
+    *,
+    key_id: KeyId,
+    now_ms: int,
+) -> None:
+    """Replace a waiting set by the tags of its codes; without tags, forget it."""
+    if tags:
+        db.execute(
+            "INSERT INTO former_codes (user_id, serial, key_id, since_ms, tags) "
+            "SELECT user_id, serial, ?, ?, ? FROM deleted_sets WHERE set_id = ?",
+            (key_id, now_ms, b"".join(tags), set_id),
+        )
+        db.execute(
+            "DELETE FROM former_codes WHERE number IN (SELECT number FROM former_codes "
+            "WHERE user_id = (SELECT user_id FROM deleted_sets WHERE set_id = ?) "
+            "ORDER BY number DESC LIMIT -1 OFFSET ?)",
+            (set_id, TAGGED_SETS_MAX),
+        )
+    db.execute("DELETE FROM deleted_sets WHERE set_id = ?", (set_id,))
+
+
+def forget_codes(db: sqlite3.Connection, until_ms: int) -> None:
+    """Forget the former sets that became tags until then: some of them, oldest first."""
+    # The time of the log never goes back, so the order of the numbers is that of time.
+    oldest = db.execute(
+        "SELECT since_ms FROM former_codes ORDER BY number LIMIT 1"
+    ).fetchone()
+    if oldest is not None and oldest[0] <= until_ms:
+        db.execute(
+            "DELETE FROM former_codes WHERE since_ms <= ? AND number IN "
+            "(SELECT number FROM former_codes ORDER BY number LIMIT ?)",
+            (until_ms, FORGOTTEN_PER_CALL_MAX),
+        )
+
+
+def find_former_codes(
+    db: sqlite3.Connection, user_id: UserId, tags: Sequence[bytes]
+) -> tuple[FormerCode, ...]:
+    """Return the codes of the user's former sets that have one of these tags."""
+    codes = []
+    for tag in filter(None, tags):
+        # SQLite compares the bytes: a user may have a thousand former sets.
+        row = db.execute(
+            "SELECT serial, EXISTS (SELECT 1 FROM tokens WHERE "
+            "tokens.serial = former_codes.serial AND tokens.user_id = :user_id) "
+            "FROM former_codes WHERE user_id = :user_id AND instr(tags, :tag) > 0 "
+            "ORDER BY number DESC LIMIT 1",
+            {"user_id": user_id, "tag": tag},
+        ).fetchone()
+        if row is not None:
+            codes.append(FormerCode(tag=tag, serial=row[0], assigned=bool(row[1])))
+    return tuple(codes)
+
+
+def find_former_sets(
+    db: sqlite3.Connection, user_id: UserId, *, tagged: bool
+) -> tuple[FormerSet, ...]:
+    """
+    Return the sets of the user's former tokens, and those that wait to become tags.
+
+    A former token was unassigned, reassigned or deleted. *tagged*: codes of former sets
+    become tags, and the PIN counts if the token is the user's again.
+    """
+    most = WAITING_SETS_MAX if tagged else FORMER_SETS_MAX
+    values = {"user_id": user_id, "most": most}
     sets = (
         code_tables.find_set(db, row[0])
         for row in db.execute(FORMER_SETS, values).fetchall()
@@ -92,14 +207,16 @@ def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet
         for each in sets
         if each is not None
     )
-    return taken_away + _deleted_sets(db, values)
+    return taken_away + _deleted_sets(db, values, tagged=tagged)
 
 
 def _deleted_sets(
-    db: sqlite3.Connection, values: dict[str, object]
+    db: sqlite3.Connection, values: dict[str, object], *, tagged: bool
 ) -> tuple[FormerSet, ...]:
     rows = db.execute(
-        "SELECT set_id, serial, key_id FROM deleted_sets "
+        "SELECT set_id, serial, key_id, EXISTS (SELECT 1 FROM tokens WHERE "
+        "tokens.serial = deleted_sets.serial AND tokens.user_id = :user_id) "
+        "FROM deleted_sets "
         "WHERE user_id = :user_id ORDER BY number DESC LIMIT :most",
         values,
     ).fetchall()
@@ -116,8 +233,9 @@ def _deleted_sets(
                     (set_id,),
                 )
             ),
+            assigned=tagged and bool(assigned),
         )
-        for set_id, serial, key_id in rows
+        for set_id, serial, key_id, assigned in rows
     )
 
 

@@ -14,6 +14,7 @@ from sparecode_node.statemachine.commands.pending import (
     with_seal,
 )
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 from sparecode_node.statemachine.tables.rows import Row
@@ -34,6 +35,8 @@ _UPDATES = {
     "WHERE name = ? AND factor_key_id = ? AND sealed_factor = ?",
     SealKind.NAME_TAG: "UPDATE users SET name_tag = ?, tag_key_id = ? "
     "WHERE user_id = ? AND tag_key_id = ? AND name_tag = ?",
+    SealKind.CODE_TAGS: "UPDATE former_codes SET tags = ?, key_id = ? "
+    "WHERE number = ? AND key_id = ? AND tags = ?",
 }
 """Statements for rows with one seal: new seal, new key, row, expected old seal."""
 
@@ -48,6 +51,7 @@ _USERS_OF_KEY = (
     "SELECT 1 FROM users WHERE tag_key_id = :key",
     "SELECT 1 FROM administrator_resets WHERE key_id = :key",
     "SELECT 1 FROM seed_fingerprints WHERE key_id = :key",
+    "SELECT 1 FROM former_codes WHERE key_id = :key",
 )
 
 
@@ -148,7 +152,9 @@ def is_used(db: sqlite3.Connection, key_id: KeyId) -> bool:
     )
 
 
-def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
+def replace_seal(
+    db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId, now_ms: int
+) -> bool:
     """Replace the seal of a row if it still holds the old one; return whether it did."""
     match seal.kind:
         case SealKind.CODES:
@@ -159,6 +165,10 @@ def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
             return _replace_pending(db, seal, key_id)
         case SealKind.SEED_FINGERPRINT:
             return _replace_fingerprint(db, seal, key_id)
+        case SealKind.FORMER_CODES:
+            return _replace_former_codes(db, seal, key_id, now_ms)
+        case SealKind.CODE_TAGS if not seal.new:
+            return _forget_tags(db, seal)
         case _:
             pass
     if len(seal.old) != 1 or len(seal.new) != 1:
@@ -236,6 +246,37 @@ def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) ->
     )
     db.execute(f"UPDATE {sets} SET key_id = ? WHERE set_id = ?", (key_id, seal.row))
     return True
+
+
+def _replace_former_codes(
+    db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId, now_ms: int
+) -> bool:
+    """Replace a former set by the tags of its codes (A5); without tags, delete it."""
+    known = db.execute(
+        "SELECT key_id FROM deleted_sets WHERE set_id = ?", (seal.row,)
+    ).fetchone()
+    codes = db.execute(
+        "SELECT verifier FROM deleted_codes WHERE set_id = ? ORDER BY ordinal",
+        (seal.row,),
+    ).fetchall()
+    if (
+        known is None
+        or known[0] != seal.old_key_id
+        or tuple(verifier for (verifier,) in codes) != seal.old
+        or len(seal.new) not in (0, len(codes))
+    ):
+        return False
+    former_tables.tag_set(db, seal.row, seal.new, key_id=key_id, now_ms=now_ms)
+    return True
+
+
+def _forget_tags(db: sqlite3.Connection, seal: ReplacedSeal) -> bool:
+    """Delete the tags of a former set, which do not open with their key."""
+    done = db.execute(
+        "DELETE FROM former_codes WHERE number = ? AND key_id = ? AND tags = ?",
+        (seal.row, seal.old_key_id, *seal.old[:1]),
+    )
+    return done.rowcount == 1
 
 
 def _has_live_code(db: sqlite3.Connection, set_id: str) -> bool:

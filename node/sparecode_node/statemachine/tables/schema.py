@@ -141,6 +141,19 @@ FORMER_INDEX = """
 CREATE INDEX former_tokens_by_fingerprint ON former_tokens (fingerprint);
 """
 
+FORMER_CODE_TABLES = """
+CREATE TABLE former_codes (             -- the codes of former sets, as tags (A5)
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order in which they became tags
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    serial TEXT NOT NULL,
+    key_id INTEGER NOT NULL,         -- key of the tags
+    since_ms INTEGER NOT NULL,
+    tags BLOB NOT NULL               -- of one set, one after the other
+) STRICT;
+CREATE INDEX former_codes_by_user ON former_codes (user_id, number);
+CREATE INDEX former_codes_by_key ON former_codes (key_id);
+"""
+
 FINGERPRINT_TABLES = """
 CREATE TABLE seed_fingerprints (        -- keyed hashes of the tokens' seeds (K5)
     serial TEXT PRIMARY KEY REFERENCES tokens (serial) ON DELETE CASCADE,
@@ -151,7 +164,7 @@ CREATE INDEX seed_fingerprints_by_value ON seed_fingerprints (value);
 """
 
 _DELETED_TABLES = """
-CREATE TABLE deleted_sets (             -- of deleted tokens
+CREATE TABLE deleted_sets (             -- whose codes wait to become tags
     number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order of deletion
     set_id TEXT NOT NULL UNIQUE,
     serial TEXT NOT NULL,
@@ -423,6 +436,7 @@ CREATE TABLE audit_events (
     + _APPROVAL_TABLES
     + _DELETED_TABLES
     + FINGERPRINT_TABLES
+    + FORMER_CODE_TABLES
     + _FORMER_TABLES
     + FORMER_INDEX
     + _GROUP_TABLES
