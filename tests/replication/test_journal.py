@@ -4,6 +4,7 @@
 import contextlib
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,28 @@ def test_the_members_are_those_of_the_journal(
     assert again.configuration == journal.configuration
     assert [record.message for record in caplog.records] == ["members_differ"]
     assert again.configuration.ids == ("n1", "n2", "n3")
+
+
+@pytest.mark.parametrize(
+    ("written", "warnings"),
+    [
+        (MEMBERS.members[:1], []),
+        ((replace(MEMBERS.members[0], address="n9:1"),), ["members_differ"]),
+        (MEMBERS.members[1:2], ["members_differ"]),
+    ],
+    ids=["itself", "itself elsewhere", "another"],
+)
+def test_a_file_may_name_its_node_alone(
+    disk: Disk,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+    written: tuple[Member, ...],
+    warnings: list[str],
+) -> None:
+    """As after it has joined with a ticket. Another address is a mistake to be told of."""
+    alone = Configuration.of(written)
+    open_journal(disk, ME, alone, must_exist=True, salt=bytes(16))
+    assert [record.message for record in caplog.records] == warnings
 
 
 def change(journal: Journal, configuration: Configuration, term: int = 1) -> int:

@@ -378,12 +378,25 @@ def open_journal(
             f" {owner.cluster_id!r}; this is node {identity.node_id!r} of cluster"
             f" {identity.cluster_id!r}"
         )
-    _tell_differences(configured.members, journal.configuration.members)
+    _tell_differences(
+        identity.node_id, configured.members, journal.configuration.members
+    )
     return journal
 
 
-def _tell_differences(written: tuple[Member, ...], known: tuple[Member, ...]) -> None:
-    """Log that `node.toml` names other members: it is used at the first start only."""
+def _tell_differences(
+    node_id: str, written: tuple[Member, ...], known: tuple[Member, ...]
+) -> None:
+    """
+    Log that `node.toml` names other members: it is used at the first start only.
+
+    A node that joined with a ticket names itself alone, and so does the first node of a
+    cluster that has grown. That differs only if the node has another address now.
+    """
+    if [member.node_id for member in written] == [node_id]:
+        known = (
+            tuple(member for member in known if member.node_id == node_id) or written
+        )
     configured = [f"{member.node_id}={member.address}" for member in written]
     kept = [f"{member.node_id}={member.address}" for member in known]
     if configured != kept:
