@@ -8,6 +8,7 @@ value of a field that may be secret.
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from sparecode_node.domain.addresses import host_of, in_one_spelling
@@ -142,10 +143,31 @@ def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:
             name, f"must have {bounds} characters; has {len(value)}"
         )
     if not value.isprintable():
-        raise InvalidFieldError(name, "must not hold control characters")
+        raise InvalidFieldError(name, f"must not hold {_unprintable(value)}")
     if at_least and not value.strip():
         raise InvalidFieldError(name, "must not be blank")
     return value
+
+
+_UNPRINTABLE = {
+    "Cc": "control characters",
+    "Cf": "invisible characters",
+    "Zs": "spaces other than the ordinary one",
+    "Zl": "line separators",
+    "Zp": "paragraph separators",
+    "Co": "characters for private use",
+    "Cs": "half of a surrogate pair",
+}
+"""What characters that cannot be shown are, by their category in Unicode."""
+
+
+def _unprintable(value: str) -> str:
+    """Return in words what the first character is that cannot be shown."""
+    character = next(each for each in value if not each.isprintable())
+    words = _UNPRINTABLE.get(
+        unicodedata.category(character), "characters that are not assigned in Unicode"
+    )
+    return f"{words} (U+{ord(character):04X})"
 
 
 def username(value: str) -> str:
