@@ -27,13 +27,16 @@ from tests.domain.examples import POLICY
         # Copied from a page or mail: a minus, a soft hyphen, characters without width.
         ("1234\u2009K7PM\u22124XQ2\r\n", "1234K7PM4XQ2"),
         ("\ufeff1234\u200bK7PM\u00ad4XQ2\u2028", "1234K7PM4XQ2"),
+        # The marks of direction that a bidirectional page puts around a code.
+        ("\u200f1234\u2066K7PM4XQ2\u2069\u200e", "1234K7PM4XQ2"),
+        ("1234\u2060K7PM\u200c4XQ2\u1680\x85", "1234K7PM4XQ2"),
         # Digits of other scripts are in no code or PIN.
         ("\u0661\u0662\u0663\u0664", "\u0661\u0662\u0663\u0664"),
         ("", ""),
     ],
 )
 def test_formatting_of_a_code_does_not_count(typed: str, expected: str) -> None:
-    """Case, width, spaces and hyphens are no part of a code (I5)."""
+    """Case, width, spaces, hyphens and what is not seen are no part of it (I5, K2)."""
     assert normalized(typed) == expected
 
 

@@ -17,19 +17,35 @@ from sparecode_node.domain.ids import NO_KEY, KeyId, Moment, SetId, TokenSerial
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import DIGITS
 
-_SPACES = " \t\r\n\v\f\u2028\u2029\u200b\ufeff"
-_HYPHENS = "-\u00ad\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
-_FOR_READING_ALOUD = str.maketrans("", "", _SPACES + _HYPHENS)
+_HYPHENS = frozenset("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+"""NFKC turns the wide variants into the first one."""
+_FORMAT = "Cf"
 """
-Spaces and hyphens to remove, with the invisible ones that copying a code brings along.
-
-NFKC turns the wide variants into these.
+The category of Unicode's invisible characters: without width, of direction, the soft
+hyphen, the byte order mark. Copying a code from a page or a mail brings them along.
 """
 
 
 def normalized(typed: str) -> str:
-    """Return the typed text in upper case, without spaces and hyphens."""
-    return unicodedata.normalize("NFKC", typed).upper().translate(_FOR_READING_ALOUD)
+    """
+    Return a code, PIN or passcode as it is read: in upper case, without what is not seen.
+
+    One rule for all of them: spaces of any kind, hyphens and invisible characters count
+    for nothing, wherever they are (I5).
+    """
+    return "".join(
+        character
+        for character in unicodedata.normalize("NFKC", typed).upper()
+        if not _counts_for_nothing(character)
+    )
+
+
+def _counts_for_nothing(character: str) -> bool:
+    return (
+        character.isspace()
+        or character in _HYPHENS
+        or unicodedata.category(character) == _FORMAT
+    )
 
 
 def is_lettered(passcode: str) -> bool:
