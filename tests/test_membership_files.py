@@ -5,11 +5,14 @@ import contextlib
 import datetime as dt
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from sparecode_node.config import Config, load_config
+from sparecode_node.config_section import Address
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.certificates import Authority
@@ -22,6 +25,7 @@ from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.tool.doctor.files import check_certificates
 from sparecode_node.tool.doctor.findings import Finding, Verdict
 from sparecode_node.tool.doctor.membership import (
     check_authority,
@@ -111,6 +115,48 @@ def test_a_node_added_beside_members_needs_all_files(config: Config) -> None:
     first = first_members(config, ring.cluster_id)
     assert first.joins
     assert dict(first.members) == {"n1": "n1.example:7301", "n2": "h:2"}
+
+
+def findings(config: Config) -> list[str]:
+    return [
+        each.words
+        for each in check_certificates(config, NOW)
+        if each.verdict is Verdict.WARN
+    ]
+
+
+def test_a_certificate_is_for_every_address_that_is_listened_on(config: Config) -> None:
+    """Agents and administrators may call at other addresses than members do."""
+    listener = replace(config.admin, listen=Address("192.0.2.7", 7304))
+    everywhere = replace(config.agents, listen=Address("0.0.0.0", 7300))  # noqa: S104
+    config = replace(config, admin=listener, agents=everywhere)
+    make_authorities(config, hosts=("192.0.2.8",), now=NOW)
+    certificate = x509.load_pem_x509_certificate(config.admin.certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert [str(each) for each in names.value.get_values_for_type(x509.IPAddress)] == [
+        "127.0.0.1",
+        "192.0.2.7",
+        "192.0.2.8",
+    ]
+
+
+def test_doctor_tells_of_an_address_that_no_certificate_names(config: Config) -> None:
+    """As after joining with a ticket that names the members' address alone."""
+    (address,) = config.members.values()
+    config = replace(config, members={"n1": replace(address, host="192.0.2.1")})
+    make_authorities(config, hosts=(), now=NOW)
+    assert findings(config) == []
+    moved = replace(config.admin, listen=Address("192.0.2.7", 7304))
+    (finding,) = findings(replace(config, admin=moved))
+    assert "[admin] listens on 192.0.2.7, but its certificate is for" in finding
+    assert finding.endswith("(--host 192.0.2.7)")
+
+
+def test_doctor_expects_callers_to_use_a_name(config: Config) -> None:
+    """A certificate with a host name need not name the address behind it."""
+    make_authorities(config, hosts=(), now=NOW)
+    moved = replace(config.admin, listen=Address("192.0.2.7", 7304))
+    assert findings(replace(config, admin=moved)) == []
 
 
 def test_a_node_with_the_authoritys_key_signs(config: Config) -> None:

@@ -229,8 +229,8 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another name or address of this node, for its certificate; with "
-            "--join, one that the ticket names. May repeat.",
+            help="Another name or address at which this node is reached, for its "
+            "certificate; with --join, one that the ticket names. May repeat.",
             metavar="HOST",
         ),
     ] = None,

@@ -8,7 +8,7 @@ can sign certificates. If no node has it, certificates come from the operator's 
 authority.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,15 @@ from sparecode_node.membership.certificates import write_file
 from sparecode_node.membership.preparation import StartError
 
 PRIVATE, PUBLIC = 0o600, 0o644
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - such a listener has no address of its own.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The files of a certificate and its key."""
+
+    certificate: Path
+    key: Path
 
 
 def listeners(config: Config) -> Iterator[tuple[str, ListenerConfig]]:
@@ -28,17 +37,19 @@ def listeners(config: Config) -> Iterator[tuple[str, ListenerConfig]]:
         yield "console", config.console
 
 
+def listening_hosts(config: Config, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Return the addresses of the listeners with these certificates, each once."""
+    hosts = [
+        listener.listen.host.strip("[]")
+        for _, listener in listeners(config)
+        if Pair(certificate=listener.certificate, key=listener.key) in pairs
+    ]
+    return tuple(dict.fromkeys(each for each in hosts if each not in EVERYWHERE))
+
+
 def key_beside(certificate: Path) -> Path:
     """Return the path of an authority's key; the file may not exist."""
     return certificate.with_suffix(".key")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """The files of a certificate and its key."""
-
-    certificate: Path
-    key: Path
 
 
 def missing_pairs(config: Config) -> tuple[Pair, ...]:

@@ -10,6 +10,7 @@ from sparecode_node.membership.files import (
     PRIVATE,
     PUBLIC,
     key_beside,
+    listening_hosts,
     missing_pairs,
     put,
 )
@@ -20,7 +21,9 @@ def make_authorities(config: Config, *, hosts: Sequence[str], now: dt.datetime) 
     """
     Create the members' and the agents' authority, and this node's certificate.
 
-    Writes the files that `node.toml` names, and keeps existing files of this node.
+    Writes the files that `node.toml` names, and keeps existing files of this node. The
+    certificate is valid for *hosts*, for the node's address, and for those on which its
+    listeners with this certificate listen.
     Raises `StartError`, and then nothing was written.
     """
     missing = missing_pairs(config)
@@ -38,7 +41,11 @@ def make_authorities(config: Config, *, hosts: Sequence[str], now: dt.datetime) 
     try:
         issued = members.issue_member(
             config.node.id,
-            hosts=(config.members[config.node.id].host.strip("[]"), *hosts),
+            hosts=(
+                config.members[config.node.id].host.strip("[]"),
+                *listening_hosts(config, missing),
+                *hosts,
+            ),
             now=now,
         )
     except CertificatesError as error:

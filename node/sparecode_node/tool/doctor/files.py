@@ -10,7 +10,8 @@ from cryptography.exceptions import InvalidSignature
 
 from sparecode_node.config import Config, ListenerConfig
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.links.tls import URI_PREFIX, target_name
+from sparecode_node.membership.files import EVERYWHERE
+from sparecode_node.replication.links.tls import NAME_SUFFIX, URI_PREFIX, target_name
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
@@ -52,21 +53,55 @@ def _check_listener(
         )
     if name == "peers":
         yield from _check_names(files, listener.certificate, node_id)
+    else:
+        yield from _check_address(name, listener, files)
+
+
+def _check_address(
+    name: str, listener: ListenerConfig, files: TlsFiles
+) -> Iterator[Finding]:
+    """
+    Check that a certificate that names addresses alone names that of its listener.
+
+    Callers that use a host name do not care about the address.
+    """
+    names = _names_in(files)
+    host = listener.listen.host.strip("[]")
+    addresses = {str(each) for each in names.get_values_for_type(x509.IPAddress)}
+    callable_names = {
+        each
+        for each in names.get_values_for_type(x509.DNSName)
+        if each != "localhost" and not each.endswith(NAME_SUFFIX)
+    }
+    if host in (*EVERYWHERE, *addresses) or callable_names or not addresses:
+        return
+    yield warn(
+        "certificate",
+        f"[{name}] listens on {host}, but its certificate is for "
+        f"{', '.join(sorted(addresses))}: callers that use {host} will refuse it; have "
+        f"a new one signed, or join with a ticket that names it (--host {host})",
+    )
+
+
+def _names_in(files: TlsFiles) -> x509.SubjectAlternativeName:
+    """Return the subject names of a listener's certificate."""
+    certificate = x509.load_pem_x509_certificates(files.certificate)[0]
+    try:
+        return certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        ).value
+    except x509.ExtensionNotFound:
+        return x509.SubjectAlternativeName([])
 
 
 def _check_names(files: TlsFiles, certificate: Path, node_id: str) -> Iterator[Finding]:
     """Check what the other members check: the names and the signature."""
     chain = x509.load_pem_x509_certificates(files.certificate)
-    try:
-        extension = chain[0].extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        )
-        named = {
-            *extension.value.get_values_for_type(x509.DNSName),
-            *extension.value.get_values_for_type(x509.UniformResourceIdentifier),
-        }
-    except x509.ExtensionNotFound:
-        named = set()
+    names = _names_in(files)
+    named = {
+        *names.get_values_for_type(x509.DNSName),
+        *names.get_values_for_type(x509.UniformResourceIdentifier),
+    }
     wanted = {f"{URI_PREFIX}{node_id}", target_name(NodeId(node_id))}
     if wanted - named:
         yield fail(
