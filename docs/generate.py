@@ -129,7 +129,7 @@ def reasons() -> str:
         "",
         "These depend on the state of the node or the cluster.",
         "",
-        *_answers({answer.reason: answer for answer in EXCEPTIONS.values()}.values()),
+        *_answers(dict.fromkeys(EXCEPTIONS.values())),
     ]
     return _page(
         "Reasons",
@@ -147,7 +147,7 @@ def _answers(answers: typing.Iterable[Answer]) -> list[str]:
     rows = [
         f"| `{answer.reason}` | {answer.code.name} | {_cell(answer.words)} | "
         f"{'' if answer.retry_s is None else f'{answer.retry_s:g} s'} |"
-        for answer in sorted(answers, key=lambda answer: answer.reason)
+        for answer in sorted(answers, key=lambda each: (each.reason, each.code.name))
     ]
     return ["| reason | status | message | retry after |", "|---|---|---|---|", *rows]
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import grpc
 import pytest
@@ -300,3 +301,10 @@ async def test_call_ends_at_its_deadline_with_the_outcome_unknown():
                     users_pb2.CreateUserRequest(), timeout=0.2, metadata=BEARER
                 )
     assert caught.value.code() is CODE.DEADLINE_EXCEEDED
+
+
+def test_the_page_of_reasons_has_every_answer() -> None:
+    """One reason may come with two statuses: a deadline, and a lost primary."""
+    page = (Path(__file__).parents[2] / "docs/reasons.md").read_text()
+    for answer in EXCEPTIONS.values():
+        assert f"| `{answer.reason}` | {answer.code.name} |" in page
