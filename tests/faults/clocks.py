@@ -18,11 +18,15 @@ class NodeClock:
         node.environment["PYTHONPATH"] = str(_SHIFT)
         node.environment["SPARECODE_FAULTS_CLOCK"] = str(self._file)
 
-    def set(self, offset_s: int) -> None:
-        """Shift the clock by *offset_s* at once, even while the node runs."""
+    def set(self, offset_s: int, passed_s: int = 0) -> None:
+        """
+        Shift the clock by *offset_s* at once, even while the node runs.
+
+        *passed_s* of them have passed for the node's monotonic clock, too.
+        """
         # In place and at a fixed length, because the node has mapped the file.
         descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.pwrite(descriptor, b"%+015d" % offset_s, 0)
+            os.pwrite(descriptor, b"%+015d%+015d" % (offset_s, passed_s), 0)
         finally:
             os.close(descriptor)

@@ -57,8 +57,8 @@ def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:
 
 
 def test_the_time_of_a_forwarded_call_is_dropped() -> None:
-    """(T1) Only the primary's time counts."""
-    forwarded = call("r", "n2").stamped(4_000_000_000_000)
+    """(T1) Only the primary's clocks count."""
+    forwarded = call("r", "n2").stamped(4_000_000_000_000, monotonic_ms=7)
     request = peer_messages.request_of(encode_call(forwarded), (), timeout_s=1)
     assert peer_messages.proposal_of(NodeId("n2"), request).call == call("r", "n2")
 

@@ -36,15 +36,21 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now = NOW_MS
+        self._jumped_ms = 0
 
     def now_ms(self) -> int:
         return self.now
 
     def monotonic_s(self) -> float:
-        return self.now / 1000
+        return (self.now - self._jumped_ms) / 1000
 
     def pass_s(self, seconds: float) -> None:
         self.now += int(seconds * 1000)
+
+    def jump_s(self, seconds: float) -> None:
+        """Move the clock on though no time passes."""
+        self.pass_s(seconds)
+        self._jumped_ms += int(seconds * 1000)
 
 
 class TwoReplicas:

@@ -296,6 +296,92 @@ def test_id_is_remembered_for_ten_minutes_and_not_less(world: World) -> None:
         assert (world.apply(again) == first) is same
 
 
+HOUR_MS = 60 * MINUTE_MS
+
+
+class Clocks:
+    """Repeats a call at times of the primary's two clocks, since its first decision."""
+
+    def __init__(self, world: World, *, level: int = 2) -> None:
+        if level > 1:
+            world.handle("raise-feature-level", {"level": str(level)})
+        self._world = world
+        self._call = user(world, 1)
+        self._first = self.apply(0, 0)
+
+    def apply(self, wall_ms: int, monotonic_ms: int) -> Result:
+        """Apply the call again."""
+        return self._world.apply(
+            replace(self._call, at_ms=START_MS + wall_ms, monotonic_ms=7 + monotonic_ms)
+        )
+
+    def remember(self, wall_ms: int, monotonic_ms: int) -> bool:
+        """Return whether the first answer is given."""
+        (stored,) = self._world.db.execute(
+            "SELECT count(*) FROM requests WHERE request_id = ?",
+            (self._call.request.request_id,),
+        ).fetchone()
+        assert stored == 1
+        return self.apply(wall_ms, monotonic_ms) == self._first
+
+
+def test_id_outlives_a_clock_that_jumps_ahead(world: World) -> None:
+    """(Q3) Ten minutes have to pass by the primary's monotonic time, too."""
+    clocks = Clocks(world)
+    assert clocks.remember(HOUR_MS, 1_000)
+    assert clocks.remember(HOUR_MS, 10 * MINUTE_MS)
+    assert not clocks.remember(HOUR_MS, 10 * MINUTE_MS + 1)
+
+
+def test_id_outlives_a_clock_that_stands(world: World) -> None:
+    """(Q3) Ten minutes have to pass by the log's time, too, as before."""
+    clocks = Clocks(world)
+    assert clocks.remember(10 * MINUTE_MS, HOUR_MS)
+    assert not clocks.remember(10 * MINUTE_MS + 1, HOUR_MS + 1)
+
+
+def test_ids_are_forgotten_while_the_time_waits_for_the_clocks(world: World) -> None:
+    """(Q3, T5) After a jump that was undone, the log's time stands for an hour."""
+    clocks = Clocks(world)
+    assert clocks.remember(HOUR_MS, 0)
+    assert clocks.remember(0, 9 * MINUTE_MS)
+    assert not clocks.remember(0, 11 * MINUTE_MS)
+
+
+def test_a_monotonic_time_that_goes_back_is_that_of_before(world: World) -> None:
+    """(Q3) Of a new primary that has not applied everything yet."""
+    clocks = Clocks(world)
+    assert clocks.remember(HOUR_MS, 9 * MINUTE_MS)
+    assert clocks.remember(HOUR_MS, 0)
+    assert not clocks.remember(HOUR_MS, 11 * MINUTE_MS)
+
+
+def test_a_call_without_a_monotonic_time_counts_by_its_stamp(world: World) -> None:
+    """(Q3) The offline beginning of an epoch knows none."""
+    clocks = Clocks(world)
+    assert clocks.remember(5 * MINUTE_MS, -7)
+    assert not clocks.remember(11 * MINUTE_MS, -7)
+
+
+def test_ages_outlive_a_restart() -> None:
+    """(Q3) They are part of the state, so every replica knows the same."""
+    world = World()
+    world.begin()
+    clocks = Clocks(world)
+    assert clocks.remember(HOUR_MS, 9 * MINUTE_MS)
+    world.machine = StateMachine(world.db)
+    assert clocks.remember(HOUR_MS, 10 * MINUTE_MS)
+    assert world.machine.digest() == world.replayed().machine.digest()
+
+
+def test_below_level_2_the_stamped_time_alone_counts(world: World) -> None:
+    """As in release 0.1.0, which the state does not differ from."""
+    clocks = Clocks(world, level=1)
+    assert not clocks.remember(HOUR_MS, 1_000)
+    rows = world.db.execute("SELECT name FROM meta WHERE name LIKE '%_ms'").fetchall()
+    assert rows == [("now_ms",)]
+
+
 def test_expired_id_may_be_used_for_something_else(
     spent: tuple[World, Call],
 ) -> None:
@@ -345,6 +431,12 @@ async def test_nodes_find_no_expired_id(tmp_path: Path) -> None:
             world.apply(world.call("barrier", {}))
             assert stored_rows(world, call)
             assert await known() is expected
+        world.handle("raise-feature-level", {"level": "2"})
+        call = user(world, 2)
+        world.apply(replace(call, monotonic_ms=7))
+        world.now_ms += HOUR_MS
+        world.apply(replace(world.call("barrier", {}), monotonic_ms=8))
+        assert await known()
     finally:
         await state.close()
         world.db.close()

@@ -4,7 +4,7 @@
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands import RequestKey
-from sparecode_node.statemachine.requests import answer_of, due_before
+from sparecode_node.statemachine.requests import REQUESTS_TIME, answer_of, due_before
 from sparecode_node.statemachine.results import Result
 
 
@@ -13,13 +13,15 @@ async def find(transaction: ReadTransaction, key: RequestKey) -> Result | None:
     row = await transaction.one(
         """
         SELECT tag, result, at_ms,
-            coalesce((SELECT value FROM meta WHERE name = 'now_ms'), 0) AS now_ms
+            coalesce((SELECT value FROM meta WHERE name = :requests_time),
+                (SELECT value FROM meta WHERE name = 'now_ms'), 0) AS now_ms
         FROM requests
         WHERE caller = :caller AND method = :method AND request_id = :request_id
         """,
         caller=key.caller,
         method=key.method,
         request_id=key.request_id,
+        requests_time=REQUESTS_TIME,
     )
     if row is None:
         return None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The primary reads sealed seeds here, to match tokencodes (T1).
+The primary reads here what it stamps calls with: sealed seeds, to match tokencodes (T1).
 
 Reads are synchronous: the primary stamps calls on the engine's thread or a worker
 thread, without an event loop, and reads the state that it has applied by then.
@@ -15,7 +15,10 @@ from sparecode_node.domain.ids import AdministratorName, TokenSerial, UserId
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.policy import parsed
+from sparecode_node.statemachine import feature_level
+from sparecode_node.statemachine.requests import MONOTONIC
 from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.tables.schema import read_only_uri
@@ -43,6 +46,14 @@ class SeedReader:
                 "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
             ).fetchone()
         return parsed(row[0]) if row else Policy()
+
+    def monotonic_ms(self) -> int | None:
+        """Return the monotonic time of the state; None: its level has none."""
+        with self._lock:
+            if feature_level.read(self._db) < feature_level.STEADY_REQUESTS:
+                return None
+            known: int = meta.read(self._db, MONOTONIC, 0)
+            return known
 
     def token(self, serial: TokenSerial) -> Token | None:
         """Return the token with this serial."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sparecode_node.domain.clock import Clock
 
-__all__ = ["Clock", "Entropy", "SystemClock", "SystemEntropy"]
+__all__ = ["Clock", "Entropy", "SystemClock", "SystemEntropy", "monotonic_ms"]
 
 
 _VERSION_7 = 7 << 76 | 2 << 62
@@ -48,6 +48,11 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Return seconds of the monotonic clock."""
         return time.monotonic()
+
+
+def monotonic_ms() -> int:
+    """Return milliseconds of the machine's monotonic clock, which never jumps."""
+    return time.monotonic_ns() // 1_000_000
 
 
 class SystemEntropy:

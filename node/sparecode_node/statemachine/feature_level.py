@@ -128,6 +128,13 @@ Below, those of the newest sets are; older ones count as guesses.
 """
 
 
+STEADY_REQUESTS = 2
+"""
+From here on, request ids age by the primary's monotonic time, too, so a clock that
+jumps ahead forgets none (Q3).
+"""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -36,7 +36,13 @@ from sparecode_node.statemachine.handlers import (
 )
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.recording import record
-from sparecode_node.statemachine.requests import REUSED, SIGN_IN_REPEATED, Requests
+from sparecode_node.statemachine.requests import (
+    MONOTONIC,
+    REQUESTS_TIME,
+    REUSED,
+    SIGN_IN_REPEATED,
+    Requests,
+)
 from sparecode_node.statemachine.results import (
     Authenticated,
     Decision,
@@ -88,6 +94,8 @@ class StateMachine:
         self._audit = AuditLog(self._db)
         self._applied_index: int = meta.read(self._db, "applied_index", 0)
         self._now_ms: int = meta.read(self._db, "now_ms", 0)
+        self._monotonic_ms: int = meta.read(self._db, MONOTONIC, 0)
+        self._requests_ms: int = meta.read(self._db, REQUESTS_TIME, self._now_ms)
         self._load_beginning()
 
     @property
@@ -157,6 +165,7 @@ class StateMachine:
             meta.write(self._db, "applied_index", index)
             if calls:
                 meta.write(self._db, "now_ms", self._now_ms)
+                self._write_ages()
             self._db.execute("COMMIT")
         except BaseException:
             # After some disk failures SQLite has already rolled back.
@@ -271,9 +280,10 @@ class StateMachine:
         """Move the log's time forward, and forget what has ended (Q3, T5)."""
         # Before the request id is looked up: only time decides if it is remembered.
         now_ms = min(max(call.at_ms, self._now_ms), TIME_MS_MAX)
-        moves, self._now_ms = now_ms > self._now_ms, now_ms
-        self._requests.purge(now_ms, self._policy)
-        if moves:
+        passed_ms, self._now_ms = now_ms - self._now_ms, now_ms
+        self._age_requests(call, passed_ms)
+        self._requests.purge(self._requests_ms, self._policy)
+        if passed_ms:
             forget_ended(
                 self._db,
                 self._audit,
@@ -282,6 +292,27 @@ class StateMachine:
                 self._policy,
                 self._feature_level,
             )
+
+    def _age_requests(self, call: commands.Call, passed_ms: int) -> None:
+        """
+        Move the time by which request ids age: no faster than either clock (Q3).
+
+        The stamped time may jump: *passed_ms* may be an hour within a second. The
+        monotonic time of primaries does not, and stands while there is none.
+        """
+        if self._feature_level < feature_level.STEADY_REQUESTS:
+            self._requests_ms = self._now_ms
+            return
+        if call.monotonic_ms:
+            before_ms = self._monotonic_ms or call.monotonic_ms
+            self._monotonic_ms = max(before_ms, call.monotonic_ms)
+            passed_ms = self._monotonic_ms - before_ms
+        self._requests_ms = min(self._requests_ms + passed_ms, self._now_ms)
+
+    def _write_ages(self) -> None:
+        if self._feature_level >= feature_level.STEADY_REQUESTS:
+            meta.write(self._db, MONOTONIC, self._monotonic_ms)
+            meta.write(self._db, REQUESTS_TIME, self._requests_ms)
 
     def _load_beginning(self) -> None:
         """Read the policy, the keys and the feature level."""

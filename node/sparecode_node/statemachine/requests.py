@@ -3,7 +3,8 @@
 Request ids with their results (Q1-Q3).
 
 A retry gets the answer of the first try before anything is charged. The table holds
-only committed outcomes, for ten minutes of the log's time by default. It never evicts
+only committed outcomes, for ten minutes by default. From feature level 2 on, these have
+to pass by the log's time and by the primary's monotonic time. The table never evicts
 rows to make room: when it is full, new requests are shed. From feature level 2 on, the
 callers share it (see `shares`).
 
@@ -44,6 +45,12 @@ RETURNING caller, method, in_reserve
 Delete the oldest rows first, ordered by their contents: the choice must not depend on
 where a node's SQLite stores them. The index by time holds them in this order.
 """
+
+MONOTONIC = "monotonic_ms"
+"""In `meta`: the newest monotonic time of any applied call; from feature level 2 on."""
+
+REQUESTS_TIME = "requests_ms"
+"""In `meta`: the time by which request ids age; absent: the log's time."""
 
 ANY_DUE = "SELECT EXISTS (SELECT 1 FROM requests WHERE at_ms < ?)"
 
@@ -136,6 +143,8 @@ class Requests:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._shares = Shares()
+        self._now_ms = 0
+        """The time by which request ids age."""
         self._due_before = 0
         """Rows before this time are due; 0: none is."""
         self._purged_before = 0
@@ -155,9 +164,10 @@ class Requests:
         """
         Forget what was decided longer ago than the retention (Q3).
 
-        Call it before each call, whether the log's time moves or not: a clock that
+        *now_ms*: the time by which request ids age. Call it before each call, whether the log's time moves or not: a clock that
         stands would otherwise let the table grow.
         """
+        self._now_ms = now_ms
         due = due_before(now_ms, policy)
         self._due_before = due
         if due <= self._purged_before or not self._purges_left:
@@ -238,7 +248,7 @@ class Requests:
                 key.method,
                 key.request_id,
                 key.tag,
-                applying.now_ms,
+                self._now_ms,
                 to_json(result),
                 int(in_reserve),
             ),

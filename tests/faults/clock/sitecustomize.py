@@ -3,7 +3,8 @@
 Shift the clock of a node. Python imports this first if its folder is on the path.
 
 The node takes the time only from `time.time_ns`, which is shifted here by the number
-of seconds in a file. libfaketime does not fit: it also shifts the time from which
+of seconds in a file. A second number there shifts `time.monotonic_ns`, from which the
+primary takes the ages of request ids: time passes, instead of a clock that jumps. libfaketime does not fit: it also shifts the time from which
 gRPC's core computes deadlines, but not the kernel that waits for them. So the core
 waits for minutes where a real clock jump would not make it wait.
 """
@@ -17,10 +18,16 @@ from pathlib import Path
 with Path(os.environ["SPARECODE_FAULTS_CLOCK"]).open("rb") as _file:
     _OFFSET = mmap.mmap(_file.fileno(), 0, access=mmap.ACCESS_READ)
 _true_ns = time.time_ns
+_true_monotonic_ns = time.monotonic_ns
 
 
 def _shifted_ns() -> int:
-    return _true_ns() + int(_OFFSET[:]) * 1_000_000_000
+    return _true_ns() + int(_OFFSET[:15]) * 1_000_000_000
+
+
+def _shifted_monotonic_ns() -> int:
+    return _true_monotonic_ns() + int(_OFFSET[15:]) * 1_000_000_000
 
 
 time.time_ns = _shifted_ns
+time.monotonic_ns = _shifted_monotonic_ns

@@ -48,13 +48,18 @@ class Clocks:
 
     def __init__(self, clocks: Sequence[NodeClock]) -> None:
         self._clocks = clocks
-        self.ahead_s = 0
+        self.ahead_s = self._passed_s = 0
 
     def later(self, seconds: int) -> None:
-        """Move all of them on at once."""
+        """Let time pass: move all of them on at once."""
+        self._passed_s += seconds
+        self.jump(seconds)
+
+    def jump(self, seconds: int) -> None:
+        """Move all of them on at once, as a wrong time service does: no time passes."""
         self.ahead_s += seconds
         for clock in self._clocks:
-            clock.set(self.ahead_s)
+            clock.set(self.ahead_s, self._passed_s)
 
     def now(self) -> dt.datetime:
         """Return what they show."""
@@ -156,6 +161,14 @@ class Stage:
     async def later(self, seconds: int) -> None:
         """Let time pass on all nodes, and sign in again if the session has ended."""
         self.clocks.later(seconds)
+        await self._stay_signed_in()
+
+    async def jump(self, seconds: int) -> None:
+        """Let the clocks of all nodes jump ahead, and sign in again if need be."""
+        self.clocks.jump(seconds)
+        await self._stay_signed_in()
+
+    async def _stay_signed_in(self) -> None:
         if self.clocks.ahead_s - self._signed_in_s > SESSION_S:
             await self.sign_in()
 

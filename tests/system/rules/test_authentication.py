@@ -204,6 +204,30 @@ async def test_a_retry_at_another_node_is_told_the_same(stage: Stage) -> None:
         assert answer.decision is Decision.REFUSED
 
 
+async def test_clocks_that_jump_ahead_together_forget_no_id(stage: Stage) -> None:
+    """
+    (Q2, Q3, T5) A quorum agrees on a wrong time, and the cluster takes it over.
+
+    The retry of an accepted call is still accepted; ten minutes that have passed end it.
+    """
+    person = await stage.person()
+    (code,) = await stage.issued(person, at=0, count=1)
+    request_id = new_request_id()
+
+    async def again(node: int) -> Authentication:
+        return await stage.agents[node].authenticate(
+            person.name, PIN + code, request_id=request_id
+        )
+
+    first = await again(0)
+    assert first.accepted
+    await stage.jump(3600)
+    assert [await again(node) for node in range(3)] == [first] * 3
+    await stage.later(11 * 60)
+    assert not (await again(1)).accepted
+    assert (await stage.why(1, person))[-1] == "code_not_live"
+
+
 async def test_an_id_is_remembered_for_ten_minutes_on_every_node(stage: Stage) -> None:
     """(Q3) Of committed time: nine minutes later the same answer, then a used code."""
     person = await stage.person()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the primary adds to a proposal: its time and the matching tokencodes (T1).
+What the primary adds to a proposal: its clocks' times and the matching tokencodes (T1).
 
 The clear digits go no further than here. The log gets serials and the moments whose
 tokencodes the digits are.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.administrators import (
@@ -58,10 +58,20 @@ class PrimaryStamper:
     synchronously, on its own connection.
     """
 
-    def __init__(self, *, seeds: SeedReader, sealing: Sealing, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        seeds: SeedReader,
+        sealing: Sealing,
+        clock: Clock,
+        monotonic_ms: Callable[[], int] | None = None,
+    ) -> None:
         self._seeds = seeds
         self._sealing = sealing
         self._clock = clock
+        self._machine_ms = monotonic_ms or (lambda: int(clock.monotonic_s() * 1000))
+        self._scale_ms: int | None = None
+        """From the machine's monotonic time to the state's; None: not known yet."""
         self._matching = TokencodeMatching(seeds=seeds, sealing=sealing)
 
     def match(self, proposal: Proposal) -> Proposal | KeyMissingError:
@@ -82,17 +92,35 @@ class PrimaryStamper:
         Without the key of a seed or PIN, right and wrong passcodes look the same. Then
         nothing is judged, and no user is charged for the missing key (T3).
         """
-        at_ms = self._clock.now_ms()
-        return tuple(self._stamped(proposal, at_ms) for proposal in proposals)
+        at_ms, monotonic_ms = self._clock.now_ms(), self._monotonic_ms()
+        return tuple(
+            self._stamped(proposal, at_ms, monotonic_ms) for proposal in proposals
+        )
 
-    def _stamped(self, proposal: Proposal, at_ms: int) -> Call | KeyMissingError:
+    def _monotonic_ms(self) -> int:
+        """
+        Return the monotonic time on the state's scale (Q3); 0: its level has none.
+
+        It begins with what the state has reached, and goes on like the machine's. So it
+        is never ahead of the real time, and behind it by the time without a primary.
+        """
+        if self._scale_ms is None:
+            known_ms = self._seeds.monotonic_ms()
+            if known_ms is None:
+                return 0
+            self._scale_ms = known_ms + 1 - self._machine_ms()
+        return self._scale_ms + self._machine_ms()
+
+    def _stamped(
+        self, proposal: Proposal, at_ms: int, monotonic_ms: int
+    ) -> Call | KeyMissingError:
         call, matched_at_ms = proposal.call, proposal.matched_at_ms
         if matched_at_ms is not None and abs(at_ms - matched_at_ms) <= MATCHED_MS:
-            return call.stamped(at_ms)
+            return call.stamped(at_ms, monotonic_ms=monotonic_ms)
         command = self._judgeable(call.command, proposal.tokencodes, at_ms)
         if isinstance(command, KeyMissingError):
             return command
-        return call.stamped(at_ms, command)
+        return call.stamped(at_ms, command, monotonic_ms=monotonic_ms)
 
     def _judgeable(
         self, command: Command, tokencodes: Sequence[str], at_ms: int

@@ -11,7 +11,7 @@ from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.replicator import Stamper
-from sparecode_node.services.ambient import Clock
+from sparecode_node.services.ambient import Clock, monotonic_ms
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.checkpointer import Checkpointer
 from sparecode_node.services.state.stamping import PrimaryStamper
@@ -90,7 +90,12 @@ class StateFile:
             self._state = state
             yield (
                 state,
-                PrimaryStamper(seeds=seeds, sealing=self._sealing, clock=self._clock),
+                PrimaryStamper(
+                    seeds=seeds,
+                    sealing=self._sealing,
+                    clock=self._clock,
+                    monotonic_ms=monotonic_ms,
+                ),
             )
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.

@@ -194,6 +194,11 @@ class Call:
     """The administrator's session; empty for agents and nodes."""
     at_ms: int
     """The primary's time (T1)."""
+    monotonic_ms: int = 0
+    """
+    The primary's monotonic time, on one scale for all primaries: what the state had
+    reached, and the time since then (Q3). 0: unknown. From feature level 2 on.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +233,9 @@ class UnstampedCall:
             node_id=node_id,
         )
 
-    def stamped(self, at_ms: int, command: Command | None = None) -> Call:
+    def stamped(
+        self, at_ms: int, command: Command | None = None, *, monotonic_ms: int = 0
+    ) -> Call:
         """Return the call at the primary's time; *command*: with its matches."""
         return Call(
             command=self.command if command is None else command,
@@ -236,4 +243,5 @@ class UnstampedCall:
             node_id=self.node_id,
             session_id=self.session_id,
             at_ms=at_ms,
+            monotonic_ms=monotonic_ms,
         )
