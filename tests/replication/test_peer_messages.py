@@ -15,6 +15,7 @@ from sparecode_node.replication.errors import (
     MalformedCallError,
     NoPrimaryError,
     NotAppliedError,
+    RemovedError,
 )
 from sparecode_node.replication.settings import CALL_BYTES_MAX
 from tests.replication.recording_state import call
@@ -28,8 +29,13 @@ def kinds_of(error: type[NotAppliedError]) -> Iterator[type[NotAppliedError]]:
             yield from kinds_of(each)
 
 
-ERRORS = sorted(set(kinds_of(NotAppliedError)) - {ChangeRefusedError}, key=repr)
-"""The refusal of a change is told with its reason, in a message of its own."""
+ERRORS = sorted(
+    set(kinds_of(NotAppliedError)) - {ChangeRefusedError, RemovedError}, key=repr
+)
+"""
+The refusal of a change is told with its reason, in a message of its own. `RemovedError`
+is about the node that raises it: to another member that node is no primary.
+"""
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
@@ -48,6 +54,12 @@ def test_every_kind_that_can_be_told_is_an_error_of_its_own() -> None:
     kinds -= {peers_pb2.NOT_APPLIED_KIND_UNSPECIFIED}
     results = {type(peer_messages.error_of(kind)) for kind in kinds}
     assert results == set(ERRORS)
+
+
+def test_a_removed_node_is_no_primary_to_another_member() -> None:
+    """Otherwise the forwarding member would tell its own callers that it was removed."""
+    response = peer_messages.not_applied(RemovedError("n1"))
+    assert type(peer_messages.outcome_of(response)) is NoPrimaryError
 
 
 def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:

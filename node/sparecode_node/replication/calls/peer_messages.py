@@ -48,7 +48,10 @@ _KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
     KeyMissingError: peers_pb2.NOT_APPLIED_KIND_KEY_MISSING,
     OlderMemberError: peers_pb2.NOT_APPLIED_KIND_OLDER_MEMBER,
 }
-"""All kinds but `ChangeRefusedError`, which has its own message with the reason."""
+"""
+All kinds but `ChangeRefusedError`, which has its own message with the reason, and
+`RemovedError`: to another member a removed node is no primary.
+"""
 _ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
 
 
