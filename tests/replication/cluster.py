@@ -24,6 +24,9 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from tests.replication.recording_state import FixedStamper, RecordingState
 
+READY_S = 10
+POLL_S = 0.01
+
 
 def new_authority() -> Authority:
     """Return an authority for members."""
@@ -113,3 +116,15 @@ async def running(
         assert [node.fatal for node in nodes] == [[] for _ in nodes]
     finally:
         await asyncio.gather(*(n.stop() for n in nodes), return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when a condition holds, which nothing signals. Has no deadline."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(POLL_S)
+
+
+async def ready(node: Node) -> None:
+    """Return when a node is in contact with a quorum."""
+    async with asyncio.timeout(READY_S):
+        await until(lambda: node.replicator.ready)

@@ -138,9 +138,16 @@ class Answering:
 class End:
     """One member's transport, with a fake engine behind it."""
 
-    def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
+    def __init__(
+        self,
+        addresses: PeerAddresses,
+        tls: PeerTls,
+        patience_s: float = transport.DEFAULTS.election_min_s,
+    ) -> None:
         self.engine = FakeEngine(addresses)
-        self.transport = PeerTransport(addresses, tls, "test", KeyExchange(NoKeys()))
+        self.transport = PeerTransport(
+            addresses, tls, "test", KeyExchange(NoKeys()), patience_s=patience_s
+        )
 
     async def start(self) -> None:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))

@@ -124,6 +124,7 @@ class ClusterReplicator:
             config.keys,
             level=config.feature_level,
             on_malformed=config.on_malformed,
+            patience_s=config.raft.election_min_s,
         )
         self._forwarding = ForwardQueues(self._transport.channel, self._observer)
         self._running = False

@@ -113,9 +113,11 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.absolute_max_metadata_size", 16 * 1024),
-    # Detect within a minute that a caller has vanished.
+    # Detect within a minute that a caller with a call in progress has vanished. gRPC
+    # waits for the answer to a ping as long as the third option says, or a minute.
     ("grpc.keepalive_time_ms", 40_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     # Callers may ping twice a minute. Connections that ping more often are closed.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 25_000),
     ("grpc.http2.max_ping_strikes", 2),

@@ -47,9 +47,9 @@ At once, of one member on another; a member never needs all of them.
 
 It needs about 400 at most. Its administrators have up to 128 calls in progress over
 gRPC and 256 in browsers, and each of these asks a member one thing at a time. The rest
-are its own: the link, two messages with calls for the primary, a question for the index
-to read at, a snapshot, its requests for the others' statuses, a key. Agents' calls add
-nothing, however many there are: they travel in those two messages.
+are its own: the link, a ping, two messages with calls for the primary, a question for
+the index to read at, a snapshot, its requests for the others' statuses, a key. Agents'
+calls add nothing, however many there are: they travel in those two messages.
 """
 
 STREAMS_MAX = 2 * MEMBER_CALLS_MAX

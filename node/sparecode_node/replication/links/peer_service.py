@@ -263,6 +263,15 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         await self._caller(context)
         return await self._calls.changes.answer_change(request)
 
+    async def Ping(
+        self,
+        request: peers_pb2.PingRequest,  # noqa: ARG002  It has no fields.
+        context: Context,
+    ) -> peers_pb2.PingResponse:
+        """Answer at once: the caller learns that its connection carries bytes."""
+        await self._certified(context)
+        return peers_pb2.PingResponse()
+
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context
     ) -> peers_pb2.GetMemberStatusResponse:

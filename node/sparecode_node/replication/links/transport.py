@@ -9,7 +9,7 @@ status are ordinary calls over the same channels.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -35,6 +35,7 @@ from sparecode_node.replication.links.limits import (
     listener_options,
     waiting_options,
 )
+from sparecode_node.replication.links.liveness import LinkWatch
 from sparecode_node.replication.links.outbound import OutboundLink
 from sparecode_node.replication.links.peer_service import PeerServicer
 from sparecode_node.replication.links.tls import (
@@ -48,6 +49,7 @@ from sparecode_node.replication.raft.admission import Refusal, explained
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
+from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.feature_level import NEWEST
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ STOP_GRACE_S = 0.5
 START_S = 60.0
 """For the engine to tell the members at start."""
 
+DEFAULTS = RaftSettings()
+
 RENEW_S = 2.0
 """For a new connection to be ready, and for calls on the old one to end."""
 
@@ -67,22 +71,31 @@ _SIZES = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
 )
+_KEEPALIVE = (
+    # gRPC notices a peer that vanished without closing within four seconds, at both
+    # ends. `LinkWatch` is faster, but runs only at the end that has dialed.
+    ("grpc.keepalive_time_ms", 2000),
+    # For bytes that TCP does not acknowledge (TCP_USER_TIMEOUT).
+    ("grpc.keepalive_timeout_ms", 2000),
+    # For bytes that TCP does acknowledge: gRPC 1.85 waits for the answer to a ping as
+    # long as this says, a minute by default, and not for the keepalive timeout.
+    ("grpc.http2.ping_timeout_ms", 2000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
 _CHANNEL_OPTIONS = (
     *_SIZES,
     # gRPC's default waits up to two minutes; an election takes one second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # A peer that vanished without closing is noticed within four seconds.
-    ("grpc.keepalive_time_ms", 2000),
-    ("grpc.keepalive_timeout_ms", 2000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    *_KEEPALIVE,
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
 _SERVER_OPTIONS = (
     *_SIZES,
+    *_KEEPALIVE,
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
@@ -148,12 +161,15 @@ class PeerTransport:
         *,
         level: int = NEWEST,
         on_malformed: Callable[[str, str], object] = lambda *_: None,
+        patience_s: float = DEFAULTS.election_min_s,
     ) -> None:
         """
         *level* is the feature level that this member tells the others.
 
         *on_malformed* is called with the method and the peer of a call whose message
         does not decode.
+
+        Another connection to a member is opened if one does not answer for *patience_s*.
         """
         self._addresses = addresses
         self._level = level
@@ -176,6 +192,8 @@ class PeerTransport:
         self._server: grpc.aio.Server | None = None
         self._channels: dict[NodeId, grpc.aio.Channel] = {}
         self._links: dict[NodeId, OutboundLink] = {}
+        self._patience_s = patience_s
+        self._watches: dict[NodeId, asyncio.Task[None]] = {}
         self.levels: dict[NodeId, int] = {}
         """The feature level of every member that this one has a link to."""
         self._epochs: dict[NodeId, int] = {}
@@ -256,8 +274,10 @@ class PeerTransport:
                     self._dialed[peer] = address
                     self._channels[peer] = self._dial(peer)
                     self._link(peer, epoch=self._epochs.get(peer, 0))
+                    self._watch(peer)
 
     async def _hang_up(self, peer: NodeId) -> None:
+        await _end([self._watches.pop(peer)])
         link, channel = self._links.pop(peer), self._channels.pop(peer)
         # A later link must not be mistaken for this one.
         self._epochs[peer] = link.epoch + 1
@@ -281,6 +301,32 @@ class PeerTransport:
         )
         self._links[peer] = link
         link.start()
+
+    def _watch(self, peer: NodeId) -> None:
+        """Notice from now on when the current connection carries nothing any more."""
+        watch = LinkWatch(
+            peer=peer,
+            channel=lambda: self._channels[peer],
+            dial=lambda: self._dial(peer),
+            replace=lambda dead, other: self._replace(peer, dead, other),
+            patience_s=self._patience_s,
+        )
+        self._watches[peer] = asyncio.create_task(watch.run(), name=f"watch of {peer}")
+
+    async def _replace(
+        self, peer: NodeId, dead: grpc.aio.Channel, other: grpc.aio.Channel
+    ) -> bool:
+        """Link over another channel; return False if there is one already."""
+        async with self._changing:
+            if self._channels[peer] is not dead:
+                return False
+            link = self._links[peer]
+            self._channels[peer] = other
+            await link.stop()
+            self._link(peer, epoch=link.epoch)
+        # At once: no call on it can be answered.
+        await dead.close()
+        return True
 
     async def renew(self, tls: PeerTls) -> None:
         """
@@ -309,8 +355,9 @@ class PeerTransport:
     async def stop(self) -> None:
         """Close the links and the listener."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await _end([self._task])
+        await _end(self._watches.values())
+        self._watches.clear()
         for link in self._links.values():
             await link.stop()
         for channel in self._channels.values():
@@ -361,3 +408,10 @@ class PeerTransport:
             replica.guard.disconnected(peer)
 
         self._engine.post(down)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    tasks = tuple(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

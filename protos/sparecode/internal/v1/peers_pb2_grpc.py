@@ -80,6 +80,11 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.FromString,
                 _registered_method=True)
+        self.Ping = channel.unary_unary(
+                '/sparecode.internal.v1.PeerService/Ping',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.PingRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.PingResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -150,6 +155,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Ping(self, request, context):
+        """Answers at once: the connection carries bytes in both directions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +209,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.FetchKey,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.SerializeToString,
+            ),
+            'Ping': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ping,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.PingRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.PingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +460,33 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/FetchKey',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/Ping',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.PingRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.PingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,8 @@ class PeerServiceStub:
     """Makes the called member store a key that may be activated in its key ring, durably."""
     FetchKey: _grpc.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]
     """Returns a key that the caller lacks."""
+    Ping: _grpc.UnaryUnaryMultiCallable[_peers_pb2.PingRequest, _peers_pb2.PingResponse]
+    """Answers at once: the connection carries bytes in both directions."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -83,6 +85,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Makes the called member store a key that may be activated in its key ring, durably."""
     FetchKey: _aio.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]  # type: ignore[assignment]
     """Returns a key that the caller lacks."""
+    Ping: _aio.UnaryUnaryMultiCallable[_peers_pb2.PingRequest, _peers_pb2.PingResponse]  # type: ignore[assignment]
+    """Answers at once: the connection carries bytes in both directions."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves other members only."""
@@ -160,5 +164,13 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.FetchKeyResponse, _abc.Awaitable[_peers_pb2.FetchKeyResponse]]:
         """Returns a key that the caller lacks."""
+
+    @_abc_1.abstractmethod
+    def Ping(
+        self,
+        request: _peers_pb2.PingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peers_pb2.PingResponse, _abc.Awaitable[_peers_pb2.PingResponse]]:
+        """Answers at once: the connection carries bytes in both directions."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
