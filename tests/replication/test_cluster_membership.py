@@ -17,7 +17,7 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import ChangeRefusedError, RemovedError
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.replication.raft.admission import Refusal
-from tests.replication.cluster import Node, member_tls, new_authority
+from tests.replication.cluster import Node, member_tls, new_authority, ready
 from tests.replication.recording_state import RecordingState, proposal
 
 pytestmark = pytest.mark.asyncio
@@ -90,7 +90,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def put(site: Site, request: str) -> None:
-    """Commit a call through any node."""
+    """Commit a call through any node, once that is in contact with a quorum."""
+    await ready(site.any)
     calls = proposal(request, site.any.node_id)
     await site.any.replicator.propose(calls, timeout_s=WAIT_S)
 

@@ -27,7 +27,7 @@ from sparecode_node.replication.log.file import MARK, NAME
 from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied
-from tests.replication.cluster import Node, running
+from tests.replication.cluster import Node, ready, running
 from tests.replication.recording_state import RecordingState, call, proposal
 
 pytestmark = pytest.mark.asyncio
@@ -37,6 +37,8 @@ WAIT_S = 10
 
 async def settled(nodes: list[Node]) -> tuple[Node, list[Node]]:
     """Return the primary and the replicas, when there are any."""
+    for node in nodes:
+        await ready(node)
     name = f"settle-{nodes[0].state.applied_index}"
     await nodes[0].replicator.propose(
         proposal(name, nodes[0].node_id), timeout_s=WAIT_S

@@ -28,7 +28,7 @@ from sparecode_node.statemachine.snapshots import (
     write_snapshot,
 )
 from tests.replication import cluster
-from tests.replication.cluster import Node, running
+from tests.replication.cluster import Node, ready, running
 from tests.replication.recording_state import FixedStamper, proposal
 from tests.replication.test_cluster_replicator import WAIT_S, settled
 from tests.statemachine.world import World
@@ -157,6 +157,7 @@ async def test_the_real_state_is_brought_up(
     monkeypatch.setattr(cluster, "Node", real)
     world = World()
     async with running(tmp_path, raft=SHORT) as nodes:
+        await ready(nodes[0])
         await nodes[0].replicator.read_barrier(timeout_s=WAIT_S)
         primary = next(n for n in nodes if n.node_id == nodes[0].replicator.primary)
         rest, away = [n for n in nodes if n is not nodes[2]], nodes[2]

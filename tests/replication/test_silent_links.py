@@ -9,7 +9,8 @@ takes a minute, or forever.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from local_cluster.cluster import free_ports
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.certificates import Authority
+from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.replication.links import liveness, transport
 from sparecode_node.replication.links.liveness import LinkWatch, ping
 from sparecode_node.replication.links.peer_service import PeerServicer
@@ -32,6 +34,7 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.rpc import server as public
 from sparecode_node.rpc.health import READY, Health
 from tests.replication.cluster import Node, member_tls, new_authority, ready, until
+from tests.replication.recording_state import proposal
 from tests.replication.silent_proxy import Death, SilentProxy, before
 from tests.replication.test_transport import WAIT_S, End, vote
 
@@ -44,6 +47,8 @@ PATIENCE = 10
 
 NOTICED_S = 4.0
 """By gRPC itself, between members: as its options say."""
+
+NUMBERS = itertools.count()
 
 KEEPALIVE = dict(transport._KEEPALIVE)
 
@@ -260,6 +265,52 @@ async def test_replicas_whose_links_are_silently_dead_elect_a_primary(
                 )
             ),
         )
+
+
+async def test_a_node_without_a_quorum_says_so_after_an_election_timeout(
+    tmp_path: Path,
+) -> None:
+    """
+    It does not keep its callers until their deadlines, even if no link looks dead.
+
+    The primary says so, too, and the load balancer and the caller hear the same.
+    """
+    async with cluster(tmp_path) as (nodes, proxies):
+        for proxy in proxies:
+            proxy.stuck = Death.SWALLOWED
+            proxy.kill(Death.SWALLOWED)
+        early = [*map(write, nodes), *map(read, nodes)]
+        for outcome in await outcomes(early, RAFT.contact_s + RAFT.election_max_s):
+            assert isinstance(outcome, NoQuorumError | OutcomeUnknownError)
+        assert not any(node.replicator.ready for node in nodes)
+        late = [*map(write, nodes), *map(read, nodes)]
+        for outcome in await outcomes(late, RAFT.election_max_s):
+            assert isinstance(outcome, NoQuorumError)
+
+
+async def outcomes(
+    calls: list[Coroutine[None, None, object]], seconds: float
+) -> list[object]:
+    """Return the outcomes of calls. They come in this time, or much later."""
+    tasks = [asyncio.create_task(each) for each in calls]
+    _, late = await asyncio.wait(tasks, timeout=PATIENCE * seconds)
+    for task in late:
+        task.cancel()
+    assert not late
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def write(node: Node) -> object:
+    """Propose a call, with a deadline that no test reaches."""
+    name = f"write {next(NUMBERS)}"
+    return await node.replicator.propose(
+        proposal(name, node.node_id), timeout_s=1000 * RAFT.election_max_s
+    )
+
+
+async def read(node: Node) -> object:
+    """Ask for the index to read at, with a deadline that no test reaches."""
+    return await node.replicator.read_barrier(timeout_s=1000 * RAFT.election_max_s)
 
 
 def primary_of(nodes: list[Node]) -> Node:

@@ -19,6 +19,7 @@ from sparecode_node.replication.calls.membership_requests import (
 )
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
+from sparecode_node.replication.calls.quorum_wait import QuorumWait
 from sparecode_node.replication.calls.read_points import ReadPoints
 from sparecode_node.replication.calls.waiters import AppliedWaiters, Shared
 from sparecode_node.replication.codec import encode_call
@@ -85,6 +86,25 @@ class ClusterConfig:
     """Called with method and peer of a call to this member that does not decode."""
 
 
+@dataclass(slots=True)
+class _Known:
+    """What is known of the outcome of one proposal."""
+
+    doubt: OutcomeUnknownError | None = None
+    """An earlier attempt may have been applied, whatever the last one says."""
+    failure: ProposeError | None = None
+    under_way: bool = False
+    """Whether an attempt has no outcome yet."""
+
+    def error(self, no_quorum: NoQuorumError) -> ProposeError:
+        """Return the error for a caller that does not wait for a quorum any longer."""
+        if self.doubt is None and self.under_way:
+            return OutcomeUnknownError("the primary did not answer before it was lost")
+        if self.doubt is None and isinstance(self.failure, ClockError):
+            return self.failure
+        return self.doubt or no_quorum
+
+
 class ClusterReplicator:
     """
     A `Replicator` over Raft. `start` it once, `stop` it once, in one loop.
@@ -117,6 +137,7 @@ class ClusterReplicator:
         self._status = ReplicaStatus()
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
+        self._quorum_wait = QuorumWait(config.raft.election_max_s)
         self._transport = PeerTransport(
             config.addresses,
             config.tls,
@@ -154,6 +175,7 @@ class ClusterReplicator:
             primary=lambda: self.primary if self._running else None,
             channel=self._transport.channel,
             news=self._news_before,
+            quorum_wait=self._quorum_wait,
         )
         self._read_points = ReadPoints(contact, now_ms=clock.now_ms)
         self._changes = MembershipRequests(contact)
@@ -197,12 +219,14 @@ class ClusterReplicator:
         self._transport.take_status(status)
         self._primary_watch.take(status.leader, status.term)
         self._applied.advance(status.applied_index)
+        self._quorum_wait.take_contact(has_contact=status.has_contact)
         self._news.set()
         self._snapshots.take_status(status)
 
     def _take_fatal(self, message: str, tell: Callable[[str], object]) -> None:
         self._running = False
         self._status = ReplicaStatus()
+        self._quorum_wait.take_contact(has_contact=False)
         tell(message)
 
     # --- Replicator
@@ -265,25 +289,38 @@ class ClusterReplicator:
     async def _propose(
         self, proposal: Proposal, encoded: bytes, timeout_s: float
     ) -> Result:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        doubt: OutcomeUnknownError | None = None
-        failure: ProposeError
+        known = _Known()
+        try:
+            async with self._quorum_wait.limited():
+                return await self._propose_until(
+                    asyncio.get_running_loop().time() + timeout_s,
+                    proposal,
+                    encoded,
+                    known,
+                )
+        except NoQuorumError as error:
+            raise known.error(error) from error
+
+    async def _propose_until(
+        self, deadline: float, proposal: Proposal, encoded: bytes, known: "_Known"
+    ) -> Result:
+        """Propose again and again, and record in *known* what is known meanwhile."""
         while True:
-            left_s = deadline - loop.time()
+            left_s = deadline - asyncio.get_running_loop().time()
+            known.under_way = True
             try:
                 levels.check(proposal.call, self._status.feature_level)
                 attempt_s = max(0.001, min(left_s, ATTEMPT_S))
                 return await self._attempt(proposal, encoded, attempt_s)
             except OutcomeUnknownError as error:
-                doubt = failure = error
+                known.doubt = known.failure = error
             except (OverloadedError, RemovedError) as error:
-                raise doubt or error from error
+                raise known.doubt or error from error
             except NotAppliedError as error:
-                failure = error
+                known.failure = error
+            known.under_way = False
             if not await self._news_before(deadline):
-                # An earlier attempt may have been applied, whatever the last one says.
-                raise doubt or failure
+                raise known.doubt or known.failure
 
     @property
     def level_to_raise(self) -> int | None:
@@ -330,14 +367,16 @@ class ClusterReplicator:
         """Return once the local state covers everything committed before the call."""
         self._check_not_removed()
         deadline = asyncio.get_running_loop().time() + timeout_s
-        barrier = await self._read_points.passed(timeout_s=timeout_s)
-        left_s = deadline - asyncio.get_running_loop().time()
-        await self.wait_applied(barrier.index, timeout_s=left_s)
+        async with self._quorum_wait.limited():
+            barrier = await self._read_points.passed(timeout_s=timeout_s)
+            left_s = deadline - asyncio.get_running_loop().time()
+            await self._applied.wait(barrier.index, timeout_s=left_s)
         return barrier
 
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:
         """Return once *index* is applied here."""
-        await self._applied.wait(index, timeout_s=timeout_s)
+        async with self._quorum_wait.limited():
+            await self._applied.wait(index, timeout_s=timeout_s)
 
     async def transfer_primary(
         self, target: NodeId | None = None, *, timeout_s: float

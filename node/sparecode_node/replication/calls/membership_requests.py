@@ -63,17 +63,19 @@ class MembershipRequests:
             await self._contact.engine.transfer(target, timeout_s=left_s)
         else:
             await self._ask_to_hand_over(before, target, left_s)
-        while (now := self._contact.primary()) is None or now == before:
-            if not await self._contact.news(deadline):
-                raise NoPrimaryError(
-                    f"{before} does not lead any more, and no node does yet"
-                )
+        async with self._contact.quorum_wait.limited():
+            while (now := self._contact.primary()) is None or now == before:
+                if not await self._contact.news(deadline):
+                    raise NoPrimaryError(
+                        f"{before} does not lead any more, and no node does yet"
+                    )
         return now
 
     async def _known_primary(self, deadline: float) -> NodeId:
-        while (primary := self._contact.primary()) is None:
-            if not await self._contact.news(deadline):
-                raise NoPrimaryError("no primary is known here")
+        async with self._contact.quorum_wait.limited():
+            while (primary := self._contact.primary()) is None:
+                if not await self._contact.news(deadline):
+                    raise NoPrimaryError("no primary is known here")
         return primary
 
     async def _ask_to_hand_over(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc.aio
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.calls.quorum_wait import QuorumWait
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.replica.engine_thread import EngineThread
 
@@ -28,6 +29,8 @@ class PrimaryContact:
     channel: Callable[[NodeId], grpc.aio.Channel | None]
     news: Callable[[float], Awaitable[bool]]
     """Waits for a change, or a moment; returns False if the deadline comes first."""
+    quorum_wait: QuorumWait
+    """Ends the wait of callers for a quorum that this node has lost."""
 
     def way_to(self, node_id: NodeId) -> grpc.aio.Channel:
         """Return the channel to a node. Raises `NoPrimaryError` if there is none."""

@@ -45,14 +45,15 @@ class ReadPoints:
     async def _find(self) -> BarrierPassed:
         """Ask the primary; if it does not lead any more, ask the next one."""
         deadline = asyncio.get_running_loop().time() + BARRIER_S
-        while True:
-            try:
-                return await self._ask(ATTEMPT_S)
-            except OverloadedError:
-                raise
-            except NotAppliedError:
-                if not await self._contact.news(deadline):
+        async with self._contact.quorum_wait.limited():
+            while True:
+                try:
+                    return await self._ask(ATTEMPT_S)
+                except OverloadedError:
                     raise
+                except NotAppliedError:
+                    if not await self._contact.news(deadline):
+                        raise
 
     async def _ask(self, timeout_s: float) -> BarrierPassed:
         primary = self._contact.primary()
