@@ -101,6 +101,8 @@ class FakeNode:
     """A node that sends its answers in order, repeats the last one, and records requests."""
 
     calls: list[Call] = field(default_factory=list)
+    checks: int = 0
+    """How often a client has asked whether the node lives."""
 
     def __post_init__(self) -> None:
         self._answers: dict[str, list[Answer]] = {}
@@ -161,6 +163,13 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
         service, _, name = handler_call_details.method.lstrip("/").partition("/")
+        if service == "grpc.health.v1.Health":
+
+            def alive(_request: bytes, _context: Any) -> bytes:
+                self._node.checks += 1
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(alive)
         method = (
             descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
         )

@@ -149,6 +149,14 @@ class Attempts:
             Status(code=grpc.StatusCode.UNAVAILABLE, words="no connection in time"),
         )
 
+    def record_dead_connection(self, attempt: Attempt) -> NoAnswerError:
+        """Record that the connection died during the try, and return the error."""
+        return self._no_answer(
+            attempt,
+            Status(code=grpc.StatusCode.UNAVAILABLE, words="no answer in time"),
+            perhaps=True,
+        )
+
     def record_failure(
         self, attempt: Attempt, status: Status, *, connected: bool
     ) -> NoAnswerError | SparecodeError:

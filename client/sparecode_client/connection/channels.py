@@ -39,6 +39,8 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Despite its name, this is the connection timeout.
     ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
+    # A channel beside a dead one must open a connection of its own.
+    ("grpc.use_local_subchannel_pool", 1),
     # The library retries, with a request id and on other nodes; gRPC must not.
     ("grpc.enable_retries", 0),
 ]

@@ -9,8 +9,9 @@ request was applied, was not applied, or perhaps was (A7).
 """
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Self, TypeVar
 
@@ -27,6 +28,7 @@ from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
+from sparecode_client.connection import liveness
 from sparecode_client.connection.attempts import Attempts, Deadline, NoAnswerError
 from sparecode_client.connection.channels import Connect, TlsConnect
 from sparecode_client.connection.statuses import read_status
@@ -84,6 +86,7 @@ class Node:
         self._connect = connect
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None
+        self._check: asyncio.Task[None] | None = None
 
     def open(self) -> Stubs:
         """Return the node's stubs. They belong to the event loop that calls this first."""
@@ -114,6 +117,46 @@ class Node:
                     return False
             await self._channel.wait_for_state_change(state)
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Check the connection again and again while a call is unanswered."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def look_later() -> None:
+            nonlocal timer
+            timer = loop.call_later(liveness.QUIET_S, look)
+
+        def look() -> None:
+            if self._check is None or self._check.done():
+                self._check = loop.create_task(self._replace_if_dead())
+            look_later()
+
+        look_later()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _replace_if_dead(self) -> None:
+        """
+        Replace a connection that carries nothing any more.
+
+        Calls in progress on it end at once, because none can be answered.
+        """
+        channel = self._channel
+        if channel is None:
+            return
+        other = await liveness.successor(channel, lambda: self._connect(self.address))
+        if other is None:
+            return
+        if self._channel is not channel:  # It has been replaced or closed meanwhile.
+            await other.close()
+            return
+        self._channel, self._stubs = other, Stubs(other)
+        await channel.close()
+
     def _retire(self) -> None:
         """Make new calls use a new channel. Calls in progress end on the old one."""
         if self._channel is not None:
@@ -127,6 +170,9 @@ class Node:
         """Close the channel, if it was opened."""
         for task in self._retiring:
             task.cancel()
+        if self._check is not None:
+            self._check.cancel()
+            await asyncio.gather(self._check, return_exceptions=True)
         if self._channel is not None:
             await self._channel.close()
         self._channel = self._stubs = None
@@ -278,7 +324,14 @@ class Client:
             except TimeoutError:
                 raise attempts.record_no_connection(attempt) from None
             try:
-                answer = await send(node, attempt.deadline.remaining_s())
+                with node.watched():
+                    answer = await send(node, attempt.deadline.remaining_s())
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling() > 0:
+                    raise
+                # gRPC raises it, too, for a call whose connection was replaced.
+                raise attempts.record_dead_connection(attempt) from None
             except grpc.aio.AioRpcError as error:
                 status = read_status(error)
                 failure = attempts.record_failure(attempt, status, connected=connected)
