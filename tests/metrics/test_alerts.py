@@ -107,6 +107,16 @@ CASES = {
             **on("sparecode_state_digest_mismatch", "0x40", "0x40"),
         },
     ),
+    "SparecodeNodeRestored": Case(
+        fires={
+            **on("sparecode_refused_as_older_copy", "0x40", "0x40"),
+            **on("sparecode_older_copies", "0x40", "1x40"),
+        },
+        quiet={
+            **on("sparecode_refused_as_older_copy", "0x40", "0x40"),
+            **on("sparecode_older_copies", "0x40", "1x29 0x10"),
+        },
+    ),
     "SparecodeStatesNotCompared": Case(
         fires=digests("0x40", "7200x40", "0x40"),
         quiet=digests("0x40", "7200x5 72000x34", "0x40"),

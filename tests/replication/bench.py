@@ -12,9 +12,9 @@ from sparecode_node.replication.codec import encode_entry
 from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.proposals import Outcome
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.replica import Replica, ReplicaConfig
 from tests.replication.recording_state import (
     FixedStamper,
@@ -90,7 +90,8 @@ class Bench:
     def _tell_clock(self, peer: str, number: int) -> None:
         if peer in self.clocks_s:
             at_ms = round((self.now + self.clocks_s[peer]) * 1000)
-            self.receive(peer, frames.TELL_CLOCK, round=number, at_ms=at_ms)
+            promise = dict.fromkeys(("term", "entry_term", "entry_index"), 0)
+            self.receive(peer, frames.TELL_CLOCK, round=number, at_ms=at_ms, **promise)
 
     def take(self, kind: str = "") -> list[tuple[str, Message]]:
         """Return what was sent since the last time."""

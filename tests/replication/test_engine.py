@@ -18,9 +18,9 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.engine import OFF
 from sparecode_node.replication.raft.read_index import Word
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import (
     APPEND_BYTES_MAX,
     CALLS_PER_ENTRY_MAX,

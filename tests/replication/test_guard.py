@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.rollback import Hello
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections
 

@@ -22,7 +22,6 @@ from sparecode_node.replication.members import (
     MemberRole,
     founders,
 )
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.membership_changes import (
     CHANGES_WAITING_MAX,
     AddLearner,
@@ -33,6 +32,7 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import MEMBERS_MAX
 from tests.simulation.disk import Disk
 

@@ -9,8 +9,9 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello, Refusal
+from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import READS_WAITING_MAX
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections

@@ -40,8 +40,9 @@ from sparecode_node.replication.links.transport import (
 )
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import ADVICE, Hello, Refusal
+from sparecode_node.replication.raft.admission import ADVICE, Refusal
 from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.server import ADMIN_CALLS
@@ -94,17 +95,31 @@ class FakeEngine:
         self.guard = FakeGuard()
         self.full = False
         configuration = Configuration.of(addresses.written())
-        self.status = ReplicaStatus(
-            configuration=configuration,
-            agreed=configuration,
-            hello=Hello(
-                journal_of(addresses.node_id), addresses.members[addresses.node_id]
-            ),
+        self.current = ReplicaStatus(configuration=configuration, agreed=configuration)
+        self.shown = Hello(
+            journal_of(addresses.node_id), addresses.members[addresses.node_id]
         )
+        self.older_copies: set[str] = set()
+        self.refused_by = ""
+        self.told = asyncio.Event()
+
+    def status(self) -> ReplicaStatus:
+        return self.current
+
+    def hello(self) -> Hello:
+        return self.shown
+
+    def refusal_of_link(self, peer: str, hello: Hello) -> Refusal | None:
+        assert hello.journal_id == journal_of(peer)
+        return Refusal.ROLLED_BACK if peer in self.older_copies else None
+
+    def hear_nothing(self, member: str) -> None:
+        self.refused_by = member
+        self.told.set()
 
     async def run(self, job: Callable[[Any], object], *, timeout_s: float) -> Any:
         assert timeout_s > 0
-        return self.status
+        return job(self)
 
     def has_room(self) -> bool:
         return not self.full
@@ -229,13 +244,16 @@ class Dialing:
         self.link = links.OutboundLink(
             NodeId("n2"),
             self.channel,
-            hello=shown("n1")[0][1],
+            hello=self._show,
             on_up=self._take_up,
             on_down=lambda _peer: None,
             on_refused=lambda _peer, _why: None,
         )
         self._stub = self.link._stub
         self.link._stub = cast("Any", self)
+
+    async def _show(self) -> bytes:
+        return shown("n1")[0][1]
 
     def Link(self, **options: Any) -> Any:
         call = self._stub.Link(**options)
@@ -555,10 +573,10 @@ async def test_an_engine_that_lags_resets_the_link(
 
 def became(end: End, configuration: Configuration, *, committed: bool = True) -> None:
     """Tell a transport that there are other members."""
-    before = end.engine.status
+    before = end.engine.current
     agreed = configuration if committed else before.agreed
     after = replace(before, configuration=configuration, agreed=agreed)
-    end.engine.status = after
+    end.engine.current = after
     end.transport.take_status(after)
 
 
@@ -570,7 +588,7 @@ async def test_a_link_to_a_member_follows_the_configuration(
     begun = {NodeId("n1"): addresses[NodeId("n1")]}
     moved = f"127.0.0.1:{free_ports(1)[0]}"
     async with ends(authority, begun, "n1") as (one,):
-        alone = one.engine.status.configuration
+        alone = one.engine.current.configuration
         added = alone.with_member(Member(node_id=n2, address=addresses[n2]))
         # They say nothing of themselves: only the one is to dial.
         async with ends(authority, {n2: addresses[n2]}, "n2"):
@@ -685,7 +703,7 @@ async def test_a_node_that_is_removed_while_its_call_waits_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with ends(authority, addresses, "n1") as (one,):
-        gone = one.engine.status.configuration.without(NodeId("n2"))
+        gone = one.engine.current.configuration.without(NodeId("n2"))
 
         async def remove(*_: object) -> None:
             became(one, gone)
@@ -721,11 +739,11 @@ async def test_a_calling_member_has_shown_its_journal(
         assert codes.pop("HoldKey") is grpc.StatusCode.FAILED_PRECONDITION  # No ring.
         assert set(codes.values()) == {grpc.StatusCode.OK}
         # As the primary writes it down; the link began before.
-        one.engine.status = replace(
-            one.engine.status,
-            configuration=one.engine.status.configuration.naming("n2", "another"),
+        one.engine.current = replace(
+            one.engine.current,
+            configuration=one.engine.current.configuration.naming("n2", "another"),
         )
-        one.transport._peers._status = one.engine.status
+        one.transport._peers._status = one.engine.current
         codes = await codes_of_calls(stub)
         assert set(codes.values()) == {grpc.StatusCode.PERMISSION_DENIED}
         await one.transport._dial_all()
@@ -857,7 +875,7 @@ async def test_a_node_that_is_removed_while_it_is_greeted_gets_no_link(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
     async with ends(authority, addresses, "n1") as (one,):
-        gone = one.engine.status.configuration.without(NodeId("n3"))
+        gone = one.engine.current.configuration.without(NodeId("n3"))
         context = Greeted(lambda: became(one, gone))
         servicer: Any = one.transport._servicer
         with pytest.raises(ConnectionError):
@@ -880,7 +898,7 @@ async def test_a_removed_node_is_refused_and_told_what_to_do(
     monkeypatch.setattr(transport.log, "error", error)
     async with ends(authority, addresses, "n1", "n2") as (one, two):
         await two.until_seen("connected", "n1")
-        gone = one.engine.status.configuration.without(NodeId("n2"))
+        gone = one.engine.current.configuration.without(NodeId("n2"))
         became(one, gone, committed=False)  # It may be taken back, and by n2.
         channel, stub = stub_of(
             member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
@@ -900,7 +918,7 @@ async def test_a_member_with_another_journal_is_refused(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
     async with ends(authority, addresses, "n1") as (one,):
-        known = one.engine.status.configuration.naming("n2", "another")
+        known = one.engine.current.configuration.naming("n2", "another")
         became(one, known)
         channel, stub = stub_of(
             member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
@@ -926,6 +944,42 @@ async def test_a_member_with_another_journal_is_refused(
         assert [each.reachable for each in answers] == [True, False]
         assert answers[1].refusal == Refusal.ANOTHER_JOURNAL
         await channel.close()
+
+
+async def test_a_member_that_is_an_older_copy_is_refused_and_told(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        one.engine.older_copies.add("n2")
+        async with ends(authority, addresses, "n2") as (two,):
+            async with asyncio.timeout(WAIT_S):
+                await two.engine.told.wait()
+            assert two.engine.refused_by == "n1"
+            assert two.engine.guard.events == []
+        servicer: Any = one.transport._servicer
+        assert servicer._inbound == {}
+
+
+async def test_what_a_link_shows_is_made_when_it_begins(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """An earlier position would look like that of an older copy."""
+    seen: asyncio.Queue[Hello] = asyncio.Queue()
+    async with ends(authority, addresses, "n1", "n2") as (one, two):
+        await two.until_seen("connected", "n1")
+        one.engine.shown = replace(one.engine.shown, position=(7, 7, 70))
+
+        def judge(peer: str, hello: Hello) -> None:
+            seen.put_nowait(hello)
+
+        two.engine.refusal_of_link = judge  # type: ignore[assignment]
+        link = one.transport._links[NodeId("n2")]
+        assert link._call is not None
+        link._call.cancel()
+        async with asyncio.timeout(WAIT_S):
+            hello = await seen.get()
+        assert hello.position == (7, 7, 70)
+        assert hello.journal_id == journal_of("n1")
 
 
 async def test_a_member_that_is_not_known_here_yet_is_answered(
@@ -955,7 +1009,7 @@ async def test_a_sender_is_answered_though_the_receiver_does_not_know_it_yet(
         await three.until_seen("connected", "n1")
         three.wire.send("n1", vote(1))
         await one.until_seen("message", n3, 1)  # So its link has begun.
-        long_ago = Configuration.of(one.engine.status.configuration.members[:1])
+        long_ago = Configuration.of(one.engine.current.configuration.members[:1])
         became(one, long_ago)
         await one.transport._dial_all()
         assert one.transport.channel(n3) is not None

@@ -35,6 +35,7 @@ from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
+from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
 from tests.simulation.snapshots import SnapshotTraffic
 from tests.simulation.words import Words
@@ -73,6 +74,8 @@ class SimCluster:
         dice = random.Random(f"{seed} {scenario.nodes} members")
         rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
         self.memberships = Memberships(self, dice, rate, scenario.nodes)
+        copies = random.Random(f"{seed} {scenario.nodes} copies")
+        self._copies = DiskCopies(self, copies)
         self._words = Words(self, random.Random(f"{seed} {scenario.nodes} words"))
         self.manners = manners
         self._current: Node | None = None
@@ -204,6 +207,13 @@ class SimCluster:
         self.effects[Effect.WIPED] += 1
         self._die(node, power=False, cause="wiped")
         node.wipe(self.scenario.store())
+
+    def put_back(self, node: Node, copy: Copy) -> None:
+        """Put a machine back to an earlier time, and start it again."""
+        self._die(node, power=False, cause="put back to an older copy")
+        node.put_back(copy.disk, copy.store)
+        node.disk.lose_power()
+        node.store.lose_power(self.rng)
 
     # --- Faults
 
@@ -347,6 +357,7 @@ class SimCluster:
         if faulty:
             self.faults.act()
             self.memberships.act()
+            self._copies.act()
             if self.rng.random() < 0.25:
                 self.client()
             if self.rng.random() < 0.2:

@@ -74,6 +74,24 @@ class Disk:
         self.full = False
         """Every write finds no room."""
 
+    def copy(self) -> "Disk":
+        """Return a disk with the same content, as a snapshot of the machine has it."""
+        other = Disk(self.node_id, self.rng, self.effects)
+        files: dict[int, File] = {}
+        for names in (self.names, *self._names_since):
+            for file in names.values():
+                if id(file) not in files:
+                    cached, dropped = bytearray(file.cached), list(file.dropped)
+                    copied = File(cached, file.durable, file.in_place, dropped)
+                    files[id(file)] = copied
+
+        def copied_names(names: dict[str, File]) -> dict[str, File]:
+            return {name: files[id(file)] for name, file in names.items()}
+
+        other.names = copied_names(self.names)
+        other._names_since = [copied_names(names) for names in self._names_since]
+        return other
+
     @property
     def broken(self) -> bool:
         """Whether a node may rightly stop because of this disk."""

@@ -55,6 +55,7 @@ class Effect(enum.Enum):
     CHANGE_FAILED = "membership changes refused, or with unknown outcome"
     CHANGE_ROLLED_BACK = "membership changes truncated as conflicts"
     WIPED = "members that returned without their journal"
+    DISK_BACK = "members that returned as an older copy"
     OUTSIDER_HEARD = "messages of removed or wiped nodes refused"
     NEWER_MEMBER = "requests from nodes not known yet"
 

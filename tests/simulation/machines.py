@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulated machines: a disk, a state store, and perhaps a replica that runs."""
 
+import copy
 import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
@@ -9,9 +10,10 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.raft.admission import Hello, Refusal
+from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.clock_watch import ANSWER_S, FRESH_S
 from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.replica import Replica, ReplicaConfig
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
@@ -36,6 +38,7 @@ class World(Protocol):
     now: float
     rng: random.Random
     ids: list[str]
+    nodes: dict[str, "Node"]
     raft: RaftSettings
     network: Network
     invariants: Invariants
@@ -64,6 +67,9 @@ class Store(Protocol):
         """Become what a snapshot holds, durably."""
 
     def checkpoint(self) -> int: ...
+    def copy(self) -> "Store":
+        """Return a store with the same content."""
+
     def close(self) -> None: ...
 
 
@@ -102,6 +108,11 @@ class RecordingStore:
 
     def checkpoint(self) -> int:
         return self.state.checkpoint()
+
+    def copy(self) -> "RecordingStore":
+        other = RecordingStore()
+        other.state = copy.deepcopy(self.state)
+        return other
 
     def close(self) -> None:
         """Do nothing: no file is open."""
@@ -246,10 +257,22 @@ class Node:
         return self.sim.now < self.paused_until
 
     def hello(self) -> Hello:
-        return self.running.engine.roster.own
+        return self.running.hello()
 
     def connected(self, peer: str, hello: Hello) -> None:
-        self.sim.run_on(self, lambda replica: replica.guard.connected(peer, hello))
+        """Learn that a link has begun; tell a peer that it is refused, if it is."""
+        refusals: list[Refusal | None] = []
+
+        def connect(replica: Replica) -> None:
+            refusals.append(replica.refusal_of_link(peer, hello))
+            if Refusal.ROLLED_BACK not in refusals:
+                replica.guard.connected(peer, hello)
+
+        self.sim.run_on(self, connect)
+        if Refusal.ROLLED_BACK in refusals:
+            refused = self.sim.nodes[peer]
+            by = self.node_id
+            self.sim.run_on(refused, lambda replica: replica.hear_nothing(by))
 
     def disconnected(self, peer: str) -> None:
         self.sim.run_on(self, lambda replica: replica.guard.disconnected(peer))
@@ -308,6 +331,12 @@ class Node:
         self.store.close()
         self.store = store
         self.disk = Disk(self.node_id, self.sim.rng, self.sim.effects)
+        self.had_entries = self.had_applied = 0
+
+    def put_back(self, disk: Disk, store: Store) -> None:
+        """Return to what the machine was at an earlier time."""
+        self.store.close()
+        self.disk, self.store = disk, store
         self.had_entries = self.had_applied = 0
 
     def remember_what_it_had(self) -> None:

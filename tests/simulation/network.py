@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.rollback import Hello
 from tests.simulation.fault_effects import Effect, Effects
 
 STEP_S = 0.02
@@ -176,7 +176,8 @@ class Network:
             if self.manners is Manners.FIFO:
                 self._parcels[at, peer] = []
             self._see(at, peer, up=False)
-            self._see(at, peer, up=True)
+            if self.nodes[peer].is_up():  # It may be killed as it learns of the link.
+                self._see(at, peer, up=True)
 
     def node_started(self, node: str) -> None:
         """Dial from and to a node that has started."""

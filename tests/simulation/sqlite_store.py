@@ -91,6 +91,11 @@ class SqliteStore:
     def checkpoint(self) -> int:
         return self.machine.checkpoint()
 
+    def copy(self) -> "SqliteStore":
+        other = SqliteStore()
+        other._images.extend(self._images)
+        return other
+
     def close(self) -> None:
         self.db.close()
 

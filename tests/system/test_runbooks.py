@@ -129,6 +129,8 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
     cluster = operator.cluster
     operator.follow("expired-certificates.md", "Certificates that expire soon")
 
+    put_back(operator, cluster.nodes[2])
+    operator.follow("restored-machine.md")
     lose_a_write(cluster.nodes[2])
     operator.follow("failing-disk.md")
     cluster.nodes[2].kill()
@@ -165,6 +167,24 @@ def refused(node: LocalNode, why: str) -> None:
     """Start a node, and see that a member refuses it."""
     node.start()
     until(lambda: why in node.log.read_text())
+
+
+def put_back(operator: Operator, node: LocalNode) -> None:
+    """Put a node back to an older copy of its data, and see that it is refused."""
+    data, copy = node.directory / "data", node.directory / "copy"
+    node.stop()
+    shutil.copytree(data, copy)
+    node.start()
+    operator.cluster.wait_ready(node)
+    others = [each.admin_address for each in operator.cluster.nodes if each is not node]
+    with Admin(others, ca=operator.cluster.members_ca) as admin:
+        admin.login(ADMINISTRATOR, operator.cluster.password)
+        admin.create_user("made-after-the-copy")
+    node.stop()
+    shutil.rmtree(data)
+    copy.rename(data)
+    node.start()
+    until(lambda: "restored_from_older_copy" in node.last_words(lines=200))
 
 
 def lose_a_write(node: LocalNode) -> None:

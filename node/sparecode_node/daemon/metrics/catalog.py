@@ -73,6 +73,16 @@ APPLY_LAG = Metric(
     Kind.GAUGE,
     "Entries that this node knows to be committed and has not applied yet.",
 )
+REFUSED_AS_OLDER = Metric(
+    "sparecode_refused_as_older_copy",
+    Kind.GAUGE,
+    "1 if another member has refused this node, because its disk went back in time.",
+)
+OLDER_COPIES = Metric(
+    "sparecode_older_copies",
+    Kind.GAUGE,
+    "Nodes that this node refuses, because their disks went back in time.",
+)
 LOG_ENTRIES = Metric("sparecode_log_entries", Kind.GAUGE, "Entries in the log.")
 LOG_BYTES = Metric("sparecode_log_bytes", Kind.GAUGE, "Size of all entries in the log.")
 PEER_CONNECTED = Metric(

@@ -69,6 +69,8 @@ class NodeCollector(Collector):
             catalog.APPLY_LAG: max(0, status.commit_index - status.applied_index),
             catalog.FEATURE_LEVEL: status.feature_level,
             catalog.FEATURE_LEVEL_KNOWN: NEWEST,
+            catalog.REFUSED_AS_OLDER: bool(status.refused_by),
+            catalog.OLDER_COPIES: len(status.older_copies),
             catalog.LOG_ENTRIES: status.log_entries,
             catalog.LOG_BYTES: status.log_bytes,
             catalog.AUDIT_MISMATCH: census.heads_differ,

@@ -12,8 +12,8 @@ from sparecode_node.replication.calls.membership_requests import MembershipReque
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S
 from sparecode_node.replication.calls.read_points import ReadPoints
 from sparecode_node.replication.errors import NotAppliedError, ProposeError
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.read_index import Word
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.engine_thread import EngineThread
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
 from sparecode_node.replication.replicator import MemberStatus, Proposal

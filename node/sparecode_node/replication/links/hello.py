@@ -11,13 +11,18 @@ from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.replication.levels import level_of_peer
-from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.log.boots import KEPT_MAX, Boot, Position
+from sparecode_node.replication.raft.rollback import Hello
 
 HELLO = "sparecode-hello-bin"
 """The key of a `Hello`; gRPC allows bytes under a key with this ending."""
 
 REFUSAL_S = 0.05
 """A refused call ends this soon after its initial metadata."""
+
+
+NONCE_MAX = 64
+"""Characters of the random number of a start; current ones have 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,45 @@ def hello_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> peers_pb2.He
     return peers_pb2.Hello()
 
 
+def to_message(cluster_id: str, hello: Hello) -> peers_pb2.Hello:
+    """Return what this node shows, as a message."""
+    return peers_pb2.Hello(
+        cluster_id=cluster_id,
+        journal_id=hello.journal_id,
+        address=hello.address,
+        boots=[
+            peers_pb2.Boot(
+                number=boot.number,
+                nonce=boot.nonce,
+                began=_to_position(boot.began),
+            )
+            for boot in hello.boots
+        ],
+        position=_to_position(hello.position),
+    )
+
+
+def from_message(shown: peers_pb2.Hello) -> Hello:
+    """Return what another node shows; its starts are bounded, because they are kept."""
+    boots = [
+        Boot(boot.number, boot.nonce[:NONCE_MAX], _from_position(boot.began))
+        for boot in shown.boots[-KEPT_MAX:]
+    ]
+    position = _from_position(shown.position)
+    return Hello(shown.journal_id, shown.address, tuple(boots), position)
+
+
+def _to_position(position: Position) -> peers_pb2.LogPosition:
+    term, entry_term, entry_index = position
+    return peers_pb2.LogPosition(
+        term=term, entry_term=entry_term, entry_index=entry_index
+    )
+
+
+def _from_position(shown: peers_pb2.LogPosition) -> Position:
+    return shown.term, shown.entry_term, shown.entry_index
+
+
 async def introduction_of(
     call: "grpc.aio.StreamUnaryCall[Any, Any]",
 ) -> Introduction | None:
@@ -50,6 +94,4 @@ async def introduction_of(
         ending.cancel()
         if done:
             return None
-    return Introduction(
-        Hello(hello.journal_id, hello.address), await level_of_peer(call)
-    )
+    return Introduction(from_message(hello), await level_of_peer(call))

@@ -11,8 +11,10 @@ import asyncio
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.links.hello import from_message, to_message
 from sparecode_node.replication.members import Configuration
-from sparecode_node.replication.raft.admission import Hello, Refusal, refusal
+from sparecode_node.replication.raft.admission import Refusal, refusal
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.replica import ReplicaStatus
 
 JOURNAL_ID_MAX = 64
@@ -69,14 +71,9 @@ class KnownPeers:
         addresses.pop(self.node_id, None)
         return addresses
 
-    def own_hello(self) -> bytes:
-        """Return what this node shows when a link begins."""
-        hello = self._status.hello
-        return peers_pb2.Hello(
-            cluster_id=self._cluster_id,
-            journal_id=hello.journal_id,
-            address=hello.address,
-        ).SerializeToString()
+    def own_hello(self, hello: Hello) -> bytes:
+        """Return what this node shows when a link begins, as bytes."""
+        return to_message(self._cluster_id, hello).SerializeToString()
 
     def knows(self, peer: NodeId) -> bool:
         """Return whether a node is a member by the newest configuration here."""
@@ -98,7 +95,7 @@ class KnownPeers:
             return "not a member of this cluster"
         if len(shown.journal_id) > JOURNAL_ID_MAX or not _is_address(shown.address):
             return "shows no journal and address"
-        hello = Hello(shown.journal_id, shown.address)
+        hello = from_message(shown)
         return self.refusal(peer, hello) or hello
 
     def why_unknown(self, peer: NodeId) -> str:

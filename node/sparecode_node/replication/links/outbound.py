@@ -9,7 +9,7 @@ link. A full queue ends the link: within a link no message is ever missing.
 import asyncio
 import collections
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 import grpc.aio
@@ -17,6 +17,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.answers import is_to_end
+from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.links.hello import HELLO, Introduction, introduction_of
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,16 @@ class OutboundLink:
         peer: NodeId,
         channel: grpc.aio.Channel,
         *,
-        hello: bytes,
+        hello: Callable[[], Awaitable[bytes]],
         on_up: Callable[[NodeId, int, Introduction], object],
         on_down: Callable[[NodeId], object],
         on_refused: Callable[[NodeId, str], object],
         epoch: int = 0,
     ) -> None:
         """
-        *hello* is shown to the other side; *on_up* gets what the other side has shown.
+        *hello* returns what to show; *on_up* gets what the other side has shown.
 
+        What is shown must be newer than every message on the link before it.
         *on_refused* gets the reason, if the other side does not accept this node as a
         member of its cluster.
         """
@@ -101,6 +103,8 @@ class OutboundLink:
                 await self._hold_one()
             except grpc.aio.AioRpcError as error:
                 log.info("link_ended", extra={"peer": self._peer, "code": error.code()})
+            except ProposeError as error:  # The engine has not said what to show.
+                log.info("link_ended", extra={"peer": self._peer, "code": str(error)})
             except asyncio.CancelledError:
                 if is_to_end():
                     raise
@@ -114,7 +118,8 @@ class OutboundLink:
 
     async def _hold_one(self) -> None:
         """Open a link, and return when it has ended."""
-        call = self._stub.Link(wait_for_ready=True, metadata=((HELLO, self._hello),))
+        metadata = ((HELLO, await self._hello()),)
+        call = self._stub.Link(wait_for_ready=True, metadata=metadata)
         try:
             # The other side sends it when it has accepted the caller.
             introduction = await introduction_of(call)

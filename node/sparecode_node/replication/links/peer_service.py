@@ -18,6 +18,7 @@ from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import (
     MalformedCallError,
     NoPrimaryError,
+    ProposeError,
     StoppingError,
 )
 from sparecode_node.replication.links.hello import HELLO, hello_in
@@ -25,8 +26,10 @@ from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.links.known_peers import NOT_A_MEMBER, KnownPeers
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.admission import Refusal
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.engine_thread import EngineThread
+from sparecode_node.replication.replica.replica import Replica
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +159,10 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         hello = self._peers.check_hello(peer, hello_in(context.invocation_metadata()))
         if not isinstance(hello, Hello):
             await self._refuse(context, peer, hello)
+        own_hello = await self._judged(peer, hello, context)
         await context.send_initial_metadata(
             (
-                (HELLO, self._peers.own_hello()),
+                (HELLO, self._peers.own_hello(own_hello)),
                 (levels.METADATA, str(self._level)),
             )
         )
@@ -186,6 +190,25 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"
             )
         return peers_pb2.LinkResponse()
+
+    async def _judged(self, peer: NodeId, hello: Hello, context: Context) -> Hello:
+        """
+        Return what this node shows, if *peer* has kept its promises.
+
+        The engine's thread knows them. What it returns is newer than every message on
+        an earlier link.
+        """
+
+        def judge(replica: Replica) -> Refusal | Hello:
+            return replica.refusal_of_link(peer, hello) or replica.hello()
+
+        try:
+            judgement = await self._engine.run(judge, timeout_s=LINK_S)
+        except ProposeError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        if isinstance(judgement, Refusal):
+            await self._refuse(context, peer, judgement.value)
+        return judgement
 
     def close_refused(self) -> None:
         """End the links of nodes that are refused by now."""

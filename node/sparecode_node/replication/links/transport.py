@@ -18,7 +18,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls.peer_calls import PeerCalls
-from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.errors import NoPrimaryError, StartRefusedError
 from sparecode_node.replication.links.decoding import Decoding
 from sparecode_node.replication.links.grpc_server import new_server
 from sparecode_node.replication.links.hello import Introduction
@@ -63,6 +63,9 @@ START_S = 60.0
 """For the engine to tell the members at start."""
 
 DEFAULTS = RaftSettings()
+
+HELLO_S = 5.0
+"""For the engine to tell what to show when a link begins."""
 
 RENEW_S = 2.0
 """For a new connection to be ready, and for calls on the old one to end."""
@@ -294,7 +297,7 @@ class PeerTransport:
             peer,
             self._channels[peer],
             on_up=self._up,
-            hello=self._peers.own_hello(),
+            hello=self._own_hello,
             on_down=self._down,
             on_refused=self._take_refusal,
             epoch=epoch,
@@ -327,6 +330,15 @@ class PeerTransport:
         # At once: no call on it can be answered.
         await dead.close()
         return True
+
+    async def _own_hello(self) -> bytes:
+        """Return what this node shows now. Raises `ProposeError`."""
+        if self._engine is None:
+            raise NoPrimaryError("the engine is not running")
+        hello = await self._engine.run(
+            lambda replica: replica.hello(), timeout_s=HELLO_S
+        )
+        return self._peers.own_hello(hello)
 
     async def renew(self, tls: PeerTls) -> None:
         """
@@ -374,6 +386,9 @@ class PeerTransport:
 
     def _take_refusal(self, peer: NodeId, why: str) -> None:
         """Log, once, that another member refuses this node."""
+        engine = self._engine
+        if why == Refusal.ROLLED_BACK and engine is not None:
+            engine.post(lambda replica: replica.hear_nothing(peer))
         if self.refusals.get(peer) == why:
             return
         self.refusals = {**self.refusals, peer: why}
@@ -392,8 +407,9 @@ class PeerTransport:
         self._forget_refusal(peer)
 
         def up(replica: Replica) -> None:
-            wire.epochs[peer] = epoch
-            replica.guard.connected(peer, introduction.hello)
+            refusal = replica.guard.connected(peer, introduction.hello)
+            if refusal is not Refusal.ROLLED_BACK:
+                wire.epochs[peer] = epoch
 
         self._engine.post(up)
 

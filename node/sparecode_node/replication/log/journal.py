@@ -20,6 +20,7 @@ from pysyncobj.journal import Journal as EngineJournal
 
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.boots import BootFile, Position
 from sparecode_node.replication.log.file import JournalFile
 from sparecode_node.replication.log.format import Entry, Identity, RecordKind
 from sparecode_node.replication.log.storage import Storage
@@ -44,6 +45,8 @@ class Journal(EngineJournal):
     def __init__(self, storage: Storage) -> None:
         """Make an empty journal, for `open_journal`."""
         self._file = JournalFile(storage)
+        self.boots = BootFile(storage)
+        """The starts with this journal, once `count_start` has been called."""
         self._unsynced = bytearray()
         self._entries: list[Entry] = []
         self._term = 0
@@ -81,6 +84,11 @@ class Journal(EngineJournal):
     def first_index(self) -> int:
         """The base of the log: once compacted, only its index and term are known."""
         return self._entries[0][1]
+
+    @property
+    def position(self) -> Position:
+        """Where it ends: never before any promise made from it (`boots`)."""
+        return self._term, self.last_term, self.last_index
 
     def has(self, index: int) -> bool:
         """Return whether the log has this entry."""
@@ -268,6 +276,7 @@ class Journal(EngineJournal):
 
     def _destroy(self) -> None:
         self._file.close()
+        self.boots.close()
 
     close = _destroy
 
@@ -282,6 +291,14 @@ class Journal(EngineJournal):
         return self._entries[item]
 
     # --- Opening
+
+    def count_start(self, nonce: str) -> None:
+        """
+        Count this start durably, before the node says anything; *nonce* is random.
+
+        Raises `StartRefusedError`.
+        """
+        self.boots.open(self.journal_id, self.position, nonce)
 
     def _head(self, configuration: Configuration) -> bytes:
         return (

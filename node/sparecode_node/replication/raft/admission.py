@@ -7,6 +7,8 @@ acknowledged. A node that comes back without its journal could break them. So th
 primary writes the name of each member's journal into the configuration as soon as it
 has heard it, and a node with another journal is refused.
 
+A node whose disk went back in time is refused, too: `rollback`.
+
 A node that is in no configuration here may be a member by a configuration that has not
 arrived here yet. Its *requests* are answered (Raft thesis, 4.1): only then can a leader
 that this node does not know bring it that configuration. But they are not answered
@@ -18,7 +20,8 @@ from dataclasses import dataclass, field
 
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Configuration
-from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft import frames, rollback
+from sparecode_node.replication.raft.rollback import Hello, Rollbacks
 
 REQUESTS_OF_ANYONE = frozenset(
     {
@@ -37,6 +40,7 @@ class Refusal(enum.StrEnum):
 
     REMOVED = "removed"
     ANOTHER_JOURNAL = "another journal"
+    ROLLED_BACK = "restored from an older copy"
 
 
 ADVICE = {
@@ -46,6 +50,7 @@ ADVICE = {
     Refusal.ANOTHER_JOURNAL: "this node's journal is not the one that the cluster knows,"
     " so its earlier promises are lost; remove this node from the cluster, and let the"
     " machine join as a new node, under another id (docs/runbooks/blank-node.md)",
+    Refusal.ROLLED_BACK: f"{rollback.ADVICE} (docs/runbooks/restored-machine.md)",
 }
 """What happened, and what the operator does next."""
 
@@ -58,15 +63,6 @@ def explained(why: str) -> str:
 def is_final(why: str) -> bool:
     """Return whether a member that refuses for this reason will always do so."""
     return why in set(Refusal)
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What a node shows when a link begins."""
-
-    journal_id: str
-    address: str = ""
-    """Where other members reach it."""
 
 
 def refusal(
@@ -91,6 +87,7 @@ class Admission:
     """The nodes that the engine listens to. Belongs to its thread."""
 
     journal: Journal
+    rollbacks: Rollbacks
     _hellos: dict[str, Hello] = field(default_factory=dict)
     """
     What the members have shown, also while the configuration does not have it yet.
@@ -108,6 +105,8 @@ class Admission:
         """
         if cause := self._refusal(peer, hello.journal_id):
             return cause
+        if not self.rollbacks.hears(peer, hello):
+            return Refusal.ROLLED_BACK
         if self.journal.configuration.member(peer) is None:
             is_hellos = kind in REQUESTS_OF_ANYONE and not has_leader
             return None if is_hellos else "not a member"
@@ -128,6 +127,19 @@ class Admission:
     def hello(self, peer: str) -> Hello | None:
         """Return what a member has shown."""
         return self._hellos.get(peer)
+
+    def refusal_of_link(
+        self, peer: str, hello: Hello, *, fresh: bool
+    ) -> Refusal | None:
+        """
+        Return why a link with a node must not begin, None if it may.
+
+        *fresh*: see `Rollbacks.accepts`.
+        """
+        if cause := self._refusal(peer, hello.journal_id):
+            return cause
+        kept = self.rollbacks.accepts(peer, hello, fresh=fresh)
+        return None if kept else Refusal.ROLLED_BACK
 
     def link_began(self, peer: str, journal_id: str) -> None:
         """Record that messages reach *peer*."""

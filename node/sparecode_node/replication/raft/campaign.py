@@ -70,7 +70,7 @@ class Campaign:
     def may_begin(self, now: float) -> bool:
         """Return whether enough voters would vote for this node; ask them first."""
         others = self.voters()
-        if not self._counts_itself():
+        if self.journal.boots.refused_by or not self._counts_itself():
             return False
         if self.clocks.agreement(others, now) is Agreement.NO:
             return False  # It could not stamp anything (T5).

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from sparecode_node.replication.log.boots import NOWHERE, Position
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
@@ -60,6 +61,8 @@ class ClockWatch:
     send: Callable[[str, Message], object]
     wall_ms: Callable[[], int]
     """This node's wall clock, which it would stamp with."""
+    promise: Callable[[], Position] = lambda: NOWHERE
+    """What this node must never lose; the others remember it (`rollback`)."""
     _round: int = 0
     _asked_at: dict[int, float] = field(default_factory=dict)
     """When each round was asked."""
@@ -80,9 +83,19 @@ class ClockWatch:
             self.send(other, {"type": frames.ASK_CLOCK, "round": self._round})
 
     def answer(self, peer: str, message: Message) -> None:
-        """Tell a member this node's time."""
-        answer = {"round": message["round"], "at_ms": self.wall_ms()}
-        self.send(peer, {"type": frames.TELL_CLOCK, **answer})
+        """Tell a member this node's time, and what it has promised."""
+        term, entry_term, entry_index = self.promise()
+        self.send(
+            peer,
+            {
+                "type": frames.TELL_CLOCK,
+                "round": message["round"],
+                "at_ms": self.wall_ms(),
+                "term": term,
+                "entry_term": entry_term,
+                "entry_index": entry_index,
+            },
+        )
 
     def take_answer(self, peer: str, message: Message, now: float) -> None:
         """Record the time of a member; an answer to no question is ignored."""

@@ -9,6 +9,7 @@ effect. They fit one release, which is checked here.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from pysyncobj import SyncObj, SyncObjConf, syncobj
@@ -28,7 +29,6 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.log.journal import CONFIGURATION, Journal
 from sparecode_node.replication.members import Configuration
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.clock_watch import Agreement
 from sparecode_node.replication.raft.follower import REGULAR
 from sparecode_node.replication.raft.frames import Message
@@ -37,6 +37,7 @@ from sparecode_node.replication.raft.handover import HandOver
 from sparecode_node.replication.raft.membership_changes import Membership
 from sparecode_node.replication.raft.proposals import Proposals
 from sparecode_node.replication.raft.read_index import ReadPoint
+from sparecode_node.replication.raft.rollback import Hello, Rollbacks
 from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.raft.sender import Sender
 from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
@@ -115,6 +116,7 @@ class Engine(SyncObj):
         self.proposals = proposals
         self.settings = settings
         self._state = state
+        self.rollbacks = Rollbacks(journal, lambda: state.feature_level, now)
         self._sender = Sender(self, journal)
         self.hand_over = HandOver(self, journal)
         me = journal.identity.node_id
@@ -128,7 +130,7 @@ class Engine(SyncObj):
         self.roster = Roster(
             self.guard,
             journal,
-            Hello(journal.journal_id, address),
+            Hello(journal.journal_id, address, tuple(journal.boots.boots)),
             settings.contact_s,
             now,
         )
@@ -143,7 +145,7 @@ class Engine(SyncObj):
         journal.on_configuration = self._take_configuration
 
     def _guarded(self, wire: Wire, wall_ms: Callable[[], int]) -> Guard:
-        self.guard = Guard(self, self.journal, wire, wall_ms)
+        self.guard = Guard(self, self.journal, wire, wall_ms, self.rollbacks)
         return self.guard
 
     def _conf(self) -> SyncObjConf:
@@ -179,6 +181,7 @@ class Engine(SyncObj):
     def _onTick(self, timeToWait: float = 0.0) -> None:
         """Acknowledge, after one sync, what the last poll brought; then tick as PySyncObj."""
         self.guard.flush()
+        self.rollbacks.step()
         self._watch_clocks()
         if self.guard.campaign.is_called_up():
             self._SyncObj__raftElectionDeadline = 0.0
@@ -278,6 +281,12 @@ class Engine(SyncObj):
             self.proposals.lose_appended()
             self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
 
+    def hear_nothing(self, member: str) -> None:
+        """Take no part any more: *member* has refused this node as an older copy."""
+        self.guard.hear_nothing(member)
+        self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+        self._SyncObj__raftLeader = None
+
     # --- Members
 
     def append_configuration(self, configuration: Configuration) -> int:
@@ -319,6 +328,10 @@ class Engine(SyncObj):
     def is_leader(self) -> bool:
         """Return whether this node leads, as far as it knows."""
         return self._isLeader()
+
+    def hello(self) -> Hello:
+        """Return what this node shows when a link begins, with its current position."""
+        return replace(self.roster.own, position=self.journal.position)
 
     def is_handing_over(self) -> bool:
         """Return whether this leader takes no proposals because it hands over."""

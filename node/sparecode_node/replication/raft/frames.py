@@ -75,7 +75,16 @@ _FORMS: dict[str, tuple[str, dict[str, str]]] = {
     CONFIRM: ("confirm_term", {"term": "term", "round": "round"}),
     OFFER_SNAPSHOT: ("offer_snapshot", {"term": "term", "index": "index"}),
     ASK_CLOCK: ("ask_clock", {"round": "round"}),
-    TELL_CLOCK: ("tell_clock", {"round": "round", "at_ms": "at_ms"}),
+    TELL_CLOCK: (
+        "tell_clock",
+        {
+            "round": "round",
+            "at_ms": "at_ms",
+            "term": "term",
+            "entry_term": "entry_term",
+            "entry_index": "entry_index",
+        },
+    ),
     HAND_OVER: (
         "hand_over",
         {

@@ -26,10 +26,11 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from sparecode_node.replication.errors import Fatal
+from sparecode_node.replication.log.boots import NOWHERE, Position
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft import frames, handover, prevote
 from sparecode_node.replication.raft.acknowledgements import Acknowledgements
-from sparecode_node.replication.raft.admission import Admission, Hello
+from sparecode_node.replication.raft.admission import Admission, Refusal
 from sparecode_node.replication.raft.campaign import Campaign
 from sparecode_node.replication.raft.clock_watch import ClockWatch
 from sparecode_node.replication.raft.follower import (
@@ -40,6 +41,7 @@ from sparecode_node.replication.raft.follower import (
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.progress import Followers, Progress
 from sparecode_node.replication.raft.read_index import ReadIndex, Word
+from sparecode_node.replication.raft.rollback import Hello, Rollbacks
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Guard(Transport):
         journal: Journal,
         wire: Wire,
         wall_ms: Callable[[], int],
+        rollbacks: Rollbacks,
     ) -> None:
         super().__init__(None, None, ())
         self._engine = engine
@@ -79,9 +82,12 @@ class Guard(Transport):
         self._next_ack: int | None = None
         self._acks = Acknowledgements(engine.conf.appendEntriesPeriod / 2)
         self._followers = Followers(journal)
-        self.admission = Admission(journal)
+        self.rollbacks = rollbacks
+        self._own_promise: Position = NOWHERE
+        """The last acknowledgement of this node, as a follower."""
+        self.admission = Admission(journal, rollbacks)
         self.reads = ReadIndex(wire.send)
-        self.clocks = ClockWatch(wire.send, wall_ms)
+        self.clocks = ClockWatch(wire.send, wall_ms, self._promise)
         self.campaign = Campaign(
             engine,
             journal,
@@ -168,8 +174,26 @@ class Guard(Transport):
             return
         self._sync_before_acks()
         held, self._held = self._held, []
+        for _, ack in held:
+            self._record_own(ack)
         for peer, ack in self._acks.worth_sending(held, syncobj.monotonicTime()):
             self._wire.send(peer, ack)
+
+    def _record_own(self, ack: Message) -> None:
+        """Record what this node acknowledges, and so must never lose."""
+        if ack["success"]:
+            promise = self._position(ack["term"], ack["next_node_idx"] - 1)
+            self._own_promise = max(self._own_promise, promise)
+
+    def _promise(self) -> Position:
+        """Return what this node must never lose; a leader has counted its own log."""
+        term = self._engine.raftCurrentTerm
+        if self._engine._isLeader():
+            return self._position(term, self._journal.durable_index)
+        return max(self._own_promise, (term, 0, 0))
+
+    def _position(self, term: int, index: int) -> Position:
+        return term, self._journal.term_at(index) or 0, index
 
     def _sync_before_acks(self) -> None:
         self._journal.sync()
@@ -179,10 +203,27 @@ class Guard(Transport):
 
     # --- From the wire
 
-    def connected(self, peer: str, hello: Hello) -> None:
-        """Record that messages reach *peer*, which has shown *hello*."""
+    def connected(self, peer: str, hello: Hello) -> Refusal | None:
+        """
+        Record that messages reach *peer*, which has shown *hello*.
+
+        Return why not, if the node is not to be sent any. *hello* may have been
+        overtaken by messages on the link of *peer* to this node.
+        """
         self._acks.forget(peer)
-        self.admission.link_began(peer, hello.journal_id)
+        cause = self.admission.refusal_of_link(peer, hello, fresh=False)
+        if cause is not Refusal.ROLLED_BACK:
+            self.admission.link_began(peer, hello.journal_id)
+        return cause
+
+    def hear_nothing(self, member: str) -> None:
+        """
+        Take no part any more: *member* knows of promises that this node has lost.
+
+        It neither votes nor acknowledges, also after a restart, and it does not lead.
+        """
+        self.rollbacks.refuse_itself(member)
+        self._held.clear()
 
     def disconnected(self, peer: str) -> None:
         """Record that the link to *peer* has ended."""
@@ -195,7 +236,9 @@ class Guard(Transport):
         *hello* is what *peer* showed when the link of this message began.
         """
         receiver = self._receivers.get(message["type"])
-        if receiver is None:
+        if self.rollbacks.refused_by:
+            self._drop(peer, "this node is an older copy")
+        elif receiver is None:
             self._drop(peer, "unknown type")
         elif cause := self.admission.why_not(
             peer, message["type"], hello, has_leader=self._has_another_leader(peer)
@@ -253,6 +296,7 @@ class Guard(Transport):
         if cause := self.campaign.why_not_counted(node.id, message["term"]):
             self._drop(node.id, cause)
         else:
+            self.rollbacks.promised(node.id, (message["term"], 0, 0))
             self._pass(node, message)
 
     def _election_state(self) -> prevote.ElectionState:
@@ -292,6 +336,8 @@ class Guard(Transport):
             return
         if message["success"]:
             progress.acknowledge(wanted - 1)
+            promise = self._position(message["term"], wanted - 1)
+            self.rollbacks.promised(node.id, promise)
         next_index = self._engine._SyncObj__raftNextIndex
         before = next_index.get(node, 0)
         if message["reset"]:
@@ -420,6 +466,8 @@ class Guard(Transport):
 
     def _receive_tell_clock(self, node: Node, message: Message) -> None:
         self.clocks.take_answer(node.id, message, syncobj.monotonicTime())
+        promise = message["term"], message["entry_term"], message["entry_index"]
+        self.rollbacks.promised(node.id, promise)
 
     def _receive_stale_term(self, node: Node, message: Message) -> None:
         if message["term"] > self._engine.raftCurrentTerm:

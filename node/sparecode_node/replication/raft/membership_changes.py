@@ -23,8 +23,8 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Configuration, Member, MemberRole
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.leader import Leader
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.settings import COMMAND_BYTES_MAX, MEMBERS_MAX
 

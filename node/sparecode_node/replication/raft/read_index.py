@@ -19,8 +19,8 @@ from typing import TypeAlias
 
 from sparecode_node.replication.errors import NotAppliedError, OverloadedError
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import READS_WAITING_MAX
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparecode_node.replication.log.journal import Journal
-from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.guard import Guard
+from sparecode_node.replication.raft.rollback import Hello
 
 
 @dataclass(frozen=True, slots=True)

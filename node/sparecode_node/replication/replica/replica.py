@@ -16,7 +16,7 @@ from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import Configuration, Member, founders
-from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.clock_watch import Agreement
 from sparecode_node.replication.raft.engine import Engine, now
 from sparecode_node.replication.raft.guard import Wire
@@ -28,6 +28,7 @@ from sparecode_node.replication.raft.membership_changes import (
 )
 from sparecode_node.replication.raft.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome, Word
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.compaction import Compaction
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
@@ -41,6 +42,9 @@ from sparecode_node.replication.snapshots.recovery_checks import (
 )
 from sparecode_node.replication.snapshots.store import Manifest
 from sparecode_node.statemachine.feature_level import FIRST
+
+NONCE_BYTES = 8
+"""Of the random number of a start."""
 
 ENTRIES_BEHIND_MAX = 256
 """A replica that lacks more entries has not caught up."""
@@ -75,8 +79,10 @@ class ReplicaStatus:
     configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
     agreed: Configuration = Configuration()  # noqa: RUF009 - immutable.
     """The newest configuration known to be committed."""
-    hello: Hello = Hello("")  # noqa: RUF009 - immutable.
-    """What this node shows when a link begins."""
+    refused_by: str = ""
+    """A member that has refused this node as an older copy; empty: none has."""
+    older_copies: tuple[NodeId, ...] = ()
+    """The nodes that this one refuses as older copies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,10 @@ class ReplicaConfig:
     joins: bool = False
     """Whether a journal that is created is a learner's: the cluster exists already."""
     salt: bytes
-    """Random, `log.format.SALT_BYTES` long, for a journal that is created."""
+    """
+    Random, `log.format.SALT_BYTES` long, for a journal that is created, and for this
+    start.
+    """
     raft: RaftSettings = field(default_factory=RaftSettings)
 
 
@@ -115,6 +124,7 @@ class Replica:
             must_exist=state.applied_index > 0,
             salt=config.salt,
         )
+        self._journal.count_start(config.salt[:NONCE_BYTES].hex())
         self.snapshots = open_snapshots(storage)
         finish_install(self.snapshots, self._journal, state.applied_index)
         self._state = state
@@ -143,6 +153,22 @@ class Replica:
         self._installation = SnapshotInstallation(
             config.cluster_id, self.snapshots, self._journal, state, self.engine
         )
+
+    def hello(self) -> Hello:
+        """Return what this node shows when a link begins."""
+        return self.engine.hello()
+
+    def refusal_of_link(self, peer: str, hello: Hello) -> Refusal | None:
+        """
+        Return why a link of *peer* to this node must not begin, None if it may.
+
+        *peer* shows *hello* once its last link has ended.
+        """
+        return self.guard.admission.refusal_of_link(peer, hello, fresh=True)
+
+    def hear_nothing(self, member: str) -> None:
+        """Take no part any more: *member* has refused this node as an older copy."""
+        self.engine.hear_nothing(member)
 
     def submit(
         self,
@@ -263,7 +289,8 @@ class Replica:
             log_bytes=self._journal.bytes,
             configuration=self._journal.configuration,
             agreed=self._journal.agreed_configuration,
-            hello=engine.roster.own,
+            refused_by=engine.rollbacks.refused_by,
+            older_copies=tuple(map(NodeId, engine.rollbacks.refused)),
         )
 
     def stop(self) -> None:

@@ -76,26 +76,100 @@ class Hello(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     JOURNAL_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    BOOTS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster of which it is a member."""
     journal_id: _builtins.str
     """Identifies its journal."""
     address: _builtins.str
     """The HOST:PORT at which it says others reach it."""
+    @_builtins.property
+    def boots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Boot]:
+        """Its last starts, the current one at the end. Empty: release 0.1.0."""
+
+    @_builtins.property
+    def position(self) -> Global___LogPosition:
+        """Where its journal ends. An intact journal is not behind any promise made from it."""
+
     def __init__(
         self,
         *,
         cluster_id: _builtins.str = ...,
         journal_id: _builtins.str = ...,
         address: _builtins.str = ...,
+        boots: _abc.Iterable[Global___Boot] | None = ...,
+        position: Global___LogPosition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "journal_id", b"journal_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "boots", b"boots", "cluster_id", b"cluster_id", "journal_id", b"journal_id", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class Boot(_message.Message):
+    """One start of a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    BEGAN_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the starts with this journal."""
+    nonce: _builtins.str
+    """Random: two copies of one disk start with different ones."""
+    @_builtins.property
+    def began(self) -> Global___LogPosition:
+        """Where the journal ended when the node started."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        nonce: _builtins.str = ...,
+        began: Global___LogPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["began", b"began"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began", b"began", "nonce", b"nonce", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Boot: _TypeAlias = Boot  # noqa: Y015
+
+@_typing.final
+class LogPosition(_message.Message):
+    """A position in a log, ordered by these fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    ENTRY_TERM_FIELD_NUMBER: _builtins.int
+    ENTRY_INDEX_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The current term."""
+    entry_term: _builtins.int
+    """The term of the last entry."""
+    entry_index: _builtins.int
+    """The index of the last entry."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        entry_term: _builtins.int = ...,
+        entry_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_index", b"entry_index", "entry_term", b"entry_term", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPosition: _TypeAlias = LogPosition  # noqa: Y015
 
 @_typing.final
 class LinkRequest(_message.Message):
@@ -562,19 +636,33 @@ class TellClock(_message.Message):
 
     ROUND_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    ENTRY_TERM_FIELD_NUMBER: _builtins.int
+    ENTRY_INDEX_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     """The number in the request."""
     at_ms: _builtins.int
     """The answering member's clock, in milliseconds since the Unix epoch."""
+    term: _builtins.int
+    """The answering member's last promise: the term in which it has voted, or has
+    acknowledged an entry. 0: release 0.1.0.
+    """
+    entry_term: _builtins.int
+    """The term of the last entry that it has acknowledged in that term. 0: none."""
+    entry_index: _builtins.int
+    """The index of that entry."""
     def __init__(
         self,
         *,
         round: _builtins.int = ...,
         at_ms: _builtins.int = ...,
+        term: _builtins.int = ...,
+        entry_term: _builtins.int = ...,
+        entry_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "entry_index", b"entry_index", "entry_term", b"entry_term", "round", b"round", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node whose disk went back in time is refused, and takes no part any more."""
+
+import asyncio
+import copy
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.log.boots import Boot, BootFile, Position, Seen
+from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Refusal
+from sparecode_node.replication.raft.rollback import (
+    REFUSED_S,
+    SAVE_S,
+    Hello,
+    Rollbacks,
+)
+from sparecode_node.statemachine.results import Applied
+from tests.replication.bench import Bench, entry
+from tests.replication.cluster import Node, running
+from tests.replication.recording_state import proposal
+from tests.simulation.disk import Disk
+
+BEGAN: Position = (1, 1, 10)
+
+
+class Watch:
+    """What n1 remembers of n2."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.level = 2
+        self.disk = Disk("n1", random.Random(1))
+        self.start()
+
+    def start(self) -> None:
+        file = BootFile(self.disk)
+        file.open("j1", (0, 0, 1), "n1 nonce")
+        members = Configuration.of(Member(node_id=m, address="") for m in ("n1", "n2"))
+        journal = type("Journal", (), {"boots": file, "configuration": members})()
+        self.rollbacks = Rollbacks(journal, lambda: self.level, lambda: self.now)
+
+    def accepts(self, *boots: Boot, ends: Position = BEGAN, fresh: bool = True) -> bool:
+        hello = Hello("j2", "", boots, ends)
+        return self.rollbacks.accepts("n2", hello, fresh=fresh)
+
+    @property
+    def seen(self) -> Seen:
+        return self.rollbacks.journal.boots.seen["n2"]
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def boot(number: int, nonce: str = "", began: Position = BEGAN) -> Boot:
+    return Boot(number, nonce or f"nonce {number}", began)
+
+
+def test_a_node_that_starts_again_with_all_it_had_is_accepted(watch: Watch) -> None:
+    assert watch.accepts(boot(1))
+    watch.rollbacks.promised("n2", (1, 1, 12))
+    assert watch.accepts(boot(1), boot(2, began=(1, 1, 12)))
+    assert watch.seen == Seen("j2", 2, "nonce 2", (1, 1, 12))
+
+
+def test_a_copy_from_before_a_start_is_refused(watch: Watch) -> None:
+    assert watch.accepts(boot(1), boot(2), boot(3))
+    assert not watch.accepts(boot(1), boot(2))
+    assert not watch.accepts(boot(1), boot(2), boot(3, "another nonce"))
+    # However often it starts again.
+    assert not watch.accepts(boot(1), boot(2), boot(3, "another nonce"), boot(4))
+
+
+def test_a_copy_of_the_same_start_is_refused_by_what_it_has_lost(watch: Watch) -> None:
+    assert watch.accepts(boot(1))
+    watch.rollbacks.promised("n2", (1, 1, 12))
+    copied = boot(2, began=(1, 1, 11))
+    assert not watch.accepts(boot(1), copied)
+    later = boot(3, began=(5, 5, 50))
+    assert not watch.accepts(boot(1), copied, later)
+
+
+def test_a_lost_vote_is_noticed(watch: Watch) -> None:
+    assert watch.accepts(boot(1))
+    watch.rollbacks.promised("n2", (4, 0, 0))
+    assert not watch.accepts(boot(1), boot(2, began=(3, 3, 99)))
+    assert watch.accepts(boot(1), boot(2, began=(4, 3, 5)))
+
+
+def test_a_machine_that_resumes_in_the_middle_of_a_start_is_refused(
+    watch: Watch,
+) -> None:
+    """A snapshot with memory: no new start, and an earlier position."""
+    assert watch.accepts(boot(1))
+    watch.rollbacks.promised("n2", (1, 1, 12))
+    assert not watch.accepts(boot(1), ends=(1, 1, 11))
+    assert watch.accepts(boot(1), ends=(1, 1, 12))
+
+
+def test_a_position_that_messages_have_overtaken_does_not_count(watch: Watch) -> None:
+    assert watch.accepts(boot(1))
+    watch.rollbacks.promised("n2", (1, 1, 12))
+    assert watch.accepts(boot(1), ends=(1, 1, 11), fresh=False)
+
+
+def test_of_two_copies_that_run_one_is_refused(watch: Watch) -> None:
+    assert watch.accepts(boot(1), boot(2, "one"))
+    assert not watch.accepts(boot(1), boot(2, "other"))
+    assert watch.accepts(boot(1), boot(2, "one"))
+    assert watch.accepts(boot(1), boot(2, "one"), boot(3, "one"))
+    assert not watch.accepts(boot(1), boot(2, "one"))
+
+
+def test_starts_of_long_ago_are_judged_by_the_position(watch: Watch) -> None:
+    assert watch.accepts(boot(1))
+    watch.rollbacks.promised("n2", (1, 1, 12))
+    assert not watch.accepts(boot(30), boot(31), ends=(1, 1, 11))
+    assert watch.accepts(boot(30), boot(31), ends=(1, 1, 12))
+
+
+def test_an_older_release_shows_no_starts(watch: Watch) -> None:
+    """A downgrade within level 1 works; from level 2 on, there is none."""
+    watch.level = 1
+    assert watch.accepts()
+    assert watch.accepts(boot(1))
+    assert watch.accepts()
+    watch.level = 2
+    assert not watch.accepts()
+
+
+def test_another_journal_is_judged_by_its_name(watch: Watch) -> None:
+    assert watch.accepts(boot(5))
+    other = Hello("another", "", (boot(1),), BEGAN)
+    assert watch.rollbacks.accepts("n2", other, fresh=True)
+    assert watch.seen.journal_id == "another"
+
+
+def test_messages_of_an_earlier_start_are_dropped(watch: Watch) -> None:
+    """They may arrive late, and are no reason for an alert."""
+    assert watch.accepts(boot(1), boot(2))
+    assert not watch.rollbacks.hears("n2", Hello("j2", "", (boot(1),), BEGAN))
+    assert watch.rollbacks.refused == []
+    assert watch.rollbacks.hears("n2", Hello("j2", "", (boot(1), boot(2)), BEGAN))
+
+
+def test_a_refused_node_is_reported_while_it_tries(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert watch.accepts(boot(2))
+    for _ in range(3):
+        assert not watch.accepts(boot(1))
+        watch.now += 1
+    assert [r.message for r in caplog.records] == ["older_copy_refused"]
+    assert watch.rollbacks.refused == ["n2"]
+    watch.now += REFUSED_S
+    assert watch.rollbacks.refused == []
+
+
+def test_promises_are_remembered_over_a_restart(watch: Watch) -> None:
+    """A start is synced; promises are written at most once a second, without a sync."""
+    assert watch.accepts(boot(1))
+    for index in range(11, 14):
+        watch.rollbacks.promised("n2", (1, 1, index))
+        watch.rollbacks.step()
+    watch.start()
+    assert watch.seen == Seen("j2", 1, "nonce 1", (1, 1, 11))
+    watch.rollbacks.promised("n2", (1, 1, 14))
+    watch.now += SAVE_S
+    watch.rollbacks.step()
+    watch.start()
+    assert watch.seen.promised == (1, 1, 14)
+    watch.disk.lose_power()
+    watch.start()
+    assert watch.seen.number == 1
+
+
+def test_no_sync_is_added_to_an_acknowledgement(bench: Bench) -> None:
+    term = bench.lead()
+    shown = Hello("j2", "", (boot(1),), BEGAN)
+    assert bench.replica.refusal_of_link("n2", shown) is None
+    syncs: list[str] = []
+    sync = bench.disk.sync
+    bench.disk.sync = lambda file: (syncs.append("sync"), sync(file))[1]  # type: ignore[method-assign]
+    bench.propose("r")
+    bench.tick()
+    assert len(syncs) == 1
+    ack = {"reset": False, "success": True, "term": term}
+    last = bench.engine.journal.last_index
+    message = {"type": frames.NEXT_NODE_IDX, "next_node_idx": last + 1, **ack}
+    bench.guard.receive("n2", message, shown)
+    bench.tick(5.0)
+    assert len(syncs) == 1
+    assert bench.engine.journal.boots.seen["n2"].promised == (term, term, last)
+
+
+def test_a_refused_node_neither_votes_nor_acknowledges_nor_leads(
+    bench: Bench,
+) -> None:
+    bench.lead()
+    outcomes = bench.propose("r")
+    bench.tick()
+    bench.replica.hear_nothing("n2")
+    assert not bench.engine.is_leader()
+    assert isinstance(outcomes[0], Exception)
+    for _ in range(2):
+        bench.take()
+        bench.receive(
+            "n2", frames.REQUEST_VOTE, term=9, last_log_index=99, last_log_term=8
+        )
+        bench.append("n2", 9, (1, 0), entry(2, 9))
+        bench.tick(5.0)
+        bench.tick(5.0)
+        assert [m["type"] for _, m in bench.take()] == []
+        assert bench.engine.raftCurrentTerm < 9
+        assert bench.replica.status().refused_by == "n2"
+        bench.lose_power()
+
+
+def test_a_follower_tells_what_it_has_acknowledged(bench: Bench) -> None:
+    bench.append("n2", 3, (1, 0), entry(2, 3))
+    bench.receive("n3", frames.ASK_CLOCK, round=1)
+    bench.tick()
+    bench.receive("n3", frames.ASK_CLOCK, round=2)
+    told = [m for _, m in bench.take(frames.TELL_CLOCK)]
+    promises = [(m["term"], m["entry_term"], m["entry_index"]) for m in told]
+    assert promises == [(3, 0, 0), (3, 3, 2)]
+    assert bench.engine.hello().position == (3, 3, 2)
+
+
+# --- Real processes' parts: files, sockets, certificates
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - of another thread.
+            await asyncio.sleep(0.02)
+
+
+async def write(nodes: list[Node], name: str) -> None:
+    """Write on the primary; try again while there is none."""
+    for _ in range(100):
+        for node in nodes:
+            try:
+                result = await node.replicator.propose(
+                    proposal(name, node.node_id), timeout_s=2
+                )
+            except ProposeError:
+                await asyncio.sleep(0.05)
+            else:
+                assert isinstance(result, Applied)
+                return
+    raise AssertionError("no primary took it")
+
+
+@pytest.mark.asyncio
+async def test_a_restored_disk_is_refused_by_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The copy is of the files of a running node, as a machine's snapshot has them."""
+    async with running(tmp_path) as nodes:
+        await write(nodes, "first")
+        old = next(n for n in nodes if not n.replicator.replica_status.is_leader)
+        others = [n for n in nodes if n is not old]
+        await until(lambda: old.state.applied_index >= 3)
+        saved, state = tmp_path / "saved", copy.deepcopy(old.state)
+        shutil.copytree(old.config.directory, saved)
+        await write(others, "second")
+        await until(lambda: "second" in old.state.results)
+        await asyncio.sleep(1.2)  # The other replica hears of it once a second.
+        await old.stop()
+        shutil.rmtree(old.config.directory)
+        saved.rename(old.config.directory)
+        old.state = state
+        with caplog.at_level(logging.ERROR):
+            await old.start()
+            await until(lambda: old.replicator.replica_status.refused_by)
+        assert not old.replicator.ready
+        assert old.replicator.primary is None
+        for other in others:
+            await until(
+                lambda o=other: (
+                    o.replicator.replica_status.older_copies == (old.node_id,)
+                )
+            )
+        logged = {record.message for record in caplog.records}
+        assert {"restored_from_older_copy", "older_copy_refused"} <= logged
+        await write(others, "third")
+        # A restart changes nothing.
+        await old.stop()
+        await old.start()
+        assert old.replicator.replica_status.refused_by
+        await asyncio.sleep(0.5)
+        assert not old.replicator.ready
+        assert "second" not in old.state.results
+
+
+@pytest.mark.asyncio
+async def test_a_restart_of_every_node_is_no_rollback(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        for round_number in range(2):
+            for node in nodes:
+                await write(nodes, f"{round_number} {node.node_id}")
+                await node.stop()
+                await node.start()
+        await write(nodes, "last")
+        await until(lambda: all("last" in n.state.results for n in nodes))
+        for node in nodes:
+            status = node.replicator.replica_status
+            assert (status.refused_by, status.older_copies) == ("", ())
+            boots = await node.replicator._engine.run(
+                lambda replica: len(replica.hello().boots), timeout_s=5
+            )
+            assert boots == 3
+
+
+def test_the_refusal_says_what_to_do() -> None:
+    assert Refusal.ROLLED_BACK == "restored from an older copy"

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that go back in time: a machine is copied, and later returns as its copy."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparecode_node.replication.log.boots import Boot, BootFile
+from sparecode_node.replication.raft.rollback import BOOTS_FROM_LEVEL, Hello, Rollbacks
+from tests.simulation.disk import Disk
+from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.machines import Node, Store
+from tests.simulation.memberships import Memberships
+
+COPY_RATE = 0.02
+BACK_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A machine at one moment, as a snapshot of a virtual machine keeps it."""
+
+    disk: Disk
+    store: Store
+    hello: Hello
+    """The most that it would show when it starts again."""
+
+
+class World(Protocol):
+    """The cluster."""
+
+    nodes: dict[str, Node]
+    effects: Effects
+    memberships: Memberships
+
+    def live(self) -> list[Node]: ...
+    def put_back(self, node: Node, copy: Any) -> None: ...
+
+
+def copy_of(node: Node) -> Copy:
+    """Copy a machine that runs."""
+    shown = node.hello()
+    newest = shown.boots[-1]
+    boots = (*shown.boots, Boot(newest.number + 1, "copy", shown.position))
+    hello = Hello(shown.journal_id, shown.address, boots, shown.position)
+    return Copy(node.disk.copy(), node.store.copy(), hello)
+
+
+@dataclass
+class DiskCopies:
+    """Copies machines, and puts one of them back in a run, at most."""
+
+    world: World
+    rng: random.Random
+    _copies: dict[str, Copy] = field(default_factory=dict)
+
+    def act(self) -> None:
+        """Do what the dice say."""
+        if self.rng.random() < COPY_RATE:
+            running = self.world.live()
+            if running:
+                node = self.rng.choice(running)
+                self._copies.setdefault(node.node_id, copy_of(node))
+        if self.rng.random() < BACK_RATE and self._copies:
+            self._put_back(self.rng.choice(sorted(self._copies)))
+
+    def _put_back(self, node_id: str) -> None:
+        """Put a copy back that is so old that every other voter's disk knows of it."""
+        members, nodes = self.world.memberships, self.world.nodes
+        voters = members.configuration.voters
+        lost = members.wiped & set(members.configuration.ids)
+        others = [nodes[voter] for voter in voters - {node_id}]
+        if node_id not in voters or len(voters) < 3 or lost:
+            return
+        copy = self._copies[node_id]
+        known_everywhere = {o.journal.configuration.voters for o in others if o.is_up()}
+        if not all(other.is_up() for other in others) or len(known_everywhere) > 1:
+            return
+        if not all(knows_better(other, node_id, copy) for other in others):
+            return
+        for other in others:  # The kernel has had the time.
+            other.disk.names["raft.boots"].write_back()
+        del self._copies[node_id]
+        members.wiped.add(node_id)
+        self.world.effects[Effect.DISK_BACK] += 1
+        self.world.put_back(nodes[node_id], copy)
+
+
+def knows_better(node: Node, peer: str, copy: Copy) -> bool:
+    """Return whether the disk of a node knows of promises that a copy has lost."""
+    file = BootFile(node.disk)
+    _, _, content = max(file._read(), key=lambda slot: slot[0])
+    file._take(content)
+    seen = file.seen.get(peer)
+    rollbacks = Rollbacks(node.journal, lambda: BOOTS_FROM_LEVEL, lambda: 0.0)
+    return (
+        seen is not None
+        and seen.journal_id == copy.hello.journal_id
+        and not rollbacks._fits(seen, copy.hello, fresh=True)
+    )
