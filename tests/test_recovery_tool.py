@@ -18,7 +18,8 @@ from sparecode_node.services.cluster.bundles import Bundle, BundleError
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRing
-from sparecode_node.services.secrets.sealing import BrokenSealError, Draft, Sealing
+from sparecode_node.services.secrets.sealed_values import Draft
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 
 OWN = SurvivingLog(
     cluster_id="c1",

@@ -16,12 +16,8 @@ from sparecode_node.domain.ids import (
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.kdf import Secret
 from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
-from sparecode_node.services.secrets.sealing import (
-    BrokenSealError,
-    DeviceCookie,
-    Draft,
-    Sealing,
-)
+from sparecode_node.services.secrets.sealed_values import DeviceCookie, Draft
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 
 SERIAL = TokenSerial("000131415926")
 SEED = b"a seed of twenty byt"

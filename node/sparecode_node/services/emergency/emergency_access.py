@@ -31,11 +31,8 @@ from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf
-from sparecode_node.services.secrets.sealing import (
-    BrokenSealError,
-    Draft,
-    Sealing,
-)
+from sparecode_node.services.secrets.sealed_values import Draft
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,

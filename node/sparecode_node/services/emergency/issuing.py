@@ -23,7 +23,8 @@ from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.secrets.sealing import Draft, Sealing
+from sparecode_node.services.secrets.sealed_values import Draft
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
     IssueTokencodesInBulk,

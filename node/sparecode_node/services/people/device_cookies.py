@@ -19,11 +19,8 @@ import hmac
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.sign_in_waits import DEVICE_COOKIE_MS
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.secrets.sealing import (
-    BrokenSealError,
-    DeviceCookie,
-    Sealing,
-)
+from sparecode_node.services.secrets.sealed_values import DeviceCookie
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 
 TEXT_MAX = 1024
 """A longer text is no device cookie."""

@@ -30,11 +30,8 @@ from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.secrets.sealing import (
-    BrokenSealError,
-    Sealing,
-    SecondFactorDraft,
-)
+from sparecode_node.services.secrets.sealed_values import SecondFactorDraft
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,

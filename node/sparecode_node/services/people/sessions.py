@@ -24,7 +24,8 @@ from sparecode_node.services.people.device_cookies import (
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.password_strength import normal_password
-from sparecode_node.services.secrets.sealing import DeviceCookie, Sealing, session_id
+from sparecode_node.services.secrets.sealed_values import DeviceCookie
+from sparecode_node.services.secrets.sealing import Sealing, session_id
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     OpenSession,

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -34,6 +34,11 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.tokencodes import significant
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Secret
 from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
+from sparecode_node.services.secrets.sealed_values import (
+    DeviceCookie,
+    Draft,
+    SecondFactorDraft,
+)
 
 SEED: Final = "seed"
 PIN: Final = "pin"
@@ -73,43 +78,6 @@ FieldValue = str | bytes | int | bool | None
 
 class BrokenSealError(Exception):
     """The seal was made elsewhere, for something else, or was altered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """The draft of a generated set, to be saved (I3). Holds verifiers, never codes."""
-
-    draft_id: str
-    administrator: AdministratorName
-    serial: TokenSerial
-    user_id: UserId
-    auth_version: int
-    policy_version: int
-    key_id: KeyId
-    set_id: SetId
-    code_length: int
-    ends_at_ms: int
-    verifiers: tuple[bytes, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecondFactorDraft:
-    """A second factor that is not in force until a code confirms it."""
-
-    administrator: AdministratorName
-    seed: bytes = field(repr=False)
-    ends_at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceCookie:
-    """What a device cookie shows: an administrator has signed in from a device (L7)."""
-
-    administrator: AdministratorName
-    device: str
-    credential: str
-    """Identifies the password; a new password makes the cookie void."""
-    made_at_ms: int
 
 
 class Sealing:
