@@ -269,6 +269,8 @@ POLICY = policy_pb2.GetPolicyResponse(
         issued_sets_per_hour=30,
         issued_sets_per_day=100,
         former_code_retention=lasting(timedelta(days=365)),
+        administrators_second_factor="optional",
+        passkey_domain="",
         backup_recipients="",
     ),
     position=POSITION,

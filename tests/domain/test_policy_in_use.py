@@ -18,6 +18,7 @@ from sparecode_node.domain.policy import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,
+    FactorRule,
     Policy,
     policy_problem,
 )
@@ -48,6 +49,8 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "lock_ms_max": st.integers(HOUR_MS, DAY_MS),
     "factor_off_at_failures": st.sampled_from((5, 20, 100)),
     "backup_recipients": st.sampled_from(("", "age1" + 58 * "q")),
+    "administrators_second_factor": st.sampled_from(list(FactorRule)).map(str),
+    "passkey_domain": st.sampled_from(("", "example.com", "localhost")),
 }
 """Values most of which go together; of other fields any do that are within bounds."""
 

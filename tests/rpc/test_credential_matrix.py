@@ -30,13 +30,16 @@ from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode_node.domain.administrators import Role, may
-from sparecode_node.services.access.authorization import NEEDS
+from sparecode_node.services.access.authorization import CONSOLE_ONLY, NEEDS
 from tests.rpc.contract import public
 from tests.rpc.edge import AGENT, AGENTS, NOW
 from tests.rpc.loopback_node import PIN, LoopbackNode, new_id, running_node
 from tests.rpc.test_credentials import refusal_of
 
 pytestmark = pytest.mark.asyncio
+
+CALLS = {each: need for each, need in NEEDS.items() if each not in CONSOLE_ONLY}
+"""The permission of each method that needs a session."""
 
 CODE = grpc.StatusCode
 TEMPORARY, OWN = "a temporary password", "a password of my own"
@@ -68,7 +71,7 @@ async def test_every_method_is_in_the_matrix() -> None:
         "AuthenticationService/Authenticate",
         "AuthenticationService/ContinueAuthentication",
     }
-    assert set(public()) == set(NEEDS) | without_session
+    assert set(public()) == set(CALLS) | without_session
 
 
 # --- On the administrators' listener ----------------------------------------
@@ -178,7 +181,7 @@ async def test_every_method_needs_a_live_session(
     """(P1, P2, U1) Without one: refused, nothing changed, recorded."""
     metadata = await credential(node)
     async with node.admin() as channel:
-        for method in NEEDS:
+        for method in CALLS:
             before = node.facts()
             refusal = await refusal_of(channel, method, metadata)
             assert (refusal.code, refusal.reason) == (
@@ -202,7 +205,7 @@ async def test_every_method_needs_a_role_that_allows_it(
     )
     metadata = bearer(await administrator(node, "dora", number))
     async with node.admin() as channel:
-        for method, permission in NEEDS.items():
+        for method, permission in CALLS.items():
             if permission is None or may(role, permission):
                 continue
             before = node.facts()
@@ -220,7 +223,7 @@ async def test_agent_certificate_is_anonymous_on_the_admin_listener(
 ) -> None:
     """(P1, U1) The listener does not request a certificate."""
     async with node.admin(own=AGENT) as channel:
-        for method in NEEDS:
+        for method in CALLS:
             before = node.facts()
             refusal = await refusal_of(channel, method)
             assert refusal.code is CODE.UNAUTHENTICATED, method
@@ -251,7 +254,7 @@ async def test_agents_listener_has_no_administration_methods(
 ) -> None:
     """(P1, U1) An administrator's session does not help there."""
     async with node.agents() as channel:
-        for method in (*NEEDS, "SessionService/Login"):
+        for method in (*CALLS, "SessionService/Login"):
             before = node.facts()
             refusal = await refusal_of(channel, method, node.bearer)
             assert refusal.code is CODE.UNIMPLEMENTED, method

@@ -64,6 +64,11 @@ PASSWORD = "correct horse battery"
 SEED = b"a seed of twenty byt"
 PIN = "4711"
 SERIAL = "000131415926"
+CONSOLES = (
+    "https://n1.sparecode.test:7302",
+    "https://n2.sparecode.test:7302",
+    "https://elsewhere.test",
+)
 
 
 def seed_of(serial: str) -> bytes:
@@ -344,6 +349,7 @@ async def one_node(
                 directory=folder,
                 version="1",
             ),
+            consoles=CONSOLES,
             limits=limits or UNLIMITED,
             authorities=lambda: (b"authority",),
         ),

@@ -84,6 +84,8 @@ def test_commands_about_users_are_listed() -> None:
         "ActivateKey",
         "SetSecondFactor",
         "RemoveSecondFactor",
+        "RegisterPasskey",
+        "RemovePasskey",
         "CancelReset",
         "CreateBackup",
         "CreateJoinTicket",

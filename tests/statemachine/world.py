@@ -38,6 +38,7 @@ from sparecode_node.domain.passcodes import (
     Reading,
     TokencodeMatch,
 )
+from sparecode_node.domain.passkeys import PasskeyAnswer
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
@@ -98,6 +99,8 @@ from sparecode_node.statemachine.commands.membership import (
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
 from sparecode_node.statemachine.commands.second_factors import (
+    RegisterPasskey,
+    RemovePasskey,
     RemoveSecondFactor,
     SetSecondFactor,
 )
@@ -328,6 +331,7 @@ class World:
                     key_id=row.key_id if row else KeyId(KEY),
                     second_factor="code" in arguments,
                     moments=moments_in(arguments),
+                    passkey=passkey_in(arguments),
                 )
             case "end-session":
                 return EndSession(session_id=SessionId(arguments["ended"]))
@@ -524,6 +528,19 @@ class World:
                     draft_ends_at_ms=START_MS + 900_000,
                     moments=moments_in(arguments),
                 )
+            case "register-passkey":
+                return RegisterPasskey(
+                    name=AdministratorName(arguments.get("as", ROOT)),
+                    label=arguments["passkey"],
+                    domain=arguments.get("domain", "example.com"),
+                    public_key=b"public key",
+                    answer=passkey_in(arguments) or PasskeyAnswer(),
+                )
+            case "remove-passkey":
+                return RemovePasskey(
+                    name=AdministratorName(arguments.get("as", ROOT)),
+                    credential_id=arguments["passkey"].encode(),
+                )
             case "remove-second-factor":
                 return RemoveSecondFactor(name=AdministratorName(arguments["name"]))
             case "transfer-primary":
@@ -617,6 +634,7 @@ class World:
             second_factor="code" in arguments,
             moments=moments_in(arguments),
             device=arguments.get("device", ""),
+            passkey=passkey_in(arguments),
         )
 
     def _create_user(self, arguments: Arguments) -> CreateUser:
@@ -763,7 +781,13 @@ class World:
         for name, value in arguments.items():
             if name not in values:
                 continue
-            if name in ("code_alphabet", "backup_recipients", "further_code_lengths"):
+            if name in ("administrators_second_factor", "passkey_domain"):
+                values[name] = value
+            elif name in (
+                "code_alphabet",
+                "backup_recipients",
+                "further_code_lengths",
+            ):
                 values[name] = value.replace(",", " ")
             elif name in (
                 "lock_until_unlocked",
@@ -1071,6 +1095,18 @@ class World:
                         f"{code.use.agent} through {code.use.node_id} at index "
                         f"{code.use.index}"
                     )
+
+
+def passkey_in(arguments: Arguments) -> PasskeyAnswer | None:
+    """Read a checked answer; `passkey=` without a name: the node did not accept it."""
+    if "passkey" not in arguments:
+        return None
+    return PasskeyAnswer(
+        credential_id=arguments["passkey"].encode(),
+        sign_count=int(arguments.get("count", "0")),
+        challenge_id=arguments.get("challenge", "c1"),
+        challenge_ends_at_ms=START_MS + span_ms(arguments.get("ends", "2m")),
+    )
 
 
 def moments_in(arguments: Arguments) -> tuple[Moment, ...]:

@@ -76,6 +76,11 @@ class Policy:
     """Maximum duration of a super administrator's session. None: as for `reset_delay`."""
     privileged_session_idle: timedelta | None = None
     """End a super administrator's session that was not used for this long."""
+    administrators_second_factor: str | None = None
+    """Second factor that administrators need: optional, any, passkey. None: as for
+    `reset_delay`."""
+    passkey_domain: str | None = None
+    """Domain of the consoles, to which passkeys belong; empty: no passkeys."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

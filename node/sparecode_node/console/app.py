@@ -47,6 +47,7 @@ from sparecode_node.console.pages import (
     emergency_access,
     keys,
     membership,
+    passkeys,
     policy,
     reauthentication,
     review,
@@ -76,6 +77,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 VIEWS: dict[str, View] = {
     "/": dashboard.show,
     "/account": account.show,
+    "/account/passkeys": passkeys.manage,
+    "/account/passkeys/confirmation": passkeys.confirmation_options,
+    "/account/passkeys/options": passkeys.registration_options,
     "/account/password": account.password,
     "/account/second-factor": second_factors.manage,
     "/account/sign-out": sign_in.sign_out,
@@ -124,6 +128,8 @@ GET_ONLY = frozenset(
     {
         "/",
         "/account",
+        "/account/passkeys/confirmation",
+        "/account/passkeys/options",
         "/administrators",
         "/agents",
         "/audit",
@@ -147,6 +153,7 @@ def build_app(site: Site) -> ASGIApp:
     pages = Starlette(
         routes=[
             Route(SIGN_IN, _sign_in_endpoint(site), methods=["GET", "POST"]),
+            Route(passkeys.OPTIONS, passkeys.sign_in_options(site), methods=["GET"]),
             *(
                 Route(path, _page_endpoint(site, view), methods=methods(path))
                 for path, view in VIEWS.items()
@@ -172,11 +179,13 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
             session = await visit.find_session()
             if idle.is_idle(used_ms, now_ms, session.idle_ms):
                 return await sign_in.end_idle_session(visit)
+            if session.lacks_factor and not visit.path.startswith("/account"):
+                return visit.redirect(passkeys.PAGE)
             response = await _shown(visit, view)
         except UnknownHereError:
-            return sign_in.explain_unknown_session(visit)
+            return await sign_in.explain_unknown_session(visit)
         except NotSignedInError:
-            return sign_in.ask_to_sign_in(visit)
+            return await sign_in.ask_to_sign_in(visit)
         except EXPLAINED as error:
             response = _error_page(visit, error)
         # A page that refreshes itself does not count as use.
@@ -241,7 +250,7 @@ async def _visit(
         # The form is shown here again; nothing is done until it is sent from here.
         return visit
     if not bearer and request.url.path != SIGN_IN:
-        return sign_in.ask_to_sign_in(visit)
+        return await sign_in.ask_to_sign_in(visit)
     log.warning("form refused", extra={"path": request.url.path})
     return visit.page(
         "problem.html",
@@ -262,6 +271,10 @@ def _error_page(visit: Visit, error: Exception) -> Response:
         error.rejected.reason is Reason.REAUTHENTICATION_NEEDED
     ):
         return reauthentication.ask(visit)
+    if isinstance(error, Refused) and (
+        error.rejected.reason is Reason.SECOND_FACTOR_REQUIRED
+    ):
+        return visit.redirect(passkeys.PAGE)
     problem = explain(error)
     title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
     if isinstance(error, NotPermittedError):

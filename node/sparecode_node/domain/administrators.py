@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, UserId
+from sparecode_node.domain.passkeys import ShownFactor
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.domain.sign_in_waits import STRANGERS_WAIT_MS_MAX, wait_ms
 from sparecode_node.domain.tokencodes import (
@@ -145,13 +146,27 @@ class Administrator:
     temporary: bool = False
     """Another administrator chose the password; its owner can only change it."""
     second_factor: SecondFactor | None = None
-    """None: the password is enough."""
+    """The secret of time-based codes; None: there is none."""
     replaced: bool = False
     """
     The temporary password replaced one of the owner's choice.
 
     Never set below feature level 2.
     """
+    passkeys: int = 0
+    """The number of passkeys, which have rows of their own (P8)."""
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether sign-in needs a code or a passkey as well."""
+        return self.second_factor is not None or self.passkeys > 0
+
+    @property
+    def best_factor(self) -> ShownFactor:
+        """The second factor that the administrator can show (P8)."""
+        if self.passkeys:
+            return ShownFactor.PASSKEY
+        return ShownFactor.NONE if self.second_factor is None else ShownFactor.CODE
 
     def blocks(self, now_ms: int) -> bool:
         """Return whether a stranger is refused now without checking the password."""

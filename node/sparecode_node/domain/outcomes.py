@@ -39,6 +39,7 @@ class Reason(enum.StrEnum):
     SELF_SERVICE_FORBIDDEN = "self_service_forbidden"
     PASSWORD_CHANGE_NEEDED = "password_change_needed"
     REAUTHENTICATION_NEEDED = "reauthentication_needed"
+    SECOND_FACTOR_REQUIRED = "second_factor_required"
 
     # Administrators
     ADMINISTRATOR_UNKNOWN = "administrator_unknown"
@@ -51,6 +52,12 @@ class Reason(enum.StrEnum):
     SECOND_FACTOR_NOT_CONFIRMED = "second_factor_not_confirmed"
     SECOND_FACTOR_SET = "second_factor_set"
     SECOND_FACTOR_NOT_SET = "second_factor_not_set"
+    PASSKEY_NEEDED = "passkey_needed"
+    PASSKEY_WRONG = "passkey_wrong"
+    PASSKEY_REFUSED = "passkey_refused"
+    PASSKEY_UNKNOWN = "passkey_unknown"
+    PASSKEY_LIMIT = "passkey_limit"
+    PASSKEYS_IN_USE = "passkeys_in_use"
     RESET_PENDING = "reset_pending"
     RESET_UNKNOWN = "reset_unknown"
     USER_IS_ADMINISTRATOR = "user_is_administrator"

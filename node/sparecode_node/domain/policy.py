@@ -7,6 +7,7 @@ command differently. `policy_problem` judges the values; `policy_changes` also j
 change against live codes and PINs.
 """
 
+import enum
 import re
 from dataclasses import dataclass, fields
 
@@ -23,6 +24,15 @@ TIME_MS_MAX = 253_402_300_799_999
 
 UNAMBIGUOUS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """Digits and capitals without 0 O 1 I L: 31 symbols that are safe to read aloud."""
+
+
+class FactorRule(enum.StrEnum):
+    """The second factor that sign-in of administrators needs (P8)."""
+
+    OPTIONAL = "optional"
+    """The administrator's own one, if there is one."""
+    ANY = "any"
+    PASSKEY = "passkey"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +73,12 @@ class Policy:
 
     # Administrators, see P3 and I10.
     second_approver: bool = True
+
+    # Second factors of administrators, see P8.
+    administrators_second_factor: str = FactorRule.OPTIONAL.value
+    """A `FactorRule`."""
+    passkey_domain: str = ""
+    """The domain of all nodes' consoles; empty: no passkeys."""
 
     # Issued sets of each administrator without an approval, see P3a.
     issued_sets_per_hour: int = 30
@@ -154,6 +170,13 @@ _ORDERED = (
 )
 """Pairs of fields: the first must not be more than the second."""
 
+DOMAIN_MAX = 253
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(
+    f"localhost|(?=.{{1,{DOMAIN_MAX}}}$)({_LABEL}[.])+(?=[a-z]){_LABEL}"
+)
+"""A DNS name. Its last label begins with a letter, so it is no IP address."""
+
 RECIPIENTS_MAX = 8
 _RECIPIENT = re.compile("age1[02-9ac-hj-np-z]{58}")
 
@@ -186,6 +209,7 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
         or _lengths_problem(policy)
         or _alphabet_problem(policy.code_alphabet)
         or _recipients_problem(policy.backup_recipients)
+        or _factor_problem(policy)
     )
 
 
@@ -253,6 +277,28 @@ def _recipients_problem(recipients: str) -> PolicyProblem | None:
             "between two"
         )
     return PolicyProblem("backup_recipients", words) if words else None
+
+
+def _factor_problem(policy: Policy) -> PolicyProblem | None:
+    """Refuse an unknown second factor, and passkeys that no console could use (P8)."""
+    domain = policy.passkey_domain
+    rule = policy.administrators_second_factor
+    if rule not in list(FactorRule):
+        return PolicyProblem(
+            "administrators_second_factor",
+            f"must be optional, any or passkey, not {rule}",
+        )
+    if domain and not _DOMAIN.fullmatch(domain):
+        return PolicyProblem(
+            "passkey_domain",
+            "must be the domain of the consoles in lower case, such as "
+            "sparecode.example.com, and no IP address",
+        )
+    if rule == FactorRule.PASSKEY and not domain:
+        return PolicyProblem(
+            "passkey_domain", "must be set if administrators need a passkey"
+        )
+    return None
 
 
 def _alphabet_problem(alphabet: str) -> PolicyProblem | None:

@@ -44,6 +44,7 @@ class Reset:
             after,
             enabled=True,
             second_factor=None if self.second_factor else before.second_factor,
+            passkeys=0 if self.second_factor else before.passkeys,
         )
 
     @property

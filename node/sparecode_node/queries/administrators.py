@@ -20,7 +20,15 @@ class PasswordParameters:
     key_id: KeyId
     """Key that the password is sealed with."""
     second_factor: bool
-    """Whether sign-in needs a code as well."""
+    """Whether sign-in needs a code or a passkey as well."""
+    code: bool
+    """Whether there is a secret of time-based codes."""
+
+
+_HAS_FACTOR = (
+    "(length(sealed_factor) > 0 "
+    "OR EXISTS (SELECT 1 FROM passkeys WHERE passkeys.administrator = name))"
+)
 
 
 async def password_parameters(
@@ -28,7 +36,9 @@ async def password_parameters(
 ) -> PasswordParameters | None:
     """Return the parameters for hashing the password of this administrator."""
     row = await transaction.one(
-        "SELECT password_salt, version, key_id, sealed_factor FROM administrators WHERE name = :name",
+        f"SELECT password_salt, version, key_id, {_HAS_FACTOR} AS second_factor, "
+        "length(sealed_factor) > 0 AS code "
+        "FROM administrators WHERE name = :name",
         name=name,
     )
     if row is None:
@@ -37,7 +47,8 @@ async def password_parameters(
         salt=row["password_salt"],
         version=row["version"],
         key_id=KeyId(row["key_id"]),
-        second_factor=bool(row["sealed_factor"]),
+        second_factor=bool(row["second_factor"]),
+        code=bool(row["code"]),
     )
 
 
@@ -50,10 +61,8 @@ async def super_administrators(transaction: ReadTransaction) -> list[str]:
     return [row["name"] for row in rows]
 
 
-async def has_second_factor(
-    transaction: ReadTransaction, session_id: SessionId
-) -> bool:
-    """Return whether the owner of the session has a second factor."""
+async def has_code(transaction: ReadTransaction, session_id: SessionId) -> bool:
+    """Return whether the owner of the session has a secret of time-based codes."""
     row = await transaction.one(
         "SELECT length(sealed_factor) > 0 AS yes FROM administrators "
         "JOIN sessions ON administrator = name WHERE session_id = :session_id",
@@ -74,7 +83,7 @@ class AdministratorView:
     temporary: bool
     """Whether another administrator chose the password."""
     second_factor: bool = False
-    """Whether sign-in needs a code as well."""
+    """Whether sign-in needs a code or a passkey as well."""
 
 
 async def page(
@@ -82,9 +91,9 @@ async def page(
 ) -> Page[AdministratorView]:
     """Return a page of administrators, ordered by name."""
     rows = await transaction.all(
-        """
+        f"""
         SELECT name, role, administrators.enabled AS enabled, username, temporary,
-               length(sealed_factor) > 0 AS second_factor
+               {_HAS_FACTOR} AS second_factor
         FROM administrators LEFT JOIN users USING (user_id)
         WHERE name > :after ORDER BY name LIMIT :rows
         """,

@@ -10,7 +10,8 @@ from sparecode_node.domain.ids import (
     AdministratorName,
     SessionId,
 )
-from sparecode_node.domain.policy import TIME_MS_MAX
+from sparecode_node.domain.passkeys import ShownFactor
+from sparecode_node.domain.policy import TIME_MS_MAX, FactorRule
 from sparecode_node.queries import cluster, pages
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
@@ -35,6 +36,8 @@ class StoredSession:
     """When password and second factor were last shown (P7)."""
     temporary: bool
     """Whether the administrator has to change a temporary password first."""
+    lacks_factor: bool
+    """Whether it has not shown the second factor that the policy requires (P8)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,7 @@ async def find(
     """Return a session with its administrator's role; None if they are disabled."""
     row = await transaction.one(
         """
-        SELECT name, role, ends_at_ms, used_at_ms, proved_at_ms, temporary
+        SELECT name, role, ends_at_ms, used_at_ms, proved_at_ms, temporary, factor
         FROM sessions JOIN administrators ON name = administrator
         WHERE session_id = :session_id AND enabled
         """,
@@ -151,8 +154,9 @@ async def find(
     if row is None:
         return None
     role = Role(row["role"])
+    policy = await policies.current(transaction)
     limits = session_limits(
-        await policies.current(transaction),
+        policy,
         role,
         await cluster.feature_level(transaction),
     )
@@ -164,4 +168,7 @@ async def find(
         idle_ms=limits.idle_ms,
         proved_at_ms=row["proved_at_ms"],
         temporary=bool(row["temporary"]),
+        lacks_factor=not ShownFactor(row["factor"]).satisfies(
+            FactorRule(policy.administrators_second_factor)
+        ),
     )

@@ -236,6 +236,7 @@ _NOT_FOUND = {
     Reason.MEMBER_UNKNOWN: "there is no such member",
     Reason.RESET_UNKNOWN: "no reset of this administrator is pending",
     Reason.APPROVAL_UNKNOWN: "there is no such approval",
+    Reason.PASSKEY_UNKNOWN: "there is no such passkey; reload the page",
     Reason.TICKET_UNKNOWN: "there is no such ticket",
 }
 _ALREADY_EXISTS = {
@@ -253,6 +254,8 @@ _PERMISSION_DENIED = {
     Reason.PASSWORD_CHANGE_NEEDED: "the password is temporary; change it first",
     Reason.REAUTHENTICATION_NEEDED: "the session must show password and second factor "
     "again",
+    Reason.SECOND_FACTOR_REQUIRED: "the policy requires a second factor that this "
+    "session has not shown; set it up in the Security Console, or sign in with it",
     Reason.SELF_SERVICE_FORBIDDEN: "administrators cannot do this for themselves; "
     "ask another administrator",
 }
@@ -260,6 +263,9 @@ _UNAUTHENTICATED = {
     Reason.SESSION_ENDED: "not signed in, or the session has ended; sign in again",
     Reason.SECOND_FACTOR_NEEDED: "a code of the second factor is also needed",
     Reason.SECOND_FACTOR_WRONG: "the code is wrong or was already used",
+    Reason.PASSKEY_NEEDED: "a passkey is also needed, which works in the Security Console "
+    "only",
+    Reason.PASSKEY_WRONG: "the passkey was not accepted; try again",
     Reason.SIGN_IN_REFUSED: "the name or the password is wrong, or sign-in is delayed "
     "after failures",
 }
@@ -286,6 +292,9 @@ _FAILED_PRECONDITION = {
     Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the current code of the secret",
     Reason.SECOND_FACTOR_NOT_SET: "there is no second factor",
     Reason.SECOND_FACTOR_SET: "there is already a second factor",
+    Reason.PASSKEY_REFUSED: "the passkey was not registered; try again",
+    Reason.PASSKEY_LIMIT: "there are too many passkeys; remove one first",
+    Reason.PASSKEYS_IN_USE: "passkeys of the old domain exist; remove them first",
     Reason.WRONG_PASSWORD: "the password is wrong",
     Reason.GROUP_LIMIT: "there would be too many groups; remove some first",
     Reason.USER_HAS_TOKENS: "the user still has tokens",

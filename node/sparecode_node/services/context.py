@@ -70,6 +70,8 @@ class CallContext:
     """How the call came in: `api` or `console`."""
     device_cookie: str = field(default="", repr=False)
     """What the caller has shown to be known as a device (L7). No part of the request."""
+    visit: str = field(default="", repr=False)
+    """The secret of a browser's visit before its sign-in; binds challenges to it (P8)."""
     content: bytes | None = field(default=None, repr=False)
     """The arguments of an `idempotent` use case, for the request's tag (Q1). Secret."""
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every use case of a node, built over one replicator and its state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sparecode_node.queries.state import LocalState
@@ -33,6 +33,7 @@ from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.open_sessions import OpenSessions
+from sparecode_node.services.people.passkeys import Passkeys
 from sparecode_node.services.people.policy import Policies
 from sparecode_node.services.people.resets import Resets
 from sparecode_node.services.people.second_factors import SecondFactors
@@ -41,6 +42,7 @@ from sparecode_node.services.people.users import Users
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf
+from sparecode_node.services.secrets.passkey_checks import PasskeyChecks
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.tokens.enrollment import Enrollment
 from sparecode_node.services.tokens.token_import import TokenImport
@@ -76,6 +78,7 @@ class Services:
     administrators: Administrators
     approvals: Approvals
     second_factors: SecondFactors
+    passkeys: Passkeys
     session_use: SessionUse
 
 
@@ -91,8 +94,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     backup_source: BackupSource,
     limits: RateLimits = DEFAULT_LIMITS,
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
+    consoles: Iterable[str] = (),
 ) -> Services:
-    """Build every use case over a replicator and its state."""
+    """
+    Build every use case over a replicator and its state.
+
+    *consoles*: addresses of all nodes' consoles, where passkeys work.
+    """
     sealing = Sealing(key_holder.ring)
     rates = Rates(limits, clock=clock, entropy=entropy)
     session_use = SessionUse(clock=clock, entropy=entropy)
@@ -113,6 +121,9 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     )
     reader = Reader(
         replicator=replicator, state=state, authorization=authorization, clock=clock
+    )
+    passkey_checks = PasskeyChecks(
+        sealing=sealing, clock=clock, entropy=entropy, consoles=consoles
     )
     device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
     pace, file_reader = Pace(clock), FileReader()
@@ -155,6 +166,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             kdf=kdf,
             rates=rates,
             device_cookies=device_cookies,
+            passkey_checks=passkey_checks,
             entropy=entropy,
         ),
         open_sessions=OpenSessions(proposer=proposer, reader=reader, state=state),
@@ -250,6 +262,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             clock=clock,
             entropy=entropy,
             pace=pace,
+        ),
+        passkeys=Passkeys(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            checks=passkey_checks,
+            rates=rates,
         ),
         second_factors=SecondFactors(
             proposer=proposer,

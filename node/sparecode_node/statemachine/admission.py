@@ -9,6 +9,8 @@ from sparecode_node.domain.administrators import (
 )
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.passkeys import ShownFactor
+from sparecode_node.domain.policy import FactorRule
 from sparecode_node.statemachine import commands, power
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import ChangePassword
@@ -18,6 +20,10 @@ from sparecode_node.statemachine.commands.agents import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.second_factors import (
+    RegisterPasskey,
+    SetSecondFactor,
+)
 from sparecode_node.statemachine.commands.sessions import CloseSession, Reauthenticate
 from sparecode_node.statemachine.feature_level import (
     MEMBERS_ARE_POWER,
@@ -26,6 +32,26 @@ from sparecode_node.statemachine.feature_level import (
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
+
+WITHOUT_REQUIRED_FACTOR = (
+    ChangePassword,
+    CloseSession,
+    Reauthenticate,
+    RegisterPasskey,
+    SetSecondFactor,
+)
+"""
+The only commands of a session without the second factor that the policy requires (P8).
+
+Setting another administrator's password is also a `ChangePassword`, but not allowed. An
+administrator who has the factor must show it and cannot set up another one instead.
+"""
+
+SECOND_FACTOR_REQUIRED = Rejected(
+    Reason.SECOND_FACTOR_REQUIRED,
+    "the policy requires a second factor that this session has not shown: set it up on "
+    "your account's page in the Security Console, or sign in with it",
+)
 
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession, Reauthenticate)
 """The only commands allowed with a temporary password."""
@@ -60,7 +86,8 @@ def check_session(applying: Applying) -> Rejected | None:
     if command_type not in PERMISSIONS:
         return None
     row = applying.db.execute(
-        "SELECT administrator, proved_at_ms FROM sessions WHERE session_id = ? AND ends_at_ms > ?",
+        "SELECT administrator, proved_at_ms, factor FROM sessions "
+        "WHERE session_id = ? AND ends_at_ms > ?",
         (applying.call.session_id, applying.now_ms),
     ).fetchone()
     administrator = (
@@ -82,6 +109,8 @@ def check_session(applying: Applying) -> Rejected | None:
             Reason.PASSWORD_CHANGE_NEEDED,
             "the password is temporary: change it first",
         )
+    if not _has_shown_factor(applying, administrator, ShownFactor(row[2])):
+        return SECOND_FACTOR_REQUIRED
     if (
         applying.feature_level >= REAUTHENTICATIONS
         and applying.now_ms - row[1] > REAUTHENTICATION_MS
@@ -89,6 +118,23 @@ def check_session(applying: Applying) -> Rejected | None:
     ):
         return power.REAUTHENTICATION_NEEDED
     return _self_service(applying, administrator)
+
+
+def _has_shown_factor(
+    applying: Applying, administrator: Administrator, factor: ShownFactor
+) -> bool:
+    """Return whether the session may use the command by its second factor (P8)."""
+    rule = FactorRule(applying.policy.administrators_second_factor)
+    if factor.satisfies(rule):
+        return True
+    command = applying.call.command
+    match command:
+        case ChangePassword() if command.name != administrator.name:
+            return False
+        case RegisterPasskey() | SetSecondFactor():
+            return not administrator.best_factor.satisfies(rule)
+        case _:
+            return isinstance(command, WITHOUT_REQUIRED_FACTOR)
 
 
 def _self_service(applying: Applying, administrator: Administrator) -> Rejected | None:

@@ -16,6 +16,7 @@ from sparecode_node.statemachine.handlers import (
     epochs,
     keys,
     membership,
+    passkeys,
     policy,
     resets,
     second_factors,
@@ -149,6 +150,10 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return second_factors.set_second_factor(applying, command)
         case commands.RemoveSecondFactor() as command:
             return second_factors.remove_second_factor(applying, command)
+        case commands.RegisterPasskey() as command:
+            return passkeys.register_passkey(applying, command)
+        case commands.RemovePasskey() as command:
+            return passkeys.remove_passkey(applying, command)
         case commands.UpdatePolicy() as command:
             return policy.update_policy(applying, command)
         case commands.ActivateDueKey() as command:

@@ -104,6 +104,12 @@ From this level on, every unused session ends after the policy's `session_idle`,
 those of super administrators end earlier (P2).
 """
 
+PASSKEYS = 2
+"""
+From this level on, administrators have passkeys, and the policy can require a second
+factor (P8).
+"""
+
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 

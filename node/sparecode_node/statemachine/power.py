@@ -13,6 +13,13 @@ from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.pending import from_json
 from sparecode_node.statemachine.tables import approvals as approval_tables
 
+POLICY_FIELDS = (
+    "backup_recipients",
+    "administrators_second_factor",
+    "passkey_domain",
+)
+"""The fields of the policy whose change is a change of power."""
+
 REAUTHENTICATION_NEEDED = Rejected(
     Reason.REAUTHENTICATION_NEEDED,
     "this needs your password, and your second factor if you have one, within the last "
@@ -42,6 +49,8 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.ChangePassword()
             | commands.SetSecondFactor()
             | commands.RemoveSecondFactor()
+            | commands.RegisterPasskey()
+            | commands.RemovePasskey()
             | commands.CreateJoinTicket()
             | commands.AddMember()
             | commands.RemoveMember()
@@ -52,7 +61,9 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             # Else a thief could keep ending the owner's sessions (ASVS 5.0, V7.5.2).
             return command.session_id != applying.call.session_id
         case commands.UpdatePolicy():
-            recipients = command.backup_recipients
-            return recipients not in (None, applying.policy.backup_recipients)
+            return any(
+                getattr(command, field) not in (None, getattr(applying.policy, field))
+                for field in POLICY_FIELDS
+            )
         case _:
             return False

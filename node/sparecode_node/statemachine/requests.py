@@ -64,6 +64,7 @@ NOT_REMEMBERED = frozenset(
         Reason.ROLE,
         Reason.PASSWORD_CHANGE_NEEDED,
         Reason.REAUTHENTICATION_NEEDED,
+        Reason.SECOND_FACTOR_REQUIRED,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
         Reason.RESET_PENDING,
@@ -77,10 +78,12 @@ UNJUDGED = frozenset(
         Reason.SELF_SERVICE_FORBIDDEN,
         Reason.SIGN_IN_REFUSED,
         Reason.SECOND_FACTOR_NEEDED,
+        Reason.PASSKEY_NEEDED,
         # The object does not exist, or the ticket admits no one. There are endless
         # names to ask for.
         Reason.ADMINISTRATOR_UNKNOWN,
         Reason.AGENT_UNKNOWN,
+        Reason.PASSKEY_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
         Reason.CERTIFICATE_NOT_DENIED,
         Reason.MEMBER_UNKNOWN,

@@ -111,6 +111,7 @@ def is_reserved(command: commands.Command) -> bool:
             | commands.CancelReset()
             | commands.ChangePassword()
             | commands.RemoveSecondFactor()
+            | commands.RemovePasskey()
             | commands.DisableToken()
             | commands.DisableEmergencyAccess()
             | commands.Approve()

@@ -34,6 +34,8 @@ _NONE = (
     "privileged_session_lifetime",
     "privileged_session_idle",
     "former_code_retention",
+    "administrators_second_factor",
+    "passkey_domain",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1
@@ -162,7 +164,7 @@ def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has 
 def _kind(name: str) -> Any:  # noqa: ANN401  A type, or a union of several.
     """Return the type of a field, without the None that an older node leaves."""
     kind = Policy.__annotations__[name]
-    return {bool | None: bool, int | None: int}.get(kind, kind)
+    return {bool | None: bool, int | None: int, str | None: str}.get(kind, kind)
 
 
 def fit(number: int) -> int:

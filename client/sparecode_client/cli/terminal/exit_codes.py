@@ -65,6 +65,7 @@ NEXT: dict[str, str] = {
     "MEMBER_UNKNOWN": "List the members: sparecode cluster members",
     "NO_BACKUP_RECIPIENT": "Set a recipient: sparecode policy update --set backup_recipients=KEY",
     "NO_EMERGENCY_ACCESS": "List the tokens with live codes: sparecode emergency list",
+    "PASSKEY_NEEDED": "Set up an authenticator app in the Security Console as well.",
     "PASSWORD_CHANGE_NEEDED": "Change your password: sparecode admins change-password",
     "PINS_LETTERED": "Set other PINs for those tokens: sparecode tokens set-pin SERIAL",
     "PIN_FORMAT": "Leave --keep-pin out, and set a PIN: sparecode tokens set-pin SERIAL",

@@ -74,6 +74,7 @@ async def attempt(
         if isinstance(error, Refused) and error.rejected.reason in (
             Reason.PASSWORD_CHANGE_NEEDED,
             Reason.REAUTHENTICATION_NEEDED,
+            Reason.SECOND_FACTOR_REQUIRED,
         ):
             raise
         visit.add(explain(error, fields))

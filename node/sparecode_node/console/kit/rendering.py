@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Templates, and the formats of values in them: times, codes, counts."""
 
+import base64
 import datetime as dt
 import functools
 import re
@@ -44,6 +45,7 @@ def _environment() -> Environment:
         span=span,
         spelled=spelled,
         count=count,
+        base64=base64_text,
         number=number,
         role=navigation.role_words,
         kind=navigation.kind_words,
@@ -116,6 +118,11 @@ def spelled(code: str) -> str:
 def count(many: int, one: str, more: str = "") -> str:
     """Return a number with its noun."""
     return f"{number(many)} {one if many == 1 else more or one + 's'}"
+
+
+def base64_text(data: bytes) -> str:
+    """Return bytes as text, for a form's hidden field."""
+    return base64.urlsafe_b64encode(data).decode()
 
 
 def number(value: int) -> str:

@@ -34,6 +34,7 @@ SECRET_FIELDS = frozenset(
         "new_password",
         "new_password_again",
         "old_password",
+        "passkey",
         "password",
         "password_again",
         "pin",

@@ -91,6 +91,7 @@ class Visit:
             deadline_s=within_s,
             peer=self.request.client.host if self.request.client else "",
             door="console",
+            visit="" if self._bearer else self._secret,
         )
 
     async def find_session(self) -> SessionView:

@@ -84,6 +84,11 @@ _WORDS: dict[Reason, str] = {
     "your app shows now, and your password again.",
     Reason.SECOND_FACTOR_WRONG: "This code is wrong or was already used. Wait for the "
     "next one and enter it with your password.",
+    Reason.SECOND_FACTOR_REQUIRED: "The policy requires a second factor. Set it up first.",
+    Reason.PASSKEY_NEEDED: "Your account has a passkey. Enter your password again, then "
+    "use the passkey.",
+    Reason.PASSKEY_WRONG: "The passkey was not accepted. Enter your password again, then "
+    "use a passkey of this account.",
     Reason.VERSION: "Another administrator has changed this in the meantime. The page shows the "
     "newest values: check them, then save again.",
     Reason.REQUEST_TABLE_FULL: "The cluster is overloaded. Nothing was changed. Try again "
@@ -112,6 +117,9 @@ _FIELDS: dict[Reason, str] = {
     Reason.WRONG_PASSWORD: "old_password",
     Reason.SECOND_FACTOR_NEEDED: "second_factor",
     Reason.SECOND_FACTOR_WRONG: "second_factor",
+    Reason.PASSKEY_NEEDED: "",
+    Reason.PASSKEY_WRONG: "",
+    Reason.PASSKEY_REFUSED: "",
 }
 """The field of the page beside which a refusal is shown."""
 
@@ -124,6 +132,7 @@ _NOT_FOUND = frozenset(
         Reason.SESSION_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
         Reason.MEMBER_UNKNOWN,
+        Reason.PASSKEY_UNKNOWN,
     }
 )
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.security import set_device_cookie
 from sparecode_node.console.kit.visits import SIGN_IN, Visit
-from sparecode_node.console.pages import second_factors
+from sparecode_node.services.access.authorization import REGISTER_PASSKEY
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.people.administrators import PasswordChanged
@@ -18,15 +18,14 @@ from sparecode_node.services.secrets.password_strength import (
 
 async def show(visit: Visit) -> Response:
     """Show the session's owner and its end."""
-    has_second_factor = await visit.read(
-        second_factors.ENROLL,
-        lambda call, stale_ok: visit.site.services.second_factors.own(
+    own = await visit.read(
+        REGISTER_PASSKEY,
+        lambda call, stale_ok: visit.site.services.passkeys.own(
             call, stale_ok=stale_ok
         ),
     )
     return visit.page(
-        "account.html",
-        has_second_factor=has_second_factor,
+        "account.html", has_second_factor=own.has_code, passkeys=own.passkeys
     )
 
 

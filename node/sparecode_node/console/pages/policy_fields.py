@@ -8,6 +8,7 @@ from sparecode_node.domain.policy import (
     HOUR_MS,
     MINUTE_MS,
     SECOND_MS,
+    FactorRule,
     Policy,
     public_name,
 )
@@ -45,6 +46,11 @@ class PolicyField:
         return isinstance(_DEFAULTS[self.name], str)
 
     @property
+    def choices(self) -> dict[str, str]:
+        """The values that the field can have, with their words; empty: any."""
+        return _CHOICES.get(self.name, {})
+
+    @property
     def is_capital(self) -> bool:
         """Whether letters are converted to capitals."""
         return self.name == "code_alphabet"
@@ -56,6 +62,14 @@ class PolicyField:
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Policy)}
+
+_CHOICES = {
+    "administrators_second_factor": {
+        FactorRule.OPTIONAL.value: "Optional",
+        FactorRule.ANY.value: "Any: code or passkey",
+        FactorRule.PASSKEY.value: "Passkey",
+    }
+}
 
 _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
@@ -165,6 +179,18 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "Sensitive changes need a second super administrator’s approval",
                 "",
                 "",
+            ),
+            (
+                "administrators_second_factor",
+                "Second factor of administrators",
+                "",
+                "Without it, a session can only set one up.",
+            ),
+            (
+                "passkey_domain",
+                "Passkey domain",
+                "",
+                "The domain of all consoles, such as sparecode.example.com. Cannot change while there are passkeys. Leave empty to offer none.",
             ),
             (
                 "issued_sets_per_hour",

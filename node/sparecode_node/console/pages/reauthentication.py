@@ -20,17 +20,24 @@ from sparecode_node.services.fields import UUID
 
 PASSWORD = "confirm_password"
 CODE = "confirm_code"
+PASSKEY = "passkey"
+"""The answer of a passkey, which the page's script fills in."""
 REQUEST_ID = "confirm_id"
 CARRIED = "confirm_carried"
 """Set if the page holds a submitted form."""
 
-_OWN = frozenset({PASSWORD, CODE, REQUEST_ID, CARRIED})
+_OWN = frozenset({PASSWORD, CODE, PASSKEY, REQUEST_ID, CARRIED})
 _NOT_KEPT = _OWN | SECRET_FIELDS - {"enrolled_draft", "enrolled_secret"}
 """A new second factor would have to be set up again; its page has held these, too."""
 _FIELDS = {"password": PASSWORD, "second_factor": CODE}
 
 ASK_FIRST = frozenset(
-    {"/account/password", "/account/second-factor", "/new/administrator"}
+    {
+        "/account/passkeys",
+        "/account/password",
+        "/account/second-factor",
+        "/new/administrator",
+    }
 )
 """
 Pages that ask before they show their form.
@@ -72,6 +79,7 @@ async def confirm(visit: Visit) -> Response | None:
             ),
             password=visit.form.secret(PASSWORD),
             second_factor=visit.form.text(CODE).strip(),
+            passkey=visit.form.secret(PASSKEY),
         )
     except EXPLAINED as error:
         problem = explain(error, _FIELDS)

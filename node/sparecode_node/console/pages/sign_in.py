@@ -40,7 +40,7 @@ SIGNED_OUT_LOCALLY = (
 VISIT_SECRET = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
-def ask_to_sign_in(visit: Visit) -> Response:
+async def ask_to_sign_in(visit: Visit) -> Response:
     """
     Ask the administrator to sign in, then return to the same page.
 
@@ -58,14 +58,14 @@ def ask_to_sign_in(visit: Visit) -> Response:
         visit.add(
             Problem(words="Your session has ended. Sign in to continue.", status=401)
         )
-        response = _sign_in_page(visit, next_path=path, kept=kept)
+        response = await _sign_in_page(visit, next_path=path, kept=kept)
     else:
         response = visit.redirect(f"{SIGN_IN}?next={quote(path, safe='/')}")
     forget_cookie(response, SESSION_COOKIE)
     return response
 
 
-def explain_unknown_session(visit: Visit) -> Response:
+async def explain_unknown_session(visit: Visit) -> Response:
     """
     Explain that this node cannot check the session now, because there is no quorum.
 
@@ -79,7 +79,7 @@ def explain_unknown_session(visit: Visit) -> Response:
         return Response(status_code=204, headers={"hx-refresh": "true"})
     if kept := _kept_form(visit):
         visit.add(Problem(words=words, status=503))
-        return _sign_in_page(visit, next_path=local_path(visit.path), kept=kept)
+        return await _sign_in_page(visit, next_path=local_path(visit.path), kept=kept)
     return visit.page("problem.html", status=503, title="Not possible now", words=words)
 
 
@@ -115,7 +115,7 @@ async def open_session(visit: Visit) -> Response:
             idle.record_use(response, signed_in.bearer, visit.site.clock.now_ms())
             forget_cookie(response, VISIT_COOKIE)
             return response
-    return _sign_in_page(
+    return await _sign_in_page(
         visit, next_path=visit.local_next(), kept=visit.form.secret("kept")
     )
 
@@ -124,6 +124,7 @@ async def _signed_in(visit: Visit) -> SignedIn:
     """Open the session of a submitted form. Raises as `Sessions.login`."""
     administrator = visit.form.text("administrator")
     code = visit.form.text("second_factor").strip()
+    passkey = visit.form.secret("passkey")
     cookie = visit.request.cookies.get(device_cookie_name(administrator), "")
 
     async def with_id(request_id: str) -> SignedIn:
@@ -133,18 +134,19 @@ async def _signed_in(visit: Visit) -> SignedIn:
             administrator=administrator,
             password=visit.form.secret("password"),
             second_factor=code,
+            passkey=passkey,
         )
 
     try:
         return await with_id(visit.submitted_request_id())
     except Refused as error:
-        if code or error.rejected.reason is not Reason.REQUEST_ID_REUSED:
+        if code or passkey or error.rejected.reason is not Reason.REQUEST_ID_REUSED:
             raise
         # The form was sent twice, and a repeated sign-in gets no session.
         return await with_id(visit.new_id())
 
 
-def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:
+async def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:
     # Keep an existing cookie: a second tab must not invalidate the first tab's form.
     secret = visit.request.cookies.get(VISIT_COOKIE, "")
     if not VISIT_SECRET.fullmatch(secret):
@@ -155,6 +157,7 @@ def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:
         next=next_path,
         kept=kept,
         form_token=form_token(secret),
+        passkeys=await visit.site.services.passkeys.available(),
     )
     set_cookie(response, VISIT_COOKIE, secret)
     return response
@@ -175,7 +178,7 @@ def _after_sign_in(visit: Visit, bearer: str) -> Response:
 async def end_idle_session(visit: Visit) -> Response:
     """End the session of an idle browser, and ask to sign in again."""
     await _end_session(visit)
-    return ask_to_sign_in(visit)
+    return await ask_to_sign_in(visit)
 
 
 async def _end_session(visit: Visit) -> None:

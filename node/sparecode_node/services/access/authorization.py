@@ -30,6 +30,7 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.sealing import session_id
 from sparecode_node.statemachine import commands
+from sparecode_node.statemachine.admission import SECOND_FACTOR_REQUIRED
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 
 _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
@@ -87,6 +88,11 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
 }
 """The methods that have the name of their command."""
 
+REGISTER_PASSKEY = "SecurityConsole/RegisterPasskey"
+REMOVE_PASSKEY = "SecurityConsole/RemovePasskey"
+CONSOLE_ONLY = frozenset({REGISTER_PASSKEY, REMOVE_PASSKEY})
+"""No calls by gRPC: a passkey works in a browser."""
+
 _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/Logout": commands.CloseSession,
     "SessionService/LogoutEverywhere": commands.CloseSession,
@@ -94,6 +100,8 @@ _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/EndSession": commands.EndSession,
     "AdministratorService/EnrollSecondFactor": commands.SetSecondFactor,
     "AdministratorService/ConfirmSecondFactor": commands.SetSecondFactor,
+    REGISTER_PASSKEY: commands.RegisterPasskey,
+    REMOVE_PASSKEY: commands.RemovePasskey,
     "ClusterService/RotateKeys": commands.ActivateKey,
     "UserService/ImportUsers": commands.CreateUser,
     "TokenService/ImportTokens": commands.EnrollToken,
@@ -152,6 +160,14 @@ WITH_TEMPORARY_PASSWORD = frozenset(
 """The methods that may be called with a temporary password."""
 
 
+WITHOUT_REQUIRED_FACTOR = WITH_TEMPORARY_PASSWORD | {
+    "AdministratorService/EnrollSecondFactor",
+    "AdministratorService/ConfirmSecondFactor",
+    REGISTER_PASSKEY,
+}
+"""The methods without the second factor that the policy requires (P8)."""
+
+
 WITHOUT_QUORUM = frozenset(
     {
         "ClusterService/GetStatus",
@@ -172,6 +188,8 @@ class Session:
     ends_at_ms: int
     idle_ms: int
     """It ends when it was not used for this long."""
+    lacks_factor: bool
+    """Whether it has not shown the second factor that the policy requires (P8)."""
 
 
 class Authorization:
@@ -295,6 +313,7 @@ class Authorization:
             role=record.role,
             ends_at_ms=record.ends_at_ms,
             idle_ms=record.idle_ms,
+            lacks_factor=record.lacks_factor,
         )
         if not permitted(record.role, context.method):
             refused: Refused = NotPermittedError(
@@ -308,6 +327,9 @@ class Authorization:
                     "the password is temporary: change it first",
                 )
             )
+            return _Lookup(session=session, refused=refused)
+        if record.lacks_factor and context.method not in WITHOUT_REQUIRED_FACTOR:
+            refused = refusal(SECOND_FACTOR_REQUIRED)
             return _Lookup(session=session, refused=refused)
         return _Lookup(session=session)
 

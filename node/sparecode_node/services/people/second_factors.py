@@ -79,12 +79,10 @@ class SecondFactors:
         self._entropy = entropy
 
     async def own(self, context: CallContext, *, stale_ok: bool = False) -> Read[bool]:
-        """Return whether the caller has a second factor."""
+        """Return whether the caller has a secret of time-based codes."""
 
         async def query(transaction: ReadTransaction, _: int, session: Session) -> bool:
-            return await administrators.has_second_factor(
-                transaction, session.session_id
-            )
+            return await administrators.has_code(transaction, session.session_id)
 
         return await self._reader.read_for(context, query, stale_ok=stale_ok)
 
@@ -97,7 +95,7 @@ class SecondFactors:
         name = session.administrator
         async with self._state.transaction() as transaction:
             current = await administrators.password_parameters(transaction, name)
-        if current and current.second_factor:
+        if current and current.code:
             raise Refused(SET)
         seed = self._entropy.token_bytes(SECOND_FACTOR_SEED_BYTES)
         secret = base64.b32encode(seed).decode().rstrip("=")

@@ -6,8 +6,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
+from sparecode_node.domain.passkeys import PasskeyAnswer
+from sparecode_node.domain.policy import FactorRule
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators, cluster, resets
+from sparecode_node.queries import (
+    administrators,
+    cluster,
+    passkeys,
+    resets,
+)
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
@@ -23,6 +31,11 @@ from sparecode_node.services.people.device_cookies import (
 )
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.passkey_checks import (
+    Asking,
+    PasskeyChecks,
+    Purpose,
+)
 from sparecode_node.services.secrets.password_strength import normal_password
 from sparecode_node.services.secrets.sealed_values import DeviceCookie
 from sparecode_node.services.secrets.sealing import Sealing, session_id
@@ -31,7 +44,11 @@ from sparecode_node.statemachine.commands.sessions import (
     OpenSession,
     Reauthenticate,
 )
-from sparecode_node.statemachine.feature_level import CLIENT_WAITS, SESSION_LIMITS
+from sparecode_node.statemachine.feature_level import (
+    CLIENT_WAITS,
+    PASSKEYS,
+    SESSION_LIMITS,
+)
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
 BEARER_BYTES = 32
@@ -46,6 +63,11 @@ class SessionView:
     ends_at_ms: int
     idle_ms: int
     """The session ends after this much time without use (policy)."""
+    lacks_factor: bool = False
+    """Whether it has not shown the second factor that the policy requires (P8)."""
+    factor_rule: str = FactorRule.OPTIONAL.value
+    """The policy's `administrators_second_factor`."""
+    has_passkey: bool = False
     confirmed: bool = True
     """Whether it may change power without a reauthentication (P7)."""
     pending_resets: tuple[PendingReset, ...] = ()
@@ -77,6 +99,7 @@ class Sessions:
         kdf: Kdf,
         rates: Rates,
         device_cookies: DeviceCookies,
+        passkey_checks: PasskeyChecks,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
@@ -85,6 +108,7 @@ class Sessions:
         self._kdf = kdf
         self._rates = rates
         self._device_cookies = device_cookies
+        self._passkey_checks = passkey_checks
         self._entropy = entropy
 
     @idempotent
@@ -95,6 +119,7 @@ class Sessions:
         administrator: str,
         password: str,
         second_factor: str = "",
+        passkey: str = "",
     ) -> SignedIn:
         """
         Open a session.
@@ -103,7 +128,9 @@ class Sessions:
         request id would otherwise test codes of the second factor for nothing (Q1).
         *second_factor* is the code of an administrator who has a second factor. Without
         it, such an administrator is refused with `SECOND_FACTOR_NEEDED` if the password
-        is right. The context's device cookie tells a known device from strangers (L7).
+        is right. *passkey* is a browser's answer to `Passkeys.sign_in_options`, instead
+        of a code. The context's device cookie tells a known device from strangers (L7);
+        its visit is the browser that was given the challenge.
         Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`, `REQUEST_ID_REUSED`),
         `InvalidFieldError`, `ProposeError`, and `RateError` before anything is hashed
         (L7).
@@ -141,7 +168,15 @@ class Sessions:
             )
             return self._proposer.proposal(
                 context,
-                replace(command, second_factor=bool(codes)),
+                replace(
+                    command,
+                    second_factor=bool(codes),
+                    passkey=await self._checked(
+                        passkey,
+                        Asking(Purpose.SIGN_IN, session_id(context.visit)),
+                        name,
+                    ),
+                ),
                 caller=f"administrator:{command.administrator}",
                 tokencodes=codes,
             )
@@ -155,12 +190,18 @@ class Sessions:
 
     @idempotent
     async def reauthenticate(
-        self, context: CallContext, *, password: str, second_factor: str = ""
+        self,
+        context: CallContext,
+        *,
+        password: str,
+        second_factor: str = "",
+        passkey: str = "",
     ) -> Applied:
         """
         Confirm the caller, who may then change power for five minutes (P7).
 
-        *second_factor* is the code of an administrator who has a second factor.
+        *second_factor* is the code of an administrator who has a second factor;
+        *passkey* is a browser's answer to `Passkeys.confirmation_options`.
         Raises `Refused` (`WRONG_PASSWORD`, `SECOND_FACTOR_NEEDED`,
         `SECOND_FACTOR_WRONG`, `LOCKED`), `InvalidFieldError`, `NotSignedInError`,
         `ProposeError`, and `RateError` before anything is hashed (L7).
@@ -188,6 +229,9 @@ class Sessions:
                     administrator_version=command.administrator_version,
                     key_id=command.key_id,
                     second_factor=bool(codes),
+                    passkey=await self._checked(
+                        passkey, Asking(Purpose.CONFIRM, session.session_id), name
+                    ),
                 ),
                 caller=f"administrator:{name}",
                 session_id=session.session_id,
@@ -220,7 +264,9 @@ class Sessions:
             await self._proposer.barrier(deadline)
         session = await self._proposer.session(context, deadline)
         async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
             pending_resets = await resets.pending(transaction)
+            known = await passkeys.all_of(transaction, session.administrator)
             needed = await reauthentication.needed(
                 transaction, session.session_id, self._proposer.now_ms()
             )
@@ -230,6 +276,9 @@ class Sessions:
             ends_at_ms=session.ends_at_ms,
             idle_ms=session.idle_ms,
             confirmed=not needed,
+            lacks_factor=session.lacks_factor,
+            factor_rule=policy.administrators_second_factor,
+            has_passkey=bool(known),
             pending_resets=pending_resets,
         )
 
@@ -249,6 +298,19 @@ class Sessions:
             current = await administrators.password_parameters(transaction, name)
         known = current is not None and is_for_password(device, current.salt)
         return device if known else None
+
+    async def _checked(
+        self, answer: str, asking: Asking, name: AdministratorName
+    ) -> PasskeyAnswer | None:
+        """Return a passkey's answer for apply; None if there is none (P8)."""
+        if not answer:
+            return None
+        async with self._state.transaction() as transaction:
+            if await cluster.feature_level(transaction) < PASSKEYS:
+                return None
+            known = await passkeys.all_of(transaction, name)
+            domain = (await policies.current(transaction)).passkey_domain
+        return self._passkey_checks.check(answer, asking, known, domain)
 
     async def _prepare(
         self,

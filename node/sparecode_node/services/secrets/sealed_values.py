@@ -51,3 +51,15 @@ class DeviceCookie:
     credential: str
     """Identifies the password; a new password makes the cookie void."""
     made_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyChallenge:
+    """What the browser signs with a passkey, so that an answer serves once (P8)."""
+
+    challenge_id: str
+    purpose: str
+    """A `Purpose` of `passkey_checks`."""
+    browser: str
+    """The hash of the secret that the asking browser keeps: of its session or visit."""
+    ends_at_ms: int

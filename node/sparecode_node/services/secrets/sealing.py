@@ -37,6 +37,7 @@ from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
 from sparecode_node.services.secrets.sealed_values import (
     DeviceCookie,
     Draft,
+    PasskeyChallenge,
     SecondFactorDraft,
 )
 
@@ -54,6 +55,7 @@ JOIN_TICKET: Final = "join-ticket"
 DEVICE_COOKIE: Final = "device-cookie"
 SEED_FINGERPRINT: Final = "seed-fingerprint"
 FORMER_CODE: Final = "former-code"
+PASSKEY_CHALLENGE: Final = "passkey-challenge"
 
 TAG_BYTES = 4
 FORM = b"\x01"
@@ -304,6 +306,14 @@ class Sealing:
     def unseal_device_cookie(self, sealed: bytes) -> DeviceCookie:
         """Open a device cookie. Raises `BrokenSealError`."""
         return DeviceCookie(**self._unseal(DEVICE_COOKIE, sealed))
+
+    def seal_passkey_challenge(self, challenge: PasskeyChallenge) -> bytes:
+        """Seal a challenge for a passkey, for any node to open."""
+        return self._seal(PASSKEY_CHALLENGE, asdict(challenge))
+
+    def unseal_passkey_challenge(self, sealed: bytes) -> PasskeyChallenge:
+        """Open a challenge for a passkey. Raises `BrokenSealError`."""
+        return PasskeyChallenge(**self._unseal(PASSKEY_CHALLENGE, sealed))
 
     def name_tag(self, key: NameKey, key_id: KeyId) -> bytes:
         """Return the keyed hash that authentication finds a user by (A6)."""

@@ -70,6 +70,8 @@ from sparecode_node.statemachine.commands.membership import (
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
 from sparecode_node.statemachine.commands.second_factors import (
+    RegisterPasskey,
+    RemovePasskey,
     RemoveSecondFactor,
     SetSecondFactor,
 )
@@ -170,6 +172,8 @@ Command = (
     | ChangePassword
     | SetSecondFactor
     | RemoveSecondFactor
+    | RegisterPasskey
+    | RemovePasskey
     | ResetAdministrator
     | CancelReset
     | Approve

@@ -53,6 +53,8 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.CancelReset: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveSecondFactor: Permission.CHANGE_ADMINISTRATORS,
     commands.SetSecondFactor: Permission.USE_OWN_ACCOUNT,
+    commands.RegisterPasskey: Permission.USE_OWN_ACCOUNT,
+    commands.RemovePasskey: Permission.USE_OWN_ACCOUNT,
     commands.Approve: Permission.APPROVE,
     commands.Reject: Permission.REJECT,  # Apply checks more for others' requests.
     commands.ChangePassword: Permission.USE_OWN_ACCOUNT,  # More for another's: apply.

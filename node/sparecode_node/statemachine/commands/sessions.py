@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, SessionId
+from sparecode_node.domain.passkeys import PasskeyAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class OpenSession:
     """Where it is opened from, for the list of sessions."""
     door: str = ""
     """How it is opened: `console` or `api`."""
+    passkey: PasskeyAnswer | None = None
+    """None: the caller sent no answer of a passkey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Reauthenticate:
     key_id: KeyId
     second_factor: bool = False  # Whether the caller sent a code.
     moments: tuple[Moment, ...] = ()  # Of that code; filled in by the primary (T1).
+    passkey: PasskeyAnswer | None = None
+    """None: the caller sent no answer of a passkey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

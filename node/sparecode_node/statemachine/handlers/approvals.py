@@ -278,10 +278,18 @@ def _basis(applying: Applying) -> str:
             about.role,
             "enabled" if about.enabled else "disabled",
             "temporary" if about.temporary else "settled",
-            "second factor" if about.second_factor else "password only",
+            _second_factors(about),
             f"user {about.user_id or ''}",
         )
     )
+
+
+def _second_factors(administrator: Administrator) -> str:
+    """Return the second factors in words: one more is another request to remove them."""
+    code = "second factor" if administrator.second_factor else "password only"
+    if not administrator.passkeys:
+        return code
+    return f"{code} and {plural(administrator.passkeys, 'passkey')}"
 
 
 def _rules(applying: Applying, name: AdministratorName) -> bool:

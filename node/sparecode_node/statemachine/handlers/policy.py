@@ -8,9 +8,10 @@ from dataclasses import asdict, fields
 from functools import cached_property
 
 from sparecode_node.domain.ids import TokenSerial
-from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
+from sparecode_node.domain.passkeys import ShownFactor
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.policy import Policy, changes
+from sparecode_node.domain.policy import FactorRule, Policy, changes
 from sparecode_node.domain.policy_changes import (
     LiveCodes,
     changed,
@@ -21,6 +22,7 @@ from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import passkeys as passkey_tables
 
 
 def find_policy(db: sqlite3.Connection) -> Policy | None:
@@ -40,6 +42,8 @@ FIELD_LEVELS = {
     "privileged_session_lifetime_ms": feature_level.SESSION_LIMITS,
     "privileged_session_idle_ms": feature_level.SESSION_LIMITS,
     "former_code_retention_ms": feature_level.FORMER_CODES,
+    "administrators_second_factor": feature_level.PASSKEYS,
+    "passkey_domain": feature_level.PASSKEYS,
 }
 """
 The level that began each field that release 0.1.0 does not have.
@@ -74,10 +78,44 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     after = changed(applying.policy, command.version, values, _InUse(applying, values))
     if isinstance(after, Rejected):
         return after
+    refused = _second_factor_problem(applying, after)
+    if refused is not None:
+        return refused
     add_policy(applying.db, after, applying.feature_level)
     what = changes(applying.policy, after) or "no change"
     applying.detail = f"version {after.version}: {what}"
     return Applied(index=applying.index)
+
+
+def _second_factor_problem(applying: Applying, after: Policy) -> Rejected | None:
+    """
+    Refuse changes that could lock every administrator out (P8).
+
+    Who requires a second factor has shown it: then the domain of the passkeys works.
+    """
+    before = applying.policy
+    passkeys = passkey_tables.count(applying.db)
+    if after.passkey_domain != before.passkey_domain and passkeys:
+        return Rejected(
+            Reason.PASSKEYS_IN_USE,
+            f"passkey_domain cannot change while {plural(passkeys, 'passkey')} of the "
+            "old one would stop working: their owners remove them first",
+            "passkey_domain",
+        )
+    rule = FactorRule(after.administrators_second_factor)
+    if rule == before.administrators_second_factor:
+        return None
+    row = applying.db.execute(
+        "SELECT factor FROM sessions WHERE session_id = ?", (applying.call.session_id,)
+    ).fetchone()
+    if row is None or ShownFactor(row[0]).satisfies(rule):
+        return None
+    return Rejected(
+        Reason.POLICY_VALUE,
+        f"to require {'a passkey' if rule is FactorRule.PASSKEY else 'a second factor'}, "
+        "sign in with one first, in the Security Console",
+        "administrators_second_factor",
+    )
 
 
 LIVE_CODES = """

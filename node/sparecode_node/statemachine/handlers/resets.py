@@ -21,6 +21,7 @@ from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdmini
 from sparecode_node.statemachine.feature_level import DELAYED_RESETS
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
+from sparecode_node.statemachine.tables import passkeys as passkey_tables
 from sparecode_node.statemachine.tables import resets as tables
 from sparecode_node.statemachine.tables import sign_in_waits as wait_tables
 
@@ -75,6 +76,8 @@ def reset_administrator(
 
 def _apply(db: sqlite3.Connection, after: Administrator) -> None:
     administrator_tables.save_administrator(db, after)
+    if not after.passkeys:
+        passkey_tables.delete_all(db, after.name)
     db.execute("DELETE FROM sessions WHERE administrator = ?", (after.name,))
     wait_tables.delete_all(db, after.name)
 

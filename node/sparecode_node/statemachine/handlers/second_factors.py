@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from sparecode_node.domain.administrators import SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.passkeys import ShownFactor
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,
 )
 from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import passkeys as passkey_tables
 
 
 def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected | None:
@@ -49,12 +51,23 @@ def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected 
     administrator_tables.save_administrator(
         applying.db, replace(administrator, second_factor=factor)
     )
-    # End the sessions that were opened with the password alone.
+    record_factor(applying, ShownFactor.CODE)
+    return None
+
+
+def record_factor(applying: Applying, factor: ShownFactor) -> None:
+    """Record the factor that the session has shown by setting it; end the others."""
+    session_id = applying.call.session_id
+    applying.db.execute(
+        "UPDATE sessions SET factor = :factor "
+        "WHERE session_id = :session_id AND factor != :best",
+        {"factor": factor, "session_id": session_id, "best": ShownFactor.PASSKEY},
+    )
+    # They may have been opened with the password alone.
     applying.db.execute(
         "DELETE FROM sessions WHERE administrator = ? AND session_id != ?",
-        (administrator.name, applying.call.session_id),
+        (applying.acting_administrator.name, session_id),
     )
-    return None
 
 
 def remove_second_factor(
@@ -75,12 +88,13 @@ def remove_second_factor(
             f"there is no administrator {command.name}",
             "name",
         )
-    if before.second_factor is None:
+    if not before.has_second_factor:
         return Rejected(
             Reason.SECOND_FACTOR_NOT_SET, f"{command.name} has no second factor", "name"
         )
     administrator_tables.save_administrator(
         applying.db, replace(before, second_factor=None)
     )
+    passkey_tables.delete_all(applying.db, command.name)
     applying.db.execute("DELETE FROM sessions WHERE administrator = ?", (command.name,))
     return None

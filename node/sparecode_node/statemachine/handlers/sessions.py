@@ -11,7 +11,8 @@ from sparecode_node.domain.administrators import (
     may,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.policy import MINUTE_MS, Policy
+from sparecode_node.domain.passkeys import ShownFactor
+from sparecode_node.domain.policy import MINUTE_MS, FactorRule, Policy
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
@@ -22,6 +23,7 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.feature_level import CLIENT_WAITS, SESSION_LIMITS
 from sparecode_node.statemachine.handlers import resets, sign_in_waits
+from sparecode_node.statemachine.handlers.passkeys import use_passkey
 from sparecode_node.statemachine.results import Result, SessionOpened
 from sparecode_node.statemachine.session_limits import session_limits
 from sparecode_node.statemachine.tables import administrators as administrator_tables
@@ -66,11 +68,12 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         sign_in_waits.charge(applying, administrator, command.device)
         applying.reason = "wrong_password"
         return refused
-    if administrator.second_factor is not None:
+    factor = ShownFactor.NONE
+    if administrator.has_second_factor:
         after = _second_factor(applying, administrator, command, command.device)
         if isinstance(after, Rejected):
             return after
-        administrator = after
+        administrator, factor = after
     administrator_tables.save_administrator(
         db, sign_in_waits.succeeded(applying, administrator, command.device)
     )
@@ -83,14 +86,15 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     db.execute(
         "INSERT INTO sessions "
         "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms, "
-        "proved_at_ms, node_id, address, door) "
-        "VALUES (:id, :name, :now, :end, :now, :now, :node, :address, :door) "
+        "proved_at_ms, node_id, address, door, factor) "
+        "VALUES (:id, :name, :now, :end, :now, :now, :node, :address, :door, :factor) "
         "ON CONFLICT (session_id) DO UPDATE SET "
         "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
         "used_at_ms = :now, proved_at_ms = :now, node_id = :node, address = :address, "
-        "door = :door",
+        "door = :door, factor = :factor",
         {
             "id": command.session_id,
+            "factor": factor,
             "name": administrator.name,
             "now": applying.now_ms,
             "end": ends_at_ms,
@@ -128,24 +132,43 @@ def _second_factor(
     administrator: Administrator,
     command: OpenSession | Reauthenticate,
     client: str,
-) -> Administrator | Rejected:
+) -> tuple[Administrator, ShownFactor] | Rejected:
     """
-    Spend the code that came with a right password, once cluster-wide (K1).
+    Use the passkey or spend the code that came with a right password, once (K1, P8).
 
-    A wrong code counts like a wrong password (L7). Only a caller with the right password
-    learns that a code is missing; that does not end a wait.
+    A wrong one counts like a wrong password (L7). Only a caller with the right password
+    learns that it is missing; that does not end a wait.
     """
-    if not command.second_factor:
+    needed = _needed(applying, administrator)
+    if command.passkey is None and (
+        not command.second_factor or needed is ShownFactor.PASSKEY
+    ):
+        if needed is ShownFactor.PASSKEY:
+            applying.reason = Reason.PASSKEY_NEEDED
+            return Rejected(
+                Reason.PASSKEY_NEEDED,
+                "a passkey is also needed, which works in the Security Console only",
+                "passkey",
+            )
         applying.reason = Reason.SECOND_FACTOR_NEEDED
         return Rejected(
             Reason.SECOND_FACTOR_NEEDED,
             "a code of the second factor is also needed",
             "second_factor",
         )
-    spent = administrator.with_code_spent(command.moments)
-    if spent is not None:
-        return spent
+    if command.passkey is not None:
+        if use_passkey(applying, administrator, command.passkey):
+            return administrator, ShownFactor.PASSKEY
+    else:
+        spent = administrator.with_code_spent(command.moments)
+        if spent is not None:
+            return spent, ShownFactor.CODE
     sign_in_waits.charge(applying, administrator, client)
+    if command.passkey is not None:
+        applying.reason = Reason.PASSKEY_WRONG
+        return Rejected(
+            Reason.PASSKEY_WRONG, "the passkey was not accepted: try again", "passkey"
+        )
     applying.reason = Reason.SECOND_FACTOR_WRONG
     return Rejected(
         Reason.SECOND_FACTOR_WRONG,
@@ -153,6 +176,16 @@ def _second_factor(
         "one",
         "second_factor",
     )
+
+
+def _needed(applying: Applying, administrator: Administrator) -> ShownFactor:
+    """Return the factor that an administrator with a second factor must show."""
+    if administrator.second_factor is None:
+        return ShownFactor.PASSKEY
+    only_passkeys = applying.policy.administrators_second_factor == FactorRule.PASSKEY
+    if administrator.passkeys and only_passkeys:
+        return ShownFactor.PASSKEY
+    return ShownFactor.CODE
 
 
 def reauthenticate(applying: Applying, command: Reauthenticate) -> Rejected | None:
@@ -180,11 +213,12 @@ def reauthenticate(applying: Applying, command: Reauthenticate) -> Rejected | No
     if not hmac.compare_digest(administrator.password_verifier, command.candidate):
         sign_in_waits.charge(applying, administrator, client)
         return Rejected(Reason.WRONG_PASSWORD, "the password is wrong", "password")
-    if administrator.second_factor is not None:
+    factor = ShownFactor.NONE
+    if administrator.has_second_factor:
         after = _second_factor(applying, administrator, command, client)
         if isinstance(after, Rejected):
             return after
-        administrator = after
+        administrator, factor = after
     administrator_tables.save_administrator(
         applying.db, sign_in_waits.succeeded(applying, administrator, client)
     )
@@ -192,6 +226,10 @@ def reauthenticate(applying: Applying, command: Reauthenticate) -> Rejected | No
         "UPDATE sessions SET proved_at_ms = ? WHERE session_id = ?",
         (applying.now_ms, client),
     )
+    if factor is ShownFactor.PASSKEY:
+        applying.db.execute(
+            "UPDATE sessions SET factor = ? WHERE session_id = ?", (factor, client)
+        )
     return None
 
 

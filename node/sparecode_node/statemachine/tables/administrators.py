@@ -15,7 +15,9 @@ def find_administrator(
     row = db.execute(
         "SELECT name, role, password_salt, password_verifier, key_id, version, "
         "enabled, failures, blocked_until_ms, user_id, temporary, sealed_factor, "
-        "factor_key_id, factor_spent, replaced FROM administrators WHERE name = ?",
+        "factor_key_id, factor_spent, replaced, "
+        "(SELECT count(*) FROM passkeys WHERE administrator = name) "
+        "FROM administrators WHERE name = ?",
         (name,),
     ).fetchone()
     if row is None:
@@ -36,11 +38,12 @@ def find_administrator(
         if row[11]
         else None,
         replaced=bool(row[14]),
+        passkeys=row[15],
     )
 
 
 def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> None:
-    """Save an administrator."""
+    """Save an administrator. Passkeys have rows of their own."""
     factor = administrator.second_factor
     upsert(
         db,

@@ -47,6 +47,10 @@ UPDATE sessions SET proved_at_ms = opened_at_ms;
 ALTER TABLE sessions ADD COLUMN node_id TEXT NOT NULL DEFAULT '';
 ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
 ALTER TABLE sessions ADD COLUMN door TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN factor TEXT NOT NULL DEFAULT '';
+UPDATE sessions SET factor = 'code' WHERE administrator IN (
+    SELECT name FROM administrators WHERE length(sealed_factor) > 0
+);
 ALTER TABLE join_tickets ADD COLUMN address TEXT;
 ALTER TABLE join_tickets ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
@@ -61,6 +65,7 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
+        + schema.PASSKEY_TABLES
         + schema.REFUSAL_TABLES
         + schema.RESET_TABLES
         + schema.SECRET_TABLES
@@ -76,6 +81,7 @@ ALTER TABLE sessions DROP COLUMN proved_at_ms;
 ALTER TABLE sessions DROP COLUMN node_id;
 ALTER TABLE sessions DROP COLUMN address;
 ALTER TABLE sessions DROP COLUMN door;
+ALTER TABLE sessions DROP COLUMN factor;
 ALTER TABLE join_tickets DROP COLUMN address;
 ALTER TABLE join_tickets DROP COLUMN hosts;
 ALTER TABLE join_tickets DROP COLUMN with_authority;
@@ -86,6 +92,7 @@ ALTER TABLE audit_events DROP COLUMN authentication_id;
 DROP TABLE former_codes;
 DROP TABLE issue_counts;
 DROP TABLE seed_fingerprints;
+DROP TABLE passkeys;
 DROP TABLE equal_refusals;
 DROP TABLE administrator_resets;
 DROP TABLE known_secrets;

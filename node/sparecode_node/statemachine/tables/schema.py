@@ -193,6 +193,19 @@ CREATE TABLE issue_counts (             -- sets issued without an approval, see 
 CREATE INDEX issue_counts_by_end ON issue_counts (ends_at_ms);
 """
 
+PASSKEY_TABLES = """
+CREATE TABLE passkeys (
+    credential_id BLOB PRIMARY KEY,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    label TEXT NOT NULL,
+    public_key BLOB NOT NULL,        -- COSE
+    sign_count INTEGER NOT NULL,
+    added_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER               -- NULL: not used since
+) STRICT, WITHOUT ROWID;
+CREATE INDEX passkeys_by_administrator ON passkeys (administrator);
+"""
+
 SIGN_IN_TABLES = """
 CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
     administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
@@ -299,7 +312,8 @@ CREATE TABLE sessions (
     proved_at_ms INTEGER NOT NULL DEFAULT 0,   -- last password and second factor
     node_id TEXT NOT NULL DEFAULT '',          -- where it was opened
     address TEXT NOT NULL DEFAULT '',          -- from where
-    door TEXT NOT NULL DEFAULT ''              -- 'console' or 'api'
+    door TEXT NOT NULL DEFAULT '',             -- 'console' or 'api'
+    factor TEXT NOT NULL DEFAULT ''    -- shown second factor: code, passkey
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_administrator ON sessions (administrator);
 CREATE INDEX sessions_by_end ON sessions (ends_at_ms);
@@ -442,6 +456,7 @@ CREATE TABLE audit_events (
     + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
+    + PASSKEY_TABLES
     + REFUSAL_TABLES
     + RESET_TABLES
     + SECRET_TABLES

@@ -121,6 +121,8 @@ class Call(_message.Message):
     CANCEL_RESET_FIELD_NUMBER: _builtins.int
     RENEW_CERTIFICATE_FIELD_NUMBER: _builtins.int
     REAUTHENTICATE_FIELD_NUMBER: _builtins.int
+    REGISTER_PASSKEY_FIELD_NUMBER: _builtins.int
+    REMOVE_PASSKEY_FIELD_NUMBER: _builtins.int
     END_SESSION_FIELD_NUMBER: _builtins.int
     ACTIVATE_DUE_KEY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
@@ -378,6 +380,14 @@ class Call(_message.Message):
         """Records that an administrator has shown password and second factor again."""
 
     @_builtins.property
+    def register_passkey(self) -> Global___RegisterPasskey:
+        """Adds a passkey of an administrator."""
+
+    @_builtins.property
+    def remove_passkey(self) -> Global___RemovePasskey:
+        """Removes a passkey of an administrator."""
+
+    @_builtins.property
     def end_session(self) -> Global___EndSession:
         """Ends one session of an administrator."""
 
@@ -453,14 +463,16 @@ class Call(_message.Message):
         cancel_reset: Global___CancelReset | None = ...,
         renew_certificate: Global___RenewCertificate | None = ...,
         reauthenticate: Global___Reauthenticate | None = ...,
+        register_passkey: Global___RegisterPasskey | None = ...,
+        remove_passkey: Global___RemovePasskey | None = ...,
         end_session: Global___EndSession | None = ...,
         activate_due_key: Global___ActivateDueKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "end_session", "activate_due_key"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "end_session", "activate_due_key"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -566,6 +578,7 @@ class OpenSession(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     DOOR_FIELD_NUMBER: _builtins.int
+    PASSKEY_FIELD_NUMBER: _builtins.int
     administrator: _builtins.str
     """The administrator who signs in."""
     candidate: _builtins.bytes
@@ -588,6 +601,10 @@ class OpenSession(_message.Message):
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The time steps at which that code is valid. Filled in by the primary."""
 
+    @_builtins.property
+    def passkey(self) -> Global___PasskeyAnswer:
+        """The checked answer of a passkey. Absent: none was sent."""
+
     def __init__(
         self,
         *,
@@ -601,14 +618,51 @@ class OpenSession(_message.Message):
         device: _builtins.str = ...,
         address: _builtins.str = ...,
         door: _builtins.str = ...,
+        passkey: Global___PasskeyAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_passkey", b"_passkey", "passkey", b"passkey"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_passkey", b"_passkey", "address", b"address", "administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "device", b"device", "door", b"door", "key_id", b"key_id", "moments", b"moments", "passkey", b"passkey", "second_factor", b"second_factor", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__passkey: _TypeAlias = _typing.Literal["passkey"]  # noqa: Y015
+    _WhichOneofArgType__passkey: _TypeAlias = _typing.Literal["_passkey", b"_passkey"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passkey) -> _WhichOneofReturnType__passkey | None: ...
+
+Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
+
+@_typing.final
+class PasskeyAnswer(_message.Message):
+    """A passkey's answer that the called node has checked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    SIGN_COUNT_FIELD_NUMBER: _builtins.int
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    CHALLENGE_ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.bytes
+    """The id of the passkey. Empty: the node did not accept the answer."""
+    sign_count: _builtins.int
+    """How often the passkey was used, as it states. 0: it states nothing."""
+    challenge_id: _builtins.str
+    """The id of the challenge."""
+    challenge_ends_at_ms: _builtins.int
+    """When the challenge expires."""
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.bytes = ...,
+        sign_count: _builtins.int = ...,
+        challenge_id: _builtins.str = ...,
+        challenge_ends_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "device", b"device", "door", b"door", "key_id", b"key_id", "moments", b"moments", "second_factor", b"second_factor", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_ends_at_ms", b"challenge_ends_at_ms", "challenge_id", b"challenge_id", "credential_id", b"credential_id", "sign_count", b"sign_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
+Global___PasskeyAnswer: _TypeAlias = PasskeyAnswer  # noqa: Y015
 
 @_typing.final
 class Reauthenticate(_message.Message):
@@ -622,6 +676,7 @@ class Reauthenticate(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
+    PASSKEY_FIELD_NUMBER: _builtins.int
     administrator: _builtins.str
     """The calling administrator."""
     candidate: _builtins.bytes
@@ -636,6 +691,10 @@ class Reauthenticate(_message.Message):
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The time steps at which that code is valid. Filled in by the primary."""
 
+    @_builtins.property
+    def passkey(self) -> Global___PasskeyAnswer:
+        """The checked answer of a passkey. Absent: none was sent."""
+
     def __init__(
         self,
         *,
@@ -645,12 +704,15 @@ class Reauthenticate(_message.Message):
         key_id: _builtins.int = ...,
         second_factor: _builtins.bool = ...,
         moments: _abc.Iterable[_builtins.int] | None = ...,
+        passkey: Global___PasskeyAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_passkey", b"_passkey", "passkey", b"passkey"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "key_id", b"key_id", "moments", b"moments", "second_factor", b"second_factor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_passkey", b"_passkey", "administrator", b"administrator", "administrator_version", b"administrator_version", "candidate", b"candidate", "key_id", b"key_id", "moments", b"moments", "passkey", b"passkey", "second_factor", b"second_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__passkey: _TypeAlias = _typing.Literal["passkey"]  # noqa: Y015
+    _WhichOneofArgType__passkey: _TypeAlias = _typing.Literal["_passkey", b"_passkey"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passkey) -> _WhichOneofReturnType__passkey | None: ...
 
 Global___Reauthenticate: _TypeAlias = Reauthenticate  # noqa: Y015
 
@@ -1547,6 +1609,8 @@ class UpdatePolicy(_message.Message):
     PRIVILEGED_SESSION_LIFETIME_MS_FIELD_NUMBER: _builtins.int
     PRIVILEGED_SESSION_IDLE_MS_FIELD_NUMBER: _builtins.int
     FORMER_CODE_RETENTION_MS_FIELD_NUMBER: _builtins.int
+    ADMINISTRATORS_SECOND_FACTOR_FIELD_NUMBER: _builtins.int
+    PASSKEY_DOMAIN_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version of the policy that was changed."""
     code_length: _builtins.int
@@ -1625,6 +1689,10 @@ class UpdatePolicy(_message.Message):
     """End a super administrator's session after this long without a call."""
     former_code_retention_ms: _builtins.int
     """Recognize codes of former sets for this long."""
+    administrators_second_factor: _builtins.str
+    """The second factor that sign-in of administrators needs: optional, any, passkey."""
+    passkey_domain: _builtins.str
+    """The domain of the consoles, to which passkeys belong."""
     def __init__(
         self,
         *,
@@ -1666,11 +1734,15 @@ class UpdatePolicy(_message.Message):
         privileged_session_lifetime_ms: _builtins.int | None = ...,
         privileged_session_idle_ms: _builtins.int | None = ...,
         former_code_retention_ms: _builtins.int | None = ...,
+        administrators_second_factor: _builtins.str | None = ...,
+        passkey_domain: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "administrators_second_factor", b"administrators_second_factor", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "administrators_second_factor", b"administrators_second_factor", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__administrators_second_factor: _TypeAlias = _typing.Literal["administrators_second_factor"]  # noqa: Y015
+    _WhichOneofArgType__administrators_second_factor: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor"]  # noqa: Y015
     _WhichOneofReturnType__backup_recipients: _TypeAlias = _typing.Literal["backup_recipients"]  # noqa: Y015
     _WhichOneofArgType__backup_recipients: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients"]  # noqa: Y015
     _WhichOneofReturnType__code_alphabet: _TypeAlias = _typing.Literal["code_alphabet"]  # noqa: Y015
@@ -1707,6 +1779,8 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__lock_until_unlocked: _TypeAlias = _typing.Literal["_lock_until_unlocked", b"_lock_until_unlocked"]  # noqa: Y015
     _WhichOneofReturnType__next_tokencode_from_failures: _TypeAlias = _typing.Literal["next_tokencode_from_failures"]  # noqa: Y015
     _WhichOneofArgType__next_tokencode_from_failures: _TypeAlias = _typing.Literal["_next_tokencode_from_failures", b"_next_tokencode_from_failures"]  # noqa: Y015
+    _WhichOneofReturnType__passkey_domain: _TypeAlias = _typing.Literal["passkey_domain"]  # noqa: Y015
+    _WhichOneofArgType__passkey_domain: _TypeAlias = _typing.Literal["_passkey_domain", b"_passkey_domain"]  # noqa: Y015
     _WhichOneofReturnType__pin_blocklist: _TypeAlias = _typing.Literal["pin_blocklist"]  # noqa: Y015
     _WhichOneofArgType__pin_blocklist: _TypeAlias = _typing.Literal["_pin_blocklist", b"_pin_blocklist"]  # noqa: Y015
     _WhichOneofReturnType__pin_length_max: _TypeAlias = _typing.Literal["pin_length_max"]  # noqa: Y015
@@ -1746,6 +1820,8 @@ class UpdatePolicy(_message.Message):
     _WhichOneofReturnType__totp_window_steps: _TypeAlias = _typing.Literal["totp_window_steps"]  # noqa: Y015
     _WhichOneofArgType__totp_window_steps: _TypeAlias = _typing.Literal["_totp_window_steps", b"_totp_window_steps"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__administrators_second_factor) -> _WhichOneofReturnType__administrators_second_factor | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backup_recipients) -> _WhichOneofReturnType__backup_recipients | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__code_alphabet) -> _WhichOneofReturnType__code_alphabet | None: ...
@@ -1781,6 +1857,8 @@ class UpdatePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_until_unlocked) -> _WhichOneofReturnType__lock_until_unlocked | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__next_tokencode_from_failures) -> _WhichOneofReturnType__next_tokencode_from_failures | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passkey_domain) -> _WhichOneofReturnType__passkey_domain | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_blocklist) -> _WhichOneofReturnType__pin_blocklist | None: ...
     @_typing.overload
@@ -3287,7 +3365,7 @@ Global___SetSecondFactor: _TypeAlias = SetSecondFactor  # noqa: Y015
 
 @_typing.final
 class RemoveSecondFactor(_message.Message):
-    """Removes the second factor of another administrator."""
+    """Removes the second factor of another administrator: the code and all passkeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3306,3 +3384,69 @@ class RemoveSecondFactor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveSecondFactor: _TypeAlias = RemoveSecondFactor  # noqa: Y015
+
+@_typing.final
+class RegisterPasskey(_message.Message):
+    """Adds a passkey of the calling administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The administrator's name."""
+    label: _builtins.str
+    """The owner's name for the device."""
+    domain: _builtins.str
+    """The policy's domain that the answer was checked for."""
+    public_key: _builtins.bytes
+    """The public key (COSE)."""
+    @_builtins.property
+    def answer(self) -> Global___PasskeyAnswer:
+        """The checked answer with which the device made the passkey."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        label: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        answer: Global___PasskeyAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "domain", b"domain", "label", b"label", "name", b"name", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterPasskey: _TypeAlias = RegisterPasskey  # noqa: Y015
+
+@_typing.final
+class RemovePasskey(_message.Message):
+    """Removes a passkey of the calling administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The administrator's name."""
+    credential_id: _builtins.bytes
+    """The id of the passkey."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        credential_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovePasskey: _TypeAlias = RemovePasskey  # noqa: Y015
