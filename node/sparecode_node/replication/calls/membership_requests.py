@@ -55,14 +55,28 @@ class MembershipRequests:
         Raises `ChangeRefusedError` while the primary still leads, and `ProposeError`.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
-        before = await self._known_primary(deadline)
-        if before == target:
-            return before
+        while True:
+            before = await self._known_primary(deadline)
+            if before == target:
+                return before
+            try:
+                await self._hand_over(before, target, deadline)
+                return await self._primary_after(before, deadline)
+            except NoPrimaryError:
+                # *before* had lost its leadership, and this node did not know it yet.
+                if not await self._contact.news(deadline):
+                    raise
+
+    async def _hand_over(
+        self, primary: NodeId, target: NodeId | None, deadline: float
+    ) -> None:
         left_s = max(0.001, deadline - asyncio.get_running_loop().time())
-        if before == self._contact.node_id:
+        if primary == self._contact.node_id:
             await self._contact.engine.transfer(target, timeout_s=left_s)
         else:
-            await self._ask_to_hand_over(before, target, left_s)
+            await self._ask_to_hand_over(primary, target, left_s)
+
+    async def _primary_after(self, before: NodeId, deadline: float) -> NodeId:
         async with self._contact.quorum_wait.limited():
             while (now := self._contact.primary()) is None or now == before:
                 if not await self._contact.news(deadline):

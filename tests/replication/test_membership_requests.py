@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A primary that is known here may lead no more when it is asked to hand over."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.calls.membership_requests import MembershipRequests
+from sparecode_node.replication.calls.primary_contact import PrimaryContact
+from sparecode_node.replication.calls.quorum_wait import QuorumWait
+from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.replica.engine_thread import EngineThread
+
+pytestmark = pytest.mark.asyncio
+
+ONE, TWO = NodeId("n1"), NodeId("n2")
+
+
+class FormerPrimary:
+    """An engine that leads no more."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def transfer(self, target: NodeId | None, *, timeout_s: float) -> NodeId:
+        self.asked += 1
+        raise NoPrimaryError(f"no hand-over to {target} in {timeout_s} s")
+
+
+def requests_of(former: FormerPrimary, known: Iterator[NodeId]) -> MembershipRequests:
+    """Return the requests of n1, which hears of one primary after the other."""
+
+    async def news(deadline: float) -> bool:
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop().time() < deadline
+
+    return MembershipRequests(
+        PrimaryContact(
+            node_id=ONE,
+            engine=cast("EngineThread", former),
+            primary=lambda: next(known),
+            channel=lambda _node_id: None,
+            news=news,
+            quorum_wait=QuorumWait(0.8),
+        )
+    )
+
+
+async def test_a_hand_over_goes_on_with_the_primary_that_is_news() -> None:
+    former = FormerPrimary()
+    requests = requests_of(former, iter([ONE, TWO]))
+    assert await requests.transfer(TWO, timeout_s=10.0) == TWO
+    assert former.asked == 1
+
+
+async def test_a_hand_over_ends_at_its_deadline() -> None:
+    former = FormerPrimary()
+    requests = requests_of(former, iter(lambda: ONE, None))
+    with pytest.raises(NoPrimaryError):
+        await requests.transfer(TWO, timeout_s=0.05)
+    assert former.asked > 1
