@@ -120,13 +120,13 @@ class Estate:
             return agent.authenticate(holder.username, passcode).accepted
 
     def primary(self) -> LocalNode:
-        """Return the primary."""
-        status = self.admin.get_status()
-        return next(
-            self.cluster.node(member.node_id)
-            for member in status.members
-            if member.role is MemberRole.PRIMARY
-        )
+        """Return the primary, once there is one: an election may be under way."""
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        while True:
+            for member in self.admin.get_status().members:
+                if member.role is MemberRole.PRIMARY:
+                    return self.cluster.node(member.node_id)
+            assert time.monotonic() < deadline, "no member leads"
 
     def replicas(self) -> list[LocalNode]:
         """Return the other two."""
