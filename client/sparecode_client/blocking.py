@@ -22,15 +22,30 @@ from sparecode_client.agent import AsyncAgent
 from sparecode_client.connection.channels import Nodes, PathLike
 from sparecode_client.connection.client import DEFAULT_TIMEOUT, Caller
 
+IN_CALLBACK = (
+    "a callback runs in the thread of all blocking clients, and must not call one: "
+    "it would wait for itself"
+)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=Caller)
 
 
-@functools.cache
+_starting = threading.Lock()
+"""Held while the loop starts: threads that call at the same time must get the same one."""
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of all blocking clients."""
+    with _starting:
+        return _started_loop()
+
+
+@functools.cache
+def _started_loop() -> asyncio.AbstractEventLoop:
     """
-    Return the event loop of all blocking clients. It runs in a thread of its own.
+    Start the event loop, in a thread of its own.
 
     It stays open until the process exits: grpc delivers the end of a canceled call late,
     and to the loop that made the call. If that loop is closed, the delivery fails, and
@@ -47,12 +62,17 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _forget_loop() -> None:
     """Let a forked process, in which no thread runs, start a loop of its own."""
-    _loop.cache_clear()
+    _started_loop.cache_clear()
     atexit.unregister(_stop)
+    _starting.release()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget_loop)
+    os.register_at_fork(
+        before=_starting.acquire,
+        after_in_parent=_starting.release,
+        after_in_child=_forget_loop,
+    )
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
@@ -84,12 +104,24 @@ class Blocking(Generic[C]):
 
 def _run(coroutine: Coroutine[Any, Any, R]) -> R:
     """Run *coroutine* until it ends or the calling thread is interrupted."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
+    loop = _loop()
+    if _runs_here(loop):
+        coroutine.close()
+        raise RuntimeError(IN_CALLBACK)
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return future.result()
     except BaseException:
         future.cancel()
         raise
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether the calling thread is that of *loop*."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 class _Method(Generic[P, R]):

@@ -143,6 +143,56 @@ def test_clients_share_one_thread_that_outlives_them(pki: Pki) -> None:
     assert threads().count("sparecode-client") == 1
 
 
+def test_threads_that_call_first_share_one_loop(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    """
+    The first calls of a process may come from several threads at the same time.
+
+    With a loop for each of them, the calls of a shared client would fail: it belongs to
+    the loop that has opened its connections.
+    """
+    node = start_node(pki.credentials())
+    node.answer("UserService/GetUser", answers.USER)
+    program = """
+        import sys, threading
+        from concurrent.futures import ThreadPoolExecutor
+        from sparecode_client import Admin
+        admin = Admin(sys.argv[1], ca=sys.argv[2], session="bearer")
+        together = threading.Barrier(8)
+        def call(_):
+            together.wait()
+            return admin.get_user("alice").username
+        with ThreadPoolExecutor(8) as pool:
+            users = list(pool.map(call, range(8)))
+        names = [thread.name for thread in threading.enumerate()]
+        admin.close()
+        print(users.count("alice"), names.count("sparecode-client"))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), node.address, pki.ca]
+
+    result = subprocess.run(command, capture_output=True, timeout=30, check=False)
+
+    assert (result.stdout, result.stderr) == (b"8 1\n", b"")
+
+
+def test_callback_that_calls_a_client_does_not_wait_for_itself(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    node = start_node(pki.credentials())
+    node.answer("UserService/GetUser", answers.USER)
+
+    with Admin(node.address, ca=pki.ca, session="bearer") as admin:
+
+        async def call_back(_: AsyncAdmin) -> None:
+            admin.get_user("alice")
+
+        with pytest.raises(RuntimeError, match="a callback"):
+            admin.run(call_back)
+
+        assert admin.get_user("alice").username == "alice"
+
+
 def test_forked_process_has_a_thread_of_its_own(
     pki: Pki, start_node: Callable[..., FakeNode]
 ) -> None:
