@@ -960,6 +960,42 @@ async def test_a_member_that_is_an_older_copy_is_refused_and_told(
         assert servicer._inbound == {}
 
 
+@pytest.mark.parametrize("why", Refusal)
+async def test_the_refusal_of_a_guest_is_not_believed(
+    authority: Authority, addresses: dict[NodeId, str], why: Refusal
+) -> None:
+    """
+    A node with a ticket's certificate that is no member yet could stop every member.
+
+    It is dialed where it says, so it can refuse. Only members know of promises and of
+    removals.
+    """
+    begun = {NodeId("n1"): addresses[NodeId("n1")]}
+    n3 = NodeId("n3")
+    async with ends(authority, begun, "n1") as (one,):
+        channel, stub = stub_of(
+            member_tls(authority, n3), addresses[NodeId("n1")], "n1"
+        )
+        async with ends(authority, {n3: addresses[n3]}, n3) as (three,):
+            refusals: asyncio.Queue[str] = asyncio.Queue()
+
+            def refuse(peer: str, _: Hello) -> Refusal:
+                refusals.put_nowait(peer)
+                return why
+
+            three.engine.refusal_of_link = refuse  # type: ignore[assignment]
+            call = stub.Link(
+                wait_for_ready=True, metadata=shown(n3, address=addresses[n3])
+            )
+            async with asyncio.timeout(WAIT_S):
+                for _ in range(2):  # The second one shows that the first has arrived.
+                    assert await refusals.get() == "n1"
+            assert one.engine.refused_by == ""
+            assert one.transport.refusals == {}
+            call.cancel()
+        await channel.close()
+
+
 async def test_what_a_link_shows_is_made_when_it_begins(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:

@@ -385,7 +385,13 @@ class PeerTransport:
         return self._channels.get(peer)
 
     def _take_refusal(self, peer: NodeId, why: str) -> None:
-        """Log, once, that another member refuses this node."""
+        """
+        Log, once, that another member refuses this node.
+
+        A guest is not believed: a node that was never admitted could stop all members.
+        """
+        if not self._peers.knows(peer):
+            return
         engine = self._engine
         if why == Refusal.ROLLED_BACK and engine is not None:
             engine.post(lambda replica: replica.hear_nothing(peer))
