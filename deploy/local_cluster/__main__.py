@@ -98,7 +98,7 @@ def _invite(cluster: LocalCluster, console: Console) -> None:
         f" --password-file {cluster.password_file}\n"
         "    .venv/bin/sparecode cluster status\n"
         "    .venv/bin/sparecode emergency issue 000131415926 --expires 7d\n"
-        "    .venv/bin/sparecode authenticate alice      (PIN 4711, then a code)\n",
+        "    .venv/bin/sparecode authenticate alice      (PIN 4719, then a code)\n",
         highlight=False,
         soft_wrap=True,
     )

@@ -70,6 +70,6 @@ def people() -> tuple[Person, Person]:
     """Return Alice, who has a hardware token and a PIN, and Carol, who has an app."""
     tokens = read_tokens()
     return (
-        Person("alice", "Alice Ash", tokens["000131415926"], pin="4711"),
+        Person("alice", "Alice Ash", tokens["000131415926"], pin="4719"),
         Person("carol", "Carol Cole", tokens["000314142135"], pin=""),
     )

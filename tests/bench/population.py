@@ -73,7 +73,7 @@ from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import write_snapshot
 
-PIN = "4711"
+PIN = "4719"
 CODES_EACH = 14
 CALLS_PER_ENTRY = 128
 USERS_AT_ONCE = 512

@@ -56,6 +56,8 @@ class Facts:
     live: dict[str, str]
     """One that was not."""
     password: str
+    pin: str = "4711"
+    """The PIN of its users; the facts of 0.1.0 do not name it."""
 
     @classmethod
     def read(cls, folder: Path) -> "Facts":
@@ -156,6 +158,7 @@ def make(name: str) -> Path:
             spent=spent,
             live=unspent,
             password=cluster.password,
+            pin=PIN,
             **facts,  # type: ignore[arg-type]
         )
     text = json.dumps(dataclasses.asdict(written), indent=2) + "\n"

@@ -21,7 +21,7 @@ from sparecode_node.statemachine.tables.schema import read_only_uri
 from tests.compatibility import baseline
 from tests.compatibility.baseline import BASELINES, HistoryMissingError
 from tests.compatibility.golden import TESTDATA, Facts, OneNode, one_node
-from tests.system.estate import PIN, Estate
+from tests.system.estate import Estate
 
 FOLDERS = sorted(path.parent.name for path in TESTDATA.glob("*/facts.json"))
 
@@ -139,10 +139,10 @@ async def test_journal_is_decided_as_it_was_and_the_cluster_lives_on(
     async with Estate(cluster) as estate:
         agent = estate.any_agent
         for username, code in facts.spent.items():
-            assert not (await agent.authenticate(username, PIN + code)).accepted
+            assert not (await agent.authenticate(username, facts.pin + code)).accepted
         for username, code in facts.live.items():
-            assert (await agent.authenticate(username, PIN + code)).accepted
-            assert not (await agent.authenticate(username, PIN + code)).accepted
+            assert (await agent.authenticate(username, facts.pin + code)).accepted
+            assert not (await agent.authenticate(username, facts.pin + code)).accepted
         status = await estate.admin.get_status()
         while status.feature_level < NEWEST:
             status = await estate.admin.get_status()

@@ -33,7 +33,7 @@ from sparecode_client import (
 )
 
 CHROMIUM = shutil.which("chromium")
-PIN = "4711"
+PIN = "4719"
 PATIENCE = timedelta(seconds=30)
 TEMPORARY = "a password for one day"
 PASSWORD = "a password of her own"

@@ -91,7 +91,7 @@ def furnish(estate: Estate) -> Exhibition:
             backup_recipients=str(pyrage.x25519.Identity.generate().to_public()),
         )
     )
-    assert not estate.accepts(estate.cluster.nodes[0], chidi, "4711000000")
+    assert not estate.accepts(estate.cluster.nodes[0], chidi, "4719000000")
     admin.disable_token(emma.serial)
     admin.disable_token(farid.serial)
     admin.unassign_token(farid.serial)

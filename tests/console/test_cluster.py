@@ -318,7 +318,7 @@ async def test_the_page_follows_a_key_rotation(
     page = await browser.open("/keys")
     assert "No rotation" in page.text
     assert "hx-trigger" not in page.response.text
-    assert await node.accepts("4711" + node.tokencode())
+    assert await node.accepts("4719" + node.tokencode())
 
 
 async def test_a_key_that_a_member_cannot_hold_is_not_activated(

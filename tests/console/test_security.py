@@ -141,7 +141,7 @@ async def test_the_input_outlives_the_session(desk: Desk) -> None:
     assert page.status == 200, page.text
     assert page.codes == codes
     assert "2023-12-24" in page.text
-    assert await desk.node.accepts("4711" + codes[0])
+    assert await desk.node.accepts("4719" + codes[0])
 
 
 async def test_a_form_carried_to_another_console_changes_nothing_by_itself(

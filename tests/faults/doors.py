@@ -39,7 +39,7 @@ from tests.faults.history import History, Kind, Operation, Outcome, Result
 
 T = TypeVar("T")
 
-PIN = "4711"
+PIN = "4719"
 ANY = "any"
 """In place of a node id: the client that knows all nodes and tries one after another."""
 WITHIN = timedelta(seconds=2.5)

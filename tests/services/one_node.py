@@ -62,7 +62,7 @@ from tests.services.two_replicas import NODE, FakeClock, TwoReplicas
 ROOT = "root"
 PASSWORD = "correct horse battery"
 SEED = b"a seed of twenty byt"
-PIN = "4711"
+PIN = "4719"
 SERIAL = "000131415926"
 CONSOLES = (
     "https://n1.sparecode.test:7302",

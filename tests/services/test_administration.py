@@ -185,7 +185,7 @@ async def test_users_are_filtered(node: OneNode) -> None:
     await node.users.update(
         node.admin("UserService/UpdateUser"), username="bob", enabled=False
     )
-    assert not await node.accepts("4711000000")
+    assert not await node.accepts("4719000000")
 
     async def usernames(**filters: object) -> list[str]:
         read = await node.users.list(

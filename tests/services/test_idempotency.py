@@ -205,5 +205,5 @@ async def test_same_id_with_other_arguments_is_refused(node: OneNode) -> None:
 
 def test_content_is_not_shown(node: OneNode) -> None:
     """It may hold a PIN."""
-    context = dataclasses.replace(node.admin(), content=b"4711")
-    assert "4711" not in repr(context)
+    context = dataclasses.replace(node.admin(), content=b"4719")
+    assert "4719" not in repr(context)

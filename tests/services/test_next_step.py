@@ -19,7 +19,7 @@ from tests.services.one_node import PIN, SERIAL, VPN, OneNode, call_of, seed_of
 pytestmark = pytest.mark.asyncio
 
 SSH = AgentIdentity("spiffe://example/ssh")
-NEW_PIN = "2718"
+NEW_PIN = "2814"
 
 
 async def without_pin(node: OneNode, *, digits: int = 6) -> AgentAnswer:
@@ -333,7 +333,7 @@ async def test_fields_must_match_the_challenge(node: OneNode) -> None:
         )
 
 
-@pytest.mark.parametrize("tokencode", ["", "12345", "1234567", "x" * 6, "4711123456"])
+@pytest.mark.parametrize("tokencode", ["", "12345", "1234567", "x" * 6, "4719123456"])
 async def test_a_malformed_tokencode_leaves_the_challenge_open(
     node: OneNode, tokencode: str
 ) -> None:

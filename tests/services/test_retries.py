@@ -14,7 +14,7 @@ from tests.services.one_node import PIN, SERIAL, OneNode
 
 pytestmark = pytest.mark.asyncio
 
-NEW_PIN = "2718"
+NEW_PIN = "2814"
 LONGER = {"pin_length_min": 6}
 FEWER = {"codes_per_set_default": 1, "codes_per_set_max": 2, "set_low_threshold": 0}
 

@@ -106,7 +106,7 @@ class Town:
     async def choose_pin(self) -> None:
         """Give every user another PIN."""
         for name in self.codes:
-            self.pins[name] = f"{next(self.numbers) + 5260}"
+            self.pins[name] = f"{next(self.numbers) + 7580}"
             await self.node.tokens.set_pin(
                 self.node.admin("TokenService/SetPin"),
                 serial=self.serials[name],

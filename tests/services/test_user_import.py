@@ -61,9 +61,9 @@ async def test_imported_user_authenticates(node: OneNode) -> None:
         node.admin("TokenService/AssignToken"), serial="000131415926", username="ALICE"
     )
     await node.tokens.set_pin(
-        node.admin("TokenService/SetPin"), serial="000131415926", pin="4711"
+        node.admin("TokenService/SetPin"), serial="000131415926", pin="4719"
     )
-    assert await node.accepts("4711" + node.tokencode())
+    assert await node.accepts("4719" + node.tokencode())
 
 
 async def test_an_import_pauses_after_each_batch(

@@ -16,7 +16,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 PATIENCE = timedelta(seconds=60)
-PIN = "4711"
+PIN = "4719"
 
 
 @dataclass(frozen=True)

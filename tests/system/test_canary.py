@@ -41,7 +41,7 @@ OTHER_SEED = b"canary-seed-of-bob-b"
 FILE_SEED = b"canary-seed-in-a-csv"
 PIA_SEED = b"canary-seed-of-pia-b"
 SPARE_SEED = b"canary-seed-spare-on"
-PINS = ("90817263", "91827364", "92837465", "93847561", "95968778")
+PINS = ("90817263", "90827364", "92847465", "93847561", "95968778")
 """Long ones: fewer digits are found in times and hashes by chance."""
 PIN, CHOSEN_PIN, WRONG_PIN, FOLDED_PIN, NAME_TYPED = PINS
 PASSWORD = "canary password of an administrator"

@@ -25,7 +25,7 @@ from sparecode_client import Admin, Agent, NewToken, SparecodeError, TokenAlgori
 from sparecode_client.audit.verification import ProblemKind, verify
 from sparecode_client.values.audit import Checkpoint
 
-PIN = "4711"
+PIN = "4719"
 PASSPHRASE = "correct horse battery staple"
 
 
