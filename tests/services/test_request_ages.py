@@ -61,6 +61,23 @@ async def test_another_primary_goes_on_where_the_state_is(node: OneNode) -> None
     assert barrier(another()).monotonic_ms == reached + 1
 
 
+async def test_a_new_primary_has_followed_the_former_one(node: OneNode) -> None:
+    """(Q3) Ids aged no further than to the last call before each election."""
+    machine_ms = 5_000_000
+    replica = PrimaryStamper(
+        seeds=node.seeds,
+        sealing=node.sealing,
+        clock=node.clock,
+        monotonic_ms=lambda: machine_ms,
+    )
+    replica.follow(40_000)
+    machine_ms += 660_000
+    replica.follow(40_001)  # It has arrived late.
+    assert barrier(replica).monotonic_ms == 700_000
+    replica.follow(700_020)
+    assert barrier(replica).monotonic_ms == 700_020
+
+
 async def test_below_level_2_no_monotonic_time_is_stamped(node: OneNode) -> None:
     """Release 0.1.0 does not read it."""
     for db in (node.primary_db, node.local_db):

@@ -99,6 +99,11 @@ class StateMachine:
         self._load_beginning()
 
     @property
+    def monotonic_ms(self) -> int:
+        """The monotonic time of the last call (Q3), 0 below feature level 2."""
+        return self._monotonic_ms
+
+    @property
     def applied_index(self) -> int:
         """The index of the last applied entry."""
         return self._applied_index

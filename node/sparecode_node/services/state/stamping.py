@@ -97,12 +97,23 @@ class PrimaryStamper:
             self._stamped(proposal, at_ms, monotonic_ms) for proposal in proposals
         )
 
+    def follow(self, reached_ms: int) -> None:
+        """
+        Take over the monotonic time that the state has just reached (Q3).
+
+        Called on replicas, too. So a new primary loses no time that has passed since
+        the last call of the former one. An entry that arrives late moves nothing.
+        """
+        scale_ms = reached_ms - self._machine_ms()
+        if self._scale_ms is None or scale_ms > self._scale_ms:
+            self._scale_ms = scale_ms
+
     def _monotonic_ms(self) -> int:
         """
         Return the monotonic time on the state's scale (Q3); 0: its level has none.
 
         It begins with what the state has reached, and goes on like the machine's. So it
-        is never ahead of the real time, and behind it by the time without a primary.
+        is never ahead of the real time, and behind it by the time that no node was up.
         """
         if self._scale_ms is None:
             known_ms = self._seeds.monotonic_ms()

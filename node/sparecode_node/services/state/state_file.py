@@ -88,15 +88,14 @@ class StateFile:
             cleanup.callback(state.checkpointer.end)
             seeds = cleanup.enter_context(contextlib.closing(SeedReader(self._path)))
             self._state = state
-            yield (
-                state,
-                PrimaryStamper(
-                    seeds=seeds,
-                    sealing=self._sealing,
-                    clock=self._clock,
-                    monotonic_ms=monotonic_ms,
-                ),
+            stamper = PrimaryStamper(
+                seeds=seeds,
+                sealing=self._sealing,
+                clock=self._clock,
+                monotonic_ms=monotonic_ms,
             )
+            state.on_monotonic = stamper.follow
+            yield state, stamper
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
 
@@ -148,6 +147,8 @@ class _WatchedStateMachine(StateMachine):
         self._on_keys = on_keys
         self._reported: KeysInState | None = None
         self.checkpointer: Checkpointer | None = None
+        self.on_monotonic: Callable[[int], object] | None = None
+        """Gets the monotonic time that the state has reached, after each entry."""
         self._report()
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
@@ -157,6 +158,8 @@ class _WatchedStateMachine(StateMachine):
         self._report()
         if self.checkpointer is not None:
             self.checkpointer.applied(len(calls))
+        if self.on_monotonic is not None and self.monotonic_ms:
+            self.on_monotonic(self.monotonic_ms)
         if self._on_applied is not None:
             self._on_applied(self._clock.monotonic_s() - began_s)
         return results
