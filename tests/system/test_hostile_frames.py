@@ -18,10 +18,12 @@ from local_cluster.cluster import LocalCluster, LocalNode
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.links.hello import HELLO
+from sparecode_node.replication.links.hello import HELLO, to_message
 from sparecode_node.replication.links.tls import target_name
 from sparecode_node.replication.links.transport import MESSAGE_BYTES_MAX
+from sparecode_node.replication.log import boots
 from sparecode_node.replication.offline.inspection import read_journal
+from sparecode_node.replication.raft.rollback import Hello
 from tests.system.estate import PIN, Estate
 from tests.system.test_strangers import rows
 
@@ -85,7 +87,11 @@ def replayed(mark: Path) -> Iterator[peers_pb2.LinkRequest]:
 
 
 def stolen_hello(cluster: LocalCluster) -> bytes:
-    """Return what the member shows of itself, its journal's name with it."""
+    """
+    Return what the member shows of itself, its journal's name and starts with it.
+
+    The thief claims a position after every promise that the member has made.
+    """
     (data,) = (
         n.directory / "data" / "journal" for n in cluster.nodes if n.node_id == THIEF
     )
@@ -93,11 +99,21 @@ def stolen_hello(cluster: LocalCluster) -> bytes:
     member = facts.configuration.member(NodeId(THIEF))
     assert member
     assert member.journal_id
-    return peers_pb2.Hello(
-        cluster_id=facts.cluster_id,
-        journal_id=member.journal_id,
-        address=member.address,
-    ).SerializeToString()
+    slots = (data / boots.NAME).read_bytes()
+    newest, other = (
+        boots._read_slot(slots[at : at + boots.SLOT_BYTES].rstrip(b"\0")) or {}
+        for at in (0, boots.SLOT_BYTES)
+    )
+    if other.get("version", 0) > newest.get("version", 0):
+        newest = other
+    position = (10**6, 10**6, 10**6)
+    hello = Hello(
+        member.journal_id,
+        member.address,
+        tuple(boots.Boot(n, nonce, tuple(at)) for n, nonce, at in newest["boots"]),
+        position,
+    )
+    return to_message(facts.cluster_id, hello).SerializeToString()
 
 
 def send(cluster: LocalCluster, node: LocalNode, frames: list[bytes]) -> grpc.Future:
