@@ -2,8 +2,10 @@
 """Restore and recovery on files, without a process: refusals and crashes."""
 
 import contextlib
+import datetime as dt
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -18,6 +20,9 @@ from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.bundles import Bundle
 from sparecode_node.services.files import age_files
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.tool.doctor.ages import check_ages
+from sparecode_node.tool.doctor.findings import Verdict
+from sparecode_node.tool.doctor.state import check_journal, check_state
 from tests.services.one_node import one_node
 from tests.services.test_backups import name_recipients, write
 
@@ -81,6 +86,40 @@ async def test_a_backup_without_a_valid_signature_is_not_restored(
     assert config.keys_file.stat().st_mode & 0o777 == 0o600
     with pytest.raises(StartError, match="exists"):
         restored(tmp_path, backup, ring, secret)
+
+
+async def test_doctor_is_calm_between_a_restore_and_the_first_start(
+    tmp_path: Path,
+) -> None:
+    """The state is of the lost cluster until the first entry of the journal."""
+    backup, ring, secret = await backed_up(tmp_path / "node")
+    config = restored(tmp_path, backup, ring, secret)
+    data, now = config.node.data_dir, dt.datetime.now(dt.UTC)
+    new = KeyRing.load(config.keys_file)
+    journal, _ = check_journal(
+        data / "journal", node_id=config.node.id, ring=new, running=False
+    )
+    assert journal is not None
+    assert journal.begins == new.cluster_id != ring.cluster_id
+    findings = [
+        *check_state(data / "state.db", journal=journal, ring=new),
+        *check_ages(data / "state.db", now, new.cluster_id),
+    ]
+    others = [
+        each for each in findings if each.subject != "key age"
+    ]  # Of a test's clock.
+    assert {each.verdict for each in others} == {Verdict.OK}
+    assert any("begins cluster" in each.words for each in findings)
+    assert any("take one once it is open" in each.words for each in findings)
+    for other in (
+        None,
+        replace(journal, begins="another"),
+        replace(journal, first_index=1),
+    ):
+        findings = list(check_state(data / "state.db", journal=other, ring=new))
+        assert "another cluster" in " ".join(
+            each.words for each in findings if each.verdict is Verdict.FAIL
+        )
 
 
 async def survivor(folder: Path) -> tuple[Config, str]:

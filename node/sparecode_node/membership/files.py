@@ -9,7 +9,7 @@ authority.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparecode_node.config import Config, ListenerConfig
@@ -18,6 +18,15 @@ from sparecode_node.membership.preparation import StartError
 
 PRIVATE, PUBLIC = 0o600, 0o644
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - such a listener has no address of its own.
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file to write."""
+
+    path: Path
+    content: bytes = field(repr=False)
+    mode: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership.certificates import sync_directory
+from sparecode_node.membership.files import NewFile, put
 from sparecode_node.membership.preparation import (
     JOURNAL,
     NEW,
@@ -55,8 +56,6 @@ from sparecode_node.statemachine.tables.formats import SchemaError
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 RING = "ring.json"
-RECOVERED = "recovered"
-"""Folder for the other files of a bundle."""
 ASK_S = 3.0
 
 
@@ -80,13 +79,16 @@ def restore(
     bundle: Bundle,
     *,
     identities: Sequence[str],
+    files: Sequence[NewFile] = (),
     clock: Clock,
     entropy: Entropy,
 ) -> tuple[NewCluster, BackupManifest]:
     """
     Restore a backup into a new cluster on this node. Raises `StartError`.
 
-    The backup must be signed by the cluster whose key ring is in the bundle.
+    The backup must be signed by the cluster whose key ring is in the bundle. *files*
+    are the certificates and keys that this node lacks: they are written once the
+    backup and the bundle are verified.
     """
     for path in (
         *(config.node.data_dir / name for name in (STATE, JOURNAL, NEW)),
@@ -121,11 +123,9 @@ def restore(
             state_index=manifest.index,
             state_at_ms=manifest.state_at_ms,
         )
+        for each in files:
+            put(each.path, each.content, each.mode)
         _write(config, bundle.ring, command, manifest.term + 1, clock, entropy)
-        for name, data in bundle.files.items():
-            folder = config.node.data_dir / RECOVERED
-            folder.mkdir(mode=0o700, exist_ok=True)
-            write_private(folder / name, data)
         move(config)
     except (
         AgeError,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sparecode_node.config import Config
-from sparecode_node.membership.authority import authority_of_key
+from sparecode_node.membership.bundle_files import key_in
 from sparecode_node.membership.files import PRIVATE, key_beside, put, read
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.services.cluster.bundles import Bundle, BundleError
@@ -88,12 +88,8 @@ def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
     """Write the keys that belong to this node's authorities. Raises `StartError`."""
     keys = {}
     for certificate in dict.fromkeys((config.peers.ca, config.agents.ca)):
-        pem = read(certificate)
-        for content in bundle.files.values():
-            try:
-                authority_of_key(pem, content)
-            except (TypeError, ValueError):
-                continue  # Another file of the bundle, or another authority's key.
+        content = key_in(bundle, read(certificate))
+        if content is not None:
             keys[key_beside(certificate)] = content
     if key_beside(config.peers.ca) not in keys:
         raise StartError(

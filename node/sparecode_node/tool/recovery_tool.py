@@ -15,9 +15,10 @@ import typer
 from sparecode_node.config import Config
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocketError
-from sparecode_node.membership import recovery
+from sparecode_node.membership import bundle_files, recovery
 from sparecode_node.membership.bundle_record import record_bundle
-from sparecode_node.membership.files import key_beside
+from sparecode_node.membership.files import NewFile
+from sparecode_node.membership.founder import new_authorities
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.membership.recovery import NewCluster
 from sparecode_node.replication.offline.refounding import SurvivingLog
@@ -72,8 +73,8 @@ def bundle(
     """
     Export a recovery bundle, which a restore needs.
 
-    The bundle holds the key ring and the authorities' keys, encrypted. A restore
-    needs it because backups contain no keys. Keep it offline,
+    The bundle holds the key ring, and the authorities' certificates and keys,
+    encrypted. A restore needs it because backups contain no keys. Keep it offline,
     apart from the backups. Export a new one after each key rotation.
 
     An authority's key is included if it is in the folder of its certificate. Without
@@ -103,8 +104,8 @@ def export_bundle(
     """
     Write the key ring and other files, encrypted to keys or with a passphrase (P5).
 
-    The authorities' keys are included if they are in the folders of their
-    certificates.
+    The authorities' certificates are included, and their keys if they are in the
+    folders of the certificates.
     """
     if path.exists():
         fail(f"{path} exists; bundles are never overwritten: choose another name")
@@ -113,15 +114,12 @@ def export_bundle(
             fail(f"--recipient {key}: {problem}", EXIT_USAGE)
     try:
         ring = ring_file(config).load()
-        text = bundles.to_bytes(
-            Bundle(
-                ring=ring,
-                files={
-                    each.name: each.read_bytes()
-                    for each in (*_authority_keys(config), *also)
-                },
-            )
-        )
+        files = bundle_files.authority_files(config)
+        for each in also:
+            if each.name in files:
+                fail(f"--also {each}: the bundle has a {each.name} already; rename it")
+            files[each.name] = each.read_bytes()
+        text = bundles.to_bytes(Bundle(ring=ring, files=files))
         if recipients:
             ciphertext = age_files.encrypt_bytes(text, recipients)
         else:
@@ -136,11 +134,6 @@ def export_bundle(
         fail(f"{error.filename}: {error.strerror}")
     except (AgeError, KeyRingError, StartError, ValueError) as error:
         fail(str(error))
-
-
-def _authority_keys(config: Config) -> tuple[Path, ...]:
-    keys = dict.fromkeys(map(key_beside, (config.peers.ca, config.agents.ca)))
-    return tuple(key for key in keys if key.exists())
 
 
 def _new_passphrase(path: Path | None) -> str:
@@ -188,42 +181,71 @@ def restore(
         typer.Option(help="File with the secret key of a recipient.", metavar="FILE"),
     ],
     passphrase_file: PassphraseFile = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name or address at which this node is reached, for its "
+            "certificate. May repeat.",
+            metavar="HOST",
+        ),
+    ] = None,
+    *,
+    new_authority: Annotated[
+        bool,
+        typer.Option(
+            "--new-authority",
+            help="Create new authorities, if the bundle has none: agents then need new "
+            "certificates.",
+        ),
+    ] = False,
 ) -> None:
     """
     Restore a backup into a new cluster on this node.
 
-    This node must have no data and no key ring. Everything that may be used only
-    once becomes invalid: emergency codes, sessions, drafts and request ids. TOTP
-    tokencodes up to the present moment are refused, and HOTP tokens must be
-    resynchronized. Agents are not served until an operator has reviewed and opened
-    the cluster.
+    This node must have no data and no key ring. The authorities come from the bundle,
+    with a certificate for this node; files that exist are kept.
+
+    Everything that may be used only once becomes invalid: emergency codes, sessions,
+    drafts and request ids. TOTP tokencodes up to the present moment are refused, and
+    HOTP tokens must be resynchronized. Agents are not served until an operator has
+    reviewed and opened the cluster.
     """
     config = loaded(context)
     _refuse_others_files(config)
+    clock = SystemClock()
     try:
         identities = age_files.read_identities(key)
         contents = open_bundle(bundle_file, identities, passphrase_file)
+        now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
+        files = (
+            new_authorities(config, hosts=host or (), now=now)
+            if new_authority
+            else bundle_files.restored_files(
+                config, contents, hosts=host or (), now=now
+            )
+        )
         cluster, manifest = recovery.restore(
             config,
             backup,
             contents,
             identities=identities,
-            clock=SystemClock(),
+            files=files,
+            clock=clock,
             entropy=SystemEntropy(),
         )
+        others = bundle_files.keep_others(config, contents)
     except (AgeError, BundleError, StartError) as error:
         fail(str(error))
-    _give_to_node(config)
+    _give_to_node(config, files)
     typer.echo(
         f"Restored the state at log entry {cluster.index}, last changed "
         f"{_time(manifest.state_at_ms)}."
     )
-    if contents.files:
-        typer.echo(
-            f"The other files of the bundle are in "
-            f"{config.node.data_dir / recovery.RECOVERED}."
-        )
-    print_next_steps(cluster)
+    for each in files:
+        typer.echo(f"Wrote {each.path}.")
+    if others is not None:
+        typer.echo(f"The other files of the bundle are in {others}.")
+    print_next_steps(config, cluster)
 
 
 def open_bundle(
@@ -308,7 +330,7 @@ def recover(
             "This node's earlier files, and the old key ring, are in\n"
             f"    {cluster.kept_in}"
         )
-    print_next_steps(cluster)
+    print_next_steps(config, cluster)
 
 
 def reset_administrator(
@@ -418,18 +440,20 @@ every node that is left, and recover on the one with the most of the log:
     )
 
 
-def print_next_steps(cluster: NewCluster) -> None:
+def print_next_steps(config: Config, cluster: NewCluster) -> None:
     """Print what to do after a restore or a recovery."""
+    tool = f"sparecode-node --config {config.path}"
     typer.echo(
         f"""This node is the new cluster {cluster.cluster_id}. Next:
-  1. Start the node.
+  1. Export a new recovery bundle, and start the node:
+         {tool} bundle FILE
   2. Review the cluster, correct what is out of date, and open it:
          sparecode cluster review
          sparecode cluster open
   3. Let other nodes join, each with an empty data folder and no key ring:
          sparecode cluster ticket n2 HOST:PORT > n2.ticket
          sparecode-node --config node.toml init --join n2.ticket
-  4. Export a new recovery bundle, and take a backup."""
+  4. Take a backup."""
     )
 
 
@@ -440,12 +464,12 @@ def _refuse_others_files(config: Config) -> None:
         fail(f"{folder} is owned by another user: run this as that user, or as root")
 
 
-def _give_to_node(config: Config) -> None:
-    """Give the files that root wrote in the data folder to the folder's owner."""
+def _give_to_node(config: Config, files: Sequence[NewFile] = ()) -> None:
+    """Give the files that root wrote for the node to the owner of the data folder."""
     if os.geteuid() != 0:
         return
     owner = config.node.data_dir.stat()
-    for path in config.node.data_dir.rglob("*"):
+    for path in (*config.node.data_dir.rglob("*"), *(each.path for each in files)):
         os.chown(path, owner.st_uid, owner.st_gid)
 
 

@@ -13,6 +13,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls import peer_messages
+from sparecode_node.replication.codec import CodecError, decode_entry
 from sparecode_node.replication.links.hello import HELLO
 from sparecode_node.replication.links.tls import PeerTls, target_name
 from sparecode_node.replication.log import format as form
@@ -20,7 +21,9 @@ from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.log.format import Identity, RecordKind
 from sparecode_node.replication.log.journal import CONFIGURATION
 from sparecode_node.replication.members import Configuration, ConfigurationError
+from sparecode_node.replication.raft.follower import REGULAR
 from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,8 @@ class JournalFacts:
     """The newest one in the journal."""
     journal_id: str = ""
     """The journal's name, which members compare with the one that they know."""
+    begins: str = ""
+    """The cluster that its first entry begins, from a backup or a surviving node."""
 
 
 class DamagedJournalError(Exception):
@@ -52,6 +57,7 @@ def read_journal(directory: Path) -> JournalFacts:
     data = path.read_bytes()
     configurations = [(0, Configuration())]
     identity, first, last, end = Identity("", ""), 0, 0, form.FILE_HEADER_BYTES
+    first_command = b""
     try:
         for batch in form.read_batches(data, form.read_file_header(data)):
             end = batch.end
@@ -64,6 +70,7 @@ def read_journal(directory: Path) -> JournalFacts:
                     case RecordKind.ADD:
                         last = value[1]
                         first = first or last
+                        first_command = first_command or value[0]
                         configurations += _configured(value[0], last)
                     case RecordKind.TRUNCATE:
                         last = value - 1
@@ -84,6 +91,7 @@ def read_journal(directory: Path) -> JournalFacts:
         unfinished_bytes=len(data) - end,
         configuration=configurations[-1][1],
         journal_id=_journal_id(data),
+        begins=_begun_by(first_command),
     )
 
 
@@ -92,6 +100,21 @@ def _journal_id(data: bytes) -> str:
     first = next(form.read_batches(data, form.read_file_header(data)))
     kinds = dict(form.read_records(first))
     return str(kinds.get(RecordKind.JOURNAL_ID, ""))
+
+
+def _begun_by(command: bytes) -> str:
+    """Return the cluster that an entry begins, or an empty text."""
+    if command[:1] != REGULAR:
+        return ""
+    try:
+        calls = decode_entry(command[1:])
+    except CodecError:
+        return ""  # The state machine reports it.
+    return "".join(
+        each.command.cluster_id
+        for each in calls
+        if isinstance(each.command, BeginEpoch)
+    )
 
 
 def _configured(command: bytes, index: int) -> list[tuple[int, Configuration]]:

@@ -18,8 +18,13 @@ BACKUP_WARN_HOURS = 26
 _HOUR = dt.timedelta(hours=1)
 
 
-def check_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
-    """Check the ages of the key and the backup; yield nothing if there is no state."""
+def check_ages(path: Path, now: dt.datetime, cluster_id: str = "") -> Iterator[Finding]:
+    """
+    Check the ages of the key and the backup; yield nothing if there is no state.
+
+    *cluster_id* is that of the key ring. The state has another one until the first
+    start after a restore or a recovery.
+    """
     if not path.exists():
         return
     with (
@@ -28,7 +33,7 @@ def check_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
     ):
         yield from _check_key(db, now)
         yield from _check_rotation(db)
-        yield from _check_backup(db, now)
+        yield from _check_backup(db, now, cluster_id)
 
 
 def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
@@ -67,13 +72,18 @@ def _check_rotation(db: sqlite3.Connection) -> Iterator[Finding]:
         )
 
 
-def _check_backup(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
+def _check_backup(
+    db: sqlite3.Connection, now: dt.datetime, cluster_id: str
+) -> Iterator[Finding]:
     meta = dict(
         db.execute(
             "SELECT name, value FROM meta WHERE name IN ('backup_at_ms', 'cluster_id')"
         )
     )
     if not meta.get("cluster_id"):
+        return
+    if cluster_id not in ("", meta["cluster_id"]):
+        yield ok("backup", "none yet of the new cluster: take one once it is open")
         return
     if not meta.get("backup_at_ms"):
         yield warn(

@@ -25,6 +25,7 @@ from sparecode_node.tool.doctor.membership import (
     check_bundle,
     check_initialized,
     check_membership,
+    is_prepared,
     other_members,
     shown_hello,
     voters_among,
@@ -46,11 +47,13 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     results += check_certificates(config, now)
     ring, findings = check_key_ring(config)
     results += findings
+    prepared = is_prepared(config, ring)
     journal, finding = check_journal(
         config.node.data_dir / JOURNAL,
         node_id=config.node.id,
         ring=ring,
         running=running,
+        prepared=prepared,
     )
     results.append(finding)
     beginning = list(check_beginning(config, ring))
@@ -64,8 +67,10 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         # While the node runs, the journal and the state are read at different times.
         journal=None if running else journal,
         ring=ring,
+        prepared=prepared,
     )
-    results += check_ages(config.node.data_dir / STATE, now)
+    cluster_id = ring.cluster_id if ring is not None else ""
+    results += check_ages(config.node.data_dir / STATE, now, cluster_id)
     try:
         files = TlsFiles.read(
             certificate=config.peers.certificate,

@@ -92,6 +92,15 @@ def check_beginning(config: Config, ring: KeyRing | None) -> Iterator[Finding]:
             yield fail("membership", blank_words(config, cluster_id))
 
 
+def is_prepared(config: Config, ring: KeyRing | None) -> bool:
+    """Return whether `init` has set up a node that has no data yet."""
+    try:
+        beginning = beginning_of(config, ring.cluster_id if ring is not None else "")
+    except StartError:
+        return False  # `check_beginning` says why.
+    return beginning in (Beginning.FOUNDS, Beginning.JOINS)
+
+
 def shown_hello(
     config: Config, journal: JournalFacts | None, ring: KeyRing | None
 ) -> bytes | None:

@@ -20,13 +20,22 @@ _REPLACE = "remove this node from the cluster, and add it under a new id"
 
 
 def check_journal(
-    directory: Path, *, node_id: str, ring: KeyRing | None, running: bool
+    directory: Path,
+    *,
+    node_id: str,
+    ring: KeyRing | None,
+    running: bool,
+    prepared: bool = False,
 ) -> tuple[JournalFacts | None, Finding]:
-    """Read the whole journal and verify it."""
+    """
+    Read the whole journal and verify it.
+
+    *prepared* is whether the node is set up to make it at its next start.
+    """
     try:
         facts = read_journal(directory)
     except FileNotFoundError:
-        return None, warn("journal", f"{directory} does not exist yet")
+        return None, _not_there("journal", directory, prepared=prepared)
     except OSError as error:
         return None, fail("journal", f"{error.filename}: {error.strerror}")
     except DamagedJournalError as error:
@@ -45,12 +54,26 @@ def check_journal(
     return facts, ok("journal", words)
 
 
+def _not_there(subject: str, path: Path, *, prepared: bool) -> Finding:
+    if prepared:
+        return ok(subject, f"the node makes {path} at its next start")
+    return warn(subject, f"{path} does not exist yet")
+
+
 def check_state(
-    path: Path, *, journal: JournalFacts | None, ring: KeyRing | None
+    path: Path,
+    *,
+    journal: JournalFacts | None,
+    ring: KeyRing | None,
+    prepared: bool = False,
 ) -> Iterator[Finding]:
-    """Check the database, and verify the audit chain."""
+    """
+    Check the database, and verify the audit chain.
+
+    *prepared* is whether the node is set up to make it at its next start.
+    """
     if not path.exists():
-        yield warn("state", f"{path} does not exist yet")
+        yield _not_there("state", path, prepared=prepared)
         return
     try:
         uri = read_only_uri(path)
@@ -88,13 +111,20 @@ def _check_database(
     else:
         yield ok("state", f"the database is undamaged and includes entry {applied}")
     cluster_id = meta.get("cluster_id")
-    if ring is not None and cluster_id not in (None, ring.cluster_id):
+    begins = journal is not None and applied == journal.first_index and journal.begins
+    if ring is not None and begins == ring.cluster_id:
+        yield ok(
+            "cluster",
+            f"at its next start the node begins cluster {begins} with the state of "
+            f"{cluster_id}",
+        )
+    elif ring is not None and cluster_id not in (None, ring.cluster_id):
         yield fail(
             "key ring",
             f"the state belongs to another cluster, {cluster_id}: use that "
             "cluster's key ring",
         )
-    elif ring is not None and meta.get("key_id", ring.active) not in ring.key_ids:
+    if ring is not None and meta.get("key_id", ring.active) not in ring.key_ids:
         yield fail(
             "key ring",
             f"key {meta['key_id']}, which the cluster uses, is missing: copy the key "
