@@ -215,7 +215,7 @@ def wait_ready(channel: grpc.Channel) -> None:
 def test_check_config_accepts_a_good_file(place):
     result = place.call("check-config")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"{place.config}: node n1 of n1\n"
+    assert result.stdout == f"{place.config}: OK, node n1 of n1\n"
 
 
 @pytest.mark.parametrize("command", [["check-config"], ["init"], []])

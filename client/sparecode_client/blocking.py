@@ -87,6 +87,15 @@ class Blocking(Generic[C]):
     def __init__(self, caller: C) -> None:
         self._caller = caller
 
+    @property
+    def removed_nodes(self) -> frozenset[str]:
+        """
+        Addresses of nodes that have said that they were removed from the cluster.
+
+        They answer no call any more: take them off the list of nodes.
+        """
+        return self._caller.removed_nodes
+
     def __enter__(self) -> Self:
         return self
 

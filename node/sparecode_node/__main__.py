@@ -183,11 +183,13 @@ def check_config(context: typer.Context) -> None:
     """
     Check node.toml.
 
-    Prints the node and the members, or the first error. The exit code is 2 if there
-    is an error. Reads no other file and contacts no other node.
+    Prints OK with the node and the members, or the first error. The exit code is 2 if
+    there is an error. Reads no other file and contacts no other node.
     """
     config = loaded(context)
-    typer.echo(f"{config.path}: node {config.node.id} of {', '.join(config.members)}")
+    typer.echo(
+        f"{config.path}: OK, node {config.node.id} of {', '.join(config.members)}"
+    )
 
 
 @app.command()

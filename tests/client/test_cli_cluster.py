@@ -126,6 +126,89 @@ def test_status_reminds_of_a_recovery_bundle(cli: Cli) -> None:
         assert any("bundle" in line for line in lines) == bool(words)
 
 
+@pytest.mark.parametrize(
+    ("reachable", "learners", "exit_code", "words"),
+    [
+        (
+            "11111",
+            "",
+            0,
+            "5 of 5 voters can be reached: the cluster survives 2 further losses.",
+        ),
+        (
+            "1110",
+            "3",
+            0,
+            "3 of 3 voters can be reached: the cluster survives 1 further loss.",
+        ),
+        (
+            "110",
+            "",
+            1,
+            "2 of 3 voters can be reached: the cluster survives no further loss.",
+        ),
+        (
+            "1",
+            "",
+            1,
+            "1 of 1 voter can be reached: the cluster survives no further loss.",
+        ),
+        (
+            "100",
+            "",
+            3,
+            (
+                "1 of 3 voters can be reached, which is not a quorum: nothing can be "
+                "changed."
+            ),
+        ),
+    ],
+)
+def test_status_says_how_many_losses_are_survived(
+    cli: Cli, reachable: str, learners: str, exit_code: int, words: str
+) -> None:
+    """`--check` has an exit code for monitoring. A learner counts for nothing."""
+    members = [
+        cluster_pb2.Member(
+            node_id=f"n{number}",
+            reachable=state == "1",
+            role=cluster_pb2.MEMBER_ROLE_LEARNER
+            if str(number) in learners
+            else cluster_pb2.MEMBER_ROLE_UNSPECIFIED,
+        )
+        for number, state in enumerate(reachable)
+    ]
+    cli.node.answer(
+        STATUS,
+        cluster_pb2.GetStatusResponse(
+            node_id="n1", quorum=exit_code != 3, members=members
+        ),
+    )
+    checked = cli("cluster", "status", "--check")
+    assert (checked.stdout, checked.exit_code) == (f"{words}\n", exit_code)
+    shown = cli("cluster", "status")
+    assert words in shown.stdout.splitlines()
+    assert shown.exit_code == (3 if exit_code == 3 else 0)
+    answer = cli("cluster", "status", "--check", "--output", "json")
+    assert answer.exit_code == exit_code
+    losses = json.loads(answer.stdout)["survivable_losses"]
+    assert losses == (int(words.split()[-3]) if exit_code == 0 else 0)
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_shows_the_state_in_color(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, no_color: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    member = cluster_pb2.Member(node_id="n1", reachable=True)
+    answer = cluster_pb2.GetStatusResponse(node_id="n1", quorum=True, members=[member])
+    cli.node.answer(STATUS, answer)
+    shown = cli("cluster", "status", "--check").stdout
+    assert "the cluster survives no further loss." in shown
+    assert ("\x1b[1;33m" in shown) == (not no_color)
+
+
 # --- Members that come and go
 
 
@@ -303,6 +386,19 @@ def test_watch_shows_every_member_in_80_columns(cli: Cli) -> None:
         "n2    learner         7       0   120000  3456      -",
         "n3    unreachable     -       -        -     -      -",
     ]
+
+
+def test_watch_streams_into_a_pipe(cli: Cli) -> None:
+    """Each status record stays, and none moves the cursor."""
+    cli.node.answer(
+        "ClusterService/WatchStatus", ([status_answer(), status_answer()], None)
+    )
+    result = cli("cluster", "watch", "--count", "2")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert sum("survives no further loss" in line for line in lines) == 2
+    assert sum(line.startswith("n1 ") for line in lines) == 2
+    assert "\x1b" not in result.stdout
 
 
 def test_watch_prints_one_json_line_per_record(cli: Cli) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode login`, `logout` and `whoami`: the session between commands."""
 
+import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,34 @@ def test_login_stores_the_client_s_certificate_for_nodes_that_demand_one(
     assert not node.calls
     assert cli(*certificate, *key, "login", "root", text="secret\n").exit_code == 0
     assert cli("whoami").exit_code == 0
+
+
+def test_session_forgets_a_node_that_was_removed(
+    pki: Pki, start_node: Callable[..., FakeNode], stranger: Cli
+) -> None:
+    """It answers no call any more. The last node of a list stays."""
+    removed = start_node(pki.credentials())
+    removed.answer("SessionService/Login", answers.LOGIN)
+    removed.answer(
+        "SessionService/WhoAmI", Failure(Code.UNAVAILABLE, "REMOVED", "removed")
+    )
+    stranger.node.answer("SessionService/WhoAmI", answers.WHO)
+    nodes = f"{removed.address},{stranger.node.address}"
+    assert stranger("--node", nodes, "login", "root", text="secret\n").exit_code == 0
+
+    def stored() -> list[str]:
+        return list(json.loads(stranger.session_file.read_text())["nodes"])
+
+    assert stored() == [removed.address, stranger.node.address]
+    result = stranger("--node", nodes, "whoami")
+    assert result.exit_code == 0
+    assert f"{removed.address} was removed from the cluster" in result.stderr
+    assert stored() == [stranger.node.address]
+    stranger.node.answer(
+        "SessionService/WhoAmI", Failure(Code.UNAVAILABLE, "REMOVED", "removed")
+    )
+    assert stranger("whoami").exit_code == 3
+    assert stored() == [stranger.node.address]
 
 
 def test_login_json_has_no_session_in_it(stranger: Cli, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ async def test_removed_node_is_not_called_again(
 
     assert await admin.create_user("alice") == COMMIT
     assert len(nodes[0].requests(CREATE)) == 1
+    assert admin.removed_nodes == {nodes[0].address}
 
 
 async def test_call_to_removed_nodes_alone_ends_at_once(

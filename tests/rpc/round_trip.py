@@ -344,8 +344,10 @@ def _member(values: Values, message: Any, hint: Any) -> Any:
     role = message.DESCRIPTOR.fields_by_name["role"].enum_type.values[message.role].name
     message.reachable = role != "MEMBER_ROLE_UNSPECIFIED"
     primary, voter = role == "MEMBER_ROLE_PRIMARY", role != "MEMBER_ROLE_LEARNER"
-    if not message.reachable:  # The role is then unspecified, whatever is known.
-        primary, voter = bool(message.term % 2), bool(message.lag % 2)
+    if not message.reachable:  # A voter's role is then unspecified, whatever is known.
+        primary = bool(message.term % 2)
+    elif not voter:  # A learner's is known.
+        message.reachable = bool(message.lag % 2)
     return values.record(message, hint, is_primary=primary, votes=voter)
 
 

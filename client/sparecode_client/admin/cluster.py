@@ -90,6 +90,13 @@ class Cluster(Caller):
 
 def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
     """Convert the status of the cluster."""
+    voters = [
+        member
+        for member in status.members
+        if member.role != cluster_pb2.MEMBER_ROLE_LEARNER
+    ]
+    reachable = sum(member.reachable for member in voters)
+    quorum = len(voters) // 2 + 1
     return ClusterStatus(
         node_id=status.node_id,
         cluster_id=status.cluster_id,
@@ -111,6 +118,9 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
             for reset in status.pending_resets
         ),
         rotation_due=status.rotation_due,
+        voters=len(voters),
+        reachable_voters=reachable,
+        survivable_losses=max(0, reachable - quorum),
         members=tuple(
             Member(
                 node_id=member.node_id,

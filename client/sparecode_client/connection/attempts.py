@@ -115,7 +115,7 @@ class Attempts:
         self._in_doubt: set[str] = set()
         """Nodes that perhaps applied the request."""
         self._problems: dict[str, Status] = {}
-        self._removed: set[str] = set()
+        self.removed: set[str] = set()
         """Nodes that are not tried again, because they were removed from the cluster."""
 
     def begin(self) -> Attempt:
@@ -127,7 +127,7 @@ class Attempts:
         a slow cluster can still answer.
         """
         rounds, position = self._next()
-        while self._addresses[position] in self._removed:
+        while self._addresses[position] in self.removed:
             rounds, position = self._next()
         deadline = self._deadline
         if self._try_timeout_s is not None and len(self._addresses) > 1:
@@ -186,8 +186,8 @@ class Attempts:
     ) -> NoAnswerError | SparecodeError:
         """Record a removed node; the call ends if there is no other node."""
         failure = self._no_answer(attempt, status)
-        self._removed.add(attempt.address)
-        if self._removed < set(self._addresses):
+        self.removed.add(attempt.address)
+        if self.removed < set(self._addresses):
             return failure
         return self.error(failure)
 
@@ -219,7 +219,7 @@ class Attempts:
             )
         reasons = [s.reason for s in self._problems.values() if s.reason]
         fallback = NO_ANSWER if self._in_doubt else UNREACHABLE
-        if self._removed < set(self._addresses):
+        if self.removed < set(self._addresses):
             # What keeps the others from answering is more important.
             reasons = [reason for reason in reasons if reason != REMOVED]
         reason = next(iter(reasons), fallback)

@@ -196,6 +196,8 @@ class Client:
         self._try_timeout_s = try_timeout_s
         self._sleep = sleep
         self._backoff = tenacity.wait_random_exponential(multiplier=0.1, max=1)
+        self.removed: set[str] = set()
+        """Addresses of nodes that have said that they were removed from the cluster."""
         self.session = ""
         """Sent with every call as `authorization: Bearer`, unless empty."""
         self.device_cookie = ""
@@ -351,6 +353,8 @@ class Client:
             )(once)
         except NoAnswerError as last:
             raise attempts.error(last) from last.__cause__
+        finally:
+            self.removed |= attempts.removed
 
 
 class Caller:
@@ -364,6 +368,15 @@ class Caller:
         caller = object.__new__(cls)
         caller._client = client
         return caller
+
+    @property
+    def removed_nodes(self) -> frozenset[str]:
+        """
+        Addresses of nodes that have said that they were removed from the cluster.
+
+        They answer no call any more: take them off the list of nodes.
+        """
+        return frozenset(self._client.removed)
 
     async def __aenter__(self) -> Self:
         return self

@@ -21,6 +21,7 @@ class Member:
     node_id: str
     reachable: bool
     role: MemberRole | None
+    """None: unknown, as of a voter that cannot be reached."""
     term: int
     commit_index: int
     applied_index: int
@@ -76,3 +77,9 @@ class ClusterStatus:
     """Requested resets of administrators that are not in force yet."""
     rotation_due: str = ""
     """The removed member because of which another key is due; empty: none."""
+    voters: int = 0
+    """Number of members that count for a quorum."""
+    reachable_voters: int = 0
+    """Number of those that answered the called node."""
+    survivable_losses: int = 0
+    """How many of those can be lost while the others are still a quorum."""

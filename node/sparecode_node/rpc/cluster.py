@@ -296,7 +296,7 @@ def _progress(each: RotationProgress) -> pb.RotateKeysResponse:
 
 def _member(member: MemberView) -> pb.Member:
     role = pb.MEMBER_ROLE_UNSPECIFIED
-    if member.reachable and not member.votes:
+    if not member.votes:
         role = pb.MEMBER_ROLE_LEARNER
     elif member.reachable:
         role = pb.MEMBER_ROLE_PRIMARY if member.is_primary else pb.MEMBER_ROLE_REPLICA

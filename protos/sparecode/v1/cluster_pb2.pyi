@@ -135,7 +135,9 @@ class Member(_message.Message):
     reachable: _builtins.bool
     """The member answered the called node."""
     role: Global___MemberRole.ValueType
-    """The current role."""
+    """The current role. Of a member that did not answer, only whether it is a learner is
+    known: otherwise the role is unspecified.
+    """
     term: _builtins.int
     """The member's current Raft term."""
     commit_index: _builtins.int

@@ -10,13 +10,13 @@ from sparecode_client.cli.commands.backups import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
     bundle_warnings,
+    health,
     last_backup,
     reset_warnings,
     rotation_warnings,
     row,
     summary,
 )
-from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.values.cluster import ClusterStatus
 
@@ -40,6 +40,14 @@ def status(
             help="Also compare the states of all members. Each member reads its whole state.",
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="For monitoring: print one line, and exit with 0 if the cluster survives "
+            "a further loss, 1 if it survives none, 3 if there is no quorum.",
+        ),
+    ] = False,
 ) -> None:
     """
     Show every member as the called node sees it.
@@ -49,10 +57,14 @@ def status(
     settings = settings_of(context)
     with settings.admin() as admin:
         cluster = admin.get_status(digest=digest)
+    state = health(cluster)
     if settings.output.is_json:
         settings.output.json(cluster)
+    elif check:
+        settings.output.say(state.words, state.style)
     else:
         settings.output.say(summary(cluster))
+        settings.output.say(state.words, state.style)
         for warning in (
             *reset_warnings(cluster),
             *rotation_warnings(cluster),
@@ -80,8 +92,8 @@ def status(
                 ),
             )
             settings.output.say(compare_digests(cluster))
-    if not cluster.quorum:
-        raise typer.Exit(ExitCode.UNAVAILABLE)
+    if check or not cluster.quorum:
+        raise typer.Exit(state.exit_code)
 
 
 @app.command()

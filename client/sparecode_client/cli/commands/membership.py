@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode cluster members`, `ticket`, `add`, `remove` and `watch`."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sparecode_client.blocking import Admin
-from sparecode_client.cli.terminal.cluster_status import COLUMNS, row, summary
+from sparecode_client.cli.terminal.cluster_status import COLUMNS, health, row, summary
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
@@ -259,12 +260,14 @@ def watch(
     """
     Show the status of every member until Ctrl-C.
 
-    The status is as the answering node sees it. With --output json, each status record
-    is one line.
+    The status is as the answering node sees it. In a pipe or a file, the status records
+    follow each other. With --output json, each is one line.
     """
     settings = settings_of(context)
     console = Console(highlight=False, markup=False, emoji=False)
-    live = Live(console=console, auto_refresh=False)
+    live = None
+    if console.is_terminal and not settings.output.is_json:
+        live = Live(console=console, auto_refresh=False)
     count_shown = 0
 
     def take(status: ClusterStatus) -> None:
@@ -274,26 +277,29 @@ def watch(
         count_shown += 1
         if settings.output.is_json:
             settings.output.line(status)
-        else:
+        elif live is not None:
             live.update(status_view(status), refresh=True)
+        else:
+            if count_shown > 1:
+                console.print()
+            console.print(status_view(status))
+            sys.stdout.flush()
         if count and count_shown >= count:
             raise _EnoughSeen
 
     def missed(words: str) -> None:
-        if settings.output.is_json:
+        if live is None:
             settings.output.note(words)
         else:
             live.update(Text(words), refresh=True)
 
-    with settings.admin() as admin:
-        if not settings.output.is_json:
-            live.start()
-        try:
-            _watch(admin, take, missed, timedelta(seconds=interval))
-        except (KeyboardInterrupt, _EnoughSeen):
-            pass
-        finally:
-            live.stop()
+    display = live or contextlib.nullcontext()
+    with (
+        settings.admin() as admin,
+        display,
+        contextlib.suppress(KeyboardInterrupt, _EnoughSeen),
+    ):
+        _watch(admin, take, missed, timedelta(seconds=interval))
 
 
 class _EnoughSeen(Exception):  # noqa: N818 - nothing is wrong.
@@ -330,4 +336,10 @@ def status_view(status: ClusterStatus) -> Group:
     for member in status.members:
         table.add_row(*(plain(cell) for cell in row(member)[: len(_WATCHED)]))
     now = f"{datetime.now().astimezone():%H:%M:%S}"
-    return Group(Text(f"{now}  {summary(status)}"), Text(), table)
+    state = health(status)
+    return Group(
+        Text(f"{now}  {summary(status)}"),
+        Text(state.words, state.style),
+        Text(),
+        table,
+    )

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines and table rows about the cluster, for `status` and `watch`."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
-from sparecode_client.cli.terminal.words import show_time
+from sparecode_client.cli.terminal.exit_codes import ExitCode
+from sparecode_client.cli.terminal.words import plural, show_time
 from sparecode_client.values.cluster import ClusterStatus, Member
 
 COLUMNS = ("Node", "Role", ">Term", ">Commit", ">Applied", ">Lag", ">Clock", "Version")
@@ -16,6 +18,40 @@ def summary(status: ClusterStatus) -> str:
     primary = f"primary {status.primary}" if status.primary else "no primary known"
     quorum = "quorum reached" if status.quorum else "NO QUORUM"
     return f"Cluster {cluster}, seen from {status.node_id}: {primary}, {quorum}."
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the cluster survives the loss of a further member."""
+
+    words: str
+    style: str
+    """How a terminal shows it, for `Output.say`."""
+    exit_code: ExitCode
+
+
+def health(status: ClusterStatus) -> Health:
+    """Return how many further losses the cluster survives."""
+    answering = f"{status.reachable_voters} of {plural(status.voters, 'voter')}"
+    losses = status.survivable_losses
+    if not status.quorum:
+        return Health(
+            f"{answering} can be reached, which is not a quorum: nothing can be changed.",
+            "bold red",
+            ExitCode.UNAVAILABLE,
+        )
+    if not losses:
+        return Health(
+            f"{answering} can be reached: the cluster survives no further loss.",
+            "bold yellow",
+            ExitCode.REFUSED,
+        )
+    return Health(
+        f"{answering} can be reached: the cluster survives "
+        f"{plural(losses, 'further loss', 'further losses')}.",
+        "green",
+        ExitCode.OK,
+    )
 
 
 def last_backup(status: ClusterStatus) -> str:

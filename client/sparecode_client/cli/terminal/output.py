@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sparecode_client.cli.terminal.words import plain, show_timestamp, wrap
 from sparecode_client.values.results import Commit, ReadPosition
@@ -51,9 +52,18 @@ class Output:
         sys.stdout.write(json.dumps(to_json(value)) + "\n")
         sys.stdout.flush()
 
-    def say(self, words: str = "") -> None:
-        """Write a line for people; a terminal gets it wrapped at word boundaries."""
-        sys.stdout.write(f"{wrap(plain(words), sys.stdout)}\n")
+    def say(self, words: str = "", style: str = "") -> None:
+        """
+        Write a line for people; a terminal gets it wrapped at word boundaries.
+
+        *style* is a color of Rich, such as `bold red`. Only terminals show it, and none
+        with `NO_COLOR`.
+        """
+        line = wrap(plain(words), sys.stdout)
+        if style and self._console.is_terminal:
+            self._console.print(Text(line, style), soft_wrap=True)
+        else:
+            sys.stdout.write(f"{line}\n")
 
     def note(self, words: str) -> None:
         """Write a line for people on stderr, apart from the output of the command."""

@@ -4,7 +4,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from sparecode_client.cli.terminal.session_file import (
     session_path,
     store_session,
 )
+from sparecode_client.connection.channels import ADMIN_PORT, address
 from sparecode_client.errors import NotSignedIn
 
 
@@ -153,7 +154,25 @@ class Settings:
                 timeout=self.timeout,
             )
         with admin:
-            yield admin
+            try:
+                yield admin
+            finally:
+                self._forget(admin.removed_nodes)
+
+    def _forget(self, removed: frozenset[str]) -> None:
+        """Take nodes that were removed from the cluster off the stored list."""
+        stored = load_session(session_path()) if removed else None
+        if stored is None:
+            return
+        kept = [
+            each for each in stored.nodes if address(each, ADMIN_PORT) not in removed
+        ]
+        if kept and len(kept) < len(stored.nodes):
+            store_session(session_path(), replace(stored, nodes=tuple(kept)))
+            gone = ", ".join(each for each in stored.nodes if each not in kept)
+            self.output.note(
+                f"{gone} was removed from the cluster: later commands do not call it."
+            )
 
     def _client_files(
         self, stored: StoredSession | None

@@ -113,9 +113,9 @@ def show_code(code: str) -> str:
     )
 
 
-def plural(number: int, one: str) -> str:
+def plural(number: int, one: str, many: str = "") -> str:
     """Return a number with a noun, such as `1 code` or `3 codes`."""
-    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+    return f"{number} {one}" if number == 1 else f"{number} {many or f'{one}s'}"
 
 
 def plain(text: str) -> str:
