@@ -292,7 +292,11 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         context: Context,
     ) -> peers_pb2.PingResponse:
         """Answer at once: the caller learns that its connection carries bytes."""
-        await self._certified(context)
+        peer = await self._certified(context)
+        if not (self._peers.knows(peer) or peer in self._inbound):
+            # Without a line in the log: pings are many, and its link gets one.
+            why = self._peers.why_unknown(peer)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
         return peers_pb2.PingResponse()
 
     async def GetMemberStatus(
