@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of the state: their errors stop the node, and lost writes are noticed."""
 
+import contextlib
 import os
 import random
 import re
@@ -19,6 +20,8 @@ from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.services.state import checkpointer
 from sparecode_node.statemachine.checkpoints import Checkpoints
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.page_sums import open_page_sums
+from sparecode_node.statemachine.tables import schema
 from tests.services.checkpoint_world import ENTRIES, copy, create_users, opened
 
 PAGE = 4096
@@ -112,6 +115,75 @@ def test_only_synced_entries_count_as_durable(
         fail()
 
 
+def path_of(fd: int) -> Path:
+    """Return the file behind a descriptor."""
+    return Path(f"/proc/self/fd/{fd}").readlink()
+
+
+def test_entries_that_no_checkpoint_can_copy_yet_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader keeps SQLite from copying them, and so from syncing its log."""
+    synced: list[Path] = []
+    sync = os.fdatasync
+
+    def recorded(fd: int) -> None:
+        synced.append(path_of(fd))
+        sync(fd)
+
+    with opened(tmp_path) as world:
+        create_users(world, 5)
+        until_durable(world.machine, world.index)
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM users").fetchone()
+            monkeypatch.setattr(os, "fdatasync", recorded)
+            create_users(world, 1)
+            until_durable(world.machine, world.index)
+            monkeypatch.undo()
+    assert tmp_path / "state.db-wal" in synced
+
+
+def test_a_log_that_is_on_no_disk_is_written_again_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed sync, the kernel shows pages that it will never write."""
+    with opened(tmp_path) as world:
+        create_users(world, 5)
+        image = copy(tmp_path, tmp_path / "image")
+    log = image / "state.db-wal"
+    content, written, synced = log.read_bytes(), [b""], list[Path]()
+    pwrite, fsync = os.pwrite, os.fsync
+
+    def write(fd: int, data: bytes, at: int) -> int:
+        if path_of(fd) == log:
+            written.append(data)
+        return pwrite(fd, data, at)
+
+    def sync(fd: int) -> None:
+        synced.append(path_of(fd))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", sync)
+    open_page_sums(image / "state.db").close()
+    assert b"".join(written) == content
+    assert log in synced
+
+
+def test_a_stopped_node_leaves_the_cluster_s_format_on_the_disk(tmp_path: Path) -> None:
+    """The older release must open it, also after a power cut."""
+    with opened(tmp_path) as world:
+        create_users(world, 5)
+        until_durable(world.machine, world.index)
+        assert world.machine.feature_level < schema.VERSION
+    image = copy(tmp_path, tmp_path / "image")
+    (image / "state.db-wal").write_bytes(b"")
+    with contextlib.closing(sqlite3.connect(image / "state.db")) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    assert version == world.machine.feature_level
+
+
 def until_durable(machine: StateMachine, index: int) -> None:
     """Wait for a checkpoint, as the engine does."""
     for _ in range(500):
@@ -149,7 +221,8 @@ def test_the_engine_shortens_a_log_that_is_too_long() -> None:
         def __init__(self) -> None:
             self.threads: list[str] = []
 
-        def run(self) -> None:
+        def run(self, *, last: bool = False) -> None:
+            assert not last
             self.threads.append(threading.current_thread().name)
             if len(self.threads) > 1:
                 worker.applied(checkpointer.PAGES)

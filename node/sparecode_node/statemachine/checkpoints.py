@@ -58,12 +58,17 @@ class Checkpoints:
         self._reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
 
-    def run(self) -> None:
-        """Run one checkpoint, in one thread at a time. Raises `CheckpointError`."""
+    def run(self, *, last: bool = False) -> None:
+        """
+        Run one checkpoint, in one thread at a time. Raises `CheckpointError`.
+
+        *last*: also if no entry was applied since: a node that stops has given the
+        tables the format of the cluster's level.
+        """
         if self._failed:
             raise CheckpointError(self._failed)
         try:
-            self._run()
+            self._run(last=last)
         except (sqlite3.Error, OSError, LostWriteError) as error:
             self._failed = (
                 f"{self._path}: the checkpoint failed: {error}. It is not known what is"
@@ -71,13 +76,13 @@ class Checkpoints:
             )
             raise CheckpointError(self._failed) from error
 
-    def _run(self) -> None:
+    def _run(self, *, last: bool) -> None:
         # While the reader is in its transaction, SQLite does not overwrite the log. So
         # the checksums are on disk before the frames may go.
         self._reader.execute("BEGIN")
         try:
             index = meta.read(self._reader, "applied_index", 0)
-            if 0 < index == self._complete_at:
+            if not last and 0 < index == self._complete_at:
                 return
             # A reader may keep SQLite from syncing the log. So it is synced here.
             os.fdatasync(self._log)

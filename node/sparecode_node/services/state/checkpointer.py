@@ -82,7 +82,7 @@ class Checkpointer:
         self.end()
         self.check()
         try:
-            self._checkpoints.run()
+            self._checkpoints.run(last=True)
         except CheckpointError as error:
             raise Fatal(str(error)) from error
 
