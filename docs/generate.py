@@ -2,10 +2,11 @@
 """
 Writes the reference pages from the code: python docs/generate.py [--check].
 
-With `--check` it writes nothing, and fails if a page is out of date.
+Also writes the reasons that `sparecode explain` shows. With `--check` it writes nothing, and fails if a page is out of date.
 """
 
 import ast
+import json
 import os
 import re
 import sys
@@ -135,12 +136,31 @@ def reasons() -> str:
         "Reasons",
         """
 Why a call was refused or failed: the `reason` of the `google.rpc.ErrorInfo` in its
-status (domain `sparecode`). `sparecode --output json` shows it too. The time to wait
+status (domain `sparecode`). `sparecode --output json` writes it to stderr, as one line of
+JSON, and `sparecode explain REASON` tells what it means. The time to wait
 before a retry, if any, is in `google.rpc.RetryInfo`. The message of a status names the
 thing and its bound. The messages below are used if there is nothing to name.
 """,
         body,
     )
+
+
+def client_reasons() -> str:
+    """Return the reasons for `sparecode explain`; the client does not import the node."""
+    answers = {answer.reason: answer for answer in EXCEPTIONS.values()}
+    answers |= {answer.reason: answer for answer in REASONS.values()}
+    # The audit log has the name of the rule, even if callers get another reason.
+    answers |= {reason.name: answer for reason, answer in REASONS.items()}
+    result = {
+        name: {
+            "status": answer.code.name,
+            "message": answer.words,
+            "advice": answer.advice,
+            "retry_s": answer.retry_s,
+        }
+        for name, answer in answers.items()
+    }
+    return json.dumps(dict(sorted(result.items())), indent=1) + "\n"
 
 
 def _answers(answers: typing.Iterable[Answer]) -> list[str]:
@@ -218,6 +238,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "reasons.md": reasons,
     "audit-events.md": audit_events,
+    "../client/sparecode_client/cli/reasons.json": client_reasons,
 }
 
 

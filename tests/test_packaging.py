@@ -105,3 +105,21 @@ def test_every_module_is_imported_from_the_wheel(environment: Path) -> None:
     outside = [path for path in imported if not Path(path).is_relative_to(environment)]
     assert imported
     assert not outside
+
+
+def test_client_alone_names_the_missing_extra(environment: Path) -> None:
+    """`pip install sparecode` has no extra; the command of the node says which it needs."""
+    (environment / "bin/sparecode-node").stat()
+    hidden = "import sys; sys.modules['uvloop'] = None; from sparecode_node import main; main()"
+    done = subprocess.run(
+        [environment / "bin/python", "-c", hidden],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "sparecode-node: uvloop is not installed: a node needs the extra `node`. Run: "
+        'pip install "sparecode[node]"\n'
+    )

@@ -73,6 +73,7 @@ log = logging.getLogger(__name__)
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # They show variables, which may be secrets.
     epilog="""\b
     Exit codes: 0 done, or stopped on request, 1 refused or cannot start, 2 wrong

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "mark": "abc",
     "session_id": "5d41402abc4b2a76",
     "path": "new.file",
+    "reason": "WRONG_PIN",
 }
 OPTIONS = {
     "tokens enroll": ["--seed-file", "seed"],

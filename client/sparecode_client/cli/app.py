@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `sparecode`: its global options and its groups of commands."""
 
+import importlib.metadata
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +23,7 @@ from sparecode_client.cli.commands import (
     bulk_issue,
     cluster,
     emergency_access,
+    explain,
     policy,
     rotation,
     second_factors,
@@ -28,6 +32,7 @@ from sparecode_client.cli.commands import (
     tokens,
     users,
 )
+from sparecode_client.cli.terminal.exit_codes import AS_JSON, ExitCode, fail
 from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.settings import Settings
 from sparecode_client.cli.terminal.words import plain, wrap
@@ -38,9 +43,14 @@ GLOBAL_OPTIONS = {
     "--client-certificate",
     "--client-key",
     "--output",
+    "-o",
     "--timeout",
     "--request-id",
 }
+_ANY_MISUSE: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""Click's `UsageError`, which Typer does not export; as a type, its subclass will do."""
+_OUTPUT = re.compile("-o[a-z]+")
+"""The short option of the output format, with its value."""
 _NOISE = "Value error, "
 """Pydantic, which Typer uses to check values, puts this before its messages."""
 
@@ -50,10 +60,12 @@ class AnywhereGroup(TyperGroup):
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # The class of Click behind it is private to Typer.
         """Move the global options to the front, then parse the arguments."""
+        args = options_first(args)
+        AS_JSON.set(wants_json_errors(args))
         with wrap_usage_errors():
             for argument in args:
                 check_text(argument)
-            return super().parse_args(ctx, options_first(args))
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
         """Run a command, which parses the remaining arguments."""
@@ -69,12 +81,30 @@ def check_text(argument: str) -> None:
         raise typer.BadParameter(f"{plain(argument)} is not text in UTF-8") from None
 
 
+def wants_json_errors(args: list[str]) -> bool:
+    """Return whether the global options, which stand first, ask for output for programs."""
+    forms = {each.value for each in OutputFormat} - {OutputFormat.TABLE.value}
+    return any(
+        (option in {"--output", "-o"} and value in forms)
+        or option in {f"{name}{form}" for name in ("--output=", "-o") for form in forms}
+        for option, value in pairwise([*args, ""])
+    )
+
+
 @contextmanager
 def wrap_usage_errors() -> Iterator[None]:
-    """Wrap Typer's message about a wrong value at word boundaries on a terminal."""
+    """
+    Wrap Typer's message about a wrong value at word boundaries on a terminal.
+
+    Programs get it as JSON, as every other error.
+    """
     try:
         yield
-    except typer.BadParameter as error:
+    except _ANY_MISUSE as error:
+        if AS_JSON.get():
+            raise fail(ExitCode.USAGE, error.format_message()) from None
+        if not isinstance(error, typer.BadParameter):
+            raise
         error.message = error.message.removeprefix(_NOISE)
         lead, message = "Error: ", error.format_message()
         lines = wrap(f"{lead}{message}", sys.stderr).removeprefix(lead)
@@ -92,7 +122,7 @@ def options_first(args: list[str]) -> list[str]:
             others += [argument, *rest]
         elif argument in GLOBAL_OPTIONS:
             ours += [argument, *(value for value in [next(rest, None)] if value)]
-        elif argument.partition("=")[0] in GLOBAL_OPTIONS:
+        elif argument.partition("=")[0] in GLOBAL_OPTIONS or _OUTPUT.match(argument):
             ours.append(argument)
         else:
             others.append(argument)
@@ -104,6 +134,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     cls=AnywhereGroup,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # They show variables, which may be secrets.
     epilog="""\b
     These options may stand anywhere on the line. To begin, sign in:
@@ -114,6 +145,13 @@ app = typer.Typer(
     quorum, 4 not permitted or not signed in.
     """,
 )
+
+
+def show_version(value: bool) -> None:
+    """Print the version and exit."""
+    if value:
+        typer.echo(f"sparecode {importlib.metadata.version('sparecode')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -156,7 +194,11 @@ def sparecode(
     ] = None,
     output: Annotated[
         OutputFormat,
-        typer.Option(help="Output format: table for people, json for programs."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Output format: table for people; json, yaml or csv for programs.",
+        ),
     ] = OutputFormat.TABLE,
     timeout: Annotated[
         float,
@@ -175,8 +217,19 @@ def sparecode(
             "The request is never applied twice.",
         ),
     ] = None,
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=show_version,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Manage users, tokens and emergency access on any node of a Sparecode cluster."""
+    del version
     context.obj = Settings(
         nodes=tuple(split(node)),
         ca=ca,
@@ -212,3 +265,4 @@ administrators.app.add_typer(second_factors.app, name="second-factor")
 app.add_typer(administrators.app, name="admins")
 app.add_typer(approvals.app, name="approvals")
 app.command(epilog=authentication.EPILOG)(authentication.authenticate)
+app.command(epilog="Example: sparecode explain WRONG_PIN")(explain.explain)

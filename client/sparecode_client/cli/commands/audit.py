@@ -106,7 +106,7 @@ def list_(
         )
         page = read_pages(events, limit, stale_ok=stale_ok)
     if settings.output.is_json:
-        settings.output.json(list_json("events", page))
+        settings.output.json(list_json("events", page), "events")
         return
     for event in page.items:
         for line in event_lines(event, shutil.get_terminal_size().columns):

@@ -59,7 +59,7 @@ def status(
         cluster = admin.get_status(digest=digest)
     state = health(cluster)
     if settings.output.is_json:
-        settings.output.json(cluster)
+        settings.output.json(cluster, "members")
     elif check:
         settings.output.say(state.words, state.style)
     else:

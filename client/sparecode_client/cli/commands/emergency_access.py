@@ -138,7 +138,7 @@ def issue(
             weaken_recovery_policy=weaken_recovery_policy,
         )
     if output.is_json:
-        output.json(issued_json(token, issued))
+        output.json(issued_json(token, issued), "codes")
     elif sheet:
         say_sheet(output, token, issued)
     else:

@@ -49,7 +49,7 @@ def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
     with settings.admin() as admin:
         members_list = admin.list_members(stale_ok=stale_ok)
     if settings.output.is_json:
-        settings.output.json({"members": members_list})
+        settings.output.json({"members": members_list}, "members")
         return
     settings.output.table(
         ["Node", "Standing", "Address"],
@@ -276,7 +276,7 @@ def watch(
             return
         count_shown += 1
         if settings.output.is_json:
-            settings.output.line(status)
+            settings.output.line(status, "members")
         elif live is not None:
             live.update(status_view(status), refresh=True)
         else:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.output import escape_formula
 from sparecode_client.cli.terminal.words import show_code, show_timestamp
 from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 
@@ -27,13 +28,6 @@ ROWS_MAX = 100_000
 COUNT_DIGITS_MAX = 9
 SHOWN_MAX = 20
 """Length to which a wrong number is cut in an error message."""
-FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""First characters of a formula in a spreadsheet; the last four are full-width forms."""
-
-
-def escape_formula(cell: str) -> str:
-    """Return a cell that no spreadsheet executes. Names come from other people."""
-    return f"'{cell}" if cell.lstrip(" ")[:1] in FORMULA_BEGINNINGS else cell
 
 
 def read_rows(path: Path) -> list[BulkIssueRow]:

@@ -2,9 +2,11 @@
 """Errors on the terminal: a message, the next step, and an exit code."""
 
 import enum
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import typer
 
@@ -31,6 +33,10 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
     UNAVAILABLE = 3
     NOT_PERMITTED = 4
+
+
+AS_JSON: ContextVar[bool] = ContextVar("errors_as_json", default=False)
+"""Whether programs read the errors of this command. The app sets it."""
 
 
 class UsageError(Exception):
@@ -158,8 +164,24 @@ def next_step(error: SparecodeError) -> str:
             return NEXT.get(error.reason, "")
 
 
-def fail(code: ExitCode, words: str, then: str = "") -> typer.Exit:
-    """Print an error and the next step; return the exception to raise."""
+def fail(
+    code: ExitCode, words: str, then: str = "", *, reason: str = "", **facts: object
+) -> typer.Exit:
+    """
+    Print an error and the next step; return the exception to raise.
+
+    Programs get one line of JSON on stderr, with the *reason* and the *facts*.
+    """
+    if AS_JSON.get():
+        error = {
+            "reason": reason or code.name,
+            "message": words,
+            "next_step": then,
+            "exit_code": code,
+            **facts,
+        }
+        sys.stderr.write(f"{json.dumps(error)}\n")
+        return typer.Exit(code)
     for line in (f"sparecode: {plain(words)}", plain(then)):
         if line:
             sys.stderr.write(f"{wrap(line, sys.stderr)}\n")
@@ -172,8 +194,29 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except SparecodeError as error:
-        raise fail(exit_code(error), error.words, next_step(error)) from None
+        raise fail(
+            exit_code(error),
+            error.words,
+            next_step(error),
+            reason=error.reason,
+            **_facts(error),
+        ) from None
     except UsageError as error:
         raise fail(ExitCode.USAGE, str(error)) from None
     except SessionFileError as error:
-        raise fail(ExitCode.NOT_PERMITTED, str(error)) from None
+        raise fail(ExitCode.NOT_PERMITTED, str(error), reason="SESSION_FILE") from None
+
+
+def _facts(error: SparecodeError) -> dict[str, object]:
+    """Return what a program may need of an error, besides its reason."""
+    match error:
+        case InvalidArgument():
+            return {"field": error.field}
+        case ApprovalNeeded():
+            return {"approval_id": error.approval_id}
+        case OutcomeUnknown():
+            return {"request_id": error.request_id}
+        case Overloaded():
+            return {"retry_after_s": error.retry_after_s}
+        case _:
+            return {}

@@ -62,7 +62,7 @@ def say_imported(
     """Show the results; exit with 1 if a row was not imported."""
     imported = sum(row.imported for row in rows)
     if output.is_json:
-        output.json({f"{what}s": rows, "imported": imported})
+        output.json({f"{what}s": rows, "imported": imported}, f"{what}s")
     else:
         _show(output, rows, column, names)
         output.say(f"{imported} of {plural(len(rows), what)} imported.")

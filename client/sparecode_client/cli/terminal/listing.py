@@ -71,7 +71,7 @@ def show_list(
 ) -> None:
     """Show a list as a table of one *row* per item, or as JSON under *key*."""
     if output.is_json:
-        output.json(list_json(key, page))
+        output.json(list_json(key, page), key)
         return
     output.table(columns, (row(item) for item in page.items))
     note_rest(output, page, noun, hint)

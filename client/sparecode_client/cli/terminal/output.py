@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Output of commands: text and tables for people, JSON for programs.
+Output of commands: text and tables for people; JSON, YAML or CSV for programs.
 
 JSON has stable snake_case keys and RFC 3339 times; a missing value is null. It contains
-no secrets except issued codes and join tickets.
+no secrets except issued codes and join tickets. YAML has the same values. CSV has the
+items of a list, one a row, or else the whole value in one row.
 """
 
+import csv
 import dataclasses
 import enum
 import json
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +30,8 @@ class OutputFormat(enum.StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
 
 
 class Output:
@@ -34,23 +39,55 @@ class Output:
 
     def __init__(self, form: OutputFormat) -> None:
         self.form = form
+        self._has_header = False
         self._console = Console(
             file=sys.stdout, highlight=False, markup=False, emoji=False
         )
 
     @property
     def is_json(self) -> bool:
-        """Whether the output is JSON."""
-        return self.form is OutputFormat.JSON
+        """Whether programs read the output: as JSON, or the same value in another form."""
+        return self.form is not OutputFormat.TABLE
 
-    def json(self, value: object) -> None:
-        """Write *value* as JSON."""
-        sys.stdout.write(json.dumps(to_json(value), indent=2) + "\n")
+    def json(self, value: object, items: str = "") -> None:
+        """
+        Write *value* for programs.
 
-    def line(self, value: object) -> None:
-        """Write *value* as one line of JSON Lines."""
-        sys.stdout.write(json.dumps(to_json(value)) + "\n")
+        *items* is the key of its list, whose items are the rows of CSV.
+        """
+        match self.form:
+            case OutputFormat.YAML:
+                sys.stdout.write(_yaml(value))
+            case OutputFormat.CSV:
+                self._csv(value, items)
+            case _:
+                sys.stdout.write(json.dumps(to_json(value), indent=2) + "\n")
+
+    def line(self, value: object, items: str = "") -> None:
+        """Write *value* as one of several: a line of JSON, a document of YAML, or rows."""
+        match self.form:
+            case OutputFormat.YAML:
+                sys.stdout.write(f"---\n{_yaml(value)}")
+            case OutputFormat.CSV:
+                self._csv(value, items)
+            case _:
+                sys.stdout.write(json.dumps(to_json(value)) + "\n")
         sys.stdout.flush()
+
+    def _csv(self, value: object, items: str) -> None:
+        """Write the rows of a value; the first line has the names of the columns."""
+        content = to_json(value)
+        rows = [_cells(row) for row in (content[items] if items else [content])]
+        if not rows:
+            return
+        columns = dict.fromkeys(column for row in rows for column in row)
+        writer = csv.DictWriter(
+            sys.stdout, columns, extrasaction="ignore", lineterminator="\n"
+        )
+        if not self._has_header:
+            writer.writeheader()
+        self._has_header = True
+        writer.writerows(rows)
 
     def say(self, words: str = "", style: str = "") -> None:
         """
@@ -111,6 +148,37 @@ class Output:
                 f"Read at log index {position.applied_index} of node "
                 f"{position.node_id}; later changes may be missing."
             )
+
+
+FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""First characters of a formula in a spreadsheet; the last four are full-width forms."""
+
+
+def escape_formula(cell: str) -> str:
+    """Return a cell that no spreadsheet executes. Names come from other people."""
+    return f"'{cell}" if cell.lstrip(" ")[:1] in FORMULA_BEGINNINGS else cell
+
+
+def _cells(row: object, name: str = "") -> dict[str, object]:
+    """Return the cells of a row by their columns, such as `position.index`."""
+    match row:
+        case dict() if row or not name:
+            return {
+                column: cell
+                for key, each in row.items()
+                for column, cell in _cells(each, f"{name}.{key}".lstrip(".")).items()
+            }
+        case str():
+            return {name: escape_formula(row)}
+        case list() | dict() | bool():
+            return {name: json.dumps(row)}
+        case _:
+            return {name: row}
+
+
+def _yaml(value: object) -> str:
+    text: str = yaml.safe_dump(to_json(value), sort_keys=False, allow_unicode=False)
+    return text
 
 
 def to_json(value: object) -> Any:  # noqa: ANN401  JSON has no narrower type.

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that pages, the console and messages show can be copied: they parse."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from sparecode_client.cli import app as client_app
+from sparecode_client.cli.app import options_first
+from sparecode_node.__main__ import app as node_app
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = {
+    "sparecode": typer.main.get_command(client_app),
+    "sparecode-node": typer.main.get_command(node_app),
+}
+PAGES = [
+    page
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    if page.name != "commands.md" and "results" not in page.parts
+]
+TEMPLATES = ROOT / "node/sparecode_node/console/templates"
+BLOCK = re.compile(r"^```\w*[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINE = re.compile(r'<code class="line">(.*?)</code>')
+COMMAND = re.compile(r"(?:^|[(&;] ?)((?:sparecode|sparecode-node) [^\n]*)")
+END = re.compile(r" ?(?:[;|)&]|[12]?> | < | # ).*$")
+
+
+def shown() -> Iterator[tuple[str, str]]:
+    """Yield commands with the name of the file that shows them."""
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for line in block.replace("\\\n", " ").splitlines():
+                for command in COMMAND.findall(line.strip()):
+                    yield page.name, command
+    for template in TEMPLATES.glob("*.html"):
+        for command in LINE.findall(template.read_text()):
+            yield template.name, re.sub(r"{{.*?}}", "x", command)
+
+
+SHOWN = sorted(set(shown()))
+
+
+def parse(command: str) -> None:
+    """Parse a command as its program does, without running it."""
+    command = re.sub(r"\$\(.*\)", "x", command)
+    program, *words = shlex.split(END.sub("", command))
+    group: Any = PROGRAMS[program]
+    if program == "sparecode":
+        words = options_first(words)
+    context = group.make_context(program, words)
+    while words := [*getattr(context, "_protected_args", ()), *context.args]:
+        if not hasattr(group, "commands"):
+            break
+        name, group, words = group.resolve_command(context, words)
+        context = group.make_context(name, words, parent=context)
+
+
+def test_pages_show_commands() -> None:
+    assert len(SHOWN) > 50
+    assert {"backups.html", "ticket.html", "restore.md"} <= {name for name, _ in SHOWN}
+
+
+@pytest.mark.parametrize(("page", "command"), SHOWN)
+def test_command_parses(page: str, command: str) -> None:
+    parse(command)
