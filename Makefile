@@ -97,7 +97,7 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs git iproute2 iptables mount nftables oathtool \
+	for package in chromium curl e2fsprogs gcc git iproute2 iptables libc6-dev mount nftables oathtool \
 		openssh-client openssl promtool softhsm2 stoken strace systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \

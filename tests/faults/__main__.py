@@ -28,8 +28,9 @@ from tests.faults.history import History, Operation
 from tests.faults.nemesis import FAULTS, Nemesis
 from tests.faults.network import ToolError
 from tests.faults.plans import Plan
+from tests.faults.probes import Prober, judge
 from tests.faults.site import Site, SiteError, check_machine
-from tests.faults.workload import Workload
+from tests.faults.workload import CLIENTS, Workload
 from tests.system.estate import each
 
 VAR = Path(__file__).parents[2] / "var" / "faults"
@@ -49,6 +50,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--seed", type=int, help="seed of the choices; results still differ"
+    )
+    parser.add_argument(
+        "--clients",
+        type=int,
+        default=CLIENTS,
+        help="clients that work at once; fewer on a busy machine",
     )
     parser.add_argument(
         "--faults", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT"
@@ -76,7 +83,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 async def campaign(
-    site: Site, history: History, plan: Plan, chance: random.Random
+    site: Site, history: History, plan: Plan, chance: random.Random, clients: int
 ) -> report.Campaign:
     """Strike while clients work, then compare the final states."""
     load = [os.getloadavg()[1]]
@@ -87,8 +94,15 @@ async def campaign(
         nemesis = Nemesis(
             site, chance, session=doors.session, first_success=history.first_success
         )
+        seen = None
         if plan.faults:
-            span = await _strike(nemesis, Workload(doors, chance), plan)
+            prober = Prober(site.cluster, doors.session, VAR / "prober.jsonl")
+            with prober:
+                await asyncio.to_thread(prober.wait)
+                workload = Workload(doors, chance, clients=clients)
+                span = await _strike(nemesis, workload, plan)
+            away = report.without_quorum(nemesis.struck)
+            seen = judge(prober.calls(), span.begin_ns, span.end_ns, away)
         load.append(os.getloadavg()[1])
         end = await _final(doors, history)
     return report.Campaign(
@@ -105,6 +119,7 @@ async def campaign(
         bugs=site.bugs(),
         compactions=site.count_values("log_compacted", "first"),
         installed=site.count_values("snapshot_installed", "index"),
+        probes=seen,
         load=tuple(load),
     )
 
@@ -166,13 +181,14 @@ def _run(options: argparse.Namespace) -> Sequence[str]:
     _say(f"seed {seed}: three nodes, each with its own network and disk")
     history = History(VAR / "history.jsonl")
     with Site(VAR / "site", plan.filesystems) as site:
-        result = asyncio.run(campaign(site, history, plan, random.Random(seed)))
+        chance = random.Random(seed)
+        result = asyncio.run(campaign(site, history, plan, chance, options.clients))
         history.close()
         numbers = {"seed": seed, **report.figures(result)}
         why = report.failures(result, numbers)
         report.write(VAR, numbers, why)
         print(f"\n{report.text(numbers, why)}\n\n{VAR}/report.txt, report.json")
-    if plan.recorded:
+    if plan.recorded and options.clients >= CLIENTS:
         print(f"written to {page.record(plan, numbers, why)}")
     return why
 

@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disk faults: power cuts, full disks, failing and slow syncs."""
+"""
+Disk faults: power cuts, full disks, failing and slow syncs.
+
+A small library in the nodes' processes lets system calls fail or take longer, for all
+files or only for one.
+"""
 
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from errno import EIO
+from typing import Any
 
 from local_cluster.cluster import LocalNode
 
+from tests.faults.disk_faults import Calls, DiskFaults
 from tests.faults.disks import Lost
 from tests.faults.striker import Proof, Striker, names
 
-STOPPED_S = 6.0
-"""How long a node may take to stop after its disk fails."""
+STOPPED_S = 10.0
+"""How long a node may take to stop after its disk fails; it runs a checkpoint every 5 s."""
+SNAPSHOT_S = 60.0
+"""How long a primary may take until its next snapshot, on a slow disk."""
+SNAPSHOT_TRIES = 3
+SNAPSHOT_DELAY_S = 2
+"""Longer than an election timeout: the thread of the engine must not wait for it."""
+_WAL = "state.db-wal"
+_SNAPSHOT = "journal/snapshot.written"
 FATAL = 70
 """The exit code of a node that stopped because it is broken."""
 
@@ -36,10 +51,10 @@ class DiskStrikes(Striker):
 
         Their syncs are slowed down first, so that there is unsynced data to lose.
         """
-        disks = [self._site.disks[node.node_id] for node in nodes]
+        disks = [self._site.disk(node) for node in nodes]
         with ExitStack() as slow:
             for node in nodes:
-                slow.enter_context(self._inject(node, "delay_enter=200000"))
+                slow.enter_context(self._inject(node, Calls.SYNCS, before_us=200_000))
             self._last(0.5, 1.5)
             for node in nodes:
                 self._site.signal(node, signal.SIGSTOP)
@@ -61,7 +76,7 @@ class DiskStrikes(Striker):
 
     def full_disk(self) -> Proof:
         node = self._chance.choice(self._site.nodes)
-        disk = self._site.disks[node.node_id]
+        disk = self._site.disk(node)
         disk.fill()
         try:
             stopped_s = self._until_stopped(node)
@@ -76,46 +91,123 @@ class DiskStrikes(Striker):
         return self._sync_error(self._replica())
 
     def _sync_error(self, node: LocalNode) -> Proof:
-        with self._inject(node, "error=EIO") as injected:
+        with self._inject(node, Calls.SYNCS, error=EIO) as faults:
             stopped_s = self._until_stopped(node)
-            count = injected()
+            count = faults.hits().count
         words = f"{count} syncs failed with EIO"
         return self._stopped(node, words, stopped_s, bit=count > 0)
+
+    # --- Errors of the state's write-ahead log alone
+
+    def wal_error_primary(self) -> Proof:
+        return self._wal_error(self._primary())
+
+    def wal_error_replica(self) -> Proof:
+        return self._wal_error(self._replica())
+
+    def _wal_error(self, node: LocalNode) -> Proof:
+        """Let all syncs or all writes of the write-ahead log fail, and no others."""
+        calls = self._chance.choice([*Calls])
+        with self._inject(node, calls, error=EIO, file=_WAL) as faults:
+            stopped_s = self._until_stopped(node)
+            count = faults.hits().count
+        words = f"{count} {calls.name.lower()} of the WAL alone failed with EIO"
+        return self._stopped(node, words, stopped_s, bit=count > 0)
+
+    def wal_error_once(self) -> Proof:
+        """
+        Let one sync of the write-ahead log fail, then cut the power.
+
+        Linux may report success for the next sync although the pages are lost. So a
+        node must not count on anything after the error.
+        """
+        node = self._chance.choice(self._site.nodes)
+        disk = self._site.disk(node)
+        with self._inject(node, Calls.SYNCS, error=EIO, times=1, file=_WAL) as faults:
+            stopped_s = self._until_stopped(node)
+            count = faults.hits().count
+        words = f"{count} sync of the WAL failed with EIO, the later ones did not"
+        proof = self._stopped(node, words, stopped_s, bit=count > 0)
+        disk.cut_power()
+        lost = disk.restore_power()
+        return replace(
+            proof,
+            words=f"{proof.words}; then a power cut: {disk.filesystem} lost"
+            f" {_lost(lost)}",
+        )
+
+    # --- Slow disks
+
+    def slow_disks(self) -> Proof:
+        """Slow down every sync of all nodes."""
+        delay_ms = self._chance.choice([20, 50, 100])
+        with ExitStack() as slow:
+            injected = [
+                slow.enter_context(
+                    self._inject(node, Calls.SYNCS, after_us=1000 * delay_ms)
+                )
+                for node in self._site.nodes
+            ]
+            seconds = self._last(3, 5)
+            counts = [faults.hits().count for faults in injected]
+        return Proof(
+            all(counts),
+            f"{counts} syncs of all nodes took {delay_ms} ms more, for {seconds:.1f} s",
+        )
+
+    def slow_snapshot(self) -> Proof:
+        """
+        Slow down the sync of the primary's next snapshot, and no others.
+
+        It remains the primary, because the engine does not wait for that sync. On a
+        busy machine a primary may be lost for another reason, so there are more tries.
+        """
+        words = ""
+        for _ in range(SNAPSHOT_TRIES):
+            node = self._primary()
+            begin_s = self._delay_snapshot(node)
+            if begin_s is None:
+                words = f"{node.node_id} (primary) took no snapshot"
+                return Proof(bit=False, words=words)
+            time.sleep(SNAPSHOT_DELAY_S + 1)
+            words = (
+                f"the sync of a snapshot of {node.node_id} (primary) took"
+                f" {SNAPSHOT_DELAY_S} s more"
+            )
+            changes = self._site.moments("primary_changed")
+            if not any(0 < at_s - begin_s < SNAPSHOT_DELAY_S + 0.5 for at_s in changes):
+                return Proof(bit=True, words=f"{words}; it remained the primary")
+        failure = f"{SNAPSHOT_TRIES} primaries of {SNAPSHOT_TRIES} lost their terms"
+        return Proof(bit=True, words=words, failure=failure)
+
+    def _delay_snapshot(self, node: LocalNode) -> float | None:
+        """Slow down the next sync of a snapshot; return the Unix time of its beginning."""
+        delay_us = SNAPSHOT_DELAY_S * 1_000_000
+        begin = time.monotonic()
+        with self._inject(
+            node, Calls.SYNCS, before_us=delay_us, times=1, file=_SNAPSHOT
+        ) as faults:
+            while not faults.hits().count:
+                if time.monotonic() > begin + SNAPSHOT_S:
+                    return None
+                time.sleep(0.05)
+            return faults.hits().first_s
 
     def slow_sync(self) -> Proof:
         node = self._chance.choice(self._site.nodes)
         delay_ms = self._chance.choice([50, 200, 500])
-        with self._inject(node, f"delay_exit={1000 * delay_ms}") as injected:
+        with self._inject(node, Calls.SYNCS, after_us=1000 * delay_ms) as faults:
             seconds = self._last(3, 5)
-            count = injected()
+            count = faults.hits().count
         return Proof(
             count > 0,
             f"{count} syncs of {node.node_id} took {delay_ms} ms more, for {seconds:.1f} s",
         )
 
-    @contextmanager
-    def _inject(self, node: LocalNode, what: str) -> Iterator[Callable[[], int]]:
-        """Apply *what* to every sync of a node; yield a counter of these syncs."""
-        log = node.directory / "strace.log"
-        log.write_text("")
-        tracer = subprocess.Popen(
-            [
-                *("strace", "-f", "-qq", "-o", str(log), "-p", str(node.pid)),
-                *("-e", "trace=fsync,fdatasync"),
-                *("-e", f"inject=fsync,fdatasync:{what}"),
-            ],
-            stderr=subprocess.DEVNULL,
-        )
-
-        def injected() -> int:
-            text = log.read_text(errors="replace")
-            return text.count("(INJECTED)") + text.count("(DELAYED)")
-
-        try:
-            yield injected
-        finally:
-            tracer.terminate()
-            tracer.wait(timeout=10)
+    def _inject(
+        self, node: LocalNode, calls: Calls, **what: Any
+    ) -> AbstractContextManager[DiskFaults]:
+        return self._site.faults(node).inject(calls, **what)
 
     def _until_stopped(self, node: LocalNode) -> float | None:
         """Return after how many seconds a node stopped by itself, or None."""

@@ -95,7 +95,11 @@ class Doors:
         self._agents: dict[str, AsyncAgent] = {}
         self._admins: dict[str, AsyncAdmin] = {}
         self._numbers = itertools.count(1)
-        self.names = [node.node_id for node in cluster.nodes]
+        self.names = [node.directory.name for node in cluster.nodes]
+        """
+        The nodes, by their machines: a node that joins again has another id, and the
+        same addresses.
+        """
         self.holders: list[Holder] = []
         self.errors: Counter[str] = Counter()
         """The number of calls without an answer, by reason."""
@@ -111,10 +115,10 @@ class Doors:
         self._admins[ANY] = self.admin
         self._agents[ANY] = await self._open.enter_async_context(self._agent(nodes))
         for node in nodes:
-            self._agents[node.node_id] = await self._open.enter_async_context(
+            self._agents[node.directory.name] = await self._open.enter_async_context(
                 self._agent([node])
             )
-            self._admins[node.node_id] = await self._open.enter_async_context(
+            self._admins[node.directory.name] = await self._open.enter_async_context(
                 self._admin([node], session.session)
             )
         return self
@@ -304,8 +308,12 @@ class Doors:
     async def digests(self) -> dict[str, tuple[int, str]]:
         """Return the applied index and digest of every reachable member."""
         status = await self.admin.get_status(digest=True, within=PATIENCE)
+        names = {node.node_id: node.directory.name for node in self._cluster.nodes}
         return {
-            member.node_id: (member.applied_index, member.digest)
+            names.get(member.node_id, member.node_id): (
+                member.applied_index,
+                member.digest,
+            )
             for member in status.members
             if member.reachable and member.digest
         }

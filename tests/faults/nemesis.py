@@ -15,6 +15,7 @@ from datetime import timedelta
 from local_cluster.cluster import LocalClusterError, LocalNode
 
 from sparecode_client import Admin, ClusterStatus, SparecodeError
+from tests.faults.bounds import recovery_s
 from tests.faults.site import Site
 from tests.faults.striker import FirstSuccess, Proof
 from tests.faults.strikes import Strikes
@@ -39,13 +40,24 @@ FAULTS = (
     "one_way_in",
     "delay",
     "loss",
+    "links_swallow",
+    "links_half_close",
+    "links_corrupt",
+    "links_swallow_and_kill",
     "power_one",
     "power_primary",
     "power_all",
     "full_disk",
     "sync_error_primary",
     "sync_error_replica",
+    "wal_error_primary",
+    "wal_error_replica",
+    "wal_error_once",
     "slow_sync",
+    "slow_disks",
+    "slow_snapshot",
+    "disk_went_back_primary",
+    "disk_went_back_replica",
     "clock_of_primary",
     "clock_of_replica",
     "rolling_restart",
@@ -144,11 +156,17 @@ class Nemesis:
             self._site.ready()
         except LocalClusterError as error:
             failure = failure or str(error)
+        ready_ns = time.monotonic_ns()
+        if (took_s := (ready_ns - end_ns) / 1e9) > recovery_s(fault):
+            failure = failure or (
+                f"all nodes served after {took_s:.1f} s, later than within"
+                f" {recovery_s(fault):.0f} s"
+            )
         struck = Strike(
             fault=fault,
             begin_ns=begin_ns,
             end_ns=end_ns,
-            ready_ns=time.monotonic_ns(),
+            ready_ns=ready_ns,
             proof=proof,
             failure=failure,
         )

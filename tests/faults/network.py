@@ -24,6 +24,8 @@ CLIENTS = "clients"
 CLIENTS_ADDRESS = "10.199.0.100"
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x4000_0000
+BURST = "64 kbytes"
+"""What may pass at once through a throttled link."""
 _DELAYED = "10.199.0.0/27"
 """The addresses of the nodes, without the clients."""
 
@@ -107,6 +109,13 @@ class Network:
     def lose(self, percent: int) -> None:
         """Drop *percent* of all packets, between nodes and clients too."""
         self._rules([f"numgen random mod 100 < {percent} counter drop"])
+
+    def throttle(self, node: str, kilobytes_per_s: int) -> None:
+        """Drop what the other nodes send to a node beyond this rate."""
+        others = ", ".join(f"to-{each}" for each in self._nodes if each != node)
+        limit = f"limit rate over {kilobytes_per_s} kbytes/second burst {BURST}"
+        rule = f"iifname {{ {others} }} oifname to-{node} {limit} counter drop"
+        self._rules([rule])
 
     def _rules(self, rules: Iterable[str]) -> None:
         lines = [

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.faults.bounds import OTHERS, recovery_s
 from tests.faults.plans import CAMPAIGN, SERIES, Plan
+from tests.faults.probes import GAP_MAX_S
 from tests.faults.report import rolling_restarts
 from tests.results import FOLDER, ROOT, keep, now_and_here, row
 
@@ -17,7 +19,7 @@ KEPT = (
     *("unknown", "definite_part", "successes_per_s_with_quorum", "codes", "users"),
     *("longest_without_success_s", "longest_without_success_during", "restarts"),
     *("longest_without_success_with_quorum_s", "compactions", "snapshots_installed"),
-    *("load", "strikes", "ghosts", "success_after_kill_s", "final_reads"),
+    *("probes", "load", "strikes", "ghosts", "success_after_kill_s", "final_reads"),
     *("final_digest", "double_spends", "not_linearizable", "acknowledged_and_lost"),
 )
 """The figures of a run that the page keeps."""
@@ -36,12 +38,22 @@ def record(plan: Plan, figures: Mapping[str, Any], why: Sequence[str]) -> Path:
     return PAGE.relative_to(ROOT)
 
 
+BOUNDS = "\n".join(row(what, f"{seconds:.0f} s") for what, seconds in OTHERS.items())
+
 HEAD = f"""\
 # Results of faults on real processes
 
 Written by `make faults` (from 10 minutes on) and `make faults-series`; do not edit.
 [replication/DESIGN.md]({DESIGN}) describes the faults and the checks.
 Load is the load average of the machine over five minutes, before and after the run.
+
+A run fails if the cluster recovers later than within these bounds. The bounds for the
+time from the end of a fault until every node serves are in the tables of the faults. The
+other bounds:
+
+{row("what", "bound")}
+{row("---", "---:")}
+{BOUNDS}
 """
 
 
@@ -141,10 +153,27 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
             "the same while a quorum existed",
             f"{run['longest_without_success_with_quorum_s']} s",
         ),
+        *_probes(run.get("probes")),
         ("node restarts", f"{run['restarts']:,}"),
         ("logs compacted", f"{run['compactions']:,}"),
         ("snapshots installed", f"{run['snapshots_installed']:,}"),
         ("reads of the final state (every code on every node)", _final(run)),
+    ]
+
+
+def _probes(probes: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if probes is None:
+        return []
+    return [
+        (
+            "calls of the prober: accepted, failed after all retries",
+            f"{probes['calls']:,}: {probes['accepted']:,}, {probes['failed']:,}",
+        ),
+        (
+            "**longest time without an answer to the prober while a quorum existed**",
+            f"**{probes['gap_s']} s** of {GAP_MAX_S:.0f} s",
+        ),
+        ("slowest answer to the prober", f"{probes['slowest_s']} s"),
     ]
 
 
@@ -172,8 +201,8 @@ def _final(run: Mapping[str, Any]) -> str:
 
 def _strikes(strikes: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
-        row("fault", "times", "with effect", "slowest recovery", "example"),
-        row("---", "---:", "---:", "---:", "---"),
+        row("fault", "times", "with effect", "slowest recovery", "bound", "example"),
+        row("---", "---:", "---:", "---:", "---:", "---"),
     ]
     for fault in sorted({each["fault"] for each in strikes}):
         same = [each for each in strikes if each["fault"] == fault]
@@ -183,6 +212,7 @@ def _strikes(strikes: Sequence[Mapping[str, Any]]) -> list[str]:
                 len(same),
                 sum(each["bit"] for each in same),
                 f"{max(each['return_s'] for each in same):.1f} s",
+                f"{recovery_s(fault):.0f} s",
                 same[-1]["proof"],
             )
         )

@@ -6,16 +6,18 @@ import json
 import statistics
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.faults import probes
 from tests.faults.checker import Verdict
 from tests.faults.doors import ANY
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Operation, Outcome
 from tests.faults.nemesis import NO_QUORUM, Strike
+from tests.faults.probes import Probes
 from tests.results import now_and_here
 
 SUCCESSES_PER_S_MIN = 10
@@ -70,6 +72,8 @@ class Campaign:
     compactions: int
     installed: int
     """Snapshots installed by nodes whose missing entries had left the others' logs."""
+    probes: Probes | None
+    """What the prober saw; None: there were no faults."""
     load: tuple[float, ...]
     """The load average of the machine over five minutes, before and after."""
 
@@ -85,11 +89,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         for each in operations
         if each.outcome is Outcome.ANSWERED and each.returned_ns is not None
     )
-    without = [
-        (each.begin_ns, each.ready_ns)
-        for each in campaign.strikes
-        if each.fault in NO_QUORUM
-    ]
+    without = without_quorum(campaign.strikes)
     quorum_s = max(
         span.seconds - sum(end - begin for begin, end in without) / SECOND_NS, 1e-9
     )
@@ -138,6 +138,12 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         "snapshots_installed": campaign.installed,
         "load": [round(each, 1) for each in campaign.load],
         "errors": dict(campaign.errors),
+        "probes": None
+        if campaign.probes is None
+        else {
+            key: round(value, 2) if isinstance(value, float) else value
+            for key, value in dataclasses.asdict(campaign.probes).items()
+        },
         "final_reads": campaign.final.reads,
         "final_digest": campaign.final.digest,
         "strikes": [_strike(each, answers, operations) for each in campaign.strikes],
@@ -148,12 +154,24 @@ def figures(campaign: Campaign) -> dict[str, Any]:
     }
 
 
+def without_quorum(strikes: Iterable[Strike]) -> list[tuple[int, int]]:
+    """Return beginning and end of each time in which no quorum can be relied on."""
+    return [
+        (each.begin_ns, each.ready_ns) for each in strikes if each.fault in NO_QUORUM
+    ]
+
+
 def failures(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
     """Return the reasons why the campaign failed; empty if it passed."""
     return [
         *_broken(campaign),
         *_noticed(numbers),
         *(_too_little(campaign, numbers) if campaign.planned else []),
+        *(
+            probes.failures(campaign.probes, campaign.span.seconds)
+            if campaign.probes
+            else []
+        ),
         *_unconvincing(campaign.ghosts),
     ]
 
@@ -254,6 +272,12 @@ def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
         ),
         f"load of the machine before and after: {numbers['load']}",
     ]
+    if seen := numbers["probes"]:
+        lines.append(
+            f"prober: {seen['calls']} calls, {seen['accepted']} accepted,"
+            f" {seen['failed']} failed; longest time without an answer while a quorum"
+            f" existed: {seen['gap_s']} s; slowest answer {seen['slowest_s']} s"
+        )
     if numbers["strikes"]:
         lines += [
             "",

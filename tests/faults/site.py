@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from local_cluster.cluster import LocalCluster, LocalNode, Ports
 from local_cluster.setup import set_up
 
 from tests.faults.clocks import NodeClock
+from tests.faults.disk_faults import DiskFaults, build
 from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
 from tests.faults.network import Network, address_of, inside
 
@@ -23,12 +25,12 @@ READY_S = 60.0
 """How long a node may take until it serves again without help."""
 
 TOOLS = {
+    "gcc": "gcc",
     "iptables": "iptables",
     "ip": "iproute2",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "nft": "nftables",
-    "strace": "strace",
     "xfs_io": "xfsprogs",
 }
 
@@ -40,9 +42,7 @@ class SiteError(Exception):
 def check_machine() -> None:
     """Raise `SiteError` unless this machine has what a campaign needs."""
     if os.geteuid():
-        raise SiteError(
-            "make faults needs root for network namespaces, mounts and strace"
-        )
+        raise SiteError("make faults needs root for network namespaces and mounts")
     missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
     if missing:
         raise SiteError(
@@ -60,6 +60,7 @@ class Site:
         names = [f"n{number}" for number in range(1, NODES + 1)]
         self.network = Network(names)
         self._clocks: dict[str, NodeClock] = {}
+        self._faults: dict[str, DiskFaults] = {}
         self.disks = {
             name: Disk(
                 directory / f"{name}.image",
@@ -71,12 +72,26 @@ class Site:
         self.starts = 0
         """The number of restarts."""
         self._cluster: LocalCluster | None = None
+        self._ids = NODES
 
     @property
     def cluster(self) -> LocalCluster:
         """The cluster, once it is set up."""
         assert self._cluster is not None
         return self._cluster
+
+    @staticmethod
+    def place(node: LocalNode) -> str:
+        """Return the namespace of a node: its machine, whatever its id is by now."""
+        return node.directory.name
+
+    def disk(self, node: LocalNode) -> Disk:
+        """Return the disk of a node."""
+        return self.disks[self.place(node)]
+
+    def faults(self, node: LocalNode) -> DiskFaults:
+        """Return the faults of a node's system calls."""
+        return self._faults[self.place(node)]
 
     @property
     def nodes(self) -> list[LocalNode]:
@@ -100,9 +115,13 @@ class Site:
                     for number in range(1, NODES + 1)
                 ],
             )
+            library = build(self._directory)
             for node in self.nodes:
                 node.launcher = inside(node.node_id)
-                self._clocks[node.node_id] = NodeClock(node, self._directory)
+                self._clocks[self.place(node)] = NodeClock(node, self._directory)
+                self._faults[self.place(node)] = DiskFaults(
+                    node, library, self._directory
+                )
             for node in self.nodes:
                 node.start()
             self.ready()
@@ -130,14 +149,19 @@ class Site:
             node.start()
             self.starts += 1
 
-    def ready(self, *nodes: LocalNode) -> None:
+    def ready(self, *nodes: LocalNode, timeout_s: float = READY_S) -> None:
         """
         Return when these nodes, or all nodes, serve.
 
         Raises:
             LocalClusterError: A node was not ready in time; with the end of its log.
         """
-        self.cluster.wait_ready(*nodes, timeout_s=READY_S)
+        self.cluster.wait_ready(*nodes, timeout_s=timeout_s)
+
+    def unused_id(self) -> str:
+        """Return an id that no node has had."""
+        self._ids += 1
+        return f"n{self._ids}"
 
     def signal(self, node: LocalNode, number: signal.Signals) -> None:
         """Send a signal to the process of a node."""
@@ -160,6 +184,18 @@ class Site:
             for node in self.nodes
         )
 
+    def moments(self, event: str, *nodes: LocalNode) -> list[float]:
+        """Return the Unix times of an event, from the logs of these nodes or of all."""
+        return [
+            datetime.fromisoformat(time).timestamp()
+            for node in nodes or self.nodes
+            for time in re.findall(
+                rf"^(\S+)\s+\S+\s+{event}\b",
+                node.log.read_text(errors="replace"),
+                re.MULTILINE,
+            )
+        ]
+
     def values(self, node: LocalNode, event: str, field: str) -> list[int]:
         """Return the values of a field of an event in a node's log."""
         text = node.log.read_text(errors="replace")
@@ -175,4 +211,4 @@ class Site:
 
     def set_clock(self, node: LocalNode, offset_s: int) -> None:
         """Shift the clock of a running node, at once."""
-        self._clocks[node.node_id].set(offset_s)
+        self._clocks[self.place(node)].set(offset_s)

@@ -58,6 +58,18 @@ class Striker:
     def _replica(self) -> LocalNode:
         return self._replicas()[0]
 
+    def _until_success(self, after_ns: int, but: str, within_s: float) -> float | None:
+        """
+        Return the seconds until a later call was answered by a node other than *but*.
+
+        None: there was no answer in time.
+        """
+        while (success_s := self._first_success(after_ns, but)) is None:
+            if time.monotonic_ns() > after_ns + within_s * 1e9:
+                return None
+            time.sleep(0.05)
+        return success_s
+
     def _last(self, at_least_s: float, at_most_s: float) -> float:
         seconds = self._chance.uniform(at_least_s, at_most_s)
         time.sleep(seconds)

@@ -14,6 +14,8 @@ from pathlib import Path
 from local_cluster.cluster import LocalNode
 
 from tests.faults.disk_strikes import DiskStrikes
+from tests.faults.link_strikes import LinkStrikes
+from tests.faults.return_strikes import ReturnStrikes
 from tests.faults.striker import Proof, names
 
 JUMPS_S = (86_400, 3600, 240, 60, 5, -5, -60, -3600, -86_400)
@@ -25,14 +27,11 @@ an accepted request would not get the same answer (Q3).
 """
 
 
-SUCCESS_S = 15.0
+SUCCESS_S = 5.0
 """How long the survivors may take until one answers; after that the fault has failed."""
-COMPACTED_S = 45.0
-"""How long two nodes may take to compact their logs under the heaviest load."""
-INSTALLED_S = 20.0
 
 
-class Strikes(DiskStrikes):
+class Strikes(DiskStrikes, LinkStrikes, ReturnStrikes):
     """All faults of one site."""
 
     # --- Processes -----------------------------------------------------------
@@ -45,11 +44,10 @@ class Strikes(DiskStrikes):
         primary = self._primary()
         begin_ns = time.monotonic_ns()
         proof = self._kill([primary])
-        while (success_s := self._first_success(begin_ns, primary.node_id)) is None:
-            if time.monotonic_ns() > begin_ns + SUCCESS_S * 1e9:
-                failure = f"no success at the survivors for {SUCCESS_S:.0f} s"
-                return Proof(proof.bit, proof.words, failure=failure)
-            time.sleep(0.05)
+        success_s = self._until_success(begin_ns, self._site.place(primary), SUCCESS_S)
+        if success_s is None:
+            failure = f"no success at the survivors for {SUCCESS_S:.0f} s"
+            return Proof(proof.bit, proof.words, failure=failure)
         return Proof(
             proof.bit,
             f"{proof.words}; next success after {success_s:.2f} s",
@@ -131,66 +129,27 @@ class Strikes(DiskStrikes):
         return self._isolate(self._replica())
 
     def _isolate(self, node: LocalNode) -> Proof:
-        self._site.network.isolate(node.node_id)
+        self._site.network.isolate(self._site.place(node))
         return self._cut(f"{node.node_id} isolated", 2, 6)
 
     def bridge(self) -> Proof:
         """Cut two nodes off from each other; the third reaches both."""
-        one, other = self._chance.sample([n.node_id for n in self._site.nodes], 2)
+        places = [self._site.place(node) for node in self._site.nodes]
+        one, other = self._chance.sample(places, 2)
         self._site.network.cut([(one, other), (other, one)])
         return self._cut(f"{one} and {other} cut off from each other", 2, 6)
 
-    def blackhole(self) -> Proof:
-        """
-        Cut a node off until the others have dropped the entries that it lacks.
-
-        It then needs a snapshot. (Stock PySyncObj acknowledges changes here that no
-        other node has.)
-        """
-        node = self._chance.choice(self._site.nodes)
-        others = [each for each in self._site.nodes if each is not node]
-        lacks = self._newest_applied()
-        begin = time.monotonic()
-        self._site.network.isolate(node.node_id)
-        first = lacks
-        while time.monotonic() < begin + COMPACTED_S and first <= lacks:
-            time.sleep(0.2)
-            first = min(
-                max(self._site.values(each, "log_compacted", "first"), default=0)
-                for each in others
-            )
-        cut_s = time.monotonic() - begin
-        dropped = self._site.network.heal()
-        words = (
-            f"{node.node_id} isolated for {cut_s:.1f} s at entry {lacks}, "
-            f"{dropped} packets dropped; the others' logs begin at {first} or later"
-        )
-        installed = self._until_installed(node, lacks)
-        if first <= lacks or not installed:
-            return Proof(bit=False, words=f"{words}; no snapshot installed")
-        return Proof(dropped > 0, f"{words}; snapshot of {installed} installed")
-
-    def _until_installed(self, node: LocalNode, lacks: int) -> int:
-        """Return the entry of the snapshot that a node installs beyond *lacks*, or 0."""
-        until = time.monotonic() + INSTALLED_S
-        while time.monotonic() < until:
-            result = self._site.values(node, "snapshot_installed", "index")
-            if result and result[-1] > lacks:
-                return result[-1]
-            time.sleep(0.05)
-        return 0
-
     def one_way_out(self) -> Proof:
         """Drop everything that the primary sends to the other nodes."""
-        primary = self._primary().node_id
-        others = [n.node_id for n in self._replicas()]
+        primary = self._site.place(self._primary())
+        others = [self._site.place(n) for n in self._replicas()]
         self._site.network.cut((primary, other) for other in others)
         return self._cut(f"{primary} not heard", 2, 5)
 
     def one_way_in(self) -> Proof:
         """Drop everything that the other nodes send to the primary."""
-        primary = self._primary().node_id
-        others = [n.node_id for n in self._replicas()]
+        primary = self._site.place(self._primary())
+        others = [self._site.place(n) for n in self._replicas()]
         self._site.network.cut((other, primary) for other in others)
         return self._cut(f"{primary} deaf", 2, 5)
 

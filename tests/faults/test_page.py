@@ -43,8 +43,9 @@ def test_each_run_replaces_the_previous_run_of_its_kind(kept):
     assert "seed 3" in text
     assert "`make faults MINUTES=10`" in text
     assert "`make faults SERIES=failover`" in text
+    assert "existed** | **1.5 s** of 5 s |" in text
     assert "| next success on the survivors: median, maximum | 0.75 s, 0.75 s |" in text
-    assert "| kill primary | 2 | 2 | 3.0 s | n1 gone |" in text
+    assert "| kill primary | 2 | 2 | 3.0 s | 30 s | n1 gone |" in text
 
 
 def test_every_anomaly_is_counted(kept):

@@ -11,6 +11,7 @@ from tests.faults.doors import ANY
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Kind, Operation, Outcome, Result
 from tests.faults.nemesis import Strike
+from tests.faults.probes import Probes
 from tests.faults.report import (
     SECOND_NS,
     Campaign,
@@ -61,6 +62,7 @@ def reads(*, seconds: range, per_s: int, outcome: Outcome) -> list[Operation]:
     ]
 
 
+PROBES = Probes(calls=600, accepted=590, others=(), failed=10, gap_s=1.5, slowest_s=3)
 GOOD = Campaign(
     span=Span(begin_ns=0, end_ns=60 * SECOND_NS),
     operations=[
@@ -78,6 +80,7 @@ GOOD = Campaign(
     bugs=0,
     compactions=1,
     installed=1,
+    probes=PROBES,
     load=(0.5, 2.5),
 )
 
@@ -184,6 +187,10 @@ def test_a_good_campaign_passes() -> None:
         (
             replace(GOOD, strikes=[replace(STRIKE, proof=Proof(bit=False, words=""))]),
             "kill_all never had an effect",
+        ),
+        (
+            replace(GOOD, probes=replace(PROBES, gap_s=5.1)),
+            "the prober got no answer for 5.1 s while a quorum existed",
         ),
         (replace(GOOD, compactions=0), "no log was compacted"),
         (replace(GOOD, bugs=2), "2 calls failed because of a bug: see the nodes' logs"),

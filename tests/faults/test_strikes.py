@@ -2,12 +2,19 @@
 """Proofs of faults: their effect, and problems that must not happen."""
 
 import random
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from local_cluster.cluster import LocalCluster, LocalNode, Ports
+from local_cluster.setup import _node_toml
 
 from tests.faults import strikes
+from tests.faults.bounds import ENDS_PROCESSES
+from tests.faults.nemesis import FAULTS, NO_QUORUM
+from tests.faults.newcomers import settings
 from tests.faults.strikes import Strikes
 
 
@@ -42,6 +49,9 @@ class FakeSite:
         before = self._counts.get(event, 0)
         self._counts[event] = getattr(self, event)
         return before
+
+    def place(self, node: FakeNode) -> str:
+        return node.node_id
 
     def start(self, node: FakeNode) -> None:
         node.pid += 100 if self.renews else 0
@@ -111,3 +121,35 @@ def test_silent_survivors_are_a_failure_and_not_part_of_the_median() -> None:
 def test_answering_survivors_are_timed() -> None:
     proof = striking(FakeSite(nodes()), first_success=0.5).kill_primary()
     assert (proof.success_s, proof.failure) == (0.5, "")
+
+
+def test_every_fault_exists_and_has_a_bound() -> None:
+    for fault in FAULTS:
+        assert callable(getattr(Strikes, fault))
+    assert {*FAULTS} >= ENDS_PROCESSES >= NO_QUORUM
+
+
+def test_a_newcomer_has_another_id_and_files_of_its_own(tmp_path: Path) -> None:
+    """It knows no member but itself; everything else stays."""
+    ports = Ports(agents=7300, peers=7301, admin=7304)
+    nodes = [
+        LocalNode(name, tmp_path / name, ports, testing=True) for name in ("n1", "n2")
+    ]
+    cluster = LocalCluster(tmp_path, nodes, testing=True)
+    second = nodes[1]
+    second.directory.mkdir()
+    before = _node_toml(cluster, second, {"log_entries_max": 600})
+    second.config.write_text(before)
+    after = tomllib.loads(settings(second, "n4"))
+    expected = tomllib.loads(before)
+    tls = second.directory / "tls"
+    expected["node"]["id"] = "n4"
+    expected["cluster"]["members"] = {"n4": "127.0.0.1:7301"}
+    for listener in ("agents", "peers", "admin"):
+        expected[listener] |= {
+            "certificate": f"{tls}/node.pem",
+            "key": f"{tls}/node.key",
+        }
+    expected["agents"]["ca"] = f"{tls}/agents-ca.pem"
+    expected["peers"]["ca"] = f"{tls}/members-ca.pem"
+    assert after == expected

@@ -28,9 +28,12 @@ RACERS_MAX = 6
 class Workload:
     """The clients, and the tasks that make users for them."""
 
-    def __init__(self, doors: Doors, chance: random.Random) -> None:
+    def __init__(
+        self, doors: Doors, chance: random.Random, *, clients: int = CLIENTS
+    ) -> None:
         self._doors = doors
         self._chance = chance
+        self._count = clients
         self._pool: asyncio.Queue[Holder] = asyncio.Queue(POOL)
         self._over = asyncio.Event()
 
@@ -39,7 +42,7 @@ class Workload:
         async with asyncio.TaskGroup() as group:
             makers = [group.create_task(self._make()) for _ in range(MAKERS)]
             async with asyncio.TaskGroup() as clients:
-                for _ in range(CLIENTS):
+                for _ in range(self._count):
                     clients.create_task(self._work())
             for maker in makers:
                 maker.cancel()

@@ -42,6 +42,8 @@ class Connection:
     death: Death | None = None
     closed_by_called: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the called end has closed it."""
+    swallowed: int = 0
+    """Bytes that did not arrive."""
     _corrupted: bool = False
 
     async def carry_requests(self, reader: asyncio.StreamReader) -> None:
@@ -55,12 +57,16 @@ class Connection:
                 self._corrupted = True
                 length = TLS_RECORD_MAX.to_bytes(2, "big")
                 self.called.write(data[:3] + length + data[5:])
+            else:
+                self.swallowed += len(data)
 
     async def carry_answers(self, reader: asyncio.StreamReader) -> None:
         """Carry bytes to the calling end."""
         while data := await reader.read(CHUNK_BYTES):
             if self.death in (None, Death.REQUESTS_SWALLOWED, Death.LENGTH_CORRUPTED):
                 self.caller.write(data)
+            else:
+                self.swallowed += len(data)
         self.closed_by_called.set()
 
     def die(self, death: Death) -> None:
@@ -81,6 +87,12 @@ class SilentProxy:
         self.stuck: Death | None = None
         """How connections that are opened now are dead from the beginning."""
         self.tasks: set[asyncio.Task[None]] = set()
+        self._swallowed_before = 0
+
+    @property
+    def swallowed(self) -> int:
+        """Bytes that did not arrive, of all connections."""
+        return self._swallowed_before + sum(each.swallowed for each in self.connections)
 
     def connect(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -109,6 +121,7 @@ class SilentProxy:
                     await asyncio.wait(carrying)
             finally:
                 self.connections.remove(connection)
+                self._swallowed_before += connection.swallowed
                 for task in carrying:
                     task.cancel()
                 await asyncio.gather(*carrying, return_exceptions=True)

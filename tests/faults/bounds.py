@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bounds within which the cluster must recover: deadlines, and lines of the page."""
+
+from tests.faults import disk_strikes, link_strikes, return_strikes, strikes
+from tests.faults.probes import GAP_MAX_S
+
+RUNNING_S = 10.0
+"""After a fault that ends no process: until every node serves."""
+STARTED_S = 30.0
+"""After a fault that ends processes, and their start: until every node serves."""
+
+ENDS_PROCESSES = frozenset(
+    {
+        *("kill_replica", "kill_primary", "kill_majority", "kill_all"),
+        *("power_one", "power_primary", "power_all", "full_disk"),
+        *("sync_error_primary", "sync_error_replica"),
+        *("wal_error_primary", "wal_error_replica", "wal_error_once"),
+        "links_swallow_and_kill",
+    }
+)
+"""Faults after which the nemesis starts nodes."""
+
+
+def recovery_s(fault: str) -> float:
+    """Return how long it may take from the end of a fault until every node serves."""
+    return STARTED_S if fault in ENDS_PROCESSES else RUNNING_S
+
+
+OTHERS = {
+    "no answer to the prober, while a majority is up and connected": GAP_MAX_S,
+    "primary killed: until a survivor answers a later call": strikes.SUCCESS_S,
+    "all links died silently: until a later call is answered": link_strikes.LINKS_S,
+    "a disk fails or is full: until its node has stopped": disk_strikes.STOPPED_S,
+    "start on an older copy: until the node is refused": return_strikes.REFUSED_S,
+    "removed and joined again: until the node votes": return_strikes.JOINED_S,
+    "snapshot over a fast link: until it is installed": link_strikes.INSTALLED_S,
+}
+"""The other bounds in seconds."""

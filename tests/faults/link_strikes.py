@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the links between members that TCP does not show, and a link that is slow."""
+
+import time
+
+from local_cluster.cluster import LocalNode
+
+from tests.faults.link_proxies import LinkProxies
+from tests.faults.striker import Proof, Striker
+from tests.replication.silent_proxy import Death
+
+LINKS_S = 5.0
+"""How long the members may take until they answer, after all their links died silently."""
+COMPACTED_S = 45.0
+"""How long two nodes may take to compact their logs under the heaviest load."""
+INSTALLED_S = 20.0
+"""How long a node may take to install a snapshot over a fast link."""
+STARVED_S = 90.0
+"""How long a node may take to install a snapshot over a slow link."""
+STARVED_INTERVALS = 3
+"""A fetch over the slow link lasts for this many intervals between snapshots."""
+MIN_KB_PER_S = 50
+DEFAULT_BYTES = 1_000_000
+DEFAULT_INTERVAL_S = 10.0
+"""These are assumed of a primary that has not taken two snapshots yet."""
+SWALLOWED = (Death.SWALLOWED, Death.REQUESTS_SWALLOWED, Death.ANSWERS_SWALLOWED)
+
+
+class LinkStrikes(Striker):
+    """Links that die silently, and a node that needs a snapshot."""
+
+    def links_swallow(self) -> Proof:
+        return self._die(self._chance.choice(SWALLOWED))
+
+    def links_half_close(self) -> Proof:
+        return self._die(Death.CLOSED_ONE_WAY)
+
+    def links_corrupt(self) -> Proof:
+        return self._die(Death.LENGTH_CORRUPTED)
+
+    def links_swallow_and_kill(self) -> Proof:
+        """Kill the primary, too: the survivors elect another one without their old link."""
+        return self._die(Death.SWALLOWED, primary=self._primary())
+
+    def _die(self, death: Death, primary: LocalNode | None = None) -> Proof:
+        """Let every link between members die, while TCP still acknowledges."""
+        places = [(self._site.place(n), n.peers_address) for n in self._site.nodes]
+        with LinkProxies(places) as proxies:
+            self._site.ready()
+            self._last(0.5, 1.5)
+            killed = ""
+            if primary is not None:
+                primary = self._primary()
+                killed = self._site.place(primary)
+            links = sum(proxies.kill(death))
+            if primary is not None:
+                self.down.add(primary.node_id)
+                primary.kill()
+            begin_ns = time.monotonic_ns()
+            success_s = self._until_success(begin_ns, killed, LINKS_S)
+            self._last(0.5, 2)
+            swallowed = proxies.swallowed()
+        kind = death.name.lower().replace("_", " ")
+        words = f"{links} links {kind}: {swallowed} bytes did not arrive"
+        if killed:
+            words += f"; the primary {killed} killed"
+        if success_s is None:
+            failure = f"no success for {LINKS_S:.0f} s after the links died"
+            return Proof(swallowed > 0, words, failure=failure)
+        return Proof(
+            links > 0 and swallowed > 0,
+            f"{words}; next success after {success_s:.2f} s",
+        )
+
+    # --- A node that needs a snapshot
+
+    def blackhole(self) -> Proof:
+        """
+        Cut a node off until the others have dropped the entries that it lacks.
+
+        It then needs a snapshot. (Stock PySyncObj acknowledges changes here that no
+        other node has.)
+        """
+        node = self._chance.choice(self._site.nodes)
+        lacks, first, words = self._until_compacted(node)
+        dropped = self._site.network.heal()
+        words += f", {dropped} packets dropped"
+        installed = self._until_installed(node, lacks, INSTALLED_S)
+        if first <= lacks or not installed:
+            return Proof(bit=False, words=f"{words}; no snapshot installed")
+        return Proof(dropped > 0, f"{words}; snapshot of {installed} installed")
+
+    def starving(self) -> Proof:
+        """
+        Let a node fetch a snapshot for longer than the others need to take a new one.
+
+        Users continue to change things meanwhile. The offered snapshot, and the log
+        after it, must stay until the node has installed it.
+        """
+        node = self._replica()
+        lacks, first, words = self._until_compacted(node)
+        self._site.network.heal()
+        size, interval_s = self._snapshots(self._primary())
+        rate = max(MIN_KB_PER_S, round(size / 1000 / (STARVED_INTERVALS * interval_s)))
+        self._site.network.throttle(self._site.place(node), rate)
+        begin = time.monotonic()
+        installed = self._until_installed(node, lacks, STARVED_S)
+        took_s = time.monotonic() - begin
+        dropped = self._site.network.heal()
+        words += (
+            f"; then a link of {rate} kB/s for {took_s:.1f} s, {dropped} packets dropped;"
+            f" the primary took a snapshot every {interval_s:.1f} s before"
+        )
+        if not installed:
+            failure = f"{node.node_id} installed no snapshot for {STARVED_S:.0f} s"
+            return Proof(bit=False, words=words, failure=failure)
+        return Proof(
+            first > lacks and took_s > interval_s and dropped > 0,
+            f"{words}; snapshot of {installed} installed",
+        )
+
+    def _snapshots(self, node: LocalNode) -> tuple[int, float]:
+        """Return the bytes of a node's last snapshot, and the seconds between the last."""
+        moments = sorted(self._site.moments("snapshot_taken", node)[-4:])
+        sizes = self._site.values(node, "snapshot_taken", "bytes")
+        if len(moments) < 2:
+            return (sizes or [DEFAULT_BYTES])[-1], DEFAULT_INTERVAL_S
+        return sizes[-1], (moments[-1] - moments[0]) / (len(moments) - 1)
+
+    def _until_compacted(self, node: LocalNode) -> tuple[int, int, str]:
+        """
+        Cut a node off until the others have dropped entries that it lacks.
+
+        Returns the last entry that it has, the first one that both others have, and
+        what happened.
+        """
+        lacks = self._newest_applied()
+        begin = time.monotonic()
+        self._site.network.isolate(self._site.place(node))
+        first = lacks
+        while time.monotonic() < begin + COMPACTED_S and first <= lacks:
+            time.sleep(0.2)
+            first = min(
+                max(self._site.values(each, "log_compacted", "first"), default=0)
+                for each in self._site.nodes
+                if each is not node
+            )
+        cut_s = time.monotonic() - begin
+        words = (
+            f"{node.node_id} isolated for {cut_s:.1f} s at entry {lacks}; the others'"
+            f" logs begin at {first} or later"
+        )
+        return lacks, first, words
+
+    def _until_installed(self, node: LocalNode, lacks: int, within_s: float) -> int:
+        """Return the index of a snapshot that the node installed; 0 if there is none."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            newest = max(
+                self._site.values(node, "snapshot_installed", "index"), default=0
+            )
+            if newest > lacks:
+                return newest
+            time.sleep(0.2)
+        return 0
