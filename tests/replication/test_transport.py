@@ -1002,7 +1002,7 @@ async def test_what_a_link_shows_is_made_when_it_begins(
     """An earlier position would look like that of an older copy."""
     seen: asyncio.Queue[Hello] = asyncio.Queue()
     async with ends(authority, addresses, "n1", "n2") as (one, two):
-        await two.until_seen("connected", "n1")
+        await one.until_seen("connected", "n2")
         one.engine.shown = replace(one.engine.shown, position=(7, 7, 70))
 
         def judge(peer: str, hello: Hello) -> None:
