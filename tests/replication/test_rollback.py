@@ -230,6 +230,29 @@ def test_a_refused_node_neither_votes_nor_acknowledges_nor_leads(
         bench.lose_power()
 
 
+def test_a_refused_node_sends_no_acknowledgement_that_it_holds(bench: Bench) -> None:
+    bench.append("n2", 3, (1, 0), entry(2, 3))
+    bench.replica.hear_nothing("n3")
+    bench.tick()
+    assert bench.take(frames.NEXT_NODE_IDX) == []
+
+
+def test_a_message_of_an_older_copy_does_not_count(bench: Bench) -> None:
+    """It may wait for the engine when the link of a newer start begins."""
+    original = Hello("j2", "", (boot(1), boot(2)), BEGAN)
+    assert bench.replica.refusal_of_link("n2", original) is None
+    vote = {"type": frames.REQUEST_VOTE, "last_log_index": 9, "last_log_term": 9}
+    for term, copied in (
+        (7, Hello("j2", "", (boot(1),), BEGAN)),
+        (8, Hello("j2", "", (boot(1), boot(2, "another nonce")), BEGAN)),
+    ):
+        bench.guard.receive("n2", {**vote, "term": term}, copied)
+        assert bench.engine.raftCurrentTerm < term
+    assert bench.guard.dropped == {Refusal.ROLLED_BACK: 2}
+    bench.guard.receive("n2", {**vote, "term": 9}, original)
+    assert bench.engine.raftCurrentTerm == 9
+
+
 def test_a_follower_tells_what_it_has_acknowledged(bench: Bench) -> None:
     bench.append("n2", 3, (1, 0), entry(2, 3))
     bench.receive("n3", frames.ASK_CLOCK, round=1)
