@@ -25,6 +25,7 @@ from sparecode_node.__main__ import app as node_app
 from sparecode_node.daemon.metrics.catalog import CATALOG
 from sparecode_node.rpc.errors import EXCEPTIONS, REASONS, Answer
 from sparecode_node.statemachine.commands import Command
+from sparecode_node.statemachine.machine import UNRECORDED
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -182,8 +183,8 @@ def audit_events() -> str:
         command.__name__: (command.__doc__ or "").strip().partition("\n")[0]
         for command in typing.get_args(Command)
     }
-    for name in ("PassBarrier", "TouchSessions"):  # Decide nothing; not recorded.
-        del actions[name]
+    for unrecorded in UNRECORDED:
+        del actions[unrecorded.__name__]
     body = [
         "## Commands",
         "",

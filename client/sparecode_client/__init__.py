@@ -86,7 +86,7 @@ from sparecode_client.values.review import (
     ReviewedCertificate,
 )
 from sparecode_client.values.rotation import RotationPhase, RotationProgress
-from sparecode_client.values.sessions import OpenSession, Session
+from sparecode_client.values.sessions import BrowserLogin, OpenSession, Session
 from sparecode_client.values.tokens import (
     NewToken,
     PinRule,
@@ -114,6 +114,7 @@ __all__ = [
     "AuditFilter",
     "Authentication",
     "Backup",
+    "BrowserLogin",
     "BulkIssueResult",
     "BulkIssueRow",
     "ChainVerdict",

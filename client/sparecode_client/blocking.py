@@ -217,6 +217,8 @@ class Admin(Blocking[AsyncAdmin]):
         self._caller.confirm_with(ask)
 
     login = _Method(AsyncAdmin.login)
+    start_browser_login = _Method(AsyncAdmin.start_browser_login)
+    collect_browser_login = _Method(AsyncAdmin.collect_browser_login)
     reauthenticate = _Method(AsyncAdmin.reauthenticate)
     logout = _Method(AsyncAdmin.logout)
     logout_everywhere = _Method(AsyncAdmin.logout_everywhere)

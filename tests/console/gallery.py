@@ -166,6 +166,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("sessions", "/sessions")
     yield Exhibit("password", "/account/password")
     yield Exhibit("confirmation", "/account/password", _wrong_confirmation)
+    yield Exhibit("command-line", "/account/command-line")
     yield Exhibit("passkeys", "/account/passkeys")
     yield Exhibit("second-factor", "/account/second-factor")
     yield Exhibit("second-factor-shown", "/account/second-factor", _second_factor)

@@ -9,7 +9,11 @@ from starlette.routing import compile_path
 from sparecode_node.console.app import POST_ONLY, VIEWS
 from sparecode_node.console.kit.token_menu import ACTIONS
 from sparecode_node.domain.administrators import Role
-from sparecode_node.services.access.authorization import REGISTER_PASSKEY, permitted
+from sparecode_node.services.access.authorization import (
+    APPROVE_BROWSER_LOGIN,
+    REGISTER_PASSKEY,
+    permitted,
+)
 from sparecode_node.services.people.administrators import Link
 from tests.console.desk import Desk
 from tests.console.estate import Holder
@@ -24,6 +28,7 @@ OWN = "chosen by herself"
 PAGES = {
     "/": "SessionService/WhoAmI",
     "/account": "SessionService/WhoAmI",
+    "/account/command-line": APPROVE_BROWSER_LOGIN,
     "/account/passkeys": REGISTER_PASSKEY,
     "/account/password": "AdministratorService/ChangePassword",
     "/account/second-factor": "AdministratorService/EnrollSecondFactor",

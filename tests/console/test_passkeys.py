@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passkeys in Chromium, with the virtual authenticator of its developer tools (P8)."""
 
+import asyncio
 import contextlib
 import datetime as dt
+import json
 import os
 import re
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,23 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from sparecode_node.console.kit.security import SESSION_COOKIE
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.domain.administrators import Role
 from sparecode_node.membership.certificates import write_certificates
+from sparecode_node.rpc.server import Listeners
+from sparecode_node.services.people import browser_logins
 from tests.console.desk import Desk
 from tests.console.estate import CHROMIUM
 from tests.console.test_pages import OWN, with_role
+from tests.rpc.edge import MEMBERS, settings
 from tests.services.one_node import CONSOLES, PASSWORD, ROOT
 
 pytestmark = pytest.mark.asyncio
 
 HERE, THERE = CONSOLES[0], CONSOLES[1]
+CommandLine = Callable[..., Awaitable[asyncio.subprocess.Process]]
+"""Runs a command of `sparecode`."""
 PAGE = "/account/passkeys"
 AUTHENTICATOR = {
     "protocol": "ctap2",
@@ -234,3 +243,131 @@ async def test_a_required_passkey_is_set_up_at_the_next_sign_in(
         await tablet.page.goto(f"{HERE}/sign-in")
         await shoot(tablet, "dark-sign-in")
         assert "Sign in with a passkey" in await tablet.text()
+
+
+@contextlib.asynccontextmanager
+async def command_line(desk: Desk, folder: Path) -> AsyncIterator[CommandLine]:
+    """Serve the API of the same node; return what runs commands against it."""
+    listeners = Listeners(
+        node_id="n1",
+        agents=settings(mutual=True),
+        admin=settings(mutual=False),
+        services=desk.node.services,
+        refusals=desk.node.refusals,
+        is_ready=lambda: True,
+        clock=desk.node.clock,
+    )
+    await listeners.start()
+    (folder / "ca.pem").write_bytes(MEMBERS.pem)
+    environment = {
+        **os.environ,
+        "COLUMNS": "80",
+        "PYTHONUNBUFFERED": "1",
+        "SPARECODE_NODES": f"127.0.0.1:{listeners.ports['admin']}",
+        "SPARECODE_CA": str(folder / "ca.pem"),
+        "SPARECODE_SESSION_FILE": str(folder / "session.json"),
+    }
+
+    async def run(*arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("sparecode"),
+            *arguments,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    try:
+        yield run
+    finally:
+        await listeners.stop(grace_s=0)
+
+
+async def output_of(process: asyncio.subprocess.Process, text: str = "") -> str:
+    """Return everything that a command prints."""
+    output, errors = await asyncio.wait_for(
+        process.communicate(text.encode()), timeout=60
+    )
+    return (output + errors).decode()
+
+
+async def shown_code(process: asyncio.subprocess.Process) -> str:
+    """Wait until the command line shows its code."""
+    assert process.stdout is not None
+    shown = ""
+    while not (code := re.search(r"[B-Z]{4}-[B-Z]{4}", shown)):
+        line = await asyncio.wait_for(process.stdout.readline(), timeout=60)
+        assert line, shown
+        shown += line.decode()
+    assert f"{HERE}/account/command-line" in shown
+    return code[0]
+
+
+async def test_a_command_line_signs_in_with_a_passkey(
+    desk: Desk, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P8, P9) Where only passkeys sign in: in the browser, after a confirmation there."""
+    monkeypatch.setattr(browser_logins, "POLL_MS", 200)
+    await set_policy(desk, passkey_domain="sparecode.test")
+    async with (
+        device(browser) as laptop,
+        command_line(desk, tmp_path) as run,
+    ):
+        await laptop.sign_in(HERE, "Sign in")
+        await laptop.heading("Dashboard")
+        await register(laptop)
+        desk.node.bearer = next(
+            cookie["value"]
+            for cookie in await laptop.page.context.cookies()
+            if cookie["name"] == SESSION_COOKIE
+        )
+        await set_policy(desk, administrators_second_factor="passkey")
+        # The password is refused, and the words point to the browser.
+        refused = await output_of(
+            await run("login", ROOT, "--password-file", "-"), PASSWORD
+        )
+        assert "approve this sign-in there" in refused
+        assert "sparecode login --browser NAME" in refused
+        desk.node.clock.pass_s(6 * 60)
+        waiting = await run("login", "--browser", ROOT)
+        code = await shown_code(waiting)
+        await laptop.page.goto(f"{HERE}/account")
+        await laptop.page.get_by_role("link", name="Command line").click()
+        await laptop.page.get_by_label("Code").fill(code.lower())
+        await shoot(laptop, "command-line-code")
+        await laptop.page.get_by_role("button", name="Continue").click()
+        await laptop.page.get_by_text("Approve only what you have started").wait_for()
+        assert "Same as this browser" in await laptop.text()
+        for name, view in (
+            ("light", {}),
+            ("dark", {"color_scheme": "dark"}),
+            ("phone", {"color_scheme": "light"}),
+        ):
+            await laptop.page.emulate_media(**view)
+            if name == "phone":
+                await laptop.page.set_viewport_size({"width": 390, "height": 844})
+            await shoot(laptop, f"command-line-{name}")
+        await laptop.page.get_by_role("button", name="Approve").click()
+        await laptop.heading("Confirm that it is you")
+        await laptop.page.get_by_label("Password").fill(PASSWORD)
+        await laptop.page.get_by_role("button", name="Confirm with a passkey").click()
+        await laptop.page.get_by_text("Approved. The command line signs in").wait_for()
+        await shoot(laptop, "command-line-approved")
+        assert "Signed in as root (super_admin)" in await output_of(waiting)
+        assert waiting.returncode == 0
+        # The session is as good as the browser's, and known by its origin.
+        listed = await output_of(await run("sessions", "list", "--output", "json"))
+        doors = {each["door"] for each in json.loads(listed)["sessions"]}
+        assert doors == {"browser", "console"}
+        assert "root" in await output_of(await run("admins", "list"))
+        # Another one is refused.
+        waiting = await run("login", "--browser", ROOT)
+        await laptop.page.get_by_label("Code").fill(await shown_code(waiting))
+        await laptop.page.get_by_role("button", name="Continue").click()
+        # This computer has signed in before.
+        await laptop.page.get_by_text("you have signed in from there before").wait_for()
+        await laptop.page.get_by_role("button", name="Refuse").click()
+        await laptop.page.get_by_text("Refused. The program").wait_for()
+        assert "the sign-in was refused" in await output_of(waiting)
+        assert waiting.returncode == 4

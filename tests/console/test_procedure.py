@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from local_cluster.cluster import ADMINISTRATOR
+from local_cluster.cluster import ADMINISTRATOR, LocalNode
 from playwright.sync_api import Browser, Error, Page, Route, expect
 
+from sparecode_client import Admin, NotSignedIn
 from tests.console.balancer import Balancer
 from tests.console.estate import PIN, Estate, Holder, new_window, sign_in
 
@@ -344,3 +345,31 @@ def test_the_sheet_prints_on_one_page(estate: Estate, page: Page) -> None:
         pdf = page.pdf(format=form)
         assert pdf.startswith(b"%PDF")
         assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+
+
+def test_a_command_line_is_approved_at_another_node(estate: Estate, page: Page) -> None:
+    """(P9) Asked for at one node, approved at the next, and collected at the third."""
+    one, two, three = estate.cluster.nodes
+
+    def visitor(node: LocalNode) -> Admin:
+        return Admin([node.admin_address], ca=estate.cluster.members_ca)
+
+    with visitor(one) as asking, visitor(three) as collecting:
+        login = asking.start_browser_login(ADMINISTRATOR, client_name="laptop")
+        assert login.page == f"{one.console_url}/account/command-line"
+        sign_in(page, two.console_url, ADMINISTRATOR, estate.cluster.password)
+        page.goto(login.page.replace(one.console_url, two.console_url))
+        page.get_by_label("Code").fill(login.user_code)
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_text("Approve only what you have started")).to_be_visible()
+        page.get_by_role("button", name="Approve").click()
+        expect(page.get_by_role("status")).to_contain_text("Approved")
+        while (session := collecting.collect_browser_login(login)) is None:
+            page.wait_for_timeout(100)  # The third node may lag for a moment.
+        assert session.role == "super_admin"
+        assert collecting.who_am_i().administrator == ADMINISTRATOR
+        listed = estate.admin.list_sessions().items
+        (own,) = (each for each in listed if each.door == "browser")
+        assert own.node_id == three.node_id
+        with pytest.raises(NotSignedIn, match="already collected"):
+            asking.collect_browser_login(login)

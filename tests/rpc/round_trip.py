@@ -62,6 +62,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "mark": ("review",),
     "node": ("node_id",),
     "opened_at_ms": ("open_time",),
+    "page": ("verification_uri",),
     "period_s": ("period_seconds",),
     "public_id": ("session_id",),
     "recovery": ("recovery_policy",),

@@ -68,6 +68,8 @@ async def test_every_method_is_in_the_matrix() -> None:
     """
     without_session = {
         "SessionService/Login",
+        "SessionService/StartBrowserLogin",
+        "SessionService/CollectBrowserLogin",
         "AuthenticationService/Authenticate",
         "AuthenticationService/ContinueAuthentication",
     }

@@ -75,8 +75,10 @@ USE_CASES = {
     "ClusterService/RotateKeys": "rotation.rotate",
     "ClusterService/WatchStatus": "cluster.watch",
     "EmergencyAccessService/BulkIssueTokencodes": "bulk.issue",
+    "SessionService/CollectBrowserLogin": "browser_logins.collect",
     "SessionService/EndSession": "open_sessions.end",
     "SessionService/ListSessions": "open_sessions.list",
+    "SessionService/StartBrowserLogin": "browser_logins.start",
     "TokenService/ImportTokenFile": "token_import.begin",
     "UserService/ImportUsers": "user_import.begin",
 }
@@ -84,6 +86,11 @@ NOUNS = re.compile(
     "_(administrator|agent|certificate|emergency_access|policy|token|tokencode|user)s?$"
 )
 """Nouns at the end of a method's name that its use case's name omits."""
+WITHOUT_SESSION = {
+    "SessionService/Login",
+    "SessionService/StartBrowserLogin",
+    "SessionService/CollectBrowserLogin",
+}
 STREAMED = "TokenService/ImportTokens"
 """The method whose request is a stream; see test_imports."""
 CLASSES = {field.name: field.type for field in dataclasses.fields(Services)}
@@ -171,6 +178,9 @@ def answer_for(
     values = Values(of_request=False)
     if method.full_name.endswith(".UpdatePolicy"):
         responses[0].version = request.policy.version + 1
+    if method.full_name.endswith(".CollectBrowserLogin"):
+        responses[0].session = responses[0].session or "s"
+        (hint, _) = typing.get_args(hint)
     if not method.server_streaming:
         return values.answer(hint, responses[0])
     (item, *_) = typing.get_args(hint)
@@ -246,7 +256,7 @@ def _caller(method: str) -> AgentCaller | Anonymous | SessionCaller:
                 serial_number=f"{certificate.serial_number:x}",
             ),
         )
-    if method == "SessionService/Login":
+    if method in WITHOUT_SESSION:
         return Anonymous()
     return SessionCaller(bearer="s3cret-bearer")
 

@@ -349,7 +349,7 @@ async def one_node(
                 directory=folder,
                 version="1",
             ),
-            consoles=CONSOLES,
+            consoles=dict(zip(("n1", "n2", "n3"), CONSOLES, strict=True)),
             limits=limits or UNLIMITED,
             authorities=lambda: (b"authority",),
         ),

@@ -34,6 +34,8 @@ WITHOUT_SESSION = {
     "AuthenticationService/Authenticate",
     "AuthenticationService/ContinueAuthentication",
     "SessionService/Login",
+    "SessionService/StartBrowserLogin",
+    "SessionService/CollectBrowserLogin",
 }
 """An agent has its certificate instead; who signs in has no session yet."""
 
@@ -87,6 +89,8 @@ MATRIX = {
     "SessionService/ListSessions": "SHAO",
     "SessionService/Logout": "SHAO",
     "SessionService/LogoutEverywhere": "SHAO",
+    "SecurityConsole/ApproveBrowserLogin": "SHAO",
+    "SecurityConsole/RefuseBrowserLogin": "SHAO",
     "SecurityConsole/RegisterPasskey": "SHAO",
     "SecurityConsole/RemovePasskey": "SHAO",
     "SessionService/Reauthenticate": "SHAO",

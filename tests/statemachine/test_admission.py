@@ -86,6 +86,8 @@ def test_commands_about_users_are_listed() -> None:
         "RemoveSecondFactor",
         "RegisterPasskey",
         "RemovePasskey",
+        "ApproveBrowserLogin",
+        "RefuseBrowserLogin",
         "CancelReset",
         "CreateBackup",
         "CreateJoinTicket",

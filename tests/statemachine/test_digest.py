@@ -129,6 +129,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("save", {"serial": "1004", "set": "C"}),
         ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),
         ("delete-user", {"name": "nobody"}),
+        ("start-login", {"login": "1"}),
     ):
         world.handle(directive, dict(arguments))
     db = world.db

@@ -485,6 +485,8 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "ContinueAuthentication",
         "NoteRefusedCalls",
         "TouchSessions",
+        "StartBrowserLogin",
+        "CollectBrowserLogin",  # An approval of its administrator.
         "RaiseFeatureLevel",
         "PassBarrier",
         "BeginEpoch",
@@ -513,9 +515,13 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "NoteBackup",
         "OpenCluster",
         "PassBarrier",
+        "StartBrowserLogin",
         "TouchSessions",
     }
     assert exceptional == without_target | {
+        "ApproveBrowserLogin",
+        "CollectBrowserLogin",
+        "RefuseBrowserLogin",
         "ActivateKey",
         "AdmitNode",
         "AllowCertificate",

@@ -62,6 +62,12 @@ from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.commands.browser_logins import (
+    ApproveBrowserLogin,
+    CollectBrowserLogin,
+    RefuseBrowserLogin,
+    StartBrowserLogin,
+)
 from sparecode_node.statemachine.commands.cluster import (
     CreateBackup,
     InitializeCluster,
@@ -277,6 +283,7 @@ class World:
                 | PassBarrier()
                 | NoteRefusedCalls()
                 | TouchSessions()
+                | StartBrowserLogin()
                 | BeginEpoch()
                 | NoteBackup()
                 | RenewCertificate()
@@ -289,7 +296,7 @@ class World:
                 caller, session = "node:n1", ""
             case AdmitNode():
                 caller, session = f"joiner:{command.ticket_id[:8]}", ""
-            case OpenSession():
+            case OpenSession() | CollectBrowserLogin():
                 caller, session = f"administrator:{command.administrator}", ""
             case _:
                 session = arguments.get("session", "s1")
@@ -332,6 +339,26 @@ class World:
                     second_factor="code" in arguments,
                     moments=moments_in(arguments),
                     passkey=passkey_in(arguments),
+                )
+            case "start-login":
+                return StartBrowserLogin(
+                    login_id=arguments["login"],
+                    code_tag=arguments.get("code", arguments["login"]).encode(),
+                    administrator=AdministratorName(arguments.get("as", ROOT)),
+                    device=arguments.get("device", ""),
+                    address=arguments.get("from", "192.0.2.7"),
+                    client_name=arguments.get("computer", ""),
+                )
+            case "approve-login":
+                return ApproveBrowserLogin(login_id=arguments["login"])
+            case "refuse-login":
+                return RefuseBrowserLogin(login_id=arguments["login"])
+            case "collect-login":
+                return CollectBrowserLogin(
+                    login_id=arguments["login"],
+                    administrator=AdministratorName(arguments.get("as", ROOT)),
+                    session_id=SessionId(arguments["session"]),
+                    address=arguments.get("from", "192.0.2.7"),
                 )
             case "end-session":
                 return EndSession(session_id=SessionId(arguments["ended"]))

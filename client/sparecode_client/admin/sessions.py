@@ -12,7 +12,7 @@ from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import commit_in, position_in, time_in
 from sparecode_client.errors import InvalidArgument, NotSignedIn
 from sparecode_client.values.results import Commit, Page
-from sparecode_client.values.sessions import OpenSession, Session
+from sparecode_client.values.sessions import BrowserLogin, OpenSession, Session
 
 REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
 SECOND_FACTOR_NEEDED = "SECOND_FACTOR_NEEDED"
@@ -69,6 +69,77 @@ class Sessions(Caller):
         self._client.device_cookie = answer.device_cookie
         return Session(
             administrator=administrator,
+            role=answer.role,
+            end_time=time_in(answer, "end_time"),
+            session=answer.session,
+            device_cookie=answer.device_cookie,
+        )
+
+    async def start_browser_login(
+        self,
+        administrator: str,
+        *,
+        client_name: str = "",
+        device_cookie: str = "",
+        within: timedelta | None = None,
+    ) -> BrowserLogin:
+        """
+        Ask to sign in without a password (RFC 8628).
+
+        Show the user code and the page to the administrator, who types the code in the
+        console and approves. Poll with `collect_browser_login` meanwhile. *client_name*
+        is what the page calls this computer; *device_cookie* is as in `login`.
+
+        Raises:
+            Refused: `BROWSER_LOGINS_FULL`: too many sign-ins wait for an approval.
+        """
+        request = sessions_pb2.StartBrowserLoginRequest(
+            administrator=administrator,
+            client_name=client_name,
+            device_cookie=device_cookie or self._client.device_cookie,
+        )
+        answer = await self._client.unary(
+            lambda node: node.sessions.StartBrowserLogin, request, within=within
+        )
+        return BrowserLogin(
+            administrator=administrator,
+            user_code=answer.user_code,
+            page=answer.verification_uri,
+            end_time=time_in(answer, "end_time"),
+            interval=answer.interval.ToTimedelta(),
+            device_code=answer.device_code,
+        )
+
+    async def collect_browser_login(
+        self,
+        login: BrowserLogin,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Session | None:
+        """
+        Return the session of an approved sign-in, once; None: not decided yet.
+
+        Later calls carry the session. Poll after `login.interval`.
+
+        Raises:
+            NotPermitted: `BROWSER_LOGIN_REFUSED`: the administrator has refused it.
+            NotSignedIn: `BROWSER_LOGIN_UNKNOWN`: it has ended. Start again.
+            InvalidArgument: With the reason `REQUEST_ID_REUSED`, the answer with the
+                session got lost. Start again.
+        """
+        request = sessions_pb2.CollectBrowserLoginRequest(
+            request_id=request_id or new_request_id(), device_code=login.device_code
+        )
+        answer = await self._client.unary(
+            lambda node: node.sessions.CollectBrowserLogin, request, within=within
+        )
+        if not answer.session:
+            return None
+        self._client.session = answer.session
+        self._client.device_cookie = answer.device_cookie
+        return Session(
+            administrator=login.administrator,
             role=answer.role,
             end_time=time_in(answer, "end_time"),
             session=answer.session,

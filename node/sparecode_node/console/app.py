@@ -43,6 +43,7 @@ from sparecode_node.console.pages import (
     audit,
     backups,
     cluster,
+    command_line,
     dashboard,
     emergency_access,
     keys,
@@ -77,6 +78,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 VIEWS: dict[str, View] = {
     "/": dashboard.show,
     "/account": account.show,
+    "/account/command-line": command_line.decide,
     "/account/passkeys": passkeys.manage,
     "/account/passkeys/confirmation": passkeys.confirmation_options,
     "/account/passkeys/options": passkeys.registration_options,

@@ -245,7 +245,7 @@ class Node:
             ),
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
-            consoles=config.console.addresses.values() if config.console else (),
+            consoles=config.console.addresses if config.console else {},
         )
         membership_sync = self._welcome.begin(replicator, state, key_holder.ring)
         membership_sync.add_done_callback(self._stop_if_failed)

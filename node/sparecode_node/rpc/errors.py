@@ -250,6 +250,7 @@ _ALREADY_EXISTS = {
 }
 _PERMISSION_DENIED = {
     Reason.ROLE: "your role does not allow this",
+    Reason.BROWSER_LOGIN_REFUSED: "the sign-in was refused in the Security Console",
     Reason.APPROVAL_NEEDED: "another super administrator must approve this",
     Reason.PASSWORD_CHANGE_NEEDED: "the password is temporary; change it first",
     Reason.REAUTHENTICATION_NEEDED: "the session must show password and second factor "
@@ -263,8 +264,9 @@ _UNAUTHENTICATED = {
     Reason.SESSION_ENDED: "not signed in, or the session has ended; sign in again",
     Reason.SECOND_FACTOR_NEEDED: "a code of the second factor is also needed",
     Reason.SECOND_FACTOR_WRONG: "the code is wrong or was already used",
-    Reason.PASSKEY_NEEDED: "a passkey is also needed, which works in the Security Console "
-    "only",
+    Reason.PASSKEY_NEEDED: "a passkey is also needed, which works in a browser only; sign in "
+    "to the Security Console, or approve this sign-in there",
+    Reason.BROWSER_LOGIN_UNKNOWN: "there is no such sign-in, or it has ended; start again",
     Reason.PASSKEY_WRONG: "the passkey was not accepted; try again",
     Reason.SIGN_IN_REFUSED: "the name or the password is wrong, or sign-in is delayed "
     "after failures",
@@ -295,6 +297,7 @@ _FAILED_PRECONDITION = {
     Reason.PASSKEY_REFUSED: "the passkey was not registered; try again",
     Reason.PASSKEY_LIMIT: "there are too many passkeys; remove one first",
     Reason.PASSKEYS_IN_USE: "passkeys of the old domain exist; remove them first",
+    Reason.BROWSER_LOGINS_FULL: "too many sign-ins wait for an approval; try again later",
     Reason.WRONG_PASSWORD: "the password is wrong",
     Reason.GROUP_LIMIT: "there would be too many groups; remove some first",
     Reason.USER_HAS_TOKENS: "the user still has tokens",

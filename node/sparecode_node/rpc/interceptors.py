@@ -74,6 +74,8 @@ KNOWN_METHODS = frozenset(NEEDS) | {
     "AuthenticationService/Authenticate",
     "AuthenticationService/ContinueAuthentication",
     "SessionService/Login",
+    "SessionService/StartBrowserLogin",
+    "SessionService/CollectBrowserLogin",
 }
 UNKNOWN_METHOD = "unknown method"
 """The name under which all other methods are recorded."""

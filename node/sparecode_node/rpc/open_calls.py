@@ -18,12 +18,14 @@ from sparecode_node.services.errors import OpenCallsError
 
 RESERVED_METHODS = frozenset(
     {
+        "SessionService/CollectBrowserLogin",
         "SessionService/EndSession",
         "SessionService/ListSessions",
         "SessionService/Login",
         "SessionService/Logout",
         "SessionService/LogoutEverywhere",
         "SessionService/Reauthenticate",
+        "SessionService/StartBrowserLogin",
         "SessionService/WhoAmI",
         "AdministratorService/Approve",
         "AdministratorService/CancelReset",

@@ -274,7 +274,13 @@ def _add_administration(
     server: grpc.aio.Server, node_id: str, services: Services
 ) -> None:
     sessions_pb2_grpc.add_SessionServiceServicer_to_server(
-        SessionServicer(services.sessions, services.open_sessions, node_id), server
+        SessionServicer(
+            services.sessions,
+            services.open_sessions,
+            services.browser_logins,
+            node_id,
+        ),
+        server,
     )
     users_pb2_grpc.add_UserServiceServicer_to_server(
         UserServicer(node_id, services.users, services.user_import), server

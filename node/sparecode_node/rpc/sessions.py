@@ -8,6 +8,7 @@ from sparecode.v1 import sessions_pb2_grpc as pb_grpc
 from sparecode_node.queries.sessions import SessionListing
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
+from sparecode_node.services.people.browser_logins import BrowserLogins
 from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.sessions import Sessions
 
@@ -16,9 +17,14 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
     """Translates between the wire and `Sessions`."""
 
     def __init__(
-        self, sessions: Sessions, open_sessions: OpenSessions, node_id: str
+        self,
+        sessions: Sessions,
+        open_sessions: OpenSessions,
+        browser_logins: BrowserLogins,
+        node_id: str,
     ) -> None:
         self._sessions = sessions
+        self._browser_logins = browser_logins
         self._open_sessions = open_sessions
         self._node_id = node_id
 
@@ -37,6 +43,46 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
             second_factor=request.second_factor,
         )
         return pb.LoginResponse(
+            session=signed_in.bearer,
+            end_time=conversion.timestamp(signed_in.opened.ends_at_ms),
+            role=signed_in.opened.role,
+            device_cookie=signed_in.device_cookie,
+        )
+
+    async def StartBrowserLogin(
+        self, request: pb.StartBrowserLoginRequest, context: Context
+    ) -> pb.StartBrowserLoginResponse:
+        """Ask to sign in through a browser."""
+        call = replace(
+            calls.anonymous_call(context, "SessionService/StartBrowserLogin", ""),
+            device_cookie=request.device_cookie,
+        )
+        started = await self._browser_logins.start(
+            call,
+            administrator=request.administrator,
+            client_name=request.client_name,
+        )
+        return pb.StartBrowserLoginResponse(
+            device_code=started.device_code,
+            user_code=started.user_code,
+            verification_uri=started.page,
+            end_time=conversion.timestamp(started.ends_at_ms),
+            interval=conversion.duration(started.interval_ms),
+        )
+
+    async def CollectBrowserLogin(
+        self, request: pb.CollectBrowserLoginRequest, context: Context
+    ) -> pb.CollectBrowserLoginResponse:
+        """Poll for the session of a sign-in."""
+        signed_in = await self._browser_logins.collect(
+            calls.anonymous_call(
+                context, "SessionService/CollectBrowserLogin", request.request_id
+            ),
+            device_code=request.device_code,
+        )
+        if signed_in is None:
+            return pb.CollectBrowserLoginResponse()
+        return pb.CollectBrowserLoginResponse(
             session=signed_in.bearer,
             end_time=conversion.timestamp(signed_in.opened.ends_at_ms),
             role=signed_in.opened.role,

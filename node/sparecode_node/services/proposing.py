@@ -4,7 +4,7 @@
 from collections.abc import Awaitable, Callable
 
 from sparecode_node.domain.administrators import Permission
-from sparecode_node.domain.ids import NO_SESSION, SessionId
+from sparecode_node.domain.ids import NO_SESSION, RequestId, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import requests
 from sparecode_node.queries.state import LocalState
@@ -178,6 +178,12 @@ class Proposer:
             session_id=session_id,
         )
         return Proposal(call=call, tokencodes=tokencodes)
+
+    def node_proposal(self, command: Command, request_id: str) -> Proposal:
+        """Return a command that this node proposes on its own behalf."""
+        node_id = self._replicator.node_id
+        call = UnstampedCall.of_node(node_id, command, RequestId(request_id))
+        return Proposal(call=call)
 
     async def propose_prepared(
         self,

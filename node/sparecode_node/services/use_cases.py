@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every use case of a node, built over one replicator and its state."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sparecode_node.queries.state import LocalState
@@ -31,6 +31,7 @@ from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
+from sparecode_node.services.people.browser_logins import BrowserLogins
 from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.passkeys import Passkeys
@@ -49,6 +50,8 @@ from sparecode_node.services.tokens.token_import import TokenImport
 from sparecode_node.services.tokens.tokens import Tokens
 from sparecode_node.services.tokens.user_import import UserImport
 
+NO_CONSOLES: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -58,6 +61,7 @@ class Services:
     continuation: Continuation
     sessions: Sessions
     open_sessions: OpenSessions
+    browser_logins: BrowserLogins
     users: Users
     user_import: UserImport
     tokens: Tokens
@@ -94,7 +98,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     backup_source: BackupSource,
     limits: RateLimits = DEFAULT_LIMITS,
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
-    consoles: Iterable[str] = (),
+    consoles: Mapping[str, str] = NO_CONSOLES,
 ) -> Services:
     """
     Build every use case over a replicator and its state.
@@ -123,7 +127,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
     passkey_checks = PasskeyChecks(
-        sealing=sealing, clock=clock, entropy=entropy, consoles=consoles
+        sealing=sealing, clock=clock, entropy=entropy, consoles=consoles.values()
     )
     device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
     pace, file_reader = Pace(clock), FileReader()
@@ -170,6 +174,16 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
         ),
         open_sessions=OpenSessions(proposer=proposer, reader=reader, state=state),
+        browser_logins=BrowserLogins(
+            proposer=proposer,
+            state=state,
+            sealing=sealing,
+            rates=rates,
+            device_cookies=device_cookies,
+            clock=clock,
+            entropy=entropy,
+            console=consoles.get(replicator.node_id, next(iter(consoles.values()), "")),
+        ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         user_import=UserImport(
             proposer=proposer,

@@ -11,6 +11,7 @@ from sparecode_node.statemachine.handlers import (
     agents,
     approvals,
     authentication,
+    browser_logins,
     cluster,
     emergency_access,
     epochs,
@@ -78,6 +79,14 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
         case commands.TouchSessions() as command:
             sessions.touch_sessions(applying, command)
             return None
+        case commands.StartBrowserLogin() as command:
+            return browser_logins.start_browser_login(applying, command)
+        case commands.ApproveBrowserLogin() as command:
+            return browser_logins.approve_browser_login(applying, command)
+        case commands.RefuseBrowserLogin() as command:
+            return browser_logins.refuse_browser_login(applying, command)
+        case commands.CollectBrowserLogin() as command:
+            return browser_logins.collect_browser_login(applying, command)
         case commands.CreateUser() as command:
             return users.create_user(applying, command)
         case commands.UpdateUser() as command:

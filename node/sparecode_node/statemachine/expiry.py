@@ -18,6 +18,7 @@ _ENDING = (
     "pin_changes",
     "join_tickets",
     "sign_in_waits",
+    "browser_logins",
     "issue_counts",
 )
 """Tables whose ended rows are deleted without an audit event."""

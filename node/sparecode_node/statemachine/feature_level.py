@@ -110,6 +110,9 @@ From this level on, administrators have passkeys, and the policy can require a s
 factor (P8).
 """
 
+BROWSER_LOGINS = 2
+"""From here on, an administrator can approve the sign-in of a program (P9)."""
+
 DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 

@@ -63,6 +63,13 @@ CHANGES_BEGINNING = (
 )
 """Commands after which the policy, the keys and the feature level are read again."""
 
+UNRECORDED = (
+    commands.PassBarrier,
+    commands.TouchSessions,
+    commands.StartBrowserLogin,
+)
+"""Commands that are neither remembered nor audited, and need no session."""
+
 LOG_BYTES_KEPT = 16 * 1024 * 1024
 """Of SQLite's write-ahead log: a longer file is cut when the log starts over."""
 
@@ -195,8 +202,8 @@ class StateMachine:
             target=target_of(self._db, call.command, person),
             person=person,
         )
-        if isinstance(call.command, commands.PassBarrier | commands.TouchSessions):
-            return self._decide(applying)  # Neither remembered nor recorded.
+        if isinstance(call.command, UNRECORDED):
+            return self._decide(applying)
         remembered = self._requests.find(call.request)
         if remembered is not None:
             return self._repeat(applying, remembered)
@@ -225,7 +232,7 @@ class StateMachine:
             record(self._audit, applying, refused)
             return refused
         if (
-            isinstance(command, commands.OpenSession)
+            isinstance(command, commands.OpenSession | commands.CollectBrowserLogin)
             and self._feature_level >= feature_level.REPEATED_SIGN_INS
             and sessions.is_repeated(applying, command, remembered)
         ):

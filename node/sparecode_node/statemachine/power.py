@@ -51,6 +51,7 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.RemoveSecondFactor()
             | commands.RegisterPasskey()
             | commands.RemovePasskey()
+            | commands.ApproveBrowserLogin()
             | commands.CreateJoinTicket()
             | commands.AddMember()
             | commands.RemoveMember()

@@ -89,6 +89,7 @@ UNJUDGED = frozenset(
         Reason.MEMBER_UNKNOWN,
         Reason.RESET_UNKNOWN,
         Reason.SESSION_UNKNOWN,
+        Reason.BROWSER_LOGIN_UNKNOWN,
         Reason.TICKET_ADDRESS,
         Reason.TICKET_ENDED,
         Reason.TICKET_UNKNOWN,

@@ -9,6 +9,7 @@ from sparecode_node.domain.users import User
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import browser_logins as login_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -35,8 +36,11 @@ def target_of(
             return known.name if known else "unknown name"
         case commands.EndSession():
             return f"session {command.session_id[:PUBLIC_SESSION_DIGITS]}"
-        case commands.Reauthenticate():
+        case commands.Reauthenticate() | commands.CollectBrowserLogin():
             return command.administrator
+        case commands.ApproveBrowserLogin() | commands.RefuseBrowserLogin():
+            login = login_tables.find(db, command.login_id, now_ms=0)
+            return login.administrator if login else "unknown code"
         case commands.TransferPrimary():
             return command.target or ""
         case commands.ActivateKey():

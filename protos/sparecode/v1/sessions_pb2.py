@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsparecode/v1/sessions.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\x83\x01\n\x0cLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x1a\n\rsecond_factor\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rdevice_cookie\x18\x05 \x01(\tB\x03\x80\x01\x01\"x\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x04 \x01(\tB\x03\x80\x01\x01\"^\n\x15ReauthenticateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rsecond_factor\x18\x03 \x01(\tB\x03\x80\x01\x01\">\n\x16ReauthenticateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"#\n\rLogoutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"-\n\x17LogoutEverywhereRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18LogoutEverywhereResponse\"\x81\x01\n\x13ListSessionsRequest\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x1a\n\x12\x61ll_administrators\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x8a\x01\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.sparecode.v1.OpenSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb9\x02\n\x0bOpenSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12-\n\topen_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0funused_end_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07node_id\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x0c\n\x04\x64oor\x18\t \x01(\t\x12\x0f\n\x07\x63\x61lling\x18\n \x01(\x08\";\n\x11\x45ndSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\":\n\x12\x45ndSessionResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\x0f\n\rWhoAmIRequest\"c\n\x0eWhoAmIResponse\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc4\x04\n\x0eSessionService\x12@\n\x05Login\x12\x1a.sparecode.v1.LoginRequest\x1a\x1b.sparecode.v1.LoginResponse\x12[\n\x0eReauthenticate\x12#.sparecode.v1.ReauthenticateRequest\x1a$.sparecode.v1.ReauthenticateResponse\x12\x43\n\x06Logout\x12\x1b.sparecode.v1.LogoutRequest\x1a\x1c.sparecode.v1.LogoutResponse\x12\x61\n\x10LogoutEverywhere\x12%.sparecode.v1.LogoutEverywhereRequest\x1a&.sparecode.v1.LogoutEverywhereResponse\x12U\n\x0cListSessions\x12!.sparecode.v1.ListSessionsRequest\x1a\".sparecode.v1.ListSessionsResponse\x12O\n\nEndSession\x12\x1f.sparecode.v1.EndSessionRequest\x1a .sparecode.v1.EndSessionResponse\x12\x43\n\x06WhoAmI\x12\x1b.sparecode.v1.WhoAmIRequest\x1a\x1c.sparecode.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsparecode/v1/sessions.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\x83\x01\n\x0cLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x1a\n\rsecond_factor\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rdevice_cookie\x18\x05 \x01(\tB\x03\x80\x01\x01\"x\n\rLoginResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x04 \x01(\tB\x03\x80\x01\x01\"b\n\x18StartBrowserLoginRequest\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x0b\x63lient_name\x18\x03 \x01(\t\"\xc2\x01\n\x19StartBrowserLoginResponse\x12\x18\n\x0b\x64\x65vice_code\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x16\n\tuser_code\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x10verification_uri\x18\x03 \x01(\t\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x1a\x43ollectBrowserLoginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x0b\x64\x65vice_code\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x8b\x01\n\x1b\x43ollectBrowserLoginResponse\x12\x14\n\x07session\x18\x01 \x01(\tB\x03\x80\x01\x01\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x1a\n\rdevice_cookie\x18\x04 \x01(\tB\x03\x80\x01\x01\"^\n\x15ReauthenticateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\rsecond_factor\x18\x03 \x01(\tB\x03\x80\x01\x01\">\n\x16ReauthenticateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"#\n\rLogoutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"-\n\x17LogoutEverywhereRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18LogoutEverywhereResponse\"\x81\x01\n\x13ListSessionsRequest\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x1a\n\x12\x61ll_administrators\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x8a\x01\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.sparecode.v1.OpenSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb9\x02\n\x0bOpenSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\radministrator\x18\x02 \x01(\t\x12-\n\topen_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0funused_end_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07node_id\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x0c\n\x04\x64oor\x18\t \x01(\t\x12\x0f\n\x07\x63\x61lling\x18\n \x01(\x08\";\n\x11\x45ndSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\":\n\x12\x45ndSessionResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\x0f\n\rWhoAmIRequest\"c\n\x0eWhoAmIResponse\x12\x15\n\radministrator\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x96\x06\n\x0eSessionService\x12@\n\x05Login\x12\x1a.sparecode.v1.LoginRequest\x1a\x1b.sparecode.v1.LoginResponse\x12\x64\n\x11StartBrowserLogin\x12&.sparecode.v1.StartBrowserLoginRequest\x1a\'.sparecode.v1.StartBrowserLoginResponse\x12j\n\x13\x43ollectBrowserLogin\x12(.sparecode.v1.CollectBrowserLoginRequest\x1a).sparecode.v1.CollectBrowserLoginResponse\x12[\n\x0eReauthenticate\x12#.sparecode.v1.ReauthenticateRequest\x1a$.sparecode.v1.ReauthenticateResponse\x12\x43\n\x06Logout\x12\x1b.sparecode.v1.LogoutRequest\x1a\x1c.sparecode.v1.LogoutResponse\x12\x61\n\x10LogoutEverywhere\x12%.sparecode.v1.LogoutEverywhereRequest\x1a&.sparecode.v1.LogoutEverywhereResponse\x12U\n\x0cListSessions\x12!.sparecode.v1.ListSessionsRequest\x1a\".sparecode.v1.ListSessionsResponse\x12O\n\nEndSession\x12\x1f.sparecode.v1.EndSessionRequest\x1a .sparecode.v1.EndSessionResponse\x12\x43\n\x06WhoAmI\x12\x1b.sparecode.v1.WhoAmIRequest\x1a\x1c.sparecode.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,40 +40,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGINREQUEST'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
   _globals['_LOGINRESPONSE'].fields_by_name['device_cookie']._loaded_options = None
   _globals['_LOGINRESPONSE'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
+  _globals['_STARTBROWSERLOGINREQUEST'].fields_by_name['device_cookie']._loaded_options = None
+  _globals['_STARTBROWSERLOGINREQUEST'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
+  _globals['_STARTBROWSERLOGINRESPONSE'].fields_by_name['device_code']._loaded_options = None
+  _globals['_STARTBROWSERLOGINRESPONSE'].fields_by_name['device_code']._serialized_options = b'\200\001\001'
+  _globals['_STARTBROWSERLOGINRESPONSE'].fields_by_name['user_code']._loaded_options = None
+  _globals['_STARTBROWSERLOGINRESPONSE'].fields_by_name['user_code']._serialized_options = b'\200\001\001'
+  _globals['_COLLECTBROWSERLOGINREQUEST'].fields_by_name['device_code']._loaded_options = None
+  _globals['_COLLECTBROWSERLOGINREQUEST'].fields_by_name['device_code']._serialized_options = b'\200\001\001'
+  _globals['_COLLECTBROWSERLOGINRESPONSE'].fields_by_name['session']._loaded_options = None
+  _globals['_COLLECTBROWSERLOGINRESPONSE'].fields_by_name['session']._serialized_options = b'\200\001\001'
+  _globals['_COLLECTBROWSERLOGINRESPONSE'].fields_by_name['device_cookie']._loaded_options = None
+  _globals['_COLLECTBROWSERLOGINRESPONSE'].fields_by_name['device_cookie']._serialized_options = b'\200\001\001'
   _globals['_REAUTHENTICATEREQUEST'].fields_by_name['password']._loaded_options = None
   _globals['_REAUTHENTICATEREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001'
   _globals['_REAUTHENTICATEREQUEST'].fields_by_name['second_factor']._loaded_options = None
   _globals['_REAUTHENTICATEREQUEST'].fields_by_name['second_factor']._serialized_options = b'\200\001\001'
-  _globals['_LOGINREQUEST']._serialized_start=105
-  _globals['_LOGINREQUEST']._serialized_end=236
-  _globals['_LOGINRESPONSE']._serialized_start=238
-  _globals['_LOGINRESPONSE']._serialized_end=358
-  _globals['_REAUTHENTICATEREQUEST']._serialized_start=360
-  _globals['_REAUTHENTICATEREQUEST']._serialized_end=454
-  _globals['_REAUTHENTICATERESPONSE']._serialized_start=456
-  _globals['_REAUTHENTICATERESPONSE']._serialized_end=518
-  _globals['_LOGOUTREQUEST']._serialized_start=520
-  _globals['_LOGOUTREQUEST']._serialized_end=555
-  _globals['_LOGOUTRESPONSE']._serialized_start=557
-  _globals['_LOGOUTRESPONSE']._serialized_end=573
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=575
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=620
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=622
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=648
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=651
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=780
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=783
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=921
-  _globals['_OPENSESSION']._serialized_start=924
-  _globals['_OPENSESSION']._serialized_end=1237
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1239
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1298
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1300
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1358
-  _globals['_WHOAMIREQUEST']._serialized_start=1360
-  _globals['_WHOAMIREQUEST']._serialized_end=1375
-  _globals['_WHOAMIRESPONSE']._serialized_start=1377
-  _globals['_WHOAMIRESPONSE']._serialized_end=1476
-  _globals['_SESSIONSERVICE']._serialized_start=1479
-  _globals['_SESSIONSERVICE']._serialized_end=2059
+  _globals['_LOGINREQUEST']._serialized_start=137
+  _globals['_LOGINREQUEST']._serialized_end=268
+  _globals['_LOGINRESPONSE']._serialized_start=270
+  _globals['_LOGINRESPONSE']._serialized_end=390
+  _globals['_STARTBROWSERLOGINREQUEST']._serialized_start=392
+  _globals['_STARTBROWSERLOGINREQUEST']._serialized_end=490
+  _globals['_STARTBROWSERLOGINRESPONSE']._serialized_start=493
+  _globals['_STARTBROWSERLOGINRESPONSE']._serialized_end=687
+  _globals['_COLLECTBROWSERLOGINREQUEST']._serialized_start=689
+  _globals['_COLLECTBROWSERLOGINREQUEST']._serialized_end=763
+  _globals['_COLLECTBROWSERLOGINRESPONSE']._serialized_start=766
+  _globals['_COLLECTBROWSERLOGINRESPONSE']._serialized_end=905
+  _globals['_REAUTHENTICATEREQUEST']._serialized_start=907
+  _globals['_REAUTHENTICATEREQUEST']._serialized_end=1001
+  _globals['_REAUTHENTICATERESPONSE']._serialized_start=1003
+  _globals['_REAUTHENTICATERESPONSE']._serialized_end=1065
+  _globals['_LOGOUTREQUEST']._serialized_start=1067
+  _globals['_LOGOUTREQUEST']._serialized_end=1102
+  _globals['_LOGOUTRESPONSE']._serialized_start=1104
+  _globals['_LOGOUTRESPONSE']._serialized_end=1120
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=1122
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=1167
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=1169
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=1195
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1198
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1327
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1330
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1468
+  _globals['_OPENSESSION']._serialized_start=1471
+  _globals['_OPENSESSION']._serialized_end=1784
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1786
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1845
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1847
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1905
+  _globals['_WHOAMIREQUEST']._serialized_start=1907
+  _globals['_WHOAMIREQUEST']._serialized_end=1922
+  _globals['_WHOAMIRESPONSE']._serialized_start=1924
+  _globals['_WHOAMIRESPONSE']._serialized_end=2023
+  _globals['_SESSIONSERVICE']._serialized_start=2026
+  _globals['_SESSIONSERVICE']._serialized_end=2816
 # @@protoc_insertion_point(module_scope)

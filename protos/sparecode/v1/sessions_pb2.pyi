@@ -5,6 +5,7 @@ Sign-in and sign-out of administrators."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -101,6 +102,142 @@ class LoginResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoginResponse: _TypeAlias = LoginResponse  # noqa: Y015
+
+@_typing.final
+class StartBrowserLoginRequest(_message.Message):
+    """A request to sign in that its administrator approves in a browser."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    DEVICE_COOKIE_FIELD_NUMBER: _builtins.int
+    CLIENT_NAME_FIELD_NUMBER: _builtins.int
+    administrator: _builtins.str
+    """The administrator's name. No other administrator can approve it."""
+    device_cookie: _builtins.str
+    """As in LoginRequest. Requests of strangers do not keep such a client out."""
+    client_name: _builtins.str
+    """The name of the computer, for the administrator to see. At most 64 characters."""
+    def __init__(
+        self,
+        *,
+        administrator: _builtins.str = ...,
+        device_cookie: _builtins.str = ...,
+        client_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "client_name", b"client_name", "device_cookie", b"device_cookie"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartBrowserLoginRequest: _TypeAlias = StartBrowserLoginRequest  # noqa: Y015
+
+@_typing.final
+class StartBrowserLoginResponse(_message.Message):
+    """A sign-in that waits for its approval. It is the same for a name that does not exist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_CODE_FIELD_NUMBER: _builtins.int
+    USER_CODE_FIELD_NUMBER: _builtins.int
+    VERIFICATION_URI_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    device_code: _builtins.str
+    """Collects the session. Keep it as a secret."""
+    user_code: _builtins.str
+    """Show it to the administrator, who types it in the console."""
+    verification_uri: _builtins.str
+    """The page of the console where it is typed. Empty: the node does not know its address."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends if it was not collected."""
+
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """Wait as long between two polls."""
+
+    def __init__(
+        self,
+        *,
+        device_code: _builtins.str = ...,
+        user_code: _builtins.str = ...,
+        verification_uri: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_code", b"device_code", "end_time", b"end_time", "interval", b"interval", "user_code", b"user_code", "verification_uri", b"verification_uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartBrowserLoginResponse: _TypeAlias = StartBrowserLoginResponse  # noqa: Y015
+
+@_typing.final
+class CollectBrowserLoginRequest(_message.Message):
+    """A poll for the session of a sign-in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_CODE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this attempt (UUID). If it fails with REQUEST_ID_REUSED, the answer with
+    the session got lost: start again.
+    """
+    device_code: _builtins.str
+    """The device code of StartBrowserLoginResponse."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        device_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_code", b"device_code", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectBrowserLoginRequest: _TypeAlias = CollectBrowserLoginRequest  # noqa: Y015
+
+@_typing.final
+class CollectBrowserLoginResponse(_message.Message):
+    """The session, if the sign-in was approved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEVICE_COOKIE_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    """As in LoginResponse. Empty: the administrator has not decided yet."""
+    role: _builtins.str
+    """The administrator's role."""
+    device_cookie: _builtins.str
+    """As in LoginResponse."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """The latest time at which the session ends."""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        role: _builtins.str = ...,
+        device_cookie: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_cookie", b"device_cookie", "end_time", b"end_time", "role", b"role", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectBrowserLoginResponse: _TypeAlias = CollectBrowserLoginResponse  # noqa: Y015
 
 @_typing.final
 class ReauthenticateRequest(_message.Message):
@@ -333,7 +470,9 @@ class OpenSession(_message.Message):
     address: _builtins.str
     """The address that it was opened from."""
     door: _builtins.str
-    """How it was opened: `console` or `api`."""
+    """How it was opened: `console`, `api`, or `browser`: by a program, and approved in the
+    console by its administrator.
+    """
     calling: _builtins.bool
     """It is the session of this call."""
     @_builtins.property

@@ -40,6 +40,16 @@ class SessionServiceStub:
                 request_serializer=sparecode_dot_v1_dot_sessions__pb2.LoginRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_sessions__pb2.LoginResponse.FromString,
                 _registered_method=True)
+        self.StartBrowserLogin = channel.unary_unary(
+                '/sparecode.v1.SessionService/StartBrowserLogin',
+                request_serializer=sparecode_dot_v1_dot_sessions__pb2.StartBrowserLoginRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_sessions__pb2.StartBrowserLoginResponse.FromString,
+                _registered_method=True)
+        self.CollectBrowserLogin = channel.unary_unary(
+                '/sparecode.v1.SessionService/CollectBrowserLogin',
+                request_serializer=sparecode_dot_v1_dot_sessions__pb2.CollectBrowserLoginRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_sessions__pb2.CollectBrowserLoginResponse.FromString,
+                _registered_method=True)
         self.Reauthenticate = channel.unary_unary(
                 '/sparecode.v1.SessionService/Reauthenticate',
                 request_serializer=sparecode_dot_v1_dot_sessions__pb2.ReauthenticateRequest.SerializeToString,
@@ -79,6 +89,23 @@ class SessionServiceServicer:
     def Login(self, request, context):
         """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
         session: it fails with REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartBrowserLogin(self, request, context):
+        """Asks to sign in without a password: the administrator approves it in the Security
+        Console. Poll with CollectBrowserLogin. As RFC 8628, 3.1 and 3.2.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectBrowserLogin(self, request, context):
+        """Returns the session of an approved sign-in, once. As RFC 8628, 3.4 and 3.5. It fails
+        with BROWSER_LOGIN_REFUSED if the administrator refused it, with
+        BROWSER_LOGIN_UNKNOWN if it has ended, and with RATE if it is polled too often.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +163,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.Login,
                     request_deserializer=sparecode_dot_v1_dot_sessions__pb2.LoginRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_sessions__pb2.LoginResponse.SerializeToString,
+            ),
+            'StartBrowserLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartBrowserLogin,
+                    request_deserializer=sparecode_dot_v1_dot_sessions__pb2.StartBrowserLoginRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_sessions__pb2.StartBrowserLoginResponse.SerializeToString,
+            ),
+            'CollectBrowserLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectBrowserLogin,
+                    request_deserializer=sparecode_dot_v1_dot_sessions__pb2.CollectBrowserLoginRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_sessions__pb2.CollectBrowserLoginResponse.SerializeToString,
             ),
             'Reauthenticate': grpc.unary_unary_rpc_method_handler(
                     servicer.Reauthenticate,
@@ -196,6 +233,60 @@ class SessionService:
             '/sparecode.v1.SessionService/Login',
             sparecode_dot_v1_dot_sessions__pb2.LoginRequest.SerializeToString,
             sparecode_dot_v1_dot_sessions__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartBrowserLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.SessionService/StartBrowserLogin',
+            sparecode_dot_v1_dot_sessions__pb2.StartBrowserLoginRequest.SerializeToString,
+            sparecode_dot_v1_dot_sessions__pb2.StartBrowserLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectBrowserLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.SessionService/CollectBrowserLogin',
+            sparecode_dot_v1_dot_sessions__pb2.CollectBrowserLoginRequest.SerializeToString,
+            sparecode_dot_v1_dot_sessions__pb2.CollectBrowserLoginResponse.FromString,
             options,
             channel_credentials,
             insecure,

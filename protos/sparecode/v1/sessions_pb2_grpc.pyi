@@ -37,6 +37,15 @@ class SessionServiceStub:
     """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
     session: it fails with REQUEST_ID_REUSED.
     """
+    StartBrowserLogin: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.StartBrowserLoginRequest, _sessions_pb2.StartBrowserLoginResponse]
+    """Asks to sign in without a password: the administrator approves it in the Security
+    Console. Poll with CollectBrowserLogin. As RFC 8628, 3.1 and 3.2.
+    """
+    CollectBrowserLogin: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.CollectBrowserLoginRequest, _sessions_pb2.CollectBrowserLoginResponse]
+    """Returns the session of an approved sign-in, once. As RFC 8628, 3.4 and 3.5. It fails
+    with BROWSER_LOGIN_REFUSED if the administrator refused it, with
+    BROWSER_LOGIN_UNKNOWN if it has ended, and with RATE if it is polled too often.
+    """
     Reauthenticate: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ReauthenticateRequest, _sessions_pb2.ReauthenticateResponse]
     """Confirms the calling administrator. Changes of credentials, roles, members, keys and
     backup recipients need it, or a sign-in, within the last five minutes: without it
@@ -63,6 +72,15 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Login: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LoginRequest, _sessions_pb2.LoginResponse]  # type: ignore[assignment]
     """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
     session: it fails with REQUEST_ID_REUSED.
+    """
+    StartBrowserLogin: _aio.UnaryUnaryMultiCallable[_sessions_pb2.StartBrowserLoginRequest, _sessions_pb2.StartBrowserLoginResponse]  # type: ignore[assignment]
+    """Asks to sign in without a password: the administrator approves it in the Security
+    Console. Poll with CollectBrowserLogin. As RFC 8628, 3.1 and 3.2.
+    """
+    CollectBrowserLogin: _aio.UnaryUnaryMultiCallable[_sessions_pb2.CollectBrowserLoginRequest, _sessions_pb2.CollectBrowserLoginResponse]  # type: ignore[assignment]
+    """Returns the session of an approved sign-in, once. As RFC 8628, 3.4 and 3.5. It fails
+    with BROWSER_LOGIN_REFUSED if the administrator refused it, with
+    BROWSER_LOGIN_UNKNOWN if it has ended, and with RATE if it is polled too often.
     """
     Reauthenticate: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ReauthenticateRequest, _sessions_pb2.ReauthenticateResponse]  # type: ignore[assignment]
     """Confirms the calling administrator. Changes of credentials, roles, members, keys and
@@ -93,6 +111,27 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sessions_pb2.LoginResponse, _abc.Awaitable[_sessions_pb2.LoginResponse]]:
         """Signs an administrator in. A repeated sign-in, with the same request ID, gets no
         session: it fails with REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def StartBrowserLogin(
+        self,
+        request: _sessions_pb2.StartBrowserLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.StartBrowserLoginResponse, _abc.Awaitable[_sessions_pb2.StartBrowserLoginResponse]]:
+        """Asks to sign in without a password: the administrator approves it in the Security
+        Console. Poll with CollectBrowserLogin. As RFC 8628, 3.1 and 3.2.
+        """
+
+    @_abc_1.abstractmethod
+    def CollectBrowserLogin(
+        self,
+        request: _sessions_pb2.CollectBrowserLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.CollectBrowserLoginResponse, _abc.Awaitable[_sessions_pb2.CollectBrowserLoginResponse]]:
+        """Returns the session of an approved sign-in, once. As RFC 8628, 3.4 and 3.5. It fails
+        with BROWSER_LOGIN_REFUSED if the administrator refused it, with
+        BROWSER_LOGIN_UNKNOWN if it has ended, and with RATE if it is polled too often.
         """
 
     @_abc_1.abstractmethod

@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.blocking import Admin
+from sparecode_client.cli.commands.browser_login import sign_in_through_browser
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import forget_session, session_path
-from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.cli.terminal.words import show_time
 from sparecode_client.errors import NotSignedIn
-from sparecode_client.values.sessions import OpenSession
+from sparecode_client.values.sessions import OpenSession, Session
 
 SECOND_FACTOR_NEEDED = "SECOND_FACTOR_NEEDED"
 
@@ -53,6 +55,18 @@ def login(
             show_default=False,
         ),
     ] = "",
+    browser: Annotated[
+        bool,
+        typer.Option(
+            "--browser",
+            help="Sign in without a password here: show a code, and wait until you have "
+            "approved it in the Security Console. With passkeys there is no other way.",
+        ),
+    ] = False,
+    open_page: Annotated[
+        bool,
+        typer.Option("--open", help="With --browser: open the page in a browser here."),
+    ] = False,
 ) -> None:
     """
     Sign in.
@@ -61,30 +75,24 @@ def login(
     together with the nodes and the CA, so that later commands do not need --node and
     --ca. A file beside it keeps a device cookie: after wrong passwords of strangers, the
     cluster still lets you sign in from here.
+
+    With --browser, type the code only in the Security Console of your own cluster, and
+    only if you have started this command yourself. With `--output json` the code and the
+    page are a line of JSON on stderr.
     """
     settings = settings_of(context)
     with settings.visitor() as admin:
+        if browser and (password_file is not None or code):
+            raise UsageError("use --browser without --password-file and --code")
+        if open_page and not browser:
+            raise UsageError("use --open with --browser")
         administrator = administrator or typer.prompt("Administrator", err=True)
-        password = secret("Password", password_file)
-        device_cookie = settings.device_cookie(administrator)
-        try:
-            session = admin.login(
-                administrator,
-                password,
-                second_factor=code,
-                device_cookie=device_cookie,
-                request_id=settings.request_id,
+        if browser:
+            session = sign_in_through_browser(
+                settings, admin, administrator, open_page=open_page
             )
-        except NotSignedIn as refused:
-            if refused.reason != SECOND_FACTOR_NEEDED or code:
-                raise
-            code = secret("Code of the second factor", None)
-            session = admin.login(
-                administrator,
-                password,
-                second_factor=code,
-                device_cookie=device_cookie,
-            )
+        else:
+            session = _sign_in(settings, admin, administrator, password_file, code)
         path = settings.remember(session.administrator, session.session)
         settings.remember_device(session.administrator, session.device_cookie)
     if settings.output.is_json:
@@ -95,6 +103,35 @@ def login(
         f"{show_time(session.end_time, never='you sign out')}."
     )
     settings.output.note(f"The session is stored in {path}.")
+
+
+def _sign_in(
+    settings: Settings,
+    admin: Admin,
+    administrator: str,
+    password_file: Path | None,
+    code: str,
+) -> Session:
+    """Sign in with a password, and with a code if one is needed."""
+    password = secret("Password", password_file)
+    device_cookie = settings.device_cookie(administrator)
+    try:
+        return admin.login(
+            administrator,
+            password,
+            second_factor=code,
+            device_cookie=device_cookie,
+            request_id=settings.request_id,
+        )
+    except NotSignedIn as refused:
+        if refused.reason != SECOND_FACTOR_NEEDED or code:
+            raise
+    return admin.login(
+        administrator,
+        password,
+        second_factor=secret("Code of the second factor", None),
+        device_cookie=device_cookie,
+    )
 
 
 def logout(
@@ -162,10 +199,10 @@ def list_(
     Super administrators and auditors also see those of others. `--output json` also
     tells when each session was opened, and when it ends.
     """
-    if administrator and every:
-        raise UsageError("use either --administrator or --all")
     settings = settings_of(context)
     with settings.admin() as admin:
+        if administrator and every:
+            raise UsageError("use either --administrator or --all")
         page = read_pages(
             partial(admin.list_sessions, administrator, all_administrators=every),
             limit,
@@ -193,6 +230,11 @@ def _origin(session: OpenSession) -> str:
     """Return where a session was opened."""
     if not session.node_id:
         return "unknown"
+    if session.door == "browser":
+        return (
+            f"api on {session.node_id}, {session.address}, approved in the console "
+            f"by {session.administrator}"
+        )
     return f"{session.door} on {session.node_id}, {session.address}"
 
 

@@ -71,7 +71,9 @@ NEXT: dict[str, str] = {
     "MEMBER_UNKNOWN": "List the members: sparecode cluster members",
     "NO_BACKUP_RECIPIENT": "Set a recipient: sparecode policy update --set backup_recipients=KEY",
     "NO_EMERGENCY_ACCESS": "List the tokens with live codes: sparecode emergency list",
-    "PASSKEY_NEEDED": "Set up an authenticator app in the Security Console as well.",
+    "BROWSER_LOGIN_REFUSED": "If it was not you, change your password.",
+    "BROWSER_LOGIN_UNKNOWN": "Start again: sparecode login --browser NAME",
+    "PASSKEY_NEEDED": "Approve it in a browser: sparecode login --browser NAME",
     "PASSWORD_CHANGE_NEEDED": "Change your password: sparecode admins change-password",
     "PINS_LETTERED": "Set other PINs for those tokens: sparecode tokens set-pin SERIAL",
     "PIN_FORMAT": "Leave --keep-pin out, and set a PIN: sparecode tokens set-pin SERIAL",
@@ -87,6 +89,7 @@ NEXT: dict[str, str] = {
     "SECOND_FACTOR_NOT_CONFIRMED": "Check the clock of the device with the app, and "
     "type the next code.",
     "SECOND_FACTOR_NOT_SET": "List who has one: sparecode admins list",
+    "SECOND_FACTOR_REQUIRED": "Approve it in a browser: sparecode login --browser NAME",
     "SECOND_FACTOR_SET": "Ask a super administrator for: "
     "sparecode admins second-factor remove NAME",
     "SECOND_FACTOR_WRONG": "Sign in with the next code: sparecode login NAME",

@@ -106,6 +106,11 @@ class Output:
         """Write a line for people on stderr, apart from the output of the command."""
         sys.stderr.write(f"{wrap(plain(words), sys.stderr)}\n")
 
+    def announce(self, value: object) -> None:
+        """Write *value* for programs on stderr, as a line of JSON, before the output."""
+        sys.stderr.write(json.dumps(to_json(value)) + "\n")
+        sys.stderr.flush()
+
     def done(self, words: str, commit: Commit, **facts: object) -> None:
         """Report that a change was committed, and where."""
         if self.is_json:

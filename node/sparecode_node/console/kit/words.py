@@ -89,6 +89,8 @@ _WORDS: dict[Reason, str] = {
     "use the passkey.",
     Reason.PASSKEY_WRONG: "The passkey was not accepted. Enter your password again, then "
     "use a passkey of this account.",
+    Reason.BROWSER_LOGIN_UNKNOWN: "No sign-in with this code waits for you: it has ended or "
+    "was already decided, or the code is wrong.",
     Reason.VERSION: "Another administrator has changed this in the meantime. The page shows the "
     "newest values: check them, then save again.",
     Reason.REQUEST_TABLE_FULL: "The cluster is overloaded. Nothing was changed. Try again "
@@ -117,6 +119,7 @@ _FIELDS: dict[Reason, str] = {
     Reason.WRONG_PASSWORD: "old_password",
     Reason.SECOND_FACTOR_NEEDED: "second_factor",
     Reason.SECOND_FACTOR_WRONG: "second_factor",
+    Reason.BROWSER_LOGIN_UNKNOWN: "user_code",
     Reason.PASSKEY_NEEDED: "",
     Reason.PASSKEY_WRONG: "",
     Reason.PASSKEY_REFUSED: "",

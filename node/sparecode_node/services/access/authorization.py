@@ -90,8 +90,17 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
 
 REGISTER_PASSKEY = "SecurityConsole/RegisterPasskey"
 REMOVE_PASSKEY = "SecurityConsole/RemovePasskey"
-CONSOLE_ONLY = frozenset({REGISTER_PASSKEY, REMOVE_PASSKEY})
-"""No calls by gRPC: a passkey works in a browser."""
+APPROVE_BROWSER_LOGIN = "SecurityConsole/ApproveBrowserLogin"
+REFUSE_BROWSER_LOGIN = "SecurityConsole/RefuseBrowserLogin"
+CONSOLE_ONLY = frozenset(
+    {
+        REGISTER_PASSKEY,
+        REMOVE_PASSKEY,
+        APPROVE_BROWSER_LOGIN,
+        REFUSE_BROWSER_LOGIN,
+    }
+)
+"""No calls by gRPC: a passkey works in a browser, and an approval belongs there."""
 
 _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/Logout": commands.CloseSession,
@@ -102,6 +111,8 @@ _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "AdministratorService/ConfirmSecondFactor": commands.SetSecondFactor,
     REGISTER_PASSKEY: commands.RegisterPasskey,
     REMOVE_PASSKEY: commands.RemovePasskey,
+    APPROVE_BROWSER_LOGIN: commands.ApproveBrowserLogin,
+    REFUSE_BROWSER_LOGIN: commands.RefuseBrowserLogin,
     "ClusterService/RotateKeys": commands.ActivateKey,
     "UserService/ImportUsers": commands.CreateUser,
     "TokenService/ImportTokens": commands.EnrollToken,

@@ -22,6 +22,13 @@ A costly read counts as this many calls of a session.
 
 With the default of 100 a second, an administrator has two at once, and one every 5 s.
 """
+POLL_COST = 4
+"""
+A poll of a sign-in counts as this many passwords.
+
+With the default of 1 a second, a program has two at once, and one every 4 s. It is told
+to wait 5 s.
+"""
 TRANSFER_COST = 2
 """A transfer costs this much: each one interrupts calls for a moment."""
 CELLS = 2**15
@@ -160,6 +167,24 @@ class Rates:
         if peer:
             _take(self._peers, "this address", peer)
         _take(self._sign_ins, "this administrator", f"name {administrator}")
+
+    def browser_login(self, *, peer: str, client: str = "") -> None:
+        """
+        Count one request to sign in through a browser (P9).
+
+        *client*: a known device, which has a rate of its own. All strangers together
+        share one on each node: each of their requests is an entry of the log.
+        """
+        if client:
+            _take(self._sign_ins, "this device", f"client {client}")
+            return
+        if peer:
+            _take(self._sign_ins, "this address", f"browser login of {peer}")
+        _take(self._peers, "unknown devices", "browser logins")
+
+    def poll(self, *, login_id: str) -> None:
+        """Count one poll of a sign-in: `slow_down` of RFC 8628, 3.5 (P9)."""
+        _take(self._sign_ins, "this sign-in", f"poll of {login_id}", POLL_COST)
 
     def new_password(self, *, setter: str) -> None:
         """Count one password that an administrator sets, in all sessions together (P4)."""

@@ -18,6 +18,8 @@ import hmac
 
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.sign_in_waits import DEVICE_COOKIE_MS
+from sparecode_node.queries import administrators
+from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.secrets.sealed_values import DeviceCookie
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
@@ -68,6 +70,23 @@ class DeviceCookies:
         if cookie.administrator != administrator or age_ms >= DEVICE_COOKIE_MS:
             return None
         return cookie
+
+    async def known(
+        self, transaction: ReadTransaction, text: str, administrator: AdministratorName
+    ) -> DeviceCookie | None:
+        """
+        Return the known device of a cookie; None if the cookie is void.
+
+        A void cookie, such as one of an earlier password, gets the strangers' rate. No
+        stranger can make a cookie that opens, so this read shows no one which names exist.
+        """
+        device = self.open(text, administrator)
+        if device is None:
+            return None
+        current = await administrators.password_parameters(transaction, administrator)
+        if current is None or not is_for_password(device, current.salt):
+            return None
+        return device
 
 
 def is_for_password(cookie: DeviceCookie, salt: bytes) -> bool:

@@ -285,19 +285,9 @@ class Sessions:
     async def _known_device(
         self, cookie: str, name: AdministratorName
     ) -> DeviceCookie | None:
-        """
-        Return the device of a cookie; None if the cookie is void.
-
-        A void cookie, such as one of an earlier password, gets the strangers' rate. No
-        stranger can make a cookie that opens, so this read shows no one which names exist.
-        """
-        device = self._device_cookies.open(cookie, name)
-        if device is None:
-            return None
+        """Return the device of a cookie; None if the cookie is void."""
         async with self._state.transaction() as transaction:
-            current = await administrators.password_parameters(transaction, name)
-        known = current is not None and is_for_password(device, current.salt)
-        return device if known else None
+            return await self._device_cookies.known(transaction, cookie, name)
 
     async def _checked(
         self, answer: str, asking: Asking, name: AdministratorName
@@ -362,7 +352,7 @@ class Sessions:
             and is_for_password(device, salt)
             and level >= CLIENT_WAITS
             else "",
-            address=_address(context.peer) if level >= SESSION_LIMITS else "",
+            address=address_of(context.peer) if level >= SESSION_LIMITS else "",
             door=context.door if level >= SESSION_LIMITS else "",
         )
         return command, salt if level >= CLIENT_WAITS else b""
@@ -375,6 +365,6 @@ def opened(result: Result) -> SessionOpened:
     return result
 
 
-def _address(peer: str) -> str:
+def address_of(peer: str) -> str:
     """Return the address of a peer without gRPC's prefix."""
     return peer.removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")

@@ -56,6 +56,8 @@ DEVICE_COOKIE: Final = "device-cookie"
 SEED_FINGERPRINT: Final = "seed-fingerprint"
 FORMER_CODE: Final = "former-code"
 PASSKEY_CHALLENGE: Final = "passkey-challenge"
+DEVICE_CODE: Final = "device-code"
+USER_CODE: Final = "user-code"
 
 TAG_BYTES = 4
 FORM = b"\x01"
@@ -342,6 +344,21 @@ class Sealing:
             int.from_bytes(self._mac(REQUEST_TAG, message, key_id)[:TAG_BYTES])
             for key_id in (self._ring.active, *self._ring.aging)
         )
+
+    def device_code_tags(self, bound: SessionId) -> tuple[bytes, ...]:
+        """
+        Return the keyed hashes of a device code: the active key's comes first (P9).
+
+        *bound*: the hash of the code and of the client's certificate.
+        """
+        keys = (self._ring.active, *self._ring.aging)
+        return tuple(self._mac(DEVICE_CODE, bound.encode(), each) for each in keys)
+
+    def user_code_tags(self, name: AdministratorName, code: str) -> tuple[bytes, ...]:
+        """Return the keyed hashes of an administrator's user code, as for device codes."""
+        message = _canonical((name, code))
+        keys = (self._ring.active, *self._ring.aging)
+        return tuple(self._mac(USER_CODE, message, each) for each in keys)
 
     def join_secret(
         self, name: AdministratorName, request_id: RequestId, node_id: NodeId

@@ -36,6 +36,12 @@ from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.commands.browser_logins import (
+    ApproveBrowserLogin,
+    CollectBrowserLogin,
+    RefuseBrowserLogin,
+    StartBrowserLogin,
+)
 from sparecode_node.statemachine.commands.cluster import (
     CreateBackup,
     InitializeCluster,
@@ -138,6 +144,10 @@ Command = (
     | EndSession
     | CloseSession
     | TouchSessions
+    | StartBrowserLogin
+    | ApproveBrowserLogin
+    | RefuseBrowserLogin
+    | CollectBrowserLogin
     | CreateUser
     | UpdateUser
     | DeleteUser

@@ -13,6 +13,8 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.CloseSession: Permission.USE_OWN_ACCOUNT,
     commands.Reauthenticate: Permission.USE_OWN_ACCOUNT,
     commands.EndSession: Permission.USE_OWN_ACCOUNT,
+    commands.ApproveBrowserLogin: Permission.USE_OWN_ACCOUNT,
+    commands.RefuseBrowserLogin: Permission.USE_OWN_ACCOUNT,
     commands.CreateUser: Permission.CHANGE_USERS,
     commands.UpdateUser: Permission.CHANGE_USERS,
     commands.DeleteUser: Permission.CHANGE_USERS,

@@ -32,6 +32,7 @@ _HANDED_OUT = (
     "requests",
     "consumed_drafts",
     "consumed_challenges",
+    "browser_logins",
     "join_tickets",
     "nodes",
     "administrator_resets",

@@ -10,12 +10,14 @@ from sparecode_node.domain.administrators import (
     Role,
     may,
 )
+from sparecode_node.domain.ids import SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passkeys import ShownFactor
 from sparecode_node.domain.policy import MINUTE_MS, FactorRule, Policy
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
+    CollectBrowserLogin,
     EndSession,
     OpenSession,
     Reauthenticate,
@@ -78,29 +80,53 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         db, sign_in_waits.succeeded(applying, administrator, command.device)
     )
     resets.cancel_at_sign_in(applying, administrator)
+    return insert(
+        applying,
+        command.session_id,
+        administrator,
+        proved_at_ms=applying.now_ms,
+        factor=factor,
+        address=command.address,
+        door=command.door,
+    )
+
+
+def insert(
+    applying: Applying,
+    session_id: SessionId,
+    administrator: Administrator,
+    *,
+    proved_at_ms: int,
+    factor: ShownFactor,
+    address: str,
+    door: str,
+) -> SessionOpened:
+    """Open a session of an administrator who may sign in."""
     limits = session_limits(applying.policy, administrator.role, applying.feature_level)
     ends_at_ms = applying.now_ms + limits.lifetime_ms
     listed = applying.feature_level >= SESSION_LIMITS
     # Release 0.1.0 derives the bearer from name, password and request id. So signing in
     # there with the same three after the request id is forgotten opens the same session.
-    db.execute(
+    applying.db.execute(
         "INSERT INTO sessions "
         "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms, "
         "proved_at_ms, node_id, address, door, factor) "
-        "VALUES (:id, :name, :now, :end, :now, :now, :node, :address, :door, :factor) "
+        "VALUES "
+        "(:id, :name, :now, :end, :now, :proved, :node, :address, :door, :factor) "
         "ON CONFLICT (session_id) DO UPDATE SET "
         "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
-        "used_at_ms = :now, proved_at_ms = :now, node_id = :node, address = :address, "
-        "door = :door, factor = :factor",
+        "used_at_ms = :now, proved_at_ms = :proved, node_id = :node, "
+        "address = :address, door = :door, factor = :factor",
         {
-            "id": command.session_id,
+            "id": session_id,
             "factor": factor,
             "name": administrator.name,
             "now": applying.now_ms,
+            "proved": proved_at_ms,
             "end": ends_at_ms,
             "node": applying.call.node_id if listed else "",
-            "address": command.address if listed else "",
-            "door": command.door if listed else "",
+            "address": address if listed else "",
+            "door": door if listed else "",
         },
     )
     return SessionOpened(
@@ -111,7 +137,11 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     )
 
 
-def is_repeated(applying: Applying, command: OpenSession, remembered: Result) -> bool:
+def is_repeated(
+    applying: Applying,
+    command: OpenSession | CollectBrowserLogin,
+    remembered: Result,
+) -> bool:
     """
     Return whether a sign-in with a known request id must get no session (Q1).
 
@@ -147,7 +177,8 @@ def _second_factor(
             applying.reason = Reason.PASSKEY_NEEDED
             return Rejected(
                 Reason.PASSKEY_NEEDED,
-                "a passkey is also needed, which works in the Security Console only",
+                "a passkey is also needed, which works in a browser only: sign in to the "
+                "Security Console, or approve this sign-in there",
                 "passkey",
             )
         applying.reason = Reason.SECOND_FACTOR_NEEDED

@@ -62,6 +62,7 @@ ALTER TABLE audit_events ADD COLUMN
         + ";"
         + schema.AUTHENTICATION_INDEX
         + schema.ALLOWANCE_TABLES
+        + schema.BROWSER_LOGIN_TABLES
         + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
@@ -93,6 +94,7 @@ DROP TABLE former_codes;
 DROP TABLE issue_counts;
 DROP TABLE seed_fingerprints;
 DROP TABLE passkeys;
+DROP TABLE browser_logins;
 DROP TABLE equal_refusals;
 DROP TABLE administrator_resets;
 DROP TABLE known_secrets;

@@ -218,6 +218,23 @@ CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
 CREATE INDEX sign_in_waits_by_end ON sign_in_waits (ends_at_ms);
 """
 
+BROWSER_LOGIN_TABLES = """
+CREATE TABLE browser_logins (           -- sign-ins that wait for an approval, see P9
+    login_id TEXT PRIMARY KEY,       -- keyed hash of the device code, hex
+    code_tag BLOB NOT NULL UNIQUE,   -- keyed hash of administrator and user code
+    administrator TEXT NOT NULL,     -- as typed: none may have this name
+    device TEXT NOT NULL,            -- known device; empty: a stranger
+    address TEXT NOT NULL,
+    source TEXT NOT NULL,            -- the address, or its network
+    client_name TEXT NOT NULL,
+    asked_at_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,
+    state TEXT NOT NULL,             -- waiting, approved, refused
+    approver TEXT NOT NULL           -- session that approved; empty: none
+) STRICT, WITHOUT ROWID;
+CREATE INDEX browser_logins_by_end ON browser_logins (ends_at_ms);
+"""
+
 REFUSAL_TABLES = """
 CREATE TABLE equal_refusals (           -- of one minute
     actor TEXT NOT NULL,
@@ -448,6 +465,7 @@ CREATE TABLE audit_events (
     + _AGENT_TABLES
     + ALLOWANCE_TABLES
     + _APPROVAL_TABLES
+    + BROWSER_LOGIN_TABLES
     + _DELETED_TABLES
     + FINGERPRINT_TABLES
     + FORMER_CODE_TABLES

@@ -123,6 +123,10 @@ class Call(_message.Message):
     REAUTHENTICATE_FIELD_NUMBER: _builtins.int
     REGISTER_PASSKEY_FIELD_NUMBER: _builtins.int
     REMOVE_PASSKEY_FIELD_NUMBER: _builtins.int
+    START_BROWSER_LOGIN_FIELD_NUMBER: _builtins.int
+    APPROVE_BROWSER_LOGIN_FIELD_NUMBER: _builtins.int
+    REFUSE_BROWSER_LOGIN_FIELD_NUMBER: _builtins.int
+    COLLECT_BROWSER_LOGIN_FIELD_NUMBER: _builtins.int
     END_SESSION_FIELD_NUMBER: _builtins.int
     ACTIVATE_DUE_KEY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
@@ -388,6 +392,22 @@ class Call(_message.Message):
         """Removes a passkey of an administrator."""
 
     @_builtins.property
+    def start_browser_login(self) -> Global___StartBrowserLogin:
+        """Keeps a program's request to sign in until its administrator decides."""
+
+    @_builtins.property
+    def approve_browser_login(self) -> Global___ApproveBrowserLogin:
+        """Lets a program sign in as the calling administrator."""
+
+    @_builtins.property
+    def refuse_browser_login(self) -> Global___RefuseBrowserLogin:
+        """Refuses a program's request to sign in as the calling administrator."""
+
+    @_builtins.property
+    def collect_browser_login(self) -> Global___CollectBrowserLogin:
+        """Opens the session of an approved request."""
+
+    @_builtins.property
     def end_session(self) -> Global___EndSession:
         """Ends one session of an administrator."""
 
@@ -465,14 +485,18 @@ class Call(_message.Message):
         reauthenticate: Global___Reauthenticate | None = ...,
         register_passkey: Global___RegisterPasskey | None = ...,
         remove_passkey: Global___RemovePasskey | None = ...,
+        start_browser_login: Global___StartBrowserLogin | None = ...,
+        approve_browser_login: Global___ApproveBrowserLogin | None = ...,
+        refuse_browser_login: Global___RefuseBrowserLogin | None = ...,
+        collect_browser_login: Global___CollectBrowserLogin | None = ...,
         end_session: Global___EndSession | None = ...,
         activate_due_key: Global___ActivateDueKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "end_session", "activate_due_key"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -629,6 +653,126 @@ class OpenSession(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__passkey) -> _WhichOneofReturnType__passkey | None: ...
 
 Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
+
+@_typing.final
+class StartBrowserLogin(_message.Message):
+    """Keeps a program's request to sign in until its administrator decides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGIN_ID_FIELD_NUMBER: _builtins.int
+    CODE_TAG_FIELD_NUMBER: _builtins.int
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_NAME_FIELD_NUMBER: _builtins.int
+    login_id: _builtins.str
+    """A keyed hash of the device code."""
+    code_tag: _builtins.bytes
+    """A keyed hash of the administrator's name and the user code."""
+    administrator: _builtins.str
+    """The administrator who is to approve it."""
+    device: _builtins.str
+    """The id of the device whose cookie the called node has checked. Empty: a stranger."""
+    address: _builtins.str
+    """The address that it comes from."""
+    client_name: _builtins.str
+    """What the program calls its computer."""
+    def __init__(
+        self,
+        *,
+        login_id: _builtins.str = ...,
+        code_tag: _builtins.bytes = ...,
+        administrator: _builtins.str = ...,
+        device: _builtins.str = ...,
+        address: _builtins.str = ...,
+        client_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "administrator", b"administrator", "client_name", b"client_name", "code_tag", b"code_tag", "device", b"device", "login_id", b"login_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartBrowserLogin: _TypeAlias = StartBrowserLogin  # noqa: Y015
+
+@_typing.final
+class ApproveBrowserLogin(_message.Message):
+    """Lets a program sign in as the calling administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGIN_ID_FIELD_NUMBER: _builtins.int
+    login_id: _builtins.str
+    """The request. Empty: the called node found none."""
+    def __init__(
+        self,
+        *,
+        login_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["login_id", b"login_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveBrowserLogin: _TypeAlias = ApproveBrowserLogin  # noqa: Y015
+
+@_typing.final
+class RefuseBrowserLogin(_message.Message):
+    """Refuses a program's request to sign in as the calling administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGIN_ID_FIELD_NUMBER: _builtins.int
+    login_id: _builtins.str
+    """The request. Empty: the called node found none."""
+    def __init__(
+        self,
+        *,
+        login_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["login_id", b"login_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefuseBrowserLogin: _TypeAlias = RefuseBrowserLogin  # noqa: Y015
+
+@_typing.final
+class CollectBrowserLogin(_message.Message):
+    """Opens the session of an approved request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGIN_ID_FIELD_NUMBER: _builtins.int
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    login_id: _builtins.str
+    """The request."""
+    administrator: _builtins.str
+    """The administrator who has approved it."""
+    session_id: _builtins.str
+    """The hash of the session's bearer token."""
+    address: _builtins.str
+    """The address that it is collected from."""
+    def __init__(
+        self,
+        *,
+        login_id: _builtins.str = ...,
+        administrator: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "administrator", b"administrator", "login_id", b"login_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectBrowserLogin: _TypeAlias = CollectBrowserLogin  # noqa: Y015
 
 @_typing.final
 class PasskeyAnswer(_message.Message):
