@@ -19,7 +19,12 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.membership.files import missing_pairs
 from sparecode_node.membership.founder import make_authorities
 from sparecode_node.membership.joiner import begin_beside
-from sparecode_node.membership.preparation import MEMBERS, StartError, first_members
+from sparecode_node.membership.preparation import (
+    FOUNDING,
+    MEMBERS,
+    StartError,
+    first_members,
+)
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy
@@ -32,8 +37,10 @@ from sparecode_node.tool.doctor.membership import (
     check_beginning,
     check_initialized,
     check_membership,
+    is_prepared,
     other_members,
 )
+from sparecode_node.tool.doctor.state import check_journal, check_state
 
 NOW = dt.datetime.now(dt.UTC)
 N1, N2 = NodeId("n1"), NodeId("n2")
@@ -115,6 +122,26 @@ def test_a_node_added_beside_members_needs_all_files(config: Config) -> None:
     first = first_members(config, ring.cluster_id)
     assert first.joins
     assert dict(first.members) == {"n1": "n1.example:7301", "n2": "h:2"}
+
+
+def test_doctor_is_calm_about_a_node_that_is_set_up(config: Config) -> None:
+    """Journal and state come at the first start, which `init` has prepared."""
+    data = config.node.data_dir
+    data.mkdir(exist_ok=True)
+
+    def verdicts() -> set[Verdict]:
+        prepared = is_prepared(config, None)
+        _, journal = check_journal(
+            data / "journal", node_id="n1", ring=None, running=False, prepared=prepared
+        )
+        state = check_state(
+            data / "state.db", journal=None, ring=None, prepared=prepared
+        )
+        return {each.verdict for each in (journal, *state)}
+
+    assert verdicts() == {Verdict.WARN}
+    (data / FOUNDING).write_text("{}")
+    assert verdicts() == {Verdict.OK}
 
 
 def findings(config: Config) -> list[str]:

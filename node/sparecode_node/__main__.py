@@ -199,14 +199,14 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     administrator: Annotated[
         str | None,
         typer.Option(
-            help="Name of the first administrator (default: prompt).",
+            help="Name of the first administrator. Default: prompt for it.",
             metavar="NAME",
         ),
     ] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(
-            help="Read the password from FILE, mode 0600 (default: prompt).",
+            help="Read the password from FILE, mode 0600. Default: prompt for it.",
             metavar="FILE",
         ),
     ] = None,
@@ -387,21 +387,21 @@ def certificates(
     member: Annotated[
         list[str] | None,
         typer.Option(
-            help="Id of a node to certify; may repeat.",
+            help="Id of a node to certify. May repeat.",
             metavar="ID",
         ),
     ] = None,
     agent: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of an agent to certify; may repeat.",
+            help="Name of an agent to certify. May repeat.",
             metavar="NAME",
         ),
     ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name or address at which the nodes are reached; may repeat.",
+            help="Name or address at which the nodes are reached. May repeat.",
             metavar="HOST",
         ),
     ] = None,

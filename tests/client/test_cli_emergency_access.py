@@ -161,7 +161,7 @@ def test_without_a_count_none_is_sent(issuing: Cli) -> None:
         (["--expires", ""], ["--expires", "7d"]),
         (["--if-recovered", "maybe"], ["--if-recovered", "allow-and-disable"]),
         (["--print", "--output", "json"], ["--print", "--output"]),
-        (["--output", "yaml"], ["--output", "json"]),
+        (["--output", "xml"], ["--output", "json", "yaml", "csv"]),
         (["--timeout", "0"], ["--timeout", "0.1"]),
         (["--node", "n1:port"], ["'n1:port'", "HOST:PORT"]),
         (["--ca", "/nowhere.pem"], ["/nowhere.pem", "No such file"]),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from sparecode_client.cli import app as client_app
 from sparecode_client.cli.app import options_first
@@ -69,3 +70,36 @@ def test_pages_show_commands() -> None:
 @pytest.mark.parametrize(("page", "command"), SHOWN)
 def test_command_parses(page: str, command: str) -> None:
     parse(command)
+
+
+def commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command and group of a program."""
+    yield path
+    for name, each in getattr(group, "commands", {}).items():
+        yield from commands(each, (*path, name))
+
+
+EVERY = [path for name in PROGRAMS for path in commands(PROGRAMS[name], (name,))]
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_help_has_one_style(path: tuple[str, ...]) -> None:
+    """In both programs: 80 columns, `-h`, a sentence for each option, and no colors."""
+    program, *words = path
+    app = client_app if program == "sparecode" else node_app
+    environment = {"COLUMNS": "80", "NO_COLOR": "1", "FORCE_COLOR": "1"}
+    shown = CliRunner(env=environment).invoke(app, [*words, "-h"], prog_name=program)
+    assert shown.exit_code == 0
+    assert "\x1b" not in shown.stdout
+    assert max(map(len, shown.stdout.splitlines()[1:])) <= 80
+    command: Any = PROGRAMS[program]
+    for word in words:
+        command = command.commands[word]
+    for each in command.params:
+        text = getattr(each, "help", None) or ""
+        assert text[:1].isupper() or text.startswith(("super-admin", "json-lines")), (
+            each.name
+        )
+        assert text.endswith((".", "?")), (each.name, text)
+        for phrase in ("may repeat", "Repeatable", "(default"):
+            assert phrase not in text, (each.name, text)

@@ -34,7 +34,7 @@ from sparecode_client.cli.commands import (
 )
 from sparecode_client.cli.terminal.exit_codes import AS_JSON, ExitCode, fail
 from sparecode_client.cli.terminal.output import Output, OutputFormat
-from sparecode_client.cli.terminal.settings import Settings
+from sparecode_client.cli.terminal.settings import Settings, split
 from sparecode_client.cli.terminal.words import plain, wrap
 
 GLOBAL_OPTIONS = {
@@ -239,12 +239,6 @@ def sparecode(
         timeout=timedelta(seconds=timeout),
         request_id=request_id,
     )
-
-
-def split(values: list[str] | None) -> list[str]:
-    """Split each of *values* at commas, and return all parts."""
-    parts = (part.strip() for value in values or () for part in value.split(","))
-    return [part for part in parts if part]
 
 
 app.command()(sessions.login)

@@ -42,7 +42,7 @@ Recipients = Annotated[
     list[str] | None,
     typer.Option(
         "--recipient",
-        help="Encrypt the bundle to this age public key (age1...); may repeat.",
+        help="Encrypt the bundle to this age public key (age1...). May repeat.",
         metavar="KEY",
     ),
 ]
@@ -65,7 +65,7 @@ def bundle(
     also: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Also include this file; may repeat.",
+            help="Also include this file. May repeat.",
             metavar="FILE",
         ),
     ] = None,
@@ -341,7 +341,7 @@ def reset_administrator(
     password_file: Annotated[
         Path | None,
         typer.Option(
-            help="Read the temporary password from FILE, mode 0600 (default: prompt).",
+            help="Read the temporary password from FILE, mode 0600. Default: prompt for it.",
             metavar="FILE",
         ),
     ] = None,

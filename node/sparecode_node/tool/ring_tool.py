@@ -27,7 +27,7 @@ def rewrap_ring(
         Path | None,
         typer.Option(
             "--from",
-            help="The node.toml that opens the ring now (default: the same).",
+            help="The node.toml that opens the ring now. Default: the same.",
             metavar="FILE",
         ),
     ] = None,

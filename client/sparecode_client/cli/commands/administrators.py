@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.cli.terminal.completion import complete_administrator
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
@@ -35,7 +36,9 @@ class Role(enum.StrEnum):
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="Name of the administrator; letter case does not matter."
+        metavar="NAME",
+        help="Name of the administrator; letter case does not matter.",
+        autocompletion=complete_administrator,
     ),
 ]
 User = Annotated[

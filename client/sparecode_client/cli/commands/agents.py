@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
@@ -119,7 +120,9 @@ def admits_of(agent: RegisteredAgent) -> str:
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="Name of the agent; letter case does not matter."
+        metavar="NAME",
+        help="Name of the agent; letter case does not matter.",
+        autocompletion=complete_agent,
     ),
 ]
 
@@ -173,24 +176,24 @@ def update(
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="USER", help="Add a user to the allow list; may repeat."),
+        typer.Option(metavar="USER", help="Add a user to the allow list. May repeat."),
     ] = None,
     disallow: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="USER", help="Remove a user from the allow list; may repeat."
+            metavar="USER", help="Remove a user from the allow list. May repeat."
         ),
     ] = None,
     allow_group: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GROUP", help="Add a group to the allow list; may repeat."
+            metavar="GROUP", help="Add a group to the allow list. May repeat."
         ),
     ] = None,
     disallow_group: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GROUP", help="Remove a group from the allow list; may repeat."
+            metavar="GROUP", help="Remove a group from the allow list. May repeat."
         ),
     ] = None,
 ) -> None:

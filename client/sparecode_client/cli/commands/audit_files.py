@@ -160,7 +160,7 @@ def verify_file(
         list[Path],
         typer.Option(
             metavar="CHECKPOINT",
-            help="A file written by `sparecode audit checkpoint`; may repeat.",
+            help="A file written by `sparecode audit checkpoint`. May repeat.",
         ),
     ],
     *,

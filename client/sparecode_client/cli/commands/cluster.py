@@ -17,6 +17,7 @@ from sparecode_client.cli.terminal.cluster_status import (
     row,
     summary,
 )
+from sparecode_client.cli.terminal.completion import complete_member
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.values.cluster import ClusterStatus
 
@@ -104,6 +105,7 @@ def transfer(
         typer.Argument(
             help="New primary. Default: the member with most of the log.",
             metavar="[NODE]",
+            autocompletion=complete_member,
             show_default=False,
         ),
     ] = "",

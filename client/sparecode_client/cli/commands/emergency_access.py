@@ -19,7 +19,7 @@ from sparecode_client.cli.terminal.issued_codes import (
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import (
     Limit,
-    Serial,
+    SerialOrUser,
     StaleOk,
     time_option,
 )
@@ -66,7 +66,7 @@ WeakenRecoveryPolicy = Annotated[
 )
 def issue(
     context: typer.Context,
-    serial: Serial,
+    serial: SerialOrUser,
     count: Annotated[
         int | None,
         typer.Option(
@@ -128,6 +128,7 @@ def issue(
             raise UsageError(
                 "--request-id cannot be used here: issue again, which voids codes that were lost"
             )
+        serial = settings.serial(admin, serial)
         token = admin.get_token(serial)
         issued = admin.issue_tokencodes(
             serial,
@@ -151,7 +152,7 @@ def issue(
 )
 def fixed(
     context: typer.Context,
-    serial: Serial,
+    serial: SerialOrUser,
     expires: Annotated[
         When | None,
         time_option("When the code expires: a time, or a duration. Default: 7d."),
@@ -178,6 +179,7 @@ def fixed(
             raise UsageError(
                 "--request-id cannot be used here: issue again, which voids a code that was lost"
             )
+        serial = settings.serial(admin, serial)
         token = admin.get_token(serial)
         issued = admin.issue_fixed_tokencode(
             serial,
@@ -192,10 +194,13 @@ def fixed(
 
 
 @app.command(short_help="Show the state of a token's codes.")
-def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> None:
+def show(
+    context: typer.Context, serial: SerialOrUser, stale_ok: StaleOk = False
+) -> None:
     """Show a token's emergency access: which codes are live, and where others were used."""
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial, stale_ok=stale_ok)
         access = admin.get_emergency_access(serial, stale_ok=stale_ok)
     if settings.output.is_json:
         settings.output.json(access)
@@ -267,7 +272,7 @@ def list_(
 )
 def disable(
     context: typer.Context,
-    serial: Serial,
+    serial: SerialOrUser,
     reinstate_token: Annotated[
         bool,
         typer.Option(
@@ -280,6 +285,7 @@ def disable(
     """Void all live codes of a token."""
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.disable_emergency_access(
             serial, reinstate_token=reinstate_token, request_id=settings.request_id
         )

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.cluster_status import COLUMNS, health, row, summary
+from sparecode_client.cli.terminal.completion import complete_member
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
@@ -84,7 +85,7 @@ def ticket(
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Further host name or IP address for its certificate. Repeatable.",
+            help="Further host name or IP address for its certificate. May repeat.",
             metavar="NAME",
         ),
     ] = None,
@@ -174,7 +175,12 @@ def add(
 def remove(
     context: typer.Context,
     node: Annotated[
-        str, typer.Argument(metavar="NODE", help="Member to remove permanently.")
+        str,
+        typer.Argument(
+            metavar="NODE",
+            help="Member to remove permanently.",
+            autocompletion=complete_member,
+        ),
     ],
     *,
     yes: Annotated[

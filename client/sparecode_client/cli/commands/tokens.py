@@ -16,6 +16,7 @@ from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import (
     Limit,
     Serial,
+    SerialOrUser,
     StaleOk,
     Username,
     time_option,
@@ -182,10 +183,13 @@ def enroll(
 
 
 @app.command()
-def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> None:
+def show(
+    context: typer.Context, serial: SerialOrUser, stale_ok: StaleOk = False
+) -> None:
     """Show a token."""
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial, stale_ok=stale_ok)
         token = admin.get_token(serial, stale_ok=stale_ok)
     if settings.output.is_json:
         settings.output.json(token)
@@ -296,7 +300,7 @@ def assign(context: typer.Context, serial: Serial, username: Username) -> None:
 )
 def set_pin(
     context: typer.Context,
-    serial: Serial,
+    serial: SerialOrUser,
     pin_file: Annotated[
         Path | None,
         typer.Option(
@@ -312,22 +316,24 @@ def set_pin(
     """
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         new_pin = secret("New PIN", pin_file, confirm=True)
         commit = admin.set_pin(serial, new_pin, request_id=settings.request_id)
     settings.output.done(f"PIN of token {serial} set", commit, serial=serial)
 
 
 @app.command(short_help="Accept a lost token again, and void its codes.")
-def reinstate(context: typer.Context, serial: Serial) -> None:
+def reinstate(context: typer.Context, serial: SerialOrUser) -> None:
     """Reinstate a lost token that was found: it works again, and its codes become void."""
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.reinstate_token(serial, request_id=settings.request_id)
     settings.output.done(f"Token {serial} reinstated", commit, serial=serial)
 
 
 @app.command(short_help="Unassign a token, and void its codes.")
-def unassign(context: typer.Context, serial: Serial) -> None:
+def unassign(context: typer.Context, serial: SerialOrUser) -> None:
     """
     Unassign a token. Its PIN is cleared, and its emergency codes become void.
 
@@ -335,24 +341,27 @@ def unassign(context: typer.Context, serial: Serial) -> None:
     """
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.unassign_token(serial, request_id=settings.request_id)
     settings.output.done(f"Token {serial} unassigned", commit, serial=serial)
 
 
 @app.command()
-def enable(context: typer.Context, serial: Serial) -> None:
+def enable(context: typer.Context, serial: SerialOrUser) -> None:
     """Enable a token again."""
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.enable_token(serial, request_id=settings.request_id)
     settings.output.done(f"Token {serial} enabled", commit, serial=serial)
 
 
 @app.command(short_help="Refuse a token, and void its codes.")
-def disable(context: typer.Context, serial: Serial) -> None:
+def disable(context: typer.Context, serial: SerialOrUser) -> None:
     """Refuse a token from the next attempt on. Its emergency codes become void."""
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.disable_token(serial, request_id=settings.request_id)
     settings.output.done(
         f"Token {serial} disabled and its codes are void", commit, serial=serial
@@ -365,7 +374,7 @@ def disable(context: typer.Context, serial: Serial) -> None:
 )
 def expire(
     context: typer.Context,
-    serial: Serial,
+    serial: SerialOrUser,
     at: Annotated[When | None, time_option("When it expires; 0s: now.")] = None,
     never: Annotated[bool, typer.Option("--never", help="It never expires.")] = False,
 ) -> None:
@@ -375,6 +384,7 @@ def expire(
     end = None if at is None else at.moment()
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.update_token(
             serial, expire_time=end, request_id=settings.request_id
         )
@@ -399,7 +409,7 @@ def delete(context: typer.Context, serial: Serial) -> None:
 )
 def replace(
     context: typer.Context,
-    serial: Serial,
+    serial: SerialOrUser,
     replacement: Annotated[
         str,
         typer.Argument(
@@ -421,6 +431,7 @@ def replace(
     """
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.replace_token(
             serial, replacement, keep_pin=keep_pin, request_id=settings.request_id
         )
@@ -436,7 +447,7 @@ def replace(
     epilog="Example: sparecode tokens resynchronize 000123456789",
     short_help="Learn a token's position from two tokencodes.",
 )
-def resynchronize(context: typer.Context, serial: Serial) -> None:
+def resynchronize(context: typer.Context, serial: SerialOrUser) -> None:
     """
     Resynchronize a token whose clock or counter is off.
 
@@ -445,6 +456,7 @@ def resynchronize(context: typer.Context, serial: Serial) -> None:
     """
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         first = secret("Tokencode that the token shows", None)
         second = secret("Next tokencode", None)
         commit = admin.resynchronize_token(
@@ -454,7 +466,7 @@ def resynchronize(context: typer.Context, serial: Serial) -> None:
 
 
 @app.command(short_help="Clear the PIN of a token.")
-def clear_pin(context: typer.Context, serial: Serial) -> None:
+def clear_pin(context: typer.Context, serial: SerialOrUser) -> None:
     """
     Clear the PIN of a token.
 
@@ -463,5 +475,6 @@ def clear_pin(context: typer.Context, serial: Serial) -> None:
     """
     settings = settings_of(context)
     with settings.admin() as admin:
+        serial = settings.serial(admin, serial)
         commit = admin.clear_pin(serial, request_id=settings.request_id)
     settings.output.done(f"PIN of token {serial} cleared", commit, serial=serial)

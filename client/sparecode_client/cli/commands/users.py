@@ -28,7 +28,7 @@ Email = Annotated[
 ]
 Join = Annotated[
     list[str] | None,
-    typer.Option(metavar="GROUP", help="Add the user to a group; may repeat."),
+    typer.Option(metavar="GROUP", help="Add the user to a group. May repeat."),
 ]
 
 
@@ -186,7 +186,7 @@ def update(
     join: Join = None,
     leave: Annotated[
         list[str] | None,
-        typer.Option(metavar="GROUP", help="Remove the user from a group; may repeat."),
+        typer.Option(metavar="GROUP", help="Remove the user from a group. May repeat."),
     ] = None,
 ) -> None:
     """Change a user's display name, email address or groups."""

@@ -5,6 +5,11 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.cli.terminal.completion import (
+    complete_serial,
+    complete_token,
+    complete_username,
+)
 from sparecode_client.cli.terminal.words import TIME_FORMS, When, read_time
 
 
@@ -24,10 +29,28 @@ def time_option(help_text: str) -> object:
 
 Serial = Annotated[
     str,
-    typer.Argument(metavar="SERIAL", help="Serial of the token, such as 000123456789."),
+    typer.Argument(
+        metavar="SERIAL",
+        help="Serial of the token, such as 000123456789.",
+        autocompletion=complete_serial,
+    ),
+]
+SerialOrUser = Annotated[
+    str,
+    typer.Argument(
+        metavar="SERIAL|USER",
+        help="Serial of the token, such as 000123456789, or the name of a user who has "
+        "one token.",
+        autocompletion=complete_token,
+    ),
 ]
 Username = Annotated[
-    str, typer.Argument(metavar="USER", help="Username; letter case does not matter.")
+    str,
+    typer.Argument(
+        metavar="USER",
+        help="Username; letter case does not matter.",
+        autocompletion=complete_username,
+    ),
 ]
 StaleOk = Annotated[
     bool,

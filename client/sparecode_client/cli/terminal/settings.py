@@ -2,7 +2,7 @@
 """The global options, and connections made with them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,7 +27,7 @@ from sparecode_client.cli.terminal.session_file import (
     store_session,
 )
 from sparecode_client.connection.channels import ADMIN_PORT, address
-from sparecode_client.errors import NotSignedIn
+from sparecode_client.errors import NotFound, NotPermitted, NotSignedIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,36 @@ class Settings:
                 )
             with agent:
                 yield agent
+
+    def serial(self, admin: Admin, name: str, *, stale_ok: bool = False) -> str:
+        """
+        Return *name* if it is a serial, or the serial of the only token of that user.
+
+        A name of digits and hyphens is always a serial.
+
+        Raises:
+            UsageError: The user has no token, or several.
+        """
+        if not name.strip("0123456789-"):
+            return name
+        try:
+            return admin.get_token(name, stale_ok=stale_ok).serial
+        except NotFound:
+            pass
+        try:
+            serials = admin.get_user(name, stale_ok=stale_ok).token_serials
+        except (NotFound, NotPermitted):
+            return name  # The command reports that there is no such token.
+        if not serials:
+            raise UsageError(
+                f"user {name} has no token: sparecode tokens assign SERIAL {name}"
+            )
+        if len(serials) > 1:
+            raise UsageError(
+                f"user {name} has {len(serials)} tokens; name one by its serial: "
+                f"{', '.join(serials)}"
+            )
+        return serials[0]
 
     def remember(self, administrator: str, session: str) -> Path:
         """Store *session* for later commands, and return the path of the file."""
@@ -202,6 +232,12 @@ class Settings:
         if ca is None:
             raise UsageError("no CA: use --ca FILE or SPARECODE_CA")
         return nodes, ca
+
+
+def split(values: Iterable[str] | None) -> list[str]:
+    """Split each of *values* at commas, and return all parts."""
+    parts = (part.strip() for value in values or () for part in value.split(","))
+    return [part for part in parts if part]
 
 
 def _at_terminal() -> bool:
