@@ -349,7 +349,7 @@ faults: $(INSTALLED) ## Inject faults into real processes and check every answer
 
 .PHONY: faults-series
 faults-series: ## Run all series: power cuts on ext4 and XFS, failover, rolling restarts, ...; root
-	@for series in power-ext4 power-xfs failover rolling-restart ghosts; do \
+	@for series in power-ext4 power-xfs failover rolling-restart disks-and-links ghosts; do \
 		$(MAKE) --no-print-directory faults SERIES=$$series; \
 	done
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from tests.faults.disks import FILESYSTEMS
 from tests.faults.nemesis import FAULTS
 
+DISKS_AND_LINKS = (
+    *("wal_error_primary", "wal_error_replica", "wal_error_once"),
+    *("slow_sync", "slow_disks", "slow_snapshot"),
+    *("disk_went_back_primary", "disk_went_back_replica"),
+    *("links_swallow", "links_half_close", "links_corrupt", "links_swallow_and_kill"),
+)
 POWER = ("power_one", "power_primary", "power_all")
 CAMPAIGN = "campaign"
 GHOSTS = 10
@@ -71,6 +77,12 @@ SERIES = {
             title="Rolling restarts, as for an upgrade",
             faults=("rolling_restart",),
             times=10,
+        ),
+        Plan(
+            name="disks-and-links",
+            title="Disks that fail, are slow or went back, links that die silently",
+            faults=DISKS_AND_LINKS,
+            times=2 * len(DISKS_AND_LINKS),
         ),
         Plan(
             name="ghosts",

@@ -15,6 +15,7 @@ from tests.faults import strikes
 from tests.faults.bounds import ENDS_PROCESSES
 from tests.faults.nemesis import FAULTS, NO_QUORUM
 from tests.faults.newcomers import settings
+from tests.faults.plans import SERIES
 from tests.faults.strikes import Strikes
 
 
@@ -127,6 +128,8 @@ def test_every_fault_exists_and_has_a_bound() -> None:
     for fault in FAULTS:
         assert callable(getattr(Strikes, fault))
     assert {*FAULTS} >= ENDS_PROCESSES >= NO_QUORUM
+    for series in SERIES.values():
+        assert {*FAULTS} >= {*series.faults}
 
 
 def test_a_newcomer_has_another_id_and_files_of_its_own(tmp_path: Path) -> None:
