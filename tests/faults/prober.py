@@ -24,10 +24,12 @@ from typing import IO
 from sparecode_client import AsyncAdmin, AsyncAgent, NewToken, SparecodeError
 
 INTERVAL_S = 0.1
-CODES_EACH = 20
-POOL = 400
-"""Unused codes that are kept ready: enough for 40 s in which no set can be issued."""
-MAKERS = 2
+CODES_EACH = 50
+POOL = 1000
+"""Unused codes that are kept ready: enough for 100 s in which no set can be issued."""
+MAKERS = 4
+NO_CODE = "NO_CODE"
+"""In place of a result: there was no code left, so no call was opened."""
 PIN = "4719"
 PATIENCE = timedelta(seconds=30)
 
@@ -61,11 +63,13 @@ async def _make(
 async def _call(
     agent: AsyncAgent, pool: asyncio.Queue[tuple[str, str]], output: IO[str]
 ) -> None:
-    user, passcode = await pool.get()
     opened_ns = time.monotonic_ns()
     try:
+        user, passcode = pool.get_nowait()
         answer = await agent.authenticate(user, passcode)
         result, words = answer.decision.value, ""
+    except asyncio.QueueEmpty:
+        result, words = NO_CODE, ""
     except SparecodeError as error:
         result, words = error.reason, str(error)
     call = {
@@ -90,6 +94,8 @@ async def probe(
         AsyncAgent(agents, ca=ca, certificate=certificate, key=key) as agent,
     ):
         makers = [asyncio.create_task(_make(admin, n, pool)) for n in range(MAKERS)]
+        while not (pool.full() or over.done()):
+            await asyncio.wait([over], timeout=INTERVAL_S)
         calls: set[asyncio.Task[None]] = set()
         due = time.monotonic()
         while not over.done():

@@ -14,7 +14,7 @@ from typing import Self
 from local_cluster.cluster import AGENT, LocalCluster
 
 from tests.faults.network import ToolError
-from tests.faults.prober import INTERVAL_S
+from tests.faults.prober import INTERVAL_S, NO_CODE
 
 GAP_MAX_S = 5.0
 """No longer time without an answer, while a majority of the nodes is up and connected."""
@@ -66,7 +66,11 @@ def judge(
     *no_quorum*: beginning and end of each time in which no majority was up and
     connected, in order. A gap does not reach into such a time.
     """
-    within = [each for each in calls if begin_ns <= each.opened_ns <= end_ns]
+    within = [
+        each
+        for each in calls
+        if begin_ns <= each.opened_ns <= end_ns and each.result != NO_CODE
+    ]
     accepted = [each for each in within if each.result == ACCEPTED]
     others = [each.result for each in within if each.result.islower()]
     answers = sorted(each.ended_ns for each in accepted)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from local_cluster.cluster import free_ports
 
+from tests.faults.prober import NO_CODE
 from tests.faults.probes import Call, Probes, failures, judge
 from tests.replication.silent_proxy import Death
 
@@ -56,6 +57,14 @@ def test_errors_and_late_answers_fill_no_gap() -> None:
         "the prober got no answer for 10.0 s while a quorum existed",
         "the prober opened only 52 calls",
     ]
+
+
+def test_a_prober_without_codes_proves_too_little() -> None:
+    """It is not told from a cluster that does not answer."""
+    none = [Call(n * SECOND_NS, n * SECOND_NS, NO_CODE) for n in range(20, 30)]
+    probes = judged([*calls(*range(11, 21), *range(30, 71)), *none])
+    assert (probes.calls, probes.failed, probes.others) == (51, 0, ())
+    assert "the prober opened only 51 calls" in failures(probes, 60)
 
 
 def test_a_valid_code_that_is_not_accepted_is_a_failure() -> None:
