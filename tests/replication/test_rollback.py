@@ -157,6 +157,19 @@ def test_messages_of_an_earlier_start_are_dropped(watch: Watch) -> None:
     assert watch.rollbacks.hears("n2", Hello("j2", "", (boot(1), boot(2)), BEGAN))
 
 
+def test_a_guest_costs_no_sync(watch: Watch) -> None:
+    """It could begin link after link, each with another start."""
+    syncs: list[object] = []
+    watch.disk.sync = syncs.append  # type: ignore[method-assign]
+    for number in range(1, 4):
+        hello = Hello("j9", "", (boot(number),), BEGAN)
+        assert watch.rollbacks.accepts("n9", hello, fresh=True)
+    assert syncs == []
+    assert not watch.rollbacks.hears("n9", Hello("j9", "", (boot(2),), BEGAN))
+    assert watch.accepts(boot(1))
+    assert len(syncs) == 1
+
+
 def test_a_refused_node_is_reported_while_it_tries(
     watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -103,8 +103,8 @@ class Rollbacks:
         """
         Return whether a node that links has kept every promise that was seen here.
 
-        If so, remember its start durably. *fresh*: every message that came before
-        *hello* was also sent before. Only then its position counts.
+        If so, remember its start, durably if it is a member. *fresh*: every message
+        that came before *hello* was also sent before. Only then its position counts.
         """
         seen = self.journal.boots.seen.get(peer)
         if seen is not None and seen.journal_id != hello.journal_id:
@@ -120,7 +120,9 @@ class Rollbacks:
             self.journal.boots.seen[peer] = Seen(
                 hello.journal_id, newest.number, newest.nonce, promised
             )
-            self._save(sync=True)
+            # A guest could keep the engine busy with syncs: it may link again and again.
+            if peer in self.journal.configuration.ids:
+                self._save(sync=True)
         return True
 
     def _fits(self, seen: Seen, hello: Hello, *, fresh: bool) -> bool:
