@@ -14,6 +14,7 @@ from cryptography import x509
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import Address
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership import founding_checks
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.membership.files import missing_pairs
@@ -27,7 +28,8 @@ from sparecode_node.membership.preparation import (
 )
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
-from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.tool.doctor.files import check_certificates
@@ -85,6 +87,41 @@ def test_a_node_starts_with_the_members_it_joined(config: Config) -> None:
         {"n1": "n1.example:7301"},
         False,
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_refused"),
+    [
+        (MemberStatus(node_id=N2, reachable=True, audit_sequence=7), True),
+        (MemberStatus(node_id=N2, reachable=False, refusal="removed"), True),
+        (MemberStatus(node_id=N2, reachable=True), False),
+        (MemberStatus(node_id=N2, reachable=False), False),
+    ],
+)
+def test_a_cluster_that_runs_is_not_begun_again(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: MemberStatus,
+    *,
+    is_refused: bool,
+) -> None:
+    """A founder that has lost its data, ring and all, looks like a new node."""
+
+    async def ask(others: dict[NodeId, str], *_: object, **__: object) -> object:
+        assert others == {N2: "n2.example:7301"}
+        return (answer,)
+
+    monkeypatch.setattr(founding_checks, "ask_members", ask)
+    make_authorities(config, hosts=[], now=NOW)
+    members = {**config.members, N2: Address("n2.example", 7301)}
+    config = replace(config, members=members)
+    expected = (
+        pytest.raises(StartError, match="n2 already run a cluster")
+        if is_refused
+        else contextlib.nullcontext()
+    )
+    with expected:
+        founding_checks.refuse_founding(config, SystemClock())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"cluster_id": "c1"}', "7"])
