@@ -249,3 +249,24 @@ def test_interrupting_it_is_clean(stranger: Cli, tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert process.returncode == browser_login.INTERRUPTED
     assert not (tmp_path / "session.json").exists()
+
+
+def test_the_list_of_sessions_tells_what_was_approved(cli: Cli) -> None:
+    """(P9, P2) And it fits a terminal of 80 columns."""
+    session = sessions_pb2.OpenSession(
+        session_id="5d41402abc4b2a76",
+        administrator="root",
+        use_time=answers.at(answers.END),
+        node_id="n1",
+        address="192.0.2.7",
+        door="browser",
+    )
+    cli.node.answer(
+        "SessionService/ListSessions",
+        sessions_pb2.ListSessionsResponse(sessions=[session]),
+    )
+    head, *lines = cli("sessions", "list").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    column = slice(head.index("From"), head.index("Used"))
+    origin = " ".join(line[column].strip() for line in lines)
+    assert origin == "api on n1, 192.0.2.7, approved in the console by root"
