@@ -228,6 +228,7 @@ class Admin(Blocking[AsyncAdmin]):
 
     create_user = _Method(AsyncAdmin.create_user)
     import_users = _Method(AsyncAdmin.import_users)
+    explain_user = _Method(AsyncAdmin.explain_user)
     get_user = _Method(AsyncAdmin.get_user)
     list_users = _Method(AsyncAdmin.list_users)
     update_user = _Method(AsyncAdmin.update_user)

@@ -59,6 +59,33 @@ USERS = users_pb2.ListUsersResponse(
     users=[_USER, users_pb2.User(username="bob", locked=True, token_failures=5)],
     position=POSITION,
 )
+EXPLANATION = users_pb2.ExplainUserResponse(
+    username="alice",
+    blockers=[
+        users_pb2.Blocker(
+            reason="locked",
+            words="Emergency codes are locked until 2026-12-01 12:00 UTC after 5 wrong "
+            "passcodes.",
+            next_step="Unlock the user.",
+            factor="emergency",
+            end_time=at(END),
+            failures=5,
+        )
+    ],
+    attempts=[
+        users_pb2.Attempt(
+            time=at(END),
+            agent="vpn",
+            node_id="n2",
+            client_address="192.0.2.1",
+            resource="mail",
+            outcome="refused",
+            reason="wrong_passcode",
+            words="The passcode matched no token and no emergency code of this user.",
+        )
+    ],
+    position=POSITION,
+)
 _TOKEN = tokens_pb2.Token(
     serial="000123456789",
     algorithm=types_pb2.TOKEN_ALGORITHM_TOTP,

@@ -83,6 +83,35 @@ def test_names_cannot_control_the_terminal(cli: Cli) -> None:
         assert not {"\x1b", "\x9b", "\u202e"} & set(output)
 
 
+def test_a_user_is_explained_obstacles_first(cli: Cli) -> None:
+    """(U3) Then the attempts, newest first, with where each came from."""
+    cli.node.answer("UserService/ExplainUser", answers.EXPLANATION)
+
+    lines = cli("users", "explain", "alice").stdout.splitlines()
+
+    assert lines[0] == (
+        "Emergency codes are locked until 2026-12-01 12:00 UTC after 5 wrong passcodes. "
+        "Unlock the user."
+    )
+    text = " ".join(" ".join(lines[2:]).split())
+    assert text.startswith("Time Agent Node From To Token Outcome 2026-12-01")
+    for part in ("vpn", "n2", "192.0.2.1", "mail"):
+        assert part in text
+    assert cli.json("users", "explain", "alice")["blockers"][0]["failures"] == 5
+
+
+def test_a_user_without_obstacles_is_explained(cli: Cli) -> None:
+    cli.node.answer(
+        "UserService/ExplainUser", users_pb2.ExplainUserResponse(username="alice")
+    )
+
+    output = cli("users", "explain", "ALICE").stdout
+
+    assert output == (
+        "Nothing stands in the way of alice.\nNo sign-in attempt is known.\n"
+    )
+
+
 def test_tokens_as_a_table(cli: Cli) -> None:
     cli.node.answer("TokenService/ListTokens", answers.TOKENS)
 

@@ -43,7 +43,7 @@ IN_CONTEXT = (".device_cookie", ".request_id")
 
 RENAMED: Mapping[str, tuple[str, ...]] = {
     "asked_at_ms": ("ask_time", "request_time"),
-    "at_ms": ("event_time", "commit_time", "checkpoint_time"),
+    "at_ms": ("event_time", "commit_time", "checkpoint_time", "time"),
     "bearer": ("session",),
     "began_at_ms": ("begin_time",),
     "denied_at_ms": ("deny_time", "denied_time"),

@@ -80,6 +80,7 @@ USE_CASES = {
     "SessionService/ListSessions": "open_sessions.list",
     "SessionService/StartBrowserLogin": "browser_logins.start",
     "TokenService/ImportTokenFile": "token_import.begin",
+    "UserService/ExplainUser": "explanations.explain",
     "UserService/ImportUsers": "user_import.begin",
 }
 NOUNS = re.compile(

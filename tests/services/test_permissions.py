@@ -114,6 +114,7 @@ MATRIX = {
     "TokenService/UpdateToken": "S",
     "UserService/CreateUser": "S",
     "UserService/DeleteUser": "S",
+    "UserService/ExplainUser": "SHA",
     "UserService/GetUser": "SHA",
     "UserService/ListUsers": "SHA",
     "UserService/UnlockUser": "SH",

@@ -8,9 +8,9 @@ from sparecode.v1 import (
     users_pb2,
 )
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import commit_in, position_in
+from sparecode_client.connection.wire import commit_in, position_in, time_in
 from sparecode_client.values.results import Commit, Page, ReadPosition
-from sparecode_client.values.users import User
+from sparecode_client.values.users import Attempt, Blocker, User, UserExplanation
 
 
 class Users(Caller):
@@ -157,6 +157,59 @@ class Users(Caller):
             lambda node: node.users.UnlockUser, request, within=within
         )
         return commit_in(answer.commit)
+
+    async def explain_user(
+        self,
+        username: str,
+        *,
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> UserExplanation:
+        """
+        Return what stands in the way of a user's passcodes, and the latest attempts.
+
+        Raises:
+            NotFound: No user has this name.
+        """
+        request = users_pb2.ExplainUserRequest(username=username, stale_ok=stale_ok)
+        answer = await self._client.unary(
+            lambda node: node.users.ExplainUser, request, within=within
+        )
+        return UserExplanation(
+            username=answer.username,
+            blockers=tuple(_blocker_in(each) for each in answer.blockers),
+            attempts=tuple(_attempt_in(each) for each in answer.attempts),
+            position=position_in(answer.position),
+        )
+
+
+def _blocker_in(blocker: users_pb2.Blocker) -> Blocker:
+    return Blocker(
+        reason=blocker.reason,
+        words=blocker.words,
+        next_step=blocker.next_step,
+        serial=blocker.serial,
+        factor=blocker.factor,
+        end_time=time_in(blocker, "end_time"),
+        failures=blocker.failures,
+        agents=tuple(blocker.agents),
+    )
+
+
+def _attempt_in(attempt: users_pb2.Attempt) -> Attempt:
+    return Attempt(
+        time=time_in(attempt, "time"),
+        agent=attempt.agent,
+        node_id=attempt.node_id,
+        client_address=attempt.client_address,
+        resource=attempt.resource,
+        serial=attempt.serial,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        words=attempt.words,
+        next_step=attempt.next_step,
+        authentication_id=attempt.authentication_id,
+    )
 
 
 def user_in(user: users_pb2.User, position: ReadPosition | None = None) -> User:

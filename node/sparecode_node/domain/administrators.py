@@ -37,6 +37,7 @@ class Permission(enum.StrEnum):
     """The permission that a call needs. Several calls may need the same one."""
 
     READ_USERS = "read_users"
+    EXPLAIN_USERS = "explain_users"
     CHANGE_USERS = "change_users"
     UNLOCK_USERS = "unlock_users"
     CHANGE_TOKENS = "change_tokens"
@@ -67,6 +68,7 @@ _OWN = frozenset({Permission.USE_OWN_ACCOUNT})
 _READS = frozenset(
     {
         Permission.READ_USERS,
+        Permission.EXPLAIN_USERS,
         Permission.READ_AGENTS,
         Permission.READ_CLUSTER,
         Permission.READ_AUDIT,
@@ -81,6 +83,7 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
     Role.HELP_DESK: frozenset(
         {
             Permission.READ_USERS,
+            Permission.EXPLAIN_USERS,
             Permission.UNLOCK_USERS,
             Permission.CLEAR_PINS,
             Permission.ISSUE_EMERGENCY_ACCESS,

@@ -283,7 +283,10 @@ def _add_administration(
         server,
     )
     users_pb2_grpc.add_UserServiceServicer_to_server(
-        UserServicer(node_id, services.users, services.user_import), server
+        UserServicer(
+            node_id, services.users, services.user_import, services.explanations
+        ),
+        server,
     )
     tokens_pb2_grpc.add_TokenServiceServicer_to_server(
         TokenServicer(node_id, services.tokens, services.token_import), server

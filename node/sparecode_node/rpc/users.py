@@ -10,6 +10,12 @@ from sparecode_node.queries.views import UserView
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.rpc.uploads import Uploads
+from sparecode_node.services.people.explanations import (
+    METHOD,
+    ExplainedAttempt,
+    ExplainedBlocker,
+    Explanations,
+)
 from sparecode_node.services.people.users import Users
 from sparecode_node.services.tokens.user_import import (
     ImportedUser,
@@ -19,11 +25,18 @@ from sparecode_node.services.tokens.user_import import (
 
 
 class UserServicer(pb_grpc.UserServiceServicer):
-    """Translates between the wire and `Users` and `UserImport`."""
+    """Translates between the wire and `Users`, `UserImport` and `Explanations`."""
 
-    def __init__(self, node_id: str, users: Users, user_import: UserImport) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        users: Users,
+        user_import: UserImport,
+        explanations: Explanations,
+    ) -> None:
         self._node_id = node_id
         self._users = users
+        self._explanations = explanations
         self._user_import = user_import
         self._imports = Uploads()
 
@@ -126,6 +139,51 @@ class UserServicer(pb_grpc.UserServiceServicer):
             username=request.username,
         )
         return pb.UnlockUserResponse(commit=conversion.commit(self._node_id, applied))
+
+    async def ExplainUser(
+        self, request: pb.ExplainUserRequest, context: Context
+    ) -> pb.ExplainUserResponse:
+        """Return why a user is, or was, refused."""
+        read = await self._explanations.explain(
+            calls.session_call(context, METHOD),
+            request.username,
+            stale_ok=request.stale_ok,
+        )
+        return pb.ExplainUserResponse(
+            username=read.value.username,
+            blockers=[_blocker(each) for each in read.value.blockers],
+            attempts=[_attempt(each) for each in read.value.attempts],
+            position=conversion.position(read),
+        )
+
+
+def _blocker(blocker: ExplainedBlocker) -> pb.Blocker:
+    return pb.Blocker(
+        reason=blocker.reason,
+        words=blocker.words,
+        next_step=blocker.next_step,
+        serial=blocker.serial,
+        factor=blocker.factor,
+        end_time=conversion.timestamp(blocker.ends_at_ms),
+        failures=blocker.failures,
+        agents=blocker.agents,
+    )
+
+
+def _attempt(attempt: ExplainedAttempt) -> pb.Attempt:
+    return pb.Attempt(
+        time=conversion.timestamp(attempt.at_ms),
+        agent=attempt.agent,
+        node_id=attempt.node_id,
+        client_address=attempt.client_address,
+        resource=attempt.resource,
+        serial=attempt.serial,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        words=attempt.words,
+        next_step=attempt.next_step,
+        authentication_id=attempt.authentication_id,
+    )
 
 
 def _imported(row: ImportedUser) -> pb.ImportedUser:

@@ -33,6 +33,7 @@ from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.browser_logins import BrowserLogins
 from sparecode_node.services.people.device_cookies import DeviceCookies
+from sparecode_node.services.people.explanations import Explanations
 from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.passkeys import Passkeys
 from sparecode_node.services.people.policy import Policies
@@ -63,6 +64,7 @@ class Services:
     open_sessions: OpenSessions
     browser_logins: BrowserLogins
     users: Users
+    explanations: Explanations
     user_import: UserImport
     tokens: Tokens
     token_import: TokenImport
@@ -185,6 +187,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             console=consoles.get(replicator.node_id, next(iter(consoles.values()), "")),
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
+        explanations=Explanations(reader=reader),
         user_import=UserImport(
             proposer=proposer,
             file_reader=file_reader,

@@ -6,6 +6,7 @@ Users: the people who authenticate."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sparecode.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -573,3 +574,189 @@ class UnlockUserResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnlockUserResponse: _TypeAlias = UnlockUserResponse  # noqa: Y015
+
+@_typing.final
+class ExplainUserRequest(_message.Message):
+    """A request for why a user is, or was, refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERNAME_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
+    """The username, in any case."""
+    stale_ok: _builtins.bool
+    """Read the local state of the called node without asking the primary."""
+    def __init__(
+        self,
+        *,
+        username: _builtins.str = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stale_ok", b"stale_ok", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainUserRequest: _TypeAlias = ExplainUserRequest  # noqa: Y015
+
+@_typing.final
+class Blocker(_message.Message):
+    """What stands in the way of a user's passcodes now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    FACTOR_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The `Reason` that the audit log gives for such a refusal."""
+    words: _builtins.str
+    """What stands in the way, in words. Times are in UTC."""
+    next_step: _builtins.str
+    """What the caller can do, or whom to ask."""
+    serial: _builtins.str
+    """The token that it concerns. Empty: the user, with all tokens."""
+    factor: _builtins.str
+    """The factor that it blocks: `token` or `emergency`. Empty: both."""
+    failures: _builtins.int
+    """Consecutive wrong passcodes that led to a lock."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When a lock ends by itself. Not set: it does not."""
+
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agents whose allow lists exclude the user. Empty: it concerns every agent."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        words: _builtins.str = ...,
+        next_step: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        factor: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        failures: _builtins.int = ...,
+        agents: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "end_time", b"end_time", "factor", b"factor", "failures", b"failures", "next_step", b"next_step", "reason", b"reason", "serial", b"serial", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blocker: _TypeAlias = Blocker  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """A decision on one passcode, or on the answer to a challenge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_ID_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name, or its identity if it is no longer registered."""
+    node_id: _builtins.str
+    """The node that the agent called."""
+    client_address: _builtins.str
+    """Where the user came from, as the agent said."""
+    resource: _builtins.str
+    """What the user wanted to reach, as the agent said."""
+    serial: _builtins.str
+    """The token of the passcode. Empty: it is not known."""
+    outcome: _builtins.str
+    """`accepted`, `refused`, `next_tokencode_required` or `new_pin_required`."""
+    reason: _builtins.str
+    """The `Reason` of a refusal, as in the audit log."""
+    words: _builtins.str
+    """The outcome in words."""
+    next_step: _builtins.str
+    """What the caller can do, or whom to ask. Empty: nothing is to be done."""
+    authentication_id: _builtins.str
+    """The ID that the agent got with the decision."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        agent: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        resource: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        words: _builtins.str = ...,
+        next_step: _builtins.str = ...,
+        authentication_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "authentication_id", b"authentication_id", "client_address", b"client_address", "next_step", b"next_step", "node_id", b"node_id", "outcome", b"outcome", "reason", b"reason", "resource", b"resource", "serial", b"serial", "time", b"time", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class ExplainUserResponse(_message.Message):
+    """Why a user is, or was, refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERNAME_FIELD_NUMBER: _builtins.int
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
+    """The username."""
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
+        """What stands in the way now. Empty: nothing."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """The latest attempts, newest first; at most 20. Attempts before feature level 2 are
+        left out.
+        """
+
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current the result is."""
+
+    def __init__(
+        self,
+        *,
+        username: _builtins.str = ...,
+        blockers: _abc.Iterable[Global___Blocker] | None = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "blockers", b"blockers", "position", b"position", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainUserResponse: _TypeAlias = ExplainUserResponse  # noqa: Y015

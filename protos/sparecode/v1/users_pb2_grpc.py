@@ -70,6 +70,11 @@ class UserServiceStub:
                 request_serializer=sparecode_dot_v1_dot_users__pb2.UnlockUserRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_users__pb2.UnlockUserResponse.FromString,
                 _registered_method=True)
+        self.ExplainUser = channel.unary_unary(
+                '/sparecode.v1.UserService/ExplainUser',
+                request_serializer=sparecode_dot_v1_dot_users__pb2.ExplainUserRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_users__pb2.ExplainUserResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
@@ -126,6 +131,14 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainUser(self, request, context):
+        """Returns what stands in the way of a user's passcodes now, and the latest attempts.
+        Needs a permission of its own, which help desks have without the audit log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +176,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.UnlockUser,
                     request_deserializer=sparecode_dot_v1_dot_users__pb2.UnlockUserRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_users__pb2.UnlockUserResponse.SerializeToString,
+            ),
+            'ExplainUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainUser,
+                    request_deserializer=sparecode_dot_v1_dot_users__pb2.ExplainUserRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_users__pb2.ExplainUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +373,33 @@ class UserService:
             '/sparecode.v1.UserService/UnlockUser',
             sparecode_dot_v1_dot_users__pb2.UnlockUserRequest.SerializeToString,
             sparecode_dot_v1_dot_users__pb2.UnlockUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.UserService/ExplainUser',
+            sparecode_dot_v1_dot_users__pb2.ExplainUserRequest.SerializeToString,
+            sparecode_dot_v1_dot_users__pb2.ExplainUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class UserServiceStub:
     """Deletes a user. Fails if the user has tokens."""
     UnlockUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.UnlockUserRequest, _users_pb2.UnlockUserResponse]
     """Unlocks both factors of a user."""
+    ExplainUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.ExplainUserRequest, _users_pb2.ExplainUserResponse]
+    """Returns what stands in the way of a user's passcodes now, and the latest attempts.
+    Needs a permission of its own, which help desks have without the audit log.
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
@@ -71,6 +75,10 @@ class UserServiceAsyncStub(UserServiceStub):
     """Deletes a user. Fails if the user has tokens."""
     UnlockUser: _aio.UnaryUnaryMultiCallable[_users_pb2.UnlockUserRequest, _users_pb2.UnlockUserResponse]  # type: ignore[assignment]
     """Unlocks both factors of a user."""
+    ExplainUser: _aio.UnaryUnaryMultiCallable[_users_pb2.ExplainUserRequest, _users_pb2.ExplainUserResponse]  # type: ignore[assignment]
+    """Returns what stands in the way of a user's passcodes now, and the latest attempts.
+    Needs a permission of its own, which help desks have without the audit log.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages users. Usernames are compared after NFKC normalization and case folding."""
@@ -132,5 +140,15 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.UnlockUserResponse, _abc.Awaitable[_users_pb2.UnlockUserResponse]]:
         """Unlocks both factors of a user."""
+
+    @_abc_1.abstractmethod
+    def ExplainUser(
+        self,
+        request: _users_pb2.ExplainUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_users_pb2.ExplainUserResponse, _abc.Awaitable[_users_pb2.ExplainUserResponse]]:
+        """Returns what stands in the way of a user's passcodes now, and the latest attempts.
+        Needs a permission of its own, which help desks have without the audit log.
+        """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,7 +12,8 @@ from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk, Username
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import Settings, settings_of
-from sparecode_client.values.users import User
+from sparecode_client.cli.terminal.words import show_second
+from sparecode_client.values.users import Attempt, User
 
 app = typer.Typer(
     no_args_is_help=True, help="Manage users: the people who sign in with tokens."
@@ -127,6 +128,50 @@ def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) 
         ]
     )
     settings.output.position(user.position)
+
+
+@app.command(epilog="Example: sparecode users explain alice")
+def explain(
+    context: typer.Context, username: Username, stale_ok: StaleOk = False
+) -> None:
+    """
+    Show why a user is, or was, refused.
+
+    What stands in the way now comes first, each with the next step. Then come the latest
+    sign-in attempts, newest first.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        explanation = admin.explain_user(username, stale_ok=stale_ok)
+    output = settings.output
+    if output.is_json:
+        output.json(explanation, "attempts")
+        return
+    if not explanation.blockers:
+        output.say(f"Nothing stands in the way of {explanation.username or username}.")
+    for blocker in explanation.blockers:
+        output.say(f"{blocker.words} {blocker.next_step}".rstrip())
+    if explanation.attempts:
+        output.say()
+        output.table(
+            ["Time", "Agent", "Node", "From", "To", "Token", "Outcome"],
+            [_attempt_row(attempt) for attempt in explanation.attempts],
+        )
+    else:
+        output.say("No sign-in attempt is known.")
+    output.position(explanation.position)
+
+
+def _attempt_row(attempt: Attempt) -> list[str]:
+    return [
+        show_second(attempt.time),
+        attempt.agent,
+        attempt.node_id,
+        attempt.client_address or "-",
+        attempt.resource or "-",
+        attempt.serial or "-",
+        f"{attempt.words} {attempt.next_step}".rstrip(),
+    ]
 
 
 @app.command("list")

@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
+from sparecode_node.console.kit import explanations
 from sparecode_node.console.kit.navigation import kind_words
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
@@ -72,7 +73,15 @@ async def view(visit: Visit) -> Response:
             call, serial, stale_ok=stale_ok
         ),
     )
-    return visit.page("token.html", token=token, access=access)
+    explanation = await explanations.of_token(visit, serial)
+    return visit.page(
+        "token.html",
+        token=token,
+        access=access,
+        explanation=explanation,
+        obstacles=explanations.obstacles(visit, explanation),
+        of_user=True,
+    )
 
 
 def address(serial: str) -> str:

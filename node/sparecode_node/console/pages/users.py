@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
+from sparecode_node.console.kit import explanations
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
@@ -99,7 +100,15 @@ async def view(visit: Visit) -> Response:
             call, username=username, stale_ok=stale_ok
         ),
     )
-    return visit.page("user.html", user=user, tokens=tokens.items)
+    explanation = await explanations.of_user(visit, username)
+    return visit.page(
+        "user.html",
+        user=user,
+        tokens=tokens.items,
+        explanation=explanation,
+        obstacles=explanations.obstacles(visit, explanation),
+        of_user=False,
+    )
 
 
 async def _change(visit: Visit, username: str) -> Response | None:

@@ -127,6 +127,7 @@ _READS: dict[str, Permission] = {
     "SessionService/ListSessions": Permission.USE_OWN_ACCOUNT,
     "UserService/GetUser": Permission.READ_USERS,
     "UserService/ListUsers": Permission.READ_USERS,
+    "UserService/ExplainUser": Permission.EXPLAIN_USERS,
     "TokenService/GetToken": Permission.READ_USERS,
     "TokenService/ListTokens": Permission.READ_USERS,
     "EmergencyAccessService/GetEmergencyAccess": Permission.READ_USERS,

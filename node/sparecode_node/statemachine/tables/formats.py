@@ -89,6 +89,7 @@ ALTER TABLE join_tickets DROP COLUMN with_authority;
 ALTER TABLE nodes DROP COLUMN hosts;
 ALTER TABLE requests DROP COLUMN in_reserve;
 DROP INDEX audit_events_by_authentication;
+DROP INDEX audit_events_of_decisions;
 ALTER TABLE audit_events DROP COLUMN authentication_id;
 DROP TABLE former_codes;
 DROP TABLE issue_counts;

@@ -287,6 +287,8 @@ AUTHENTICATION_ID = """
 AUTHENTICATION_INDEX = """
 CREATE INDEX audit_events_by_authentication ON audit_events (authentication_id)
     WHERE authentication_id IS NOT NULL;
+CREATE INDEX audit_events_of_decisions ON audit_events (target)
+    WHERE authentication_id IS NOT NULL;
 """
 
 TABLES = (

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands in a user's way, on pages: each obstacle with a link to its remedy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.people.explanations import (
+    METHOD,
+    ExplainedBlocker,
+    UserExplanation,
+)
+
+May = Callable[[str], bool]
+
+_REMEDIES = {
+    Reason.TOKEN_DISABLED: ("enable", "Enable", "TokenService/EnableToken"),
+    Reason.TOKEN_EXPIRED: ("replace", "Replace", "TokenService/ReplaceToken"),
+    Reason.TOKEN_NOT_ASSIGNED: ("assign", "Assign", "TokenService/AssignToken"),
+    Reason.PIN_NOT_SET: ("set-pin", "Set PIN", "TokenService/SetPin"),
+    Reason.TOKEN_OUT_OF_STEP: (
+        "resynchronize",
+        "Resynchronize",
+        "TokenService/ResynchronizeToken",
+    ),
+    Reason.RECOVERED_TOKEN_REFUSED: (
+        "reinstate",
+        "Reinstate",
+        "TokenService/ReinstateToken",
+    ),
+}
+"""The page of a token that removes an obstacle, its link, and its method."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """One thing in the way, for a page."""
+
+    words: str
+    remedy: str = ""
+    """The address of the page that removes it; empty: the role may not, or there is none."""
+    link: str = ""
+    """The words of that link."""
+    advice: str = ""
+    """What to do, if there is no link."""
+    is_lock: bool = False
+    stops_codes: bool = False
+
+
+async def of_user(visit: Visit, username: str) -> UserExplanation:
+    """Return why a user is, or was, refused."""
+    return await visit.read(
+        METHOD,
+        lambda call, stale_ok: visit.site.services.explanations.explain(
+            call, username, stale_ok=stale_ok
+        ),
+    )
+
+
+async def of_token(visit: Visit, serial: str) -> UserExplanation:
+    """Return what stands in the way of a token, and its user's attempts."""
+    return await visit.read(
+        METHOD,
+        lambda call, stale_ok: visit.site.services.explanations.explain_token(
+            call, serial, stale_ok=stale_ok
+        ),
+    )
+
+
+def obstacles(visit: Visit, explanation: UserExplanation) -> list[Obstacle]:
+    """Return the obstacles of a user, each with the remedy that the role may use."""
+    return [
+        _obstacle(visit, each, explanation.username) for each in explanation.blockers
+    ]
+
+
+def _obstacle(visit: Visit, blocker: ExplainedBlocker, username: str) -> Obstacle:
+    remedy, link = _remedy(visit.may, blocker, username)
+    return Obstacle(
+        words=blocker.words,
+        remedy="" if remedy == visit.path else remedy,
+        link=link,
+        advice="" if remedy and remedy != visit.path else blocker.next_step,
+        is_lock=blocker.reason == Reason.LOCKED,
+        stops_codes=blocker.stops_codes,
+    )
+
+
+def _remedy(may: May, blocker: ExplainedBlocker, username: str) -> tuple[str, str]:
+    """Return address and words of the link; both empty: the role may not use it."""
+    reason = Reason(blocker.reason)
+    person = f"/users/{quote(username, safe='')}"
+    if reason is Reason.LOCKED and may("UserService/UnlockUser"):
+        return person, "Unlock"
+    if reason is Reason.USER_DISABLED and may("UserService/UpdateUser"):
+        return person, "Enable the user"
+    if reason is Reason.USER_NOT_ALLOWED and may("AgentService/UpdateAgent"):
+        return "/agents", "Agents"
+    action, words, method = _REMEDIES.get(reason, ("", "", ""))
+    if action and blocker.serial and may(method):
+        return f"/tokens/{quote(blocker.serial, safe='')}/{action}", words
+    return "", ""
