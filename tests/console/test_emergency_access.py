@@ -408,7 +408,7 @@ async def test_obstacles_to_issuing_are_shown_in_advance(
     assert "note obstacle" not in (await browser.open(PAGE)).response.text
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     page = await browser.open(PAGE)
-    assert "Set a PIN first. Set PIN" in page.text
+    assert "needs a PIN and has none. Set PIN" in page.text
     await node.tokens.disable(node.admin("TokenService/DisableToken"), serial=SERIAL)
     page = await browser.open(PAGE)
     assert page.links["Enable"] == f"/tokens/{SERIAL}/enable"
@@ -417,11 +417,12 @@ async def test_obstacles_to_issuing_are_shown_in_advance(
     assert not page.codes
     auditor = await with_role(desk, Role.AUDITOR)
     page = await auditor.open(PAGE)
-    assert "The token is disabled" in page.text
+    assert f"Token {SERIAL} is disabled, and so are its codes." in page.text
+    assert "Ask a super administrator to enable the token." in page.text
     assert "Enable" not in page.links
     await node.enroll("777")
     page = await browser.open("/tokens/777/emergency-access")
-    assert "Assign it to a user first. Assign to User" in page.text
+    assert "is not assigned to a user. Assign" in page.text
 
 
 async def test_no_expiration_is_not_offered_if_policy_requires_an_end(

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.asyncio
 WRONG = PIN + "AAAA-BBBB"
 TOKEN = f"/tokens/{SERIAL}"
 USER = "/users/alice"
+PAGE = f"{TOKEN}/emergency-access"
 
 
 async def locked(desk: Desk) -> None:
@@ -57,3 +58,85 @@ async def test_a_remedy_is_offered_to_the_roles_that_may(desk: Desk) -> None:
     assert (
         "needs a PIN and has none. Ask a super administrator to set a PIN." in page.text
     )
+
+
+async def test_codes_for_a_locked_user_are_saved_with_a_warning(desk: Desk) -> None:
+    """(L5) The form and the result say until when the codes are refused, and why."""
+    await locked(desk)
+    browser = await with_role(desk, Role.HELP_DESK)
+    page = await browser.open(PAGE)
+    until = "locked until 2023-11-14 22:2"
+    assert until in page.text
+    assert "Codes saved now are refused until then." in page.text
+    assert "Unlock as well" in page.text
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save")
+    assert page.status == 200, page.text
+    assert f"Refused until then. Emergency codes are {until}" in page.text
+    assert not await desk.node.accepts(PIN + page.codes[0])
+
+
+async def test_the_help_desk_unlocks_with_the_codes(desk: Desk) -> None:
+    """(L6, Q1) One form does both, and each once if it is sent twice."""
+    await locked(desk)
+    browser = await with_role(desk, Role.HELP_DESK)
+    await browser.open(PAGE)
+    form = await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", tick={"unlock": "on"})
+    assert "alice is unlocked, too." in page.text
+    assert "Refused until then" not in page.text
+    browser.page = form
+    again = await browser.send("Save", tick={"unlock": "on"})
+    assert again.text == page.text
+    assert await desk.node.accepts(PIN + page.codes[0])
+    unlocked = await browser.open(PAGE)
+    assert "Unlock as well" not in unlocked.text
+
+
+async def test_an_unlocking_stands_though_the_save_is_refused(desk: Desk) -> None:
+    """The form says so."""
+    await locked(desk)
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", tick={"unlock": "on"}, expires_date="2023-01-01")
+    assert page.status == 409
+    assert "alice is unlocked, too." in page.text
+    assert "Unlock as well" not in page.text
+
+
+async def test_an_unlocking_that_needs_an_approval_waits(desk: Desk) -> None:
+    """(I10) The help desk has live codes of its own: the new ones are saved all the same."""
+    browser = await with_role(desk, Role.HELP_DESK)
+    for tick in ({}, {"unlock": "on"}):
+        if tick:
+            await locked(desk)
+        await browser.open(PAGE)
+        await browser.send("Generate Codes", count="2")
+        page = await browser.send("Save", tick=tick)
+        assert page.status == 200, page.text
+    assert "must approve that alice is unlocked (approval 1)" in page.text
+    assert "Refused until then." in page.text
+
+
+@pytest.mark.parametrize(
+    "role", [Role.SUPER_ADMIN, Role.HELP_DESK], ids=["root", "help-desk"]
+)
+async def test_every_obstacle_to_codes_is_on_the_form(desk: Desk, role: Role) -> None:
+    """(I1, A4) A disabled user, and an agent whose list excludes the user."""
+    node = desk.node
+    await node.agents.update(
+        node.admin("AgentService/UpdateAgent"), name=VPN, restricted=True
+    )
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", enabled=False
+    )
+    browser = await with_role(desk, role)
+    page = await browser.open(PAGE)
+    assert "The user is disabled: every passcode is refused." in page.text
+    assert f"allow lists of these agents exclude the user: {VPN}." in page.text
+    if role is Role.SUPER_ADMIN:
+        assert page.links["Enable the user"] == USER
+        assert page.links["Agents"] == "/agents"
+    else:
+        assert "Ask a super administrator to enable the user." in page.text

@@ -46,7 +46,8 @@ class Obstacle:
     advice: str = ""
     """What to do, if there is no link."""
     is_lock: bool = False
-    stops_codes: bool = False
+    concerns_codes: bool = False
+    """Whether it stands in the way of emergency codes, at every agent or at some."""
 
 
 async def of_user(visit: Visit, username: str) -> UserExplanation:
@@ -83,8 +84,8 @@ def _obstacle(visit: Visit, blocker: ExplainedBlocker, username: str) -> Obstacl
         remedy="" if remedy == visit.path else remedy,
         link=link,
         advice="" if remedy and remedy != visit.path else blocker.next_step,
-        is_lock=blocker.reason == Reason.LOCKED,
-        stops_codes=blocker.stops_codes,
+        is_lock=blocker.reason == Reason.LOCKED and blocker.stops_codes,
+        concerns_codes=blocker.stops_codes or bool(blocker.agents),
     )
 
 

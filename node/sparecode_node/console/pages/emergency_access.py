@@ -16,17 +16,14 @@ from dataclasses import dataclass, field, replace
 
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console.kit import rendering
+from sparecode_node.console.kit import explanations, rendering
+from sparecode_node.console.kit.explanations import Obstacle
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.recovery import RECOVERY
-from sparecode_node.console.kit.token_menu import TokenAction
 from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
 from sparecode_node.console.pages import tokens
-from sparecode_node.console.pages.token_actions import BY_NAME
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
@@ -36,14 +33,11 @@ from sparecode_node.services.emergency.emergency_access import (
     SetTerms,
     ShownCode,
 )
-from sparecode_node.services.errors import (
-    ApprovalNeededError,
-    InvalidFieldError,
-    Refused,
-)
+from sparecode_node.services.errors import ApprovalNeededError, InvalidFieldError
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 
 SERVICE = "EmergencyAccessService"
+UNLOCK = "UserService/UnlockUser"
 CODE = re.compile(r"[A-Z0-9]{1,8}(-[A-Z0-9]{1,8}){0,7}", re.ASCII)
 LIFETIME_SUGGESTED_MS = 7 * DAY_MS
 
@@ -73,7 +67,12 @@ class FormValues:
     keep: bool
     weaken: bool
     reinstate: bool
+    unlock: bool
+    unlock_id: str
+    """The request id of the unlocking: sent twice, it is applied once (Q1)."""
     request_id: str
+    unlocked: str = ""
+    """What became of the unlocking, in words."""
     draft: str = field(default="", repr=False)
     draft_ends_at_ms: int = 0
     codes: tuple[ShownCode, ...] = ()
@@ -86,14 +85,13 @@ class Subject:
     token: TokenView
     access: EmergencyAccessView
     policy: Policy
+    obstacles: tuple[Obstacle, ...]
+    """What stands in the way of its codes now; also what stops them from being issued."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obstacle:
-    """Why codes cannot be issued for a token now (I1), and the remedy."""
-
-    words: str
-    action: TokenAction
+    @property
+    def locked(self) -> bool:
+        """Whether codes saved now are refused because of wrong passcodes (L5)."""
+        return any(each.is_lock for each in self.obstacles)
 
 
 async def manage(visit: Visit) -> Response:
@@ -148,7 +146,14 @@ async def _find(visit: Visit, serial: str) -> Subject:
         "PolicyService/GetPolicy",
         lambda call, stale_ok: services.policies.get(call, stale_ok=stale_ok),
     )
-    return Subject(token=token, access=access, policy=policy)
+    explanation = await explanations.of_token(visit, serial)
+    obstacles = explanations.obstacles(visit, explanation)
+    return Subject(
+        token=token,
+        access=access,
+        policy=policy,
+        obstacles=tuple(each for each in obstacles if each.concerns_codes),
+    )
 
 
 async def _form(visit: Visit, subject: Subject, values: FormValues) -> Response:
@@ -161,32 +166,14 @@ async def _form(visit: Visit, subject: Subject, values: FormValues) -> Response:
         access=subject.access,
         policy=subject.policy,
         values=values,
-        obstacle=_obstacle(subject.token, expired=expired),
         expired=expired,
         recoveries=RECOVERY,
         # The browser may convert an untouched suggestion to its own time zone.
         suggested=visit.request.method == "GET",
         carry=CARRY,
         may_save=visit.may(f"{SERVICE}/SaveEmergencyAccess"),
+        may_unlock=subject.locked and visit.may(UNLOCK),
     )
-
-
-def _obstacle(token: TokenView, *, expired: bool) -> Obstacle | None:
-    """Return in advance why Generate would refuse; the rules decide then (I1)."""
-    for applies, reason, action in (
-        (not token.username, Reason.TOKEN_NOT_ASSIGNED, "assign"),
-        (not token.enabled, Reason.TOKEN_DISABLED, "enable"),
-        (expired, Reason.TOKEN_EXPIRED, "replace"),
-        (
-            token.pin_rule is not PinRule.NONE and not token.pin_set,
-            Reason.PIN_NOT_SET,
-            "set-pin",
-        ),
-    ):
-        if applies:
-            words = explain(Refused(Rejected(reason))).words
-            return Obstacle(words=words, action=BY_NAME[action])
-    return None
 
 
 def _suggested(visit: Visit, subject: Subject) -> FormValues:
@@ -209,6 +196,8 @@ def _suggested(visit: Visit, subject: Subject) -> FormValues:
         keep=False,
         weaken=False,
         reinstate=False,
+        unlock=False,
+        unlock_id=visit.new_id(),
         request_id=visit.new_id(),
     )
 
@@ -227,6 +216,8 @@ def _submitted(form: Form) -> FormValues:
         keep=form.flag("keep"),
         weaken=form.flag("weaken"),
         reinstate=form.flag("reinstate"),
+        unlock=form.flag("unlock"),
+        unlock_id=form.text("unlock_id"),
         request_id=form.text("request_id"),
         draft=form.text("draft"),
         draft_ends_at_ms=int(ends) if ends.isascii() and ends.isdecimal() else 0,
@@ -265,13 +256,15 @@ async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues
 
 async def _save(visit: Visit, serial: str, values: FormValues) -> Response | FormValues:
     """Commit the form; return its values if that is refused."""
+    unlocked = ""
     try:
         before = await _find(visit, serial)
+        unlocked = await _unlock(visit, before, values)
         done = await _commit(visit, serial, values)
     except OutcomeUnknownError as error:
         # Sending the same id and content again returns the outcome.
         visit.add(explain(error))
-        return values
+        return replace(values, unlocked=unlocked)
     except ApprovalNeededError as error:
         visit.add(
             Problem(
@@ -282,11 +275,32 @@ async def _save(visit: Visit, serial: str, values: FormValues) -> Response | For
                 status=409,
             )
         )
-        return replace(values, request_id=visit.new_id())
+        return replace(values, request_id=visit.new_id(), unlocked=unlocked)
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
-        return replace(values, request_id=visit.new_id())
-    return await _saved(visit, before, values, done)
+        return replace(values, request_id=visit.new_id(), unlocked=unlocked)
+    return await _saved(visit, before, values, done, unlocked)
+
+
+async def _unlock(visit: Visit, subject: Subject, values: FormValues) -> str:
+    """
+    Unlock the user if the form says so, and return that in words.
+
+    First of all: with live codes of their own, administrators need an approval (I10).
+    """
+    username = subject.token.username
+    if not (values.online and values.unlock and username):
+        return ""
+    try:
+        await visit.site.services.users.unlock(
+            visit.call(UNLOCK, request_id=values.unlock_id), username=username
+        )
+    except ApprovalNeededError as error:
+        return (
+            f"Another super administrator must approve that {username} is unlocked "
+            f"(approval {error.approval_id})."
+        )
+    return f"{username} is unlocked, too."
 
 
 async def _commit(
@@ -342,7 +356,11 @@ async def _issue_fixed(visit: Visit, serial: str, values: FormValues) -> IssuedC
 
 
 async def _saved(
-    visit: Visit, before: Subject, values: FormValues, done: Applied | IssuedCodes
+    visit: Visit,
+    before: Subject,
+    values: FormValues,
+    done: Applied | IssuedCodes,
+    unlocked: str,
 ) -> Response:
     """
     Show what was committed, and the codes for the last time.
@@ -361,6 +379,8 @@ async def _saved(
         issued=issued,
         fixed=values.kind == "fixed",
         recovery=RECOVERY[_recovery(values)][0] if issued else "",
+        obstacles=after.obstacles if after else (),
+        unlocked=unlocked,
     )
 
 
