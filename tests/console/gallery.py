@@ -178,6 +178,7 @@ def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     carols = f"/tokens/{shown.carol.serial}/emergency-access"
     yield Exhibit("emergency-access", manage)
     yield Exhibit("emergency-generated", manage, _generate)
+    yield Exhibit("emergency-replacing", manage, _replace)
     yield Exhibit("emergency-wrong-date", manage, _wrong_date)
     yield Exhibit(
         "emergency-fixed", f"/tokens/{shown.bela.serial}/emergency-access", _fixed
@@ -190,6 +191,7 @@ def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:
         carols,
         _save_fixed,
     )
+    yield Exhibit("emergency-stranding", carols, _strand)
     yield Exhibit(
         "emergency-turned-off",
         carols,
@@ -276,9 +278,21 @@ def _save_fixed(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
 
 
-def _turn_off(page: Page) -> None:
+def _replace(page: Page) -> None:
+    _generate(page)
+    page.locator("#generate").click()
+    expect(page.locator("#replacing")).to_be_focused()
+
+
+def _strand(page: Page) -> None:
     _off(page)
     page.locator("#save").click()
+    expect(page.locator("#stranding")).to_be_focused()
+
+
+def _turn_off(page: Page) -> None:
+    _strand(page)
+    page.get_by_role("button", name="Turn off all the same").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Emergency access is off")
 
 

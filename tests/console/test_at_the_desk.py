@@ -266,6 +266,42 @@ def test_the_help_desk_is_limited_to_its_role(
         expect(help_desk.get_by_role("heading", level=1)).to_have_text("Not permitted")
 
 
+def test_on_a_phone_user_and_save_stay_in_reach(estate: Estate, page: Page) -> None:
+    """The form begins with whom it is for, and Generate asks before it replaces codes."""
+    holder = estate.holder(pin=False)
+    page.set_viewport_size(PHONE)
+    try:
+        open_procedure(page, holder, url(estate))
+        person = page.locator(".for-whom")
+        expect(person).to_contain_text(holder.serial)
+        codes = generate(page, 20)
+        expect(person).to_be_in_viewport()
+        expect(page.locator("#save")).to_be_in_viewport()
+        page.locator("#generate").click()
+        expect(page.locator("#replacing")).to_be_focused()
+        assert page.locator("#codes .code").all_text_contents() == codes
+        page.get_by_role("button", name="Replace the codes").click()
+        expect(page.locator("#codes .code").first).not_to_have_text(codes[0])
+        save(page)
+    finally:
+        page.set_viewport_size(DESK)
+
+
+def test_an_obstacle_is_on_the_form_and_the_page_of_the_user(
+    estate: Estate, help_desk: Page
+) -> None:
+    """(U3) The help desk reads why the user was refused, and whom to ask."""
+    holder = estate.holder(pin=False)
+    estate.admin.update_user(holder.username, enabled=False)
+    assert not estate.accepts(estate.cluster.nodes[0], holder, holder.tokencode())
+    open_procedure(help_desk, holder, url(estate, 1))
+    expect(help_desk.locator(".obstacle").first).to_contain_text(
+        "The user is disabled: every passcode is refused. Ask a super administrator"
+    )
+    help_desk.goto(f"{url(estate, 1)}/users/{holder.username}")
+    expect(help_desk.locator("#attempts li").first).to_contain_text("Refused")
+
+
 def test_a_wrong_date_is_reported_beside_the_field(estate: Estate, page: Page) -> None:
     """The input is kept: the same codes are saved with the corrected date."""
     holder = estate.holder(pin=False)

@@ -6,6 +6,7 @@ import datetime as dt
 import pytest
 
 from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.replication.errors import (
     NoQuorumError,
@@ -443,3 +444,74 @@ async def test_no_expiration_is_not_offered_if_policy_requires_an_end(
     page = await browser.send("Save", tick={"lifetime": "never"})
     assert page.status == 409
     assert 'id="expires-problem"' in page.response.text
+
+
+async def test_codes_on_the_page_are_replaced_after_a_question(desk: Desk) -> None:
+    """Generate pressed twice keeps the codes, which may be written down already."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    codes = (await browser.send("Generate Codes", count="2")).codes
+    page = await browser.send("Generate Codes", count="3")
+    assert "The codes below are not saved." in page.text
+    assert page.codes == codes
+    page = await browser.send("Replace the codes")
+    assert len(page.codes) == 3
+    assert not set(codes) & set(page.codes)
+    await browser.send("Generate Codes", count="3")
+    page = await browser.send("Save", **in_days(3))
+    assert page.status == 200
+    assert await desk.node.accepts(PIN + page.codes[0])
+
+
+async def test_codes_that_can_no_longer_be_saved_are_replaced_at_once(
+    desk: Desk,
+) -> None:
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    now_ms = str(desk.node.clock.now)
+    page = await browser.send("Generate Codes", count="3", draft_ends_at_ms=now_ms)
+    assert len(page.codes) == 3
+
+
+@pytest.mark.parametrize("reinstate", [True, False])
+async def test_turning_it_off_asks_before_the_user_is_left_without_a_token(
+    desk: Desk, reinstate: bool
+) -> None:
+    """(R2) The form says what follows, and offers to reinstate the token."""
+    await desk.node.issue(recovery=RecoveryPolicy.DENY)
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    assert "alice then has no way to sign in." in page.text
+    page = await browser.send("Save", untick=("online",))
+    assert "Nothing is changed yet." in page.text
+    access = await desk.node.emergency.get(
+        desk.node.admin("EmergencyAccessService/GetEmergencyAccess"), SERIAL
+    )
+    assert access.value.live_codes == 3
+    page = await browser.send(
+        "Turn off and reinstate the token" if reinstate else "Turn off all the same"
+    )
+    assert "Emergency access is off" in page.text
+    assert await desk.node.accepts(PIN + desk.node.tokencode()) is reinstate
+
+
+async def test_turning_it_off_does_not_ask_if_another_token_works(desk: Desk) -> None:
+    node = desk.node
+    await node.enroll("2")
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="2", username="alice"
+    )
+    await node.issue(recovery=RecoveryPolicy.DENY)
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    assert "alice can then sign in only with token 2." in page.text
+    page = await browser.send("Save", untick=("online",))
+    assert "Emergency access is off" in page.text
+
+
+async def test_the_form_begins_with_whom_it_is_for(desk: Desk) -> None:
+    """On a phone the card with the user comes after the form."""
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    assert f"alice token {SERIAL}" in page.text.partition("Online Emergency Access")[0]

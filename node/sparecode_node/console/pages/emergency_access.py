@@ -24,6 +24,7 @@ from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
 from sparecode_node.console.pages import tokens
 from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import DAY_MS, Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
@@ -33,11 +34,17 @@ from sparecode_node.services.emergency.emergency_access import (
     SetTerms,
     ShownCode,
 )
-from sparecode_node.services.errors import ApprovalNeededError, InvalidFieldError
+from sparecode_node.services.errors import (
+    ApprovalNeededError,
+    InvalidFieldError,
+    Refused,
+)
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 
 SERVICE = "EmergencyAccessService"
 UNLOCK = "UserService/UnlockUser"
+TURN_OFF = {"off": False, "off-and-reinstate": True}
+"""The buttons of the question before a user is left without a way to sign in."""
 CODE = re.compile(r"[A-Z0-9]{1,8}(-[A-Z0-9]{1,8}){0,7}", re.ASCII)
 LIFETIME_SUGGESTED_MS = 7 * DAY_MS
 
@@ -73,6 +80,10 @@ class FormValues:
     request_id: str
     unlocked: str = ""
     """What became of the unlocking, in words."""
+    replacing: bool = False
+    """Whether to ask before new codes replace those on the page."""
+    stranding: bool = False
+    """Whether to ask before the user is left without a way to sign in."""
     draft: str = field(default="", repr=False)
     draft_ends_at_ms: int = 0
     codes: tuple[ShownCode, ...] = ()
@@ -87,11 +98,24 @@ class Subject:
     policy: Policy
     obstacles: tuple[Obstacle, ...]
     """What stands in the way of its codes now; also what stops them from being issued."""
+    other_tokens: tuple[str, ...]
+    """Serials of the user's other tokens that work, if this one counts as lost."""
 
     @property
     def locked(self) -> bool:
         """Whether codes saved now are refused because of wrong passcodes (L5)."""
         return any(each.is_lock for each in self.obstacles)
+
+    @property
+    def stays_refused(self) -> bool:
+        """Whether the token is refused after emergency access is off (R2)."""
+        recovers = self.access.recovery is RecoveryPolicy.ALLOW_AND_DISABLE
+        return self.access.lost and not recovers and bool(self.token.username)
+
+    @property
+    def strands(self) -> bool:
+        """Whether turning it off leaves the user without a way to sign in."""
+        return self.stays_refused and not self.other_tokens
 
 
 async def manage(visit: Visit) -> Response:
@@ -100,10 +124,14 @@ async def manage(visit: Visit) -> Response:
     if visit.request.method == "POST":
         values = _submitted(visit.form)
         action = visit.form.text("action")
-        if action == "generate":
+        if action == "generate" and _unsaved(visit, values):
+            values = replace(values, replacing=True)
+        elif action in ("generate", "replace"):
             values = await _generate(visit, serial, values)
-        elif action == "save":
-            answer = await _save(visit, serial, values)
+        elif action in ("save", *TURN_OFF):
+            if action in TURN_OFF:
+                values = replace(values, online=False, reinstate=TURN_OFF[action])
+            answer = await _save(visit, serial, values, sure=action in TURN_OFF)
             if isinstance(answer, Response):
                 return answer
             values = answer
@@ -153,6 +181,35 @@ async def _find(visit: Visit, serial: str) -> Subject:
         access=access,
         policy=policy,
         obstacles=tuple(each for each in obstacles if each.concerns_codes),
+        other_tokens=await _other_tokens(visit, token) if access.lost else (),
+    )
+
+
+async def _other_tokens(visit: Visit, token: TokenView) -> tuple[str, ...]:
+    """Return the serials of the user's other tokens that are accepted, or have codes."""
+    if not token.username:
+        return ()
+    others = await visit.read(
+        "TokenService/ListTokens",
+        lambda call, stale_ok: visit.site.services.tokens.list(
+            call, username=token.username, stale_ok=stale_ok
+        ),
+    )
+    now_ms = visit.site.clock.now_ms()
+    return tuple(
+        each.serial
+        for each in others.items
+        if each.serial != token.serial
+        and each.enabled
+        and (each.expires_at_ms is None or each.expires_at_ms > now_ms)
+        and (not each.lost or each.live_codes)
+    )
+
+
+def _unsaved(visit: Visit, values: FormValues) -> bool:
+    """Return whether the page has codes that can still be saved."""
+    return bool(values.codes and values.draft) and (
+        values.draft_ends_at_ms > visit.site.clock.now_ms()
     )
 
 
@@ -254,11 +311,15 @@ async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues
     )
 
 
-async def _save(visit: Visit, serial: str, values: FormValues) -> Response | FormValues:
+async def _save(
+    visit: Visit, serial: str, values: FormValues, *, sure: bool
+) -> Response | FormValues:
     """Commit the form; return its values if that is refused."""
     unlocked = ""
     try:
         before = await _find(visit, serial)
+        if before.strands and not (values.online or values.reinstate or sure):
+            return replace(values, stranding=True)
         unlocked = await _unlock(visit, before, values)
         done = await _commit(visit, serial, values)
     except OutcomeUnknownError as error:
@@ -278,6 +339,10 @@ async def _save(visit: Visit, serial: str, values: FormValues) -> Response | For
         return replace(values, request_id=visit.new_id(), unlocked=unlocked)
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
+        if isinstance(error, Refused) and (
+            error.rejected.reason is Reason.DRAFT_STALE
+        ):  # These codes can no longer be saved: do not ask before replacing them.
+            values = replace(values, draft="", draft_ends_at_ms=0, codes=())
         return replace(values, request_id=visit.new_id(), unlocked=unlocked)
     return await _saved(visit, before, values, done, unlocked)
 
