@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apply decides whose passkey an answer is of, whatever the called node has checked."""
+"""What apply decides about passkeys, whatever the called node has checked (P8)."""
 
 from tests.statemachine.world import World
 
@@ -30,3 +30,21 @@ def test_the_passkey_of_another_administrator_signs_in_no_one() -> None:
     world.handle("wait", {"2s": "yes"})
     opened = handle(world, "sign-in session=s2 passkey=laptop challenge=c4")
     assert opened.startswith("opened for root")
+
+
+def test_a_removed_passkey_ends_the_sessions_that_it_opened() -> None:
+    world = World()
+    for line in (
+        "begin",
+        "raise-feature-level level=2",
+        "update-policy passkey_domain=example.com",
+        "register-passkey passkey=laptop",
+        "register-passkey passkey=lost challenge=c2",
+        "sign-in session=s2 passkey=lost challenge=c3",
+        "create-user name=alice session=s2 request=r1",
+        "remove-passkey passkey=lost",
+    ):
+        assert "rejected" not in handle(world, line), line
+    ended = handle(world, "create-user name=bob session=s2 request=r2")
+    assert ended.startswith("rejected session_ended")
+    assert handle(world, "create-user name=bob request=r3").startswith("applied")
