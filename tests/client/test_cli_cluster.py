@@ -2,6 +2,9 @@
 """`sparecode cluster`: status and changes of the cluster."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -399,6 +402,32 @@ def test_watch_streams_into_a_pipe(cli: Cli) -> None:
     assert sum("survives no further loss" in line for line in lines) == 2
     assert sum(line.startswith("n1 ") for line in lines) == 2
     assert "\x1b" not in result.stdout
+
+
+def test_watch_ends_with_the_reader_of_its_pipe(cli: Cli) -> None:
+    """As in `sparecode cluster watch | head -1`."""
+    answers = [status_answer() for _ in range(100)]
+    cli.node.answer("ClusterService/WatchStatus", (answers, None))
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from sparecode_client.cli import main; main()"),
+            *("cluster", "watch"),
+        ],
+        env={
+            **os.environ,
+            "SPARECODE_NODES": cli.node.address,
+            "SPARECODE_CA": str(cli.ca),
+            "SPARECODE_SESSION_FILE": str(cli.session_file),
+        },
+        stdout=subprocess.PIPE,
+    ) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        watching.stdout.close()
+        try:
+            assert watching.wait(timeout=30) == 1
+        finally:
+            watching.kill()
 
 
 def test_watch_prints_one_json_line_per_record(cli: Cli) -> None:

@@ -286,9 +286,11 @@ def watch(
         elif live is not None:
             live.update(status_view(status), refresh=True)
         else:
-            if count_shown > 1:
-                console.print()
-            console.print(status_view(status))
+            # Not by Rich: it would end the event loop of this call if the reader of the
+            # pipe is gone, and the command would wait forever.
+            with console.capture() as captured:
+                console.print(*[""] * (count_shown > 1), status_view(status), sep="\n")
+            sys.stdout.write(captured.get())
             sys.stdout.flush()
         if count and count_shown >= count:
             raise _EnoughSeen
