@@ -2,6 +2,7 @@
 """A primary that is known here may lead no more when it is asked to hand over."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from typing import cast
 
@@ -11,7 +12,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls.membership_requests import MembershipRequests
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.calls.quorum_wait import QuorumWait
-from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.errors import NoPrimaryError, NoQuorumError
 from sparecode_node.replication.replica.engine_thread import EngineThread
 
 pytestmark = pytest.mark.asyncio
@@ -30,7 +31,9 @@ class FormerPrimary:
         raise NoPrimaryError(f"no hand-over to {target} in {timeout_s} s")
 
 
-def requests_of(former: FormerPrimary, known: Iterator[NodeId]) -> MembershipRequests:
+def requests_of(
+    former: FormerPrimary, known: Iterator[NodeId | None]
+) -> MembershipRequests:
     """Return the requests of n1, which hears of one primary after the other."""
 
     async def news(deadline: float) -> bool:
@@ -62,3 +65,10 @@ async def test_a_hand_over_ends_at_its_deadline() -> None:
     with pytest.raises(NoPrimaryError):
         await requests.transfer(TWO, timeout_s=0.05)
     assert former.asked > 1
+
+
+async def test_a_hand_over_does_not_wait_for_a_quorum_until_its_deadline() -> None:
+    requests = requests_of(FormerPrimary(), itertools.repeat(None))
+    async with asyncio.timeout(30):
+        with pytest.raises(NoQuorumError):
+            await requests.transfer(TWO, timeout_s=60.0)
