@@ -136,6 +136,17 @@ CASES = {
         fires=on("sparecode_snapshot_failures_total", "0+1x40"),
         quiet=on("sparecode_snapshot_failures_total", "0x20 1x20"),
     ),
+    "SparecodeMemberCatchesUpSlowly": Case(
+        fires=on("sparecode_log_kept_ratio", "0x40", "0.51x40"),
+        quiet=on("sparecode_log_kept_ratio", "0x40", "0.49x40"),
+    ),
+    "SparecodeMemberNotCaughtUp": Case(
+        fires=on("sparecode_log_given_up_total", "0x40", "0x9 1x30"),
+        quiet={
+            **on("sparecode_log_given_up_total", "0x40", "1x40"),
+            **on("sparecode_snapshots_outdated_total", "0x40", "1x40"),
+        },
+    ),
     "SparecodeDiskFull": Case(
         fires={
             **on("sparecode_disk_free_bytes", "99x40"),

@@ -9,10 +9,13 @@ the proxy is stuck.
 import asyncio
 import contextlib
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 CHUNK_BYTES = 64 * 1024
+
+PACED_BYTES = 2 * 1024
+"""What a slow connection carries at once."""
 
 TLS_RECORD_MAX = 16 * 1024
 """The length of a TLS record is in the fourth and fifth of its bytes."""
@@ -40,6 +43,8 @@ class Connection:
     caller: asyncio.StreamWriter
     called: asyncio.StreamWriter
     death: Death | None = None
+    pace: Callable[[int], Awaitable[object]] | None = None
+    """Waits until it may carry this many bytes more to the calling end."""
     closed_by_called: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the called end has closed it."""
     swallowed: int = 0
@@ -62,8 +67,10 @@ class Connection:
 
     async def carry_answers(self, reader: asyncio.StreamReader) -> None:
         """Carry bytes to the calling end."""
-        while data := await reader.read(CHUNK_BYTES):
+        while data := await reader.read(PACED_BYTES if self.pace else CHUNK_BYTES):
             if self.death in (None, Death.REQUESTS_SWALLOWED, Death.LENGTH_CORRUPTED):
+                if self.pace is not None:
+                    await self.pace(len(data))
                 self.caller.write(data)
             else:
                 self.swallowed += len(data)
@@ -80,12 +87,18 @@ class SilentProxy:
     """Stands before one listener."""
 
     def __init__(self, target: str) -> None:
+        self.target = target
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self.connections: list[Connection] = []
         """Those that are open: gRPC may give up a slow one and open another."""
         self.stuck: Death | None = None
         """How connections that are opened now are dead from the beginning."""
+        self.pace: Callable[[int], Awaitable[object]] | None = None
+        """
+        For connections that are opened now: waits until one may carry this many bytes
+        more to the calling end.
+        """
         self.tasks: set[asyncio.Task[None]] = set()
         self._swallowed_before = 0
 
@@ -101,6 +114,7 @@ class SilentProxy:
         task = asyncio.create_task(self._serve(reader, writer))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # It may not have begun.
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -109,7 +123,7 @@ class SilentProxy:
         called = None
         try:
             answers, called = await asyncio.open_connection(self._host, self._port)
-            connection = Connection(writer, called, self.stuck)
+            connection = Connection(writer, called, self.stuck, self.pace)
             self.connections.append(connection)
             carrying = [
                 asyncio.create_task(connection.carry_requests(reader)),
@@ -141,9 +155,11 @@ class SilentProxy:
 
 
 @contextlib.asynccontextmanager
-async def before(target: str, address: str) -> AsyncIterator[SilentProxy]:
+async def before(
+    target: str, address: str, proxy: SilentProxy | None = None
+) -> AsyncIterator[SilentProxy]:
     """Run a proxy at *address* before the listener at *target*."""
-    proxy = SilentProxy(target)
+    proxy = proxy or SilentProxy(target)
     host, _, port = address.rpartition(":")
     server = await asyncio.start_server(proxy.connect, host, int(port))
     try:

@@ -13,8 +13,10 @@ import grpc.aio
 import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
 from sparecode_node.replication.replicator import Proposal, Stamper
@@ -53,9 +55,18 @@ async def until(condition: Callable[[], bool], node: Node) -> None:
 
 async def write(node: Node, count: int, prefix: str) -> None:
     for k in range(count):
-        await node.replicator.propose(
-            proposal(f"{prefix}{k}", node.node_id), timeout_s=WAIT_S
-        )
+        await write_one(node, f"{prefix}{k}")
+
+
+async def write_one(node: Node, request_id: str) -> None:
+    """Write, also if the primary is lost for a moment: the machine may be busy."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            with contextlib.suppress(ProposeError):
+                await node.replicator.propose(
+                    proposal(request_id, node.node_id), timeout_s=WAIT_S
+                )
+                return
 
 
 @contextlib.asynccontextmanager
@@ -73,6 +84,7 @@ async def left_behind(directory: Path) -> AsyncIterator[tuple[list[Node], Node]]
 async def test_a_node_that_was_away_for_long_is_brought_up(tmp_path: Path) -> None:
     async with left_behind(tmp_path) as (rest, away):
         await away.start()
+        await ready(away)
         await away.replicator.read_barrier(timeout_s=WAIT_S)
         assert "meanwhile99" in away.state.results
         assert away.state.digest() == rest[0].state.digest()
@@ -80,6 +92,7 @@ async def test_a_node_that_was_away_for_long_is_brought_up(tmp_path: Path) -> No
         await write(rest[0], 10, "after")
         await away.stop()
         await away.start()  # On what it was given.
+        await ready(away)
         await away.replicator.read_barrier(timeout_s=WAIT_S)
         assert away.state.digest() == rest[0].state.digest()
 
@@ -92,11 +105,11 @@ async def test_a_transfer_that_breaks_goes_on_where_it_was(
     send = SnapshotKeeper.send
 
     async def break_off(
-        self: SnapshotKeeper, request: peers_pb2.FetchSnapshotRequest
+        self: SnapshotKeeper, peer: NodeId, request: peers_pb2.FetchSnapshotRequest
     ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
         offsets.append(request.offset)
         count = 0
-        async for part in send(self, request):
+        async for part in send(self, peer, request):
             count += 1
             if count == 4 and len(offsets) == 1:
                 raise OSError("the disk of the sender failed")
@@ -108,6 +121,7 @@ async def test_a_transfer_that_breaks_goes_on_where_it_was(
     monkeypatch.setattr(snapshots, "SNAPSHOT_CHUNK_BYTES", 512)
     async with left_behind(tmp_path) as (rest, away):
         await away.start()
+        await ready(away)
         await away.replicator.read_barrier(timeout_s=WAIT_S)
         assert offsets == [0, 1024, 2048]
         assert away.state.digest() == rest[0].state.digest()
@@ -187,6 +201,7 @@ async def test_the_real_state_is_brought_up(
             await apply("create-user", name=f"user{k}")
         await until(lambda: all(snapshot_index(n) > 60 for n in rest), primary)
         await away.start()
+        await ready(away)
         barrier = await away.replicator.read_barrier(timeout_s=WAIT_S)
         assert snapshot_index(away) > 60
     digests = set()

@@ -199,6 +199,8 @@ class Engine:
         self.snapshots = store
         self.checked: list[Manifest] = []
         self.installed: list[Manifest] = []
+        self.arrived = 0
+        self.kept = ("", 0, 0)
 
     async def run(
         self, job: Callable[[Any], object], *, timeout_s: float | None
@@ -206,8 +208,17 @@ class Engine:
         assert timeout_s is None or timeout_s > 0
         return job(self)
 
+    def post(self, job: Callable[[Any], object]) -> None:
+        job(self)
+
     def check_snapshot(self, manifest: Manifest) -> None:
         self.checked.append(manifest)
+
+    def received(self, length: int) -> None:
+        self.arrived = length
+
+    def keep_log(self, member: str, index: int, progress: int) -> None:
+        self.kept = (member, index, progress)
 
     def install(self, manifest: Manifest) -> None:
         self.installed.append(manifest)
@@ -296,13 +307,21 @@ async def test_a_member_with_part_of_another_snapshot_gets_the_whole() -> None:
     store.storage.append_to(WRITTEN).append(b"the state")
     manifest = manifest_of(7, "d", *store.measure(WRITTEN))
     store.adopt(manifest, WRITTEN)
-    keeper = SnapshotKeeper(
-        cast("EngineThread", Engine(store)), Holding(), lambda _peer: None
-    )
+    engine = Engine(store)
+    keeper = SnapshotKeeper(cast("EngineThread", engine), Holding(), lambda _peer: None)
     await keeper.start()
-    for sha256, data in ((manifest.sha256, b"state"), (b"another", b"the state")):
-        request = peers_pb2.FetchSnapshotRequest(sha256=sha256, offset=4)
-        first, *parts = [part async for part in keeper.send(request)]
+    for sha256, size, data in (
+        (manifest.sha256, 0, b"state"),
+        (manifest.sha256, 3, b"sta"),
+        (manifest.sha256, 9, b"state"),
+        (b"another", 0, b"the state"),
+        (b"another", 3, b"the"),
+    ):
+        request = peers_pb2.FetchSnapshotRequest(
+            sha256=sha256, offset=4, max_bytes=size
+        )
+        first, *parts = [part async for part in keeper.send(NodeId("n3"), request)]
         assert Manifest.from_message(first.manifest) == manifest
         assert b"".join(part.chunk.data for part in parts) == data
+    assert engine.kept == ("n3", 7, 4)  # Before anything is sent.
     await keeper.stop()

@@ -146,7 +146,7 @@ class Answering:
 
         return answer
 
-    async def send(self, _: object) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+    async def send(self, *_: object) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
         yield peers_pb2.FetchSnapshotResponse()
 
 

@@ -9,7 +9,7 @@ from tests.simulation.faults import Profile
 from tests.simulation.machines import RecordingStore, Store
 from tests.simulation.network import Manners
 
-SHORT_LOG = RaftSettings(log_entries_max=8, log_entries_kept=2)
+SHORT_LOG = RaftSettings(log_entries_max=8, log_entries_kept=2, member_stalled_s=1.0)
 """Compacted all the time: a run has some thirty entries."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.replica.replica import Replica
+from sparecode_node.replication.settings import SNAPSHOT_CHUNK_BYTES
 from sparecode_node.replication.snapshots.store import (
     WRITTEN,
     BrokenSnapshotError,
@@ -41,6 +42,10 @@ class SnapshotTraffic:
         self._world = world
         self._taking: dict[str, tuple[int, float, int, bytes, str]] = {}
         """Life, when it is written, index, body and digest."""
+        self._sources: dict[str, str] = {}
+        """Where the snapshot came from that each node has received a part of."""
+        self.chunk_bytes = SNAPSHOT_CHUNK_BYTES
+        """What a node receives in one step, when nothing is faulty."""
 
     def step(self, *, faulty: bool) -> None:
         """Let every node that runs do a little."""
@@ -95,6 +100,9 @@ class SnapshotTraffic:
         source_id = node.running.status().snapshot_source
         if source_id is None:
             return
+        begun = world.nodes.get(self._sources.get(node.node_id, ""))
+        if begun is not None and begun.is_up() and node.running.snapshots.part()[1]:
+            source_id = begun.node_id
         source = world.nodes[source_id]
         pair = (node.node_id, str(source_id))
         cut = {pair, pair[::-1]} & world.network.blocked
@@ -103,6 +111,11 @@ class SnapshotTraffic:
             return
         manifest = source.running.snapshots.current
         if manifest is not None:
+            _, offset = node.running.snapshots.part()
+            world.run_on(
+                source,
+                lambda replica: replica.keep_log(node.node_id, manifest.index, offset),
+            )
             sent = Manifest.from_bytes(manifest.to_bytes())
             world.run_on(
                 node, lambda replica: self._receive(node, source, replica, sent, faulty)
@@ -117,9 +130,15 @@ class SnapshotTraffic:
         faulty: bool,
     ) -> None:
         rng, store = self._world.rng, replica.snapshots
+        try:
+            replica.check_snapshot(manifest)
+        except SnapshotRefusedError:
+            store.abandon()  # Another node's may help.
+            return
         store.begin(manifest)
+        self._sources[node.node_id] = source.node_id
         _, offset = store.part()
-        data = source.running.snapshots.chunk(manifest, offset)
+        data = source.running.snapshots.chunk(manifest, offset, self.chunk_bytes)
         if faulty:
             data = data[: rng.randint(1, max(4000, manifest.length // 4))]
         crc32 = zlib.crc32(data)
@@ -131,6 +150,7 @@ class SnapshotTraffic:
         try:
             if data:
                 store.add(offset, bytes(spoiled), crc32)
+                replica.received(store.part()[1])
             if store.part()[1] == manifest.length:
                 received = store.complete()
                 self._install(node, replica, received)

@@ -44,6 +44,10 @@ class Script(SimCluster):
     def reconnect(self) -> None:
         self.network.blocked.clear()
 
+    def slow_fetches(self, chunk_bytes: int) -> None:
+        """Let a node that fetches a snapshot receive at most this many bytes in one step."""
+        self._snapshots.chunk_bytes = chunk_bytes
+
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_a_stranded_leader_was_given_is_never_acknowledged(seed: int) -> None:

@@ -69,6 +69,29 @@ def test_the_cluster_serves_while_a_snapshot_is_installed() -> None:
     assert sim.invariants.violations == {}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_fetch_ends_while_the_others_write(seed: int) -> None:
+    """Many snapshots could be taken in the time that one fetch takes."""
+    sim = Script(seed, raft=SHORT_LOG)
+    with sim.world():
+        away = leave_behind(sim)
+        body = sim.leading().running.snapshots.current
+        assert body is not None
+        sim.slow_fetches(1 + body.length // 100)
+        sim.reconnect()
+        written = 0
+        while not sim.effects[Effect.SNAPSHOT_INSTALLED] and written < 10 * LONG:
+            write(sim, 1, f"during{written}.")
+            written += 1
+        assert written > 2 * SHORT_LOG.log_entries_max
+        write(sim, 10, "after")
+        assert away.journal.last_index > body.index + written
+        assert sim.effects[Effect.SNAPSHOT_INSTALLED] == 1
+        assert sim.heal(seconds=5)
+        sim.check()
+    assert sim.invariants.violations == {}
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_what_a_stranded_leader_has_is_gone_when_a_snapshot_comes(seed: int) -> None:
     """

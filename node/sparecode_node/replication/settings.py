@@ -41,6 +41,12 @@ MAX_CLOCK_OFFSET_S = 2.0
 """Between the clock of a primary that stamps and the clocks of a quorum (T5)."""
 
 
+KEPT_LOG_FACTOR = 8
+"""
+How many times as long as `log_entries_max` and `log_bytes_max` the log may become while
+a member needs it. The log is in memory, so this bounds memory, too.
+"""
+
 SNAPSHOT_CHUNK_BYTES = 256 * 1024
 """Of one message of a snapshot: a broken link costs no more than one chunk again."""
 
@@ -64,6 +70,11 @@ class RaftSettings:
     log_entries_kept: int = 1024
     log_bytes_kept: int = 4 * 1024 * 1024
     """The end of the log that stays, for followers that were away for a moment."""
+    member_stalled_s: float = 300.0
+    """
+    The log is kept for a member that needs it until the member has made no progress for
+    this time. Reading and installing a large snapshot takes minutes.
+    """
 
     def __post_init__(self) -> None:
         """Check the relations that the engine relies on."""

@@ -85,6 +85,30 @@ OLDER_COPIES = Metric(
 )
 LOG_ENTRIES = Metric("sparecode_log_entries", Kind.GAUGE, "Entries in the log.")
 LOG_BYTES = Metric("sparecode_log_bytes", Kind.GAUGE, "Size of all entries in the log.")
+LOG_KEPT_FOR = Metric(
+    "sparecode_log_kept_for_members",
+    Kind.GAUGE,
+    "Members for which this node keeps its newest snapshot and the log after it, until "
+    "they have fetched a snapshot and caught up.",
+)
+LOG_KEPT_RATIO = Metric(
+    "sparecode_log_kept_ratio",
+    Kind.GAUGE,
+    "Length of the log divided by its bound, while it is kept for members; else 0. The "
+    "bound is eight times `log_entries_max` and `log_bytes_max`.",
+)
+LOG_GIVEN_UP = Metric(
+    "sparecode_log_given_up_total",
+    Kind.COUNTER,
+    "Times that this node stopped keeping the log for a member that had not caught up: "
+    "the log had reached its bound, or the member had made no progress for five minutes.",
+)
+SNAPSHOTS_OUTDATED = Metric(
+    "sparecode_snapshots_outdated_total",
+    Kind.COUNTER,
+    "Snapshots that did not bring this node up to date, because the other members had "
+    "dropped the entries after them. The node waits, and fetches another one.",
+)
 PEER_CONNECTED = Metric(
     "sparecode_peer_connected",
     Kind.GAUGE,

@@ -17,7 +17,6 @@ from sparecode_node.replication import levels
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import (
     MalformedCallError,
-    NoPrimaryError,
     ProposeError,
     StoppingError,
 )
@@ -264,11 +263,11 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         self, request: peers_pb2.FetchSnapshotRequest, context: Context
     ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
         """Send the newest snapshot, or the part that the caller lacks."""
-        await self._caller(context)
+        peer = await self._caller(context)
         try:
-            async for part in self._calls.snapshots.send(request):
+            async for part in self._calls.snapshots.send(peer, request):
                 yield part
-        except (NoPrimaryError, OSError) as error:
+        except (ProposeError, OSError) as error:
             # There is no snapshot yet, or a newer one has replaced it.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 

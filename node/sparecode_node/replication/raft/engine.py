@@ -37,6 +37,7 @@ from sparecode_node.replication.raft.handover import HandOver
 from sparecode_node.replication.raft.membership_changes import Membership
 from sparecode_node.replication.raft.proposals import Proposals
 from sparecode_node.replication.raft.read_index import ReadPoint
+from sparecode_node.replication.raft.retention import Retention
 from sparecode_node.replication.raft.rollback import Hello, Rollbacks
 from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.raft.sender import Sender
@@ -145,7 +146,16 @@ class Engine(SyncObj):
         journal.on_configuration = self._take_configuration
 
     def _guarded(self, wire: Wire, wall_ms: Callable[[], int]) -> Guard:
-        self.guard = Guard(self, self.journal, wire, wall_ms, self.rollbacks)
+        self.retention = Retention(
+            journal=self.journal,
+            settings=self.settings,
+            send=wire.send,
+            now=now,
+            acknowledged=self._acknowledged,
+        )
+        self.guard = Guard(
+            self, self.journal, wire, wall_ms, self.rollbacks, self.retention
+        )
         return self.guard
 
     def _conf(self) -> SyncObjConf:
@@ -182,6 +192,11 @@ class Engine(SyncObj):
         """Acknowledge, after one sync, what the last poll brought; then tick as PySyncObj."""
         self.guard.flush()
         self.rollbacks.step()
+        self.retention.step(
+            self.guard.keepers(),
+            applied=self.raftLastApplied,
+            count_behind=self._known_behind,
+        )
         self._watch_clocks()
         if self.guard.campaign.is_called_up():
             self._SyncObj__raftElectionDeadline = 0.0
@@ -378,6 +393,13 @@ class Engine(SyncObj):
             return max(0, max(own, self.raftCommitIndex) - self.raftLastApplied)
         return max(0, self.guard.leader_commit - self.raftLastApplied)
 
+    def _known_behind(self) -> int | None:
+        """Return how many committed entries are missing here, None if it is not known."""
+        needs_snapshot = self.guard.snapshot_source() is not None
+        if needs_snapshot or not self.has_contact():
+            return None
+        return self.entries_behind()
+
     # --- Sending entries; see `leader.Leader`
 
     def _SyncObj__sendAppendEntries(self) -> None:
@@ -404,6 +426,10 @@ class Engine(SyncObj):
     def acknowledged(self, follower: str) -> int:
         """Return the index where the window of a follower begins."""
         return self.guard.progress(follower).base
+
+    def _acknowledged(self, member: str) -> int:
+        """Return what a member has on disk, as a leader knows; else 0."""
+        return self.roster.match_index(member) if self._isLeader() else 0
 
     def send(self, follower: str, message: Message) -> None:
         """Send a message through the guard."""

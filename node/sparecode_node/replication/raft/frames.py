@@ -28,6 +28,7 @@ OFFER_SNAPSHOT = "offer_snapshot"
 ASK_CLOCK = "ask_clock"
 TELL_CLOCK = "tell_clock"
 HAND_OVER = "hand_over"
+KEEP_LOG = "keep_log"
 
 # type -> field of LinkRequest, {key of the dictionary: field of the message}
 _FORMS: dict[str, tuple[str, dict[str, str]]] = {
@@ -93,6 +94,7 @@ _FORMS: dict[str, tuple[str, dict[str, str]]] = {
             "last_log_term": "last_log_term",
         },
     ),
+    KEEP_LOG: ("keep_log", {"index": "index", "progress": "progress"}),
 }
 _TYPES = {field: kind for kind, (field, _) in _FORMS.items()}
 

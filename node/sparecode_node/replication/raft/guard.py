@@ -18,7 +18,7 @@ A leader's entries come in through these steps:
 import collections
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pysyncobj import SyncObj, syncobj
@@ -41,6 +41,7 @@ from sparecode_node.replication.raft.follower import (
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.progress import Followers, Progress
 from sparecode_node.replication.raft.read_index import ReadIndex, Word
+from sparecode_node.replication.raft.retention import Retention
 from sparecode_node.replication.raft.rollback import Hello, Rollbacks
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Guard(Transport):
         wire: Wire,
         wall_ms: Callable[[], int],
         rollbacks: Rollbacks,
+        retention: Retention,
     ) -> None:
         super().__init__(None, None, ())
         self._engine = engine
@@ -83,6 +85,7 @@ class Guard(Transport):
         self._acks = Acknowledgements(engine.conf.appendEntriesPeriod / 2)
         self._followers = Followers(journal)
         self.rollbacks = rollbacks
+        self.retention = retention
         self._own_promise: Position = NOWHERE
         """The last acknowledgement of this node, as a follower."""
         self.admission = Admission(journal, rollbacks)
@@ -117,6 +120,7 @@ class Guard(Transport):
             frames.ASK_CLOCK: self._receive_ask_clock,
             frames.TELL_CLOCK: self._receive_tell_clock,
             frames.HAND_OVER: self._receive_hand_over,
+            frames.KEEP_LOG: self._receive_keep_log,
         }
 
     # --- The transport, as PySyncObj sees it
@@ -214,6 +218,7 @@ class Guard(Transport):
         cause = self.admission.refusal_of_link(peer, hello, fresh=False)
         if cause is not Refusal.ROLLED_BACK:
             self.admission.link_began(peer, hello.journal_id)
+            self.retention.tell_again()
         return cause
 
     def hear_nothing(self, member: str) -> None:
@@ -438,8 +443,20 @@ class Guard(Transport):
             self._refuse_earlier_term(node, "offer of an earlier term")
         elif self._engine._getLeader() == node:
             self._offer = (node.id, message["index"])
+            self.retention.offered(message["index"], node.id)
         else:
             self._drop(node.id, "offer of a node that does not lead")
+
+    def _receive_keep_log(self, node: Node, message: Message) -> None:
+        index, progress = message["index"], message["progress"]
+        self.retention.take(node.id, index=index, progress=progress)
+
+    def keepers(self) -> Iterator[str]:
+        """Yield the voters that can keep the log for this node: not release 0.1.0."""
+        for voter in sorted(self.campaign.voters()):
+            hello = self.admission.hello(voter)
+            if self.admission.is_linked(voter) and hello is not None and hello.boots:
+                yield voter
 
     def _receive_hand_over(self, node: Node, message: Message) -> None:
         """Take over, if the leader says so and this node has the leader's whole log."""
@@ -455,6 +472,11 @@ class Guard(Transport):
         """Return the node with the snapshot that this node cannot go on without."""
         leader, index = self._offer
         return leader if index > self._engine.raftCommitIndex else None
+
+    @property
+    def offer(self) -> tuple[str, int]:
+        """The leader that has offered a snapshot, and the first index of its log."""
+        return self._offer
 
     def snapshot_installed(self) -> None:
         """Forget what concerned the log that a snapshot has replaced."""

@@ -11,8 +11,9 @@ primary last.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import SnapshotRefusedError
@@ -26,6 +27,17 @@ EARLIEST = 0.5
 """The part of the entries that may come and go after which a snapshot may be taken."""
 
 
+class Needs(Protocol):
+    """What members need. `raft.retention.Retention` implements it."""
+
+    @property
+    def members(self) -> Sequence[str]:
+        """The members that need the log as it is."""
+
+    def keeps(self) -> bool:
+        """Return whether the log, and the newest snapshot, must stay as they are."""
+
+
 @dataclass(slots=True)
 class Compaction:
     """The snapshots of a replica, and its log."""
@@ -36,14 +48,24 @@ class Compaction:
     state: AppliedState
     settings: RaftSettings
     leader: Callable[[], str | None] = lambda: None
+    retention: Needs | None = None
+    """What members need of the log, and of the newest snapshot."""
+    _kept: float = 0.0
+    """The part of the log that came while it was kept: turns go on from there."""
 
     # --- Taking snapshots
 
     def is_due(self) -> bool:
         """Return whether a new snapshot would let the log become shorter."""
-        if self.store.current is None and self.journal.first_index > 1:
+        newest = self.store.current
+        if newest is None and self.journal.first_index > 1:
             return True
+        if newest is not None and self._keeps():
+            return False
         return self._is_its_turn() and self._droppable() <= self.journal.first_index
+
+    def _keeps(self) -> bool:
+        return self.retention is not None and self.retention.keeps()
 
     def _is_its_turn(self) -> bool:
         """
@@ -73,10 +95,11 @@ class Compaction:
         """Return 0 for a log with only what always stays, 1 for the longest one."""
         settings, journal = self.settings, self.journal
         size = settings.log_bytes_max - settings.log_bytes_kept
-        return max(
+        filled = max(
             (len(journal) - settings.log_entries_kept) / self._span(),
             (journal.bytes - settings.log_bytes_kept) / size,
         )
+        return filled - self._kept
 
     def _is_long(self) -> bool:
         settings, journal = self.settings, self.journal
@@ -91,10 +114,12 @@ class Compaction:
         """
         Return the manifest with which the written body can be adopted, in any thread.
 
-        Raises `SnapshotRefusedError` if it is not newer, or if the log no longer has
-        its entry.
+        Raises `SnapshotRefusedError` if it is not newer, if a member needs the newest
+        one, or if the log no longer has its entry.
         """
         newest = self.store.current
+        if newest is not None and self._keeps():
+            raise SnapshotRefusedError("a member needs the newest snapshot")
         term = self.journal.term_at(index)
         if term is None or (newest is not None and index <= newest.index):
             raise SnapshotRefusedError(f"a snapshot of entry {index} is not needed")
@@ -112,8 +137,14 @@ class Compaction:
 
     def run(self) -> None:
         """Compact the log if it is too long, as far as that is safe now."""
+        self._count_kept()
         newest, first = self.store.current, self.journal.first_index
-        if newest is None or newest.index <= first or self._filled() <= EARLIEST:
+        if (
+            self._keeps()
+            or newest is None
+            or newest.index <= first
+            or self._filled() <= EARLIEST
+        ):
             return
         index = self._droppable()
         # Each time, the rest of the log is written again.
@@ -123,8 +154,22 @@ class Compaction:
             return
         index = min(index, self._checkpointed())
         if index > self.journal.first_index:
+            before = self._filled()
             self.journal.compact(index)
+            self._kept = max(0.0, self._kept - (before - self._filled()))
             log.info("log_compacted", extra={"first": index})
+
+    def _count_kept(self) -> None:
+        """
+        Let the turns begin where they were when the log had to be kept.
+
+        Otherwise all members would take a snapshot at once when it need not be kept any
+        longer.
+        """
+        filled = self._filled() + self._kept
+        is_needed = self.retention is not None and bool(self.retention.members)
+        if is_needed or filled <= EARLIEST:
+            self._kept = max(0.0, filled - EARLIEST)
 
     def _checkpointed(self) -> int:
         return self.state.checkpoint()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.errors import NoPrimaryError, SnapshotRefusedError
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
 from sparecode_node.replication.log.storage import Storage
@@ -64,6 +64,10 @@ class ReplicaStatus:
     snapshot_due: bool = False
     snapshot_source: NodeId | None = None
     """The node with the snapshot that this node needs to go on."""
+    snapshot_from: int = 0
+    """That node's log begins at this index: an older snapshot does not help."""
+    snapshots_outdated: int = 0
+    """How often the log after a snapshot was gone before this node had caught up."""
     links_quorum: bool = False
     """Whether this node is linked to a quorum. If not, it cannot find a primary."""
     clock_differs: bool = False
@@ -76,6 +80,12 @@ class ReplicaStatus:
     """Term and index of the last entry of the log, committed or not."""
     log_entries: int = 0
     log_bytes: int = 0
+    log_kept_for: tuple[NodeId, ...] = ()
+    """The members that need the log as it is."""
+    log_kept_ratio: float = 0.0
+    """The part of the bound that the log takes, while it is kept for them."""
+    log_given_up: int = 0
+    """How often the log was no longer kept for a member that had not caught up."""
     configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
     agreed: Configuration = Configuration()  # noqa: RUF009 - immutable.
     """The newest configuration known to be committed."""
@@ -149,6 +159,7 @@ class Replica:
             state,
             config.raft,
             self.engine.leader,
+            self.engine.retention,
         )
         self._installation = SnapshotInstallation(
             config.cluster_id, self.snapshots, self._journal, state, self.engine
@@ -247,8 +258,24 @@ class Replica:
         self.compaction.run()
 
     def check_snapshot(self, manifest: Manifest) -> None:
-        """Raise `SnapshotRefusedError` if it would be refused."""
+        """
+        Raise `SnapshotRefusedError` if it would be refused, or would not help.
+
+        Otherwise make the other members keep what is needed after it.
+        """
         self._installation.check(manifest)
+        primary, first = self.guard.offer
+        if manifest.index < first:
+            raise SnapshotRefusedError("the primary's log begins after it")
+        self.engine.retention.fetching(manifest.index, primary)
+
+    def received(self, length: int) -> None:
+        """Record that *length* bytes of the snapshot have arrived."""
+        self.engine.retention.received(length)
+
+    def keep_log(self, member: str, index: int, progress: int) -> None:
+        """Keep the newest snapshot, and the log after it, for a member that fetches it."""
+        self.engine.retention.take(member, index=index, progress=progress)
 
     def install(self, manifest: Manifest) -> None:
         """Install a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
@@ -280,6 +307,8 @@ class Replica:
             caught_up=engine.entries_behind() <= ENTRIES_BEHIND_MAX,
             snapshot_due=self.compaction.is_due(),
             snapshot_source=None if source is None else NodeId(source),
+            snapshot_from=self.guard.offer[1],
+            snapshots_outdated=engine.retention.outdated,
             links_quorum=engine.roster.links_quorum(),
             clock_differs=engine.clock_agreement() is Agreement.NO,
             linked=frozenset(NodeId(peer) for peer in engine.linked_followers()),
@@ -287,6 +316,9 @@ class Replica:
             last_entry=(self._journal.last_term, self._journal.last_index),
             log_entries=len(self._journal),
             log_bytes=self._journal.bytes,
+            log_kept_for=tuple(map(NodeId, engine.retention.members)),
+            log_kept_ratio=engine.retention.used,
+            log_given_up=engine.retention.given_up,
             configuration=self._journal.configuration,
             agreed=self._journal.agreed_configuration,
             refused_by=engine.rollbacks.refused_by,

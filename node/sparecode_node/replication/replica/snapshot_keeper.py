@@ -16,9 +16,8 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answers import each_of
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     ProposeError,
@@ -32,11 +31,14 @@ from sparecode_node.replication.replica.observer import (
     snapshot_observed,
 )
 from sparecode_node.replication.replica.replica import ReplicaStatus
+from sparecode_node.replication.replica.snapshot_fetch import (
+    ENGINE_S,
+    OutdatedSnapshotError,
+    SnapshotFetch,
+)
 from sparecode_node.replication.snapshots.store import (
-    RECEIVED,
     WRITTEN,
     BrokenSnapshotError,
-    Manifest,
     SnapshotStore,
 )
 from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
@@ -44,13 +46,17 @@ from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-"""After a failure."""
+"""After a failure; twice as long after each further one, until something was done."""
 
-FETCH_S = 60.0
-"""Of one stream; the next stream continues where it ended."""
+RETRY_MAX_S = 60.0
 
-ENGINE_S = 60.0
-"""The engine's thread may be busy with the disk for this time."""
+OUTDATED_S = 30.0
+"""
+After a snapshot that did not help, because the entries after it were dropped; twice as
+long after each further one. Each attempt costs the other members a long log.
+"""
+
+OUTDATED_MAX_S = 900.0
 
 
 class StateSnapshots(Protocol):
@@ -75,8 +81,14 @@ class SnapshotKeeper:
     ) -> None:
         self._engine = engine
         self._state = state
-        self._channel = channel
         self._observer = observer or Unobserved()
+        self._fetching = SnapshotFetch(
+            engine, state.read, channel, lambda: self._status
+        )
+        self._failures = 0
+        """Since something was done."""
+        self._outdated = 0
+        """Fetched snapshots that did not help, since this node had caught up."""
         self._status = ReplicaStatus()
         self._store: SnapshotStore | None = None
         self._task: asyncio.Task[None] | None = None
@@ -99,6 +111,8 @@ class SnapshotKeeper:
     def take_status(self, status: ReplicaStatus) -> None:
         """Start work if this status asks for it."""
         self._status = status
+        if status.caught_up and status.snapshot_source is None:
+            self._outdated = 0
         idle = self._task is None or self._task.done()
         if idle and self._store is not None and self._next_work(self._store):
             self._task = asyncio.create_task(self._run(self._store), name="snapshots")
@@ -108,9 +122,8 @@ class SnapshotKeeper:
     ) -> Callable[[], Coroutine[Any, Any, None]] | None:
         if self._stopping:
             return None
-        source = self._status.snapshot_source
-        if source is not None:
-            return lambda: self._observed("fetch", self._fetch(store, source))
+        if self._status.snapshot_source is not None:
+            return lambda: self._observed("fetch", self._fetch(store))
         if self._status.snapshot_due:
             return lambda: self._observed("take", self._take(store))
         return None
@@ -121,14 +134,19 @@ class SnapshotKeeper:
 
     async def _run(self, store: SnapshotStore) -> None:
         while work := self._next_work(store):
+            part = store.part()
             try:
                 await work()
+                self._failures = 0
                 # Statuses that were published before the work are outdated.
                 self._status = await self._engine.run(
                     lambda replica: replica.status(), timeout_s=ENGINE_S
                 )
             except StoppingError:
                 self._stopping = True  # Not a failure: `stop` will be called.
+            except OutdatedSnapshotError as error:
+                self._outdated += 1
+                await self._pause(error, OUTDATED_S, self._outdated, OUTDATED_MAX_S)
             except (
                 BrokenSnapshotError,
                 SnapshotError,
@@ -137,9 +155,18 @@ class SnapshotKeeper:
                 grpc.aio.AioRpcError,
                 OSError,
             ) as error:
-                log.warning("snapshot_failed", extra={"cause": str(error)})
-                self._observer.snapshot_failed()
-                await asyncio.sleep(RETRY_S)
+                has_more = store.part()[1] > part[1]
+                self._failures = 1 if has_more else self._failures + 1
+                await self._pause(error, RETRY_S, self._failures, RETRY_MAX_S)
+
+    async def _pause(
+        self, error: Exception, first_s: float, failures: int, most_s: float
+    ) -> None:
+        """Report a failure, and wait: twice as long after each further one."""
+        seconds = min(first_s * 2 ** min(failures - 1, 16), most_s)
+        log.warning("snapshot_failed", extra={"cause": str(error), "again_s": seconds})
+        self._observer.snapshot_failed()
+        await asyncio.sleep(seconds)
 
     # --- Taking
 
@@ -160,16 +187,28 @@ class SnapshotKeeper:
     # --- Sending
 
     async def send(
-        self, request: peers_pb2.FetchSnapshotRequest
+        self, peer: NodeId, request: peers_pb2.FetchSnapshotRequest
     ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Yield the newest snapshot, or the part that another member lacks."""
+        """
+        Yield the newest snapshot, or the part that another member lacks.
+
+        From then on it is kept until *peer* has caught up (`raft.retention`).
+        """
         store = self._store
-        manifest = None if store is None else store.current
-        if store is None or manifest is None:
+        if store is None or store.current is None:
             raise NoPrimaryError("this node has no snapshot")
+        index = store.current.index
+        await self._engine.run(
+            lambda replica: replica.keep_log(peer, index, request.offset),
+            timeout_s=ENGINE_S,
+        )
+        manifest = store.current
         offset = request.offset if request.sha256 == manifest.sha256 else 0
+        end = offset + request.max_bytes if request.max_bytes else manifest.length
         yield peers_pb2.FetchSnapshotResponse(manifest=manifest.to_message())
-        while data := await asyncio.to_thread(store.chunk, manifest, offset):
+        while data := await asyncio.to_thread(
+            store.chunk, manifest, offset, end - offset
+        ):
             chunk = peers_pb2.SnapshotChunk(
                 offset=offset, data=data, crc32=zlib.crc32(data)
             )
@@ -178,40 +217,9 @@ class SnapshotKeeper:
 
     # --- Fetching
 
-    async def _fetch(self, store: SnapshotStore, source: NodeId) -> None:
-        channel = self._channel(source)
-        if channel is None:
-            raise NoPrimaryError(f"no channel to {source}")
-        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
-            channel
-        )
-        sha256, offset = store.part()
-        request = peers_pb2.FetchSnapshotRequest(sha256=sha256, offset=offset)
-        async for part in each_of(stub.FetchSnapshot(request, timeout=FETCH_S)):
-            await self._take_part(store, part)
-        manifest = await asyncio.to_thread(store.complete)
-        path = Path(store.storage.where(RECEIVED))
-        facts = await asyncio.to_thread(self._state.read, path)
-        if facts != SnapshotFacts(index=manifest.index, digest=manifest.digest):
-            raise BrokenSnapshotError("index or digest differ from the manifest")
-        # No bytes may be received into the file while it may be being installed.
-        await self._engine.run(
-            lambda replica: replica.install(manifest), timeout_s=None
-        )
+    async def _fetch(self, store: SnapshotStore) -> None:
+        source, manifest = await self._fetching.run(store)
         log.info("snapshot_fetched", extra={"peer": source, "index": manifest.index})
-
-    async def _take_part(
-        self, store: SnapshotStore, part: peers_pb2.FetchSnapshotResponse
-    ) -> None:
-        if part.WhichOneof("part") == "manifest":
-            manifest = Manifest.from_message(part.manifest)
-            await self._engine.run(
-                lambda replica: replica.check_snapshot(manifest), timeout_s=ENGINE_S
-            )
-            await asyncio.to_thread(store.begin, manifest)
-        else:
-            chunk = part.chunk
-            await asyncio.to_thread(store.add, chunk.offset, chunk.data, chunk.crc32)
 
 
 async def _finished(work: Callable[..., object], *arguments: object) -> None:

@@ -211,9 +211,10 @@ class SnapshotStore:
 
     # --- Sending
 
-    def chunk(self, manifest: Manifest, offset: int) -> bytes:
-        """Return some bytes of the newest snapshot, none at its end."""
-        return self.storage.read_at(manifest.body, offset, SNAPSHOT_CHUNK_BYTES)
+    def chunk(self, manifest: Manifest, offset: int, size: int) -> bytes:
+        """Return at most *size* bytes of the newest snapshot, none at its end."""
+        size = max(0, min(size, SNAPSHOT_CHUNK_BYTES))
+        return self.storage.read_at(manifest.body, offset, size)
 
     # --- Receiving
 
@@ -222,6 +223,14 @@ class SnapshotStore:
         if self._receiving is None:
             return b"", 0
         return self._receiving.sha256, self._received
+
+    def receiving_index(self) -> int:
+        """Return the entry of the snapshot in progress, 0 if there is none."""
+        return 0 if self._receiving is None else self._receiving.index
+
+    def is_complete(self) -> bool:
+        """Return whether all bytes of the snapshot in progress are here."""
+        return self._receiving is not None and self._received == self._receiving.length
 
     def begin(self, manifest: Manifest) -> None:
         """Start to receive a snapshot, or continue if it is the one in progress."""
@@ -236,7 +245,8 @@ class SnapshotStore:
         """
         Append a chunk. Raises `BrokenSnapshotError`, and keeps the earlier chunks.
 
-        After an `OSError`, receiving starts over: the file may hold part of the chunk.
+        The same holds for an `OSError`, for example on a full disk, if the part of the
+        chunk that was written can be cut off; else receiving starts over.
         """
         if self._receiving is None or self._file is None or offset != self._received:
             raise BrokenSnapshotError("the chunk does not follow")
@@ -247,9 +257,16 @@ class SnapshotStore:
         try:
             self._file.append(data)
         except OSError:
-            self.abandon()
+            self._cut_off()
             raise
         self._received += len(data)
+
+    def _cut_off(self) -> None:
+        """Remove what a failed write may have left of a chunk."""
+        try:
+            self.storage.truncate(RECEIVED, self._received)
+        except OSError:
+            self.abandon()
 
     def complete(self) -> Manifest:
         """

@@ -190,6 +190,7 @@ class LinkRequest(_message.Message):
     ASK_CLOCK_FIELD_NUMBER: _builtins.int
     TELL_CLOCK_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
+    KEEP_LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote:
         """A candidate requests a vote."""
@@ -242,6 +243,10 @@ class LinkRequest(_message.Message):
     def hand_over(self) -> Global___HandOver:
         """The leader wants the receiver to lead."""
 
+    @_builtins.property
+    def keep_log(self) -> Global___KeepLog:
+        """The sender needs the log as the receiver has it now."""
+
     def __init__(
         self,
         *,
@@ -258,12 +263,13 @@ class LinkRequest(_message.Message):
         ask_clock: Global___AskClock | None = ...,
         tell_clock: Global___TellClock | None = ...,
         hand_over: Global___HandOver | None = ...,
+        keep_log: Global___KeepLog | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "hand_over", b"hand_over", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "hand_over", b"hand_over", "keep_log", b"keep_log", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "hand_over", b"hand_over", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "hand_over", b"hand_over", "keep_log", b"keep_log", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot", "ask_clock", "tell_clock", "hand_over"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot", "ask_clock", "tell_clock", "hand_over", "keep_log"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -699,6 +705,34 @@ class HandOver(_message.Message):
 Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
 
 @_typing.final
+class KeepLog(_message.Message):
+    """The sender lacks entries, and asks a voter to keep those that it needs. Repeated until
+    it has caught up. Never sent to release 0.1.0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The sender needs the entries after this index. 0: it has caught up."""
+    progress: _builtins.int
+    """Changes whenever the sender has received something."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        progress: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepLog: _TypeAlias = KeepLog  # noqa: Y015
+
+@_typing.final
 class ForwardRequest(_message.Message):
     """A call forwarded to the primary."""
 
@@ -1032,21 +1066,27 @@ class FetchSnapshotRequest(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
     """The SHA-256 hash of the snapshot of which the caller has a part. Empty: it has
     none.
     """
     offset: _builtins.int
     """The length of that part. A different snapshot is sent from its beginning."""
+    max_bytes: _builtins.int
+    """Send at most this many bytes of the snapshot. 0: all the rest, as release 0.1.0 does
+    in any case.
+    """
     def __init__(
         self,
         *,
         sha256: _builtins.bytes = ...,
         offset: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
