@@ -44,6 +44,7 @@ from sparecode_node.tool import (
     renewal_tool,
     ring_tool,
     setup,
+    skip_tool,
 )
 from sparecode_node.tool.doctor.examination import examine
 from sparecode_node.tool.doctor.findings import Verdict, summary
@@ -88,6 +89,7 @@ app.command("renew-certificate")(renewal_tool.renew_certificate)
 app.command("bundle")(recovery_tool.bundle)
 app.command("restore")(recovery_tool.restore)
 app.command("recover")(recovery_tool.recover)
+app.command("skip-entry")(skip_tool.skip_entry)
 app.command("reset-administrator")(recovery_tool.reset_administrator)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.replicator import Proposal
@@ -16,6 +17,7 @@ from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.commands.users import DeleteUser
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
+from sparecode_node.statemachine.skipping import ENTRY_SKIPPED, SkippedEntry
 from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 
 
@@ -30,6 +32,8 @@ class RecordingState:
         """No power cut takes the state back before it."""
         self.entries: list[tuple[int, tuple[Call, ...]]] = []
         self.results: dict[str, Result] = {}
+        self.denied: set[str] = set()
+        self.skipped: tuple[SkippedEntry, ...] = ()
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         """Remember the calls; the same request is applied once."""
@@ -39,6 +43,17 @@ class RecordingState:
         self.now_ms = max([self.now_ms, *(call.at_ms for call in calls)])
         self.entries.append((index, tuple(calls)))
         return tuple(self._apply(index, call) for call in calls)
+
+    def skip(self, entry: SkippedEntry, calls: Sequence[Call]) -> tuple[Result, ...]:
+        """Remember the calls as refused."""
+        for call in calls:
+            self.results.setdefault(call.request.request_id, ENTRY_SKIPPED)
+        self.skipped += (entry,)
+        return self.apply(entry.index, calls)
+
+    def denies(self, certificate: Certificate) -> bool:
+        """Return whether a test denies a certificate."""
+        return certificate.fingerprint in self.denied
 
     def checkpoint(self) -> int:
         """Record that everything is on disk."""

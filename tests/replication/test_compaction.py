@@ -33,6 +33,7 @@ from sparecode_node.replication.snapshots.store import (
     Manifest,
     SnapshotStore,
 )
+from sparecode_node.statemachine.skipping import SkippedEntry
 from tests.replication.bench import Bench, entry
 from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk, Killed
@@ -682,6 +683,27 @@ def test_the_log_is_not_compacted_before_the_state_is_on_disk(
     monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 20)
     bench.tick()
     assert bench.engine.journal.first_index == 18
+    assert not bench.replica.status().snapshot_due
+
+
+def test_a_skipped_entry_leaves_the_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a node that joins gets the decision with the state, not the entry (E3)."""
+    follow(bench, 20)
+    assert not bench.replica.status().snapshot_due
+    bench.state.skipped = (
+        SkippedEntry(index=12, term=1, digest="ab" * 32, cluster_id="bench"),
+    )
+    assert bench.replica.status().snapshot_due
+    monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 11)
+    manifest = manifest_of(bench.state.serialize(), bench.replica.snapshots, 20)
+    keep(bench, index=20, length=manifest.length, sha256=manifest.sha256)
+    bench.tick()
+    assert bench.engine.journal.first_index == 1
+    monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 20)
+    bench.tick()
+    assert bench.engine.journal.first_index == 12
     assert not bench.replica.status().snapshot_due
 
 

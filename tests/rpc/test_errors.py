@@ -203,6 +203,7 @@ async def test_bug_gives_internal_without_details_and_a_logged_trace(caplog):
             Reason.REQUEST_ID_REUSED,
             Reason.REQUEST_TABLE_FULL,
             Reason.STALE_PARAMETERS,
+            Reason.ENTRY_SKIPPED,
             Reason.NOT_INITIALIZED,
             Reason.NOT_OPEN,
         }

@@ -20,6 +20,7 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.skipping import SkippedEntry
 from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
@@ -135,6 +136,10 @@ class _Applying:
     @property
     def feature_level(self) -> int:
         return NEWEST
+
+    @property
+    def skipped(self) -> tuple[SkippedEntry, ...]:
+        return self._node.store.state.skipped
 
     def checkpoint(self) -> int:
         self._node.disk.burn()

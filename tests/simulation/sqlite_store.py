@@ -11,6 +11,7 @@ from typing import Any
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.skipping import SkippedEntry
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
 
@@ -81,6 +82,10 @@ class SqliteStore:
     @property
     def now_ms(self) -> int:
         return self.machine.now_ms
+
+    @property
+    def skipped(self) -> tuple[SkippedEntry, ...]:
+        return self.machine.skipped
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         return self.machine.apply(index, calls)

@@ -484,6 +484,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "Authenticate",
         "ContinueAuthentication",
         "NoteRefusedCalls",
+        "NoteSkipStatement",
         "TouchSessions",
         "StartBrowserLogin",
         "CollectBrowserLogin",  # An approval of its administrator.
@@ -533,6 +534,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "EndSession",
         "InitializeCluster",
         "NoteRefusedCalls",
+        "NoteSkipStatement",
         "OpenSession",
         "RaiseFeatureLevel",
         "Reauthenticate",

@@ -73,6 +73,7 @@ from sparecode_node.statemachine.commands.cluster import (
     InitializeCluster,
     NoteBackup,
     NoteRefusedCalls,
+    NoteSkipStatement,
     PassBarrier,
     RaiseFeatureLevel,
     TransferPrimary,
@@ -151,6 +152,7 @@ from sparecode_node.statemachine.results import (
     Result,
     SessionOpened,
 )
+from sparecode_node.statemachine.skipping import SkippedEntry
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
@@ -160,6 +162,7 @@ from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 from tests.databases import open_database
 
+SKIPPED_DIGEST = "ab" * 32
 START_MS = 1_800_000_000_000
 """When every script begins: 2027-01-15 08:00 UTC, at the beginning of a TOTP step."""
 
@@ -229,6 +232,11 @@ def certificate_mark(arguments: Arguments) -> tuple[CertificateMark, str]:
     return CertificateMark.SERIAL_NUMBER, arguments["serial-number"]
 
 
+def skipped_entry(index: int) -> SkippedEntry:
+    """Return the entry at an index, as statements name it."""
+    return SkippedEntry(index=index, term=3, digest=SKIPPED_DIGEST, cluster_id="c1")
+
+
 class World:
     """A state machine in memory, and all its callers."""
 
@@ -241,6 +249,7 @@ class World:
         self.challenges: dict[str, Challenge] = {}
         """By the name that the script has given to the attempt."""
         self.log: list[tuple[int, tuple[Call, ...]]] = []
+        self.skipped: set[int] = set()
 
     def begin(self) -> None:
         """Initialize the cluster, sign the first administrator in, register an agent."""
@@ -265,11 +274,21 @@ class World:
         self.log.append((self.index, tuple(calls)))
         return self.machine.apply(self.index, calls)
 
+    def skip(self, *calls: Call) -> tuple[Result, ...]:
+        """Skip the next entry, which holds these calls (E3)."""
+        self.index += 1
+        self.log.append((self.index, calls))
+        self.skipped.add(self.index)
+        return self.machine.skip(skipped_entry(self.index), calls)
+
     def replayed(self) -> "World":
         """Return a world whose state was made from this world's log."""
         other = World()
         for index, calls in self.log:
-            other.machine.apply(index, calls)
+            if index in self.skipped:
+                other.machine.skip(skipped_entry(index), calls)
+            else:
+                other.machine.apply(index, calls)
         return other
 
     def call(self, directive: str, arguments: Arguments) -> Call:
@@ -282,6 +301,7 @@ class World:
                 InitializeCluster()
                 | PassBarrier()
                 | NoteRefusedCalls()
+                | NoteSkipStatement()
                 | TouchSessions()
                 | StartBrowserLogin()
                 | BeginEpoch()
@@ -513,6 +533,16 @@ class World:
                     reason=arguments["reason"],
                     actor=arguments["actor"],
                     count=int(arguments.get("count", "1")),
+                )
+            case "note-skip":
+                return NoteSkipStatement(
+                    index=int(arguments["index"]),
+                    digest=arguments["digest"],
+                    member=NodeId(arguments["member"]),
+                    operator=arguments["operator"],
+                    reason=arguments["reason"],
+                    signed_at_ms=self.now_ms,
+                    statement="{}",
                 )
             case "authenticate":
                 return self._authenticate(arguments)
@@ -1016,6 +1046,10 @@ class World:
                 return "ok"
             case "show":
                 return "\n".join(self._show(arguments)) or "nothing"
+            case "skip-entry":
+                before = self._last_event()
+                (skipped,) = self.skip(self.call("create-user", arguments))
+                return "\n".join([result_line(skipped), *self._events_after(before)])
             case "digest":
                 return self.machine.digest()[:16]
             case _:

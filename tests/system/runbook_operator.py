@@ -39,6 +39,8 @@ class Operator:
     """A machine that is new, with a `node.toml`."""
     clock: NodeClock | None = None
     """That of the machine, if it is not the right one."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """What to type instead of the values of an example."""
     outputs: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """The output of each command, each time."""
 
@@ -86,6 +88,7 @@ class Operator:
                 "n4.example.net:7301",
                 self.newcomer.peers_address if self.newcomer else "",
             ),
+            *self.examples.items(),
         ):
             here = here.replace(theirs, str(ours))
         done = subprocess.run(

@@ -25,7 +25,7 @@ from sparecode_node.config import (
     LogLevel,
     MutualListenerConfig,
 )
-from sparecode_node.replication.links.tls import URI_PREFIX
+from sparecode_node.replication.members import MEMBER_URI
 from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock
 
@@ -189,7 +189,7 @@ def _fixed(config: Config) -> Config:
 
 def _check_name(config: Config, files: TlsFiles) -> None:
     """Refuse a certificate that other members would not accept from this node."""
-    name = f"{URI_PREFIX}{config.node.id}"
+    name = f"{MEMBER_URI}{config.node.id}"
     if name not in files.uris():
         raise TlsFileError(
             f"{config.peers.certificate}: the certificate of node {config.node.id} must "

@@ -39,6 +39,7 @@ from sparecode_node.membership.founding_checks import refuse_blank
 from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,
+    SKIPS,
     STATE,
     StartError,
     make_data_dir,
@@ -58,6 +59,7 @@ from sparecode_node.replication.cluster_replicator import (
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.log.format import SALT_BYTES
+from sparecode_node.replication.log.skips import SkipFolder
 from sparecode_node.rpc import tickets
 from sparecode_node.rpc.server import (
     ListenError,
@@ -71,6 +73,7 @@ from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
+from sparecode_node.services.cluster.skip_notes import note_skip_statements
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.people.founding import Founder, FoundingError
@@ -252,6 +255,17 @@ class Node:
         cleanup.push_async_callback(_cancel, membership_sync)
         self._run(cleanup, self._refusals.run(replicator), "refusals")
         self._run(cleanup, raise_feature_level(replicator, self._entropy), "levels")
+        self._run(
+            cleanup,
+            note_skip_statements(
+                SkipFolder(config.node.data_dir / SKIPS).statements(),
+                certificates["peers"].ca or b"",
+                replicator,
+                state,
+                self._entropy,
+            ),
+            "skip_notes",
+        )
         self._run(cleanup, key_holder.run(), "keys")
         self._run(cleanup, services.resealer.run(), "resealing")
         self._run(cleanup, services.due_rotation.run(), "due_rotation")
@@ -405,6 +419,7 @@ class Node:
                 addresses=peer_addresses(config, key_holder.ring.cluster_id, servicer),
                 tls=_peer_tls(tls),
                 directory=config.node.data_dir / JOURNAL,
+                skip_folder=SkipFolder(config.node.data_dir / SKIPS),
                 raft=raft_settings(config),
                 version=VERSION,
                 recovery_bundle=lambda: bundle_state(config, key_holder.ring).value,

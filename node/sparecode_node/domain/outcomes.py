@@ -17,6 +17,7 @@ class Reason(enum.StrEnum):
     REQUEST_ID_REUSED = "request_id_reused"
     REQUEST_TABLE_FULL = "request_table_full"
     STALE_PARAMETERS = "stale_parameters"
+    ENTRY_SKIPPED = "entry_skipped"
 
     # The cluster
     ALREADY_INITIALIZED = "already_initialized"

@@ -27,6 +27,8 @@ from sparecode_node.services.secrets.wrap_command import WrapCommand
 STATE = "state.db"
 JOURNAL = "journal"
 FOUNDING = "bootstrap.json"
+SKIPS = "skips"
+"""Folder of statements about entries that the operators skip."""
 MEMBERS = "members.json"
 """The cluster that this node joined, and its members at that time."""
 NEW = "recover.new"

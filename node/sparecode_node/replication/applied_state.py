@@ -3,8 +3,10 @@
 
 from typing import Protocol
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.skipping import SkippedEntry
 
 
 class AppliedState(Protocol):
@@ -22,6 +24,10 @@ class AppliedState(Protocol):
     def feature_level(self) -> int:
         """The feature level of the cluster, which all members know."""
 
+    @property
+    def skipped(self) -> tuple[SkippedEntry, ...]:
+        """The entries that were skipped, oldest first (E3)."""
+
     def checkpoint(self) -> int:
         """
         Return the index that no power cut takes the state back before; 0: unknown.
@@ -37,3 +43,9 @@ class AppliedState(Protocol):
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         """Apply an entry in one transaction; without calls, only its index."""
+
+    def skip(self, entry: SkippedEntry, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        """Apply an entry as refused, in one transaction: the operators skip it (E3)."""
+
+    def denies(self, certificate: Certificate) -> bool:
+        """Return whether a certificate is on the deny list."""

@@ -36,6 +36,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
+from sparecode_node.replication.log.skips import SkipFolder, SkipSettings
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.membership_changes import (
@@ -80,6 +81,8 @@ class ClusterConfig:
     recovery_bundle: Callable[[], str] = str
     """Returns the state of this node's recovery bundle; reads files."""
     feature_level: int = NEWEST
+    skip_folder: SkipFolder | None = None
+    """Has the statements about entries that the operators skip (E3)."""
     observer: Observer = field(default_factory=Unobserved)
     keys: KeyExchange = field(default_factory=lambda: KeyExchange(NoKeys()))
     on_malformed: Callable[[str, str], object] = lambda *_: None
@@ -157,6 +160,9 @@ class ClusterReplicator:
                 joins=config.addresses.joins,
                 salt=salt,
                 raft=config.raft,
+                skips=SkipSettings(
+                    folder=config.skip_folder, authorities=config.tls.ca
+                ),
             ),
             config.directory,
             open_state=open_state,

@@ -19,6 +19,9 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from sparecode.internal.v1 import configuration_pb2
 from sparecode_node.domain.ids import NodeId
 
+MEMBER_URI = "sparecode://member/"
+"""In a member's certificate, before its id."""
+
 
 class MemberRole(enum.StrEnum):
     """Whether a member counts for quorums."""

@@ -325,6 +325,8 @@ _FAILED_PRECONDITION = {
     "codes that expire before the token does",
     Reason.LIFETIME_PAST: "the end is in the past",
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
+    Reason.ENTRY_SKIPPED: "this request made the nodes stop, so the operators skipped "
+    "it; nothing was changed",
     Reason.ALREADY_INITIALIZED: "the cluster already exists",
     Reason.ALREADY_OPEN: "the cluster already serves agents",
     Reason.NO_BACKUP_RECIPIENT: "the policy names no backup recipients",
@@ -387,6 +389,7 @@ FOR_AGENTS = frozenset(
         Reason.REQUEST_ID_REUSED,
         Reason.REQUEST_TABLE_FULL,
         Reason.STALE_PARAMETERS,
+        Reason.ENTRY_SKIPPED,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
     }

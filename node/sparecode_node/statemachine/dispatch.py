@@ -53,6 +53,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
         case commands.NoteRefusedCalls() as command:
             cluster.note_refused_calls(applying, command)
             return None
+        case commands.NoteSkipStatement() as command:
+            return cluster.note_skip_statement(applying, command)
         case commands.BeginEpoch() as command:
             return epochs.begin_epoch(applying, command)
         case commands.OpenCluster() as command:

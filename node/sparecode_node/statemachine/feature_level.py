@@ -144,6 +144,12 @@ jumps ahead forgets none (Q3).
 """
 
 
+SKIPPED_ENTRIES = 2
+"""
+From here on, a majority of the members can skip an entry that stops the nodes (E3).
+"""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

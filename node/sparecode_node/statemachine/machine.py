@@ -8,10 +8,11 @@ everything else that a decision needs.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
@@ -48,8 +49,14 @@ from sparecode_node.statemachine.results import (
     Decision,
     Result,
 )
+from sparecode_node.statemachine.skipping import (
+    SkippedEntry,
+    Skipping,
+    skipped_entries,
+)
 from sparecode_node.statemachine.tables import formats, meta
 from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables.agents import certificate_denied
 from sparecode_node.statemachine.targets import person_of, target_of
 
 CHANGES_BEGINNING = (
@@ -103,6 +110,7 @@ class StateMachine:
         self._now_ms: int = meta.read(self._db, "now_ms", 0)
         self._monotonic_ms: int = meta.read(self._db, MONOTONIC, 0)
         self._requests_ms: int = meta.read(self._db, REQUESTS_TIME, self._now_ms)
+        self._skipped = skipped_entries(self._db)
         self._load_beginning()
 
     @property
@@ -124,6 +132,11 @@ class StateMachine:
     def keys(self) -> KeysInState:
         """The keys that the state uses."""
         return self._keys
+
+    @property
+    def skipped(self) -> tuple[SkippedEntry, ...]:
+        """The entries that were skipped, oldest first (E3)."""
+        return self._skipped
 
     @property
     def feature_level(self) -> int:
@@ -168,16 +181,49 @@ class StateMachine:
         Every command gives a result: `Rejected` if the rules forbid it. An exception
         means that this replica is broken, and stops it.
         """
-        if index <= self._applied_index:
-            raise ValueError(f"index {index} is applied already")
         self._requests.begin_entry()
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+
+        def decide_all() -> tuple[Result, ...]:
             results = tuple(self._apply(index, call) for call in calls)
-            meta.write(self._db, "applied_index", index)
             if calls:
                 meta.write(self._db, "now_ms", self._now_ms)
                 self._write_ages()
+            return results
+
+        return self._commit(index, decide_all)
+
+    def skip(
+        self, entry: SkippedEntry, calls: Sequence[commands.Call]
+    ) -> tuple[Result, ...]:
+        """Apply a committed entry as refused, because the operators have decided so (E3)."""
+        if self._feature_level < feature_level.SKIPPED_ENTRIES:
+            raise ValueError("the cluster's feature level knows no skipped entries")
+        skipping = Skipping(
+            db=self._db,
+            requests=self._requests,
+            audit=self._audit,
+            policy=self._policy,
+            now_ms=self._now_ms,
+            requests_ms=self._requests_ms,
+        )
+        results = self._commit(entry.index, lambda: skipping.skip(entry, calls))
+        self._skipped = skipped_entries(self._db)
+        return results
+
+    def denies(self, certificate: Certificate) -> bool:
+        """Return whether a certificate is on the deny list."""
+        return certificate_denied(self._db, certificate)
+
+    def _commit(
+        self, index: int, work: Callable[[], tuple[Result, ...]]
+    ) -> tuple[Result, ...]:
+        """Do the work of an entry in one transaction, which also counts it as applied."""
+        if index <= self._applied_index:
+            raise ValueError(f"index {index} is applied already")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            results = work()
+            meta.write(self._db, "applied_index", index)
             self._db.execute("COMMIT")
         except BaseException:
             # After some disk failures SQLite has already rolled back.

@@ -236,13 +236,28 @@ class Requests:
         """Remember a result, unless nothing was decided or judged."""
         if isinstance(result, Rejected) and _is_undecided(applying, result):
             return
-        key = applying.call.request
         in_reserve = (
             applying.feature_level >= feature_level.SHARED_REQUESTS
             and self._shares.goes_to_reserve(
                 applying.call, applying.policy.requests_max
             )
         )
+        self._add(applying.call.request, result, in_reserve=in_reserve)
+
+    def remember_skipped(
+        self, key: RequestKey, result: Result, now_ms: int, policy: Policy
+    ) -> None:
+        """
+        Remember the refusal of a call of a skipped entry, even if the table is full (E3).
+
+        A retry of a call that is remembered keeps its answer. *now_ms*: the time by
+        which request ids age.
+        """
+        self._now_ms, self._due_before = now_ms, due_before(now_ms, policy)
+        if self.find(key) is None:
+            self._add(key, result, in_reserve=False)
+
+    def _add(self, key: RequestKey, result: Result, *, in_reserve: bool) -> None:
         self._db.execute(
             "INSERT INTO requests "
             "(caller, method, request_id, tag, at_ms, result, in_reserve) "

@@ -70,6 +70,8 @@ def target_of(
             return _name(command, person)
         case commands.NoteRefusedCalls():
             return command.method
+        case commands.NoteSkipStatement():
+            return f"entry {command.index}"
     for field in TARGET_FIELDS:
         if hasattr(command, field):
             return str(getattr(command, field))

@@ -129,7 +129,7 @@ def export_bundle(
         write_private(path, ciphertext)
         if config.node.data_dir.exists():
             record_bundle(config, ring)
-            _give_to_node(config)
+            give_to_node(config)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except (AgeError, KeyRingError, StartError, ValueError) as error:
@@ -236,7 +236,7 @@ def restore(
         others = bundle_files.keep_others(config, contents)
     except (AgeError, BundleError, StartError) as error:
         fail(str(error))
-    _give_to_node(config, files)
+    give_to_node(config, files)
     typer.echo(
         f"Restored the state at log entry {cluster.index}, last changed "
         f"{_time(manifest.state_at_ms)}."
@@ -309,7 +309,7 @@ def recover(
     try:
         if recovery.was_interrupted(config):
             recovery.move(config)
-            _give_to_node(config)
+            give_to_node(config)
             typer.echo("Finished an interrupted recovery. Start the node.")
             return
         own = recovery.surviving_log(config)
@@ -321,7 +321,7 @@ def recover(
             print_consequences(own)
             raise typer.Exit(1)
         cluster = recovery.recover(config, clock=clock, entropy=SystemEntropy())
-        _give_to_node(config)
+        give_to_node(config)
     except (KeyRingError, OSError, StartError) as error:
         fail(str(error))
     typer.echo(f"Recovered the state at log entry {cluster.index}.")
@@ -464,7 +464,7 @@ def _refuse_others_files(config: Config) -> None:
         fail(f"{folder} is owned by another user: run this as that user, or as root")
 
 
-def _give_to_node(config: Config, files: Sequence[NewFile] = ()) -> None:
+def give_to_node(config: Config, files: Sequence[NewFile] = ()) -> None:
     """Give the files that root wrote for the node to the owner of the data folder."""
     if os.geteuid() != 0:
         return

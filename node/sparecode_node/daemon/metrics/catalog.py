@@ -273,6 +273,11 @@ LAST_BACKUP = Metric(
     Kind.GAUGE,
     "Time of the newest backup that a node has delivered completely; 0: none.",
 )
+ENTRY_SKIPPED = Metric(
+    "sparecode_entry_skipped_timestamp_seconds",
+    Kind.GAUGE,
+    "Time at which the operators' decision to skip an entry took effect last; 0: never.",
+)
 FEATURE_LEVEL = Metric(
     "sparecode_feature_level",
     Kind.GAUGE,

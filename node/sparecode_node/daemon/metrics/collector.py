@@ -114,6 +114,7 @@ class NodeCollector(Collector):
             catalog.EVENTS: list(counts.items()),
             catalog.AUDIT_SEQUENCE: [((), sources.events.sequence)],
             catalog.LAST_BACKUP: [((), sources.events.last_backup_ms / 1000)],
+            catalog.ENTRY_SKIPPED: [((), sources.events.entry_skipped_ms / 1000)],
             catalog.OPEN: [((), sources.events.is_open)],
             catalog.SECURITY_EVENTS: [
                 ((event.lower().replace(" ", "_"),), sources.security.counts[event])

@@ -25,6 +25,8 @@ class EventCounts:
         """When the newest completely delivered backup was taken; 0: never."""
         self.is_open = True
         """Whether agents are served (E2)."""
+        self.entry_skipped_ms = 0
+        """When an entry was skipped last; 0: never (E3)."""
         self.pending_resets = 0
         """Requested resets of administrators that are not in force yet (P4)."""
         with self._open() as db:
@@ -38,6 +40,9 @@ class EventCounts:
             self.is_open = not _meta(db, "not_open")
             (self.pending_resets,) = db.execute(
                 "SELECT count(*) FROM administrator_resets"
+            ).fetchone()
+            (self.entry_skipped_ms,) = db.execute(
+                "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"
             ).fetchone()
             rows = db.execute(
                 "SELECT action, outcome, reason, count(*) FROM audit_events "

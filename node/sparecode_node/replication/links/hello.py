@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.replication.levels import level_of_peer
 from sparecode_node.replication.log.boots import KEPT_MAX, Boot, Position
+from sparecode_node.replication.log.skips import SHOWN_MAX
 from sparecode_node.replication.raft.rollback import Hello
 
 HELLO = "sparecode-hello-bin"
@@ -59,6 +60,11 @@ def to_message(cluster_id: str, hello: Hello) -> peers_pb2.Hello:
             for boot in hello.boots
         ],
         position=_to_position(hello.position),
+        applied_index=hello.applied_index,
+        skipped=[
+            peers_pb2.SkippedEntry(index=index, digest=bytes.fromhex(digest))
+            for index, digest in hello.skipped
+        ],
     )
 
 
@@ -69,7 +75,15 @@ def from_message(shown: peers_pb2.Hello) -> Hello:
         for boot in shown.boots[-KEPT_MAX:]
     ]
     position = _from_position(shown.position)
-    return Hello(shown.journal_id, shown.address, tuple(boots), position)
+    skipped = [(each.index, each.digest.hex()) for each in shown.skipped[-SHOWN_MAX:]]
+    return Hello(
+        shown.journal_id,
+        shown.address,
+        tuple(boots),
+        position,
+        shown.applied_index,
+        tuple(skipped),
+    )
 
 
 def _to_position(position: Position) -> peers_pb2.LogPosition:

@@ -14,8 +14,8 @@ from typing import Protocol
 import grpc
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.members import MEMBER_URI
 
-URI_PREFIX = "sparecode://member/"
 NAME_SUFFIX = ".members.sparecode"
 _SUBJECT_NAMES = "x509_subject_alternative_name"
 
@@ -96,5 +96,5 @@ def target_name(member: NodeId) -> str:
 def caller(auth_context: Mapping[str, Iterable[bytes]]) -> NodeId | None:
     """Return the member id in the certificate of a caller, if there is exactly one."""
     names = [name.decode() for name in auth_context.get(_SUBJECT_NAMES, ())]
-    ids = [n.removeprefix(URI_PREFIX) for n in names if n.startswith(URI_PREFIX)]
+    ids = [n.removeprefix(MEMBER_URI) for n in names if n.startswith(MEMBER_URI)]
     return NodeId(ids[0]) if len(ids) == 1 else None

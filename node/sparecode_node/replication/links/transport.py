@@ -414,7 +414,7 @@ class PeerTransport:
 
         def up(replica: Replica) -> None:
             refusal = replica.guard.connected(peer, introduction.hello)
-            if refusal is not Refusal.ROLLED_BACK:
+            if refusal not in (Refusal.ROLLED_BACK, Refusal.OTHER_STATE):
                 wire.epochs[peer] = epoch
 
         self._engine.post(up)

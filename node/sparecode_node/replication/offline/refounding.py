@@ -149,7 +149,7 @@ def write_log(
         storage.close()
 
 
-def _members_of(addresses: Mapping[str, str]) -> Configuration:
+def members_of(addresses: Mapping[str, str]) -> Configuration:
     """Return the members that `node.toml` names."""
     return Configuration.of(
         Member(node_id=NodeId(member), address=address)
@@ -167,7 +167,7 @@ def _stopped(
             raise StartRefusedError(f"{path} is missing: there is nothing to recover")
     storage = DirectoryStorage(directory)
     try:
-        configured = _members_of(members)
+        configured = members_of(members)
         journal = open_journal(storage, identity, configured, must_exist=True, salt=b"")
         try:
             with contextlib.closing(sqlite3.connect(state)) as db:

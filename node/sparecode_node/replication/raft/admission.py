@@ -19,6 +19,7 @@ import enum
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.skips import RUNBOOK
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft import frames, rollback
 from sparecode_node.replication.raft.rollback import Hello, Rollbacks
@@ -41,6 +42,7 @@ class Refusal(enum.StrEnum):
     REMOVED = "removed"
     ANOTHER_JOURNAL = "another journal"
     ROLLED_BACK = "restored from an older copy"
+    OTHER_STATE = "skipped entries differ"
 
 
 ADVICE = {
@@ -51,18 +53,26 @@ ADVICE = {
     " so its earlier promises are lost; remove this node from the cluster, and let the"
     " machine join as a new node, under another id (docs/runbooks/blank-node.md)",
     Refusal.ROLLED_BACK: f"{rollback.ADVICE} (docs/runbooks/restored-machine.md)",
+    Refusal.OTHER_STATE: "one node has skipped an entry of the log that the other has"
+    f" applied, so their states differ ({RUNBOOK})",
 }
 """What happened, and what the operator does next."""
+
+FINAL = frozenset(set(Refusal) - {Refusal.OTHER_STATE})
+"""
+A node that one member refuses for such a reason is refused by all, for good. If skipped
+entries differ, the majority goes on, whatever a single node says.
+"""
 
 
 def explained(why: str) -> str:
     """Return the words for the reason of a refusal, which may be one of `Refusal`."""
-    return ADVICE[Refusal(why)] if is_final(why) else why
+    return ADVICE[Refusal(why)] if why in set(Refusal) else why
 
 
 def is_final(why: str) -> bool:
     """Return whether a member that refuses for this reason will always do so."""
-    return why in set(Refusal)
+    return why in FINAL
 
 
 def refusal(

@@ -28,6 +28,7 @@ from sparecode_node.replication.errors import (
     NoQuorumError,
 )
 from sparecode_node.replication.log.journal import CONFIGURATION, Journal
+from sparecode_node.replication.log.skips import SHOWN_MAX, Skips, SkipSettings
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft.clock_watch import Agreement
 from sparecode_node.replication.raft.follower import REGULAR
@@ -117,6 +118,8 @@ class Engine(SyncObj):
         self.proposals = proposals
         self.settings = settings
         self._state = state
+        self.skips = Skips(SkipSettings(), journal, state)
+        """Applies entries, but for those that the operators skip."""
         self.rollbacks = Rollbacks(journal, lambda: state.feature_level, now)
         self._sender = Sender(self, journal)
         self.hand_over = HandOver(self, journal)
@@ -346,7 +349,12 @@ class Engine(SyncObj):
 
     def hello(self) -> Hello:
         """Return what this node shows when a link begins, with its current position."""
-        return replace(self.roster.own, position=self.journal.position)
+        return replace(
+            self.roster.own,
+            position=self.journal.position,
+            applied_index=self._state.applied_index,
+            skipped=self.skips.skipped()[-SHOWN_MAX:],
+        )
 
     def is_handing_over(self) -> bool:
         """Return whether this leader takes no proposals because it hands over."""
@@ -454,7 +462,7 @@ class Engine(SyncObj):
             calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
             if not calls:  # A removed member must learn of it before its link ends.
                 self._sender.announce()
-            results = self._state.apply(index, calls)
+            results = self.skips.apply((command, index, term), calls)
             self.proposals.applied(index, term, results, count=len(calls))
         except CodecError as error:
             raise Fatal(f"entry {index} cannot be read here: {error}") from error

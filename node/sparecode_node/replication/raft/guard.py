@@ -79,6 +79,8 @@ class Guard(Transport):
         self._engine = engine
         self._journal = journal
         self._wire = wire
+        self.differs: Callable[[str, Hello], bool] = lambda _peer, _hello: False
+        """Whether a member has skipped other entries than this node (E3)."""
         self._log = FollowerLog(journal)
         self._held: list[tuple[str, Message]] = []
         self._next_ack: int | None = None
@@ -215,6 +217,8 @@ class Guard(Transport):
         overtaken by messages on the link of *peer* to this node.
         """
         self._acks.forget(peer)
+        if self.differs(peer, hello):
+            return Refusal.OTHER_STATE
         cause = self.admission.refusal_of_link(peer, hello, fresh=False)
         if cause is not Refusal.ROLLED_BACK:
             self.admission.link_began(peer, hello.journal_id)

@@ -57,6 +57,10 @@ class Hello:
     """Its last starts, the current one at the end; empty: release 0.1.0."""
     position: Position = NOWHERE
     """Where its journal ends."""
+    applied_index: int = 0
+    """The last entry in its state; 0: release 0.1.0."""
+    skipped: tuple[tuple[int, str], ...] = ()
+    """Index and digest of the newest entries that it has skipped, or will skip (E3)."""
 
 
 @dataclass(slots=True)

@@ -62,10 +62,20 @@ class Compaction:
             return True
         if newest is not None and self._keeps():
             return False
+        if self._skipped() > max(self.journal.first_index, self._newest()):
+            return True
         return self._is_its_turn() and self._droppable() <= self.journal.first_index
 
     def _keeps(self) -> bool:
         return self.retention is not None and self.retention.keeps()
+
+    def _skipped(self) -> int:
+        """Return the index of the newest skipped entry, 0 if there is none (E3)."""
+        return self.state.skipped[-1].index if self.state.skipped else 0
+
+    def _newest(self) -> int:
+        """Return the index of the newest snapshot, 0 if there is none."""
+        return self.store.current.index if self.store.current is not None else 0
 
     def _is_its_turn(self) -> bool:
         """
@@ -139,12 +149,12 @@ class Compaction:
         """Compact the log if it is too long, as far as that is safe now."""
         self._count_kept()
         newest, first = self.store.current, self.journal.first_index
-        if (
-            self._keeps()
-            or newest is None
-            or newest.index <= first
-            or self._filled() <= EARLIEST
-        ):
+        if self._keeps() or newest is None or newest.index <= first:
+            return
+        if first < (skipped := self._skipped()) <= newest.index:
+            # A node that joins gets the decision with the snapshot, not the entry.
+            self._compact(skipped if self._checkpointed() >= skipped else first)
+        if self._filled() <= EARLIEST:
             return
         index = self._droppable()
         # Each time, the rest of the log is written again.
@@ -152,7 +162,9 @@ class Compaction:
             index < first + self._span() // 4 and not self._is_long()
         ):
             return
-        index = min(index, self._checkpointed())
+        self._compact(min(index, self._checkpointed()))
+
+    def _compact(self, index: int) -> None:
         if index > self.journal.first_index:
             before = self._filled()
             self.journal.compact(index)

@@ -14,6 +14,7 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import NoPrimaryError, SnapshotRefusedError
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
+from sparecode_node.replication.log.skips import Skips, SkipSettings
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import Configuration, Member, founders
 from sparecode_node.replication.raft.admission import Refusal
@@ -111,6 +112,7 @@ class ReplicaConfig:
     start.
     """
     raft: RaftSettings = field(default_factory=RaftSettings)
+    skips: SkipSettings = field(default_factory=SkipSettings)
 
 
 class Replica:
@@ -151,6 +153,8 @@ class Replica:
                 (m.address for m in config.members if m.node_id == config.node_id), ""
             ),
         )
+        self.engine.skips = Skips(config.skips, self._journal, state)
+        self.engine.guard.differs = self._differs
         self.guard = self.engine.guard
         self.compaction = Compaction(
             config.cluster_id,
@@ -175,7 +179,12 @@ class Replica:
 
         *peer* shows *hello* once its last link has ended.
         """
+        if self._differs(peer, hello):
+            return Refusal.OTHER_STATE
         return self.guard.admission.refusal_of_link(peer, hello, fresh=True)
+
+    def _differs(self, peer: str, hello: Hello) -> bool:
+        return self.engine.skips.differ(peer, hello.applied_index, hello.skipped)
 
     def hear_nothing(self, member: str) -> None:
         """Take no part any more: *member* has refused this node as an older copy."""

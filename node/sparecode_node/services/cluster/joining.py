@@ -24,8 +24,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.membership import TicketTerms
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.links.tls import URI_PREFIX
-from sparecode_node.replication.members import Member
+from sparecode_node.replication.members import MEMBER_URI, Member
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.access.refusals import Refusals
@@ -272,7 +271,7 @@ class Admissions:
         if not any(_signed(certificate, each) for each in authorities):
             raise _unfit("it is not signed by the members' authority of this cluster")
         names = _member_names(certificate)
-        if names != [f"{URI_PREFIX}{node_id}"]:
+        if names != [f"{MEMBER_URI}{node_id}"]:
             raise _unfit(
                 f"the ticket is for {node_id}, and the certificate for "
                 f"{', '.join(names) or 'no member'}"
@@ -387,7 +386,7 @@ def _member_names(certificate: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return [uri for uri in uris if uri.startswith(URI_PREFIX)]
+    return [uri for uri in uris if uri.startswith(MEMBER_URI)]
 
 
 def fingerprint_of(key: ec.EllipticCurvePublicKey) -> str:

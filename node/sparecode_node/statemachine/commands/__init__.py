@@ -47,6 +47,7 @@ from sparecode_node.statemachine.commands.cluster import (
     InitializeCluster,
     NoteBackup,
     NoteRefusedCalls,
+    NoteSkipStatement,
     PassBarrier,
     RaiseFeatureLevel,
     TransferPrimary,
@@ -138,6 +139,7 @@ Command = (
     | CreateBackup
     | NoteBackup
     | NoteRefusedCalls
+    | NoteSkipStatement
     | PassBarrier
     | OpenSession
     | Reauthenticate

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import AdministratorName, KeyId
+from sparecode_node.domain.ids import AdministratorName, KeyId, NodeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,22 @@ class NoteRefusedCalls:
     """The caller, as far as it has identified itself."""
     count: int
     """Number of calls since the last record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSkipStatement:
+    """Record why the operator of a member agreed to skip an entry (E3)."""
+
+    index: int
+    digest: str
+    """SHA-256 of the entry, in hex."""
+    member: NodeId
+    """The member whose key signed the statement."""
+    operator: str
+    reason: str
+    signed_at_ms: int
+    statement: str
+    """The whole statement, with its certificate and signature."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,18 @@ from sparecode_node.statemachine.commands import (
     InitializeCluster,
     NoteBackup,
     NoteRefusedCalls,
+    NoteSkipStatement,
     RaiseFeatureLevel,
 )
 from sparecode_node.statemachine.handlers.policy import add_policy
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import keys as key_tables
-from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import meta, skips
+
+NOT_SKIPPED = Rejected(
+    Reason.STALE_PARAMETERS, "this entry was not skipped: nothing was decided"
+)
 
 NO_RECIPIENT = Rejected(
     Reason.NO_BACKUP_RECIPIENT,
@@ -79,3 +84,22 @@ def note_refused_calls(applying: Applying, command: NoteRefusedCalls) -> None:
     applying.reason = command.reason
     if command.count != 1:
         applying.detail = f"{command.count} calls"
+
+
+def note_skip_statement(
+    applying: Applying, command: NoteSkipStatement
+) -> Rejected | None:
+    """Apply `NoteSkipStatement`: name the operator and the reason (E3, U1)."""
+    applying.actor = f"operator:{command.operator}"
+    applying.detail = f"signed by {command.member}: {command.reason}"
+    known = skips.add_statement(
+        applying.db,
+        command.index,
+        command.digest,
+        command.member,
+        operator=command.operator,
+        reason=command.reason,
+        at_ms=command.signed_at_ms,
+        statement=command.statement,
+    )
+    return None if known else NOT_SKIPPED

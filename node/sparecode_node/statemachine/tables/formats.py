@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.statemachine.tables import schema
+from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,8 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.REFUSAL_TABLES
         + schema.RESET_TABLES
         + schema.SECRET_TABLES
-        + schema.SIGN_IN_TABLES,
+        + schema.SIGN_IN_TABLES
+        + SKIP_TABLES,
         back="""
 ALTER TABLE administrators DROP COLUMN replaced;
 ALTER TABLE approvals DROP COLUMN basis;
@@ -102,6 +104,8 @@ DROP TABLE known_secrets;
 DROP TABLE former_names;
 DROP TABLE user_creators;
 DROP TABLE sign_in_waits;
+DROP TABLE skip_statements;
+DROP TABLE skipped_entries;
 """,
     ),
 }

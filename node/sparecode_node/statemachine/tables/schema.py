@@ -9,6 +9,8 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 
 from pathlib import Path
 
+from sparecode_node.statemachine.tables.skips import SKIP_TABLES
+
 VERSION = 2
 """
 The format of these tables, which is the newest feature level, too (feature_level.py).
@@ -481,6 +483,7 @@ CREATE TABLE audit_events (
     + RESET_TABLES
     + SECRET_TABLES
     + SIGN_IN_TABLES
+    + SKIP_TABLES
 )
 
 

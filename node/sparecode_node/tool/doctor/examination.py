@@ -31,6 +31,7 @@ from sparecode_node.tool.doctor.membership import (
     voters_among,
 )
 from sparecode_node.tool.doctor.ring import check_key_ring
+from sparecode_node.tool.doctor.skips import check_stop
 from sparecode_node.tool.doctor.state import check_journal, check_state
 
 
@@ -69,6 +70,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ring=ring,
         prepared=prepared,
     )
+    results += check_stop(config)
     cluster_id = ring.cluster_id if ring is not None else ""
     results += check_ages(config.node.data_dir / STATE, now, cluster_id)
     try:

@@ -11,7 +11,8 @@ from cryptography.exceptions import InvalidSignature
 from sparecode_node.config import Config, ListenerConfig
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.files import EVERYWHERE
-from sparecode_node.replication.links.tls import NAME_SUFFIX, URI_PREFIX, target_name
+from sparecode_node.replication.links.tls import NAME_SUFFIX, target_name
+from sparecode_node.replication.members import MEMBER_URI
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
@@ -102,7 +103,7 @@ def _check_names(files: TlsFiles, certificate: Path, node_id: str) -> Iterator[F
         *names.get_values_for_type(x509.DNSName),
         *names.get_values_for_type(x509.UniformResourceIdentifier),
     }
-    wanted = {f"{URI_PREFIX}{node_id}", target_name(NodeId(node_id))}
+    wanted = {f"{MEMBER_URI}{node_id}", target_name(NodeId(node_id))}
     if wanted - named:
         yield fail(
             "certificate",

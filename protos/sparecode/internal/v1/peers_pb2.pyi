@@ -78,12 +78,16 @@ class Hello(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     BOOTS_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    APPLIED_INDEX_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster of which it is a member."""
     journal_id: _builtins.str
     """Identifies its journal."""
     address: _builtins.str
     """The HOST:PORT at which it says others reach it."""
+    applied_index: _builtins.int
+    """The last entry in its state. 0: release 0.1.0."""
     @_builtins.property
     def boots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Boot]:
         """Its last starts, the current one at the end. Empty: release 0.1.0."""
@@ -91,6 +95,10 @@ class Hello(_message.Message):
     @_builtins.property
     def position(self) -> Global___LogPosition:
         """Where its journal ends. An intact journal is not behind any promise made from it."""
+
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedEntry]:
+        """The newest entries that it has skipped, or will skip."""
 
     def __init__(
         self,
@@ -100,14 +108,42 @@ class Hello(_message.Message):
         address: _builtins.str = ...,
         boots: _abc.Iterable[Global___Boot] | None = ...,
         position: Global___LogPosition | None = ...,
+        applied_index: _builtins.int = ...,
+        skipped: _abc.Iterable[Global___SkippedEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "boots", b"boots", "cluster_id", b"cluster_id", "journal_id", b"journal_id", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_index", b"applied_index", "boots", b"boots", "cluster_id", b"cluster_id", "journal_id", b"journal_id", "position", b"position", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class SkippedEntry(_message.Message):
+    """An entry that a majority of the members have decided to skip."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its index."""
+    digest: _builtins.bytes
+    """The SHA-256 of its bytes."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkippedEntry: _TypeAlias = SkippedEntry  # noqa: Y015
 
 @_typing.final
 class Boot(_message.Message):
