@@ -7,7 +7,10 @@ from tests.faults.probes import GAP_MAX_S
 RUNNING_S = 10.0
 """After a fault that ends no process: until every node serves."""
 STARTED_S = 30.0
-"""After a fault that ends processes, and their start: until every node serves."""
+"""
+Until every node serves after a fault that ends processes, and their start; or after one
+that leaves a node with many entries to apply.
+"""
 
 ENDS_PROCESSES = frozenset(
     {
@@ -23,7 +26,7 @@ ENDS_PROCESSES = frozenset(
 
 def recovery_s(fault: str) -> float:
     """Return how long it may take from the end of a fault until every node serves."""
-    return STARTED_S if fault in ENDS_PROCESSES else RUNNING_S
+    return STARTED_S if fault in ENDS_PROCESSES | {"starving"} else RUNNING_S
 
 
 OTHERS = {
@@ -34,5 +37,6 @@ OTHERS = {
     "start on an older copy: until the node is refused": return_strikes.REFUSED_S,
     "removed and joined again: until the node votes": return_strikes.JOINED_S,
     "snapshot over a fast link: until it is installed": link_strikes.INSTALLED_S,
+    "snapshot over a slow link: until it is installed": link_strikes.STARVED_S,
 }
 """The other bounds in seconds."""

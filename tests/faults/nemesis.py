@@ -44,6 +44,7 @@ FAULTS = (
     "links_half_close",
     "links_corrupt",
     "links_swallow_and_kill",
+    "starving",
     "power_one",
     "power_primary",
     "power_all",
