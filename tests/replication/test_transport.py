@@ -46,7 +46,7 @@ from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.server import ADMIN_CALLS
-from tests.replication.cluster import member_tls, new_authority
+from tests.replication.cluster import member_tls, new_authority, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -282,19 +282,25 @@ class Dialing:
 async def test_a_call_that_grpc_cancels_ends_one_link_and_not_the_dialing(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
+    async with (
+        Dialing(authority, addresses[NodeId("n2")]) as dialing,
+        ends(authority, addresses, "n2"),
+    ):
         await dialing.dialed.wait()
         dialing.calls[0].cancel()
-        async with ends(authority, addresses, "n2"):
-            await dialing.until_up()
-        assert len(dialing.calls) > 1
+        await dialing.until_up()
+        async with asyncio.timeout(WAIT_S):
+            await until(lambda: len(dialing.calls) > 1)
 
 
 async def test_a_link_ends_with_the_task_that_runs_it(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
     """A closing loop cancels what is left: the link must not dial on forever."""
-    async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
+    async with (
+        Dialing(authority, addresses[NodeId("n2")]) as dialing,
+        ends(authority, addresses, "n2"),
+    ):
         await dialing.dialed.wait()
         task = dialing.link._task
         assert task is not None
@@ -302,6 +308,28 @@ async def test_a_link_ends_with_the_task_that_runs_it(
         done, _ = await asyncio.wait({task}, timeout=WAIT_S)
         assert done
         assert task.cancelled()
+
+
+async def test_a_link_that_has_ended_connects_no_more(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """The address of a removed member may be that of another one by now."""
+    connections = 0
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    host, _, port = addresses[NodeId("n2")].rpartition(":")
+    server = await asyncio.start_server(refuse, host, int(port))
+    async with server, asyncio.timeout(WAIT_S):
+        async with Dialing(authority, addresses[NodeId("n2")]):
+            await until(lambda: connections > 1)
+        before = connections
+        # gRPC connects again after half a second at most.
+        await asyncio.sleep(1.5)
+        assert connections <= before + 1  # One may have been on its way.
 
 
 async def test_an_unexpected_error_ends_one_link_and_not_the_dialing(

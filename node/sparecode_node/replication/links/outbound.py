@@ -54,6 +54,7 @@ class OutboundLink:
         self._peer = peer
         self._hello = hello
         self._on_refused = on_refused
+        self._channel = channel
         self._stub: peers_pb2_grpc.PeerServiceAsyncStub = (
             peers_pb2_grpc.PeerServiceStub(channel)
         )
@@ -118,6 +119,9 @@ class OutboundLink:
 
     async def _hold_one(self) -> None:
         """Open a link, and return when it has ended."""
+        # A call that waits for the connection would do, too. But once it was cancelled,
+        # gRPC 1.85 does not forget it, and its channel goes on connecting after `close`.
+        await self._channel.channel_ready()
         metadata = ((HELLO, await self._hello()),)
         call = self._stub.Link(wait_for_ready=True, metadata=metadata)
         try:
