@@ -233,7 +233,7 @@ def test_a_kept_log_has_no_further_snapshot() -> None:
     journal.setCurrentTerm(3, "n2")
     add(journal, 11)
     store: Any = SimpleNamespace(current=SimpleNamespace(index=4))
-    state: Any = SimpleNamespace(checkpoint=lambda: journal.last_index)
+    state: Any = SimpleNamespace(checkpoint=lambda: journal.last_index, skipped=())
     needs = SimpleNamespace(members=["n3"], keeps=lambda: bool(needs.members))
     log = Compaction("c", store, journal, state, SHORT, lambda: "n2", needs)
     for _ in range(100):
