@@ -222,6 +222,8 @@ def test_interrupting_it_is_clean(stranger: Cli, tmp_path: Path) -> None:
     """Ctrl-C leaves no session and no traceback."""
     stranger.node.answer(START, STARTED)
     command = Path(sys.executable).with_name("sparecode")
+    # A child ignores the signal if its parent does, as in a shell's background job.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [command, "login", "--browser", "root"],
         env={
@@ -236,6 +238,7 @@ def test_interrupting_it_is_clean(stranger: Cli, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     try:
         assert process.stderr is not None
         assert "Press Ctrl-C to stop" in process.stderr.readline()

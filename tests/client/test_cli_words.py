@@ -6,7 +6,7 @@ import io
 import pytest
 
 from sparecode_client.cli.terminal.cluster_status import summary
-from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
+from sparecode_client.cli.terminal.exit_codes import AS_JSON, ExitCode, fail
 from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.words import wrap
 from sparecode_client.errors import InvalidArgument
@@ -93,6 +93,7 @@ def test_refusal_is_wrapped_and_its_advice_is_not(
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
+    AS_JSON.set(False)
     fail(ExitCode.REFUSED, LONG, "Name one: sparecode policy update --set x=KEY")
     lines = terminal.getvalue().splitlines()
     assert max(map(len, lines)) <= 80

@@ -230,6 +230,7 @@ READS = {
             Role.HELP_DESK,
             {
                 Permission.READ_USERS,
+                Permission.EXPLAIN_USERS,
                 Permission.UNLOCK_USERS,
                 Permission.CLEAR_PINS,
                 Permission.ISSUE_EMERGENCY_ACCESS,
@@ -239,7 +240,10 @@ READS = {
                 Permission.USE_OWN_ACCOUNT,
             },
         ),
-        (Role.AUDITOR, READS | {Permission.USE_OWN_ACCOUNT}),
+        (
+            Role.AUDITOR,
+            READS | {Permission.EXPLAIN_USERS, Permission.USE_OWN_ACCOUNT},
+        ),
         (
             Role.OPERATOR,
             {

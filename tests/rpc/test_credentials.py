@@ -33,7 +33,13 @@ LOGIN = "SessionService/Login"
 ADMIN_METHODS = [
     name for name in public() if not name.startswith("AuthenticationService/")
 ]
-SESSION_METHODS = [name for name in ADMIN_METHODS if name != LOGIN]
+SIGN_INS = {
+    LOGIN,
+    "SessionService/StartBrowserLogin",
+    "SessionService/CollectBrowserLogin",
+}
+"""A caller that has no session yet gets one by these."""
+SESSION_METHODS = [name for name in ADMIN_METHODS if name not in SIGN_INS]
 
 
 def serialize(message: Message) -> bytes:
