@@ -62,6 +62,7 @@ class Members:
     node_id: NodeId = N1
     removed: bool = False
     refusals: dict[NodeId, str] = dataclasses.field(default_factory=dict)
+    older_copies: tuple[NodeId, ...] = ()
     initialized: bool = True
 
     async def status(self, *, digest: bool, timeout_s: float):
@@ -139,6 +140,17 @@ def test_node_that_members_refuse_for_good_is_not_ready(condition, members):
     (words,) = condition.problems()
     assert words.startswith("refused by n2, n3: this node's journal is not the one")
     assert "blank-node.md" in words
+
+
+def test_members_name_the_node_that_they_refuse(condition, members):
+    """They are ready all the same."""
+    members.older_copies = (NodeId("n3"),)
+    assert condition.ready
+    words = condition.warnings()[0]
+    assert words.startswith(
+        "this node refuses n3, which was restored from an older copy"
+    )
+    assert "restored-machine.md" in words
 
 
 def test_refusal_of_a_stranger_only_explains_a_missing_primary(condition, members):

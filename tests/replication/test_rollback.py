@@ -3,6 +3,7 @@
 
 import asyncio
 import copy
+import dataclasses
 import logging
 import random
 import shutil
@@ -11,9 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.boots import Boot, BootFile, Position, Seen
 from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.offline.inspection import (
+    read_journal,
+    refused_as_older_copy,
+)
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.rollback import (
@@ -326,6 +332,12 @@ async def test_a_restored_disk_is_refused_by_the_others(
             await until(lambda: old.replicator.replica_status.refused_by)
         assert not old.replicator.ready
         assert old.replicator.primary is None
+        member = old.replicator.replica_status.refused_by
+        directory = old.config.directory
+        assert refused_as_older_copy(directory, read_journal(directory)) == member
+        other = dataclasses.replace(read_journal(directory), journal_id="another")
+        assert refused_as_older_copy(directory, other) == ""
+        assert old.replicator.refusals[NodeId(member)] == Refusal.ROLLED_BACK
         for other in others:
             await until(
                 lambda o=other: (

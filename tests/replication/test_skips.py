@@ -46,12 +46,13 @@ from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.skipping import ENTRY_SKIPPED, SkippedEntry
-from tests.replication.cluster import Node, member_tls, new_authority, running, until
+from tests.replication.cluster import Node, member_tls, running, until
 from tests.replication.recording_state import RecordingState, call, proposal
 
 NOW_MS = round(dt.datetime.now(dt.UTC).timestamp() * 1000)
 PATIENCE_S = 90
-AUTHORITY = new_authority()
+NOW = dt.datetime.now(dt.UTC)
+AUTHORITY = Authority.create("members", now=NOW - dt.timedelta(days=9))
 TLS = {member: member_tls(AUTHORITY, member) for member in ("n1", "n2", "n3", "n4")}
 CALLS = (call("poison").stamped(NOW_MS),)
 ENTRY: Entry = (b"\x00" + encode_entry(CALLS), 2, 1)
@@ -201,6 +202,15 @@ def of_an_agent() -> SkipStatement:
     )
 
 
+def before_the_entry() -> SkipStatement:
+    """Return one of a time at which its certificate was valid."""
+    issued = AUTHORITY.issue_member("n2", now=NOW - dt.timedelta(days=3))
+    tls = PeerTls(certificate=issued.certificate, key=issued.key, ca=AUTHORITY.pem)
+    at_ms = NOW_MS - EARLIER_MS - 1
+    assert verify(statement("n2", tls=tls, at_ms=at_ms), AUTHORITY.pem)
+    return statement("n2", tls=tls, at_ms=at_ms)
+
+
 BAD = {
     "another entry's index": lambda: statement("n2", index=3),
     "another term": lambda: statement("n2", term=2),
@@ -215,7 +225,7 @@ BAD = {
     "no voter": lambda: statement("n4"),
     "another authority": of_another_authority,
     "an agent": of_an_agent,
-    "before the entry": lambda: statement("n2", at_ms=NOW_MS - EARLIER_MS - 1),
+    "before the entry": before_the_entry,
     "an expired certificate": lambda: statement("n2", at_ms=NOW_MS + 10**11),
     "no certificate": lambda: forged("n2", certificate="nonsense"),
     "a time that is none": lambda: statement("n2", at_ms=10**18),

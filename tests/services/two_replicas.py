@@ -101,6 +101,10 @@ class TwoReplicas:
         return isinstance(self.down, RemovedError)
 
     @property
+    def older_copies(self) -> tuple[NodeId, ...]:
+        return ()
+
+    @property
     def refusals(self) -> Mapping[NodeId, str]:
         return {}
 

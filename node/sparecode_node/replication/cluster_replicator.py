@@ -273,8 +273,21 @@ class ClusterReplicator:
 
     @property
     def refusals(self) -> Mapping[NodeId, str]:
-        """The other nodes that refuse this one, each with its reason. Thread-safe."""
-        return self._transport.refusals
+        """
+        The other nodes that refuse this one, each with its reason. Thread-safe.
+
+        A refusal as an older copy is in this node's files, and stays after a restart.
+        """
+        member = self._status.refused_by
+        if not member:
+            return self._transport.refusals
+        older = {NodeId(member): Refusal.ROLLED_BACK.value}
+        return {**self._transport.refusals, **older}
+
+    @property
+    def older_copies(self) -> tuple[NodeId, ...]:
+        """The nodes that this one refuses as older copies. Thread-safe."""
+        return self._status.older_copies
 
     def _check_not_removed(self) -> None:
         if self.removed:

@@ -148,6 +148,11 @@ class LoopbackReplicator:
         return False
 
     @property
+    def older_copies(self) -> tuple[NodeId, ...]:
+        """None: there is no other node."""
+        return ()
+
+    @property
     def refusals(self) -> Mapping[NodeId, str]:
         """None: there is no other node."""
         return {}

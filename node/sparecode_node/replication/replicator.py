@@ -198,5 +198,9 @@ class Replicator(Protocol):
         """The other nodes that refuse this one as a member, each with its reason."""
 
     @property
+    def older_copies(self) -> tuple[NodeId, ...]:
+        """The nodes that this one refuses as restored from an older copy."""
+
+    @property
     def level_to_raise(self) -> int | None:
         """The feature level that all members know and the cluster lacks, if this node leads."""

@@ -168,6 +168,22 @@ class BootFile:
         self.refused_by = content["refused_by"]
 
 
+def read_refused_by(data: bytes, journal_id: str) -> str:
+    """
+    Return the member that has refused a node as an older copy; empty: none has.
+
+    *data* is the node's file, which its process may be writing.
+    """
+    newest, refused_by = 0, ""
+    for start in (0, SLOT_BYTES):
+        content = _read_slot(data[start : start + SLOT_BYTES].rstrip(b"\0"))
+        if content is None or content["journal"] != journal_id:
+            continue
+        if content["version"] > newest:
+            newest, refused_by = content["version"], str(content["refused_by"])
+    return refused_by
+
+
 def _slot(version: int, content: dict[str, Any]) -> bytes:
     text = json.dumps({"version": version, **content}, separators=(",", ":"))
     slot = zlib.crc32(text.encode()).to_bytes(_CRC_BYTES, "little") + text.encode()

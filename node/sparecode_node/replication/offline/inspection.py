@@ -17,6 +17,8 @@ from sparecode_node.replication.codec import CodecError, decode_entry
 from sparecode_node.replication.links.hello import HELLO
 from sparecode_node.replication.links.tls import PeerTls, target_name
 from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.boots import NAME as BOOTS
+from sparecode_node.replication.log.boots import read_refused_by
 from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.log.format import Identity, RecordKind
 from sparecode_node.replication.log.journal import CONFIGURATION
@@ -122,6 +124,14 @@ def _configured(command: bytes, index: int) -> list[tuple[int, Configuration]]:
     if command[:1] != CONFIGURATION:
         return []
     return [(index, Configuration.from_bytes(command[1:]))]
+
+
+def refused_as_older_copy(directory: Path, journal: JournalFacts) -> str:
+    """Return the member that has refused this node as an older copy; empty: none has."""
+    try:
+        return read_refused_by((directory / BOOTS).read_bytes(), journal.journal_id)
+    except (OSError, ValueError, KeyError):
+        return ""  # A damaged file counts as missing when the node starts, too.
 
 
 def is_in_use(directory: Path) -> bool:

@@ -168,8 +168,12 @@ class Condition:
             )
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what will soon keep this node from serving."""
-        warnings = []
+        """Return what will soon keep this node from serving, and which nodes it refuses."""
+        warnings = [
+            f"this node refuses {node}, which was restored from an older copy: remove it "
+            "and let it join again (docs/runbooks/restored-machine.md)"
+            for node in self._replicator.older_copies
+        ]
         disk = self.disk()
         if disk.free_bytes < DISK_WARNING_SHARE * disk.size_bytes:
             warnings.append(f"{disk.free_bytes // 1024**2} MiB are left on the disk")

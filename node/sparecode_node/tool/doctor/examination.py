@@ -25,6 +25,7 @@ from sparecode_node.tool.doctor.membership import (
     check_bundle,
     check_initialized,
     check_membership,
+    check_older_copy,
     is_prepared,
     other_members,
     shown_hello,
@@ -60,6 +61,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     beginning = list(check_beginning(config, ring))
     results += beginning
     results += check_membership(journal, NodeId(config.node.id))
+    results += check_older_copy(config, journal)
     results += check_initialized(config, journal)
     results.append(check_authority(config))
     results.append(check_bundle(config))

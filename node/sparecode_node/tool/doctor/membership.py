@@ -19,6 +19,7 @@ from sparecode_node.membership.founding_checks import (
 )
 from sparecode_node.membership.preparation import (
     FOUNDING,
+    JOURNAL,
     STATE,
     StartError,
     first_members,
@@ -26,7 +27,12 @@ from sparecode_node.membership.preparation import (
     read_joined,
 )
 from sparecode_node.replication.members import MemberRole
-from sparecode_node.replication.offline.inspection import JournalFacts, hello_of
+from sparecode_node.replication.offline.inspection import (
+    JournalFacts,
+    hello_of,
+    refused_as_older_copy,
+)
+from sparecode_node.replication.raft.admission import Refusal, explained
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
@@ -60,6 +66,18 @@ def check_membership(
     else:
         voters = ", ".join(sorted(configuration.voters))
         yield ok("membership", f"{node_id} is a voter; the voters are {voters}")
+
+
+def check_older_copy(config: Config, journal: JournalFacts | None) -> Iterator[Finding]:
+    """Check whether a member has refused this node as restored from an older copy."""
+    if journal is None:
+        return
+    member = refused_as_older_copy(config.node.data_dir / JOURNAL, journal)
+    if member:
+        yield fail(
+            "membership",
+            f"{member} has refused this node: {explained(Refusal.ROLLED_BACK)}",
+        )
 
 
 def check_beginning(config: Config, ring: KeyRing | None) -> Iterator[Finding]:
