@@ -156,6 +156,27 @@ async def test_a_survivor_keeps_its_whole_log_and_its_old_files(
     assert recovery.surviving_log(config).last_index == applied + 2
 
 
+async def test_looking_at_a_survivor_writes_nothing(tmp_path: Path) -> None:
+    """Its next start compares the pages with their checksums, also after a crash."""
+    config, _ = await survivor(tmp_path)
+    state = config.node.data_dir / "state.db"
+    wal, crashed = state.with_name("state.db-wal"), tmp_path / "crashed"
+    crashed.mkdir()
+    with contextlib.closing(sqlite3.connect(state)) as db:
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("INSERT INTO meta VALUES ('left_in_the_log', 1)")
+        db.commit()
+        for file in (state, wal):
+            shutil.copy(file, crashed)
+    for file in (state, wal):
+        shutil.copy(crashed / file.name, file)
+    before = [file.read_bytes() for file in (state, wal)]
+    assert before[1]
+    recovery.surviving_log(config)
+    assert [file.read_bytes() for file in (state, wal)] == before
+
+
 @pytest.mark.parametrize("renames", range(4))
 async def test_an_interrupted_recovery_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int

@@ -18,6 +18,7 @@ from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import Journal, open_journal
+from sparecode_node.replication.log.skips import RUNBOOK, cause_of
 from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.follower import REGULAR
@@ -29,6 +30,8 @@ from sparecode_node.replication.snapshots.recovery_checks import (
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +74,21 @@ class SurvivingLog:
 def read_surviving_log(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> SurvivingLog:
-    """Return how much of the log a stopped node has. Raises `StartRefusedError`."""
-    with _stopped(directory, state, identity, members) as (journal, machine):
+    """
+    Return how much of the log a stopped node has. Raises `StartRefusedError`.
+
+    It only reads the state: the next start compares each page with its checksum, and
+    would take pages that another program has written for lost writes.
+    """
+    with _journal(directory, state, identity, members) as (journal, storage):
+        with contextlib.closing(sqlite3.connect(read_only_uri(state), uri=True)) as db:
+            applied = meta.read(db, "applied_index", 0)
+        finish_install(open_snapshots(storage), journal, applied)
         return SurvivingLog(
             cluster_id=identity.cluster_id,
             node_id=NodeId(identity.node_id),
             members=journal.configuration.members,
-            applied_index=machine.applied_index,
+            applied_index=applied,
             last_index=journal.last_index,
             last_term=journal.last_term,
         )
@@ -97,7 +108,12 @@ def apply_log(
         for index in range(first, journal.last_index + 1):
             command, _, _ = journal.entry(index)
             calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
-            machine.apply(index, calls)
+            try:
+                machine.apply(index, calls)
+            except Exception as error:
+                raise StartRefusedError(
+                    f"entry {index} cannot be applied: {cause_of(error)} (see {RUNBOOK})"
+                ) from error
     return read_surviving_log(directory, state, identity, members)
 
 
@@ -161,7 +177,23 @@ def members_of(addresses: Mapping[str, str]) -> Configuration:
 def _stopped(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> Iterator[tuple[Journal, StateMachine]]:
-    """Open log and state of a stopped node as its start does."""
+    """Open the log of a stopped node, and a copy of its state, as a start does."""
+    with (
+        _journal(directory, state, identity, members) as (journal, storage),
+        contextlib.closing(sqlite3.connect(state)) as db,
+    ):
+        machine = StateMachine(db)
+        finish_install(open_snapshots(storage), journal, machine.applied_index)
+        yield journal, machine
+        machine.rest()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+@contextlib.contextmanager
+def _journal(
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
+) -> Iterator[tuple[Journal, DirectoryStorage]]:
+    """Open the log of a stopped node that has a state, too."""
     for path in (directory, state):
         if not path.exists():
             raise StartRefusedError(f"{path} is missing: there is nothing to recover")
@@ -170,12 +202,7 @@ def _stopped(
         configured = members_of(members)
         journal = open_journal(storage, identity, configured, must_exist=True, salt=b"")
         try:
-            with contextlib.closing(sqlite3.connect(state)) as db:
-                machine = StateMachine(db)
-                finish_install(open_snapshots(storage), journal, machine.applied_index)
-                yield journal, machine
-                machine.rest()
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            yield journal, storage
         finally:
             journal.close()
     finally:
