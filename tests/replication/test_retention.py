@@ -139,6 +139,21 @@ def test_the_log_is_kept_up_to_a_bound(kept: Kept) -> None:
     assert kept.need("n2", kept.journal.last_index)  # Another snapshot.
 
 
+def test_a_member_with_ever_new_needs_does_not_pass_the_bound(kept: Kept) -> None:
+    """Neither one with a bug, nor one whose key was stolen."""
+    assert kept.need("n2", FIRST)
+    add(kept.journal, KEPT_LOG_FACTOR * SHORT.log_entries_max)
+    kept.step()
+    for index in range(1, 9):
+        kept.retention.take("n2", index=FIRST + index, progress=index)
+        assert not kept.retention.keeps()
+        assert not kept.retention.members
+        kept.step()
+    kept.journal.compact(kept.journal.last_index - 4)
+    assert kept.need("n2", kept.journal.last_index)
+    assert kept.retention.given_up == 1
+
+
 def test_a_log_of_long_entries_has_a_bound_too(kept: Kept) -> None:
     assert kept.need("n2", FIRST)
     kept.journal.bytes = KEPT_LOG_FACTOR * SHORT.log_bytes_max

@@ -111,6 +111,8 @@ class Retention:
             return
         need = self._needs.get(member)
         if need is None or need.index != index:
+            if self._size() >= 1:
+                return  # The log is to become shorter first: the member asks again.
             log.info("log_kept", extra={"member": member, "index": index})
             need = self._needs[member] = Need(index, progress, self.now())
         elif need.progress != progress:
