@@ -395,6 +395,35 @@ def test_a_node_applies_no_entry_that_a_member_skips(here: Here) -> None:
     other.apply(ENTRY, CALLS)
 
 
+@pytest.mark.parametrize(
+    ("command", "calls"), [(b"\x01", ()), (b"\x00" + encode_entry(()), ())]
+)
+def test_a_stranger_stops_no_node_at_an_entry_that_can_be_guessed(
+    here: Here, command: bytes, calls: tuple[Any, ...]
+) -> None:
+    """A new primary's first entry is alike in all clusters, and no node skips it (E3)."""
+    here.state = RecordingState()
+    here.state.apply(1, ())
+    skips = here.skips()
+    assert not skips.differ("stranger", 0, ((2, digest_of(command)),))
+    skips.apply((command, 2, 1), calls)
+    assert here.state.applied_index == 2
+
+
+def test_what_a_node_shows_fills_no_memory(here: Here) -> None:
+    """A node with a certificate may open link after link."""
+    skips = here.skips()
+    for first in range(10, 1000, SHOWN_MAX):
+        shown = [(first + k, "0" * 64) for k in range(SHOWN_MAX)]
+        assert not skips.differ("stranger", 0, shown)
+    assert not skips.differ("n2", 1, SHOWN)
+    kept = skips._skipped_elsewhere
+    assert {peer: len(shown) for peer, shown in kept.items()} == {
+        "stranger": SHOWN_MAX,
+        "n2": 1,
+    }
+
+
 def test_old_entries_that_are_not_shown_any_more_do_no_harm(here: Here) -> None:
     here.state.applied_index = 100
     here.state.skipped = tuple(

@@ -233,8 +233,11 @@ class Skips:
         self._journal = journal
         self._state = state
         self._statements: dict[int, list[SkipStatement]] = {}
-        self._skipped_elsewhere: dict[int, dict[str, str]] = {}
-        """Index, digest, and the member that has shown it: not to be applied here."""
+        self._skipped_elsewhere: dict[str, dict[int, str]] = {}
+        """
+        Index and digest of the newest entries that each node has shown as skipped: not
+        to be applied here.
+        """
         if settings.folder is not None:
             for statement in settings.folder.statements():
                 if statement.cluster_id == journal.identity.cluster_id:
@@ -249,7 +252,7 @@ class Skips:
                 return self._skip(decision.entry, calls)
             if decision.signed:
                 raise Fatal(decision.words())
-        if index in self._skipped_elsewhere:
+        if self._skipped_elsewhere and may_be_skipped(calls):
             self._stop_if_skipped_elsewhere(entry)
         try:
             return self._state.apply(index, calls)
@@ -269,13 +272,21 @@ class Skips:
         return results
 
     def _stop_if_skipped_elsewhere(self, entry: Entry) -> None:
+        """
+        Raise `Fatal` if another node has shown that it skips this entry.
+
+        No proof is shown. But only a node that has the entry knows its digest: calls have
+        random ids. The bytes of an entry without calls can be guessed, and no node skips
+        such an entry.
+        """
         command, index, _ = entry
-        if member := self._skipped_elsewhere[index].get(digest_of(command)):
-            raise Fatal(
-                f"{member} skips entry {index}, so this node must not apply it: give it"
-                " the statements of a majority: sparecode-node --config FILE skip-entry"
-                f" --add STATEMENT (see {RUNBOOK})"
-            )
+        for member, shown in self._skipped_elsewhere.items():
+            if index in shown and shown[index] == digest_of(command):
+                raise Fatal(
+                    f"{member} skips entry {index}, so this node must not apply it: give"
+                    " it the statements of a majority: sparecode-node --config FILE "
+                    f"skip-entry --add STATEMENT (see {RUNBOOK})"
+                )
 
     # --- Other members
 
@@ -310,13 +321,20 @@ class Skips:
                 continue
             if index <= self._state.applied_index:
                 return True
-            self._skipped_elsewhere.setdefault(index, {})[digest] = peer
+            self._note_elsewhere(peer, index, digest)
         # It may have skipped more than it shows.
         oldest = skipped[0][0] if len(skipped) >= SHOWN_MAX else 0
         return any(
             oldest < index <= applied_index and (index, digest) not in skipped
             for index, digest in own
         )
+
+    def _note_elsewhere(self, peer: str, index: int, digest: str) -> None:
+        """Remember what a node shows: of each node no more than one `Hello` has."""
+        shown = self._skipped_elsewhere.setdefault(peer, {})
+        shown[index] = digest
+        if len(shown) > SHOWN_MAX:
+            del shown[min(shown)]
 
     def decision(self, entry: Entry) -> Decision:
         """Return how far the decision to skip an entry is, by the state before it."""
