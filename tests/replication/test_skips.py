@@ -278,6 +278,8 @@ def test_bad_statements_alone_stop_no_healthy_node(here: Here) -> None:
         json.dumps({**json.loads(statement().to_text()), "index": "2"}),
         json.dumps({**json.loads(statement().to_text()), "more": 1}),
         statement(reason="x" * (WORDS_MAX + 1)).to_text(),
+        statement(reason="\x1b[2J").to_text(),
+        statement(operator="\ud800").to_text(),  # Recording it would raise.
     ],
 )
 def test_a_text_that_is_no_statement_is_refused(text: str) -> None:

@@ -104,6 +104,8 @@ def from_text(text: str) -> SkipStatement:
             raise StatementError(f"{field.name} has another type")
     if max(len(statement.operator), len(statement.reason)) > WORDS_MAX:
         raise StatementError(f"a text has more than {WORDS_MAX} characters")
+    if not (statement.operator + statement.reason).isprintable():
+        raise StatementError("a text has a character that cannot be shown")
     return statement
 
 
