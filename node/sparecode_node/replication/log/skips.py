@@ -8,8 +8,9 @@ statement on a stopped node (`skip_statements`), and all nodes get the statement
 skips the entry only if a majority of the voters at its index have signed. With fewer it
 stops at the entry, even if it could apply it by now: another node may skip it.
 
-No acknowledged change is lost by this. An answer needs a node that has applied the
-entry, and no such node signs.
+An answer needs a node that has applied the entry, and no such node signs. So a change
+that was acknowledged is lost only if that node was not asked, because no operator could
+reach it.
 """
 
 import json
