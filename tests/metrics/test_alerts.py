@@ -145,7 +145,10 @@ CASES = {
         quiet=on("sparecode_log_kept_ratio", "0x40", "0.49x40"),
     ),
     "SparecodeMemberNotCaughtUp": Case(
-        fires=on("sparecode_log_given_up_total", "0x40", "0x9 1x30"),
+        fires={
+            **on("sparecode_log_given_up_total", "0x40", "0x40"),
+            **on("sparecode_snapshots_outdated_total", "0x40", "0x9 1x30"),
+        },
         quiet={
             **on("sparecode_log_given_up_total", "0x40", "1x40"),
             **on("sparecode_snapshots_outdated_total", "0x40", "1x40"),
