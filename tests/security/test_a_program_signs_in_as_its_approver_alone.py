@@ -178,6 +178,15 @@ async def test_a_device_code_gives_one_session(desk: Desk) -> None:
     assert UNKNOWN in (await look_up(browser, login.user_code)).text
 
 
+async def test_the_same_address_is_shown_as_no_proof(desk: Desk) -> None:
+    """(P9) Behind a router or a load balancer, an attacker has the browser's address."""
+    browser = await desk.administrator()
+    login = await Program(desk, peer="127.0.0.1").start()
+    page = await look_up(browser, login.user_code)
+    assert "Same as this browser" in page.text
+    assert "everyone behind the same router or proxy has it" in page.text
+
+
 async def test_an_approval_that_was_not_collected_ends(desk: Desk) -> None:
     """(P9) After five minutes, approved or not."""
     program, browser = Program(desk), await desk.administrator()
