@@ -8,6 +8,7 @@ approval beyond the session that gave it, ask for more power than the approver h
 fill the table of waiting requests.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -176,6 +177,23 @@ async def test_a_device_code_gives_one_session(desk: Desk) -> None:
     program.request_id = ""
     assert await program.refusal(login) is Reason.BROWSER_LOGIN_UNKNOWN
     assert UNKNOWN in (await look_up(browser, login.user_code)).text
+
+
+@pytest.mark.parametrize("request_id", ["", str(uuid.uuid4())])
+async def test_collections_at_once_give_one_session(
+    desk: Desk, request_id: str
+) -> None:
+    """(P9, Q1) The owner and a thief, with ids of their own or the same; apply decides."""
+    program, browser = Program(desk), await desk.administrator()
+    login = await program.start()
+    await approve(browser, login)
+    program.request_id = request_id
+    answers = await asyncio.gather(
+        *(program.collect(login) for _ in range(3)), return_exceptions=True
+    )
+    refused = [each for each in answers if isinstance(each, Refused)]
+    assert len(refused) == 2, answers
+    assert rows(desk, "sessions", "door = 'browser'") == 1
 
 
 async def test_the_same_address_is_shown_as_no_proof(desk: Desk) -> None:
