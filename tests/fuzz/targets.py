@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
+
 from sparecode.internal.v1 import peers_pb2
 from sparecode_client.audit.checkpoints import (
     AuditFileError,
@@ -25,11 +27,18 @@ from sparecode_client.audit.checkpoints import (
 )
 from sparecode_client.audit.verification import verify
 from sparecode_node.console.kit.forms import Form
-from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    KeyId,
+    NodeId,
+    SessionId,
+    TokenSerial,
+)
 from sparecode_node.domain.passcodes import evaluations, normalized, splits
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.users import fold
+from sparecode_node.queries.passkeys import PasskeyView
 from sparecode_node.replication.calls.peer_messages import outcome_of, proposal_of
 from sparecode_node.replication.codec import (
     CodecError,
@@ -42,6 +51,7 @@ from sparecode_node.replication.log import format as journal
 from sparecode_node.replication.raft import frames
 from sparecode_node.rpc.tickets import PREFIX, NotATicketError, from_text
 from sparecode_node.services import fields
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster import bundles
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files import backup_files, row_messages
@@ -57,9 +67,16 @@ from sparecode_node.services.files.token_files import (
 )
 from sparecode_node.services.files.user_csv import read_user_csv
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.passkey_checks import (
+    Asking,
+    PasskeyChecks,
+    Purpose,
+    RefusedAnswerError,
+)
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.services.secrets.wrap_command import WrapCommand
+from tests.services.authenticator import Authenticator
 
 DATA = Path(__file__).parents[1] / "data"
 PASSWORD = "for demonstration only"
@@ -283,10 +300,49 @@ def open_seal(data: bytes) -> None:
         sealing.unseal_challenge,
         sealing.unseal_draft,
         sealing.unseal_second_factor_draft,
+        sealing.unseal_device_cookie,
+        sealing.unseal_passkey_challenge,
         lambda sealed: sealing.unseal_seed(TokenSerial("1"), sealed, KeyId(1)),
     ):
         with contextlib.suppress(BrokenSealError):
             opener(data)
+
+
+CONSOLE = "https://n1.sparecode.test:7302"
+DOMAIN = "sparecode.test"
+CHECKS = PasskeyChecks(
+    sealing=Sealing(RING),
+    clock=SystemClock(),
+    entropy=SystemEntropy(),
+    consoles=(CONSOLE,),
+)
+SIGN_IN = Asking(Purpose.SIGN_IN, SessionId("visit"))
+REGISTER = Asking(Purpose.REGISTER, SessionId("session"))
+DEVICE = Authenticator(CONSOLE)
+MADE: dict[str, Any] = json.loads(
+    DEVICE.made(CHECKS.registration(REGISTER, AdministratorName("root"), DOMAIN, ()))
+)
+PASSKEY = PasskeyView(
+    credential_id=DEVICE.credential_id,
+    label="",
+    public_key=CHECKS.check_registration(json.dumps(MADE), REGISTER, DOMAIN).public_key,
+    added_at_ms=0,
+    used_at_ms=None,
+)
+
+
+def read_passkey_answer(data: bytes) -> None:
+    """Read what a browser answers, at sign-in without a session."""
+    answer = data.decode(errors="replace")
+    CHECKS.check(answer, SIGN_IN, (PASSKEY,), DOMAIN)
+    CHECKS.check_registration(answer, REGISTER, DOMAIN)
+
+
+def read_attestation(data: bytes) -> None:
+    """Read the CBOR of a new passkey, in an answer whose challenge is right."""
+    response = {**MADE["response"], "attestationObject": bytes_to_base64url(data)}
+    answer = json.dumps({**MADE, "response": response})
+    CHECKS.check_registration(answer, REGISTER, DOMAIN)
 
 
 def read_ticket(data: bytes) -> None:
@@ -440,6 +496,22 @@ TARGETS = (
         name="forms", run=read_form, may_raise=(InvalidFieldError,), examples=(FORM,)
     ),
     Target(name="seals", run=open_seal),
+    Target(
+        name="passkey_answers",
+        run=read_passkey_answer,
+        may_raise=(RefusedAnswerError,),
+        examples=(
+            DEVICE.used(CHECKS.request(SIGN_IN, DOMAIN)).encode(),
+            json.dumps(MADE).encode(),
+            DEEP,
+        ),
+    ),
+    Target(
+        name="attestations",
+        run=read_attestation,
+        may_raise=(RefusedAnswerError,),
+        examples=(base64url_to_bytes(MADE["response"]["attestationObject"]),),
+    ),
     Target(name="join_tickets", run=read_ticket, examples=(PREFIX.encode(),)),
     Target(
         name="audit_export",
