@@ -110,7 +110,10 @@ class SnapshotTraffic:
         if cut or slow or not source.is_up() or source.is_paused():
             return
         manifest = source.running.snapshots.current
-        if manifest is not None:
+        if manifest is None:
+            # In production, a source that sends nothing is given up after a while.
+            self._sources.pop(node.node_id, None)
+        else:
             _, offset = node.running.snapshots.part()
             world.run_on(
                 source,
