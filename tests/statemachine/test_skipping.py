@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entries that the operators skip are applied as refused, on all replicas alike (E3)."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,7 +168,7 @@ def test_replicas_have_the_same_digest_whenever_they_start(
         replayed.machine.apply(at, calls)
     assert replayed.machine.digest() == world.machine.digest()
     state = tmp_path / "state.db"
-    with sqlite3.connect(state) as file:
+    with contextlib.closing(sqlite3.connect(state)) as file:
         world.db.backup(file)
     snapshot = tmp_path / "snapshot"
     facts = write_snapshot(state, snapshot)
