@@ -49,7 +49,13 @@ from sparecode_node.statemachine.skipping import ENTRY_SKIPPED, SkippedEntry
 from tests.replication.cluster import Node, member_tls, running, until
 from tests.replication.recording_state import RecordingState, call, proposal
 
-NOW_MS = round(dt.datetime.now(dt.UTC).timestamp() * 1000)
+
+def now_ms() -> int:
+    """Return what clocks show."""
+    return round(dt.datetime.now(dt.UTC).timestamp() * 1000)
+
+
+NOW_MS = now_ms()
 PATIENCE_S = 90
 NOW = dt.datetime.now(dt.UTC)
 AUTHORITY = Authority.create("members", now=NOW - dt.timedelta(days=9))
@@ -542,6 +548,8 @@ class Cluster:
                 index=stop.index,
                 term=stop.term,
                 digest=stop.digest,
+                # The certificates are younger than this module.
+                at_ms=now_ms(),
             )
             for number in numbers
         ]
