@@ -15,6 +15,7 @@ import enum
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.files import member_tls
 from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,
@@ -26,10 +27,9 @@ from sparecode_node.membership.preparation import (
     refuse_existing,
     ring_file,
 )
-from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.log.file import NAME as JOURNAL_FILE
 from sparecode_node.replication.offline.inspection import ask_members
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import TlsFileError
 from sparecode_node.services.ambient import Clock
 
 RUNBOOK = "docs/runbooks/blank-node.md"
@@ -76,8 +76,8 @@ def refuse_blank(config: Config, cluster_id: str) -> None:
     """
     Raise `StartError` if a node without data would begin a cluster unasked.
 
-    Founders that `node.toml` names may start without `init`: they elect nobody before
-    all of them agree, and members of an existing cluster do not.
+    Founders that `node.toml` names may start without `init`: they elect no primary
+    before all of them agree, and members of an existing cluster do not.
     """
     if beginning_of(config, cluster_id) is Beginning.NOTHING:
         raise StartError(blank_words(config, cluster_id))
@@ -125,15 +125,11 @@ async def _running_members(config: Config, clock: Clock) -> str:
     if not others:
         return ""
     try:
-        files = TlsFiles.read(
-            certificate=config.peers.certificate,
-            key=config.peers.key,
-            ca=config.peers.ca,
-            now=dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC),
+        tls = member_tls(
+            config, dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
         )
     except TlsFileError:  # It has no certificate yet: no cluster knows it.
         return ""
-    tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
     statuses = await ask_members(others, tls, timeout_s=ASK_S)
     return ", ".join(
         each.node_id for each in statuses if each.audit_sequence or each.refusal

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership.certificates import sync_directory
-from sparecode_node.membership.files import NewFile, put
+from sparecode_node.membership.files import NewFile, member_tls, put
 from sparecode_node.membership.preparation import (
     JOURNAL,
     NEW,
@@ -30,7 +30,6 @@ from sparecode_node.membership.preparation import (
 )
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import dial
 from sparecode_node.replication.log.format import SALT_BYTES, Identity
 from sparecode_node.replication.members import Member
@@ -41,7 +40,7 @@ from sparecode_node.replication.offline.refounding import (
     write_log,
 )
 from sparecode_node.replication.replicator import MemberStatus
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import TlsFileError
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.bundles import Bundle
 from sparecode_node.services.files import backup_files
@@ -167,15 +166,11 @@ async def ask_others(
 ) -> list[MemberStatus]:
     """Ask every other voter how much of the log it has. Raises `StartError`."""
     try:
-        files = TlsFiles.read(
-            certificate=config.peers.certificate,
-            key=config.peers.key,
-            ca=config.peers.ca,
-            now=dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC),
+        tls = member_tls(
+            config, dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
         )
     except TlsFileError as error:
         raise StartError(str(error)) from error
-    tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
 
     async def ask(member: Member) -> MemberStatus:
         async with dial(member.node_id, member.address, tls) as channel:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership import recovery
-from sparecode_node.membership.files import PRIVATE, put, read
+from sparecode_node.membership.files import PRIVATE, member_tls, put, read
 from sparecode_node.membership.preparation import (
     JOURNAL,
     SKIPS,
@@ -34,7 +34,7 @@ from sparecode_node.replication.log.skip_statements import (
 from sparecode_node.replication.log.skips import SkipFolder, SkipSettings, Stop
 from sparecode_node.replication.offline.skipping import Trial, try_log
 from sparecode_node.replication.replicator import MemberStatus
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import TlsFileError
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.secrets.keyring import KeyRingError
 from sparecode_node.statemachine.tables.formats import SchemaError
@@ -134,12 +134,7 @@ def sign_here(
     """Sign that an entry is to be skipped; return the statement and its file."""
     now_ms = clock.now_ms()
     try:
-        files = TlsFiles.read(
-            certificate=config.peers.certificate,
-            key=config.peers.key,
-            ca=config.peers.ca,
-            now=dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC),
-        )
+        tls = member_tls(config, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC))
         statement = sign(
             SkipStatement(
                 cluster_id=_cluster_id(config),
@@ -151,10 +146,10 @@ def sign_here(
                 reason=wish.reason,
                 at_ms=now_ms,
             ),
-            certificate=files.certificate,
-            key=files.key,
+            certificate=tls.certificate,
+            key=tls.key,
         )
-        verify(statement, files.ca or b"")
+        verify(statement, tls.ca)
     except (StatementError, TlsFileError, ValueError) as error:
         raise StartError(f"{config.peers.certificate}: {error}") from error
     path = folder_of(config).file_of(statement)

@@ -117,10 +117,13 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         await self._refuse_if_linked_no_more(context, peer)
         return peer
 
+    def _is_stranger(self, peer: NodeId) -> bool:
+        return not (self._peers.knows(peer) or peer in self._inbound)
+
     async def _member_or_guest(self, context: Context) -> NodeId:
         """Return the calling node: a member, or a node with a link to this one."""
         peer = await self._certified(context)
-        if not (self._peers.knows(peer) or peer in self._inbound):
+        if self._is_stranger(peer):
             await self._refuse(context, peer, self._peers.why_unknown(peer))
         await self._refuse_if_linked_no_more(context, peer)
         await self._refuse_by_hello(context, peer)
@@ -292,7 +295,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.PingResponse:
         """Answer at once: the caller learns that its connection carries bytes."""
         peer = await self._certified(context)
-        if not (self._peers.knows(peer) or peer in self._inbound):
+        if self._is_stranger(peer):
             # Without a line in the log: pings are many, and its link gets one.
             why = self._peers.why_unknown(peer)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)

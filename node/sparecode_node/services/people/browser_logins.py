@@ -165,22 +165,24 @@ class BrowserLogins:
     @idempotent
     async def approve(self, context: CallContext, *, user_code: str) -> Applied:
         """Let the program sign in as the caller. Raises as `find`."""
-        deadline = self._proposer.deadline(context)
-        session = await self._proposer.begin(context, deadline)
-        found = await self._found(context, session, deadline, user_code)
-        # Apply answers for an unknown one, too: a retry may come after its end.
-        command = ApproveBrowserLogin(login_id=found.login_id if found else "")
-        return applied(
-            await self._proposer.propose(context, session, deadline, command)
-        )
+        return await self._decide(context, user_code, ApproveBrowserLogin)
 
     @idempotent
     async def refuse(self, context: CallContext, *, user_code: str) -> Applied:
         """Refuse the program. Raises as `find`."""
+        return await self._decide(context, user_code, RefuseBrowserLogin)
+
+    async def _decide(
+        self,
+        context: CallContext,
+        user_code: str,
+        decision: type[ApproveBrowserLogin | RefuseBrowserLogin],
+    ) -> Applied:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        found = await self._found(context, session, deadline, user_code)
-        command = RefuseBrowserLogin(login_id=found.login_id if found else "")
+        login = await self._found(context, session, deadline, user_code)
+        # Apply answers for an unknown one, too: a retry may come after its end.
+        command = decision(login_id=login.login_id if login else "")
         return applied(
             await self._proposer.propose(context, session, deadline, command)
         )

@@ -6,10 +6,10 @@ import datetime as dt
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.files import member_tls
 from sparecode_node.membership.preparation import JOURNAL, STATE
-from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.offline.inspection import is_in_use
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import TlsFileError
 from sparecode_node.services.ambient import Clock
 from sparecode_node.tool.doctor.ages import check_ages
 from sparecode_node.tool.doctor.files import check_certificates
@@ -76,18 +76,12 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     cluster_id = ring.cluster_id if ring is not None else ""
     results += check_ages(config.node.data_dir / STATE, now, cluster_id)
     try:
-        files = TlsFiles.read(
-            certificate=config.peers.certificate,
-            key=config.peers.key,
-            ca=config.peers.ca,
-            now=now,
-        )
+        tls = member_tls(config, now)
     except TlsFileError:
         results.append(
             warn("members", "not checked: calling them needs a valid certificate")
         )
         return results
-    tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
     others = other_members(config, journal, ring)
     own = NodeId(config.node.id)
     voters = voters_among({own, *others}, journal)
