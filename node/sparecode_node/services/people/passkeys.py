@@ -2,7 +2,7 @@
 """
 Use cases: passkeys of administrators (P8).
 
-A passkey is a second factor beside the password. It signs nobody in alone: the node
+A passkey is a second factor beside the password. It is not enough alone: the node
 cannot tell how well a device checks its user, and the password's waits bound guessing
 (L7). `Sessions` uses passkeys; this module makes challenges, and registers and removes.
 """
