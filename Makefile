@@ -97,7 +97,7 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs gcc git iproute2 iptables libc6-dev mount nftables oathtool \
+	for package in chromium curl e2fsprogs gcc git iproute2 iptables libc6-dev man-db mount nftables oathtool \
 		openssh-client openssl promtool softhsm2 stoken strace systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
@@ -123,8 +123,15 @@ lock: | $(VENV)/bin/python ## Write requirements.lock from pyproject.toml (UPGRA
 		--constraint requirements.lock --extra node --extra otel \
 		pyproject.toml --output-file deploy/container/requirements.lock
 
+# Wheels and source distributions take them from there, if they are there.
+MAN := var/man
+
+.PHONY: man
+man: $(INSTALLED) ## Write the manual pages of both programs into var/man/
+	@$(PYTHON) docs/man_pages.py $(MAN)
+
 .PHONY: wheel
-wheel: $(INSTALLED) ## Build the wheel into dist/
+wheel: $(INSTALLED) man ## Build the wheel into dist/, with the manual pages
 	@$(PYTHON) -m build --wheel --no-isolation --outdir dist .
 
 # --- Release files -----------------------------------------------------------
@@ -136,7 +143,7 @@ DIST ?= dist
 SIGNED_AS := sparecode-release
 
 .PHONY: sbom
-sbom: $(INSTALLED) ## Build the wheel and its bill of materials (CycloneDX) into dist/
+sbom: $(INSTALLED) man ## Build the wheel and its bill of materials (CycloneDX) into dist/
 	@rm -rf var/sbom $(DIST)/*.whl $(DIST)/*.cdx.json; mkdir -p var/sbom $(DIST)
 	@$(PYTHON) -m build --wheel --no-isolation --outdir $(DIST) . >/dev/null
 	@$(PYTHON) -m venv var/sbom/tools

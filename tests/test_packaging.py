@@ -45,6 +45,7 @@ def run(*command: str | Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, ROOT / "docs/man_pages.py", ROOT / "var/man")
     run(
         *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),
         *("--outdir", folder, ROOT),
@@ -72,7 +73,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_has_three_packages_and_the_protos(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+    metadata = (".dist-info", ".data")
+    assert {top for top in tops if not top.endswith(metadata)} == set(PACKAGES)
     for package in PACKAGES:
         assert f"{package}/py.typed" in names
     protos = ROOT / "protos"
@@ -93,6 +95,13 @@ def test_wheel_has_the_files_of_the_console(wheel: Path) -> None:
         assert files
         assert files <= names
     assert "sparecode_node/console/static/htmx.min.js" in names
+
+
+def test_wheel_installs_the_manual_pages(environment: Path) -> None:
+    """Beside the scripts, where `man` looks for them."""
+    pages = {page.name for page in (environment / "share/man/man1").iterdir()}
+    assert {"sparecode.1", "sparecode-node.1", "sparecode-emergency.1"} <= pages
+    assert pages == {page.name for page in (ROOT / "var/man").iterdir()}
 
 
 def test_scripts_run_from_anywhere(environment: Path) -> None:
