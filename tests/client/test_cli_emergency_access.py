@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode emergency issue` and `fixed`: codes shown once, and wrong usage."""
 
+import json
 from collections.abc import Callable
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 from sparecode.v1 import (
     emergency_access_pb2,
     types_pb2,
+    users_pb2,
 )
 from tests.client import answers
 from tests.client.conftest import Cli, Pki
@@ -24,6 +26,7 @@ def issuing(cli: Cli) -> Cli:
     cli.node.answer("TokenService/GetToken", answers.TOKEN)
     cli.node.answer("EmergencyAccessService/GenerateTokencodes", answers.GENERATED)
     cli.node.answer("EmergencyAccessService/SaveEmergencyAccess", answers.SAVED)
+    cli.node.answer("UserService/ExplainUser", users_pb2.ExplainUserResponse())
     return cli
 
 
@@ -68,7 +71,79 @@ def test_issued_codes_as_json(issuing: Cli) -> None:
         "node_id": "n2",
         "index": 1042,
         "warnings": ["the token has no PIN"],
+        "blockers": [],
     }
+
+
+BLOCKED = users_pb2.ExplainUserResponse(
+    username="alice",
+    blockers=[
+        answers.EXPLANATION.blockers[0],
+        users_pb2.Blocker(
+            reason="user_not_allowed",
+            words="The allow lists of these agents exclude the user: vpn.",
+            next_step="Add the user to an allow list.",
+            agents=["vpn"],
+        ),
+        users_pb2.Blocker(
+            reason="token_out_of_step", words="no code's", serial=SERIAL, factor="token"
+        ),
+        users_pb2.Blocker(
+            reason="token_disabled", words="another token's", serial="000987654321"
+        ),
+    ],
+)
+
+
+@pytest.mark.parametrize("form", [[], ["--print"]])
+def test_codes_that_would_be_refused_are_issued_with_a_warning(
+    issuing: Cli, form: list[str]
+) -> None:
+    """(U3) On stderr, so that the sheet of the user does not have it."""
+    issuing.node.answer("UserService/ExplainUser", BLOCKED)
+
+    result = issuing("emergency", "issue", SERIAL, *form)
+
+    assert result.exit_code == 0
+    assert "K7PM-4XQ2" in result.stdout
+    assert "locked" not in result.stdout
+    assert result.stderr == (
+        "Warning: the token has no PIN\n"
+        "Warning: these codes are refused at present. Emergency codes are locked until "
+        "2026-12-01 12:00 UTC after 5 wrong passcodes. Unlock the user.\n"
+        "Warning: these codes are refused by some agents. The allow lists of these agents "
+        "exclude the user: vpn. Add the user to an allow list.\n"
+    )
+    called = [call.method for call in issuing.node.calls]
+    assert called.index("UserService/ExplainUser") < called.index(
+        "EmergencyAccessService/SaveEmergencyAccess"
+    )
+
+
+def test_blockers_of_codes_as_json(issuing: Cli) -> None:
+    issuing.node.answer("UserService/ExplainUser", BLOCKED)
+
+    result = issuing("emergency", "issue", SERIAL, "-o", "json")
+
+    blockers = json.loads(result.stdout)["blockers"]
+    assert [each["reason"] for each in blockers] == ["locked", "user_not_allowed"]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "failure", [Code.UNIMPLEMENTED, Code.PERMISSION_DENIED], ids=lambda code: code.name
+)
+def test_codes_are_issued_by_a_node_that_explains_nothing(
+    issuing: Cli, failure: grpc.StatusCode
+) -> None:
+    """A node of an earlier release does not know the call."""
+    issuing.node.answer("UserService/ExplainUser", Failure(failure))
+
+    result = issuing("emergency", "issue", SERIAL)
+
+    assert result.exit_code == 0
+    assert "K7PM-4XQ2" in result.stdout
+    assert result.stderr == "Warning: the token has no PIN\n"
 
 
 def test_sheet_has_a_box_for_every_code(issuing: Cli) -> None:

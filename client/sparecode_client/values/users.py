@@ -45,6 +45,10 @@ class Blocker:
     agents: tuple[str, ...]
     """The agents whose allow lists exclude the user; empty: it concerns every agent."""
 
+    def concerns_codes_of(self, serial: str) -> bool:
+        """Return whether it stands in the way of the emergency codes of a token."""
+        return self.serial in {"", serial} and self.factor != "token"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:

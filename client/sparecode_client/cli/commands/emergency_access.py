@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.issued_codes import (
     POLICY_WORDS,
     fixed_json,
     issued_json,
+    note_blockers,
     say_fixed,
     say_issued,
     say_sheet,
@@ -26,11 +28,14 @@ from sparecode_client.cli.terminal.options import (
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import When, plural, show_time
+from sparecode_client.errors import SparecodeError
 from sparecode_client.values.emergency_access import (
     EmergencyAccess,
     RecoveryPolicy,
     TokencodeSet,
 )
+from sparecode_client.values.tokens import Token
+from sparecode_client.values.users import Blocker
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -111,7 +116,8 @@ def issue(
     Issue one-time codes for a lost token and show them once.
 
     Each code stands in for the token once, on any node. The codes cannot be shown again;
-    if they are lost, issue new ones.
+    if they are lost, issue new ones. Warnings on stderr tell what would make agents refuse
+    them, such as a lock of the user.
 
     \b
     When the token is found, by --if-recovered:
@@ -130,6 +136,7 @@ def issue(
             )
         serial = settings.serial(admin, serial)
         token = admin.get_token(serial)
+        blockers = read_blockers(admin, token)
         issued = admin.issue_tokencodes(
             serial,
             count=count,
@@ -139,11 +146,32 @@ def issue(
             weaken_recovery_policy=weaken_recovery_policy,
         )
     if output.is_json:
-        output.json(issued_json(token, issued), "codes")
-    elif sheet:
+        output.json(issued_json(token, issued, blockers), "codes")
+        return
+    if sheet:
         say_sheet(output, token, issued)
     else:
         say_issued(output, token, issued, RecoveryPolicy[if_recovered.name])
+    note_blockers(output, blockers)
+
+
+def read_blockers(admin: Admin, token: Token) -> tuple[Blocker, ...]:
+    """
+    Return what would make agents refuse emergency codes of a token.
+
+    Call it before codes are issued: a failure afterwards could lose them. If the node
+    does not tell, such as one of an earlier release, there are none: it is no reason not
+    to issue codes.
+    """
+    if not token.username:
+        return ()
+    try:
+        explanation = admin.explain_user(token.username)
+    except SparecodeError:
+        return ()
+    return tuple(
+        each for each in explanation.blockers if each.concerns_codes_of(token.serial)
+    )
 
 
 @app.command(
@@ -181,6 +209,7 @@ def fixed(
             )
         serial = settings.serial(admin, serial)
         token = admin.get_token(serial)
+        blockers = read_blockers(admin, token)
         issued = admin.issue_fixed_tokencode(
             serial,
             lifetime=None if expires is None else expires.value,
@@ -188,9 +217,10 @@ def fixed(
             weaken_recovery_policy=weaken_recovery_policy,
         )
     if settings.output.is_json:
-        settings.output.json(fixed_json(token, issued))
-    else:
-        say_fixed(settings.output, token, issued, RecoveryPolicy[if_recovered.name])
+        settings.output.json(fixed_json(token, issued, blockers))
+        return
+    say_fixed(settings.output, token, issued, RecoveryPolicy[if_recovered.name])
+    note_blockers(settings.output, blockers)
 
 
 @app.command(short_help="Show the state of a token's codes.")

@@ -12,6 +12,7 @@ from sparecode_client.values.emergency_access import (
     RecoveryPolicy,
 )
 from sparecode_client.values.tokens import PinRule, Token
+from sparecode_client.values.users import Blocker
 
 Issued = IssuedTokencodes | IssuedFixedTokencode
 
@@ -25,7 +26,9 @@ COLUMNS_MAX = 4
 """Number of codes with a box that fit on a line of 80 characters."""
 
 
-def issued_json(token: Token, issued: IssuedTokencodes) -> dict[str, object]:
+def issued_json(
+    token: Token, issued: IssuedTokencodes, blockers: Sequence[Blocker]
+) -> dict[str, object]:
     """Return the codes as JSON for programs. It contains secrets."""
     return {
         **_target_json(token, issued),
@@ -35,15 +38,19 @@ def issued_json(token: Token, issued: IssuedTokencodes) -> dict[str, object]:
         ],
         "live_codes": issued.saved.live_codes,
         **_saved_json(issued),
+        "blockers": list(blockers),
     }
 
 
-def fixed_json(token: Token, issued: IssuedFixedTokencode) -> dict[str, object]:
+def fixed_json(
+    token: Token, issued: IssuedFixedTokencode, blockers: Sequence[Blocker]
+) -> dict[str, object]:
     """Return a fixed tokencode as JSON for programs. It contains the code."""
     return {
         **_target_json(token, issued),
         "code": show_code(issued.code),
         **_saved_json(issued),
+        "blockers": list(blockers),
     }
 
 
@@ -157,6 +164,15 @@ def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
     ):
         output.say(line)
     _note_warnings(output, issued)
+
+
+def note_blockers(output: Output, blockers: Sequence[Blocker]) -> None:
+    """Write on stderr what would make agents refuse the codes, each with the next step."""
+    for each in blockers:
+        where = "by some agents" if each.agents else "at present"
+        output.note(
+            f"Warning: these codes are refused {where}. {each.words} {each.next_step}".rstrip()
+        )
 
 
 def code_usage(token: Token) -> str:
