@@ -151,6 +151,8 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("policy-refused", "/policy", _bad_policy)
     yield Exhibit("audit", "/audit")
     yield Exhibit("audit-verified", "/audit", _verify)
+    yield Exhibit("find", "/find?q=example")
+    yield Exhibit("find-nothing", "/find?q=nothing")
     yield Exhibit("cluster", "/cluster")
     yield Exhibit("cluster-ticket", "/cluster/ticket")
     yield Exhibit("cluster-ticket-approval", "/cluster/ticket", _ticket)

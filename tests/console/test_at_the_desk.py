@@ -372,6 +372,25 @@ def test_the_procedure_by_keyboard_alone(estate: Estate, page: Page) -> None:
     ).to_be_focused()  # A screen reader therefore reads it.
 
 
+def test_a_person_is_found_by_keyboard_from_any_page(
+    estate: Estate, help_desk: Page
+) -> None:
+    """The slash leads to the search, except while a text is typed."""
+    holder = estate.holder(f"zoltan.{os.getpid()}")
+    for width in (DESK, PHONE):
+        help_desk.set_viewport_size(width)
+        open_procedure(help_desk, holder, url(estate, 1))
+        help_desk.get_by_label("Number of tokencodes").press("/")
+        expect(help_desk.get_by_label("Number of tokencodes")).to_be_focused()
+        help_desk.locator("#main").focus()
+        help_desk.keyboard.press("/")
+        expect(help_desk.locator("#find")).to_be_focused()
+        help_desk.keyboard.type(f"ZOLTÁN {os.getpid()}")
+        help_desk.keyboard.press("Enter")
+        expect(help_desk).to_have_url(f"{url(estate, 1)}/users/{holder.username}")
+        assert holder.serial in help_desk.locator("main").inner_text()
+
+
 def _tab_to(page: Page, wanted: object) -> None:
     for _ in range(40):
         if wanted.evaluate("each => each === document.activeElement"):  # type: ignore[attr-defined]

@@ -50,6 +50,7 @@ PAGES = {
     "/cluster/review": "ClusterService/GetReview",
     "/cluster/ticket": "ClusterService/CreateJoinTicket",
     "/denied-certificates": "AgentService/ListDeniedCertificates",
+    "/find?q=nothing": "UserService/ListUsers",
     "/keys": "ClusterService/GetStatus",
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",

@@ -7,11 +7,13 @@ import pytest
 
 from sparecode_node.console.kit.rendering import action_words, actor_words, number
 from sparecode_node.console.pages.audit import OUTCOMES
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.services.emergency.issuing import SetTerms
 from tests.console.desk import Desk
+from tests.console.test_pages import with_role
 from tests.services.one_node import PIN, ROOT, SERIAL
 
 pytestmark = pytest.mark.asyncio
@@ -45,6 +47,42 @@ async def test_people_and_their_tokens_are_found_in_any_alphabet(
     assert SERIAL not in browser.page.links
     assert "aaslund" in (await browser.open(f"/users?q={typed}")).links
     assert "alice" not in browser.page.links
+
+
+async def test_people_are_found_from_every_page(desk: Desk) -> None:
+    """One match leads to the user's page, also by the serial of their token."""
+    await asa(desk)
+    browser = await desk.administrator()
+    for typed in ("ostlund", "OESTLUND aasa", "222333444", "asa@corp"):
+        await browser.open("/policy")
+        page = await browser.send("Find", action="/find", q=typed)
+        assert page.path == "/users/aaslund", typed
+    await desk.node.users.create(
+        desk.node.admin("UserService/CreateUser"),
+        username="aoest",
+        display_name="Adam Östlund",
+        email="",
+    )
+    page = await browser.send("Find", action="/find", q="ostlund")
+    assert page.path == "/find"
+    assert {"Åsa ÖSTLUND", "Adam Östlund", "222333444"} <= set(page.links)
+    assert "2 people" in page.text
+    page = await browser.send("Find", action="/find", q="adam nobody")
+    assert "No user and no token" in page.text
+    await desk.node.enroll("555666")
+    assert (
+        await browser.send("Find", action="/find", q="5566")
+    ).path == "/tokens/555666"
+
+
+async def test_only_roles_that_list_users_find_people(desk: Desk) -> None:
+    """(P1) An operator has no user data."""
+    browser = await with_role(desk, Role.OPERATOR)
+    page = await browser.open("/")
+    assert "/find" not in page.forms
+    assert (await browser.open("/find?q=alice")).status == 403
+    browser = await with_role(desk, Role.AUDITOR)
+    assert (await browser.open("/find?q=alice")).path == "/users/alice"
 
 
 async def test_a_token_is_found_by_any_part_of_its_serial(desk: Desk) -> None:

@@ -266,10 +266,14 @@ class Node:
             ),
             "skip_notes",
         )
-        self._run(cleanup, key_holder.run(), "keys")
-        self._run(cleanup, services.resealer.run(), "resealing")
-        self._run(cleanup, services.due_rotation.run(), "due_rotation")
-        self._run(cleanup, services.session_use.run(replicator), "session_use")
+        for work, name in (
+            (key_holder.run(), "keys"),
+            (services.resealer.run(), "resealing"),
+            (services.due_rotation.run(), "due_rotation"),
+            (services.session_use.run(replicator), "session_use"),
+            (state.search.run(state.transaction), "search_index"),
+        ):
+            self._run(cleanup, work, name)
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(

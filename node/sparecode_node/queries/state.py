@@ -15,8 +15,9 @@ from typing import Self, TypeVar
 
 import aiosqlite
 
-from sparecode_node.domain.users import fold
 from sparecode_node.queries.batched_reads import BatchedReads, Query
+from sparecode_node.queries.search_index import SearchIndex
+from sparecode_node.queries.search_words import matches
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
@@ -32,8 +33,9 @@ class LocalState:
     Batched reads share one more connection, see `at_once`.
     """
 
-    def __init__(self, small_reads: BatchedReads) -> None:
+    def __init__(self, small_reads: BatchedReads, search: SearchIndex) -> None:
         self._small_reads = small_reads
+        self.search = search
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._size = 0
         self._returning: set[asyncio.Future[None]] = set()
@@ -41,7 +43,8 @@ class LocalState:
     @classmethod
     async def open(cls, path: Path, *, connections: int = 4) -> Self:
         """Open *path*, which the state machine has created."""
-        state = cls(BatchedReads(await asyncio.to_thread(_open, path)))
+        search = SearchIndex(path.with_name(f"{path.stem}-search.db"))
+        state = cls(BatchedReads(await asyncio.to_thread(_open, path)), search)
         try:
             for _ in range(connections):
                 state._idle.put_nowait(await _connect(path))
@@ -57,6 +60,7 @@ class LocalState:
             connection = await self._idle.get()
             await connection.close()
         await self._small_reads.close()
+        await self.search.close()
 
     async def at_once(self, query: Query[T]) -> T:
         """
@@ -75,7 +79,9 @@ class LocalState:
         try:
             await connection.execute("BEGIN")
             yield ReadTransaction(
-                connection=connection, applied_index=await _applied_index(connection)
+                connection=connection,
+                applied_index=await _applied_index(connection),
+                index=self.search,
             )
         finally:
             # The reader may be canceled above, and again here. The connection must
@@ -99,17 +105,13 @@ def _open(path: Path) -> sqlite3.Connection:
     )
     opened.row_factory = sqlite3.Row
     opened.execute("PRAGMA query_only = ON")
-    opened.create_function("folded", 1, _folded, deterministic=True)
+    opened.create_function("found", -1, _found, deterministic=True)
     return opened
 
 
-def _folded(text: str | None) -> str | None:
-    """
-    Fold searched text like the search term: SQLite's `lower` knows only ASCII.
-
-    Use it for display only: decisions must not depend on Unicode tables.
-    """
-    return None if text is None else fold(text)
+def _found(query: str, *fields: str | None) -> bool:
+    """Return whether the words of a query are in the fields, for display only."""
+    return matches(query, (field or "" for field in fields))
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:

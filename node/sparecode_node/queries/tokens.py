@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens, for display and for building commands."""
 
+import enum
+import json
 import sqlite3
 from dataclasses import dataclass
 
@@ -10,8 +12,9 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.queries import pages
-from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.queries.views import Page, TokenView
+from sparecode_node.queries.transaction import Kind, ReadTransaction, Value
+from sparecode_node.queries.users import BROAD_MAX, COUNTED_MAX
+from sparecode_node.queries.views import Found, Page, TokenView
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -34,6 +37,21 @@ FROM tokens LEFT JOIN users USING (user_id)
 """
 
 
+class TokenOrder(enum.StrEnum):
+    """The order of found tokens."""
+
+    SERIAL = "serial"
+    USER = "user"
+    EXPIRY = "expiry"
+
+
+_ORDERS = {
+    TokenOrder.SERIAL: "serial",
+    TokenOrder.USER: "name_key IS NULL, name_key, serial",
+    TokenOrder.EXPIRY: "expires_at_ms IS NULL, expires_at_ms, serial",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFilter:
     """Conditions on tokens; a token must meet all that are set."""
@@ -44,7 +62,7 @@ class TokenFilter:
     enabled: bool | None = None
     in_emergency_access: bool | None = None
     search: str = ""
-    """Part of the serial or of the user's name, display name or email; folded."""
+    """Words in the serial, or in the user's name, display name or email."""
 
 
 async def find_with_user(
@@ -85,32 +103,106 @@ async def page(
     now_ms: int,
 ) -> Page[TokenView]:
     """Return a page of tokens, ordered by serial."""
-    first, end = pages.prefix_range(criteria.serial_prefix)
+    where, values = await _conditions(transaction, criteria)
     rows = await transaction.all(
-        _VIEW
-        + """
-        WHERE serial > :after AND serial >= :first AND serial < :end
-            AND coalesce(name_key = :name_key, :name_key IS NULL)
-            AND coalesce(algorithm = :algorithm, 1)
-            AND coalesce(tokens.enabled = :enabled, 1)
-            AND coalesce((lost AND users.user_id IS NOT NULL) = :lost, 1)
-            AND (:search = '' OR instr(folded(serial), :search)
-                OR instr(name_key, :search) OR instr(folded(display_name), :search)
-                OR instr(folded(email), :search))
-        ORDER BY serial LIMIT :rows
-        """,
+        f"{_VIEW} WHERE {where} AND serial > :after ORDER BY serial LIMIT :rows",
+        **values,
         now_ms=now_ms,
         after=pages.decode(page_token),
-        first=first,
-        end=end,
-        name_key=criteria.name_key,
-        algorithm=criteria.algorithm,
-        enabled=criteria.enabled,
-        lost=criteria.in_emergency_access,
-        search=criteria.search,
         rows=size + 1,
     )
     return pages.page([_view(row) for row in rows], size, lambda token: token.serial)
+
+
+async def find(
+    transaction: ReadTransaction,
+    criteria: TokenFilter,
+    *,
+    order: TokenOrder,
+    number: int,
+    size: int,
+    now_ms: int,
+) -> Found[TokenView]:
+    """
+    Return one of the first pages of tokens, and how many tokens match.
+
+    *number*: the page, from 1 on. Orders other than by serial are for at most
+    `COUNTED_MAX` tokens; more are ordered by serial.
+    """
+    where, values = await _conditions(transaction, criteria)
+    broad = bool(criteria.search) and values["serials"] is None
+    most = BROAD_MAX if broad else COUNTED_MAX
+    counted = await transaction.one(
+        f"""
+        SELECT count(*) AS total FROM (
+            SELECT 1 FROM tokens LEFT JOIN users USING (user_id)
+            WHERE {where} LIMIT :most
+        )
+        """,
+        **values,
+        most=most + 1,
+    )
+    total = 0 if counted is None else int(counted["total"])
+    more = total > most
+    by = _ORDERS[TokenOrder.SERIAL if more else order]
+    rows = await transaction.all(
+        f"{_VIEW} WHERE {where} ORDER BY {by} LIMIT :rows OFFSET :skipped",
+        **values,
+        now_ms=now_ms,
+        rows=size,
+        skipped=min((number - 1) * size, most),
+    )
+    return Found(
+        items=tuple(_view(row) for row in rows),
+        total=min(total, most),
+        more=more,
+        number=number,
+        size=size,
+    )
+
+
+async def _conditions(
+    transaction: ReadTransaction, criteria: TokenFilter
+) -> tuple[str, dict[str, Value]]:
+    """Return the condition on tokens and their users, and its values."""
+    prefix, search = criteria.serial_prefix, criteria.search
+    serials = await transaction.find(Kind.TOKEN, search)
+    users = await transaction.find(Kind.USER, search)
+    conditions = ["serial >= :first", "serial < :end"]
+    values: dict[str, Value] = {"serials": None, "users": None}
+    if serials.keys is not None and users.keys is not None:
+        values["serials"] = json.dumps(serials.keys)
+        values["users"] = json.dumps(users.keys)
+        conditions.append(
+            """
+            (serial IN (SELECT value FROM json_each(:serials))
+                OR tokens.user_id IN (
+                    SELECT user_id FROM users
+                    WHERE name_key IN (SELECT value FROM json_each(:users))))
+            """
+        )
+        search = ""
+    elif serials.by_prefix or users.by_prefix:
+        prefix = max(prefix, search, key=len)
+        search = ""
+    for column, value in (
+        ("name_key", criteria.name_key),
+        ("algorithm", criteria.algorithm),
+        ("tokens.enabled", criteria.enabled),
+        ("(lost AND users.user_id IS NOT NULL)", criteria.in_emergency_access),
+    ):
+        if value is not None:
+            name = f"value_{len(values)}"
+            conditions.append(f"{column} = :{name}")
+            values[name] = value
+    if search:
+        # Last: it is the slowest, and all others are compared before it.
+        conditions.append(
+            "(found(:search, serial) OR found(:search, username, display_name, email))"
+        )
+        values["search"] = search
+    values["first"], values["end"] = pages.prefix_range(prefix)
+    return " AND ".join(conditions), values
 
 
 def _view(row: sqlite3.Row) -> TokenView:

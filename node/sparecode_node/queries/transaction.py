@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The read transaction that every query of this package takes."""
 
+import enum
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +21,45 @@ class Connection(Protocol):
         """Return all rows."""
 
 
+class Kind(enum.StrEnum):
+    """What a search finds."""
+
+    USER = "user"
+    TOKEN = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What the search index knows about a query."""
+
+    keys: tuple[str, ...] | None
+    """Name keys or serials of all matches; None: too many, or there is no index."""
+    by_prefix: bool = False
+    """Whether only names or serials that begin with the query can be found now."""
+
+
+class Index(Protocol):
+    """Finds users and tokens without reading all of them."""
+
+    async def find(
+        self, transaction: "ReadTransaction", kind: Kind, query: str
+    ) -> Candidates:
+        """Return the users or tokens with the words of a query."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadTransaction:
     """The state at *applied_index*, for the queries of this package."""
 
     connection: Connection
     applied_index: int
+    index: Index | None = None
+
+    async def find(self, kind: Kind, query: str) -> Candidates:
+        """Return the users or tokens with the words of a query."""
+        if self.index is None or not query:
+            return Candidates(keys=None)
+        return await self.index.find(self, kind, query)
 
     async def one(self, sql: str, **values: Value) -> sqlite3.Row | None:
         """Return the first row of a query, or None."""

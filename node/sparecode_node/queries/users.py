@@ -1,21 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Users, for display and for computing candidates."""
 
+import enum
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import KeyId, NameKey, SetId, TokenSerial, UserId
 from sparecode_node.domain.lockout import Factor
+from sparecode_node.domain.users import fold
 from sparecode_node.queries import pages
-from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.queries.views import Page, UserView
+from sparecode_node.queries.transaction import Kind, ReadTransaction, Value
+from sparecode_node.queries.views import Found, Page, UserView
 from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.tables.former import (
     DELETED_SETS,
     FORMER_SETS,
     WAITING_SETS_MAX,
 )
+
+COUNTED_MAX = 10_000
+"""Matches that a search counts and pages through; an administrator narrows it."""
+BROAD_MAX = 1_000
+"""The same for a search whose words are in many names."""
+
+_COLUMNS = "user_id, username, name_key, display_name, email, enabled"
+
+
+class UserOrder(enum.StrEnum):
+    """The order of found users."""
+
+    NAME = "name"
+    DISPLAY_NAME = "display_name"
+    EMAIL = "email"
+    STATE = "state"
+
+
+_ORDERS = {
+    UserOrder.NAME: "name_key",
+    UserOrder.DISPLAY_NAME: "display_name = '', display_name COLLATE NOCASE, name_key",
+    UserOrder.EMAIL: "email = '', email COLLATE NOCASE, name_key",
+    UserOrder.STATE: "enabled, name_key",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +192,7 @@ class UserFilter:
     prefix: str = ""
     """Beginning of the username; folded."""
     search: str = ""
-    """Part of the username, display name or email; folded."""
+    """Words in the username, display name or email, see search_words.py."""
     enabled: bool | None = None
     locked: bool | None = None
     """Whether a factor is waiting or locked now."""
@@ -180,26 +207,14 @@ async def page(
     now_ms: int,
 ) -> Page[UserView]:
     """Return a page of users, ordered by folded name."""
-    first, end = pages.prefix_range(criteria.prefix)
+    where, values = await _conditions(transaction, criteria, now_ms)
     rows = await transaction.all(
-        """
-        SELECT user_id, username, name_key, display_name, email, enabled FROM users
-        WHERE name_key > :after AND name_key >= :first AND name_key < :end
-            AND (:search = '' OR instr(name_key, :search)
-                OR instr(folded(display_name), :search) OR instr(folded(email), :search))
-            AND coalesce(enabled = :enabled, 1)
-            AND coalesce(:locked = EXISTS (
-                SELECT 1 FROM lockouts WHERE lockouts.user_id = users.user_id
-                    AND (off OR blocked_until_ms > :now_ms)), 1)
+        f"""
+        SELECT {_COLUMNS} FROM users WHERE {where} AND name_key > :after
         ORDER BY name_key LIMIT :rows
         """,
+        **values,
         after=pages.decode(page_token),
-        first=first,
-        end=end,
-        search=criteria.search,
-        enabled=criteria.enabled,
-        locked=criteria.locked,
-        now_ms=now_ms,
         rows=size + 1,
     )
     page = pages.page(rows, size, lambda row: str(row["name_key"]))
@@ -207,6 +222,87 @@ async def page(
         items=tuple([await _view(transaction, row, now_ms) for row in page.items]),
         next_page_token=page.next_page_token,
     )
+
+
+async def find(
+    transaction: ReadTransaction,
+    criteria: UserFilter,
+    *,
+    order: UserOrder,
+    number: int,
+    size: int,
+    now_ms: int,
+) -> Found[UserView]:
+    """
+    Return one of the first pages of users, and how many users match.
+
+    *number*: the page, from 1 on. Orders other than by name are for at most
+    `COUNTED_MAX` users; more are ordered by name.
+    """
+    where, values = await _conditions(transaction, criteria, now_ms)
+    broad = bool(criteria.search) and values["keys"] is None
+    most = BROAD_MAX if broad else COUNTED_MAX
+    counted = await transaction.one(
+        f"SELECT count(*) AS total FROM (SELECT 1 FROM users WHERE {where} LIMIT :most)",
+        **values,
+        most=most + 1,
+    )
+    total = 0 if counted is None else int(counted["total"])
+    more = total > most
+    by = _ORDERS[UserOrder.NAME if more else order]
+    rows = await transaction.all(
+        f"""
+        SELECT {_COLUMNS} FROM users WHERE {where}
+        ORDER BY {by} LIMIT :rows OFFSET :skipped
+        """,
+        **values,
+        rows=size,
+        skipped=min((number - 1) * size, most),
+    )
+    return Found(
+        items=tuple([await _view(transaction, row, now_ms) for row in rows]),
+        total=min(total, most),
+        more=more,
+        number=number,
+        size=size,
+    )
+
+
+async def _conditions(
+    transaction: ReadTransaction, criteria: UserFilter, now_ms: int
+) -> tuple[str, dict[str, Value]]:
+    """Return the condition on users, and its values."""
+    prefix, search = criteria.prefix, criteria.search
+    candidates = await transaction.find(Kind.USER, search)
+    conditions = ["name_key >= :first", "name_key < :end"]
+    keys: str | None = None
+    if candidates.keys is not None:
+        keys = json.dumps(candidates.keys)
+        conditions.append("name_key IN (SELECT value FROM json_each(:keys))")
+    elif candidates.by_prefix:
+        prefix = max(prefix, fold(search), key=len)
+        search = ""
+    if criteria.enabled is not None:
+        conditions.append("enabled = :enabled")
+    if criteria.locked is not None:
+        conditions.append(
+            f"""
+            user_id {"" if criteria.locked else "NOT"} IN (
+                SELECT user_id FROM lockouts WHERE off OR blocked_until_ms > :now_ms)
+            """
+        )
+    if search and candidates.keys is None:
+        # Last: it is the slowest, and all others are compared before it.
+        conditions.append("found(:search, username, display_name, email)")
+    first, end = pages.prefix_range(prefix)
+    return " AND ".join(conditions), {
+        "first": first,
+        "end": end,
+        "keys": keys,
+        "enabled": criteria.enabled,
+        "now_ms": now_ms,
+        "search": search,
+    }
 
 
 async def _view(

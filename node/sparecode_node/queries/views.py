@@ -22,6 +22,26 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Generic[T]):
+    """A page of what a search has found."""
+
+    items: tuple[T, ...]
+    total: int
+    """Number of all matches."""
+    more: bool
+    """Whether there are more than `total`: they are not counted."""
+    number: int
+    """The page, from 1 on."""
+    size: int
+    """Items of a full page."""
+
+    @property
+    def pages(self) -> int:
+        """The number of pages that can be shown."""
+        return max(1, -(-self.total // self.size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserView:
     """A person who signs in with tokens."""
 

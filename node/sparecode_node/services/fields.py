@@ -67,6 +67,7 @@ COUNTER_MAX = 2**63 - 1
 TIME_MAX_MS = 253_402_300_799_999
 """The end of the year 9999, the last of a protobuf timestamp."""
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 500
+PAGE_NUMBER_MAX = 10_000
 
 
 def request_id(value: str) -> RequestId:
@@ -316,3 +317,10 @@ def page_size(value: int) -> int:
             "page_size", f"must be 1 to {PAGE_SIZE_MAX} (0: {PAGE_SIZE_DEFAULT})"
         )
     return value or PAGE_SIZE_DEFAULT
+
+
+def page_number(value: int) -> int:
+    """Return the number of a page, from 1 on."""
+    if not 1 <= value <= PAGE_NUMBER_MAX:
+        raise InvalidFieldError("page", f"must be 1 to {PAGE_NUMBER_MAX}")
+    return value

@@ -505,8 +505,8 @@ class ListTokensRequest(_message.Message):
     stale_ok: _builtins.bool
     """Read the local state of the called node without asking the primary."""
     search: _builtins.str
-    """Only tokens whose serial, or whose user's names or email address, contains this
-    text.
+    """Only tokens whose serial, or whose user's names or email address, contains each word
+    of this text, as in `ListUsersRequest`.
     """
     def __init__(
         self,

@@ -323,7 +323,9 @@ class ListUsersRequest(_message.Message):
     stale_ok: _builtins.bool
     """Read the local state of the called node without asking the primary."""
     search: _builtins.str
-    """Only users whose username, display name or email address contains this text."""
+    """Only users whose username, display name or email address contains each word of this
+    text. Case and accents do not matter. A word of one or two letters must begin a name.
+    """
     enabled: _builtins.bool
     """If set: only enabled (true) or only disabled (false) entries."""
     locked: _builtins.bool

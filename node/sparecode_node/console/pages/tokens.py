@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """*SecurID Tokens: Manage Existing*, with its search, and the page of one token."""
 
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit import explanations
+from sparecode_node.console.kit import explanations, paging
 from sparecode_node.console.kit.navigation import kind_words
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.tokencodes import Algorithm
-from sparecode_node.queries.views import Page, TokenView
+from sparecode_node.queries.tokens import TokenOrder
+from sparecode_node.queries.views import TokenView
 
 PAGE_SIZE = 25
 
@@ -34,23 +35,25 @@ async def manage_existing(visit: Visit) -> Response:
     visit.require("TokenService/ListTokens")
     search = visit.form.text("q")
     state, kind = visit.form.text("state"), visit.form.text("kind")
-    results: Page[TokenView] = Page(items=(), next_page_token="")
+    results = paging.nothing(PAGE_SIZE)
+    order = paging.order(visit, TokenOrder, TokenOrder.SERIAL)
     try:
         results = await visit.read(
             "TokenService/ListTokens",
-            lambda call, stale_ok: visit.site.services.tokens.list(
+            lambda call, stale_ok: visit.site.services.tokens.find(
                 call,
                 page_size=PAGE_SIZE,
-                page_token=visit.form.text("page"),
+                number=paging.number(visit),
                 search=search,
                 algorithm=Algorithm(kind) if kind and kind in ALGORITHMS else None,
                 enabled={"enabled": True, "disabled": False}.get(state),
                 in_emergency_access={"emergency": True, "normal": False}.get(state),
+                order=order,
                 stale_ok=stale_ok,
             ),
         )
     except EXPLAINED as error:
-        visit.add(explain(error, {"search": "q", "page_token": ""}))
+        visit.add(explain(error, {"search": "q", "page": ""}))
     return visit.page(
         "tokens.html",
         results=results,
@@ -59,7 +62,7 @@ async def manage_existing(visit: Visit) -> Response:
         states=STATES,
         kind=kind,
         kinds=ALGORITHMS,
-        query=urlencode({"q": search, "state": state, "kind": kind}),
+        lists=paging.Lists("/tokens", order, q=search, state=state, kind=kind),
     )
 
 

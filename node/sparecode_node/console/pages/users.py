@@ -2,15 +2,16 @@
 """Users: search, create, change, unlock, disable, delete."""
 
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit import explanations
+from sparecode_node.console.kit import explanations, paging
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
-from sparecode_node.queries.views import Page, TokenView, UserView
+from sparecode_node.queries.users import UserOrder
+from sparecode_node.queries.views import Page, TokenView
 
 PAGE_SIZE: Final = 25
 
@@ -21,7 +22,7 @@ STATES: Final = {
     "disabled": "Disabled",
 }
 
-FIELDS: Final = {"search": "q", "page_token": ""}
+FIELDS: Final = {"search": "q", "page": ""}
 
 
 def address(username: str) -> str:
@@ -33,17 +34,19 @@ async def search(visit: Visit) -> Response:
     """Search users by user name, name or e-mail."""
     visit.require("UserService/ListUsers")
     query, state = visit.form.text("q"), visit.form.text("state")
-    results: Page[UserView] = Page(items=(), next_page_token="")
+    results = paging.nothing(PAGE_SIZE)
+    order = paging.order(visit, UserOrder, UserOrder.NAME)
     try:
         results = await visit.read(
             "UserService/ListUsers",
-            lambda call, stale_ok: visit.site.services.users.list(
+            lambda call, stale_ok: visit.site.services.users.find(
                 call,
                 page_size=PAGE_SIZE,
-                page_token=visit.form.text("page"),
+                number=paging.number(visit),
                 search=query,
                 enabled={"enabled": True, "disabled": False}.get(state),
                 locked=True if state == "locked" else None,
+                order=order,
                 stale_ok=stale_ok,
             ),
         )
@@ -55,7 +58,7 @@ async def search(visit: Visit) -> Response:
         search=query,
         state=state,
         states=STATES,
-        query=urlencode({"q": query, "state": state}),
+        lists=paging.Lists("/users", order, q=query, state=state),
     )
 
 

@@ -31,6 +31,17 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// The key "/" leads to the search in the header, unless text is being typed.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+  const field = document.getElementById("find");
+  if (!field) return;
+  event.preventDefault();
+  field.focus();
+  field.select();
+});
+
 // Late search results must not replace an open menu. Search again when the menu closes.
 let late = false;
 document.addEventListener("htmx:beforeSwap", (event) => {

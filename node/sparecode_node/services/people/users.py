@@ -7,9 +7,9 @@ from sparecode_node.domain.ids import GroupKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import users
-from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.queries.users import UserFilter
-from sparecode_node.queries.views import Page, UserView
+from sparecode_node.queries.transaction import ReadTransaction
+from sparecode_node.queries.users import UserFilter, UserOrder
+from sparecode_node.queries.views import Found, Page, UserView
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read
@@ -129,14 +129,14 @@ class Users:
         """
         Return a page of users, ordered by name. All filters must match.
 
-        *search* matches anywhere in the names or the e-mail.
+        *search*: words that are in the names or the e-mail, in any spelling.
         """
         size = fields.page_size(page_size)
         fields.text("username_prefix", username_prefix, at_most=fields.USERNAME_MAX)
         fields.text("search", search, at_most=fields.EMAIL_MAX)
         user_filter = UserFilter(
             prefix=fold(username_prefix),
-            search=fold(search),
+            search=search,
             enabled=enabled,
             locked=locked,
         )
@@ -147,6 +147,40 @@ class Users:
                 user_filter,
                 size=size,
                 page_token=page_token,
+                now_ms=now_ms,
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def find(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        number: int = 1,
+        search: str = "",
+        enabled: bool | None = None,
+        locked: bool | None = None,
+        order: UserOrder = UserOrder.NAME,
+        stale_ok: bool = False,
+    ) -> Read[Found[UserView]]:
+        """
+        Return a page of users for a person, with the number of all matches.
+
+        Other than `list`, it goes no further than `users.COUNTED_MAX` users.
+        """
+        size = fields.page_size(page_size)
+        fields.text("search", search, at_most=fields.EMAIL_MAX)
+        page_number = fields.page_number(number)
+        user_filter = UserFilter(search=search, enabled=enabled, locked=locked)
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> Found[UserView]:
+            return await users.find(
+                transaction,
+                user_filter,
+                order=order,
+                number=page_number,
+                size=size,
                 now_ms=now_ms,
             )
 

@@ -10,8 +10,8 @@ from sparecode_node.domain.users import fold
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries import tokens
 from sparecode_node.queries.state import LocalState, ReadTransaction
-from sparecode_node.queries.tokens import TokenFilter
-from sparecode_node.queries.views import Page, TokenView
+from sparecode_node.queries.tokens import TokenFilter, TokenOrder
+from sparecode_node.queries.views import Found, Page, TokenView
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError, Refused
@@ -140,7 +140,8 @@ class Tokens:
         """
         Return a page of tokens, ordered by serial. All filters must match.
 
-        *search* matches anywhere in the serial, or in the user's names or e-mail.
+        *search*: words that are in the serial, or in the user's names or e-mail, in
+        any spelling.
         """
         size = fields.page_size(page_size)
         fields.text("search", search, at_most=fields.EMAIL_MAX)
@@ -151,7 +152,7 @@ class Tokens:
             algorithm=algorithm,
             enabled=enabled,
             in_emergency_access=in_emergency_access,
-            search=fold(search),
+            search=search,
         )
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Page[TokenView]:
@@ -160,6 +161,46 @@ class Tokens:
                 token_filter,
                 size=size,
                 page_token=page_token,
+                now_ms=now_ms,
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def find(  # noqa: PLR0913 - one argument per field.
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        number: int = 1,
+        search: str = "",
+        algorithm: Algorithm | None = None,
+        enabled: bool | None = None,
+        in_emergency_access: bool | None = None,
+        order: TokenOrder = TokenOrder.SERIAL,
+        stale_ok: bool = False,
+    ) -> Read[Found[TokenView]]:
+        """
+        Return a page of tokens for a person, with the number of all matches.
+
+        Other than `list`, it goes no further than `users.COUNTED_MAX` tokens.
+        """
+        size = fields.page_size(page_size)
+        fields.text("search", search, at_most=fields.EMAIL_MAX)
+        page_number = fields.page_number(number)
+        token_filter = TokenFilter(
+            algorithm=algorithm,
+            enabled=enabled,
+            in_emergency_access=in_emergency_access,
+            search=search,
+        )
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> Found[TokenView]:
+            return await tokens.find(
+                transaction,
+                token_filter,
+                order=order,
+                number=page_number,
+                size=size,
                 now_ms=now_ms,
             )
 
