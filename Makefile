@@ -134,6 +134,16 @@ man: $(INSTALLED) ## Write the manual pages of both programs into var/man/
 wheel: $(INSTALLED) man ## Build the wheel into dist/, with the manual pages
 	@$(PYTHON) -m build --wheel --no-isolation --outdir dist .
 
+PREFIX ?= /opt/sparecode
+
+.PHONY: install
+install: wheel ## Install the software of a node into PREFIX=/opt/sparecode, dependencies by hash
+	@python3 -m venv $(PREFIX)
+	@$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+		-r deploy/container/requirements.lock
+	@$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-index \
+		--force-reinstall "$$(ls -t dist/sparecode-*.whl | head -n 1)"
+
 # --- Release files -----------------------------------------------------------
 
 # In an environment of its own: with its dependency lxml, python-pskc would read token

@@ -16,7 +16,6 @@ import logging
 import os
 import resource
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +31,6 @@ from sparecode_node.config_section import ConfigError
 from sparecode_node.daemon.logs import set_up_logging
 from sparecode_node.membership import founding_checks, preparation
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
-from sparecode_node.membership.founder import make_authorities
 from sparecode_node.replication.links.limits import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -40,6 +38,7 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.tool import (
     authority_tool,
     backup_tool,
+    new_node,
     recovery_tool,
     renewal_tool,
     ring_tool,
@@ -51,6 +50,7 @@ from sparecode_node.tool.doctor.findings import Verdict, summary
 from sparecode_node.tool.terminal import (
     EXIT_REFUSED,
     EXIT_USAGE,
+    ask,
     fail,
     loaded,
     read_password,
@@ -81,6 +81,7 @@ app = typer.Typer(
     usage or configuration, 70 the node detected that it is broken and stopped.
     """,
 )
+app.command("setup")(new_node.set_up)
 app.add_typer(backup_tool.app, name="backup")
 app.add_typer(authority_tool.app, name="authority")
 app.command("draw-ring")(setup.draw_ring)
@@ -276,24 +277,21 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         return
     if host and not new_authority:
         fail("--host needs --new-authority or --join", EXIT_USAGE)
+    wanted = "--administrator NAME and --password-file FILE"
     try:
         founding_checks.refuse_founding(config, SystemClock())
         if administrator is None:
-            administrator = prompt("Name of the first administrator")
+            administrator = ask("Name of the first administrator", wanted)
         if password_file is None:
-            password = prompt("Password (at least 15 characters)", secret=True)
+            password = ask("Password (at least 15 characters)", wanted, secret=True)
         else:
             password = read_password(password_file)
-        if new_authority:
-            now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
-            make_authorities(config, hosts=host or [], now=now)
-        asyncio.run(
-            preparation.initialize(
-                config,
-                administrator=administrator,
-                password=password,
-                entropy=SystemEntropy(),
-            )
+        setup.found_cluster(
+            config,
+            administrator=administrator,
+            password=password,
+            new_authority=new_authority,
+            hosts=host or (),
         )
     except (preparation.StartError, InvalidFieldError) as error:
         fail(str(error), EXIT_REFUSED)
@@ -367,18 +365,6 @@ def audit_keys(context: typer.Context) -> None:
         typer.echo(preparation.audit_keys(config), nl=False)
     except preparation.StartError as error:
         fail(str(error), EXIT_REFUSED)
-
-
-def prompt(question: str, *, secret: bool = False) -> str:
-    """Prompt at the terminal; fail if there is none."""
-    if not sys.stdin.isatty():
-        fail(
-            "cannot prompt without a terminal: set --administrator NAME and "
-            "--password-file FILE",
-            EXIT_USAGE,
-        )
-    answer: str = typer.prompt(question, hide_input=secret, confirmation_prompt=secret)
-    return answer
 
 
 @app.command()

@@ -193,3 +193,12 @@ def test_a_refusal_says_why(agents: Cli) -> None:
 
     assert result.exit_code == 1
     assert "already denied" in result.stderr
+
+
+def test_an_agent_has_the_identity_that_the_node_certifies(cli: Cli) -> None:
+    cli.node.answer(f"{SERVICE}/RegisterAgent", pb.RegisterAgentResponse())
+
+    assert cli("agents", "register", "vpn").exit_code == 0
+
+    (request,) = cli.node.requests(f"{SERVICE}/RegisterAgent")
+    assert request.certificate_identity == "sparecode://agent/vpn"

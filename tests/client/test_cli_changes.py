@@ -17,6 +17,7 @@ from tests.client import answers
 from tests.client.conftest import Cli, Pki
 
 SERIAL = "000123456789"
+SEED = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 Code = grpc.StatusCode
 
 
@@ -233,6 +234,63 @@ def test_wrong_seed_is_not_in_the_message(cli: Cli) -> None:
     assert result.exit_code == 2
     assert "the seed is not base32" in result.stderr
     assert "189" not in result.output
+
+
+def enrolling(cli: Cli) -> Cli:
+    commit = answers.COMMIT
+    for name, answer in {
+        "EnrollToken": tokens_pb2.EnrollTokenResponse(commit=commit),
+        "AssignToken": tokens_pb2.AssignTokenResponse(commit=commit),
+        "SetPin": tokens_pb2.SetPinResponse(commit=commit),
+    }.items():
+        cli.node.answer(f"TokenService/{name}", answer)
+    return cli
+
+
+def test_a_token_is_enrolled_for_a_user_with_a_pin(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text("2718\n")
+
+    result = enrolling(cli)(
+        *("tokens", "enroll", SERIAL, "--user", "alice"),
+        *("--pin-file", str(tmp_path / "pin")),
+        text=f"{SEED}\n",
+    )
+
+    assert result.exit_code == 0, result.output
+    assert "enrolled, assigned to alice, PIN set (node" in result.stdout
+    called = [call.method.partition("/")[2] for call in cli.node.calls]
+    assert called == ["EnrollToken", "AssignToken", "SetPin"]
+    (pin,) = cli.node.requests("TokenService/SetPin")
+    assert (pin.serial, pin.pin) == (SERIAL, "2718")
+    assert len({call.request.request_id for call in cli.node.calls}) == 3
+
+
+def test_a_missing_pin_file_enrolls_nothing(cli: Cli, tmp_path: Path) -> None:
+    result = enrolling(cli)(
+        *("tokens", "enroll", SERIAL, "--user", "alice"),
+        *("--pin-file", str(tmp_path / "no file")),
+        text=f"{SEED}\n",
+    )
+
+    assert result.exit_code == 2
+    assert not cli.node.calls
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pin-file", "pin"], "--pin-file needs --user"),
+        (["--user", "alice", "--request-id", "r"], "it names one change"),
+    ],
+)
+def test_options_that_do_not_fit_together_enroll_nothing(
+    cli: Cli, options: list[str], words: str
+) -> None:
+    result = enrolling(cli)("tokens", "enroll", SERIAL, *options)
+
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert not cli.node.calls
 
 
 def test_pin_is_typed_twice_without_echo(cli: Cli) -> None:

@@ -247,6 +247,26 @@ def test_members_are_listed_with_their_standing(cli: Cli) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [("n4.example", "n4.example:7301"), ("[::1]", "[::1]:7301"), ("n4:1", "n4:1")],
+)
+def test_an_address_of_a_ticket_has_a_default_port(
+    cli: Cli, address: str, sent: str
+) -> None:
+    cli.node.answer(TICKET, cluster_pb2.CreateJoinTicketResponse(ticket=WORDS))
+
+    assert cli("cluster", "ticket", "n4", address).exit_code == 0
+    assert [each.address for each in cli.node.requests(TICKET)] == [sent]
+
+
+def test_a_wrong_address_of_a_ticket_is_refused(cli: Cli) -> None:
+    result = cli("cluster", "ticket", "n4", "n4:70000")
+
+    assert result.exit_code == 2
+    assert "is not HOST:PORT" in " ".join(result.stderr.split())
+
+
 def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
     """So it can be redirected to a file. The instructions are on stderr."""
     end = timestamp_pb2.Timestamp(seconds=1_800_000_000)
@@ -256,7 +276,7 @@ def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
     result = cli("cluster", "ticket", "n4", "n4:7301")
     assert result.stdout == WORDS + "\n"
     assert "Works once, until 2027-" in result.stderr
-    assert "sparecode-node --config node.toml init --join" in result.stderr
+    assert "sparecode-node setup --join" in result.stderr
     (request,) = cli.node.requests(TICKET)
     assert request.node_id == "n4"
     assert request.request_id

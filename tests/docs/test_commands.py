@@ -49,7 +49,7 @@ SHOWN = sorted(set(shown()))
 
 def parse(command: str) -> str:
     """Parse a command as its program does, without running it; return its name."""
-    command = re.sub(r"\$\(.*\)", "x", command)
+    command = re.sub(r"\$\(.*\)|<\([^)]*\)", "x", command)
     program, *words = shlex.split(END.sub("", command))
     group: Any = PROGRAMS[program]
     if program == "sparecode":

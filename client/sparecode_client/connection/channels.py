@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 log = logging.getLogger(__name__)
 
 AGENTS_PORT = 7300
+PEERS_PORT = 7301
+"""For addresses of new nodes: the client itself never connects to it."""
 ADMIN_PORT = 7304
 CONNECT_TIMEOUT_MS = 2_000
 LOOK_S = 5.0

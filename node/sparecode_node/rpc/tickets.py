@@ -30,6 +30,8 @@ def to_text(ticket: JoinTicket) -> str:
             for node_id, address in ticket.members
         ],
         ends_at_ms=ticket.ends_at_ms,
+        address=ticket.address,
+        hosts=ticket.hosts,
     )
     data = message.SerializeToString(deterministic=True)
     return PREFIX + base64.urlsafe_b64encode(data).decode().rstrip("=")
@@ -60,4 +62,6 @@ def from_text(text: str) -> JoinTicket:
         authorities=tuple(message.authorities),
         members=tuple((NodeId(each.node_id), each.address) for each in message.members),
         ends_at_ms=message.ends_at_ms,
+        address=message.address,
+        hosts=tuple(message.hosts),
     )

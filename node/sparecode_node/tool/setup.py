@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode-node init` and `draw-ring`: set up a node or a key ring."""
 
+import asyncio
+import datetime as dt
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +13,8 @@ import typer
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address, ConfigError, Section
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.membership import joiner
+from sparecode_node.membership import joiner, preparation
+from sparecode_node.membership.founder import make_authorities
 from sparecode_node.membership.preparation import StartError
 from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
 from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
@@ -67,30 +71,87 @@ def draw_ring(
     )
 
 
-def join_cluster(config: Config, source: str, hosts: list[str]) -> None:
+def now() -> dt.datetime:
+    """Return the machine's time."""
+    return dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
+
+
+def found_cluster(
+    config: Config,
+    *,
+    administrator: str,
+    password: str,
+    new_authority: bool,
+    hosts: Sequence[str],
+) -> None:
     """
-    Join a cluster by a ticket, and print what to do next.
+    Prepare this node to begin a cluster. Raises `StartError` and `InvalidFieldError`.
+
+    Call `refuse_founding` first.
+    """
+    if new_authority:
+        make_authorities(config, hosts=hosts, now=now())
+    asyncio.run(
+        preparation.initialize(
+            config,
+            administrator=administrator,
+            password=password,
+            entropy=SystemEntropy(),
+        )
+    )
+
+
+def keep_words(config: Config) -> str:
+    """Return what the founder of a cluster must keep. Raises `StartError`."""
+    return (
+        "Keep this key with the authority's certificate; `sparecode audit verify` needs "
+        f"it:\n{preparation.audit_keys(config)}"
+        "The recovery bundle is not exported yet. It holds the key ring and the\n"
+        "authorities' keys, encrypted. No backup can be restored without it. Export it,\n"
+        f"and keep it offline:\nsparecode-node --config {config.path} bundle FILE"
+    )
+
+
+def read_ticket(source: str) -> str:
+    """
+    Return the text of a ticket. Raises `StartError`.
 
     *source* is the ticket, the file that holds it, or - for stdin.
     """
     try:
         if source == "-":
-            ticket = sys.stdin.read(TICKET_CHARACTERS_MAX)
-        elif source.startswith(TICKET_PREFIX):
-            ticket = source
-        else:
-            with Path(source).open() as file:
-                ticket = file.read(TICKET_CHARACTERS_MAX)
+            return sys.stdin.read(TICKET_CHARACTERS_MAX)
+        if source.startswith(TICKET_PREFIX):
+            return source
+        with Path(source).open() as file:
+            return file.read(TICKET_CHARACTERS_MAX)
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"--join {source}: {getattr(error, 'strerror', error)}")
+        raise StartError(
+            f"--join {source}: {getattr(error, 'strerror', error)}"
+        ) from error
+
+
+def joined_words(config: Config, joined: joiner.JoinResult) -> str:
+    """Return who admitted this node to which cluster."""
+    return (
+        f"{config.node.id} was admitted to cluster {joined.cluster_id} by {joined.by}."
+    )
+
+
+def join_cluster(config: Config, source: str, hosts: list[str]) -> None:
+    """Join a cluster by a ticket, and print what to do next. For *source* see above."""
     try:
         joined = joiner.join(
-            config, ticket, hosts=hosts, clock=SystemClock(), entropy=SystemEntropy()
+            config,
+            read_ticket(source),
+            hosts=hosts,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
         )
     except StartError as error:
         fail(str(error))
     typer.echo(
-        f"{config.node.id} was admitted to cluster {joined.cluster_id} by {joined.by}.\n"
+        f"{joined_words(config, joined)}\n"
         "Start it: it votes as soon as it has caught up. To follow its progress:\n"
         "sparecode cluster members"
     )

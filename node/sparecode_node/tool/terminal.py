@@ -60,6 +60,23 @@ def loaded(context: typer.Context) -> Config:
         fail(str(error), EXIT_USAGE)
 
 
+def ask(question: str, option: str, *, default: str = "", secret: bool = False) -> str:
+    """
+    Prompt at the terminal; fail if there is none.
+
+    *option* sets the same on the command line. A secret is not shown, and typed twice.
+    """
+    if not sys.stdin.isatty():
+        fail(f"cannot prompt without a terminal: set {option}", EXIT_USAGE)
+    answer: str = typer.prompt(
+        question,
+        default=default or None,
+        hide_input=secret,
+        confirmation_prompt=secret,
+    )
+    return answer
+
+
 def read_password(path: Path) -> str:
     """Return the first line of a file; fail unless it is private to its owner."""
     try:

@@ -47,13 +47,14 @@ def register(
         ),
     ],
     identity: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="IDENTITY",
+            metavar="[IDENTITY]",
             help="The only URI or DNS subject name of its certificate; at most 256 "
-            "characters.",
+            "characters. Default: sparecode://agent/NAME, as `sparecode-node` "
+            "certifies it.",
         ),
-    ],
+    ] = None,
     protects: Annotated[
         Protects,
         typer.Option(
@@ -73,7 +74,7 @@ def register(
     with settings.admin() as admin:
         commit = admin.register_agent(
             name,
-            identity,
+            f"sparecode://agent/{name}" if identity is None else identity,
             protects=AgentProtects[protects.name],
             restricted=restricted,
             request_id=settings.request_id,

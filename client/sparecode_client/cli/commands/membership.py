@@ -22,6 +22,8 @@ from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plain, show_second
+from sparecode_client.connection.channels import PEERS_PORT
+from sparecode_client.connection.channels import address as with_port
 from sparecode_client.errors import Unavailable
 from sparecode_client.values.cluster import ClusterStatus
 
@@ -65,6 +67,14 @@ def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
     )
 
 
+def peers_address(text: str) -> str:
+    """Return HOST:PORT, with the default port of the peers listener."""
+    try:
+        return with_port(text, PEERS_PORT)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @app.command()
 def ticket(
     context: typer.Context,
@@ -77,8 +87,9 @@ def ticket(
     address: Annotated[
         str,
         typer.Argument(
-            help="Address of its peers listener, as other members reach it.",
-            metavar="HOST:PORT",
+            help="Address of its peers listener, as other members reach it; the default "
+            "port is 7301.",
+            metavar="HOST[:PORT]",
         ),
     ],
     *,
@@ -109,6 +120,7 @@ def ticket(
     must approve: run the same command again after the approval.
     """
     settings = settings_of(context)
+    address = peers_address(address)
     with settings.admin() as admin:
         join_ticket = admin.create_join_ticket(
             node,
@@ -131,9 +143,7 @@ def ticket(
     settings.output.note(
         f"Works once, until {show_second(join_ticket.end_time)}. On {node}, run:"
     )
-    settings.output.note(
-        "    sparecode-node --config node.toml init --join FILE-WITH-THE-TICKET"
-    )
+    settings.output.note("    sparecode-node setup --join FILE-WITH-THE-TICKET")
 
 
 @app.command()

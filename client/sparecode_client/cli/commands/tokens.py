@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode tokens`: tokens and their PINs."""
 
-import base64
-import binascii
 import enum
 from datetime import timedelta
 from functools import partial
@@ -11,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.completion import complete_username
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import (
     Limit,
@@ -22,6 +20,7 @@ from sparecode_client.cli.terminal.options import (
     time_option,
 )
 from sparecode_client.cli.terminal.prompts import secret
+from sparecode_client.cli.terminal.seeds import SeedFormat, read_seed
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import NUMBER_MAX, When, plural, show_time
 from sparecode_client.values.tokens import (
@@ -38,13 +37,6 @@ app = typer.Typer(
 )
 
 
-class SeedFormat(enum.StrEnum):
-    """Encoding of a seed."""
-
-    BASE32 = "base32"
-    HEX = "hex"
-
-
 class Digits(enum.StrEnum):
     """Number of digits of a tokencode."""
 
@@ -57,23 +49,6 @@ class Period(enum.StrEnum):
 
     THIRTY = "30"
     SIXTY = "60"
-
-
-def read_seed(text: str, form: SeedFormat) -> bytes:
-    """
-    Return the bytes of a seed, which may be written in groups.
-
-    Raises:
-        UsageError: *text* is not in this encoding. The message does not repeat the seed.
-    """
-    text = "".join(text.split()).replace("-", "").upper()
-    try:
-        if form is SeedFormat.HEX:
-            return bytes.fromhex(text)
-        text = text.rstrip("=")
-        return base64.b32decode(text + "=" * (-len(text) % 8))
-    except (binascii.Error, ValueError) as error:
-        raise UsageError(f"the seed is not {form.value}: see --seed-format") from error
 
 
 def kind(token: Token) -> str:
@@ -106,7 +81,8 @@ def state(token: Token) -> str:
 
 
 @app.command(
-    epilog="Example: sparecode tokens enroll 000123456789 --seed-file seed.txt"
+    epilog="Example: sparecode tokens enroll 000123456789 --seed-file seed.txt",
+    short_help="Enroll one token, and give it to a user.",
 )
 def enroll(
     context: typer.Context,
@@ -163,9 +139,34 @@ def enroll(
     expires: Annotated[
         When | None, time_option("When the token expires. Default: never.")
     ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER",
+            help="Also assign it to this user.",
+            autocompletion=complete_username,
+        ),
+    ] = None,
+    pin_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --user: set the PIN in FILE (-: stdin), too."
+        ),
+    ] = None,
 ) -> None:
-    """Enroll one token. Prompts for its seed without echo."""
+    """
+    Enroll one token. Prompts for its seed without echo.
+
+    With --user, several changes follow each other. If one is refused, those before it
+    stay: see `sparecode tokens show`.
+    """
     settings = settings_of(context)
+    if pin_file is not None and user is None:
+        raise typer.BadParameter("--pin-file needs --user", ctx=context)
+    if settings.request_id and user is not None:
+        raise typer.BadParameter(
+            "--request-id cannot be used with --user: it names one change", ctx=context
+        )
     with settings.admin() as admin:
         token = NewToken(
             serial=serial,
@@ -178,8 +179,16 @@ def enroll(
             pin_rule=pin_rule,
             expire_time=None if expires is None else expires.moment(),
         )
+        new_pin = None if pin_file is None else secret("PIN", pin_file)
+        words = [f"Token {serial} enrolled"]
         commit = admin.enroll_token(token, request_id=settings.request_id)
-    settings.output.done(f"Token {serial} enrolled", commit, serial=serial)
+        if user is not None:
+            commit = admin.assign_token(serial, user)
+            words.append(f"assigned to {user}")
+        if new_pin is not None:
+            commit = admin.set_pin(serial, new_pin)
+            words.append("PIN set")
+    settings.output.done(", ".join(words), commit, serial=serial)
 
 
 @app.command()

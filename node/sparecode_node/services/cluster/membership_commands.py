@@ -147,6 +147,8 @@ class MembershipCommands:
                 for member in self._replicator.members()
             ),
             ends_at_ms=result.ends_at_ms,
+            address=address,
+            hosts=names,
         )
 
     @idempotent

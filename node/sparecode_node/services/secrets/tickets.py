@@ -45,6 +45,10 @@ class JoinTicket:
     members: tuple[tuple[NodeId, str], ...]
     """Members that admit nodes, and their addresses."""
     ends_at_ms: int
+    address: str = ""
+    """Where the node may join, HOST:PORT; empty: a ticket of release 0.1.0."""
+    hosts: tuple[str, ...] = ()
+    """Further host names for its certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

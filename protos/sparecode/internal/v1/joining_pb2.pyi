@@ -37,6 +37,8 @@ class JoinTicket(_message.Message):
     AUTHORITIES_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
     secret: _builtins.bytes
     """128 bits. The holder is admitted once, as this node."""
     node_id: _builtins.str
@@ -46,6 +48,10 @@ class JoinTicket(_message.Message):
     ends_at_ms: _builtins.int
     """When the ticket expires, in milliseconds since the Unix epoch, by the cluster's
     clock.
+    """
+    address: _builtins.str
+    """The HOST:PORT of the node's peers listener, at which it may join. Empty: the ticket
+    was created by release 0.1.0.
     """
     @_builtins.property
     def authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -57,6 +63,10 @@ class JoinTicket(_message.Message):
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinMember]:
         """The members to contact."""
 
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further host names and addresses for the node's certificate."""
+
     def __init__(
         self,
         *,
@@ -66,10 +76,12 @@ class JoinTicket(_message.Message):
         authorities: _abc.Iterable[_builtins.bytes] | None = ...,
         members: _abc.Iterable[Global___JoinMember] | None = ...,
         ends_at_ms: _builtins.int = ...,
+        address: _builtins.str = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "cluster_id", b"cluster_id", "ends_at_ms", b"ends_at_ms", "members", b"members", "node_id", b"node_id", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "authorities", b"authorities", "cluster_id", b"cluster_id", "ends_at_ms", b"ends_at_ms", "hosts", b"hosts", "members", b"members", "node_id", b"node_id", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`node.toml` of a new node: where its files are, and where it listens."""
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_node.config_section import Address
+
+PORTS = {"agents": 7300, "peers": 7301, "console": 7302, "metrics": 7303, "admin": 7304}
+_EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  The default of all listeners but metrics.
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The paths of a node's files, as `node.toml` has them."""
+
+    config: Path
+    """`node.toml` itself. Relative paths start at its folder."""
+    tls: Path
+    data: Path
+    key_ring: Path
+    wrapping_key: Path
+
+    @property
+    def tls_folder(self) -> Path:
+        """The folder of certificates and keys."""
+        return self.config.parent / self.tls
+
+
+SYSTEM = Places(
+    config=Path("/etc/sparecode/node.toml"),
+    tls=Path("/etc/sparecode"),
+    data=Path("/var/lib/sparecode"),
+    key_ring=Path("/var/lib/sparecode-keys/keyring.json"),
+    wrapping_key=Path("/etc/sparecode/wrapping.key"),
+)
+"""The paths that the systemd unit and the packages expect."""
+
+
+def places_in(folder: Path) -> Places:
+    """Return paths below one folder."""
+    return Places(
+        config=folder / "node.toml",
+        tls=Path("tls"),
+        data=Path("data"),
+        key_ring=Path("keys/keyring.json"),
+        wrapping_key=Path("wrapping.key"),
+    )
+
+
+def listening_host(host: str) -> str:
+    """
+    Return the address to listen on, for a node that others reach at *host*.
+
+    That is *host* itself if it is an address of this machine. A name, or an address that
+    only a router translates, is not: then the node listens on every address.
+    """
+    bare = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+        socket.inet_pton(family, bare)
+        with socket.socket(family) as probe:
+            probe.bind((bare, 0))
+    except OSError:
+        return _EVERY_ADDRESS
+    return host
+
+
+def node_toml(places: Places, node_id: str, address: Address, listen: str) -> str:
+    """
+    Return the text of `node.toml` for a node alone in its cluster, or one that joins.
+
+    *address* is where the other nodes reach it. The metrics are for this machine only.
+    """
+    metrics = listen if listen.startswith("127.") else _LOOPBACK
+    pair = [
+        f"certificate = {_text(places.tls / 'node.pem')}",
+        f"key = {_text(places.tls / 'node.key')}",
+    ]
+    return "\n".join(
+        [
+            "# Written by `sparecode-node setup`. deploy/node.toml explains every setting.",
+            "[node]",
+            f"id = {_text(node_id)}",
+            f"data_dir = {_text(places.data)}",
+            "",
+            "[agents]",
+            _listen(listen, PORTS["agents"]),
+            *pair,
+            f"ca = {_text(places.tls / 'agents-ca.pem')}",
+            "",
+            "[peers]",
+            _listen(listen, address.port),
+            *pair,
+            f"ca = {_text(places.tls / 'members-ca.pem')}",
+            "",
+            "[console]",
+            _listen(listen, PORTS["console"]),
+            *pair,
+            "",
+            "[metrics]",
+            _listen(metrics, PORTS["metrics"]),
+            "",
+            "[admin]",
+            _listen(listen, PORTS["admin"]),
+            *pair,
+            "",
+            "[cluster.members]",
+            f"{node_id} = {_text(address)}",
+            "",
+            "[keys]",
+            f"file = {_text(places.key_ring)}",
+            f"wrapping_key = {_text(places.wrapping_key)}",
+            "",
+        ]
+    )
+
+
+def _listen(host: str, port: int) -> str:
+    return f"listen = {_text(Address(host, port))}"
+
+
+def _text(value: object) -> str:
+    """Return a value as a basic string of TOML, whose escapes are those of JSON."""
+    return json.dumps(str(value), ensure_ascii=False)
