@@ -4,7 +4,9 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.file import NAME
+from sparecode_node.replication.log.storage import AppendFile
+from sparecode_node.replication.replica.observer import ObservedStorage
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
@@ -138,6 +142,65 @@ async def test_the_journal_stays_short_under_load(tmp_path: Path) -> None:
         await until(lambda: all(snapshot_index(n) > 250 for n in nodes), primary)
         await until(lambda: all(j.stat().st_size < 40_000 for j in journals), primary)
         assert len({node.state.digest() for node in nodes}) == 1
+
+
+class HungFile:
+    """A file whose syncs wait."""
+
+    def __init__(self, file: AppendFile, slow: "SlowDisks") -> None:
+        self._file, self._slow = file, slow
+        self.append, self.close = file.append, file.close
+
+    def sync(self) -> None:
+        self._slow.hung.set()
+        assert self._slow.goes_on.wait(10 * WAIT_S)
+        self._file.sync()
+
+
+@dataclass
+class SlowDisks:
+    """Disks on which a whole journal takes forever, and a few bytes do not."""
+
+    hung: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        append_to = ObservedStorage.append_to
+
+        def slow(storage: ObservedStorage, name: str) -> AppendFile:
+            file = append_to(storage, name)
+            is_new = name.startswith(NAME) and name != NAME
+            return HungFile(file, self) if is_new else file
+
+        patch.setattr(ObservedStorage, "append_to", slow)
+
+
+async def test_a_disk_that_is_slow_with_the_log_costs_no_term(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is written again outside of the engine's thread."""
+    async with running(tmp_path, raft=SHORT) as nodes:
+        primary, _ = await settled(nodes)
+        disks, term = SlowDisks(), primary.replicator._status.term
+        disks.install(monkeypatch)
+        try:
+            await write(primary, 100, "before")
+            await until(disks.hung.is_set, primary)
+            began = asyncio.get_running_loop().time()
+            while asyncio.get_running_loop().time() - began < 2 * SHORT.step_down_s:
+                await write(primary, 5, f"{began}")
+                await asyncio.sleep(0.05)
+            status = primary.replicator._status
+            assert (status.is_leader, status.term) == (True, term)
+            assert status.log_entries > 100
+        finally:
+            disks.goes_on.set()
+        await until(lambda: primary.replicator._status.log_entries < 100, primary)
+        await primary.stop()
+        await primary.start()  # On the journal that it went on in.
+        await ready(primary)
+        await primary.replicator.read_barrier(timeout_s=WAIT_S)
+        assert "before99" in primary.state.results
 
 
 class RealNode(Node):

@@ -224,6 +224,121 @@ def test_a_large_journal_is_written_in_batches_that_can_be_read(
     assert reopen(disk)[:] == journal[:]
 
 
+# --- The journal, while a shorter one is written beside it
+
+
+def test_what_comes_while_a_shorter_journal_is_written_is_in_it(disk: Disk) -> None:
+    journal = filled(disk)
+    shortening = journal.shorten(8)
+    journal.add(b"\x0012", 12, 3)
+    shortening.write()
+    journal.setCurrentTerm(4, "n3")
+    journal.add(b"\x0013", 13, 4)
+    journal.committed = 13
+    assert journal.take(shortening)
+    assert journal.durable_index == 13
+    again = reopen(disk)
+    for each in (journal, again):
+        assert [index for _, index, _ in each[:]] == [8, 9, 10, 11, 12, 13]
+        assert (each.getCurrentTerm(), each.getVotedForNodeId()) == (4, "n3")
+        assert each.configuration.ids == MEMBERS.ids
+    assert again[:] == journal[:]
+    journal.add(b"\x0014", 14, 4)
+    journal.sync()
+    assert reopen(disk).last_index == 14
+
+
+def test_much_that_came_meanwhile_can_be_read(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(form, "BATCH_BYTES_MAX", 128)
+    journal = filled(disk)
+    shortening = journal.shorten(8)
+    shortening.write()
+    for index in range(12, 30):
+        journal.add(b"\x00%d" % index, index, 3)
+    assert journal.take(shortening)
+    assert reopen(disk)[:] == journal[:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda j: (j.deleteEntriesFrom(10 - 1), j.add(b"\x00other", 10, 4)),
+        lambda j: j.rebase(20, 4, MEMBERS),
+        lambda j: j.compact(9),
+    ],
+    ids=["cut off", "behind a snapshot", "shorter already"],
+)
+def test_a_shorter_journal_that_does_not_fit_any_more_is_not_used(
+    disk: Disk, change: Callable[[Journal], object]
+) -> None:
+    journal = filled(disk)
+    shortening = journal.shorten(8)
+    shortening.write()
+    change(journal)
+    journal.sync()
+    expected = journal[:]
+    assert not journal.take(shortening)
+    assert journal[:] == expected
+    assert reopen(disk)[:] == expected
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_a_crash_loses_nothing_that_came_while_it_was_written(power: bool) -> None:
+    """At each file operation from its beginning on."""
+    for points in itertools.count():
+        disk = Disk("n1", random.Random(points))
+        journal = filled(disk)
+        disk.fuse = points
+        synced = 11
+        try:
+            shortening = journal.shorten(8)
+            shortening.write()
+            journal.add(b"\x0012", 12, 3)
+            journal.sync()
+            synced = 12
+            journal.add(b"\x0013", 13, 3)
+            assert journal.take(shortening)
+            synced = 13
+        except Killed:
+            pass
+        else:
+            break
+        disk.fuse = None
+        if power:
+            disk.lose_power()
+        again = reopen(disk)
+        assert again.first_index in (1, 8), points
+        assert again.last_index >= synced, points
+        assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
+    assert points > 10
+
+
+def test_the_log_is_written_again_once_at_a_time(disk: Disk) -> None:
+    """The engine goes on meanwhile."""
+    journal = filled(disk)
+    journal.committed = 11
+    work: list[tuple[Callable[[], object], Callable[[], object]]] = []
+    store: Any = SimpleNamespace(current=SimpleNamespace(index=11))
+    state: Any = SimpleNamespace(checkpoint=lambda: 11, skipped=())
+    raft = RaftSettings(log_entries_max=8, log_entries_kept=2)
+    compaction = Compaction(
+        "c", store, journal, state, raft, beside=lambda *both: work.append(both)
+    )
+    for _ in range(3):
+        compaction.run()
+    ((write, take),) = work
+    assert journal.first_index == 1
+    write()
+    compaction.run()
+    assert len(work) == 1
+    take()
+    assert journal.first_index == 9
+    compaction.run()
+    assert len(work) == 1
+
+
 # --- The snapshots on disk
 
 

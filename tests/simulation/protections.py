@@ -7,15 +7,14 @@ written without it.
 """
 
 import contextlib
+from collections.abc import Iterable
 
 import pytest
 from pysyncobj.node import Node
 
-from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.log import format as journal_format
-from sparecode_node.replication.log.file import NAME, JournalFile
+from sparecode_node.replication.log.file import NAME, JournalFile, Successor
 from sparecode_node.replication.log.journal import Journal
-from sparecode_node.replication.log.storage import AppendFile
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Admission, Refusal
@@ -156,23 +155,15 @@ def install_journal_first(patch: pytest.MonkeyPatch) -> None:
 
 def compact_in_place(patch: pytest.MonkeyPatch) -> None:
     """Rewrite the journal under its own name."""
+    write_beside = JournalFile.write_beside
 
-    def replace(
-        self: JournalFile, salt: bytes, records: list[bytes]
-    ) -> tuple[int, AppendFile]:
-        storage = self._storage
-        storage.remove(NAME)
-        file = storage.append_to(NAME)
-        file.append(journal_format.file_header(salt))
-        file.append(journal_format.batch(salt, 1, b"".join(records)))
-        try:
-            file.sync()
-        except OSError as error:
-            raise Fatal(str(error)) from error
-        storage.sync_directory()
-        return 1, file
+    def in_place(
+        self: JournalFile, successor: Successor, records: Iterable[bytes]
+    ) -> None:
+        successor.name = NAME
+        write_beside(self, successor, records)
 
-    patch.setattr(JournalFile, "_write_new", replace)
+    patch.setattr(JournalFile, "write_beside", in_place)
 
 
 def stamp_with_any_clock(patch: pytest.MonkeyPatch) -> None:

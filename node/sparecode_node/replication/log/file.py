@@ -7,7 +7,8 @@ which files may be relied on.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sparecode_node.replication.errors import Fatal, StartRefusedError
@@ -18,12 +19,35 @@ from sparecode_node.replication.log.storage import AppendFile, MarkFile, Storage
 log = logging.getLogger(__name__)
 
 NAME = "raft.journal"
+SHORTER = "raft.journal.shorter"
+"""A shorter journal that is being written beside the journal."""
 MARK = "raft.mark"
 """
 Names the last batch that was synced. The mark reaches the page cache at once, and the
 disk when the kernel writes it. So a synced batch that has rotted since is not mistaken
 for a torn tail.
 """
+
+
+_COMPACTING = "compacting the journal failed"
+
+
+@dataclass(slots=True)
+class Successor:
+    """A file that is to take the journal's place."""
+
+    salt: bytes
+    name: str = NAME + ".new"
+    """Until it does."""
+    sequence: int = 0
+    """Of its last batch."""
+    file: AppendFile | None = None
+    """None: it is not on disk yet."""
+
+    def close(self) -> None:
+        """Close the file, which does not take the journal's place."""
+        if self.file is not None:
+            self.file.close()
 
 
 class JournalFile:
@@ -106,35 +130,61 @@ class JournalFile:
             ) from error
 
     def replace(self, records: list[bytes]) -> None:
-        """Replace this file by one with these records, in one step."""
+        """Replace this file by one with these records, in one step. Raises `Fatal`."""
         self.check_usable()
-        salt = form.next_salt(self._salt, self._sequence)
-        sequence, file = self._write_new(salt, records)
+        successor = Successor(self.next_salt())
+        self.write_beside(successor, records)
+        self.take(successor, [])
+
+    def next_salt(self) -> bytes:
+        """Return the salt of the file that replaces this one as it is now."""
+        return form.next_salt(self._salt, self._sequence)
+
+    def write_beside(self, successor: Successor, records: Iterable[bytes]) -> None:
+        """
+        Write another file under another name; return when it is on disk.
+
+        May run in another thread, while this file grows. Raises `Fatal`.
+        """
+        try:
+            self._storage.remove(successor.name)
+            file = self._storage.append_to(successor.name)
+            file.append(form.file_header(successor.salt))
+            for data in form.joined(records):
+                successor.sequence += 1
+                file.append(form.batch(successor.salt, successor.sequence, data))
+            file.sync()
+        except OSError as error:
+            self._poisoned = f"{self.where}: {_COMPACTING}: {error}"
+            raise Fatal(self._poisoned) from error
+        successor.file = file
+
+    def take(self, successor: Successor, more: Sequence[bytes]) -> None:
+        """Let another file take this one's place, with *more* records. Raises `Fatal`."""
+        self.check_usable()
+        file = successor.file
+        if file is None:
+            raise Fatal(f"{self.where}: the new journal is not written")
+        try:
+            for data in form.joined(more):
+                successor.sequence += 1
+                file.append(form.batch(successor.salt, successor.sequence, data))
+            if more:
+                file.sync()
+            self._storage.rename(successor.name, NAME)
+            self._storage.sync_directory()
+        except OSError as error:
+            self._poisoned = f"{self.where}: {_COMPACTING}: {error}"
+            raise Fatal(self._poisoned) from error
         if self._file is not None:
             self._file.close()
-        self._file, self._salt, self._sequence = file, salt, sequence
+        self._file, self._salt = file, successor.salt
+        self._sequence = successor.sequence
         try:
             self._note()
         except OSError as error:
             self._poisoned = f"{self.where}: writing the mark failed: {error}"
             raise Fatal(self._poisoned) from error
-
-    def _write_new(self, salt: bytes, records: list[bytes]) -> tuple[int, AppendFile]:
-        new, sequence = NAME + ".new", 0
-        try:
-            self._storage.remove(new)
-            file = self._storage.append_to(new)
-            file.append(form.file_header(salt))
-            for data in form.joined(records):
-                sequence += 1
-                file.append(form.batch(salt, sequence, data))
-            file.sync()
-            self._storage.rename(new, NAME)
-            self._storage.sync_directory()
-        except OSError as error:
-            self._poisoned = f"{self.where}: compacting the journal failed: {error}"
-            raise Fatal(self._poisoned) from error
-        return sequence, file
 
     # --- Opening
 

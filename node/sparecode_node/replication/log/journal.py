@@ -12,8 +12,10 @@ No caller may remove a committed entry, or change a term or a vote back: that ra
 new file (`compact`, `rebase`).
 """
 
+import itertools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import overload
 
 from pysyncobj.journal import Journal as EngineJournal
@@ -21,7 +23,7 @@ from pysyncobj.journal import Journal as EngineJournal
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.boots import BootFile, Position
-from sparecode_node.replication.log.file import JournalFile
+from sparecode_node.replication.log.file import SHORTER, JournalFile, Successor
 from sparecode_node.replication.log.format import Entry, Identity, RecordKind
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import (
@@ -37,6 +39,22 @@ NO_OP = b"\x01"
 FIRST_ENTRY: Entry = (NO_OP, 1, 0)
 CONFIGURATION = b"\x04"
 """First byte of an entry with the members; the rest is a `Configuration`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """A shorter journal that is written beside the journal. See `Journal.shorten`."""
+
+    file: JournalFile
+    successor: Successor
+    kept: list[Entry]
+    """From its base to the last entry when it was begun. Nothing changes this list."""
+    head: bytes
+
+    def write(self) -> None:
+        """Write it; return when it is on disk. In any thread. Raises `Fatal`."""
+        records = (form.add_record(entry) for entry in self.kept[1:])
+        self.file.write_beside(self.successor, itertools.chain([self.head], records))
 
 
 class Journal(EngineJournal):
@@ -143,15 +161,48 @@ class Journal(EngineJournal):
     # --- Dropping what a snapshot covers
 
     def compact(self, index: int) -> None:
-        """
-        Drop the entries before *index*, whose own term stays. Raises `Fatal`.
+        """Drop the entries before *index* at once. Raises `Fatal`; see `shorten`."""
+        shortening = self.shorten(index)
+        shortening.write()
+        self.take(shortening)
 
-        The caller makes sure that a durable snapshot covers them, and that no power cut
-        takes the state back before *index*.
+    def shorten(self, index: int) -> Shortening:
+        """
+        Return what drops the entries before *index*, whose own term stays.
+
+        The caller writes it, in any thread, and passes it to `take`. The caller makes
+        sure that a durable snapshot covers what is dropped, and that no power cut takes
+        the state back before *index*. Raises `Fatal`.
         """
         if not self.first_index <= index <= self.committed:
             raise Fatal(f"the log cannot be compacted up to entry {index}")
-        self._begin_at(index, self.entry(index)[2], self.configuration_at(index))
+        self._file.check_usable()
+        kept = self._entries[index - self.first_index :]
+        head = self._head(self.configuration_at(index))
+        base = form.base_record(index, kept[0][2])
+        successor = Successor(self._file.next_salt(), SHORTER)
+        return Shortening(self._file, successor, kept, head + base)
+
+    def take(self, shortening: Shortening) -> bool:
+        """
+        Go on in the shorter journal, once it is written; return whether that fits.
+
+        It does not if entries in it were cut off since, or the log begins elsewhere.
+        Raises `Fatal`.
+        """
+        _, first, term = shortening.kept[0]
+        _, last, last_term = shortening.kept[-1]
+        fits = self.term_at(first) == term and self.term_at(last) == last_term
+        if not fits:
+            shortening.successor.close()
+            return False
+        later = self._entries[last - self.first_index + 1 :]
+        promise = form.term_record(self._term, self._vote)
+        more = [promise, *map(form.add_record, later)]
+        configuration = self.configuration_at(first)
+        self._file.take(shortening.successor, more)
+        self._began_at(first, term, configuration, [*shortening.kept[1:], *later])
+        return True
 
     def rebase(self, index: int, term: int, configuration: Configuration) -> None:
         """
@@ -175,6 +226,12 @@ class Journal(EngineJournal):
         head = self._head(configuration)
         base = form.base_record(index, term) + form.term_record(self._term, self._vote)
         self._file.replace([head, base, *(form.add_record(entry) for entry in kept)])
+        self._began_at(index, term, configuration, kept)
+
+    def _began_at(
+        self, index: int, term: int, configuration: Configuration, kept: list[Entry]
+    ) -> None:
+        """Record that the file begins at *index*, and has all that it must have."""
         self._unsynced.clear()
         self._entries = [(NO_OP, index, term), *kept]
         self._configurations = [(index, configuration)]

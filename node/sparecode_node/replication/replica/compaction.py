@@ -13,7 +13,7 @@ primary last.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import SnapshotRefusedError
@@ -25,6 +25,16 @@ log = logging.getLogger(__name__)
 
 EARLIEST = 0.5
 """The part of the entries that may come and go after which a snapshot may be taken."""
+
+
+Beside: TypeAlias = Callable[[Callable[[], object], Callable[[], object]], object]
+"""Runs the first call in any thread, and then the second one in the engine's."""
+
+
+def at_once(work: Callable[[], object], then: Callable[[], object]) -> None:
+    """Run both now: a `Beside` for tests and the simulation."""
+    work()
+    then()
 
 
 class Needs(Protocol):
@@ -50,6 +60,9 @@ class Compaction:
     leader: Callable[[], str | None] = lambda: None
     retention: Needs | None = None
     """What members need of the log, and of the newest snapshot."""
+    beside: Beside = at_once
+    """Writes the rest of the log, which takes long on a slow disk."""
+    _shortening: bool = False
     _kept: float = 0.0
     """The part of the log that came while it was kept: turns go on from there."""
 
@@ -149,7 +162,9 @@ class Compaction:
         """Compact the log if it is too long, as far as that is safe now."""
         self._count_kept()
         newest, first = self.store.current, self.journal.first_index
-        if self._keeps() or newest is None or newest.index <= first:
+        if self._shortening or self._keeps():
+            return
+        if newest is None or newest.index <= first:
             return
         if first < (skipped := self._skipped()) <= newest.index:
             # A node that joins gets the decision with the snapshot, not the entry.
@@ -165,11 +180,20 @@ class Compaction:
         self._compact(min(index, self._checkpointed()))
 
     def _compact(self, index: int) -> None:
-        if index > self.journal.first_index:
+        """Write the rest of the log beside the journal, and then go on there."""
+        if self._shortening or index <= self.journal.first_index:
+            return
+        shortening = self.journal.shorten(index)
+        self._shortening = True
+
+        def take() -> None:
+            self._shortening = False
             before = self._filled()
-            self.journal.compact(index)
-            self._kept = max(0.0, self._kept - (before - self._filled()))
-            log.info("log_compacted", extra={"first": index})
+            if self.journal.take(shortening):
+                self._kept = max(0.0, self._kept - (before - self._filled()))
+                log.info("log_compacted", extra={"first": index})
+
+        self.beside(shortening.write, take)
 
     def _count_kept(self) -> None:
         """

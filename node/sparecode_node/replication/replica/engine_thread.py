@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +136,7 @@ class EngineThread:
         self._stamper: Stamper | None = None
         self._matching = ThreadPoolExecutor(1, thread_name_prefix="matching")
         self._matching_now = 0
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="compaction")
         self._read_end = self._write_end = -1
 
     # --- In the loop
@@ -310,6 +311,22 @@ class EngineThread:
 
     # --- In the thread
 
+    def _beside(self, work: Callable[[], object], then: Callable[[], object]) -> None:
+        """
+        Run *work* in a thread of its own, and then *then* in this one.
+
+        What *work* raises is raised here, too.
+        """
+
+        def done(running: Future[object]) -> None:
+            def go_on(_replica: Replica) -> None:
+                running.result()
+                then()
+
+            self.post(go_on)
+
+        self._writing.submit(work).add_done_callback(done)
+
     def _run(self, calls: LoopCalls, started: asyncio.Future[None]) -> None:
         opened = False
         try:
@@ -324,6 +341,7 @@ class EngineThread:
                         stamper=stamper,
                         wire=self._make_wire(calls),
                         wall_ms=self._wall_ms,
+                        beside=self._beside,
                     )
                     opened = True
                     calls.post(lambda: _resolve(started, None))
@@ -333,6 +351,7 @@ class EngineThread:
                         self._stopping = True
                         self._matching.shutdown()  # It reads the state.
             finally:
+                self._writing.shutdown()
                 storage.close()
         except BaseException as error:
             # The only place that catches every exception: this replica must not go

@@ -30,7 +30,7 @@ from sparecode_node.replication.raft.membership_changes import (
 from sparecode_node.replication.raft.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome, Word
 from sparecode_node.replication.raft.rollback import Hello
-from sparecode_node.replication.replica.compaction import Compaction
+from sparecode_node.replication.replica.compaction import Beside, Compaction, at_once
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.installation import (
@@ -127,7 +127,9 @@ class Replica:
         stamper: Stamper,
         wire: Wire,
         wall_ms: Callable[[], int],
+        beside: Beside = at_once,
     ) -> None:
+        """*beside* writes the log again when it becomes shorter."""
         configured = founders(config.node_id, config.members, joins=config.joins)
         self._journal = open_journal(
             storage,
@@ -164,6 +166,7 @@ class Replica:
             config.raft,
             self.engine.leader,
             self.engine.retention,
+            beside,
         )
         self._installation = SnapshotInstallation(
             config.cluster_id, self.snapshots, self._journal, state, self.engine
