@@ -19,7 +19,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import ProposeError
-from sparecode_node.replication.log.file import NAME
+from sparecode_node.replication.log.file import NAME, SHORTER
 from sparecode_node.replication.log.storage import AppendFile
 from sparecode_node.replication.replica.observer import ObservedStorage
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
@@ -152,8 +152,7 @@ class HungFile:
         self.append, self.close = file.append, file.close
 
     def sync(self) -> None:
-        self._slow.hung.set()
-        assert self._slow.goes_on.wait(10 * WAIT_S)
+        self._slow.wait()
         self._file.sync()
 
 
@@ -161,6 +160,7 @@ class HungFile:
 class SlowDisks:
     """Disks on which a whole journal takes forever, and a few bytes do not."""
 
+    names: tuple[str, ...] = (f"{NAME}.new", SHORTER)
     hung: threading.Event = field(default_factory=threading.Event)
     goes_on: threading.Event = field(default_factory=threading.Event)
 
@@ -169,10 +169,32 @@ class SlowDisks:
 
         def slow(storage: ObservedStorage, name: str) -> AppendFile:
             file = append_to(storage, name)
-            is_new = name.startswith(NAME) and name != NAME
-            return HungFile(file, self) if is_new else file
+            return HungFile(file, self) if name in self.names else file
 
         patch.setattr(ObservedStorage, "append_to", slow)
+
+    def wait(self) -> None:
+        """Wait as a sync does."""
+        self.hung.set()
+        assert self.goes_on.wait(10 * WAIT_S)
+
+
+async def seen(condition: Callable[[], bool]) -> bool:
+    """Return whether a condition comes true, which no call of a node waits for."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WAIT_S):
+            await cluster.until(condition)
+    return condition()
+
+
+async def engine_answers(node: Node) -> bool:
+    """Return whether the engine's thread waits for no disk."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await node.replicator._engine.run(lambda _: None, timeout_s=None)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def test_a_disk_that_is_slow_with_the_log_costs_no_term(
@@ -181,26 +203,61 @@ async def test_a_disk_that_is_slow_with_the_log_costs_no_term(
     """The log is written again outside of the engine's thread."""
     async with running(tmp_path, raft=SHORT) as nodes:
         primary, _ = await settled(nodes)
-        disks, term = SlowDisks(), primary.replicator._status.term
+        disks = SlowDisks()
         disks.install(monkeypatch)
+        writing = asyncio.create_task(write(primary, 100, "before"))
         try:
-            await write(primary, 100, "before")
-            await until(disks.hung.is_set, primary)
-            began = asyncio.get_running_loop().time()
-            while asyncio.get_running_loop().time() - began < 2 * SHORT.step_down_s:
-                await write(primary, 5, f"{began}")
-                await asyncio.sleep(0.05)
-            status = primary.replicator._status
-            assert (status.is_leader, status.term) == (True, term)
-            assert status.log_entries > 100
+            assert await seen(disks.hung.is_set)
+            assert all([await engine_answers(node) for node in nodes])
+            await writing  # With a log that does not become shorter.
         finally:
             disks.goes_on.set()
-        await until(lambda: primary.replicator._status.log_entries < 100, primary)
+            await asyncio.gather(writing, return_exceptions=True)
+        assert await seen(
+            lambda: all(n.replicator._status.log_entries < 60 for n in nodes)
+        )
         await primary.stop()
         await primary.start()  # On the journal that it went on in.
         await ready(primary)
         await primary.replicator.read_barrier(timeout_s=WAIT_S)
         assert "before99" in primary.state.results
+
+
+@pytest.mark.parametrize("slow", ["snapshot", "state"])
+async def test_a_disk_that_is_slow_with_a_fetched_snapshot_costs_no_quorum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """While it is installed, the node votes and answers: another member is down."""
+    async with left_behind(tmp_path) as ((lasting, third), away):
+        disks = SlowDisks(("snapshot.manifest.new",) if slow == "snapshot" else ())
+        disks.install(monkeypatch)
+        install = away.state.install
+
+        def install_later(snapshot: str) -> None:
+            if slow == "state":
+                disks.wait()
+            install(snapshot)
+
+        monkeypatch.setattr(away.state, "install", install_later)
+        try:
+            await away.start()
+            assert await seen(disks.hung.is_set)
+            await third.stop()
+            loop = asyncio.get_running_loop()
+            alone_s = loop.time() + 2 * SHORT.step_down_s
+
+            def leads() -> bool:
+                status = lasting.replicator._status
+                leads = status.is_leader and status.has_contact
+                return leads and loop.time() > alone_s
+
+            assert await seen(leads)
+            assert away.state.applied_index < 60
+        finally:
+            disks.goes_on.set()
+        await write(lasting, 1, "after")
+        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        assert "after0" in away.state.results
 
 
 class RealNode(Node):

@@ -582,7 +582,33 @@ def install(bench: Bench, last: int, term: int = 1, **changes: object) -> None:
     manifest = dataclasses.replace(manifest, **changes)
     bench.replica.snapshots.begin(manifest)
     send(bench.replica.snapshots, body, size=len(body))
-    bench.replica.install(bench.replica.snapshots.complete())
+    install_now(bench, bench.replica.snapshots.complete())
+
+
+def install_now(bench: Bench, manifest: Manifest) -> None:
+    """Install a snapshot on a disk that is done at once. Raises why it was refused."""
+    refusals: list[SnapshotRefusedError | None] = []
+    bench.replica.install(manifest, refusals.append)
+    (refusal,) = refusals
+    if refusal is not None:
+        raise refusal
+
+
+class LaterDisk:
+    """A `Beside` whose work is done, and then followed up, when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], object], Callable[[], object]]] = []
+
+    def __call__(self, work: Callable[[], object], then: Callable[[], object]) -> None:
+        """Keep both."""
+        self.waiting.append((work, then))
+
+    def install(self, bench: Bench) -> None:
+        """Let the bench's installations wait."""
+        bench.replica._installation = dataclasses.replace(
+            bench.replica._installation, beside=self
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -665,6 +691,81 @@ def test_a_replica_goes_on_behind_a_snapshot(bench: Bench) -> None:
     assert bench.state.applied_index == 61
 
 
+def test_a_node_goes_on_voting_while_it_installs_a_snapshot(bench: Bench) -> None:
+    """Its leader keeps the contact; nothing comes into a log that is to be replaced."""
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    disk, outcomes = LaterDisk(), list[object]()
+    disk.install(bench)
+    body, manifest = snapshot(60)
+    bench.replica.snapshots.begin(manifest)
+    send(bench.replica.snapshots, body, size=len(body))
+    bench.replica.install(bench.replica.snapshots.complete(), outcomes.append)
+    ((work, then),) = disk.waiting
+    bench.take()
+    # Another leader could have the entries that are missing here.
+    bench.append("n3", 2, (3, 1), entry(4, 2), commit=4)
+    bench.tick()
+    [(leader, answer)] = bench.take(frames.NEXT_NODE_IDX)
+    assert (leader, answer["success"], answer["next_node_idx"]) == ("n3", False, 4)
+    work()
+    bench.tick()
+    assert bench.log()[-1] == (3, 1)
+    assert bench.engine.raftLastApplied == 3
+    bench.tick(1.0)  # It hears nothing more, and does not campaign.
+    bench.tick(1.0)
+    assert not bench.take(frames.PRE_VOTE)
+    bench.receive("n2", frames.REQUEST_VOTE, term=3, last_log_index=60, last_log_term=2)
+    [(candidate, _)] = bench.take(frames.RESPONSE_VOTE)
+    assert candidate == "n2"
+    assert outcomes == []
+    then()
+    assert outcomes == [None]
+    assert bench.log() == [(60, 1)]
+    bench.append("n2", 3, (60, 1), entry(61, 3), commit=61)
+    bench.tick()
+    assert bench.state.applied_index == 61
+
+
+def test_what_is_committed_meanwhile_is_not_applied_to_the_new_state(
+    bench: Bench,
+) -> None:
+    """The entry came in the same moment in which the installation began."""
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    disk, outcomes = LaterDisk(), list[object]()
+    disk.install(bench)
+    body, manifest = snapshot(60)
+    bench.replica.snapshots.begin(manifest)
+    send(bench.replica.snapshots, body, size=len(body))
+    manifest = bench.replica.snapshots.complete()
+    bench.append("n2", 1, (3, 1), entry(4, 1), commit=4)
+    bench.replica.install(manifest, outcomes.append)
+    ((work, then),) = disk.waiting
+    work()
+    bench.tick()
+    then()
+    bench.tick()
+    assert outcomes == [None]
+    assert bench.log() == [(60, 1)]
+    assert bench.state.applied_index == 60
+
+
+def test_a_refused_snapshot_leaves_the_log_as_it_is(bench: Bench) -> None:
+    follow(bench, 3)
+    body, manifest = snapshot(60)
+    bench.replica.snapshots.begin(manifest)
+    send(bench.replica.snapshots, body, size=len(body))
+    manifest = bench.replica.snapshots.complete()
+    bench.disk.failing = True
+    with pytest.raises(SnapshotRefusedError, match="cannot be written"):
+        install_now(bench, manifest)
+    bench.disk.failing = False
+    bench.append("n2", 1, (3, 1), entry(4, 1), commit=4)
+    bench.tick()
+    assert bench.state.applied_index == 4
+
+
 def test_a_divergent_tail_goes_with_the_snapshot(bench: Bench) -> None:
     bench.state.disk = bench.disk  # type: ignore[attr-defined]
     tail = [entry(index, 1) for index in range(2, 80)]
@@ -717,7 +818,7 @@ def test_a_snapshot_that_cannot_be_written_changes_nothing(bench: Bench) -> None
     manifest = bench.replica.snapshots.complete()
     bench.disk.failing = True
     with pytest.raises(SnapshotRefusedError, match="cannot be written"):
-        bench.replica.install(manifest)
+        install_now(bench, manifest)
     assert bench.log()[-1] == (3, 1)
     assert bench.state.applied_index == 3
 

@@ -96,7 +96,7 @@ class Engine:
     def received(self, length: int) -> None:
         self.arrived.append(length)
 
-    def install(self, manifest: Manifest) -> None:
+    async def install(self, manifest: Manifest) -> None:
         self.installed.append(manifest)
 
     def status(self) -> ReplicaStatus:

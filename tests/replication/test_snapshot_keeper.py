@@ -220,7 +220,7 @@ class Engine:
     def keep_log(self, member: str, index: int, progress: int) -> None:
         self.kept = (member, index, progress)
 
-    def install(self, manifest: Manifest) -> None:
+    async def install(self, manifest: Manifest) -> None:
         self.installed.append(manifest)
 
     def status(self) -> ReplicaStatus:

@@ -317,7 +317,8 @@ def install(before: int, index: int, committed: int, digest: str) -> Invariants:
     seen.applied[committed] = ()
     world: Any = SimpleNamespace(invariants=seen, effects=Effects())
     replica: Any = SimpleNamespace(
-        engine=SimpleNamespace(raftCommitIndex=before), install=lambda _manifest: None
+        engine=SimpleNamespace(raftCommitIndex=before),
+        install=lambda _manifest, done: done(None),
     )
     manifest: Any = SimpleNamespace(index=index, digest="d")
     SnapshotTraffic(world)._install(machine("n1", {}, digest), replica, manifest)

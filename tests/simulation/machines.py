@@ -158,6 +158,9 @@ class _Applying:
         self._node.store.install(body)
         self._node.disk.burn()
 
+    def reload(self) -> None:
+        """Do nothing: the store has loaded it."""
+
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         replica = self._node.replica

@@ -7,7 +7,7 @@ written without it.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from pysyncobj.node import Node
@@ -143,12 +143,16 @@ def install_unverified(patch: pytest.MonkeyPatch) -> None:
 def install_journal_first(patch: pytest.MonkeyPatch) -> None:
     """Let the journal begin behind a snapshot that the state does not hold yet."""
 
-    def install(self: SnapshotInstallation, manifest: Manifest) -> None:
+    def install(
+        self: SnapshotInstallation, manifest: Manifest, done: Callable[[None], object]
+    ) -> None:
         self.check(manifest)
         self.store.adopt(manifest, RECEIVED)
         self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
         self.state.install(self.store.storage.where(manifest.body))
+        self.state.reload()
         self.engine.continue_after(manifest.index)
+        done(None)
 
     patch.setattr(SnapshotInstallation, "install", install)
 

@@ -165,7 +165,11 @@ class SnapshotTraffic:
     def _install(self, node: Node, replica: Replica, manifest: Manifest) -> None:
         invariants = self._world.invariants
         before = replica.engine.raftCommitIndex
-        replica.install(manifest)
+        refused: list[SnapshotRefusedError | None] = []
+        replica.install(manifest, refused.append)
+        for refusal in refused:
+            if refusal is not None:
+                raise refusal
         self._count(Effect.SNAPSHOT_INSTALLED)
         invariants.comparisons[Comparison.INSTALLED] += 1
         if manifest.index <= before:

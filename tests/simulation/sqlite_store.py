@@ -110,6 +110,7 @@ class SqliteStore:
             file.write(body)
             file.flush()
             self.machine.install(file.name)
+            self.machine.reload()
         self._images.clear()
         self.db.keep()
 

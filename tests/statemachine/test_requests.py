@@ -169,6 +169,7 @@ def again(passes: str, one: FileWorld, other: FileWorld, folder: Path) -> None:
     elif passes == "snapshot":
         snapshots.write_snapshot(one.path, folder / "snapshot")
         other.machine.install(str(folder / "snapshot"))
+        other.machine.reload()
 
 
 # --- Room

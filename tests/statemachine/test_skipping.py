@@ -174,6 +174,7 @@ def test_replicas_have_the_same_digest_whenever_they_start(
     facts = write_snapshot(state, snapshot)
     joined = World()
     joined.machine.install(str(snapshot))
+    joined.machine.reload()
     assert facts.digest == joined.machine.digest() == world.machine.digest()
     assert count(joined, "skipped_entries") == 1
     result = joined.machine.apply(

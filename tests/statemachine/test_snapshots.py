@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,7 @@ def test_an_installed_snapshot_is_the_state(
     """Also the parts in memory: the next entries give the same results."""
     write_snapshot(world.path, tmp_path / "snapshot")
     other.machine.install(str(tmp_path / "snapshot"))
+    other.machine.reload()
     assert other.machine.applied_index == world.machine.applied_index
     assert other.machine.now_ms == world.machine.now_ms
     assert other.machine.digest() == world.machine.digest()
@@ -122,6 +124,7 @@ def test_readers_continue_while_a_snapshot_is_installed(
         reading.execute("BEGIN")
         assert reading.execute(sql).fetchone() == (1,)
         other.machine.install(str(tmp_path / "snapshot"))
+        other.machine.reload()
         assert reading.execute(sql).fetchone() == (1,)
         assert reading.execute("SELECT count(*) FROM agents").fetchone() == (0,)
         reading.rollback()
@@ -130,15 +133,26 @@ def test_readers_continue_while_a_snapshot_is_installed(
 
 
 def test_an_installed_snapshot_is_on_disk_at_once(
-    world: FileWorld, other: FileWorld, tmp_path: Path
+    world: FileWorld,
+    other: FileWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The journal then begins after it, so no power cut may undo it."""
-    syncs: list[int] = []
-    other.db.set_trace_callback(
-        lambda sql: syncs.append(1) if sql == "PRAGMA synchronous = FULL" else None
-    )
     write_snapshot(world.path, tmp_path / "snapshot")
+    syncs: list[int] = []
+    connect = sqlite3.connect
+
+    def traced(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = connect(*arguments, **more)
+        db.set_trace_callback(
+            lambda sql: syncs.append(1) if sql == "PRAGMA synchronous = FULL" else None
+        )
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
     other.machine.install(str(tmp_path / "snapshot"))
+    other.machine.reload()
     assert syncs
     assert other.db.execute("PRAGMA synchronous").fetchone() == (1,)
     assert other.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -157,6 +171,7 @@ def test_a_snapshot_that_cannot_be_read_changes_nothing(
     (tmp_path / "snapshot").write_bytes(b"SQLite format 3\0" + 5000 * b"x")
     with pytest.raises(sqlite3.DatabaseError):
         world.machine.install(str(tmp_path / "snapshot"))
+    world.machine.reload()
     assert world.machine.digest() == before
     assert world.db.execute("PRAGMA synchronous").fetchone() == (1,)
 
@@ -179,6 +194,7 @@ def test_a_snapshot_of_the_format_before_is_brought_to_this_one(
     try:
         assert read_facts(path) == written
         upgraded.machine.install(str(path))
+        upgraded.machine.reload()
         assert upgraded.machine.applied_index == written.index
         version = upgraded.db.execute("PRAGMA user_version").fetchone()
         assert version == (FORMAT,)

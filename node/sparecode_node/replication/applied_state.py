@@ -39,7 +39,14 @@ class AppliedState(Protocol):
         """Raise `Fatal` if the state on disk can no longer be relied on. Cheap."""
 
     def install(self, snapshot: str) -> None:
-        """Replace the state by the file *snapshot*, durably, completely or not at all."""
+        """
+        Replace what is stored by the file *snapshot*, durably, completely or not at all.
+
+        In any thread. Nothing is applied meanwhile, and `reload` follows.
+        """
+
+    def reload(self) -> None:
+        """Go on in the state that `install` has stored."""
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         """Apply an entry in one transaction; without calls, only its index."""

@@ -93,6 +93,7 @@ class StateMachine:
     def __init__(self, db: sqlite3.Connection) -> None:
         """Take over a database. Raises `SchemaError` if its format is unknown."""
         self._db = db
+        self._file: str = db.execute("PRAGMA database_list").fetchone()[2]
         db.isolation_level = None  # Transactions are begun and ended here, by name.
         db.execute(checkpoints.OFF)
         db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
@@ -157,8 +158,19 @@ class StateMachine:
         """Raise an error if the database can no longer be relied on."""
 
     def install(self, snapshot: str) -> None:
-        """Replace the state by the file *snapshot*, durably and completely or not at all."""
-        snapshots.install_snapshot(self._db, Path(snapshot))
+        """
+        Replace what is stored by the file *snapshot*, durably, completely or not at all.
+
+        In any thread, if the database is a file. Nothing is applied meanwhile, and
+        `reload` follows.
+        """
+        if self._file:
+            snapshots.replace_state(Path(self._file), Path(snapshot))
+        else:
+            snapshots.install_snapshot(self._db, Path(snapshot))
+
+    def reload(self) -> None:
+        """Go on in the state that `install` has stored."""
         self._load()
 
     def rest(self) -> None:
@@ -168,7 +180,8 @@ class StateMachine:
         So until the level is raised, the node can go back to the older release.
         """
         self._db.execute("PRAGMA foreign_keys = OFF")
-        formats.convert(self._db, self._feature_level)
+        # Not as it was loaded: a snapshot may have been installed a moment ago.
+        formats.convert(self._db, feature_level.read(self._db))
 
     def digest(self) -> str:
         """Return the hash of the state; replicas at the same index have the same."""

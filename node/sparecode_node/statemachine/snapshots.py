@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine import feature_level
+from sparecode_node.statemachine import checkpoints, feature_level
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.tables import formats, meta, schema
 
@@ -106,6 +106,17 @@ def read_state(state: Path) -> SnapshotFacts:
             return SnapshotFacts(index=index, digest=digest(db))
     except sqlite3.Error as error:
         raise SnapshotError(f"{state}: {error}") from error
+
+
+def replace_state(state: Path, snapshot: Path) -> None:
+    """
+    Replace the state in a file by a snapshot, in any thread, while no other one writes.
+
+    Raises `sqlite3.Error`, `OSError`.
+    """
+    with contextlib.closing(sqlite3.connect(state, isolation_level=None)) as db:
+        db.execute(checkpoints.OFF)
+        install_snapshot(db, snapshot)
 
 
 def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:

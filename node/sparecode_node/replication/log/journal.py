@@ -81,6 +81,11 @@ class Journal(EngineJournal):
         """Called with the newest configuration before the change of the log returns."""
         self.committed = 1
         """Entries up to this index may never be cut off."""
+        self.is_held = False
+        """
+        Whether a snapshot is about to replace state and log: no entry is taken or
+        applied, and this node does not campaign. It goes on voting.
+        """
         self.durable_index = 0
         """The last entry that is on disk."""
         self.syncs = 0

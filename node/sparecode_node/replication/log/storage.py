@@ -8,10 +8,20 @@ A power cut may lose or tear an `append` until `sync` has returned, and a rename
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sparecode_node.replication.errors import StartRefusedError
+
+Beside: TypeAlias = Callable[[Callable[[], object], Callable[[], object]], object]
+"""Runs the first call in any thread, and then the second one in the engine's."""
+
+
+def at_once(work: Callable[[], object], then: Callable[[], object]) -> None:
+    """Run both now: a `Beside` for tests and the simulation."""
+    work()
+    then()
 
 
 class AppendFile(Protocol):

@@ -72,6 +72,8 @@ class Campaign:
         others = self.voters()
         if self.journal.boots.refused_by or not self._counts_itself():
             return False
+        if self.journal.is_held:
+            return False
         if self.clocks.agreement(others, now) is Agreement.NO:
             return False  # It could not stamp anything (T5).
         if self.is_called_up():

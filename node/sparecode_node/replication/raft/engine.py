@@ -286,10 +286,8 @@ class Engine(SyncObj):
     def _role_changed(self, before: int, after: int) -> None:
         """Answer all proposals, changes and reads of a leader that does not lead any more."""
         if after == RAFT_STATE.LEADER:  # PySyncObj knows nothing of learners.
-            followers, end = (
-                map(PeerNode, self.roster.others()),
-                self.journal.last_index + 1,
-            )
+            end = self.journal.last_index + 1
+            followers = map(PeerNode, self.roster.others())
             # A new dictionary: it must not keep followers of an earlier term.
             self._SyncObj__raftNextIndex = dict.fromkeys(followers, end)
             self._SyncObj__newAppendEntriesTime = 0.0  # Tell every follower at once.
@@ -364,9 +362,8 @@ class Engine(SyncObj):
         """
         Return the leader that this node has heard recently.
 
-        PySyncObj goes on naming a dead leader until another one is elected. A leader
-        that was silent for `step_down_s` does not lead any more, or leads without this
-        node.
+        PySyncObj names a dead leader until another one is elected. One that was silent
+        for `step_down_s` does not lead any more, or leads without this node.
         """
         node = self._getLeader()
         silent_s = now() - self.guard.campaign.heard_at
@@ -424,8 +421,7 @@ class Engine(SyncObj):
 
     def next_index(self, follower: str) -> int:
         """Return the first index that was not sent to a follower yet."""
-        index: int = self._SyncObj__raftNextIndex[PeerNode(follower)]
-        return index
+        return int(self._SyncObj__raftNextIndex[PeerNode(follower)])
 
     def set_next_index(self, follower: str, index: int) -> None:
         """Record the first index that was not sent to a follower yet."""
@@ -448,6 +444,10 @@ class Engine(SyncObj):
         return self.guard.campaign.may_begin(now())
 
     # --- Applying
+
+    def _SyncObj__applyLogEntries(self) -> bool:
+        """Apply nothing while a snapshot is being installed."""
+        return not self.journal.is_held and super()._SyncObj__applyLogEntries()
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:
         """

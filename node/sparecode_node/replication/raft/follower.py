@@ -52,6 +52,8 @@ class FollowerLog:
         journal = self._journal
         previous = message["prevLogIdx"]
         entries = check_entries(leader, message)
+        if journal.is_held:
+            return self._hold_off(message)
         if journal.term_at(previous) != message["prevLogTerm"]:
             return self._back_off(leader, message, commit)
         self._hint = (0, 0)
@@ -72,6 +74,12 @@ class FollowerLog:
                 "entries": entries[known:],
             }
         return Verdict(message, None)
+
+    def _hold_off(self, message: Message) -> Verdict:
+        """Refuse entries for now, as a log that ends before them does."""
+        wanted = self._journal.last_index + 1
+        later = {**message, "prevLogIdx": wanted, "prevLogTerm": 0, "entries": []}
+        return Verdict(later, wanted)
 
     def _count_known(self, entries: list[Entry]) -> int:
         """Return how many of the entries are in the journal already."""

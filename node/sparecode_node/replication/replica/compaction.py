@@ -13,11 +13,12 @@ primary last.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.storage import Beside, at_once
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.store import Manifest, SnapshotStore
 
@@ -25,16 +26,6 @@ log = logging.getLogger(__name__)
 
 EARLIEST = 0.5
 """The part of the entries that may come and go after which a snapshot may be taken."""
-
-
-Beside: TypeAlias = Callable[[Callable[[], object], Callable[[], object]], object]
-"""Runs the first call in any thread, and then the second one in the engine's."""
-
-
-def at_once(work: Callable[[], object], then: Callable[[], object]) -> None:
-    """Run both now: a `Beside` for tests and the simulation."""
-    work()
-    then()
 
 
 class Needs(Protocol):

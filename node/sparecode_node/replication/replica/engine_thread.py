@@ -46,6 +46,7 @@ from sparecode_node.replication.replica.replica import (
 )
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import PROPOSALS_QUEUED_MAX
+from sparecode_node.replication.snapshots.store import Manifest
 from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class EngineThread:
         self._stamper: Stamper | None = None
         self._matching = ThreadPoolExecutor(1, thread_name_prefix="matching")
         self._matching_now = 0
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="compaction")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._read_end = self._write_end = -1
 
     # --- In the loop
@@ -252,6 +253,21 @@ class EngineThread:
             lambda replica, answer: answer(_tried(job, replica)), timeout_s
         )
 
+    async def install(self, manifest: Manifest) -> None:
+        """
+        Install a received snapshot; the wait ends with the engine.
+
+        Raises `SnapshotRefusedError`, and what ends the engine.
+        """
+
+        def ask(replica: Replica, answer: Callable[[Exception | None], None]) -> None:
+            try:
+                replica.install(manifest, answer)
+            except SnapshotRefusedError as error:
+                answer(error)
+
+        await self._ask(ask, None)
+
     async def _ask(
         self,
         ask: Callable[[Replica, Callable[[_T | Exception], None]], object],
@@ -350,6 +366,7 @@ class EngineThread:
                     finally:
                         self._stopping = True
                         self._matching.shutdown()  # It reads the state.
+                        self._writing.shutdown()  # It may replace the state.
             finally:
                 self._writing.shutdown()
                 storage.close()

@@ -15,7 +15,7 @@ from sparecode_node.replication.errors import NoPrimaryError, SnapshotRefusedErr
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
 from sparecode_node.replication.log.skips import Skips, SkipSettings
-from sparecode_node.replication.log.storage import Storage
+from sparecode_node.replication.log.storage import Beside, Storage, at_once
 from sparecode_node.replication.members import Configuration, Member, founders
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.clock_watch import Agreement
@@ -30,7 +30,7 @@ from sparecode_node.replication.raft.membership_changes import (
 from sparecode_node.replication.raft.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome, Word
 from sparecode_node.replication.raft.rollback import Hello
-from sparecode_node.replication.replica.compaction import Beside, Compaction, at_once
+from sparecode_node.replication.replica.compaction import Compaction
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.installation import (
@@ -129,7 +129,7 @@ class Replica:
         wall_ms: Callable[[], int],
         beside: Beside = at_once,
     ) -> None:
-        """*beside* writes the log again when it becomes shorter."""
+        """*beside* does what waits long for the disk: a snapshot, a shorter log."""
         configured = founders(config.node_id, config.members, joins=config.joins)
         self._journal = open_journal(
             storage,
@@ -169,7 +169,7 @@ class Replica:
             beside,
         )
         self._installation = SnapshotInstallation(
-            config.cluster_id, self.snapshots, self._journal, state, self.engine
+            config.cluster_id, self.snapshots, self._journal, state, self.engine, beside
         )
 
     def hello(self) -> Hello:
@@ -267,7 +267,8 @@ class Replica:
             wait_s = 0.0  # It commits alone: no answer would end the wait.
         self.engine.doTick(wait_s)
         self._state.check()
-        self.compaction.run()
+        if not self._journal.is_held:
+            self.compaction.run()
 
     def check_snapshot(self, manifest: Manifest) -> None:
         """
@@ -289,9 +290,17 @@ class Replica:
         """Keep the newest snapshot, and the log after it, for a member that fetches it."""
         self.engine.retention.take(member, index=index, progress=progress)
 
-    def install(self, manifest: Manifest) -> None:
-        """Install a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
-        self._installation.install(manifest)
+    def install(
+        self,
+        manifest: Manifest,
+        done: Callable[[SnapshotRefusedError | None], object],
+    ) -> None:
+        """
+        Install a received snapshot; *done* gets None, or why it was refused.
+
+        It is called in this thread, once. Raises `SnapshotRefusedError`, `Fatal`.
+        """
+        self._installation.install(manifest, done)
 
     def position(self) -> tuple[object, ...]:
         """Return the parts of the status that callers wait for; cheap to compute."""

@@ -96,9 +96,7 @@ class SnapshotFetch:
         if facts != SnapshotFacts(index=manifest.index, digest=manifest.digest):
             raise BrokenSnapshotError("index or digest differ from the manifest")
         # No bytes may be received into the file while it may be being installed.
-        await self._engine.run(
-            lambda replica: replica.install(manifest), timeout_s=None
-        )
+        await self._engine.install(manifest)
         return source, manifest
 
     def _check_outdated(self, store: SnapshotStore) -> None:

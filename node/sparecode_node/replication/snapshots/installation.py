@@ -5,9 +5,15 @@ Installing a snapshot: a node that lacks too much takes over another node's stat
 `snapshot_keeper` fetches the snapshot and verifies it. The rest is here, for the
 engine's thread: whether the snapshot may be installed, the three steps of installing
 it, and the last step again after a crash.
+
+The first two steps write the whole state, and wait for the disk. So they run beside the
+engine, which goes on voting and answering its leader. Otherwise a slow disk would take
+this node's vote away for that time; if another member is down, the leader would lose
+its quorum.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparecode_node.replication.applied_state import AppliedState
@@ -17,6 +23,7 @@ from sparecode_node.replication.errors import (
     StartRefusedError,
 )
 from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.storage import Beside
 from sparecode_node.replication.raft.engine import Engine
 from sparecode_node.replication.snapshots.store import (
     RECEIVED,
@@ -36,6 +43,7 @@ class SnapshotInstallation:
     journal: Journal
     state: AppliedState
     engine: Engine
+    beside: Beside
 
     def check(self, manifest: Manifest) -> None:
         """Raise `SnapshotRefusedError` if a snapshot must not be installed now."""
@@ -51,22 +59,44 @@ class SnapshotInstallation:
     def _is_stale(self, manifest: Manifest) -> bool:
         return manifest.index <= self.engine.raftCommitIndex
 
-    def install(self, manifest: Manifest) -> None:
+    def install(
+        self, manifest: Manifest, done: Callable[[SnapshotRefusedError | None], object]
+    ) -> None:
         """
         Replace state and log by a snapshot that was received and verified.
 
         First the snapshot becomes this node's own, durably. Then the state is replaced,
         durably and in one step; then the journal. After a crash in between,
-        `finish_install` does the last step. Raises `SnapshotRefusedError`, or `Fatal`
-        when there is no way back.
+        `finish_install` does the last step. *done* is called in the engine's thread.
+        Raises `SnapshotRefusedError`, or `Fatal` when there is no way back.
         """
         self.check(manifest)
         self.engine.guard.flush()
-        self.store.adopt(manifest, RECEIVED)
-        try:
-            self.state.install(self.store.storage.where(manifest.body))
-        except Exception as error:
-            raise Fatal(f"installing a snapshot failed: {error!r}") from error
+        self.journal.is_held = True
+        refusals: list[SnapshotRefusedError] = []
+
+        def work() -> None:
+            try:
+                self.store.adopt(manifest, RECEIVED)
+            except SnapshotRefusedError as error:
+                refusals.append(error)
+                return
+            try:
+                self.state.install(self.store.storage.where(manifest.body))
+            except Exception as error:
+                raise Fatal(f"installing a snapshot failed: {error!r}") from error
+
+        def then() -> None:
+            if not refusals:
+                self._go_on_after(manifest)
+            self.journal.is_held = False
+            done(refusals[0] if refusals else None)
+
+        self.beside(work, then)
+
+    def _go_on_after(self, manifest: Manifest) -> None:
+        """Take over the stored state, and let the journal begin after it."""
+        self.state.reload()
         if self.state.applied_index != manifest.index:
             raise Fatal(
                 f"a snapshot of entry {manifest.index} has applied"

@@ -164,9 +164,9 @@ class _WatchedStateMachine(StateMachine):
             self._on_applied(self._clock.monotonic_s() - began_s)
         return results
 
-    def install(self, snapshot: str) -> None:
-        """Replace the state by a snapshot's."""
-        super().install(snapshot)
+    def reload(self) -> None:
+        """Go on in the state that a snapshot has replaced."""
+        super().reload()
         self._report()
 
     def checkpoint(self) -> int:
