@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import dispatch
 from sparecode_node.statemachine.applying import Applying
@@ -16,6 +17,7 @@ from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.shares import Shares
 from sparecode_node.statemachine.skipping import ENTRY_SKIPPED, kinds_of
 from sparecode_node.statemachine.snapshots import write_snapshot
 from tests.statemachine.world import SKIPPED_DIGEST, START_MS, World, skipped_entry
@@ -206,6 +208,23 @@ def test_a_value_that_cannot_be_stored_does_not_stop_the_replica_again(
     assert first[0] == "CreateUser"
     assert last[-1].endswith("2 CreateUser; 1 not remembered")
     assert world.apply(replace(good, at_ms=START_MS)) == ENTRY_SKIPPED
+
+
+@pytest.mark.parametrize("part", ["request", "audit event"])
+def test_a_call_that_cannot_be_stored_takes_no_room(world: World, part: str) -> None:
+    """A replica that starts later counts the same rows (E3, Q3)."""
+    known = world.call("create-user", {"name": "carol"})
+    world.apply(known)
+    world.db.execute("UPDATE requests SET at_ms = 0")  # So it is to be forgotten.
+    bad = poison(world)
+    if part == "request":
+        bad = replace(bad, request=replace(known.request, tag=2**63))
+    else:
+        bad = replace(bad, node_id=NodeId("\ud800"))
+    world.skip(bad)
+    counted = Shares()
+    counted.count(world.db)
+    assert vars(world.machine._requests._shares) == vars(counted)
 
 
 def test_an_applied_entry_is_never_skipped(world: World) -> None:

@@ -115,6 +115,8 @@ class Skipping:
         except _BAD_VALUE:
             self.db.execute("ROLLBACK TO call")
             self.audit.sequence, self.audit.head = sequence, head
+            # Replicas that start later count the rows that are there.
+            self.requests.count()
             return False
         finally:
             self.db.execute("RELEASE call")
