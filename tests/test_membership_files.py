@@ -4,6 +4,7 @@
 import contextlib
 import datetime as dt
 import json
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership import founding_checks
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.certificates import Authority
-from sparecode_node.membership.files import missing_pairs
+from sparecode_node.membership.files import PRIVATE, missing_pairs, put
 from sparecode_node.membership.founder import make_authorities
 from sparecode_node.membership.joiner import begin_beside
 from sparecode_node.membership.preparation import (
@@ -132,6 +133,21 @@ def test_a_damaged_file_of_members_is_refused(config: Config, content: str) -> N
         StartError, match="not the output of `sparecode-node init --join`"
     ):
         first_members(config, "c1")
+
+
+def test_a_file_in_a_new_folder_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first statement about a skipped entry does: it is a promise (E3)."""
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    put(tmp_path / "data" / "skips" / "one.statement", b"x", PRIVATE)
+    folders = [tmp_path, tmp_path / "data", tmp_path / "data" / "skips"]
+    assert {str(folder) for folder in folders} <= {*synced}
 
 
 def test_half_a_pair_is_refused(config: Config) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparecode_node.config import Config, ListenerConfig
-from sparecode_node.membership.certificates import write_file
+from sparecode_node.membership.certificates import sync_directory, write_file
 from sparecode_node.membership.preparation import StartError
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.rpc.tls import TlsFiles
@@ -96,12 +96,25 @@ def missing_pairs(config: Config) -> tuple[Pair, ...]:
 
 
 def put(path: Path, content: bytes, mode: int) -> None:
-    """Write a file atomically; create its folder if missing. Raises `StartError`."""
+    """
+    Write a file atomically and durably; create its folder if missing.
+
+    Raises `StartError`.
+    """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(path.parent)
         write_file(path, content, mode)
     except OSError as error:
         raise StartError(f"{path}: {error.strerror or error}") from error
+
+
+def _create(folder: Path) -> None:
+    """Create a folder if it is missing, so that a power cut does not take it away."""
+    if folder.exists():
+        return
+    _create(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(folder.parent)
 
 
 def read(path: Path) -> bytes:
