@@ -335,6 +335,16 @@ class LocalCluster:
                     raise LocalClusterError(message)
                 time.sleep(poll_s)
 
+    def wait_majority(self, *, timeout_s: float = 60, poll_s: float = 0.1) -> None:
+        """Return when more than half of the nodes report that they are ready to serve."""
+        deadline = time.monotonic() + timeout_s
+        while 2 * sum(map(self._is_ready, self.nodes)) <= len(self.nodes):
+            if time.monotonic() > deadline:
+                raise LocalClusterError(
+                    f"no majority of the nodes was ready within {timeout_s:.0f} s"
+                )
+            time.sleep(poll_s)
+
     def _is_ready(self, node: LocalNode) -> bool:
         credentials = grpc.ssl_channel_credentials(self.members_ca.read_bytes())
         with grpc.secure_channel(node.admin_address, credentials) as channel:

@@ -73,6 +73,8 @@ class Strike:
     begin_ns: int
     end_ns: int
     """Everything is whole again, and dead nodes are starting."""
+    quorum_ns: int
+    """A majority of the nodes serves."""
     ready_ns: int
     """Every node serves."""
     proof: Proof
@@ -153,7 +155,10 @@ class Nemesis:
         )
         for node in self._site.nodes:
             self._site.start(node)
+        quorum_ns = None
         try:
+            self._site.majority_ready()
+            quorum_ns = time.monotonic_ns()
             self._site.ready()
         except LocalClusterError as error:
             failure = failure or str(error)
@@ -167,6 +172,7 @@ class Nemesis:
             fault=fault,
             begin_ns=begin_ns,
             end_ns=end_ns,
+            quorum_ns=quorum_ns or ready_ns,
             ready_ns=ready_ns,
             proof=proof,
             failure=failure,

@@ -12,6 +12,7 @@ DISKS_AND_LINKS = (
     *("slow_sync", "slow_disks", "slow_snapshot"),
     *("disk_went_back_primary", "disk_went_back_replica"),
     *("links_swallow", "links_half_close", "links_corrupt", "links_swallow_and_kill"),
+    "starving",
 )
 POWER = ("power_one", "power_primary", "power_all")
 CAMPAIGN = "campaign"
@@ -80,7 +81,7 @@ SERIES = {
         ),
         Plan(
             name="disks-and-links",
-            title="Disks that fail, are slow or went back, links that die silently",
+            title="Bad disks, links that die silently, and a node that starves",
             faults=DISKS_AND_LINKS,
             times=2 * len(DISKS_AND_LINKS),
         ),

@@ -155,9 +155,13 @@ def figures(campaign: Campaign) -> dict[str, Any]:
 
 
 def without_quorum(strikes: Iterable[Strike]) -> list[tuple[int, int]]:
-    """Return beginning and end of each time in which no quorum can be relied on."""
+    """
+    Return beginning and end of each time in which no quorum can be relied on.
+
+    It ends when a majority serves: a node that comes back later is no excuse.
+    """
     return [
-        (each.begin_ns, each.ready_ns) for each in strikes if each.fault in NO_QUORUM
+        (each.begin_ns, each.quorum_ns) for each in strikes if each.fault in NO_QUORUM
     ]
 
 

@@ -158,6 +158,10 @@ class Site:
         """
         self.cluster.wait_ready(*nodes, timeout_s=timeout_s)
 
+    def majority_ready(self, timeout_s: float = READY_S) -> None:
+        """Return when a majority of the nodes serves. Raises `LocalClusterError`."""
+        self.cluster.wait_majority(timeout_s=timeout_s)
+
     def unused_id(self) -> str:
         """Return an id that no node has had."""
         self._ids += 1

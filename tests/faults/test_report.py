@@ -20,6 +20,7 @@ from tests.faults.report import (
     failures,
     figures,
     rolling_restarts,
+    without_quorum,
 )
 from tests.faults.striker import Proof
 
@@ -27,6 +28,7 @@ STRIKE = Strike(
     fault="kill_all",
     begin_ns=20 * SECOND_NS,
     end_ns=21 * SECOND_NS,
+    quorum_ns=24 * SECOND_NS,
     ready_ns=24 * SECOND_NS,
     proof=Proof(bit=True, words="gone"),
     failure="",
@@ -85,11 +87,20 @@ GOOD = Campaign(
 )
 
 
+def test_a_node_that_comes_back_late_excuses_no_silence() -> None:
+    """A majority serves before, so callers must be answered."""
+    late = replace(STRIKE, ready_ns=50 * SECOND_NS)
+    assert without_quorum([late]) == [(20 * SECOND_NS, 24 * SECOND_NS)]
+    other = replace(late, fault="kill_replica")
+    assert without_quorum([other]) == []
+
+
 RESTART = replace(
     STRIKE,
     fault="rolling_restart",
     begin_ns=30 * SECOND_NS,
     end_ns=40 * SECOND_NS,
+    quorum_ns=41 * SECOND_NS,
     ready_ns=41 * SECOND_NS,
 )
 ASKED = Operation(

@@ -11,11 +11,12 @@ import pytest
 from local_cluster.cluster import LocalCluster, LocalNode, Ports
 from local_cluster.setup import _node_toml
 
-from tests.faults import strikes
+from tests.faults import nemesis, strikes
 from tests.faults.bounds import ENDS_PROCESSES
 from tests.faults.nemesis import FAULTS, NO_QUORUM
 from tests.faults.newcomers import settings
 from tests.faults.plans import SERIES
+from tests.faults.striker import Proof
 from tests.faults.strikes import Strikes
 
 
@@ -124,12 +125,38 @@ def test_answering_survivors_are_timed() -> None:
     assert (proof.success_s, proof.failure) == (0.5, "")
 
 
+def test_the_moment_of_a_majority_is_not_that_of_all_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The prober is excused until a majority serves, not until all nodes do."""
+    monkeypatch.setattr(nemesis, "CALM_S", 0)
+    moments = iter([1, 2, 3, 4])
+    monkeypatch.setattr(nemesis.time, "monotonic_ns", lambda: next(moments))
+    site: Any = FakeSite(nodes())
+    site.waited = []
+    site.majority_ready = lambda: site.waited.append("majority")
+    site.ready = lambda: site.waited.append("all")
+    for node in site.nodes:
+        node.running = True
+    attacker = nemesis.Nemesis(
+        site, random.Random(1), session="", first_success=lambda _after, _but: None
+    )
+    monkeypatch.setattr(
+        attacker._strikes, "kill_all", lambda: Proof(bit=True, words="gone")
+    )
+    struck = attacker._strike("kill_all")
+    assert (struck.end_ns, struck.quorum_ns, struck.ready_ns) == (2, 3, 4)
+    assert site.waited == ["majority", "all"]
+
+
 def test_every_fault_exists_and_has_a_bound() -> None:
     for fault in FAULTS:
         assert callable(getattr(Strikes, fault))
     assert {*FAULTS} >= ENDS_PROCESSES >= NO_QUORUM
     for series in SERIES.values():
         assert {*FAULTS} >= {*series.faults}
+    # The strikes with the longest proofs need not wait for their turn in a campaign.
+    assert "starving" in SERIES["disks-and-links"].faults
 
 
 def test_a_newcomer_has_another_id_and_files_of_its_own(tmp_path: Path) -> None:
