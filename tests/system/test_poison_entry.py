@@ -14,7 +14,8 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
-from sparecode_client import Admin, AuditFilter, OutcomeUnknown, Refused
+from sparecode_client import Admin, AuditFilter, MemberStanding, OutcomeUnknown, Refused
+from tests.faults.newcomers import begin_anew
 from tests.system.machines import until
 from tests.system.runbook_operator import Operator
 
@@ -109,8 +110,8 @@ def test_an_entry_that_stops_every_node(cluster: LocalCluster, tmp_path: Path) -
     """
     One statement is not enough, two are; the third node stops until it has them (E3).
 
-    Afterwards all are alike, also one that was killed. The operators are in the audit
-    log.
+    Afterwards all are alike, also one that was killed, and one that joins and has no
+    statements. The operators are in the audit log.
     """
     operator = Operator(cluster, cluster.nodes[0], tmp_path)
     operator.sign_in()
@@ -147,6 +148,30 @@ def test_an_entry_that_stops_every_node(cluster: LocalCluster, tmp_path: Path) -
         node.start()
     cluster.wait_ready(n2, n3)
     assert_alike(operator, index)
+    join_again(cluster, n3, "n4")
+    assert statements(n3) == []
+    assert_alike(operator, index)
+
+
+def join_again(cluster: LocalCluster, node: LocalNode, new_id: str) -> None:
+    """Remove a node, and let its empty machine join; return when it votes."""
+    node.stop()
+    others = [each.admin_address for each in cluster.nodes if each is not node]
+    with Admin(others, ca=cluster.members_ca, timeout=timedelta(seconds=30)) as admin:
+        admin.login(ADMINISTRATOR, cluster.password)
+        admin.confirm_with(lambda _: cluster.password)
+        admin.remove_member(node.node_id)
+        ticket = admin.create_join_ticket(new_id, node.peers_address)
+        begin_anew(node, new_id, ticket.ticket)
+        node.start()
+
+        def votes() -> bool:
+            members = {each.node_id: each.standing for each in admin.list_members()}
+            return members.get(new_id) is MemberStanding.VOTER
+
+        until(lambda: votes() or not node.running)
+    assert node.running, node.last_words()
+    cluster.wait_ready()
 
 
 def statements(node: LocalNode) -> list[Path]:
