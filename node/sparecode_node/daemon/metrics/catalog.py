@@ -101,7 +101,8 @@ LOG_GIVEN_UP = Metric(
     "sparecode_log_given_up_total",
     Kind.COUNTER,
     "Times that this node stopped keeping the log for a member that had not caught up: "
-    "the log had reached its bound, or the member had made no progress for five minutes.",
+    "the log had reached its bound, or the member had received and applied nothing for "
+    "five minutes.",
 )
 SNAPSHOTS_OUTDATED = Metric(
     "sparecode_snapshots_outdated_total",
