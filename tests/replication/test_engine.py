@@ -31,7 +31,7 @@ from sparecode_node.replication.settings import (
 )
 from sparecode_node.statemachine.results import Applied
 from tests.replication.bench import Bench, entry
-from tests.replication.recording_state import FixedStamper
+from tests.replication.recording_state import FixedStamper, RecordingState
 
 
 @pytest.fixture
@@ -423,6 +423,53 @@ def test_a_follower_far_behind_gets_no_more_than_a_window(bench: Bench) -> None:
 
 
 # --- Restart
+
+
+def apply_slowly(bench: Bench, patch: pytest.MonkeyPatch) -> None:
+    """Let each entry take 30 ms, as on a busy machine."""
+    apply = RecordingState.apply
+
+    def slow(self: RecordingState, *arguments: Any) -> Any:
+        bench.now += 0.03
+        return apply(self, *arguments)
+
+    patch.setattr(RecordingState, "apply", slow)
+
+
+def test_a_follower_that_has_much_to_apply_answers_meanwhile(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another member is down, its leader would lose the quorum."""
+    apply_slowly(bench, monkeypatch)
+    entries = [entry(index, 1) for index in range(2, 202)]
+    bench.append("n2", 1, (1, 0), *entries, commit=201)
+    contact_s, answered_at = bench.engine.settings.contact_s, bench.now
+    while bench.state.applied_index < 201:
+        applied = bench.state.applied_index
+        bench.tick()
+        assert bench.state.applied_index > applied
+        bench.append("n2", 1, (201, 1), commit=201)
+        bench.receive("n2", frames.ASK_CLOCK, round=applied)
+        kinds = {message["type"] for _, message in bench.take()}
+        if frames.NEXT_NODE_IDX in kinds:
+            assert bench.now - answered_at < contact_s / 2
+            answered_at = bench.now
+    assert bench.now - answered_at < contact_s / 2
+    assert bench.engine.raftLastApplied == bench.engine.raftCommitIndex == 201
+
+
+def test_a_leader_applies_all_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers reads by what is committed, and by the time of the state there."""
+    entries = [entry(index, 1) for index in range(2, 22)]
+    bench.append("n2", 1, (1, 0), *entries, commit=1)
+    term = bench.elect()
+    apply_slowly(bench, monkeypatch)
+    for other in bench.others:
+        bench.acknowledge(other, bench.engine.journal.last_index + 1, term)
+    bench.tick()
+    assert bench.state.applied_index == bench.engine.raftCommitIndex == 22
 
 
 def test_what_was_applied_is_not_applied_again(bench: Bench) -> None:

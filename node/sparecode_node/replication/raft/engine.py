@@ -131,13 +131,8 @@ class Engine(SyncObj):
             nodeClass=PeerNode,
             transportClass=lambda _obj, _me, _others: self._guarded(wire, wall_ms),
         )
-        self.roster = Roster(
-            self.guard,
-            journal,
-            Hello(journal.journal_id, address, tuple(journal.boots.boots)),
-            settings.contact_s,
-            now,
-        )
+        hello = Hello(journal.journal_id, address, tuple(journal.boots.boots))
+        self.roster = Roster(self.guard, journal, hello, settings.contact_s, now)
         self.membership = Membership(
             self, self.roster, journal, settings.election_min_s
         )
@@ -183,9 +178,7 @@ class Engine(SyncObj):
 
     def listen(self, descriptor: int, ready: Callable[[], object]) -> None:
         """End the wait of a tick, and call *ready*, when *descriptor* can be read."""
-        self._poller.subscribe(
-            descriptor, lambda _fd, _events: ready(), POLL_EVENT_TYPE.READ
-        )
+        self._poller.subscribe(descriptor, lambda *_: ready(), POLL_EVENT_TYPE.READ)
 
     def stop_listening(self, descriptor: int) -> None:
         """Undo `listen`."""
@@ -384,11 +377,10 @@ class Engine(SyncObj):
     def voters_in_contact(self) -> dict[str, int]:
         """Return the voters heard recently, each with its last index on disk."""
         oldest = now() - self.settings.contact_s
-        answered = self._SyncObj__lastResponseTime
         return {
             node.id: self.guard.progress(node.id).acked
             for node in self.otherNodes
-            if answered.get(node, 0.0) >= oldest
+            if self._SyncObj__lastResponseTime.get(node, 0.0) >= oldest
         }
 
     def entries_behind(self) -> int:
@@ -400,8 +392,7 @@ class Engine(SyncObj):
 
     def _known_behind(self) -> int | None:
         """Return how many committed entries are missing here, None if it is not known."""
-        needs_snapshot = self.guard.snapshot_source() is not None
-        if needs_snapshot or not self.has_contact():
+        if self.guard.snapshot_source() is not None or not self.has_contact():
             return None
         return self.entries_behind()
 
@@ -446,8 +437,17 @@ class Engine(SyncObj):
     # --- Applying
 
     def _SyncObj__applyLogEntries(self) -> bool:
-        """Apply nothing while a snapshot is being installed."""
-        return not self.journal.is_held and super()._SyncObj__applyLogEntries()
+        """Apply what is committed: a follower for a moment only, so that it answers."""
+        committed, until = self.raftCommitIndex, now() + self.settings.heartbeat_s
+        tell = False
+        while not self.journal.is_held and self.raftLastApplied < committed:
+            if not self._isLeader():
+                self._SyncObj__raftCommitIndex = self.raftLastApplied + 1
+            tell = super()._SyncObj__applyLogEntries() or tell
+            if now() >= until:
+                break
+        self._SyncObj__raftCommitIndex = committed
+        return tell
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:
         """

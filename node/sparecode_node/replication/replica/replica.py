@@ -265,7 +265,13 @@ class Replica:
             self._proposals.waiting or self._proposals.in_flight
         ):
             wait_s = 0.0  # It commits alone: no answer would end the wait.
-        self.engine.doTick(wait_s)
+        engine = self.engine
+        if (
+            engine.raftLastApplied < engine.raftCommitIndex
+            and not self._journal.is_held
+        ):
+            wait_s = 0.0  # It has stopped applying only to take and answer messages.
+        engine.doTick(wait_s)
         self._state.check()
         if not self._journal.is_held:
             self.compaction.run()
