@@ -3,6 +3,7 @@
 
 import datetime as dt
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -169,7 +170,9 @@ def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
     assert "docs/runbooks/blank-node.md" in lost.last_words()
     doctor = " ".join(site.node(lost, "doctor").stdout.split())
     assert f"FAIL membership {lost.directory}/data has no data" in doctor
-    assert "Failures: 1." in doctor
+    failures = set(re.findall("FAIL ([a-z]+)", doctor))
+    # A machine under load syncs slowly, and doctor says so.
+    assert failures - {"disk"} == {"membership"}, doctor
     lost.key_ring.unlink()
     begun = site.node(lost, "init", f"--administrator={ADMINISTRATOR}")
     assert begun.returncode == 1
