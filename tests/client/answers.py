@@ -295,6 +295,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         pin_blocklist=True,
         issued_sets_per_hour=30,
         issued_sets_per_day=100,
+        unlocks_per_day=3,
         former_code_retention=lasting(timedelta(days=365)),
         administrators_second_factor="optional",
         passkey_domain="",

@@ -149,13 +149,54 @@ def test_right_pin_with_a_code_that_is_not_live_is_not_charged(code_set: Any) ->
     assert_refused(judgement, Reason.CODE_NOT_LIVE, charge=False)
 
 
+@pytest.mark.parametrize("pin", [WRONG_PIN, None])
+@pytest.mark.parametrize("code_set", [*NOT_LIVE, make_set(ends_at_ms=NOW_MS)])
+@pytest.mark.parametrize(
+    "token", [make_token(), make_token(enabled=False), make_token(pin_verifier=b"")]
+)
+def test_a_code_that_is_gone_tells_no_pin(token: Any, code_set: Any, pin: Any) -> None:
+    """The judgement is the same before the right PIN, a wrong one and none (A5)."""
+    right, other = (
+        judge(
+            make_attempt(
+                emergency_reading(pin=each), token=token, code_sets=(code_set,)
+            )
+        )
+        for each in (PIN, pin)
+    )
+    assert not charged(other)
+    assert not other.accepted
+    if token.pin_set:
+        assert other == right
+    else:
+        assert other.reason in (Reason.CODE_NOT_LIVE, Reason.SET_EXPIRED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"token": make_token(expires_at_ms=NOW_MS)},
+        {"token": make_token(enabled=False)},
+        {"agent": CLOUD},
+    ],
+)
+def test_wrong_pin_with_a_code_that_may_work_again_is_charged(
+    changes: dict[str, Any],
+) -> None:
+    """Another agent, or a change of the token, would accept it with the right PIN (A2)."""
+    attempt = make_attempt(emergency_reading(pin=WRONG_PIN), **changes)
+    assert_refused(judge(attempt), Reason.WRONG_PIN, charge=True)
+
+
 @pytest.mark.parametrize("code_set", NOT_LIVE)
 @pytest.mark.parametrize("pin", [WRONG_PIN, None])
-def test_wrong_pin_with_a_code_that_is_not_live_is_charged(
+def test_feature_level_1_charges_a_wrong_pin_before_a_gone_code(
     code_set: Any, pin: Any
 ) -> None:
-    """Wrong PIN with it: charged (A5)."""
-    attempt = make_attempt(emergency_reading(pin=pin), code_sets=(code_set,))
+    """As release 0.1.0 does (A5)."""
+    attempt = make_attempt(
+        emergency_reading(pin=pin), code_sets=(code_set,), judges_all_pins=True
+    )
     assert_refused(judge(attempt), Reason.WRONG_PIN, charge=True)
 
 

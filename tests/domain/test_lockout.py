@@ -9,6 +9,9 @@ from sparecode_node.domain.lockout import FREE, Lockout
 from sparecode_node.domain.policy import DAY_MS, HOUR_MS, MINUTE_MS, Policy
 from tests.domain.examples import NOW_MS, POLICY, failures
 
+QUARTER_MS = 15 * MINUTE_MS
+DAY_QUARTERS = DAY_MS // QUARTER_MS
+
 
 @pytest.mark.parametrize(
     ("count", "wait_ms"),
@@ -97,3 +100,29 @@ def test_guesses_never_exceed_the_ladder(pauses: list[int]) -> None:
     assert lockout.failures == len(judged) <= 100
     for first, sixth in zip(judged, judged[5:], strict=False):
         assert sixth - first >= 15 * MINUTE_MS
+
+
+def guesses_within(span_ms: int) -> int:
+    """Return the failures within a time, from a free factor on, each as soon as it can."""
+    lockout, guesses, at_ms = FREE, 0, NOW_MS
+    while at_ms < NOW_MS + span_ms and not lockout.off:
+        lockout = lockout.failed(at_ms, POLICY)
+        guesses += 1
+        at_ms = lockout.blocked_until_ms
+    return guesses
+
+
+def test_the_unlocks_without_an_approval_allow_few_guesses() -> None:
+    """
+    At most the 38 guesses of a day that docs/security.md tells (P3a).
+
+    The unlocks come at the best quarters of an hour; without one, it is 11.
+    """
+    alone = [guesses_within(each * QUARTER_MS) for each in range(DAY_QUARTERS + 1)]
+    best = alone
+    for _ in range(POLICY.unlocks_per_day):
+        best = [
+            max(alone[each] + best[end - each] for each in range(end + 1))
+            for end in range(DAY_QUARTERS + 1)
+        ]
+    assert (alone[-1], best[-1]) == (11, 38)

@@ -193,7 +193,7 @@ async def test_the_allowance_of_the_hour_comes_back(
         )
         age_ms = age_h * 3_600_000
         db.execute(
-            "INSERT INTO issue_counts VALUES ('root', ?, 2, ?)",
+            "INSERT INTO allowance_counts VALUES ('issue', 'root', ?, 2, ?)",
             (now_ms - age_ms, now_ms - age_ms + 86_460_000),
         )
     if not allowed:

@@ -212,8 +212,8 @@ async def test_unknown_name_costs_the_same_queries(
 async def test_refusals_of_a_known_user_cost_the_same_too(node: OneNode) -> None:
     """(A6, L5) Wrong PIN, used code, spent tokencode, locked, disabled."""
     await node.add_user()
-    code = (await node.issue()).codes[0].code
-    passcodes = [PIN + code, PIN + code, "1111" + code, PIN + code, "1" * 10]
+    code, live = (each.code for each in (await node.issue()).codes[:2])
+    passcodes = [PIN + code, PIN + code, "1111" + live, PIN + code, "1" * 10]
     costs = []
 
     async def cost(passcode: str) -> None:

@@ -72,14 +72,15 @@ async def test_a_code_of_any_older_set_is_no_guess(node: OneNode) -> None:
     assert digest(node.primary_db) == digest(node.local_db)
 
 
-async def test_a_wrong_pin_before_a_former_code_is_charged(node: OneNode) -> None:
-    """(A5, L1) The audit log names the reason; the agent learns nothing (A6)."""
+async def test_a_former_code_tells_no_pin(node: OneNode) -> None:
+    """(A5) A wrong PIN before it is neither charged nor told, not even in the log."""
     await node.add_user()
     codes = await issue_sets(node, SETS)
     await condense(node)
-    assert not await node.accepts("9999" + codes[0])
-    assert node.reasons() == [Reason.WRONG_PIN]
-    assert failures(node) == 1
+    for pin in (PIN, "9999"):
+        assert not await node.accepts(pin + codes[0])
+    assert node.reasons() == [Reason.CODE_NOT_LIVE] * 2
+    assert failures(node) == 0
 
 
 async def test_a_code_of_another_user_is_a_guess(node: OneNode) -> None:

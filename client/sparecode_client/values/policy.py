@@ -72,6 +72,9 @@ class Policy:
     for `reset_delay`."""
     issued_sets_per_day: int | None = None
     """The same within a day."""
+    unlocks_per_day: int | None = None
+    """Unlocks of each user within a day without an approval, by all administrators
+    together. None: as for `reset_delay`."""
     privileged_session_lifetime: timedelta | None = None
     """Maximum duration of a super administrator's session. None: as for `reset_delay`."""
     privileged_session_idle: timedelta | None = None

@@ -16,6 +16,7 @@ from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.code_lookup import Sets, find_code, find_former
 from sparecode_node.domain.emergency_access import (
     CodeState,
+    EmergencyCode,
     EmergencyCodeSet,
     FormerCode,
     FormerSet,
@@ -69,6 +70,8 @@ class Attempt:
     """The codes of former sets among the typed ones, found by their tags."""
     lockouts: Mapping[Factor, Lockout]
     policy: Policy
+    judges_all_pins: bool = False
+    """Whether the PIN before a code that is no longer live is judged: feature level 1."""
     use: Use
     """The use to record with a spent code. Its time is the time of the attempt."""
 
@@ -244,22 +247,20 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
         return _judge_former(attempt)
     token, code_set, code, reading = match
     serial = token.serial
+    refused = _code_refused(attempt, token, code_set, code)
     pin_problem = pin_refused(token, reading)
     if pin_problem is not None:
+        if (
+            refused is not None
+            and not attempt.judges_all_pins
+            and _is_gone(code_set, code, attempt.use.at_ms)
+        ):
+            return refused
         # A cleared PIN cannot be guessed, so only a wrong one is charged (A2).
         charged = pin_problem is Reason.WRONG_PIN
         return Refusal(pin_problem, serial, charged=charged)
-    # PIN and code are right from here on: no refusal below is a guess (A5).
-    now_ms = attempt.use.at_ms
-    if code.state is not CodeState.LIVE:
-        return Refusal(Reason.CODE_NOT_LIVE, serial, charged=False)
-    unusable = token.usable(now_ms)
-    if unusable is not None:
-        return Refusal(unusable.reason, serial, charged=False)
-    if code_set.expired(now_ms, token.expires_at_ms):
-        return Refusal(Reason.SET_EXPIRED, serial, charged=False)
-    if attempt.agent is None or not attempt.agent.covers_emergency_codes:
-        return Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
+    if refused is not None:
+        return refused
     if code_set.fixed:  # Never spent, so the number of live codes stays (I11).
         return Judgement(reason=None, serial=serial, lockouts={Factor.EMERGENCY: FREE})
     spent = code_set.spend(code.ordinal, attempt.use)
@@ -272,19 +273,44 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
     )
 
 
+def _code_refused(
+    attempt: Attempt, token: Token, code_set: EmergencyCodeSet, code: EmergencyCode
+) -> Refusal | None:
+    """Return why a code does not work with the right PIN, or None: it is no guess (A5)."""
+    now_ms, serial = attempt.use.at_ms, token.serial
+    if code.state is not CodeState.LIVE:
+        return Refusal(Reason.CODE_NOT_LIVE, serial, charged=False)
+    unusable = token.usable(now_ms)
+    if unusable is not None:
+        return Refusal(unusable.reason, serial, charged=False)
+    if code_set.expired(now_ms, token.expires_at_ms):
+        return Refusal(Reason.SET_EXPIRED, serial, charged=False)
+    if attempt.agent is None or not attempt.agent.covers_emergency_codes:
+        return Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
+    return None
+
+
+def _is_gone(code_set: EmergencyCodeSet, code: EmergencyCode, now_ms: int) -> bool:
+    """
+    Return whether a code never works again, whatever becomes of its token.
+
+    Then its refusal is the same before any PIN: otherwise an administrator who issued
+    codes and voided them could use them to learn the user's PIN (A5).
+    """
+    return code.state is not CodeState.LIVE or code_set.expired(
+        now_ms, token_expires_at_ms=None
+    )
+
+
 def _judge_former(attempt: Attempt) -> Refusal:
     """Refuse a code that is none of the stored sets'; it may be of a former one (A5)."""
-    match = find_former(attempt.readings, attempt.former_sets, attempt.former_codes)
-    if match is None:
+    former = find_former(attempt.readings, attempt.former_sets, attempt.former_codes)
+    if former is None:
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
-    former, reading = match
-    tokens = [each for each in attempt.tokens if each.serial == former.serial]
-    if not former.assigned or not tokens:
-        # The code was right once, and its PIN is gone with the token: no guess.
-        return Refusal(Reason.TOKEN_NOT_ASSIGNED, former.serial, charged=False)
-    pin_problem = pin_refused(tokens[0], reading)
-    reason = pin_problem or Reason.CODE_NOT_LIVE
-    return Refusal(reason, former.serial, charged=reason is Reason.WRONG_PIN)
+    # The code was right once and never works again: no guess, whatever the PIN.
+    if former.assigned and any(each.serial == former.serial for each in attempt.tokens):
+        return Refusal(Reason.CODE_NOT_LIVE, former.serial, charged=False)
+    return Refusal(Reason.TOKEN_NOT_ASSIGNED, former.serial, charged=False)
 
 
 def _remaining(

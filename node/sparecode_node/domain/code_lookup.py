@@ -52,15 +52,15 @@ def find_former(
     readings: Sequence[Reading],
     former_sets: Sequence[FormerSet],
     former_codes: Sequence[FormerCode],
-) -> tuple[FormerSet | FormerCode, Reading] | None:
-    """Return the former set or code that was typed, with its reading, or None (A5)."""
+) -> FormerSet | FormerCode | None:
+    """Return the former set or code that was typed, or None (A5)."""
     for reading in readings:
         candidates = {each.set_id: each.verifier for each in reading.codes}
         for code_set in former_sets:
             candidate = candidates.get(code_set.set_id, b"")
             if any(hmac.compare_digest(each, candidate) for each in code_set.verifiers):
-                return code_set, reading
+                return code_set
         for code in former_codes:
             if code.tag in reading.code_tags:
-                return code, reading
+                return code
     return None

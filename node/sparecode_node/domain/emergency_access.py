@@ -151,7 +151,7 @@ class FormerSet:
     key_id: KeyId
     verifiers: tuple[bytes, ...]
     assigned: bool = False
-    """Whether the token is the user's. Then its PIN counts; from feature level 2 on."""
+    """Whether the token is the user's; from feature level 2 on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ class FormerCode:
     tag: bytes
     serial: TokenSerial
     assigned: bool
-    """Whether the token is the user's. Then its PIN counts."""
+    """Whether the token is the user's."""
 
 
 def all_void(

@@ -83,6 +83,8 @@ class Policy:
     # Issued sets of each administrator without an approval, see P3a.
     issued_sets_per_hour: int = 30
     issued_sets_per_day: int = 100
+    # Unlocks of each user without an approval, by all administrators together.
+    unlocks_per_day: int = 3
 
     # Local resets of administrators, see P4.
     reset_delay_ms: int = HOUR_MS
@@ -143,6 +145,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "factor_off_at_failures": (5, 100),
     "issued_sets_per_hour": (0, 10_000),
     "issued_sets_per_day": (0, 10_000),
+    "unlocks_per_day": (0, 100),
     "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
     "session_idle_ms": (5 * MINUTE_MS, DAY_MS),
     "session_unused_ms": (5 * MINUTE_MS, 7 * DAY_MS),

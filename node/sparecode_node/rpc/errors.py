@@ -196,6 +196,7 @@ ADVICE: Mapping[Reason, str] = {
     Reason.TOKEN_EXPIRED: "assign the user another token",
     Reason.USER_DISABLED: "enable the user first",
     Reason.USER_HAS_TOKENS: "unassign or delete them first",
+    Reason.APPROVAL_NEEDED: "`sparecode approvals list` shows why",
     Reason.APPROVAL_STALE: "its author must make the request again",
     Reason.KEY_NOT_HELD: "nothing was changed; check that node, then try again",
     Reason.KEY_REPLACED: "call again to see its progress",

@@ -19,7 +19,7 @@ _ENDING = (
     "join_tickets",
     "sign_in_waits",
     "browser_logins",
-    "issue_counts",
+    "allowance_counts",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

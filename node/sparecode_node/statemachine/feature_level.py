@@ -79,9 +79,10 @@ CLIENT_WAITS = 2
 PIN_BLOCKLIST = 2
 """From here on, the policy can turn off the blocklist of PINs (K2)."""
 
-ISSUE_ALLOWANCES = 2
+ALLOWANCES = 2
 """
-From this level on, each administrator has an allowance of issued sets (P3a).
+From this level on, each administrator has an allowance of issued sets, and each user one
+of unlocks (P3a).
 
 A permit to issue is for the users of its tokens, too, and each token uses it once.
 """
@@ -126,6 +127,13 @@ KNOWN_SECRETS = 2
 From here on, an administrator who saw or chose a token's seed or PIN, or assigned the
 token, needs an approval to issue for it and to make it usable, without a time limit
 (I10).
+"""
+
+
+UNJUDGED_PINS = 2
+"""
+From here on, the PIN before a code that is no longer live is not judged: it is neither
+charged nor told, so such a code tells no PIN (A5).
 """
 
 

@@ -29,10 +29,10 @@ from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.expiry import forget_ended
 from sparecode_node.statemachine.handlers import (
+    allowances,
     approvals,
     authentication,
     epochs,
-    issue_allowances,
     sessions,
 )
 from sparecode_node.statemachine.handlers.policy import find_policy
@@ -326,11 +326,12 @@ class StateMachine:
     def _hold_or_decide(self, applying: Applying) -> Result:
         """Decide a command; undo its writes if it needs an approval first (P3)."""
         held = approvals.hold(applying)
+        use = allowances.use_of(applying)
         result = self._decide(applying)
         if isinstance(result, Rejected):
             return result
         if held is None:
-            issue_allowances.count_issued(applying)
+            allowances.count(applying, use)
             return result
         if held.permit is None:
             self._db.execute("ROLLBACK TO call")

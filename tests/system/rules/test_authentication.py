@@ -67,14 +67,17 @@ async def test_one_of_nine_tries_at_once_spends_the_code(stage: Stage) -> None:
     assert await stage.accepts(2, person, PIN + codes[1])
 
 
-async def test_a_used_code_costs_tries_with_a_wrong_pin_only(stage: Stage) -> None:
-    """(A5) Used at node 1: right PIN uncharged at node 2, wrong PIN charged at node 3."""
+async def test_a_used_code_is_no_guess_whatever_the_pin(stage: Stage) -> None:
+    """(A5) Used at node 1: right PIN at node 2 and wrong PIN at node 3 are uncharged."""
     person = await stage.person()
     codes = await stage.issued(person, at=2, count=2)
     assert await stage.accepts(0, person, PIN + codes[0])
     assert not await stage.accepts(1, person, PIN + codes[0])
     assert await stage.failures(2, person) == (0, 0)
     assert not await stage.accepts(2, person, "9999" + codes[0])
+    assert await stage.failures(0, person) == (0, 0)
+    assert (await stage.why(1, person))[1:] == ["code_not_live"] * 2
+    assert not await stage.accepts(1, person, "9999" + codes[1])
     assert await stage.failures(0, person) == (0, 1)
 
 

@@ -16,7 +16,7 @@ app = typer.Typer(
     help="Approve or reject requests of other administrators. If there is another super "
     "administrator, these need approval: changes of policy and of administrators, "
     "admitting a member, bulk issue, issuing codes just after setting the token's PIN, and "
-    "issuing more sets than the policy's allowance. "
+    "issuing more sets, or unlocking a user more often, than the policy's allowance. "
     "Requests expire after one day.",
     short_help="Approve or reject requests of other administrators.",
 )

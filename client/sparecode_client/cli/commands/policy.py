@@ -31,6 +31,7 @@ _NONE = (
     "pin_blocklist",
     "issued_sets_per_hour",
     "issued_sets_per_day",
+    "unlocks_per_day",
     "privileged_session_lifetime",
     "privileged_session_idle",
     "former_code_retention",

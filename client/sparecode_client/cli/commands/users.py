@@ -285,7 +285,13 @@ def delete(context: typer.Context, username: Username) -> None:
 
 @app.command()
 def unlock(context: typer.Context, username: Username) -> None:
-    """Unlock a user who is locked or must wait after failures."""
+    """
+    Unlock a user who is locked or must wait after failures.
+
+    Another super administrator must approve it if the user was unlocked as often as the
+    policy allows within a day (unlocks_per_day), or if you have issued codes for the
+    user within 30 days.
+    """
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.unlock_user(username, request_id=settings.request_id)

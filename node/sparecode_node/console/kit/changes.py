@@ -100,7 +100,7 @@ async def change(
     except ApprovalNeededError as error:
         waits = Notice(
             words="Not done yet: another super administrator must approve it "
-            f"(approval {error.approval_id})."
+            f"(approval {error.approval_id}). The page Approvals shows why."
             + " Make the change again after the approval."
             * (method in PERMITTED),
             waiting=True,

@@ -107,7 +107,7 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "former_code_retention_ms",
                 "Recognize codes of former sets for",
                 "days",
-                "With the right PIN, such a code does not count as a guess.",
+                "Such a code does not count as a guess.",
             ),
         ),
     ),
@@ -203,6 +203,12 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "Sets an administrator may issue within a day without approval",
                 "",
                 "",
+            ),
+            (
+                "unlocks_per_day",
+                "Unlocks of a user within a day without approval",
+                "",
+                "By all administrators together. Further unlocks need another super administrator’s approval.",
             ),
             (
                 "backup_recipients",

@@ -68,7 +68,7 @@ CODE_HASH_BYTES = 4
 Of a code's hash in the tag of a former code.
 
 A wrong code is taken for one of a thousand former codes once in four million guesses,
-and gains nothing but the right PIN's next try. So few bytes fit hundreds of codes, so
+and gains nothing but another try. So few bytes fit hundreds of codes, so
 they tell none to a thief of the database and the ring.
 """
 CODE_TAG_BYTES = 16 + CODE_HASH_BYTES

@@ -51,6 +51,7 @@ class UpdatePolicy:
     pin_blocklist: bool | None = None
     issued_sets_per_hour: int | None = None
     issued_sets_per_day: int | None = None
+    unlocks_per_day: int | None = None
     former_code_retention_ms: int | None = None
     administrators_second_factor: str | None = None
     passkey_domain: str | None = None

@@ -44,15 +44,16 @@ from sparecode_node.statemachine.commands.membership import AddMember, CreateJoi
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
+from sparecode_node.statemachine.commands.users import UnlockUser
 from sparecode_node.statemachine.feature_level import (
+    ALLOWANCES,
     EXACT_APPROVALS,
-    ISSUE_ALLOWANCES,
     KNOWN_SECRETS,
     MEMBERS_ARE_POWER,
     STANDING_APPROVERS,
 )
-from sparecode_node.statemachine.handlers import issue_allowances, known_secrets
-from sparecode_node.statemachine.handlers.issue_allowances import ISSUES
+from sparecode_node.statemachine.handlers import allowances, known_secrets
+from sparecode_node.statemachine.handlers.allowances import ISSUES
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -73,7 +74,7 @@ def hold(applying: Applying) -> Hold | None:
     needed = _hold_needed(applying, administrator)
     if needed is None or needed.kind is ApprovalKind.CHANGE:
         return needed
-    if applying.feature_level >= ISSUE_ALLOWANCES:
+    if applying.feature_level >= ALLOWANCES:
         needed = replace(needed, owners=_owners(applying, needed.serials))
     for each in approval_tables.of_author(applying.db, administrator.name):
         if (
@@ -134,7 +135,7 @@ def _spent(applying: Applying, permit: Approval) -> bool:
     may be lost, but it needs one that has not.
     """
     command = applying.call.command
-    if applying.feature_level < ISSUE_ALLOWANCES:
+    if applying.feature_level < ALLOWANCES:
         return False
     if isinstance(command, RequestBulkIssue):
         return set(command.serials) <= set(permit.used)
@@ -150,7 +151,7 @@ def _use(applying: Applying, permit: Approval) -> None:
     command = applying.call.command
     if permit.kind is not ApprovalKind.BULK_ISSUE:
         approval_tables.delete(applying.db, permit.approval_id)
-    elif isinstance(command, ISSUES) and applying.feature_level >= ISSUE_ALLOWANCES:
+    elif isinstance(command, ISSUES) and applying.feature_level >= ALLOWANCES:
         permit = permit.with_use(command.serial)
         if permit.exhausted:
             approval_tables.delete(applying.db, permit.approval_id)
@@ -205,13 +206,9 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
                     "within the last day",
                     known,
                 )
-            allowance = issue_allowances.exceeded(applying, administrator)
-            if allowance:
-                return Hold(
-                    ApprovalKind.ISSUE,
-                    f"codes beyond the administrator's allowance of {allowance}",
-                    known,
-                )
+            return allowances.hold_needed(applying)
+        case UnlockUser():
+            return allowances.hold_needed(applying)
     return None
 
 
@@ -410,7 +407,7 @@ def _approve(
         )
     if approval.kind is not ApprovalKind.CHANGE:
         if (
-            applying.feature_level >= ISSUE_ALLOWANCES
+            applying.feature_level >= ALLOWANCES
             and _owners(applying, approval.serials) != approval.owners
         ):
             return Rejected(

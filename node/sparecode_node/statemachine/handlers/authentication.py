@@ -31,7 +31,7 @@ from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.feature_level import FORMER_CODES
+from sparecode_node.statemachine.feature_level import FORMER_CODES, UNJUDGED_PINS
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
@@ -217,6 +217,7 @@ def _attempt(
         )
         if user and tagged
         else (),
+        judges_all_pins=applying.feature_level < UNJUDGED_PINS,
         lockouts=user_tables.find_lockouts(db, user.user_id) if user else {},
         policy=applying.policy,
         use=Use(

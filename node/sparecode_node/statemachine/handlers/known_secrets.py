@@ -14,6 +14,7 @@ from dataclasses import replace
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.approvals import ApprovalKind, Hold
 from sparecode_node.domain.ids import NO_KEY, AdministratorName, TokenSerial
+from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine.applying import Applying
@@ -59,6 +60,9 @@ USER_CHANGES = (UpdateUser, UnlockUser)
 
 KNOWS_CODES = frozenset({KnownSecret.SEED, KnownSecret.ASSIGNMENT, KnownSecret.CODES})
 """With any of these, a PIN is all that is missing."""
+
+GUESSING_MS = 30 * DAY_MS
+"""How long an administrator who issued codes needs an approval to unlock their user."""
 
 NEW_USER = 1
 """The `auth_version` of a user who never had a token."""
@@ -185,33 +189,46 @@ def _let_in(
     Return the hold of enabling or unlocking a user.
 
     Unlocking allows further guesses: of the PIN, by an administrator who has seen the
-    seed or has issued codes. An administrator who only knows the PIN may unlock: a user
-    who has forgotten the PIN needs both.
+    seed or has issued codes. Codes that were voided count for `GUESSING_MS`: else the
+    administrator could void them, unlock the user, and issue again. One who only knows
+    the PIN may unlock: a user who has forgotten the PIN needs both.
     """
     user = user_tables.find_user_by_name(applying.db, command.name_key)
     if user is None or (
         isinstance(command, UpdateUser) and (user.enabled or not command.enabled)
     ):
         return None
-    enough = frozenset(KnownSecret)
+    enough, since_ms = frozenset(KnownSecret), applying.now_ms
     if isinstance(command, UnlockUser):
         enough -= {KnownSecret.PIN}
+        since_ms -= GUESSING_MS
     words = [
         f"token {token.serial}: {_words(administrator, known)}"
         for token in token_tables.find_tokens_of(applying.db, user.user_id)
-        if (known := _known(applying, token, administrator)) & enough
+        if (known := _known(applying, token, administrator, since_ms)) & enough
     ]
     return Hold(ApprovalKind.CHANGE, "; ".join(words)) if words else None
 
 
 def _known(
-    applying: Applying, token: Token, administrator: Administrator
+    applying: Applying,
+    token: Token,
+    administrator: Administrator,
+    since_ms: int | None = None,
 ) -> frozenset[KnownSecret]:
-    """Return what an administrator knows of a token, with the codes that are live."""
+    """
+    Return what an administrator knows of a token, with the codes that are live.
+
+    With *since_ms* also with later codes that are not. Codes that ended only because the
+    token expired count as live: moving the token's end would revive them.
+    """
     known = secret_tables.of(applying.db, token.serial, administrator.name)
     issued = any(
         each.issuer == administrator.name
-        and each.live(applying.now_ms, token.expires_at_ms)
+        and (
+            each.live(applying.now_ms, token_expires_at_ms=None)
+            or (since_ms is not None and each.issued_at_ms > since_ms)
+        )
         for each in code_tables.find_sets(applying.db, token.serial)
     )
     return known | {KnownSecret.CODES} if issued else known

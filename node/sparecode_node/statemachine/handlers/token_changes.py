@@ -6,7 +6,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.feature_level import (
-    ISSUE_ALLOWANCES,
+    ALLOWANCES,
     KNOWN_SECRETS,
 )
 from sparecode_node.statemachine.handlers import known_secrets
@@ -40,5 +40,5 @@ def note_pin(applying: Applying, token: Token) -> None:
         approval_tables.note_pin(
             applying.db, token.serial, caller.name, applying.now_ms
         )
-    if caller is not None and applying.feature_level >= ISSUE_ALLOWANCES:
+    if caller is not None and applying.feature_level >= ALLOWANCES:
         approval_tables.use_up(applying.db, caller.name, token.serial)

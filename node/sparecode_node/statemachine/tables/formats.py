@@ -94,7 +94,7 @@ DROP INDEX audit_events_by_authentication;
 DROP INDEX audit_events_of_decisions;
 ALTER TABLE audit_events DROP COLUMN authentication_id;
 DROP TABLE former_codes;
-DROP TABLE issue_counts;
+DROP TABLE allowance_counts;
 DROP TABLE seed_fingerprints;
 DROP TABLE passkeys;
 DROP TABLE browser_logins;

@@ -185,14 +185,15 @@ CREATE TABLE deleted_codes (
 """
 
 ALLOWANCE_TABLES = """
-CREATE TABLE issue_counts (             -- sets issued without an approval, see P3a
-    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+CREATE TABLE allowance_counts (         -- what was done without an approval, see P3a
+    allowance TEXT NOT NULL,         -- issue, unlock
+    subject TEXT NOT NULL,           -- an administrator's name; a user's id
     minute_ms INTEGER NOT NULL,      -- the minute's begin
-    sets INTEGER NOT NULL,
+    uses INTEGER NOT NULL,
     ends_at_ms INTEGER NOT NULL,     -- then the count is forgotten
-    PRIMARY KEY (administrator, minute_ms)
+    PRIMARY KEY (allowance, subject, minute_ms)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX issue_counts_by_end ON issue_counts (ends_at_ms);
+CREATE INDEX allowance_counts_by_end ON allowance_counts (ends_at_ms);
 """
 
 PASSKEY_TABLES = """
