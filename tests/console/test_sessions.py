@@ -56,6 +56,27 @@ async def test_an_idle_browser_is_signed_out(desk: Desk) -> None:
         await desk.node.sessions.who_am_i(desk.node.admin("SessionService/WhoAmI"))
 
 
+async def test_the_sign_in_page_says_why_a_session_has_ended(desk: Desk) -> None:
+    """After idleness, after its end on any node; not to one who signs out or comes new."""
+    browser = await desk.administrator()
+    desk.node.clock.pass_s(IDLE_MS / 1000 + 1)
+    page = await browser.open("/tokens")
+    assert "session has ended, and was last used 15 minutes ago" in page.text
+    browser = await desk.administrator()
+    await desk.node.login()
+    await desk.node.sessions.logout_everywhere(
+        desk.node.admin("SessionService/LogoutEverywhere")
+    )
+    page = await browser.open("/tokens")
+    assert page.path == "/sign-in"
+    assert "last used just now. A session ends after a while without" in page.text
+    assert "ended" not in (await browser.open("/sign-in")).text
+    browser = await desk.administrator()
+    page = await browser.send("Sign out", action="/account/sign-out")
+    assert "ended" not in page.text
+    assert "ended" not in (await (await desk.browser()).open("/tokens")).text
+
+
 async def test_a_new_sign_in_ends_the_browser_s_earlier_session(desk: Desk) -> None:
     """(P2) A copy of the old cookie opens nothing. A refused sign-in ends nothing."""
     browser = await desk.administrator()
@@ -194,10 +215,12 @@ async def test_a_changed_password_replaces_the_old_one(desk: Desk) -> None:
     assert new not in page.response.text
     desk.node.clock.pass_s(5)
     page = await browser.send("Change password", old_password=PASSWORD, **typed)
-    assert page.path == "/sign-in"
-    assert "Your password is changed" in page.text
-    page = await browser.sign_in(ROOT, new)
     assert page.path == "/"
+    assert "Your password is changed. You are signed in" in page.text
+    assert (await browser.open("/users")).path == "/users"
+    assert (await browser.sign_in(ROOT, PASSWORD)).path == "/sign-in"
+    desk.node.clock.pass_s(5)
+    assert (await browser.sign_in(ROOT, new)).path == "/"
 
 
 async def test_sign_in_asks_for_a_second_factor(desk: Desk) -> None:

@@ -377,7 +377,7 @@ async def test_codes_end_with_their_token(node: OneNode) -> None:
 @pytest.mark.asyncio
 async def test_users_in_emergency_access_are_listed(node: OneNode) -> None:
     for serial in "1234":
-        await node.add_user(f"user {serial}", serial=serial)
+        await node.add_user(f"user-{serial}", serial=serial)
     await node.issue("1", count=5, lifetime=Lifetime())
     await node.issue("2", count=2)
     await node.issue("3", count=2, lifetime=Lifetime(duration_ms=2 * HOUR_MS))

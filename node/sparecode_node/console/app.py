@@ -183,18 +183,20 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
         try:
             session = await visit.find_session()
             if idle.is_idle(used_ms, now_ms, session.idle_ms):
-                return await sign_in.end_idle_session(visit)
+                return await sign_in.end_idle_session(visit, session.idle_ms)
             if session.lacks_factor and not visit.path.startswith("/account"):
                 return visit.redirect(passkeys.PAGE)
             response = await _shown(visit, view)
         except UnknownHereError:
             return await sign_in.explain_unknown_session(visit)
         except NotSignedInError:
-            return await sign_in.ask_to_sign_in(visit)
+            ended = sign_in.ended_words(used_ms, now_ms) if bearer else ""
+            return await sign_in.ask_to_sign_in(visit, ended)
         except EXPLAINED as error:
             response = _error_page(visit, error)
         # A page that refreshes itself does not count as use.
-        if not visit.form.flag(WATCHING) and idle.needs_update(used_ms, now_ms):
+        counts = not visit.form.flag(WATCHING) and not visit.is_renewed
+        if counts and idle.needs_update(used_ms, now_ms):
             idle.record_use(response, bearer, now_ms)
         return response
 

@@ -10,6 +10,8 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Sequence
+from email.errors import HeaderParseError, MessageDefect
+from email.headerregistry import Address
 
 from sparecode_node.domain.addresses import host_of, in_one_spelling
 from sparecode_node.domain.agents import GROUPS_MAX
@@ -37,6 +39,7 @@ HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 FINGERPRINT_DIGITS = 64
 SERIAL_NUMBER_DIGITS_MAX = 40
 """20 octets (RFC 5280, 4.1.2.2)."""
+NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
@@ -174,6 +177,29 @@ def _unprintable(value: str) -> str:
 def username(value: str) -> str:
     """Return a username as it will be displayed."""
     return text("username", value, at_least=1, at_most=USERNAME_MAX)
+
+
+def new_username(value: str) -> str:
+    """Return the username of a new user. Users of release 0.1.0 may have spaces in it."""
+    if any(character.isspace() for character in username(value).strip()):
+        raise InvalidFieldError("username", "must not hold spaces")
+    return value
+
+
+def email(value: str) -> str:
+    """Return an e-mail address (RFC 5322, RFC 6532), or nothing."""
+    text("email", value, at_most=EMAIL_MAX)
+    # The parser knows no letters outside ASCII, which RFC 6532 allows wherever others are.
+    plain = NOT_ASCII.sub("a", value)
+    try:
+        valid = not value or Address(addr_spec=plain).addr_spec == plain
+    except (HeaderParseError, MessageDefect, ValueError, IndexError):
+        valid = False
+    if not valid:
+        raise InvalidFieldError(
+            "email", "must be an e-mail address, as in a@example.com"
+        )
+    return value
 
 
 def secret(name: str, value: str, *, at_most: int) -> str:

@@ -71,6 +71,8 @@ class Visit:
         self.problems: dict[str, Problem] = {}
         """By field; "" for problems that concern no single field."""
         self._request_id = ""
+        self.is_renewed = False
+        """Whether the answer gives the browser another session."""
 
     # --- Use cases -----------------------------------------------------------
 

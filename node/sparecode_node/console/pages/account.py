@@ -3,9 +3,11 @@
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.changes import change, redirect_with_notice
+from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import set_device_cookie
 from sparecode_node.console.kit.visits import SIGN_IN, Visit
+from sparecode_node.console.pages import sign_in
 from sparecode_node.services.access.authorization import REGISTER_PASSKEY
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
@@ -30,7 +32,12 @@ async def show(visit: Visit) -> Response:
 
 
 async def password(visit: Visit) -> Response:
-    """Change the own password; required if it is temporary."""
+    """
+    Change the own password; required if it is temporary.
+
+    It ends all sessions. This browser signs in with the new password at once, unless
+    that needs a second factor.
+    """
     if visit.is_form:
         device_cookie = ""
 
@@ -54,14 +61,33 @@ async def password(visit: Visit) -> Response:
             "with the new password.",
         )
         if answer is not None:
-            if visit.session is not None:
-                set_device_cookie(answer, visit.session.administrator, device_cookie)
-            return answer
+            return await _signed_in_again(visit, answer, device_cookie)
     return visit.page(
         "password.html",
         shortest=ALONE_MIN,
         shortest_with_factor=WITH_SECOND_FACTOR_MIN,
     )
+
+
+async def _signed_in_again(
+    visit: Visit, answer: Response, device_cookie: str
+) -> Response:
+    """Return the first page, signed in; *answer* leads to the sign-in page."""
+    if visit.session is None or not device_cookie:
+        return answer
+    name = visit.session.administrator
+    signed_in = await sign_in.sign_in_again(
+        visit, name, visit.form.secret("new_password"), device_cookie
+    )
+    if signed_in is None:
+        set_device_cookie(answer, name, device_cookie)
+        return answer
+    words = "Your password is changed. You are signed in with the new one; all your "
+    response = redirect_with_notice(
+        visit, "/", Notice(words=words + "other sessions have ended.")
+    )
+    sign_in.keep_session(visit, response, signed_in)
+    return response
 
 
 def _new_password(visit: Visit) -> str:

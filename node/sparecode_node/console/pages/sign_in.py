@@ -12,7 +12,9 @@ from sparecode_node.console.kit import idle
 from sparecode_node.console.kit.changes import redirect_with_notice
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.notices import Notice
+from sparecode_node.console.kit.rendering import span, within
 from sparecode_node.console.kit.security import (
+    NOTICE_COOKIE,
     SECRET_FIELDS,
     SESSION_COOKIE,
     VISIT_COOKIE,
@@ -27,7 +29,7 @@ from sparecode_node.console.kit.visits import CARRY, SIGN_IN, Visit, local_path
 from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
-from sparecode_node.services.context import SessionCaller
+from sparecode_node.services.context import Anonymous, SessionCaller
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.sessions import SignedIn
 
@@ -40,9 +42,23 @@ SIGNED_OUT_LOCALLY = (
 VISIT_SECRET = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
-async def ask_to_sign_in(visit: Visit) -> Response:
+ENDED = (
+    "A session ends after a while without use, after some hours in any case, and when the "
+    "password changes or an administrator ends it."
+)
+
+
+def ended_words(used_ms: int | None, now_ms: int) -> str:
+    """Return why a session has ended, and when this browser last used it."""
+    used = f", and was last used {within(used_ms, now_ms)}" if used_ms else ""
+    return f"Your session has ended{used}. {ENDED}"
+
+
+async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
     """
     Ask the administrator to sign in, then return to the same page.
+
+    *ended*: why the browser's session has ended; empty: it had none.
 
     Input of a form is kept in the browser until then, if the form comes from this or
     another node's console. No other site can have a form sent after sign-in.
@@ -52,17 +68,25 @@ async def ask_to_sign_in(visit: Visit) -> Response:
         # The script wants part of a page: load the whole sign-in page instead.
         there = {"hx-redirect": f"{SIGN_IN}?next={quote(path, safe='/%')}"}
         response = Response(status_code=204, headers=there)
+        _say(response, ended)
         forget_cookie(response, SESSION_COOKIE)
         return response
     if kept := _kept_form(visit):
-        visit.add(
-            Problem(words="Your session has ended. Sign in to continue.", status=401)
-        )
+        words = f"{ended or 'Your session has ended.'} Sign in to continue."
+        visit.add(Problem(words=words, status=401))
         response = await _sign_in_page(visit, next_path=path, kept=kept)
     else:
         response = visit.redirect(f"{SIGN_IN}?next={quote(path, safe='/')}")
+        _say(response, ended)
     forget_cookie(response, SESSION_COOKIE)
     return response
+
+
+def _say(response: Response, ended: str) -> None:
+    """Show once, on the sign-in page, why the session has ended."""
+    if ended:
+        notice = Notice(words=f"{ended} Sign in to continue.", waiting=True)
+        set_cookie(response, NOTICE_COOKIE, notice.to_cookie())
 
 
 async def explain_unknown_session(visit: Visit) -> Response:
@@ -108,16 +132,35 @@ async def open_session(visit: Visit) -> Response:
             # so a cookie that an attacker may have planted is worth nothing now.
             await _end_session(visit)
             response = _after_sign_in(visit, signed_in.bearer)
-            set_cookie(response, SESSION_COOKIE, signed_in.bearer)
-            set_device_cookie(
-                response, signed_in.opened.administrator, signed_in.device_cookie
-            )
-            idle.record_use(response, signed_in.bearer, visit.site.clock.now_ms())
+            keep_session(visit, response, signed_in)
             forget_cookie(response, VISIT_COOKIE)
             return response
     return await _sign_in_page(
         visit, next_path=visit.local_next(), kept=visit.form.secret("kept")
     )
+
+
+def keep_session(visit: Visit, response: Response, signed_in: SignedIn) -> None:
+    """Give the browser the cookies of a new session."""
+    set_cookie(response, SESSION_COOKIE, signed_in.bearer)
+    set_device_cookie(response, signed_in.opened.administrator, signed_in.device_cookie)
+    idle.record_use(response, signed_in.bearer, visit.site.clock.now_ms())
+    visit.is_renewed = True
+
+
+async def sign_in_again(
+    visit: Visit, administrator: str, password: str, device_cookie: str
+) -> SignedIn | None:
+    """Open a session after a change of the password; None if that needs a form."""
+    call = visit.call("SessionService/Login", request_id=visit.new_id())
+    try:
+        return await visit.site.services.sessions.login(
+            replace(call, caller=Anonymous(), device_cookie=device_cookie),
+            administrator=administrator,
+            password=password,
+        )
+    except EXPLAINED:
+        return None
 
 
 async def _signed_in(visit: Visit) -> SignedIn:
@@ -175,10 +218,11 @@ def _after_sign_in(visit: Visit, bearer: str) -> Response:
     )
 
 
-async def end_idle_session(visit: Visit) -> Response:
+async def end_idle_session(visit: Visit, idle_ms: int) -> Response:
     """End the session of an idle browser, and ask to sign in again."""
     await _end_session(visit)
-    return await ask_to_sign_in(visit)
+    words = f"You were signed out: this browser was not used for {span(idle_ms)}."
+    return await ask_to_sign_in(visit, words)
 
 
 async def _end_session(visit: Visit) -> None:

@@ -38,9 +38,9 @@ def creation(
     groups: Sequence[GroupKey],
 ) -> CreateUser:
     """Return the command that adds a user. Raises `InvalidFieldError`."""
-    fields.username(username)
+    fields.new_username(username)
     fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
-    fields.text("email", email, at_most=fields.EMAIL_MAX)
+    fields.email(email)
     name_key = fold(username)
     key_id = sealing.active_key
     return CreateUser(
@@ -203,7 +203,7 @@ class Users:
         if display_name is not None:
             fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
         if email is not None:
-            fields.text("email", email, at_most=fields.EMAIL_MAX)
+            fields.email(email)
         command = UpdateUser(
             name_key=fold(username),
             display_name=display_name,
