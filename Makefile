@@ -144,6 +144,39 @@ install: wheel ## Install the software of a node into PREFIX=/opt/sparecode, dep
 	@$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--force-reinstall "$$(ls -t dist/sparecode-*.whl | head -n 1)"
 
+# --- Packages ----------------------------------------------------------------
+
+LOCK := deploy/container/requirements.lock
+
+.PHONY: package-tools
+package-tools: ## Install the Debian packages that build and run packages
+	@sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	$$sudo apt-get update -q; \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qy --no-install-recommends \
+		debhelper debootstrap dh-virtualenv docker-cli docker-compose docker.io dpkg-dev \
+		kubernetes-client lintian python3-venv
+
+.PHONY: deb
+deb: wheel ## Build the Debian package into dist/, and have lintian check it
+	@rm -f dist/*.deb
+	@$(PYTHON) deploy/release/deb.py "$$(ls -t dist/sparecode-*.whl | head -n 1)" $(LOCK) dist
+	@lintian --fail-on error,warning dist/*.deb
+
+.PHONY: image
+image: wheel ## Build the container image
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	docker build --file deploy/container/Dockerfile --tag "sparecode:$$version" .
+
+.PHONY: packages
+packages: deb ## Build wheel, source distribution, Debian package, and the image if Docker runs
+	@$(PYTHON) -m build --sdist --no-isolation --outdir dist .
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory image; \
+	else echo "Docker does not answer: the image is not built." >&2; fi
+
+.PHONY: packages-test
+packages-test: deb ## Run the packages on three machines with systemd and in three containers; root
+	@PYTHONPATH=deploy $(PYTHON) -m tests.packages $(ARGS)
+
 # --- Release files -----------------------------------------------------------
 
 # In an environment of its own: with its dependency lxml, python-pskc would read token
