@@ -1,96 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--output json` of every command: one value on stdout, and nothing else."""
 
-import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
-from google.protobuf import descriptor_pool, message_factory
 
-from sparecode_client.cli import app
 from tests.client.conftest import Cli
-
-SERIAL = "000123456789"
-PASSWORD = "correct horse battery"
-ARGUMENTS = {
-    "serial": SERIAL,
-    "replacement": "000987654321",
-    "username": "alice",
-    "name": "vpn",
-    "identity": "sparecode://agent/vpn",
-    "number": "3",
-    "node": "n4",
-    "address": "h:7301",
-    "target": "n2",
-    "mark": "abc",
-    "session_id": "5d41402abc4b2a76",
-    "path": "new.file",
-    "reason": "WRONG_PIN",
-}
-OPTIONS = {
-    "tokens enroll": ["--seed-file", "seed"],
-    "tokens expire": ["--never"],
-    "users update": ["--email", "alice@example.com"],
-    "agents update": ["--protects", "cloud"],
-    "agents deny-certificate": ["--serial-number", "ab"],
-    "agents allow-certificate": ["--serial-number", "ab"],
-    "policy update": ["--set", "pin_letters=yes"],
-    "admins create": ["--role", "auditor", "--no-user"],
-    "admins update": ["--role", "auditor"],
-    "cluster remove": ["--yes"],
-    "cluster watch": ["--count", "1"],
-}
-ELSEWHERE = {
-    "login",  # test_cli_sessions.py, and so is the end of the session that all use.
-    "logout",
-    "authenticate",  # test_cli_authentication.py: by an agent's certificate.
-    "audit verify",  # test_cli_audit.py: of files, without a node.
-    # A node has something to tell of every row: test_cli_bulk_issue.py, test_user_import.py,
-    # test_token_import.py, test_cli_rotation.py.
-    "emergency bulk",
-    "users import",
-    "tokens import",
-    "cluster rotate-keys",
-}
-WITHOUT_QUORUM = {"cluster status"}
-"""An empty answer means a cluster without a quorum, hence this exit code."""
-
-
-def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Return every command of every group with its name."""
-    for name, each in getattr(command, "commands", {}).items():
-        yield from commands(each, (*path, name))
-    if not hasattr(command, "commands"):
-        yield " ".join(path), command
-
-
-ALL = dict(commands(typer.main.get_command(app)))
+from tests.client.every_command import (
+    ALL,
+    ELSEWHERE,
+    OPTIONS,
+    TYPED,
+    WITHOUT_QUORUM,
+    answer_everything,
+    words_of,
+)
 
 
 @pytest.fixture
 def answering(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Return a node that answers every request with an empty answer."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
-    pool = descriptor_pool.Default()
-    for file in {"administrators", "agents", "audit", "cluster", "emergency_access"} | {
-        "policy",
-        "sessions",
-        "tokens",
-        "users",
-    }:
-        described = pool.FindFileByName(f"sparecode/v1/{file}.proto")
-        for service in described.services_by_name.values():
-            for method in service.methods:
-                answer = message_factory.GetMessageClass(method.output_type)()
-                cli.node.answer(
-                    f"{service.name}/{method.name}",
-                    ([answer], None) if method.server_streaming else answer,
-                )
+    answer_everything(cli.node, tmp_path, lambda empty: empty)
     return cli
 
 
@@ -101,17 +33,6 @@ def test_commands_tested_elsewhere_exist() -> None:
 @pytest.mark.parametrize("name", sorted(set(ALL) - ELSEWHERE))
 def test_every_command_prints_only_json(answering: Cli, name: str) -> None:
     """A script reads exactly one value, even for an empty answer."""
-    arguments = [
-        ARGUMENTS[each.name]
-        for each in ALL[name].params
-        if each.param_type_name == "argument"
-    ]
-    result = answering(
-        *name.split(),
-        *arguments,
-        *OPTIONS.get(name, []),
-        *("--output", "json"),
-        text=f"{PASSWORD}\n{PASSWORD}\n123456\n123456\n",
-    )
+    result = answering(*words_of(name), "--output", "json", text=TYPED)
     assert result.exit_code == (3 if name in WITHOUT_QUORUM else 0), result.stderr
     assert isinstance(json.loads(result.stdout), dict)
