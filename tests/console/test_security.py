@@ -218,7 +218,7 @@ async def test_names_are_escaped(desk: Desk) -> None:
         node.admin("UserService/CreateUser"),
         username="mallory",
         display_name=evil,
-        email="<b>@example.com",
+        email='"<b>"@example.com',
     )
     await node.enroll("666")
     await node.tokens.assign(

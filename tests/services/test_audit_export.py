@@ -347,7 +347,7 @@ async def test_export_of_a_node_is_proved_by_the_client(
     early = as_client(await signed(node))
     await node.users.create(
         node.admin("UserService/CreateUser"),
-        username='Zo\u00eb-"\U0001f511" \\',
+        username='Zo\u00eb-"\U0001f511"\\',
         display_name="",
         email="",
     )
