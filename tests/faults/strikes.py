@@ -92,19 +92,19 @@ class Strikes(DiskStrikes, LinkStrikes, ReturnStrikes):
         Stop and start every node, one after the other, as for an upgrade.
 
         A primary hands over before it stops, so clients that know all nodes must not
-        notice: `report` counts their failed calls.
+        notice: `report` counts their failed calls. An election may make a node primary
+        that has restarted before; then the primary restarts once more.
         """
         nodes = [*self._site.nodes]
         self._chance.shuffle(nodes)
         pids = {node.node_id: node.pid for node in nodes}
-        handed_over = self._site.count("handed_over")
+        before = self._site.count("handed_over")
         not_handed_over = self._site.count("not_handed_over")
-        stopped = []
-        for node in nodes:
-            stopped.append(node.stop())
-            self._site.start(node)
-            self._site.ready(node)
-        handed_over = self._site.count("handed_over") - handed_over
+        stopped = [self._restart(node) for node in nodes]
+        handed_over = self._site.count("handed_over") - before
+        if not handed_over:
+            stopped.append(self._restart(self._primary()))
+            handed_over = self._site.count("handed_over") - before
         not_handed_over = self._site.count("not_handed_over") - not_handed_over
         renewed = all(node.pid != pids[node.node_id] for node in nodes)
         failure = ""
@@ -118,6 +118,13 @@ class Strikes(DiskStrikes, LinkStrikes, ReturnStrikes):
             f" processes; {handed_over} primaries handed over",
             failure=failure,
         )
+
+    def _restart(self, node: LocalNode) -> int | None:
+        """Stop a node in order and start it; return its exit code."""
+        code = node.stop()
+        self._site.start(node)
+        self._site.ready(node)
+        return code
 
     # --- Network -------------------------------------------------------------
 

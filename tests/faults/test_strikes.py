@@ -105,6 +105,28 @@ def test_an_incomplete_rolling_restart(site: FakeSite, bit: bool, failure: str) 
     assert (proof.bit, proof.failure) == (bit, failure)
 
 
+@dataclass
+class SiteWithAnElection(FakeSite):
+    """The primary of the end had restarted before it was elected."""
+
+    starts: int = 0
+
+    def start(self, node: FakeNode) -> None:
+        self.starts += 1
+        super().start(node)
+
+    def count(self, event: str) -> int:
+        return int(event == "handed_over" and self.starts > len(self.nodes))
+
+
+def test_a_primary_that_was_elected_meanwhile_restarts_once_more() -> None:
+    site = SiteWithAnElection(nodes())
+    proof = striking(site).rolling_restart()
+    assert proof.bit
+    assert "1 primaries handed over" in proof.words
+    assert site.starts == 4
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strikes, "SUCCESS_S", 0.0)
