@@ -76,14 +76,15 @@ class Reader:
 
     def _start(self, command: str) -> None:
         """Start a node in a terminal of its own, and wait until it is ready."""
-        process = subprocess.Popen(
-            ["bash", "-c", f"{self.names}\nexec {command}"],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / f"node{len(self.nodes)}.log").open("wb"),
-        )
+        with (self.folder / f"node{len(self.nodes)}.log").open("wb") as lines:
+            process = subprocess.Popen(
+                ["bash", "-c", f"{self.names}\nexec {command}"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=lines,
+            )
         host = ADDRESSES[len(self.nodes)]
         self.nodes.append(process)
         deadline = time.monotonic() + 60
@@ -148,6 +149,13 @@ def test_commands_of_the_page_set_up_a_cluster(tmp_path: Path):
             assert code == (1 if "authenticate" in command and spent else 0), (
                 reader.output
             )
+            if "setup --join" in command:
+                # It catches up, and then votes: a reader types slower than this test.
+                count = len(reader.nodes)
+                reader.until(
+                    "sparecode cluster status",
+                    f"{count} of {count} voters can be reached",
+                )
             spent = spent or "authenticate" in command
             if issued := CODE.search(reader.output):
                 typed = f"4719{issued[1]}\n"
