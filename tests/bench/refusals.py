@@ -182,7 +182,7 @@ def _with_tokens(estate: Estate, users: int) -> list[tuple[str, str]]:
     ) as admin:
         for kind, tokens in TOKENS.items():
             for number in range(users):
-                name = f"{kind} {number}"
+                name = f"{kind} {number}".replace(" ", "-")
                 names.append((kind, name))
                 if kind == "unknown user":
                     continue

@@ -122,6 +122,7 @@ async def test_the_author_of_codes_unlocks_no_one_alone(node: LoopbackNode) -> N
             "UPDATE code_sets SET issued_at_ms = issued_at_ms - ?", (30 * DAY_MS,)
         )
     await unlock(eve)
+    assert not is_locked(node)
 
 
 async def test_accomplices_share_the_unlocks_of_a_day(node: LoopbackNode) -> None:
