@@ -6,6 +6,7 @@ import time
 from local_cluster.cluster import LocalNode
 
 from tests.faults.link_proxies import LinkProxies
+from tests.faults.site import SHORT_LOG
 from tests.faults.striker import Proof, Striker
 from tests.replication.silent_proxy import Death
 
@@ -17,12 +18,12 @@ INSTALLED_S = 20.0
 """How long a node may take to install a snapshot over a fast link."""
 STARVED_S = 90.0
 """How long a node may take to install a snapshot over a slow link."""
-STARVED_INTERVALS = 3
-"""A fetch over the slow link lasts for this many intervals between snapshots."""
+STARVED_INTERVALS = 2
+"""
+A fetch over the slow link lasts as long as the others take to fill their logs so many
+times. They are slower while they miss the node, and the log is kept eight times as long.
+"""
 MIN_KB_PER_S = 50
-DEFAULT_BYTES = 1_000_000
-DEFAULT_INTERVAL_S = 10.0
-"""These are assumed of a primary that has not taken two snapshots yet."""
 SWALLOWED = (Death.SWALLOWED, Death.REQUESTS_SWALLOWED, Death.ANSWERS_SWALLOWED)
 
 
@@ -98,9 +99,12 @@ class LinkStrikes(Striker):
         after it, must stay until the node has installed it.
         """
         node = self._replica()
+        begin, before = time.monotonic(), self._newest_applied()
         lacks, first, words = self._until_compacted(node)
+        a_second = (self._newest_applied() - before) / (time.monotonic() - begin)
         self._site.network.heal()
-        size, interval_s = self._snapshots(self._primary())
+        size = self._site.values(self._primary(), "snapshot_taken", "bytes")[-1]
+        interval_s = SHORT_LOG["log_entries_max"] / max(a_second, 1)
         rate = max(MIN_KB_PER_S, round(size / 1000 / (STARVED_INTERVALS * interval_s)))
         self._site.network.throttle(self._site.place(node), rate)
         begin = time.monotonic()
@@ -109,7 +113,7 @@ class LinkStrikes(Striker):
         dropped = self._site.network.heal()
         words += (
             f"; then a link of {rate} kB/s for {took_s:.1f} s, {dropped} packets dropped;"
-            f" the primary took a snapshot every {interval_s:.1f} s before"
+            f" the others filled their logs within {interval_s:.1f} s before"
         )
         if not installed:
             failure = f"{node.node_id} installed no snapshot for {STARVED_S:.0f} s"
@@ -118,14 +122,6 @@ class LinkStrikes(Striker):
             first > lacks and took_s > interval_s and dropped > 0,
             f"{words}; snapshot of {installed} installed",
         )
-
-    def _snapshots(self, node: LocalNode) -> tuple[int, float]:
-        """Return the bytes of a node's last snapshot, and the seconds between the last."""
-        moments = sorted(self._site.moments("snapshot_taken", node)[-4:])
-        sizes = self._site.values(node, "snapshot_taken", "bytes")
-        if len(moments) < 2:
-            return (sizes or [DEFAULT_BYTES])[-1], DEFAULT_INTERVAL_S
-        return sizes[-1], (moments[-1] - moments[0]) / (len(moments) - 1)
 
     def _until_compacted(self, node: LocalNode) -> tuple[int, int, str]:
         """
