@@ -20,8 +20,8 @@ STARVED_S = 90.0
 """How long a node may take to install a snapshot over a slow link."""
 STARVED_INTERVALS = 2
 """
-A fetch over the slow link lasts as long as the others take to fill their logs so many
-times. They are slower while they miss the node, and the log is kept eight times as long.
+The fetch over the slow link takes this number of times as long as the others take to fill
+their logs. They are slower while they miss the node, and keep a log eight times as long.
 """
 MIN_KB_PER_S = 50
 SWALLOWED = (Death.SWALLOWED, Death.REQUESTS_SWALLOWED, Death.ANSWERS_SWALLOWED)
