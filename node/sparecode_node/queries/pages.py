@@ -3,13 +3,19 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
+from sparecode_node.queries.transaction import ReadTransaction, Value
 from sparecode_node.queries.views import Page
 
 T = TypeVar("T")
 
+COUNTED_MAX = 10_000
+"""Matches that a search counts and pages through; an administrator narrows it."""
+BROAD_MAX = 1_000
+"""The same for a search whose words are in many names."""
 KEY_MAX = 1024
 LAST = chr(0x10FFFF)
 FIRST_SURROGATE, AFTER_SURROGATES = chr(0xD800), chr(0xE000)
@@ -46,6 +52,44 @@ def page(rows: Sequence[T], size: int, key: Callable[[T], str]) -> Page[T]:
     items = tuple(rows[:size])
     more = len(rows) > size
     return Page(items=items, next_page_token=encode(key(items[-1])) if more else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """How many rows a search matches."""
+
+    total: int
+    """At most one more than `most`."""
+    most: int
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more than `most`: they are not counted."""
+        return self.total > self.most
+
+    @property
+    def counted(self) -> int:
+        """The number to show."""
+        return min(self.total, self.most)
+
+    def before(self, number: int, size: int) -> int:
+        """Return how many rows are before page *number*, from 1 on."""
+        return min((number - 1) * size, self.most)
+
+
+async def count(
+    transaction: ReadTransaction,
+    rows: str,
+    values: Mapping[str, Value],
+    *,
+    broad: bool,
+) -> Matches:
+    """Count the rows of a query, at most `COUNTED_MAX`, or `BROAD_MAX` if it is *broad*."""
+    most = BROAD_MAX if broad else COUNTED_MAX
+    counted = await transaction.one(
+        f"SELECT count(*) AS total FROM ({rows} LIMIT :most)", **values, most=most + 1
+    )
+    return Matches(total=0 if counted is None else int(counted["total"]), most=most)
 
 
 def prefix_range(prefix: str) -> tuple[str, str | bytes]:

@@ -13,7 +13,6 @@ from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.queries import pages
 from sparecode_node.queries.transaction import Kind, ReadTransaction, Value
-from sparecode_node.queries.users import BROAD_MAX, COUNTED_MAX
 from sparecode_node.queries.views import Found, Page, TokenView
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
@@ -127,35 +126,24 @@ async def find(
     Return one of the first pages of tokens, and how many tokens match.
 
     *number*: the page, from 1 on. Orders other than by serial are for at most
-    `COUNTED_MAX` tokens; more are ordered by serial.
+    `pages.COUNTED_MAX` tokens; more are ordered by serial.
     """
     where, values = await _conditions(transaction, criteria)
     broad = bool(criteria.search) and values["serials"] is None
-    most = BROAD_MAX if broad else COUNTED_MAX
-    counted = await transaction.one(
-        f"""
-        SELECT count(*) AS total FROM (
-            SELECT 1 FROM tokens LEFT JOIN users USING (user_id)
-            WHERE {where} LIMIT :most
-        )
-        """,
-        **values,
-        most=most + 1,
-    )
-    total = 0 if counted is None else int(counted["total"])
-    more = total > most
-    by = _ORDERS[TokenOrder.SERIAL if more else order]
+    rows_found = f"SELECT 1 FROM tokens LEFT JOIN users USING (user_id) WHERE {where}"
+    matches = await pages.count(transaction, rows_found, values, broad=broad)
+    by = _ORDERS[TokenOrder.SERIAL if matches.more else order]
     rows = await transaction.all(
         f"{_VIEW} WHERE {where} ORDER BY {by} LIMIT :rows OFFSET :skipped",
         **values,
         now_ms=now_ms,
         rows=size,
-        skipped=min((number - 1) * size, most),
+        skipped=matches.before(number, size),
     )
     return Found(
         items=tuple(_view(row) for row in rows),
-        total=min(total, most),
-        more=more,
+        total=matches.counted,
+        more=matches.more,
         number=number,
         size=size,
     )

@@ -20,11 +20,6 @@ from sparecode_node.statemachine.tables.former import (
     WAITING_SETS_MAX,
 )
 
-COUNTED_MAX = 10_000
-"""Matches that a search counts and pages through; an administrator narrows it."""
-BROAD_MAX = 1_000
-"""The same for a search whose words are in many names."""
-
 _COLUMNS = "user_id, username, name_key, display_name, email, enabled"
 
 
@@ -237,19 +232,14 @@ async def find(
     Return one of the first pages of users, and how many users match.
 
     *number*: the page, from 1 on. Orders other than by name are for at most
-    `COUNTED_MAX` users; more are ordered by name.
+    `pages.COUNTED_MAX` users; more are ordered by name.
     """
     where, values = await _conditions(transaction, criteria, now_ms)
     broad = bool(criteria.search) and values["keys"] is None
-    most = BROAD_MAX if broad else COUNTED_MAX
-    counted = await transaction.one(
-        f"SELECT count(*) AS total FROM (SELECT 1 FROM users WHERE {where} LIMIT :most)",
-        **values,
-        most=most + 1,
+    matches = await pages.count(
+        transaction, f"SELECT 1 FROM users WHERE {where}", values, broad=broad
     )
-    total = 0 if counted is None else int(counted["total"])
-    more = total > most
-    by = _ORDERS[UserOrder.NAME if more else order]
+    by = _ORDERS[UserOrder.NAME if matches.more else order]
     rows = await transaction.all(
         f"""
         SELECT {_COLUMNS} FROM users WHERE {where}
@@ -257,12 +247,12 @@ async def find(
         """,
         **values,
         rows=size,
-        skipped=min((number - 1) * size, most),
+        skipped=matches.before(number, size),
     )
     return Found(
         items=tuple([await _view(transaction, row, now_ms) for row in rows]),
-        total=min(total, most),
-        more=more,
+        total=matches.counted,
+        more=matches.more,
         number=number,
         size=size,
     )

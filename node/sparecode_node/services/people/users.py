@@ -167,7 +167,7 @@ class Users:
         """
         Return a page of users for a person, with the number of all matches.
 
-        Other than `list`, it goes no further than `users.COUNTED_MAX` users.
+        Other than `list`, it goes no further than `pages.COUNTED_MAX` users.
         """
         size = fields.page_size(page_size)
         fields.text("search", search, at_most=fields.EMAIL_MAX)

@@ -182,7 +182,7 @@ class Tokens:
         """
         Return a page of tokens for a person, with the number of all matches.
 
-        Other than `list`, it goes no further than `users.COUNTED_MAX` tokens.
+        Other than `list`, it goes no further than `pages.COUNTED_MAX` tokens.
         """
         size = fields.page_size(page_size)
         fields.text("search", search, at_most=fields.EMAIL_MAX)
