@@ -101,6 +101,26 @@ async def test_the_index_follows_every_change(tmp_path: Path) -> None:
         assert (await candidates(node, "2345", Kind.TOKEN)).keys == ()
 
 
+async def test_a_search_for_users_reads_no_matching_tokens(tmp_path: Path) -> None:
+    """Digits are in many serials: a search for users with them must not take longer."""
+    file = search_index._IndexFile(tmp_path / "search.db")
+    serials = [f"{number:012}" for number in range(2000)]
+    entries = [search_index._Entry(Kind.TOKEN, each, each) for each in serials]
+    entries.append(search_index._Entry(Kind.USER, "alice", "alice 000000"))
+    file.change(entries, None)
+    thousands = 0
+
+    def count() -> None:
+        nonlocal thousands
+        thousands += 1
+
+    file._db().set_progress_handler(count, 1000)
+    matches = file.find(Kind.USER, search_index._expression("000000"), [["000000"]])
+    file.close()
+    assert matches == ("alice",)
+    assert thousands < 5
+
+
 async def test_a_rename_that_waited_for_an_approval_is_followed(
     tmp_path: Path,
 ) -> None:
@@ -153,7 +173,7 @@ async def test_an_index_of_another_history_is_built_again(tmp_path: Path) -> Non
     path = tmp_path / "local-search.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE position SET hash = x'00'")
-        db.execute("UPDATE entries SET key = 'bob'")
+        db.execute("UPDATE user_entries SET key = 'bob'")
         db.commit()
     (tmp_path / "other").mkdir()
     async with one_node(tmp_path / "other") as node:

@@ -42,33 +42,42 @@ FOLLOW_MAX: Final = 20_000
 """Events that a search looks through; `run` looks through the others."""
 FOLLOW_S: Final = 30.0
 """How often the index follows without a search."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raise it to have the index built again, as after a change of `search_words`."""
 
-_TABLES = f"""
-CREATE TABLE entries (
+
+def _tables(kind: Kind) -> str:
+    """Return the tables of one kind: a search of one must not read matches of another."""
+    return f"""
+CREATE TABLE {kind}_entries (
     id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
-    key TEXT NOT NULL,               -- name key of a user, serial of a token
-    text TEXT NOT NULL,              -- see search_words.py
-    UNIQUE (kind, key)
+    key TEXT NOT NULL UNIQUE,        -- name key of a user, serial of a token
+    text TEXT NOT NULL               -- see search_words.py
 ) STRICT;
+CREATE VIRTUAL TABLE {kind}_parts USING fts5(
+    text, content='{kind}_entries', content_rowid='id', tokenize='trigram',
+    detail='none', columnsize=0
+);
+CREATE TRIGGER {kind}_added AFTER INSERT ON {kind}_entries BEGIN
+    INSERT INTO {kind}_parts (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER {kind}_removed AFTER DELETE ON {kind}_entries BEGIN
+    INSERT INTO {kind}_parts ({kind}_parts, rowid, text)
+    VALUES ('delete', old.id, old.text);
+END;
+"""
+
+
+_TABLES: Final = (
+    "".join(_tables(kind) for kind in Kind)
+    + f"""
 CREATE TABLE position (              -- the newest event that the entries cover
     sequence INTEGER NOT NULL,
     hash BLOB NOT NULL
 ) STRICT;
-CREATE VIRTUAL TABLE parts USING fts5(
-    text, content='entries', content_rowid='id', tokenize='trigram', detail='none',
-    columnsize=0
-);
-CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
-    INSERT INTO parts (rowid, text) VALUES (new.id, new.text);
-END;
-CREATE TRIGGER entry_removed AFTER DELETE ON entries BEGIN
-    INSERT INTO parts (parts, rowid, text) VALUES ('delete', old.id, old.text);
-END;
 PRAGMA user_version = {FORMAT};
 """
+)
 
 _CHANGES: Final = {
     Kind.USER: ("CreateUser", "UpdateUser", "DeleteUser"),
@@ -354,14 +363,15 @@ class _IndexFile:
     ) -> tuple[str, ...]:
         """Return the keys of matching entries, at most one more than `MATCHES_MAX`."""
         parts = [part for word in words for part in word]
+        entries, index = f"{kind}_entries", f"{kind}_parts"
         each_word = "".join(
-            f" AND ({' OR '.join(['instr(entries.text, ?)'] * len(word))})"
+            f" AND ({' OR '.join([f'instr({entries}.text, ?)'] * len(word))})"
             for word in words
         )
         rows = self._db().execute(
-            "SELECT key FROM parts JOIN entries ON entries.id = parts.rowid "
-            f"WHERE parts MATCH ? AND kind = ?{each_word} LIMIT ?",
-            (expression, kind, *parts, MATCHES_MAX + 1),
+            f"SELECT key FROM {index} JOIN {entries} ON {entries}.id = {index}.rowid "
+            f"WHERE {index} MATCH ?{each_word} LIMIT ?",
+            (expression, *parts, MATCHES_MAX + 1),
         )
         return tuple(str(key) for (key,) in rows)
 
@@ -435,12 +445,12 @@ class _IndexFile:
 
 def _write(db: sqlite3.Connection, entries: Iterable[_Entry]) -> None:
     for entry in entries:
-        key = (entry.kind, entry.key)
-        db.execute("DELETE FROM entries WHERE kind = ? AND key = ?", key)
+        table = f"{entry.kind}_entries"
+        db.execute(f"DELETE FROM {table} WHERE key = ?", (entry.key,))
         if entry.text is not None:
             db.execute(
-                "INSERT INTO entries (kind, key, text) VALUES (?, ?, ?)",
-                (*key, entry.text),
+                f"INSERT INTO {table} (key, text) VALUES (?, ?)",
+                (entry.key, entry.text),
             )
 
 
