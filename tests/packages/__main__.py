@@ -94,9 +94,8 @@ def try_install(report: Report, engine: Engine, package: Path) -> Part:
             step.seen = (
                 "user, units, manual pages, completion; the node does not start yet"
             )
-    with report.step("the commands of deploy.md make a cluster") as step:
-        cluster.found(addressed=True)
-        step.seen = "three voters"
+    with report.step("the commands of quick-start.md make a cluster") as step:
+        step.seen = cluster.follow_quick_start()
     with report.step("`systemd-analyze security`") as step:
         value = machines.exposure(three[0])
         if value > EXPOSURE_MAX:
@@ -106,8 +105,7 @@ def try_install(report: Report, engine: Engine, package: Path) -> Part:
         step.seen = three[1].sh(
             "cd /etc/sparecode; sparecode-node --config node.toml doctor | tail -1"
         )
-    with report.step("a certificate for an agent, a user, a token, an agent"):
-        cluster.enroll()
+    cluster.sign_in()
     cluster.issue(10)
     for machine in three:
         with report.step(f"{machine.name}: a code") as step:
@@ -153,7 +151,7 @@ def try_upgrade(report: Report, engine: Engine, new: Path) -> Part:
     with report.step(f"a cluster of {EARLIER} is installed and made") as step:
         for machine in three:
             machines.install(machine, old)
-        cluster.found(addressed=False)
+        cluster.found()
         step.seen = f"package {three[0].version}"
     with report.step("a user, a token, an agent, and 12 codes"):
         cluster.enroll()

@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster on three machines, made with the commands of docs/deploy.md."""
+"""
+A cluster on three machines.
+
+`follow_quick_start` makes it with the commands of docs/quick-start.md, as a reader does
+who installs the package. `found` makes it by hand, as docs/deploy.md says: release 0.1.0
+has no `sparecode-node setup`.
+"""
 
 import json
+import re
 import time
 from typing import Any
 
+from tests.docs.test_quick_start import CODE, PAGE, commands_of
 from tests.packages.engine import EngineError
 from tests.packages.machines import Machine
 
@@ -40,7 +48,6 @@ certificate = "node.pem"
 key = "node.key"
 
 [metrics]
-listen = "0.0.0.0:7303"
 
 [admin]
 certificate = "node.pem"
@@ -67,6 +74,9 @@ export XDG_RUNTIME_DIR=/root/run
 """
 VOTERS_S = 60
 LEVEL_S = 60
+JOIN = re.compile(r"setup --join (n\d)\.ticket$")
+TLS = "n1/tls"
+"""The folder of certificates on the page, where the unit is not installed."""
 
 
 class Cluster:
@@ -81,8 +91,54 @@ class Cluster:
         """Run commands as the operator, who is signed in."""
         return self.desk.sh(CLIENT + script)
 
-    def found(self, *, addressed: bool) -> None:
-        """Make the cluster; tickets name an address since release 0.2.0."""
+    def follow_quick_start(self) -> str:
+        """
+        Run the page's commands; return how many led to the first accepted code.
+
+        The package takes the place of `make install`, the machines' names that of the
+        addresses, and `/etc/sparecode` that of the folder with the certificates.
+        """
+        self.desk.sh("mkdir -p -m 0700 run")
+        _, commands = commands_of(PAGE.read_text())
+        names = "".join(f"N{each.name[1:]}={each.name} " for each in self.machines)
+        typed, accepted = "", 0
+        for number, command in enumerate(commands, start=1):
+            if command.startswith("make "):
+                continue
+            line = command.replace(TLS, "/etc/sparecode")
+            if join := JOIN.search(line):
+                self._join(join[1], line)
+                continue
+            if accepted and "authenticate" in line:  # Another node refuses the code.
+                line = f"if {line}; then exit 1; fi"
+            output = self.desk.type(f"{CLIENT}{names}\n{line}", typed)
+            if issued := CODE.search(output):
+                typed = f"{PIN}{issued[1]}\n"
+            if "ACCEPTED" in output and not accepted:
+                accepted = number
+            if " setup " in line:
+                self.desk.wait_ready()
+        if not accepted:
+            raise EngineError(f"{PAGE.name}: no code was accepted")
+        self._wait_voters()
+        return f"{accepted} commands to the first accepted code"
+
+    def _join(self, name: str, command: str) -> None:
+        """Carry a ticket to its machine, and use it there."""
+        machine = next(each for each in self.machines if each.name == name)
+        ticket = self.desk.sh(f"cat {name}.ticket; rm {name}.ticket")
+        machine.write(f"/root/{name}.ticket", f"{ticket}\n")
+        machine.sh(f"{command}\nrm {name}.ticket")
+        machine.wait_ready()
+
+    def _wait_voters(self) -> None:
+        self.desk.until(
+            f"{CLIENT} sparecode cluster members | grep -c ' voter ' | grep -qx 3",
+            seconds=VOTERS_S,
+        )
+
+    def found(self) -> None:
+        """Make the cluster by hand, with the commands of release 0.1.0."""
         for machine in self.machines:
             machine.write("/etc/sparecode/node.toml", NODE.format(name=machine.name))
             machine.sh(
@@ -100,8 +156,7 @@ class Cluster:
         self.desk.wait_ready()
         self.sign_in()
         for machine in self.machines[1:]:
-            address = f" {machine.name}:7301" if addressed else ""
-            ticket = self.operate(f"sparecode cluster ticket {machine.name}{address}")
+            ticket = self.operate(f"sparecode cluster ticket {machine.name}")
             machine.write("/etc/sparecode/ticket", ticket + "\n")
             machine.sh(
                 "cd /etc/sparecode\n"
@@ -109,10 +164,7 @@ class Cluster:
                 f"{OWNERS}{START}"
             )
             machine.wait_ready()
-        self.desk.until(
-            f"{CLIENT} sparecode cluster members | grep -c ' voter ' | grep -qx 3",
-            seconds=VOTERS_S,
-        )
+        self._wait_voters()
 
     def sign_in(self) -> None:
         """Sign in: sessions are short."""

@@ -44,6 +44,14 @@ class Machine:
             check=check,
         )
 
+    def type(self, command: str, typed: str) -> str:
+        """Run a command that reads *typed* at its prompts; return its output."""
+        return self.engine.docker(
+            *("exec", "--interactive", "--workdir", "/root", self.name),
+            *("bash", "-euo", "pipefail", "-l", "-c", command),
+            given=typed,
+        )
+
     def put(self, path: Path, target: str) -> None:
         """Copy a file onto the machine."""
         self.engine.docker("cp", path, f"{self.name}:{target}")
@@ -72,7 +80,7 @@ class Machine:
 
     def wait_ready(self) -> None:
         """Return when the node serves."""
-        self.until(f"curl -sfo /dev/null http://{self.name}:7303/readyz")
+        self.until("curl -sfo /dev/null http://localhost:7303/readyz")
 
     @property
     def pid(self) -> int:
