@@ -10,6 +10,7 @@ docs/results/packages.md.
 import argparse
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ WORK = ROOT / "var" / "packages"
 LOCK = "deploy/container/requirements.lock"
 EARLIER = "0.1.0"
 EXPOSURE_MAX = 3.0
+INTERRUPTED = 130
 PARTS = ("install", "upgrade", "containers", "manifests")
 
 
@@ -244,6 +246,8 @@ def main() -> int:
     if os.geteuid():
         print("make packages-test needs root", file=sys.stderr)
         return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(INTERRUPTED))
     console = Console()
     report = Report(console)
     package = max((ROOT / "dist").glob("*.deb"), key=lambda each: each.stat().st_mtime)

@@ -18,6 +18,9 @@ from typing import Self
 LABEL = "sparecode-packages"
 START_S = 60
 OUTPUT_MAX = 4000
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+EMPTY_RULES = "*filter\n:FORWARD ACCEPT\nCOMMIT\n*nat\nCOMMIT\n"
+"""What to restore where no table existed before."""
 
 
 class EngineError(Exception):
@@ -97,7 +100,12 @@ class Engine:
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[None]:
-        """Run a daemon of our own."""
+        """Run a daemon of our own; put the machine's network back after that."""
+        with _network_kept(), self._daemon():
+            yield
+
+    @contextlib.contextmanager
+    def _daemon(self) -> Iterator[None]:
         folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)
         self._host = f"unix://{folder}/docker.sock"
@@ -155,6 +163,20 @@ class Engine:
     def has(self, image: str) -> bool:
         """Return whether the engine has this image."""
         return bool(self.docker("image", "ls", "--quiet", image))
+
+
+@contextlib.contextmanager
+def _network_kept() -> Iterator[None]:
+    """Undo what a daemon leaves: filter rules, a bridge, and forwarding of packets."""
+    rules = {save: run(save).stdout for save in ("iptables-save", "ip6tables-save")}
+    forwarding = FORWARDING.read_text()
+    try:
+        yield
+    finally:
+        for save, text in rules.items():
+            run(save.replace("save", "restore"), given=text or EMPTY_RULES)
+        FORWARDING.write_text(forwarding)
+        run("ip", "link", "delete", "docker0", check=False)
 
 
 def debootstrap(root: Path, suite: str, *packages: str) -> None:
