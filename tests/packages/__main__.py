@@ -10,7 +10,6 @@ docs/results/packages.md.
 import argparse
 import os
 import platform
-import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from tests.compatibility import baseline
 from tests.packages import machines, manifests
 from tests.packages.cluster import Cluster
 from tests.packages.containers import Containers, base_image, image_size
-from tests.packages.engine import Engine, EngineError, debootstrap
+from tests.packages.engine import Engine, EngineError, debootstrap, exit_on_signals
 from tests.packages.machines import Machine
 from tests.packages.report import Part, Report, keep
 
@@ -34,7 +33,6 @@ WORK = ROOT / "var" / "packages"
 LOCK = "deploy/container/requirements.lock"
 EARLIER = "0.1.0"
 EXPOSURE_MAX = 3.0
-INTERRUPTED = 130
 PARTS = ("install", "upgrade", "containers", "manifests")
 
 
@@ -246,8 +244,7 @@ def main() -> int:
     if os.geteuid():
         print("make packages-test needs root", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(INTERRUPTED))
+    exit_on_signals()
     console = Console()
     report = Report(console)
     package = max((ROOT / "dist").glob("*.deb"), key=lambda each: each.stat().st_mtime)

@@ -110,7 +110,7 @@ class Cluster:
                 self._join(join[1], line)
                 continue
             if accepted and "authenticate" in line:  # Another node refuses the code.
-                line = f"if {line}; then exit 1; fi"
+                line = f"code=0; {line} || code=$?; test $code = 1"
             output = self.desk.type(f"{CLIENT}{names}\n{line}", typed)
             if issued := CODE.search(output):
                 typed = f"{PIN}{issued[1]}\n"

@@ -9,7 +9,9 @@ folder of its own. At the end it is stopped, and the folder is deleted.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,8 +21,16 @@ LABEL = "sparecode-packages"
 START_S = 60
 OUTPUT_MAX = 4000
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-EMPTY_RULES = "*filter\n:FORWARD ACCEPT\nCOMMIT\n*nat\nCOMMIT\n"
-"""What to restore where no table existed before."""
+EMPTY_TABLES = {
+    "filter": "*filter\n:FORWARD ACCEPT\nCOMMIT\n",
+    "nat": "*nat\nCOMMIT\n",
+    "raw": "*raw\nCOMMIT\n",
+}
+"""What to restore where a table that the daemon makes did not exist before."""
+SAVERS = ("iptables-save", "ip6tables-save")
+BRIDGE = "docker0"
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as in shells."""
 
 
 class EngineError(Exception):
@@ -167,16 +177,47 @@ class Engine:
 
 @contextlib.contextmanager
 def _network_kept() -> Iterator[None]:
-    """Undo what a daemon leaves: filter rules, a bridge, and forwarding of packets."""
-    rules = {save: run(save).stdout for save in ("iptables-save", "ip6tables-save")}
+    """Undo what a daemon leaves: rules of the filter, a bridge, and forwarding."""
+    rules = {saver: run(saver).stdout for saver in SAVERS}
     forwarding = FORWARDING.read_text()
+    had_bridge = not run("ip", "link", "show", BRIDGE, check=False).returncode
     try:
         yield
     finally:
-        for save, text in rules.items():
-            run(save.replace("save", "restore"), given=text or EMPTY_RULES)
+        for saver, before in rules.items():
+            _restore_rules(saver, before)
         FORWARDING.write_text(forwarding)
-        run("ip", "link", "delete", "docker0", check=False)
+        if not had_bridge:
+            run("ip", "link", "delete", BRIDGE, check=False)
+
+
+def _restore_rules(saver: str, before: str) -> None:
+    """Put the tables back; one that did not exist, and exists now, is emptied."""
+    now = run(saver).stdout
+    text = before + "".join(
+        empty
+        for table, empty in EMPTY_TABLES.items()
+        if f"*{table}\n" in now and f"*{table}\n" not in before
+    )
+    if text:
+        run(saver.replace("save", "restore"), given=text)
+
+
+def exit_on_signals() -> None:
+    """
+    Let the signals that end a process raise `SystemExit`, so that engines are closed.
+
+    Only the first one: another one must not cut the clean-up off.
+    """
+    ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+    def end(*_: object) -> None:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(INTERRUPTED)
+
+    for number in ends:
+        signal.signal(number, end)
 
 
 def debootstrap(root: Path, suite: str, *packages: str) -> None:
