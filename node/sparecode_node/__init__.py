@@ -5,7 +5,7 @@ A node of a Sparecode cluster.
 The layers, the highest first; each imports only layers below it (node/DESIGN.md):
 
     __main__
-    tool
+    tool | testing
     daemon
     membership
     rpc | console
