@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import python_reference
 import typer
 from typer.testing import CliRunner
 
@@ -233,7 +234,22 @@ def _consequences() -> set[str]:
     return actions
 
 
+def python_api() -> str:
+    """Return the page of the client library."""
+    return _page(
+        "Python reference",
+        """
+Every public name of `sparecode_client`, with its types. [The guide](python.md) tells how
+to use it. `Agent` and `Admin` are for threads; the methods of `AsyncAgent` and
+`AsyncAdmin` have the same arguments and results, and are awaited. All of it is typed
+(`py.typed`).
+""",
+        python_reference.body(),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "python-reference.md": python_api,
     "metrics.md": metrics,
     "commands.md": commands,
     "configuration.md": configuration,

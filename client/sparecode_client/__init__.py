@@ -95,7 +95,7 @@ from sparecode_client.values.tokens import (
     TokenFilter,
     TokenHash,
 )
-from sparecode_client.values.users import User
+from sparecode_client.values.users import Attempt, Blocker, User, UserExplanation
 
 __all__ = [
     "Admin",
@@ -108,12 +108,14 @@ __all__ = [
     "ApprovalNeeded",
     "AsyncAdmin",
     "AsyncAgent",
+    "Attempt",
     "AuditEvent",
     "AuditExport",
     "AuditExportFormat",
     "AuditFilter",
     "Authentication",
     "Backup",
+    "Blocker",
     "BrowserLogin",
     "BulkIssueResult",
     "BulkIssueRow",
@@ -172,5 +174,6 @@ __all__ = [
     "Unavailable",
     "UpdatedPolicy",
     "User",
+    "UserExplanation",
     "certificate_fingerprint",
 ]

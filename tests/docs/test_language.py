@@ -42,7 +42,7 @@ EXACT = {
 }
 """The same, with these letters."""
 
-FOLDERS = ("client", "deploy", "docs", "node", "protos", "tests")
+FOLDERS = ("client", "deploy", "docs", "examples", "node", "protos", "tests")
 FILES = ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("*.md")))
 SUFFIXES = {
     *(".css", ".html", ".js", ".md", ".proto", ".py"),

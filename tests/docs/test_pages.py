@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*.md")),
     *sorted((ROOT / "node").rglob("*.md")),
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
