@@ -8,6 +8,8 @@ import pysyncobj.journal
 import pysyncobj.pickle
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import three_nodes
 from tests.databases import close_databases
@@ -15,6 +17,26 @@ from tests.databases import close_databases
 # A deadline of an example would measure how busy the machine is.
 settings.register_profile("sparecode", deadline=None)
 settings.load_profile("sparecode")
+
+# Folders of tests that may run beside any other: they start no node and no browser,
+# measure no time, and use no fixed port. SLOW of the Makefile names their exceptions.
+BESIDE_OTHERS = (
+    "client",
+    "console",
+    "domain",
+    "fuzz",
+    "queries",
+    "replication",
+    "rpc",
+    "services",
+    "simulation",
+    "statemachine",
+)
+EXCEPTIONS = (
+    "console/test_at_the_desk.py",
+    "console/test_procedure.py",
+    "services/test_state_process.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +47,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="record the output of the golden scripts again: commit only what "
         "you understand",
     )
+
+
+class NodesInOneProcess(LoadScopeScheduling):
+    """
+    Run the tests that start nodes in one process, one after the other.
+
+    `make test` runs two processes (pytest-xdist). Two clusters at a time would use the
+    same ports and measure each other. All other tests go module by module to the
+    process that is free. Groups by mark (`--dist loadgroup`) would say the same, but
+    pytest-xdist 3.8 loses the marks with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0].removeprefix("tests/")
+        if module.partition("/")[0] in BESIDE_OTHERS and module not in EXCEPTIONS:
+            return super()._split_scope(nodeid)
+        return "nodes"
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Producer
+) -> LoadScopeScheduling | None:
+    """Take the scheduler above for `--dist loadscope`."""
+    if config.getvalue("dist") == "loadscope":
+        return NodesInOneProcess(config, log)
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
