@@ -20,6 +20,7 @@ from sparecode_node.membership.node_file import (
     SYSTEM,
     Places,
     listening_host,
+    node_settings,
     node_toml,
     places_in,
 )
@@ -95,9 +96,8 @@ def test_an_interrupted_setup_goes_on(tmp_path: Path):
     places = places_in(Path("n1"))
     (tmp_path / "n1").mkdir()
     address = Address("127.0.0.11", 7301)
-    (tmp_path / "n1/node.toml").write_text(
-        node_toml(places, "n1", address, "127.0.0.11")
-    )
+    settings = node_settings(places, "n1", address, "127.0.0.11")
+    (tmp_path / "n1/node.toml").write_text(node_toml(settings))
     authority = tmp_path / "n1/tls/members-ca.pem"
     authority.parent.mkdir()
     authority.write_text("the operator's")
@@ -300,9 +300,9 @@ def test_paths_with_quotes_stay_whole(tmp_path: Path):
         key_ring=places.key_ring,
         wrapping_key=places.wrapping_key,
     )
-    places.config.write_text(
-        node_toml(places, "n1", Address("n1.example.net", 7301), EVERYWHERE)
-    )
+    address = Address("n1.example.net", 7301)
+    settings = node_settings(places, "n1", address, EVERYWHERE)
+    places.config.write_text(node_toml(settings))
 
     config = load_config(places.config)
 

@@ -27,6 +27,7 @@ from local_cluster.cluster import (
     environment,
     free_ports,
 )
+from sparecode_node.membership.node_file import Settings, node_toml
 
 
 def set_up(
@@ -60,7 +61,7 @@ def set_up(
     _make_certificates(cluster)
     for node in cluster.nodes:
         node.directory.mkdir(exist_ok=True)
-        node.config.write_text(_node_toml(cluster, node, raft or {}))
+        node.config.write_text(node_toml(node_settings(cluster, node, raft or {})))
     _initialize(cluster)
     return cluster
 
@@ -108,88 +109,61 @@ def _make_certificates(cluster: LocalCluster) -> None:
     )
 
 
-_LIMITS = """\
-[limits]
-agent_per_s = 1000000
-client_address_per_s = 1000000
-user_per_s = 1000000
-sign_in_per_s = 1000000
-peer_per_s = 1000000
-codes_per_s = 1000000
-"""
-"""Practically unlimited: tests and benchmarks use one agent and one administrator."""
-
-_LIMITS_SINCE_0_1_0 = "session_per_s = 1000000"
+_LIMITS = (
+    "agent_per_s",
+    "client_address_per_s",
+    "user_per_s",
+    "sign_in_per_s",
+    "peer_per_s",
+    "codes_per_s",
+)
+_LIMITS_SINCE_0_1_0 = ("session_per_s",)
 """Other software may be release 0.1.0, which refuses a key that it does not know."""
+_UNLIMITED = 1_000_000
+"""Practically: tests and benchmarks use one agent and one administrator."""
 
 
-def _node_toml(cluster: LocalCluster, node: LocalNode, raft: Mapping[str, int]) -> str:
+def node_settings(
+    cluster: LocalCluster, node: LocalNode, raft: Mapping[str, int]
+) -> Settings:
+    """Return the settings of a node; *raft* are those of `[raft]`."""
     ours = cluster.certificates / node.node_id
-    members = "\n".join(
-        f'{each.node_id} = "{each.peers_address}"' for each in cluster.nodes
-    )
-    timings = "\n".join(f"{key} = {value}" for key, value in raft.items())
-    since_0_1_0 = _LIMITS_SINCE_0_1_0 if node.python == sys.executable else ""
-    return f"""\
-[node]
-id = "{node.node_id}"
-data_dir = "{node.directory / "data"}"
-
-[agents]
-listen = "{node.agents_address}"
-certificate = "{ours}.pem"
-key = "{ours}.key"
-ca = "{cluster.certificates / "agents-ca.pem"}"
-
-[peers]
-listen = "{node.peers_address}"
-certificate = "{ours}.pem"
-key = "{ours}.key"
-ca = "{cluster.members_ca}"
-
-[admin]
-listen = "{node.admin_address}"
-certificate = "{ours}.pem"
-key = "{ours}.key"
-
-{f'[metrics]{chr(10)}listen = "{node.metrics_address}"' if node.ports.metrics else ""}
-
-{_console(cluster, node)}
-[cluster.members]
-{members}
-
-[keys]
-file = "{node.key_ring}"
-
-[raft]
-{timings}
-
-[kdf]
-profile = "{"testing" if cluster.testing else "production"}"
-
-{_LIMITS + since_0_1_0 if cluster.testing else ""}
-[log]
-level = "info"
-format = "text"
-"""
-
-
-def _console(cluster: LocalCluster, node: LocalNode) -> str:
-    if not node.ports.console:
-        return ""
-    ours = cluster.certificates / node.node_id
-    addresses = "\n".join(
-        f'{each.node_id} = "{each.console_url}"' for each in cluster.nodes
-    )
-    return f"""
-[console]
-listen = "{node.ports.host}:{node.ports.console}"
-certificate = "{ours}.pem"
-key = "{ours}.key"
-
-[console.addresses]
-{addresses}
-"""
+    pair = {"certificate": f"{ours}.pem", "key": f"{ours}.key"}
+    members = {each.node_id: each.peers_address for each in cluster.nodes}
+    settings: dict[str, Mapping[str, object]] = {
+        "node": {"id": node.node_id, "data_dir": str(node.directory / "data")},
+        "agents": {
+            "listen": node.agents_address,
+            **pair,
+            "ca": str(cluster.certificates / "agents-ca.pem"),
+        },
+        "peers": {
+            "listen": node.peers_address,
+            **pair,
+            "ca": str(cluster.members_ca),
+        },
+        "admin": {"listen": node.admin_address, **pair},
+    }
+    if node.ports.metrics:
+        settings["metrics"] = {"listen": node.metrics_address}
+    if node.ports.console:
+        settings["console"] = {
+            "listen": f"{node.ports.host}:{node.ports.console}",
+            **pair,
+            "addresses": {each.node_id: each.console_url for each in cluster.nodes},
+        }
+    settings |= {
+        "cluster": {"members": members},
+        "keys": {"file": str(node.key_ring)},
+        "raft": raft,
+        "kdf": {"profile": "testing" if cluster.testing else "production"},
+    }
+    if cluster.testing:
+        of_this_release = node.python == sys.executable
+        limits = _LIMITS + (_LIMITS_SINCE_0_1_0 if of_this_release else ())
+        settings["limits"] = dict.fromkeys(limits, _UNLIMITED)
+    settings["log"] = {"level": "info", "format": "text"}
+    return settings
 
 
 def _initialize(cluster: LocalCluster) -> None:

@@ -199,20 +199,8 @@ def check_config(context: typer.Context) -> None:
 @app.command()
 def init(  # noqa: PLR0913, PLR0917 - options.
     context: typer.Context,
-    administrator: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the first administrator. Default: prompt for it.",
-            metavar="NAME",
-        ),
-    ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Read the password from FILE, mode 0600. Default: prompt for it.",
-            metavar="FILE",
-        ),
-    ] = None,
+    administrator: setup.Administrator = None,
+    password_file: setup.PasswordFile = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
@@ -223,23 +211,9 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     ] = None,
     bundle_recipient: recovery_tool.Recipients = None,
     bundle_passphrase_file: recovery_tool.PassphraseFile = None,
-    join: Annotated[
-        str | None,
-        typer.Option(
-            "--join",
-            help="Join a cluster with this ticket, or the ticket in this file (-: stdin).",
-            metavar="TICKET",
-        ),
-    ] = None,
+    join: setup.Join = None,
     beside: setup.Beside = None,
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another name or address at which this node is reached, for its "
-            "certificate; with --join, one that the ticket names. May repeat.",
-            metavar="HOST",
-        ),
-    ] = None,
+    host: setup.Hosts = None,
     *,
     new_authority: Annotated[
         bool,
@@ -257,7 +231,7 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     joins with its own ticket, which `sparecode cluster ticket NODE HOST:PORT` creates.
 
     With --join, a member sends the node its certificate, the authorities and the
-    key ring. Then start the node.
+    key ring. Then start the node. The ticket must name each --host.
 
     With --beside, the node has these files already. Then add it with `sparecode
     cluster add`, and start it.
@@ -295,18 +269,9 @@ def init(  # noqa: PLR0913, PLR0917 - options.
         )
     except (preparation.StartError, InvalidFieldError) as error:
         fail(str(error), EXIT_REFUSED)
-    typer.echo(
-        f"{setup.next_step(config)}\n"
-        "Keep this key with the authority's certificate; `sparecode audit verify` needs "
-        "it:\n"
-        f"{preparation.audit_keys(config)}".rstrip()
-    )
+    typer.echo(f"{setup.next_step(config)}\n{setup.audit_words(config)}")
     if bundle is None:
-        typer.echo(
-            "The recovery bundle is not exported yet. It holds the key ring and the\n"
-            "authorities' keys, encrypted. No backup can be restored without it. Export it,\n"
-            f"and keep it offline:\nsparecode-node --config {config.path} bundle FILE"
-        )
+        typer.echo(setup.bundle_words(config))
         return
     recovery_tool.export_bundle(
         config,

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from local_cluster.cluster import LocalCluster, LocalNode, Ports
-from local_cluster.setup import _node_toml
+from local_cluster.setup import node_settings
 
+from sparecode_node.membership.node_file import node_toml
 from tests.faults import nemesis, strikes
 from tests.faults.bounds import ENDS_PROCESSES
 from tests.faults.nemesis import FAULTS, NO_QUORUM
@@ -190,10 +191,10 @@ def test_a_newcomer_has_another_id_and_files_of_its_own(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, nodes, testing=True)
     second = nodes[1]
     second.directory.mkdir()
-    before = _node_toml(cluster, second, {"log_entries_max": 600})
-    second.config.write_text(before)
+    before = node_settings(cluster, second, {"log_entries_max": 600})
+    second.config.write_text(node_toml(before))
     after = tomllib.loads(settings(second, "n4"))
-    expected = tomllib.loads(before)
+    expected = tomllib.loads(node_toml(before))
     tls = second.directory / "tls"
     expected["node"]["id"] = "n4"
     expected["cluster"]["members"] = {"n4": "127.0.0.1:7301"}

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`node.toml` of a new node: where its files are, and where it listens."""
+"""`node.toml` of a new node: where its files are, where it listens, and its text."""
 
-import json
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomli_w
 
 from sparecode_node.config_section import Address
 
 PORTS = {"agents": 7300, "peers": 7301, "console": 7302, "metrics": 7303, "admin": 7304}
 _EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  The default of all listeners but metrics.
 _LOOPBACK = "127.0.0.1"
+
+Settings = Mapping[str, Mapping[str, object]]
+"""The sections of `node.toml`, each with its settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,60 +74,46 @@ def listening_host(host: str) -> str:
     return host
 
 
-def node_toml(places: Places, node_id: str, address: Address, listen: str) -> str:
+def node_settings(
+    places: Places, node_id: str, address: Address, listen: str
+) -> Settings:
     """
-    Return the text of `node.toml` for a node alone in its cluster, or one that joins.
+    Return the settings of a node alone in its cluster, or one that joins.
 
     *address* is where the other nodes reach it. The metrics are for this machine only.
     """
     metrics = listen if listen.startswith("127.") else _LOOPBACK
-    pair = [
-        f"certificate = {_text(places.tls / 'node.pem')}",
-        f"key = {_text(places.tls / 'node.key')}",
-    ]
-    return "\n".join(
-        [
-            "# Written by `sparecode-node setup`. deploy/node.toml explains every setting.",
-            "[node]",
-            f"id = {_text(node_id)}",
-            f"data_dir = {_text(places.data)}",
-            "",
-            "[agents]",
-            _listen(listen, PORTS["agents"]),
-            *pair,
-            f"ca = {_text(places.tls / 'agents-ca.pem')}",
-            "",
-            "[peers]",
-            _listen(listen, address.port),
-            *pair,
-            f"ca = {_text(places.tls / 'members-ca.pem')}",
-            "",
-            "[console]",
-            _listen(listen, PORTS["console"]),
-            *pair,
-            "",
-            "[metrics]",
-            _listen(metrics, PORTS["metrics"]),
-            "",
-            "[admin]",
-            _listen(listen, PORTS["admin"]),
-            *pair,
-            "",
-            "[cluster.members]",
-            f"{node_id} = {_text(address)}",
-            "",
-            "[keys]",
-            f"file = {_text(places.key_ring)}",
-            f"wrapping_key = {_text(places.wrapping_key)}",
-            "",
-        ]
-    )
+    pair = {
+        "certificate": str(places.tls / "node.pem"),
+        "key": str(places.tls / "node.key"),
+    }
+    return {
+        "node": {"id": node_id, "data_dir": str(places.data)},
+        "agents": {
+            "listen": _listen(listen, PORTS["agents"]),
+            **pair,
+            "ca": str(places.tls / "agents-ca.pem"),
+        },
+        "peers": {
+            "listen": _listen(listen, address.port),
+            **pair,
+            "ca": str(places.tls / "members-ca.pem"),
+        },
+        "console": {"listen": _listen(listen, PORTS["console"]), **pair},
+        "metrics": {"listen": _listen(metrics, PORTS["metrics"])},
+        "admin": {"listen": _listen(listen, PORTS["admin"]), **pair},
+        "cluster": {"members": {node_id: str(address)}},
+        "keys": {
+            "file": str(places.key_ring),
+            "wrapping_key": str(places.wrapping_key),
+        },
+    }
+
+
+def node_toml(settings: Settings, *, heading: str = "") -> str:
+    """Return the text of `node.toml` with these settings, below a comment."""
+    return (f"# {heading}\n" if heading else "") + tomli_w.dumps(settings)
 
 
 def _listen(host: str, port: int) -> str:
-    return f"listen = {_text(Address(host, port))}"
-
-
-def _text(value: object) -> str:
-    """Return a value as a basic string of TOML, whose escapes are those of JSON."""
-    return json.dumps(str(value), ensure_ascii=False)
+    return str(Address(host, port))

@@ -7,6 +7,7 @@ import shutil
 import socket
 import string
 import subprocess
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,9 @@ from sparecode_node.membership.node_file import (
     PORTS,
     SYSTEM,
     Places,
+    Settings,
     listening_host,
+    node_settings,
     node_toml,
     places_in,
 )
@@ -40,6 +43,7 @@ UNIT_FOLDERS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 BOOTED = Path("/run/systemd/system")
 """It exists while systemd runs the machine; see sd_booted(3)."""
 SERVICE_USER = "sparecode"
+_HEADING = "Written by `sparecode-node setup`. deploy/node.toml explains every setting."
 _PASSWORD_SYMBOLS = string.ascii_letters + string.digits
 _PASSWORD_LENGTH = 20
 """119 bits."""
@@ -62,30 +66,9 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
             "ticket's, or prompt for it.",
         ),
     ] = None,
-    join: Annotated[
-        str | None,
-        typer.Option(
-            "--join",
-            help="Join a cluster with this ticket, or the ticket in this file (-: stdin). "
-            "Without it, this is the first node of a new cluster.",
-            metavar="TICKET",
-        ),
-    ] = None,
-    administrator: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the first administrator. Default: prompt for it.",
-            metavar="NAME",
-        ),
-    ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Read the administrator's password from FILE, mode 0600. If there is no "
-            "such file, draw a password, and write it there. Default: prompt for it.",
-            metavar="FILE",
-        ),
-    ] = None,
+    join: setup.Join = None,
+    administrator: setup.Administrator = None,
+    password_file: setup.PasswordFile = None,
     agent: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,14 +76,7 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
             metavar="NAME",
         ),
     ] = None,
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another name or address at which this node is reached, for its "
-            "certificate. May repeat. A ticket brings its own.",
-            metavar="HOST",
-        ),
-    ] = None,
+    host: setup.Hosts = None,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -125,6 +101,9 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
     creates the authorities, a certificate, the key ring and the first administrator of a
     new cluster, or joins a cluster with a ticket. Then starts the systemd unit, or prints
     the command that starts the node.
+
+    If there is no password file, draws a password, and writes it there. A ticket brings
+    its own host names.
 
     Certificates of your own authority are used if they are in place before. After an
     interruption, run the same command again.
@@ -182,11 +161,11 @@ def _write_config(
     )
     places = _places(folder, node_id)
     listen = listening_host(reached.host)
-    text = node_toml(places, node_id, reached, listen)
+    settings = node_settings(places, node_id, reached, listen)
     if not places.config.exists():
-        put(places.config, text.encode(), PUBLIC)
+        put(places.config, node_toml(settings, heading=_HEADING).encode(), PUBLIC)
         typer.echo(f"Wrote {places.config}: {node_id}, reached at {reached}.")
-    elif places.config.read_text() != text:
+    elif not _has(places.config, settings):
         raise StartError(
             f"{places.config} exists with other settings: to use it, run "
             f"`sparecode-node --config {places.config} init`; else move it away"
@@ -196,6 +175,14 @@ def _write_config(
     except ConfigError as error:
         places.config.unlink()
         raise StartError(str(error)) from error
+
+
+def _has(config: Path, settings: Settings) -> bool:
+    """Return whether `node.toml` has these settings and no others, in any spelling."""
+    try:
+        return tomllib.loads(config.read_text()) == settings
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
 
 
 def read_address(text: str) -> Address:
@@ -310,4 +297,5 @@ def _say_next(config: Config) -> None:
         "For each further node, create a ticket, and set the node up with it:\n"
         "sparecode cluster ticket n2 HOST"
     )
-    typer.echo(setup.keep_words(config))
+    typer.echo(setup.audit_words(config))
+    typer.echo(setup.bundle_words(config))

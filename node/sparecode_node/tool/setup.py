@@ -22,6 +22,41 @@ from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 from sparecode_node.tool.terminal import EXIT_USAGE, fail
 
+# What `setup` and `init` have in common.
+Administrator = Annotated[
+    str | None,
+    typer.Option(
+        "--administrator",
+        help="Name of the first administrator. Default: prompt for it.",
+        metavar="NAME",
+    ),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        help="Read the administrator's password from FILE, mode 0600. Default: prompt "
+        "for it.",
+        metavar="FILE",
+    ),
+]
+Join = Annotated[
+    str | None,
+    typer.Option(
+        "--join",
+        help="Join a cluster with this ticket, or the ticket in this file (-: stdin).",
+        metavar="TICKET",
+    ),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host",
+        help="Another name or address at which this node is reached, for its "
+        "certificate. May repeat.",
+        metavar="HOST",
+    ),
+]
 Beside = Annotated[
     list[str] | None,
     typer.Option(
@@ -101,11 +136,17 @@ def found_cluster(
     )
 
 
-def keep_words(config: Config) -> str:
-    """Return what the founder of a cluster must keep. Raises `StartError`."""
+def audit_words(config: Config) -> str:
+    """Return the key that the founder of a cluster must keep. Raises `StartError`."""
     return (
         "Keep this key with the authority's certificate; `sparecode audit verify` needs "
         f"it:\n{preparation.audit_keys(config)}"
+    ).rstrip()
+
+
+def bundle_words(config: Config) -> str:
+    """Return how to export the recovery bundle."""
+    return (
         "The recovery bundle is not exported yet. It holds the key ring and the\n"
         "authorities' keys, encrypted. No backup can be restored without it. Export it,\n"
         f"and keep it offline:\nsparecode-node --config {config.path} bundle FILE"
