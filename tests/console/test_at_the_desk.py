@@ -599,6 +599,56 @@ def test_a_page_of_a_killed_node_links_to_the_others(
     )
 
 
+def test_a_draft_outlives_the_node_that_made_it(
+    chromium: Browser, estate: Estate
+) -> None:
+    """
+    (I3) Save on a dead node: the notice is at the button, and takes the draft along.
+
+    The links of the banner and of the foot of the page do, too.
+    """
+    here, two, three = estate.cluster.nodes
+    here.start()
+    estate.cluster.wait_ready(here, two, three)
+    holder = estate.holder(pin=False)
+    window = new_window(chromium, viewport=PHONE)
+    page = window.new_page()
+    sign_in(page, url(estate), ADMINISTRATOR, estate.cluster.password)
+    open_procedure(page, holder, url(estate))
+    codes = generate(page, 2)
+    here.kill()
+    page.evaluate("window.scrollTo(0, 0)")
+    page.locator("#save").click()
+    notice = page.locator("#gone")
+    expect(notice).to_contain_text("does not answer")
+    expect(notice).to_have_attribute("role", "alert")
+    expect(notice).to_be_focused()
+    expect(notice).to_be_in_viewport()
+    assert page.locator("#codes .code").all_text_contents() == codes
+    with window.expect_page() as opened:
+        notice.get_by_role("button", name=f"Continue on {two.node_id}").click()
+    other = opened.value
+    _sign_in_again(other, estate)
+    assert other.locator("#codes .code").all_text_contents() == codes
+    with window.expect_page() as opened:
+        page.locator("footer").get_by_role("link", name=three.node_id).click()
+    third = opened.value
+    _sign_in_again(third, estate)
+    assert third.locator("#codes .code").all_text_contents() == codes
+    save(third)
+    assert estate.accepts(two, holder, codes[0])
+    window.close()
+
+
+def _sign_in_again(page: Page, estate: Estate) -> None:
+    """Sign in at another console, whose page then shows the form that came along."""
+    page.get_by_label("Name").fill(ADMINISTRATOR)
+    page.get_by_label("Password").fill(estate.cluster.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Continue", exact=True).click()
+    expect(page.locator("#codes")).to_be_visible()
+
+
 def test_a_lost_node_is_removed_at_another_console(
     chromium: Browser, estate: Estate
 ) -> None:

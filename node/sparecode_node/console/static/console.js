@@ -108,8 +108,35 @@ document.addEventListener("input", (event) => {
   }
 });
 
-// The node became unreachable while the page was open: link to the other consoles.
-function unreachable() {
+// Links to another console take unsaved codes along, in another tab: this page stays.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  const form = document.querySelector("form[data-unsaved]");
+  const others = document.body.dataset.others || "";
+  if (!link || !form || !others.split(",").some((other) => other.trim().split(" ")[1] === link.origin)) return;
+  event.preventDefault();
+  const button = document.createElement("button");
+  button.hidden = true;
+  button.name = "action";
+  button.value = form.dataset.carry;
+  // Not `form.action`: the buttons of the form have that name.
+  button.formAction = link.origin + form.getAttribute("action");
+  button.formTarget = "_blank";
+  form.append(button);
+  form.requestSubmit(button);
+  button.remove();
+});
+
+// The node became unreachable while the page was open: link to the other consoles. In
+// the form with the codes the notice is where the button was pressed.
+function unreachable(event) {
+  const gone = document.getElementById("gone");
+  if (gone && event.detail.elt?.closest("form") === gone.closest("form")) {
+    gone.hidden = false;
+    gone.focus({ preventScroll: true });
+    gone.scrollIntoView({ block: "center" });
+    return;
+  }
   const banner = document.getElementById("unreachable");
   if (!banner) return;
   banner.replaceChildren("This node does not answer. ");
@@ -129,6 +156,6 @@ function unreachable() {
 document.addEventListener("htmx:sendError", unreachable);
 document.addEventListener("htmx:timeout", unreachable);
 document.addEventListener("htmx:afterRequest", (event) => {
-  const banner = document.getElementById("unreachable");
-  if (banner && event.detail.successful) banner.hidden = true;
+  if (!event.detail.successful) return;
+  for (const notice of document.querySelectorAll("#unreachable, #gone")) notice.hidden = true;
 });
