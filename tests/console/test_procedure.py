@@ -86,8 +86,9 @@ def test_procedure_behind_one_address_for_all_nodes(estate: Estate, page: Page) 
         expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
         assert page.locator("#node").inner_text() == two.node_id
         assert int(page.locator("#index").inner_text()) > 0
-        # Noon in Berlin, the browser's time zone, is shown in UTC.
-        expect(page.locator("#saved")).to_contain_text("2030-01-01 11:00 UTC")
+        # Noon in Berlin, the browser's time zone; UTC on hover.
+        end = page.locator("#saved time[title='2030-01-01 11:00 UTC']")
+        expect(end.first).to_have_text("2030-01-01 12:00 CET")
         assert page.locator("#codes .code").all_text_contents() == codes
 
         assert estate.accepts(three, holder, PIN + codes[0])

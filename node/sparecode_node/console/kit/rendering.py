@@ -39,6 +39,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         time=time,
+        time_of_day=time_of_day,
         moment=moment,
         plain_time=plain_time,
         within=within,
@@ -71,11 +72,25 @@ def utc(at_ms: int) -> dt.datetime:
 
 
 def time(at_ms: int | None, otherwise: str = "never") -> Markup | str:
-    """Return a time in UTC as an HTML element, readable for people and programs."""
+    """
+    Return a time as an HTML element, readable for people and programs.
+
+    It is in UTC; the script shows it in the browser's time zone, and UTC on hover.
+    """
     if at_ms is None:
         return otherwise
     exact = utc(at_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}">{}</time>').format(exact, plain_time(at_ms))
+    return Markup('<time class="local" datetime="{}">{}</time>').format(
+        exact, plain_time(at_ms)
+    )
+
+
+def time_of_day(at_ms: int) -> Markup:
+    """Return a time to the second, as `time` does."""
+    exact = utc(at_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Markup('<time class="local seconds" datetime="{}">{} UTC</time>').format(
+        exact, f"{utc(at_ms):%Y-%m-%d %H:%M:%S}"
+    )
 
 
 def moment(at_ms: int) -> Markup:
@@ -93,11 +108,16 @@ def plain_time(at_ms: int) -> str:
 
 
 def within(at_ms: int, now_ms: int) -> str:
-    """Return the distance of a time from now: "in 6 days", "2 hours ago"."""
+    """
+    Return the distance of a time from now: "in 7 days", "2 hours ago".
+
+    It is rounded to the nearest: what ends in seven days but for a few seconds ends "in
+    7 days".
+    """
     distance = abs(at_ms - now_ms)
     for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour"), (_MINUTE_MS, "minute")):
-        if distance >= unit_ms:
-            words = count(distance // unit_ms, unit)
+        if distance >= unit_ms - _MINUTE_MS / 2:
+            words = count(max(1, (distance + unit_ms // 2) // unit_ms), unit)
             return f"in {words}" if at_ms > now_ms else f"{words} ago"
     return "in less than a minute" if at_ms > now_ms else "just now"
 

@@ -83,6 +83,24 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
+// Show times in the browser's time zone, and UTC on hover.
+function localTimes() {
+  for (const each of document.querySelectorAll("time.local")) {
+    each.classList.remove("local");
+    const parts = new Intl.DateTimeFormat("en-GB", {
+      year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit",
+      hourCycle: "h23", timeZoneName: "short",
+      ...(each.classList.contains("seconds") ? { second: "2-digit" } : {}),
+    }).formatToParts(new Date(each.dateTime));
+    const of = Object.fromEntries(parts.map((part) => [part.type, part.value]));
+    each.title = each.textContent;
+    const seconds = of.second ? `:${of.second}` : "";
+    each.textContent = `${of.year}-${of.month}-${of.day} ${of.hour}:${of.minute}${seconds} ${of.timeZoneName}`;
+  }
+}
+localTimes();
+document.addEventListener("htmx:load", localTimes);
+
 // Suggest the browser's time zone until the administrator chooses another.
 function suggestZone() {
   const zone = document.querySelector("select[name=expires_zone]");
