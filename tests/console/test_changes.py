@@ -2,6 +2,7 @@
 """Changes made on pages: users, agents, administrators, approvals, policy."""
 
 import dataclasses
+from urllib.parse import urlencode
 
 import pyrage
 import pytest
@@ -16,6 +17,7 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from tests.console.desk import Desk
+from tests.console.paper import Page, Paper
 from tests.console.test_pages import OWN, PAGES, with_role
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN
 from tests.services.test_epoch_review import beginning
@@ -182,6 +184,60 @@ async def test_lists_are_ordered_by_a_column(desk: Desk) -> None:
     await node.enroll("111")
     page = await browser.open((await browser.open("/tokens")).links["User"])
     assert page.text.index(SERIAL) < page.text.index("unassigned")
+
+
+async def test_several_users_are_changed_at_once(desk: Desk) -> None:
+    """Asked first; each has its own result, and a form sent twice changes nothing."""
+    for name in ("bob", "carol", "dora"):
+        await desk.node.add_user(name, serial=name)
+    browser = await desk.administrator()
+    page = await browser.open("/users")
+    assert {"Unlock", "Enable", "Disable"} <= page.buttons
+    form = page.form("/selection")
+    fields = [*form.fields, ("user", "bob"), ("user", "carol"), ("action", "disable")]
+    page = await sent(browser, fields)
+    assert "Disable 2 users" in page.buttons
+    assert (await user_of(desk, "bob")).enabled
+    fields = [*page.form("/selection").fields, ("user", "gone"), ("action", "disable")]
+    page = await sent(browser, fields)
+    assert "2 of 3 users done" in page.text
+    assert "no user gone" in page.text
+    for name, enabled in (("alice", True), ("bob", False), ("carol", False)):
+        assert (await user_of(desk, name)).enabled is enabled
+    entries = len(desk.node.replicator.entries)
+    page = await sent(browser, fields)
+    assert "2 of 3 users done" in page.text
+    assert len(desk.node.replicator.entries) <= entries + 3
+    page = await sent(browser, [*form.fields, ("action", "disable")])
+    assert page.path == "/users"
+    assert "Choose users in the list first" in page.text
+
+
+async def sent(browser: Paper, fields: list[tuple[str, str]]) -> Page:
+    """Send the form of a selection."""
+    answer = await browser.client.post(
+        "/selection",
+        content=urlencode(fields).encode(),
+        headers={"content-type": "application/x-www-form-urlencoded"},
+        follow_redirects=True,
+    )
+    browser.page = Page(answer)
+    return browser.page
+
+
+async def test_the_help_desk_unlocks_several_users(desk: Desk) -> None:
+    """(P1, L6) It is offered nothing else."""
+    assert not await desk.node.accepts(PIN + "000000")
+    browser = await with_role(desk, Role.HELP_DESK)
+    page = await browser.open("/users?state=locked")
+    assert "Unlock" in page.buttons
+    assert not {"Enable", "Disable"} & page.buttons
+    page = await browser.send("Unlock", action="/selection", tick={"user": "alice"})
+    page = await browser.send("Unlock 1 user", action="/selection")
+    assert "1 of 1 user done" in page.text
+    assert "alice" not in (await browser.open("/users?state=locked")).links
+    browser = await with_role(desk, Role.AUDITOR)
+    assert "/selection" not in (await browser.open("/users")).forms
 
 
 async def test_a_locked_user_is_found_and_unlocked(desk: Desk) -> None:

@@ -82,6 +82,14 @@ FOR_SCRIPTS = {"/account/passkeys/confirmation", "/account/passkeys/options"}
 """Not pages: the script of a page reads them."""
 
 FORMS = (
+    *(
+        ("/selection", {"action": action, "user": "alice", "sure": "on"}, method)
+        for action, method in (
+            ("unlock", "UserService/UnlockUser"),
+            ("enable", "UserService/UpdateUser"),
+            ("disable", "UserService/UpdateUser"),
+        )
+    ),
     ("/new/user", {"username": "eve"}, "UserService/CreateUser"),
     ("/users/alice", {"action": "unlock"}, "UserService/UnlockUser"),
     ("/users/alice", {"action": "disable"}, "UserService/UpdateUser"),

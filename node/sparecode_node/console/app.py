@@ -54,6 +54,7 @@ from sparecode_node.console.pages import (
     reauthentication,
     review,
     second_factors,
+    selection,
     sessions,
     sign_in,
     token_actions,
@@ -109,6 +110,7 @@ VIEWS: dict[str, View] = {
     "/new/agent": agents.add,
     "/new/user": users.add,
     "/policy": policy.edit,
+    "/selection": selection.act,
     "/sessions": sessions.manage,
     "/tokens": tokens.manage_existing,
     "/tokens/{serial}": tokens.view,
@@ -125,6 +127,7 @@ POST_ONLY = frozenset(
         "/account/sign-out",
         "/account/sign-out-everywhere",
         "/audit/verify",
+        "/selection",
         "/tokens/{serial}/emergency-access/sheet.txt",
     }
 )

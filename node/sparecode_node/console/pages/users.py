@@ -10,6 +10,7 @@ from sparecode_node.console.kit import explanations, paging
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
+from sparecode_node.console.pages import selection
 from sparecode_node.queries.users import UserOrder
 from sparecode_node.queries.views import Page, TokenView
 
@@ -59,6 +60,7 @@ async def search(visit: Visit) -> Response:
         state=state,
         states=STATES,
         lists=paging.Lists("/users", order, q=query, state=state),
+        actions=selection.offered(visit),
     )
 
 

@@ -42,6 +42,13 @@ document.addEventListener("keydown", (event) => {
   field.select();
 });
 
+// The box in the heading of a list chooses all of the page.
+document.addEventListener("change", (event) => {
+  const all = event.target.dataset.all;
+  if (!all) return;
+  for (const each of event.target.form.querySelectorAll(`input[name="${all}"]`)) each.checked = event.target.checked;
+});
+
 // Late search results must not replace an open menu. Search again when the menu closes.
 let late = false;
 document.addEventListener("htmx:beforeSwap", (event) => {
