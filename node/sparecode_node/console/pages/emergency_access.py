@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console.kit import explanations, rendering
+from sparecode_node.console.kit import explanations, rendering, sheet
 from sparecode_node.console.kit.explanations import Obstacle
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.recovery import RECOVERY
@@ -141,22 +141,13 @@ async def manage(visit: Visit) -> Response:
 
 
 async def download(visit: Visit) -> Response:
-    """Return the codes that the browser sent, as a file."""
+    """Return the codes that the browser sent, as a file that says what the sheet says."""
     serial = visit.request.path_params["serial"]
     token = await tokens.find(visit, serial)
-    codes = _codes(visit.form)
-    ends = visit.form.text("ends")
-    lines = [
-        "Emergency access tokencodes",
-        f"User:   {token.username}",
-        f"Token:  {token.serial}",
-        f"Valid:  until {ends}" if ends else "Valid:  until used or voided",
-        "Each code works once." if not visit.form.flag("fixed") else "",
-        "",
-        *(f"[ ] {code.ordinal:>3}  {code.code}" for code in codes),
-    ]
+    by = visit.session.administrator if visit.session else ""
+    text = sheet.text_of(token, _codes(visit.form), visit.form, by)
     return PlainTextResponse(
-        "\r\n".join(lines) + "\r\n",
+        text,
         headers={
             "content-disposition": f'attachment; filename="tokencodes-{token.serial}.txt"'
         },

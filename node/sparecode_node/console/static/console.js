@@ -92,6 +92,9 @@ window.addEventListener("pageshow", (event) => {
 
 // Show times in the browser's time zone, and UTC on hover.
 function localTimes() {
+  for (const each of document.querySelectorAll("input[data-zone]")) {
+    each.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  }
   for (const each of document.querySelectorAll("time.local")) {
     each.classList.remove("local");
     const parts = new Intl.DateTimeFormat("en-GB", {
