@@ -34,7 +34,7 @@ from sparecode_node.console.kit.visits import (
     UnknownHereError,
     Visit,
 )
-from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
+from sparecode_node.console.kit.words import EXPLAINED, Problem, advised, explain
 from sparecode_node.console.pages import (
     account,
     administrators,
@@ -285,7 +285,7 @@ def _error_page(visit: Visit, error: Exception) -> Response:
         error.rejected.reason is Reason.SECOND_FACTOR_REQUIRED
     ):
         return visit.redirect(passkeys.PAGE)
-    problem = explain(error)
+    problem = advised(explain(error), visit.may)
     title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
     if isinstance(error, NotPermittedError):
         role = role_words(visit.session.role).lower() if visit.session else ""

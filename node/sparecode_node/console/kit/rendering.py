@@ -52,6 +52,8 @@ def _environment() -> Environment:
         kind=navigation.kind_words,
         action_words=action_words,
         actor_words=actor_words,
+        actor_name=actor_name,
+        agent=agent_words,
         without_authentication=without_authentication,
     )
     environment.globals.update(
@@ -155,6 +157,21 @@ def action_words(action: str) -> str:
     name = action.rpartition("/")[2]
     parts = name.split("_") if "_" in name else _WORD.findall(name) or [name]
     return _PIN.sub("PIN", " ".join(parts).capitalize())
+
+
+def agent_words(identity: str) -> Markup | str:
+    """Return an agent without the address of its certificate, which is shown on hover."""
+    _, scheme, path = identity.rpartition("://")
+    name = path.rpartition("/")[2]
+    if not (scheme and name):
+        return identity
+    return Markup('<span title="{}">{}</span>').format(identity, name)
+
+
+def actor_name(actor: str) -> Markup | str:
+    """Return the actor of an event as people call it."""
+    kind, _, name = actor.partition(":")
+    return agent_words(name) if kind == "agent" else actor_words(actor)
 
 
 def actor_words(actor: str) -> str:

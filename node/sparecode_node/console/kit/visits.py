@@ -19,7 +19,7 @@ from sparecode_node.console.kit.security import (
     form_token,
 )
 from sparecode_node.console.kit.site import Site
-from sparecode_node.console.kit.words import UNAVAILABLE, Problem
+from sparecode_node.console.kit.words import UNAVAILABLE, Problem, advised
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.context import (
@@ -180,7 +180,7 @@ class Visit:
 
     def add(self, problem: Problem) -> None:
         """Add a problem, to be shown beside its field."""
-        self.problems.setdefault(problem.field, problem)
+        self.problems.setdefault(problem.field, advised(problem, self.may))
 
     def page(self, template: str, *, status: int = 0, **values: object) -> Response:
         """Return a page with the problems of this visit."""

@@ -6,9 +6,11 @@ Most of the words come from the rules (`Rejected.detail`). This module adds what
 rules do not know: the name of the field on the page, and what to do next.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+from sparecode_node.console.kit.navigation import role_words
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import (
     NoPrimaryError,
@@ -19,6 +21,7 @@ from sparecode_node.replication.errors import (
     RemovedError,
     StoppingError,
 )
+from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,
@@ -53,6 +56,17 @@ class Problem:
     status: int = 422
     retry: bool = False
     """The same form must be sent again to learn the outcome."""
+    advice: "Advice | None" = None
+    """What to do first; the page asks it only of a role that may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What must be done before a change is possible."""
+
+    words: str
+    method: str
+    """The method that does it."""
 
 
 _WORDS: dict[Reason, str] = {
@@ -71,11 +85,11 @@ _WORDS: dict[Reason, str] = {
     Reason.RECOVERY_END_TOO_LATE: "With this option the codes must expire before the "
     "token itself does, or the token would never work again.",
     Reason.LIFETIME_PAST: "This time is in the past. Choose a later one.",
-    Reason.TOKEN_DISABLED: "The token is disabled. Enable it first.",
-    Reason.TOKEN_EXPIRED: "The token has expired. Replace it with another one.",
-    Reason.TOKEN_NOT_ASSIGNED: "The token is not assigned. Assign it to a user first.",
-    Reason.USER_DISABLED: "The user is disabled. Enable the user first.",
-    Reason.PIN_NOT_SET: "The token needs a PIN and has none. Set a PIN first.",
+    Reason.TOKEN_DISABLED: "The token is disabled.",
+    Reason.TOKEN_EXPIRED: "The token has expired.",
+    Reason.TOKEN_NOT_ASSIGNED: "The token is not assigned.",
+    Reason.USER_DISABLED: "The user is disabled.",
+    Reason.PIN_NOT_SET: "The token needs a PIN and has none.",
     Reason.TOKEN_NOT_LOST: "The token is not marked as lost.",
     Reason.TOKENCODES_NOT_CONSECUTIVE: "These are not two consecutive tokencodes of "
     "this token. Wait for two new ones.",
@@ -99,11 +113,32 @@ _WORDS: dict[Reason, str] = {
     "changed. Try again.",
     Reason.REQUEST_ID_REUSED: "This page was sent before with other values. "
     "Nothing was changed this time. Check it and send it again.",
-    Reason.USER_HAS_TOKENS: "The user still has tokens. Unassign them first.",
+    Reason.USER_HAS_TOKENS: "The user still has tokens.",
     Reason.PIN_NOT_USED: "This token is used without a PIN.",
     Reason.LAST_SUPER_ADMIN: "This is the last super administrator who can sign in, "
     "so the change could not be undone.",
 }
+
+_ADVICE: dict[Reason, Advice] = {
+    reason: Advice(words=words, method=method)
+    for reason, words, method in (
+        (Reason.TOKEN_DISABLED, "Enable it first.", "TokenService/EnableToken"),
+        (
+            Reason.TOKEN_EXPIRED,
+            "Replace it with another one.",
+            "TokenService/ReplaceToken",
+        ),
+        (
+            Reason.TOKEN_NOT_ASSIGNED,
+            "Assign it to a user first.",
+            "TokenService/AssignToken",
+        ),
+        (Reason.USER_DISABLED, "Enable the user first.", "UserService/UpdateUser"),
+        (Reason.PIN_NOT_SET, "Set a PIN first.", "TokenService/SetPin"),
+        (Reason.USER_HAS_TOKENS, "Unassign them first.", "TokenService/UnassignToken"),
+    )
+}
+"""What to do first, for the roles that may."""
 
 _FIELDS: dict[Reason, str] = {
     Reason.LIFETIME_PAST: "expires",
@@ -164,6 +199,7 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
                 words=sentence(words or rejected.reason.value.replace("_", " ")),
                 field=field,
                 status=404 if rejected.reason in _NOT_FOUND else 409,
+                advice=_ADVICE.get(rejected.reason),
             )
         case OutcomeUnknownError():
             return Problem(
@@ -208,6 +244,21 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
                 "Try again, or use another node’s console.",
                 status=503,
             )
+
+
+def advised(problem: Problem, may: Callable[[str], bool]) -> Problem:
+    """Return the problem with its advice; of a role that may not, whom to ask."""
+    if problem.advice is None:
+        return problem
+    words = problem.advice.words
+    if not may(problem.advice.method):
+        roles = [
+            role_words(role).lower()
+            for role in Role
+            if permitted(role, problem.advice.method)
+        ]
+        words = f"{words[:-1]}: your role may not, so ask a {' or '.join(roles)}."
+    return replace(problem, words=f"{problem.words} {words}", advice=None)
 
 
 def sentence(words: str) -> str:

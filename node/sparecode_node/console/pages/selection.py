@@ -11,7 +11,7 @@ from starlette.responses import Response
 from sparecode_node.console.kit.changes import Committed, redirect_with_notice
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import Visit
-from sparecode_node.console.kit.words import EXPLAINED, explain
+from sparecode_node.console.kit.words import EXPLAINED, advised, explain
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import ApprovalNeededError
@@ -136,5 +136,6 @@ async def _do(visit: Visit, action: Action, username: str) -> Result:
         visit.keep_request_id()
         return Result(username=username, words=explain(error).words, mark="warn")
     except EXPLAINED as error:
-        return Result(username=username, words=explain(error).words, mark="bad")
+        words = advised(explain(error), visit.may).words
+        return Result(username=username, words=words, mark="bad")
     return Result(username=username, words=action.done, mark="good")
