@@ -139,6 +139,8 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("users", "/users")
     yield Exhibit("user", f"/users/{PEOPLE[2]}")
     yield Exhibit("user-new", "/new/user")
+    yield Exhibit("users-import", "/import/users")
+    yield Exhibit("users-import-rows", "/import/users", _preview_users)
     yield Exhibit("agents", "/agents")
     yield Exhibit("agent", "/agents/vpn")
     yield Exhibit("agent-new", "/new/agent")
@@ -173,6 +175,14 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("second-factor", "/account/second-factor")
     yield Exhibit("second-factor-shown", "/account/second-factor", _second_factor)
     yield Exhibit("not-found", "/tokens/404")
+
+
+def _preview_users(page: Page) -> None:
+    page.get_by_label("Rows").fill(
+        "username,display_name,email\nnoor,Noor Ali,noor@example.com\n"
+        "alice.ash,,\nx y,,\nomar,Omar Diaz,not-an-address\n"
+    )
+    page.get_by_role("button", name="Show the rows").click()
 
 
 def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:

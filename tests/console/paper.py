@@ -63,6 +63,8 @@ class _Reader(HTMLParser):
         self._option: tuple[str | None, bool] | None = None
         self._href = ""
         self._silent = 0
+        self._area = ""
+        self._typed: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
@@ -87,7 +89,7 @@ class _Reader(HTMLParser):
             case "input":
                 self._input(attributes)
             case "textarea":
-                raise AssertionError("this browser does not support textarea")
+                self._area, self._typed = attributes["name"], []
             case "select":
                 self._select, self._chosen, self._first = attributes["name"], None, None
             case "option":
@@ -133,10 +135,17 @@ class _Reader(HTMLParser):
                 self._select = ""
             case "script":
                 self._silent -= 1
+            case "textarea":
+                if self._form:
+                    self._form.fields.append((self._area, "".join(self._typed)))
+                self._area = ""
 
     def handle_data(self, text: str) -> None:
         if self._silent:
             assert not text.strip(), "inline script"
+        if self._area:
+            self._typed.append(text)
+            return
         if self._option:
             value = text if self._option[0] is None else self._option[0]
             if self._first is None:

@@ -213,6 +213,39 @@ async def test_several_users_are_changed_at_once(desk: Desk) -> None:
     assert "Choose users in the list first" in page.text
 
 
+async def test_users_are_imported_after_a_look_at_the_rows(desk: Desk) -> None:
+    """(K4, Q1) A bad row stops no other; the same form imports nothing twice."""
+    browser = await desk.administrator()
+    page = await browser.open("/import/users")
+    page = await browser.send("Show the rows", content="name\nbob")
+    assert page.status == 422
+    assert page.form("/import/users").value("content") == "name\nbob"
+    text = (
+        "username,display_name,email,groups\nbob,Bob Ash,bob@example.com,Staff; night\n"
+        "ALICE,,,\ncarol,,no-address,\nBob,,,\nx y,,,\ndora,,,\n"
+    )
+    page = await browser.send("Show the rows", content=text)
+    assert "Nothing is imported yet. 2 users of 6 rows can be imported" in page.text
+    for words in (
+        "There is a user of this name.",
+        "Email: must be an e-mail address, as in a@example.com.",
+        "Row 1 of this file has the same username.",
+        "Username: must not hold spaces.",
+    ):
+        assert words in page.text, words
+    preview = page
+    page = await browser.send("Import 2 users")
+    assert "2 users imported of 6 rows" in page.text
+    assert (await user_of(desk, "bob")).groups == ("night", "staff")
+    assert (await user_of(desk, "dora")).enabled
+    browser.page = preview
+    page = await browser.send("Import 2 users")
+    assert "2 users imported of 6 rows" in page.text
+    users = await desk.node.users.list(desk.node.admin("UserService/ListUsers"))
+    names = [user.username for user in users.value.items]
+    assert names == ["alice", "bob", "dora"]
+
+
 async def sent(browser: Paper, fields: list[tuple[str, str]]) -> Page:
     """Send the form of a selection."""
     answer = await browser.client.post(

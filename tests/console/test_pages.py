@@ -51,6 +51,7 @@ PAGES = {
     "/cluster/ticket": "ClusterService/CreateJoinTicket",
     "/denied-certificates": "AgentService/ListDeniedCertificates",
     "/find?q=nothing": "UserService/ListUsers",
+    "/import/users": "UserService/ImportUsers",
     "/keys": "ClusterService/GetStatus",
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",
@@ -82,6 +83,11 @@ FOR_SCRIPTS = {"/account/passkeys/confirmation", "/account/passkeys/options"}
 """Not pages: the script of a page reads them."""
 
 FORMS = (
+    (
+        "/import/users",
+        {"action": "import", "content": "username\neve"},
+        "UserService/ImportUsers",
+    ),
     *(
         ("/selection", {"action": action, "user": "alice", "sure": "on"}, method)
         for action, method in (

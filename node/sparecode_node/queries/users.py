@@ -164,6 +164,18 @@ async def pin_parameters(
     )
 
 
+async def existing(
+    transaction: ReadTransaction, name_keys: Sequence[NameKey]
+) -> frozenset[str]:
+    """Return which of these names users have."""
+    rows = await transaction.all(
+        "SELECT name_key FROM users "
+        "WHERE name_key IN (SELECT value FROM json_each(:keys))",
+        keys=json.dumps(name_keys),
+    )
+    return frozenset(row["name_key"] for row in rows)
+
+
 async def get(
     transaction: ReadTransaction, name_key: NameKey, *, now_ms: int
 ) -> UserView | None:

@@ -190,6 +190,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         explanations=Explanations(reader=reader),
         user_import=UserImport(
             proposer=proposer,
+            state=state,
             file_reader=file_reader,
             sealing=sealing,
             entropy=entropy,

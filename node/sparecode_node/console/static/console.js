@@ -49,6 +49,18 @@ document.addEventListener("change", (event) => {
   for (const each of event.target.form.querySelectorAll(`input[name="${all}"]`)) each.checked = event.target.checked;
 });
 
+// A chosen file fills the text field below it: the form sends text, never a file.
+document.addEventListener("change", async (event) => {
+  const into = event.target.dataset.into && document.getElementById(event.target.dataset.into);
+  const file = into && event.target.files[0];
+  if (!file) return;
+  const text = await file.text();
+  const fits = text.length <= into.maxLength;
+  event.target.setCustomValidity(fits ? "" : "This file is too long for the page.");
+  event.target.reportValidity();
+  into.value = fits ? text : "";
+});
+
 // Late search results must not replace an open menu. Search again when the menu closes.
 let late = false;
 document.addEventListener("htmx:beforeSwap", (event) => {

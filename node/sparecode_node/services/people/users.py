@@ -28,6 +28,13 @@ from sparecode_node.statemachine.commands.users import (
 from sparecode_node.statemachine.results import Applied
 
 
+def check_new(username: str, display_name: str, email: str) -> None:
+    """Check the fields of a new user. Raises `InvalidFieldError`."""
+    fields.new_username(username)
+    fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
+    fields.email(email)
+
+
 def creation(
     sealing: Sealing,
     entropy: Entropy,
@@ -38,9 +45,7 @@ def creation(
     groups: Sequence[GroupKey],
 ) -> CreateUser:
     """Return the command that adds a user. Raises `InvalidFieldError`."""
-    fields.new_username(username)
-    fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
-    fields.email(email)
+    check_new(username, display_name, email)
     name_key = fold(username)
     key_id = sealing.active_key
     return CreateUser(

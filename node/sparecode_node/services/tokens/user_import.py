@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import users
+from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files.file_reader import FileReader
-from sparecode_node.services.files.user_csv import UserFileRow
+from sparecode_node.services.files.user_csv import UserFileRow, UserRow
 from sparecode_node.services.load.pacing import Pace
-from sparecode_node.services.people.users import creation
+from sparecode_node.services.people.users import check_new, creation
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.tokens.row_import import (
@@ -25,6 +29,7 @@ from sparecode_node.statemachine.commands.users import CreateUser
 SHOWN_MAX = 128
 BETWEEN_GROUPS = ";"
 """A comma would need quotes around the cell, which people forget."""
+TAKEN = "there is a user of this name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,16 @@ class ImportedUser:
     """The same as a `Reason`; empty if the row itself cannot be read."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewedUser:
+    """One row of a file, before the import."""
+
+    row: int
+    user: UserRow
+    problem: str = ""
+    """Why it would not be imported now; empty: it would."""
+
+
 class UserImport:
     """Adds the users of a file. A bad row never stops or half-applies the rest."""
 
@@ -60,16 +75,45 @@ class UserImport:
         self,
         *,
         proposer: Proposer,
+        state: LocalState,
         file_reader: FileReader,
         sealing: Sealing,
         entropy: Entropy,
         pace: Pace,
     ) -> None:
         self._proposer = proposer
+        self._state = state
         self._file_reader = file_reader
         self._sealing = sealing
         self._entropy = entropy
         self._pace = pace
+
+    async def preview(
+        self, context: CallContext, content: bytes
+    ) -> tuple[PreviewedUser, ...]:
+        """
+        Read a file and change nothing. The state may change before the import.
+
+        Raises as `begin`.
+        """
+        deadline = self._proposer.deadline(context)
+        await self._proposer.session(context, deadline)
+        rows = await self._file_reader.users(content, timeout_s=deadline.left_s())
+        problems = {row.row: _problem(row) for row in rows}
+        # A name that has been checked is short enough to fold.
+        keys = {
+            row.row: fold(row.user.username) for row in rows if not problems[row.row]
+        }
+        async with self._state.transaction() as transaction:
+            taken = await users.existing(transaction, list(keys.values()))
+        return tuple(
+            PreviewedUser(
+                row=row.row,
+                user=row.user,
+                problem=TAKEN if keys.get(row.row) in taken else problems[row.row],
+            )
+            for row in rows
+        )
 
     async def begin(self, context: CallContext, file: UserFile) -> Import[ImportedUser]:
         """
@@ -127,6 +171,21 @@ class UserImport:
             problem=outcome.problem,
             reason=outcome.reason,
         )
+
+
+def _problem(row: UserFileRow) -> str:
+    """Return why a row cannot be imported whatever the state; empty: it can."""
+    user = row.user
+    if row.problem:
+        return row.problem
+    if row.first != row.row:
+        return f"row {row.first} of this file has the same username"
+    try:
+        check_new(user.username, user.display_name, user.email)
+        _groups(user.groups)
+    except InvalidFieldError as error:
+        return str(error)
+    return ""
 
 
 def _groups(cell: str) -> tuple[GroupKey, ...]:
