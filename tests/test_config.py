@@ -48,7 +48,7 @@ def test_sample_states_the_real_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
-    assert stated == 24
+    assert stated == 25
     assert load_config(path, {}) == before
 
 

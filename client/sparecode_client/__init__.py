@@ -47,6 +47,9 @@ from sparecode_client.values.administrators import (
 from sparecode_client.values.agents import (
     AgentProtects,
     DeniedCertificate,
+    NewRadiusSecret,
+    RadiusActivity,
+    RadiusSettings,
     RegisteredAgent,
     certificate_fingerprint,
 )
@@ -139,6 +142,7 @@ __all__ = [
     "Member",
     "MemberRole",
     "MemberStanding",
+    "NewRadiusSecret",
     "NewToken",
     "NodeFailed",
     "NotFound",
@@ -150,6 +154,8 @@ __all__ = [
     "Page",
     "PinRule",
     "Policy",
+    "RadiusActivity",
+    "RadiusSettings",
     "ReadPosition",
     "RecoveryPolicy",
     "Refused",

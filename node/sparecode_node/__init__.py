@@ -8,7 +8,7 @@ The layers, the highest first; each imports only layers below it (node/DESIGN.md
     tool | testing
     daemon
     membership
-    rpc | console
+    rpc | console | radius
     services
     replication | queries
     statemachine

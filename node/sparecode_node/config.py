@@ -130,6 +130,13 @@ class ConsoleConfig(ListenerConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusConfig:
+    """The listener for RADIUS clients (UDP)."""
+
+    listen: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaftConfig:
     """Timings of Raft, and the size of its log."""
 
@@ -176,6 +183,8 @@ class Config:
     """None: this node has no metrics listener."""
     console: ConsoleConfig | None
     """None: this node has no console."""
+    radius: RadiusConfig | None = None
+    """None: this node serves no RADIUS."""
     members: Mapping[str, Address] = field(hash=False)
     """Address of every member's peers listener, including this node's."""
     keys_file: Path
@@ -213,6 +222,7 @@ _SECTIONS = (
     "admin",
     "metrics",
     "console",
+    "radius",
     "cluster",
     "keys",
     "raft",
@@ -253,6 +263,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         admin=_admin_listener(admin),
         metrics=_metrics(metrics) if "metrics" in tables else None,
         console=_console(path, console) if "console" in tables else None,
+        radius=_radius(section("radius")) if "radius" in tables else None,
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.credential("file", environment),
         wrapping_key_file=keys.credential_or_none("wrapping_key", environment),
@@ -359,6 +370,12 @@ def _console(path: Path, section: Section) -> ConsoleConfig:
     )
     section.done()
     return console
+
+
+def _radius(section: Section) -> RadiusConfig:
+    radius = RadiusConfig(listen=section.addresses("listen", "0.0.0.0:1812"))
+    section.done()
+    return radius
 
 
 def _members(path: Path, cluster: Section, node_id: str) -> Mapping[str, Address]:

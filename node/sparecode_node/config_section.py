@@ -167,6 +167,19 @@ class Section:
             )
         return Address(host, int(port))
 
+    def addresses(self, key: str, default: str) -> tuple[Address, ...]:
+        """Return one host and port, or a list of them."""
+        value = self._table.get(key, default)
+        texts = value if isinstance(value, list) else [value]
+        if not texts:
+            raise self.error(key, 'expected "HOST:PORT" or a list of them')
+        self._known.append(key)
+        one = (Section(self._path, self._name, {key: text}) for text in texts)
+        addresses = tuple(section.address(key) for section in one)
+        if len(set(addresses)) < len(addresses):
+            raise self.error(key, "names an address twice")
+        return addresses
+
     def option(self, key: str, options: type[enum.StrEnum], default: str) -> str:
         """Return one of *options*."""
         value = self.text(key, default)

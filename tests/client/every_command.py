@@ -35,6 +35,8 @@ OPTIONS = {
     "tokens expire": ["--never"],
     "users update": ["--email", "alice@example.com"],
     "agents update": ["--protects", "cloud"],
+    "agents register-radius": ["--network", "10.0.0.1"],
+    "agents update-radius": ["--network", "10.0.0.1"],
     "agents deny-certificate": ["--serial-number", "ab"],
     "agents allow-certificate": ["--serial-number", "ab"],
     "policy update": ["--set", "pin_letters=yes"],

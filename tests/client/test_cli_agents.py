@@ -80,6 +80,9 @@ def test_an_agent_as_json(agents: Cli) -> None:
         "allowed_user_count": 2,
         "allowed_usernames": ["alice", "Bob"],
         "allowed_groups": ["staff"],
+        "radius": None,
+        "former_secret_end_time": None,
+        "radius_activity": None,
     }
 
 

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from sparecode.v1 import (
     administrators_pb2,
     administrators_pb2_grpc,
+    agents_pb2,
+    agents_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
     authentication_pb2,
@@ -84,7 +86,15 @@ async def issue(node: LoopbackNode, serial: str) -> list[str]:
 
 
 async def add_people(node: LoopbackNode) -> None:
-    """Add two more users with tokens of each kind, and another administrator."""
+    """Add users with tokens of each kind, an administrator, and two RADIUS clients."""
+    for name in ("gate", "switch"):
+        await node.call(
+            agents_pb2_grpc.AgentServiceStub,
+            "RegisterRadiusClient",
+            agents_pb2.RegisterRadiusClientRequest(
+                request_id=new_id(), name=name, networks=[f"192.0.2.{len(name)}"]
+            ),
+        )
     tokens, users = tokens_pb2_grpc.TokenServiceStub, users_pb2_grpc.UserServiceStub
     for serial, name, rule, algorithm in (
         ("2", "bob", types_pb2.PIN_RULE_PREPENDED, types_pb2.TOKEN_ALGORITHM_TOTP),

@@ -125,6 +125,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("unassign", {"serial": "1005"}),
         ("delete-user", {"name": "carol"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
+        # A RADIUS client and its secret.
+        ("register-radius", {"name": "gate", "networks": "192.0.2.0/24"}),
         # A set that counts towards the allowance of its issuer.
         ("save", {"serial": "1004", "set": "C"}),
         ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),

@@ -21,6 +21,7 @@ SEALED = [
     ("administrator_resets", "key_id"),
     ("seed_fingerprints", "key_id"),
     ("former_codes", "key_id"),
+    ("radius_secrets", "key_id"),
 ]
 
 
@@ -51,6 +52,7 @@ def world() -> World:
             "replace-seal",
             {"kind": "former_codes", "row": "D", "old": "code D D/1", "new": "tag"},
         ),
+        ("register-radius", {"name": "gate", "networks": "192.0.2.0/24"}),
         ("reset-admin", {"name": ROOT}),
         ("activate-key", {"fingerprint": "two"}),
         ("wait", {"16m": "yes"}),

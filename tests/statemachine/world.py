@@ -104,6 +104,11 @@ from sparecode_node.statemachine.commands.membership import (
     RenewCertificate,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.radius import (
+    RegisterRadiusClient,
+    RotateRadiusSecret,
+    UpdateRadiusClient,
+)
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
 from sparecode_node.statemachine.commands.second_factors import (
     RegisterPasskey,
@@ -516,6 +521,46 @@ class World:
                     remove_users=names(arguments.get("disallow")),
                     add_groups=names(arguments.get("allow-group")),
                     remove_groups=names(arguments.get("disallow-group")),
+                )
+            case "register-radius":
+                return RegisterRadiusClient(
+                    name=arguments["name"],
+                    name_key=fold(arguments["name"]),
+                    protects=Protects.AUTHENTICATION_MANAGER,
+                    restricted="restricted" in arguments,
+                    networks=tuple(arguments["networks"].split("+")),
+                    allow_unsigned="unsigned" in arguments,
+                    allow_unsigned_proxied=False,
+                    repeats_with_new_authenticator=False,
+                    filter_id=arguments.get("filter-id", ""),
+                    class_attribute="",
+                    session_timeout_s=0,
+                    secret_id=f"secret of {arguments['name']}",
+                    sealed_secret=b"sealed secret",
+                    key_id=KeyId(int(arguments.get("key", KEY))),
+                )
+            case "update-radius":
+                return UpdateRadiusClient(
+                    name_key=fold(arguments["name"]),
+                    networks=tuple(
+                        filter(None, arguments.get("networks", "").split("+"))
+                    ),
+                    allow_unsigned=arguments["unsigned"] == "yes"
+                    if "unsigned" in arguments
+                    else None,
+                    allow_unsigned_proxied=None,
+                    repeats_with_new_authenticator=None,
+                    filter_id=arguments.get("filter-id"),
+                    class_attribute=None,
+                    session_timeout_s=None,
+                )
+            case "rotate-secret":
+                return RotateRadiusSecret(
+                    name_key=fold(arguments["name"]),
+                    secret_id=arguments["secret"],
+                    sealed_secret=b"another sealed secret",
+                    key_id=KeyId(int(arguments.get("key", KEY))),
+                    overlap_ms=1000 * int(arguments.get("overlap", "0")),
                 )
             case "remove-agent":
                 return RemoveAgent(name_key=fold(arguments["name"]))

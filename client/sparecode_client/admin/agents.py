@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
+
 from sparecode.v1 import agents_pb2, types_pb2
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import (
@@ -16,6 +18,9 @@ from sparecode_client.connection.wire import (
 from sparecode_client.values.agents import (
     AgentProtects,
     DeniedCertificate,
+    NewRadiusSecret,
+    RadiusActivity,
+    RadiusSettings,
     RegisteredAgent,
 )
 from sparecode_client.values.results import Commit, Page
@@ -140,6 +145,99 @@ class Agents(Caller):
         )
         return commit_in(answer.commit)
 
+    async def register_radius_client(
+        self,
+        name: str,
+        settings: RadiusSettings,
+        *,
+        protects: AgentProtects = AgentProtects.AUTHENTICATION_MANAGER,
+        restricted: bool = False,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> NewRadiusSecret:
+        """
+        Register a RADIUS client as an agent, and return its shared secret.
+
+        A retry with the same *request_id* returns the same secret; no other call does.
+        """
+        request = agents_pb2.RegisterRadiusClientRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            protects=enum_out(types_pb2.AgentProtects, protects),
+            restricted=restricted,
+            networks=settings.networks,
+            allow_unsigned=settings.allow_unsigned,
+            allow_unsigned_proxied=settings.allow_unsigned_proxied,
+            repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
+            filter_id=settings.filter_id,
+            class_attribute=settings.class_attribute,
+            session_timeout_seconds=int(settings.session_timeout.total_seconds()),
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.RegisterRadiusClient, request, within=within
+        )
+        return NewRadiusSecret(secret=answer.secret, commit=commit_in(answer.commit))
+
+    async def update_radius_client(  # noqa: PLR0913 - one argument per field.
+        self,
+        name: str,
+        *,
+        networks: Sequence[str] = (),
+        allow_unsigned: bool | None = None,
+        allow_unsigned_proxied: bool | None = None,
+        repeats_with_new_authenticator: bool | None = None,
+        filter_id: str | None = None,
+        class_attribute: str | None = None,
+        session_timeout: timedelta | None = None,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Change the settings of a RADIUS client; None and no *networks* keep a value.
+
+        `update_agent` changes what every agent has, such as its allow list.
+        """
+        request = agents_pb2.UpdateRadiusClientRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            networks=networks,
+            allow_unsigned=allow_unsigned,
+            allow_unsigned_proxied=allow_unsigned_proxied,
+            repeats_with_new_authenticator=repeats_with_new_authenticator,
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_seconds=None
+            if session_timeout is None
+            else int(session_timeout.total_seconds()),
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.UpdateRadiusClient, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def rotate_radius_secret(
+        self,
+        name: str,
+        *,
+        overlap: timedelta,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> NewRadiusSecret:
+        """
+        Give a RADIUS client a new shared secret, and return it.
+
+        The secret before works for *overlap* more, at most 30 days.
+        """
+        request = agents_pb2.RotateRadiusSecretRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            overlap=_duration(overlap),
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.RotateRadiusSecret, request, within=within
+        )
+        return NewRadiusSecret(secret=answer.secret, commit=commit_in(answer.commit))
+
     async def deny_certificate(
         self,
         *,
@@ -218,6 +316,35 @@ def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=tuple(agent.allowed_usernames),
         allowed_groups=tuple(agent.allowed_groups),
+        radius=radius_in(agent.radius) if agent.HasField("radius") else None,
+        former_secret_end_time=time_in(agent, "former_secret_end_time"),
+        radius_activity=RadiusActivity(
+            last_packet_time=time_in(agent.radius_activity, "last_packet_time"),
+            packets={
+                each.verdict: each.count for each in agent.radius_activity.packets
+            },
+        )
+        if agent.HasField("radius_activity")
+        else None,
+    )
+
+
+def _duration(value: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(value)
+    return duration
+
+
+def radius_in(settings: agents_pb2.RadiusSettings) -> RadiusSettings:
+    """Convert the settings of a RADIUS client."""
+    return RadiusSettings(
+        networks=tuple(settings.networks),
+        allow_unsigned=settings.allow_unsigned,
+        allow_unsigned_proxied=settings.allow_unsigned_proxied,
+        repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
+        filter_id=settings.filter_id,
+        class_attribute=settings.class_attribute,
+        session_timeout=timedelta(seconds=settings.session_timeout_seconds),
     )
 
 

@@ -2,11 +2,13 @@
 """Agents, and denied certificates."""
 
 import enum
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+
+from sparecode_client.values.results import Commit
 
 
 class AgentProtects(enum.StrEnum):
@@ -14,6 +16,43 @@ class AgentProtects(enum.StrEnum):
 
     AUTHENTICATION_MANAGER = "authentication_manager"
     CLOUD = "cloud"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusSettings:
+    """What a RADIUS client may do, and what it gets when a user is accepted."""
+
+    networks: tuple[str, ...]
+    """The addresses that it sends from; the most specific network that fits counts."""
+    allow_unsigned: bool = False
+    """Requests without Message-Authenticator are answered, too. Unsafe."""
+    allow_unsigned_proxied: bool = False
+    """So are those of them that have a Proxy-State."""
+    repeats_with_new_authenticator: bool = False
+    """A request of the same session under a new identifier counts as repeated for 30 s."""
+    filter_id: str = ""
+    """The Filter-Id of an Access-Accept; empty: none."""
+    class_attribute: str = ""
+    """The Class of an Access-Accept; empty: none."""
+    session_timeout: timedelta = timedelta(0)
+    """The Session-Timeout of an Access-Accept; zero: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusActivity:
+    """The packets of a RADIUS client that one node has received since it started."""
+
+    last_packet_time: datetime | None
+    packets: dict[str, int]
+    """The number of packets by verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRadiusSecret:
+    """A shared secret of a RADIUS client. No call returns it again."""
+
+    secret: str = field(repr=False)
+    commit: Commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +70,12 @@ class RegisteredAgent:
     """Users on its allow list; empty in lists of agents."""
     allowed_groups: tuple[str, ...] = ()
     """Groups on its allow list, in the form used for comparison."""
+    radius: RadiusSettings | None = None
+    """The settings of a RADIUS client; None: a certificate identifies the agent."""
+    former_secret_end_time: datetime | None = None
+    """When the replaced secret of a RADIUS client stops working; None: it has none."""
+    radius_activity: RadiusActivity | None = None
+    """What the called node has seen of a RADIUS client; None in lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,14 +17,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 from sparecode_node.config import Config, KdfProfile
-from sparecode_node.console.kit.site import Site
 from sparecode_node.console.server import (
-    ConsoleListener,
     ConsoleListenError,
     ConsoleServer,
 )
 from sparecode_node.daemon import systemd
 from sparecode_node.daemon.certificate_watch import Certificates, changed_sections
+from sparecode_node.daemon.doors import console_server, open_radius
 from sparecode_node.daemon.local_socket import LocalSocket
 from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
 from sparecode_node.daemon.metrics.census import Census
@@ -33,7 +32,6 @@ from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.daemon.metrics.observation import Observation
 from sparecode_node.daemon.tracing import set_up_tracing
-from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.bundle_record import bundle_state
 from sparecode_node.membership.founding_checks import refuse_blank
 from sparecode_node.membership.preparation import (
@@ -52,6 +50,7 @@ from sparecode_node.membership.preparation import (
 )
 from sparecode_node.membership.welcome import Welcome
 from sparecode_node.queries.state import LocalState
+from sparecode_node.radius.listener import RadiusListener, RadiusListenError
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
@@ -60,7 +59,6 @@ from sparecode_node.replication.errors import ProposeError, StartRefusedError
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.log.skips import SkipFolder
-from sparecode_node.rpc import tickets
 from sparecode_node.rpc.server import (
     ListenError,
     Listeners,
@@ -68,6 +66,7 @@ from sparecode_node.rpc.server import (
     check_free,
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
@@ -105,6 +104,7 @@ _REFUSALS = (
     FoundingError,
     KeyRingError,
     ListenError,
+    RadiusListenError,
     SchemaError,
     StartRefusedError,
     TlsFileError,
@@ -125,6 +125,8 @@ class Node:
         self._replicator: ClusterReplicator | None = None
         self._key_holder: KeyHolder | None = None
         self._console: ConsoleServer | None = None
+        self._radius: RadiusListener | None = None
+        self._radius_packets = PacketCounts()
         self._welcome = Welcome(config, self._refusals, clock, entropy)
 
     @property
@@ -247,6 +249,7 @@ class Node:
                 config.node.data_dir / STATE, processes, VERSION
             ),
             limits=rate_limits(config),
+            packet_counts=self._radius_packets,
             authorities=self._welcome.authorities,
             consoles=config.console.addresses if config.console else {},
         )
@@ -294,16 +297,7 @@ class Node:
         )
         await listeners.start()
         cleanup.push_async_callback(self._close, listeners)
-        self._console = console = _console(
-            self._config,
-            services,
-            replicator,
-            clock=self._clock,
-            entropy=self._entropy,
-        )
-        if console is not None:
-            await console.start(grace_s=int(STOP_GRACE_S))
-            cleanup.push_async_callback(console.stop)
+        await self._open_doors(cleanup, services, condition, replicator)
         local = LocalSocket(config.node.data_dir, services.resets)
         await local.start()
         cleanup.push_async_callback(local.stop)
@@ -313,6 +307,35 @@ class Node:
         cleanup.push_async_callback(self._leave, condition, listeners, replicator)
         # Nothing waits for the processes that read the state any more.
         cleanup.callback(processes.close)
+
+    async def _open_doors(
+        self,
+        cleanup: contextlib.AsyncExitStack,
+        services: Services,
+        condition: Condition,
+        replicator: ClusterReplicator,
+    ) -> None:
+        """Open the doors that this node may have besides gRPC."""
+        self._console = console = console_server(
+            self._config,
+            services,
+            replicator,
+            clock=self._clock,
+            entropy=self._entropy,
+        )
+        if console is not None:
+            await console.start(grace_s=int(STOP_GRACE_S))
+            cleanup.push_async_callback(console.stop)
+        self._radius = await open_radius(
+            self._config,
+            services,
+            condition,
+            security_log=self._refusals.log,
+            clock=self._clock,
+        )
+        if self._radius is not None:
+            cleanup.push_async_callback(self._radius.stop)
+            self._run(cleanup, self._radius.run(), "radius")
 
     def _observe(
         self,
@@ -359,6 +382,7 @@ class Node:
                 census=Census(replicator, self._clock),
                 certificates=certificates.ends,
                 security=self._refusals.log,
+                radius_packets=self._radius_packets.packets,
             ),
             measures,
             address,
@@ -377,6 +401,8 @@ class Node:
         """Refuse new callers, and hand the primary role over, before anything stops."""
         condition.leave()
         listeners.leave()
+        if self._radius is not None:
+            self._radius.leave()
         if self._fatal or not replicator.replica_status.is_leader:
             return
         try:
@@ -439,39 +465,6 @@ class Node:
             snapshots=state,
             on_fatal=self._stop_broken,
         )
-
-
-def _console(
-    config: Config,
-    services: Services,
-    replicator: ClusterReplicator,
-    *,
-    clock: Clock,
-    entropy: Entropy,
-) -> ConsoleServer | None:
-    """Return the console's listener, or None if the node has no console."""
-    console, node_id = config.console, NodeId(config.node.id)
-    if console is None:
-        return None
-    return ConsoleServer(
-        ConsoleListener(
-            host=console.listen.host,
-            port=console.listen.port,
-            certificate=console.certificate,
-            key=console.key,
-        ),
-        Site(
-            node_id=node_id,
-            services=services,
-            is_ready=lambda: replicator.ready,
-            is_primary=lambda: replicator.primary == node_id,
-            is_removed=lambda: replicator.removed,
-            clock=clock,
-            entropy=entropy,
-            ticket_text=tickets.to_text,
-            addresses=console.addresses,
-        ),
-    )
 
 
 def _peer_tls(files: TlsFiles) -> PeerTls:

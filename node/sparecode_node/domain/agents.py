@@ -39,7 +39,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A program that checks passcodes and identifies itself by its certificate."""
+    """A program that checks passcodes, known by its certificate or a RADIUS secret."""
 
     name: str
     identity: AgentIdentity
@@ -47,6 +47,8 @@ class Agent:
     enabled: bool = True
     restricted: bool = False
     """Whether it admits only the users on its allow list; otherwise all users."""
+    by_radius: bool = False
+    """Whether a RADIUS secret identifies it; then no certificate does."""
 
     @property
     def covers_emergency_codes(self) -> bool:

@@ -6,7 +6,7 @@ import sqlite3
 from sparecode_node.domain.agents import Certificate, CertificateMark, Protects
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import pages
+from sparecode_node.queries import pages, radius
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
@@ -102,6 +102,7 @@ async def _view(
         "ORDER BY group_key",
         identity=row["identity"],
     )
+    known = await radius.settings_of(transaction, row["identity"])
     return AgentView(
         name=row["name"],
         identity=row["identity"],
@@ -111,4 +112,6 @@ async def _view(
         allowed_user_count=row["allowed"],
         allowed_usernames=allowed,
         allowed_groups=tuple(str(each["group_key"]) for each in groups),
+        radius=known[0] if known else None,
+        former_secret_ends_at_ms=known[1] if known else None,
     )

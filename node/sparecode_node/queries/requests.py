@@ -8,6 +8,25 @@ from sparecode_node.statemachine.requests import REQUESTS_TIME, answer_of, due_b
 from sparecode_node.statemachine.results import Result
 
 
+async def decided_ms_ago(
+    transaction: ReadTransaction, caller: str, method: str, request_id: str
+) -> int | None:
+    """Return the age of a remembered request in ms; None: the id is not known here."""
+    row = await transaction.one(
+        """
+        SELECT coalesce((SELECT value FROM meta WHERE name = :requests_time),
+            (SELECT value FROM meta WHERE name = 'now_ms'), 0) - at_ms AS age_ms
+        FROM requests
+        WHERE caller = :caller AND method = :method AND request_id = :request_id
+        """,
+        caller=caller,
+        method=method,
+        request_id=request_id,
+        requests_time=REQUESTS_TIME,
+    )
+    return None if row is None else int(row["age_ms"])
+
+
 async def find(transaction: ReadTransaction, key: RequestKey) -> Result | None:
     """Return the remembered result, as apply would; None: the id is not known here."""
     row = await transaction.one(

@@ -70,6 +70,11 @@ _ROWS = {
                sealed_seed AS sealed, x'' AS more
         FROM tokens WHERE key_id != :active ORDER BY serial LIMIT :most
     """,
+    SealKind.RADIUS_SECRET: """
+        SELECT secret_id AS row, key_id, identity AS first, secret_id AS second,
+               sealed, x'' AS more
+        FROM radius_secrets WHERE key_id != :active ORDER BY secret_id LIMIT :most
+    """,
     SealKind.CODE_TAGS: """
         SELECT CAST(number AS TEXT) AS row, key_id, user_id AS first, '' AS second,
                tags AS sealed, x'' AS more
@@ -116,6 +121,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM seed_fingerprints WHERE key_id != :active)
      + (SELECT count(*) FROM code_sets WHERE key_id != :active)
      + (SELECT count(*) FROM former_codes WHERE key_id < :active)
+     + (SELECT count(*) FROM radius_secrets WHERE key_id != :active)
      + (SELECT count(*) FROM deleted_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
      + (SELECT count(*) FROM administrator_resets)
@@ -123,6 +129,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets)
      + (SELECT count(*) FROM seed_fingerprints) + (SELECT count(*) FROM former_codes)
+     + (SELECT count(*) FROM radius_secrets)
      + (SELECT count(*) FROM deleted_sets) AS every
 """
 

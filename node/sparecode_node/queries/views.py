@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 
 T = TypeVar("T")
@@ -135,6 +136,22 @@ class EmergencyAccessView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PacketCount:
+    """The number of packets that had one verdict."""
+
+    verdict: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusActivityView:
+    """The packets of a RADIUS client that this node has received since it started."""
+
+    last_packet_ms: int | None
+    packets: tuple[PacketCount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentView:
     """A program that checks passcodes."""
 
@@ -149,6 +166,12 @@ class AgentView:
     """The users on its allow list; empty in lists."""
     allowed_groups: tuple[str, ...] = ()
     """The groups on its allow list; also set in lists."""
+    radius: RadiusSettings | None = None
+    """The settings of a RADIUS client; None: a certificate identifies the agent."""
+    former_secret_ends_at_ms: int | None = None
+    """When the replaced secret of a RADIUS client stops working; None: it has none."""
+    radius_activity: RadiusActivityView | None = None
+    """What this node has seen of a RADIUS client; None in lists and for other agents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,30 @@ from sparecode.v1 import agents_pb2 as pb
 from sparecode.v1 import agents_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
-from sparecode_node.queries.views import AgentView, DeniedCertificateView
+from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.queries.views import (
+    AgentView,
+    DeniedCertificateView,
+    RadiusActivityView,
+)
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.people.agents import Agents
+from sparecode_node.services.people.radius_clients import RadiusClients
 
 
 class AgentServicer(pb_grpc.AgentServiceServicer):
-    """Translates between the wire and `Agents`."""
+    """Translates between the wire, `Agents` and `RadiusClients`."""
 
-    def __init__(self, node_id: str, agents: Agents) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        agents: Agents,
+        radius_clients: RadiusClients,
+    ) -> None:
         self._node_id = node_id
         self._agents = agents
+        self._radius_clients = radius_clients
 
     async def RegisterAgent(
         self, request: pb.RegisterAgentRequest, context: Context
@@ -85,6 +97,78 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         )
         return pb.RemoveAgentResponse(commit=conversion.commit(self._node_id, applied))
 
+    async def RegisterRadiusClient(
+        self, request: pb.RegisterRadiusClientRequest, context: Context
+    ) -> pb.RegisterRadiusClientResponse:
+        """Register a RADIUS client."""
+        protects = Protects.AUTHENTICATION_MANAGER
+        if request.protects != types_pb2.AGENT_PROTECTS_UNSPECIFIED:
+            protects = conversion.enum_value(
+                "protects", request.protects, conversion.PROTECTS
+            )
+        new = await self._radius_clients.register(
+            calls.session_call(
+                context, "AgentService/RegisterRadiusClient", request.request_id
+            ),
+            name=request.name,
+            networks=tuple(request.networks),
+            protects=protects,
+            restricted=request.restricted,
+            allow_unsigned=request.allow_unsigned,
+            allow_unsigned_proxied=request.allow_unsigned_proxied,
+            repeats_with_new_authenticator=request.repeats_with_new_authenticator,
+            filter_id=request.filter_id,
+            class_attribute=request.class_attribute,
+            session_timeout_s=request.session_timeout_seconds,
+        )
+        return pb.RegisterRadiusClientResponse(
+            commit=conversion.commit(self._node_id, new), secret=new.secret
+        )
+
+    async def UpdateRadiusClient(
+        self, request: pb.UpdateRadiusClientRequest, context: Context
+    ) -> pb.UpdateRadiusClientResponse:
+        """Change a RADIUS client."""
+
+        def flag(name: str) -> bool | None:
+            return getattr(request, name) if request.HasField(name) else None  # type: ignore[arg-type]
+
+        applied = await self._radius_clients.update(
+            calls.session_call(
+                context, "AgentService/UpdateRadiusClient", request.request_id
+            ),
+            name=request.name,
+            networks=tuple(request.networks),
+            allow_unsigned=flag("allow_unsigned"),
+            allow_unsigned_proxied=flag("allow_unsigned_proxied"),
+            repeats_with_new_authenticator=flag("repeats_with_new_authenticator"),
+            filter_id=request.filter_id if request.HasField("filter_id") else None,
+            class_attribute=request.class_attribute
+            if request.HasField("class_attribute")
+            else None,
+            session_timeout_s=request.session_timeout_seconds
+            if request.HasField("session_timeout_seconds")
+            else None,
+        )
+        return pb.UpdateRadiusClientResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
+
+    async def RotateRadiusSecret(
+        self, request: pb.RotateRadiusSecretRequest, context: Context
+    ) -> pb.RotateRadiusSecretResponse:
+        """Give a RADIUS client a new secret."""
+        new = await self._radius_clients.rotate_secret(
+            calls.session_call(
+                context, "AgentService/RotateRadiusSecret", request.request_id
+            ),
+            name=request.name,
+            overlap_ms=conversion.duration_milliseconds("overlap", request.overlap),
+        )
+        return pb.RotateRadiusSecretResponse(
+            commit=conversion.commit(self._node_id, new), secret=new.secret
+        )
+
     async def DenyCertificate(
         self, request: pb.DenyCertificateRequest, context: Context
     ) -> pb.DenyCertificateResponse:
@@ -149,6 +233,30 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         )
 
 
+def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
+    return pb.RadiusSettings(
+        networks=settings.networks,
+        allow_unsigned=settings.allow_unsigned,
+        allow_unsigned_proxied=settings.allow_unsigned_proxied,
+        repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
+        filter_id=settings.filter_id,
+        class_attribute=settings.class_attribute,
+        session_timeout_seconds=settings.session_timeout_s,
+    )
+
+
+def _activity(activity: RadiusActivityView) -> pb.RadiusActivity:
+    return pb.RadiusActivity(
+        last_packet_time=None
+        if activity.last_packet_ms is None
+        else conversion.timestamp(activity.last_packet_ms),
+        packets=[
+            pb.PacketCount(verdict=each.verdict, count=each.count)
+            for each in activity.packets
+        ],
+    )
+
+
 def _agent(agent: AgentView) -> pb.Agent:
     return pb.Agent(
         name=agent.name,
@@ -159,6 +267,13 @@ def _agent(agent: AgentView) -> pb.Agent:
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=agent.allowed_usernames,
         allowed_groups=agent.allowed_groups,
+        radius=None if agent.radius is None else _radius(agent.radius),
+        former_secret_end_time=None
+        if agent.former_secret_ends_at_ms is None
+        else conversion.timestamp(agent.former_secret_ends_at_ms),
+        radius_activity=None
+        if agent.radius_activity is None
+        else _activity(agent.radius_activity),
     )
 
 

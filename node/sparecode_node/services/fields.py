@@ -23,6 +23,7 @@ from sparecode_node.domain.ids import (
     TokenSerial,
 )
 from sparecode_node.domain.passcodes import normalized
+from sparecode_node.domain.radius import NETWORKS_MAX
 from sparecode_node.domain.tokencodes import (
     SECURID_SEED_BYTES,
     SECURID_SERIAL,
@@ -221,6 +222,25 @@ def identity(value: str) -> AgentIdentity:
     if any(character.isspace() for character in value):
         raise InvalidFieldError(name, "must not hold spaces")
     return AgentIdentity(value)
+
+
+def networks(values: Sequence[str]) -> tuple[str, ...]:
+    """Return the networks of a RADIUS client in one spelling, without duplicates."""
+    if not 1 <= len(values) <= NETWORKS_MAX:
+        raise InvalidFieldError(
+            "networks", f"must have 1 to {NETWORKS_MAX} networks; has {len(values)}"
+        )
+    known = set()
+    for value in values:
+        try:
+            known.add(str(ipaddress.ip_network(value)))
+        except ValueError:
+            raise InvalidFieldError(
+                "networks",
+                "must be IP addresses or networks such as 10.1.0.0/16, with no bit set "
+                "after the prefix",
+            ) from None
+    return tuple(sorted(known))
 
 
 def fingerprint(value: str) -> str:

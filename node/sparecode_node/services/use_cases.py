@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.authorization import Authorization
+from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.session_use import SessionUse
 from sparecode_node.services.ambient import Clock, Entropy
@@ -37,6 +38,7 @@ from sparecode_node.services.people.explanations import Explanations
 from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.passkeys import Passkeys
 from sparecode_node.services.people.policy import Policies
+from sparecode_node.services.people.radius_clients import RadiusClients
 from sparecode_node.services.people.resets import Resets
 from sparecode_node.services.people.second_factors import SecondFactors
 from sparecode_node.services.people.sessions import Sessions
@@ -45,6 +47,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.passkey_checks import PasskeyChecks
+from sparecode_node.services.secrets.radius_seals import RadiusSeals
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.tokens.enrollment import Enrollment
 from sparecode_node.services.tokens.token_import import TokenImport
@@ -71,6 +74,9 @@ class Services:
     emergency: Emergency
     bulk: BulkIssue
     agents: Agents
+    radius_clients: RadiusClients
+    radius_seals: RadiusSeals
+    packet_counts: PacketCounts
     cluster: Cluster
     membership: MembershipCommands
     rotation: Rotation
@@ -101,6 +107,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     limits: RateLimits = DEFAULT_LIMITS,
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
     consoles: Mapping[str, str] = NO_CONSOLES,
+    packet_counts: PacketCounts | None = None,
 ) -> Services:
     """
     Build every use case over a replicator and its state.
@@ -133,6 +140,8 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     )
     device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
     pace, file_reader = Pace(clock), FileReader()
+    packet_counts = packet_counts or PacketCounts()
+    radius_seals = RadiusSeals(key_holder.ring)
     costly_reads = CostlyReads(rates)
     decisions = Decisions(
         replicator=replicator,
@@ -229,7 +238,16 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
             pace=pace,
         ),
-        agents=Agents(proposer=proposer, reader=reader),
+        agents=Agents(proposer=proposer, reader=reader, packet_counts=packet_counts),
+        radius_clients=RadiusClients(
+            proposer=proposer,
+            state=state,
+            seals=radius_seals,
+            clock=clock,
+            entropy=entropy,
+        ),
+        radius_seals=radius_seals,
+        packet_counts=packet_counts,
         cluster=Cluster(
             replicator=replicator,
             state=state,

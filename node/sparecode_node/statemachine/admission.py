@@ -56,7 +56,14 @@ SECOND_FACTOR_REQUIRED = Rejected(
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession, Reauthenticate)
 """The only commands allowed with a temporary password."""
 
-NOT_ABOUT_USERS = (RegisterAgent, UpdateAgent, RemoveAgent)
+NOT_ABOUT_USERS = (
+    RegisterAgent,
+    UpdateAgent,
+    RemoveAgent,
+    commands.RegisterRadiusClient,
+    commands.UpdateRadiusClient,
+    commands.RotateRadiusSecret,
+)
 """Commands whose `name_key` is not the name of a user."""
 
 _IN_RELEASE_0_1_0 = {

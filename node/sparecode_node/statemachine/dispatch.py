@@ -19,6 +19,7 @@ from sparecode_node.statemachine.handlers import (
     membership,
     passkeys,
     policy,
+    radius,
     resets,
     second_factors,
     sessions,
@@ -145,6 +146,12 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return agents.deny_certificate(applying, command)
         case commands.AllowCertificate() as command:
             return agents.allow_certificate(applying, command)
+        case commands.RegisterRadiusClient() as command:
+            return radius.register_radius_client(applying, command)
+        case commands.UpdateRadiusClient() as command:
+            return radius.update_radius_client(applying, command)
+        case commands.RotateRadiusSecret() as command:
+            return radius.rotate_radius_secret(applying, command)
         case commands.CreateAdministrator() as command:
             return administrators.create_administrator(applying, command)
         case commands.UpdateAdministrator() as command:

@@ -20,6 +20,7 @@ _ENDING = (
     "sign_in_waits",
     "browser_logins",
     "allowance_counts",
+    "radius_secrets",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

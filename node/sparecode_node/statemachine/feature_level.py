@@ -158,6 +158,10 @@ From here on, a majority of the members can skip an entry that stops the nodes (
 """
 
 
+RADIUS_CLIENTS = 2
+"""From here on, agents can be RADIUS clients."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -5,6 +5,7 @@ import sqlite3
 
 from sparecode_node.domain.ids import PUBLIC_SESSION_DIGITS
 from sparecode_node.domain.outcomes import plural
+from sparecode_node.domain.radius import radius_identity
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.tables import administrators as administrator_tables
@@ -64,6 +65,12 @@ def target_of(
             # As at its registration: all events of an agent have one target.
             agent = agent_tables.find_agent_by_name(db, command.name_key)
             return agent.identity if agent else command.name_key
+        case (
+            commands.RegisterRadiusClient()
+            | commands.UpdateRadiusClient()
+            | commands.RotateRadiusSecret()
+        ):
+            return radius_identity(command.name_key)
         case commands.DenyCertificate() | commands.AllowCertificate():
             return f"{command.mark} {command.value}"
         case commands.Authenticate() | commands.ContinueAuthentication():

@@ -22,53 +22,72 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparecode/v1/agents.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xd6\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x12\n\nrestricted\x18\x05 \x01(\x08\x12\x1a\n\x12\x61llowed_user_count\x18\x06 \x01(\x05\x12\x19\n\x11\x61llowed_usernames\x18\x07 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x08 \x03(\t\"\x93\x01\n\x11\x44\x65niedCertificate\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12-\n\tdeny_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\radministrator\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\"\x99\x01\n\x14RegisterAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x03 \x01(\t\x12-\n\x08protects\x18\x04 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x12\n\nrestricted\x18\x05 \x01(\x08\"=\n\x15RegisterAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"L\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x80\x01\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.sparecode.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"1\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"d\n\x10GetAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.sparecode.v1.Agent\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x8b\x02\n\x12UpdateAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\nrestricted\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\radd_usernames\x18\x06 \x03(\t\x12\x18\n\x10remove_usernames\x18\x07 \x03(\t\x12\x12\n\nadd_groups\x18\x08 \x03(\t\x12\x15\n\rremove_groups\x18\t \x03(\tB\n\n\x08_enabledB\r\n\x0b_restricted\";\n\x13UpdateAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"6\n\x12RemoveAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\";\n\x13RemoveAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"f\n\x16\x44\x65nyCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"?\n\x17\x44\x65nyCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"Y\n\x17\x41llowCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\"@\n\x18\x41llowCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"X\n\x1dListDeniedCertificatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x9e\x01\n\x1eListDeniedCertificatesResponse\x12\x35\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1f.sparecode.v1.DeniedCertificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition2\xe4\x05\n\x0c\x41gentService\x12X\n\rRegisterAgent\x12\".sparecode.v1.RegisterAgentRequest\x1a#.sparecode.v1.RegisterAgentResponse\x12I\n\x08GetAgent\x12\x1d.sparecode.v1.GetAgentRequest\x1a\x1e.sparecode.v1.GetAgentResponse\x12O\n\nListAgents\x12\x1f.sparecode.v1.ListAgentsRequest\x1a .sparecode.v1.ListAgentsResponse\x12R\n\x0bUpdateAgent\x12 .sparecode.v1.UpdateAgentRequest\x1a!.sparecode.v1.UpdateAgentResponse\x12R\n\x0bRemoveAgent\x12 .sparecode.v1.RemoveAgentRequest\x1a!.sparecode.v1.RemoveAgentResponse\x12^\n\x0f\x44\x65nyCertificate\x12$.sparecode.v1.DenyCertificateRequest\x1a%.sparecode.v1.DenyCertificateResponse\x12\x61\n\x10\x41llowCertificate\x12%.sparecode.v1.AllowCertificateRequest\x1a&.sparecode.v1.AllowCertificateResponse\x12s\n\x16ListDeniedCertificates\x12+.sparecode.v1.ListDeniedCertificatesRequest\x1a,.sparecode.v1.ListDeniedCertificatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparecode/v1/agents.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xf7\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x12\n\nrestricted\x18\x05 \x01(\x08\x12\x1a\n\x12\x61llowed_user_count\x18\x06 \x01(\x05\x12\x19\n\x11\x61llowed_usernames\x18\x07 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x08 \x03(\t\x12,\n\x06radius\x18\t \x01(\x0b\x32\x1c.sparecode.v1.RadiusSettings\x12:\n\x16\x66ormer_secret_end_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0fradius_activity\x18\x0b \x01(\x0b\x32\x1c.sparecode.v1.RadiusActivity\"\xcf\x01\n\x0eRadiusSettings\x12\x10\n\x08networks\x18\x01 \x03(\t\x12\x16\n\x0e\x61llow_unsigned\x18\x02 \x01(\x08\x12\x1e\n\x16\x61llow_unsigned_proxied\x18\x03 \x01(\x08\x12&\n\x1erepeats_with_new_authenticator\x18\x04 \x01(\x08\x12\x11\n\tfilter_id\x18\x05 \x01(\t\x12\x17\n\x0f\x63lass_attribute\x18\x06 \x01(\t\x12\x1f\n\x17session_timeout_seconds\x18\x07 \x01(\x03\"r\n\x0eRadiusActivity\x12\x34\n\x10last_packet_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07packets\x18\x02 \x03(\x0b\x32\x19.sparecode.v1.PacketCount\"-\n\x0bPacketCount\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x93\x01\n\x11\x44\x65niedCertificate\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12-\n\tdeny_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\radministrator\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\"\x99\x01\n\x14RegisterAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x03 \x01(\t\x12-\n\x08protects\x18\x04 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x12\n\nrestricted\x18\x05 \x01(\x08\"=\n\x15RegisterAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"L\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x80\x01\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.sparecode.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"1\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"d\n\x10GetAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.sparecode.v1.Agent\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x8b\x02\n\x12UpdateAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\nrestricted\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\radd_usernames\x18\x06 \x03(\t\x12\x18\n\x10remove_usernames\x18\x07 \x03(\t\x12\x12\n\nadd_groups\x18\x08 \x03(\t\x12\x15\n\rremove_groups\x18\t \x03(\tB\n\n\x08_enabledB\r\n\x0b_restricted\";\n\x13UpdateAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"6\n\x12RemoveAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\";\n\x13RemoveAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xc1\x02\n\x1bRegisterRadiusClientRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x12\n\nrestricted\x18\x04 \x01(\x08\x12\x10\n\x08networks\x18\x05 \x03(\t\x12\x16\n\x0e\x61llow_unsigned\x18\x06 \x01(\x08\x12\x1e\n\x16\x61llow_unsigned_proxied\x18\x07 \x01(\x08\x12&\n\x1erepeats_with_new_authenticator\x18\x08 \x01(\x08\x12\x11\n\tfilter_id\x18\t \x01(\t\x12\x17\n\x0f\x63lass_attribute\x18\n \x01(\t\x12\x1f\n\x17session_timeout_seconds\x18\x0b \x01(\x03\"T\n\x1cRegisterRadiusClientResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\xa9\x03\n\x19UpdateRadiusClientRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08networks\x18\x03 \x03(\t\x12\x1b\n\x0e\x61llow_unsigned\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16\x61llow_unsigned_proxied\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12+\n\x1erepeats_with_new_authenticator\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x16\n\tfilter_id\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x1c\n\x0f\x63lass_attribute\x18\x08 \x01(\tH\x04\x88\x01\x01\x12$\n\x17session_timeout_seconds\x18\t \x01(\x03H\x05\x88\x01\x01\x42\x11\n\x0f_allow_unsignedB\x19\n\x17_allow_unsigned_proxiedB!\n\x1f_repeats_with_new_authenticatorB\x0c\n\n_filter_idB\x12\n\x10_class_attributeB\x1a\n\x18_session_timeout_seconds\"B\n\x1aUpdateRadiusClientResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"i\n\x19RotateRadiusSecretRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"R\n\x1aRotateRadiusSecretResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\x12\x0e\n\x06secret\x18\x02 \x01(\t\"f\n\x16\x44\x65nyCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"?\n\x17\x44\x65nyCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"Y\n\x17\x41llowCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\"@\n\x18\x41llowCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"X\n\x1dListDeniedCertificatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x9e\x01\n\x1eListDeniedCertificatesResponse\x12\x35\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1f.sparecode.v1.DeniedCertificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition2\xa5\x08\n\x0c\x41gentService\x12X\n\rRegisterAgent\x12\".sparecode.v1.RegisterAgentRequest\x1a#.sparecode.v1.RegisterAgentResponse\x12I\n\x08GetAgent\x12\x1d.sparecode.v1.GetAgentRequest\x1a\x1e.sparecode.v1.GetAgentResponse\x12O\n\nListAgents\x12\x1f.sparecode.v1.ListAgentsRequest\x1a .sparecode.v1.ListAgentsResponse\x12R\n\x0bUpdateAgent\x12 .sparecode.v1.UpdateAgentRequest\x1a!.sparecode.v1.UpdateAgentResponse\x12R\n\x0bRemoveAgent\x12 .sparecode.v1.RemoveAgentRequest\x1a!.sparecode.v1.RemoveAgentResponse\x12m\n\x14RegisterRadiusClient\x12).sparecode.v1.RegisterRadiusClientRequest\x1a*.sparecode.v1.RegisterRadiusClientResponse\x12g\n\x12UpdateRadiusClient\x12\'.sparecode.v1.UpdateRadiusClientRequest\x1a(.sparecode.v1.UpdateRadiusClientResponse\x12g\n\x12RotateRadiusSecret\x12\'.sparecode.v1.RotateRadiusSecretRequest\x1a(.sparecode.v1.RotateRadiusSecretResponse\x12^\n\x0f\x44\x65nyCertificate\x12$.sparecode.v1.DenyCertificateRequest\x1a%.sparecode.v1.DenyCertificateResponse\x12\x61\n\x10\x41llowCertificate\x12%.sparecode.v1.AllowCertificateRequest\x1a&.sparecode.v1.AllowCertificateResponse\x12s\n\x16ListDeniedCertificates\x12+.sparecode.v1.ListDeniedCertificatesRequest\x1a,.sparecode.v1.ListDeniedCertificatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.agents_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENT']._serialized_start=103
-  _globals['_AGENT']._serialized_end=317
-  _globals['_DENIEDCERTIFICATE']._serialized_start=320
-  _globals['_DENIEDCERTIFICATE']._serialized_end=467
-  _globals['_REGISTERAGENTREQUEST']._serialized_start=470
-  _globals['_REGISTERAGENTREQUEST']._serialized_end=623
-  _globals['_REGISTERAGENTRESPONSE']._serialized_start=625
-  _globals['_REGISTERAGENTRESPONSE']._serialized_end=686
-  _globals['_LISTAGENTSREQUEST']._serialized_start=688
-  _globals['_LISTAGENTSREQUEST']._serialized_end=764
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=767
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=895
-  _globals['_GETAGENTREQUEST']._serialized_start=897
-  _globals['_GETAGENTREQUEST']._serialized_end=946
-  _globals['_GETAGENTRESPONSE']._serialized_start=948
-  _globals['_GETAGENTRESPONSE']._serialized_end=1048
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=1051
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=1318
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1320
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1379
-  _globals['_REMOVEAGENTREQUEST']._serialized_start=1381
-  _globals['_REMOVEAGENTREQUEST']._serialized_end=1435
-  _globals['_REMOVEAGENTRESPONSE']._serialized_start=1437
-  _globals['_REMOVEAGENTRESPONSE']._serialized_end=1496
-  _globals['_DENYCERTIFICATEREQUEST']._serialized_start=1498
-  _globals['_DENYCERTIFICATEREQUEST']._serialized_end=1600
-  _globals['_DENYCERTIFICATERESPONSE']._serialized_start=1602
-  _globals['_DENYCERTIFICATERESPONSE']._serialized_end=1665
-  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_start=1667
-  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_end=1756
-  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_start=1758
-  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_end=1822
-  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_start=1824
-  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_end=1912
-  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_start=1915
-  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_end=2073
-  _globals['_AGENTSERVICE']._serialized_start=2076
-  _globals['_AGENTSERVICE']._serialized_end=2816
+  _globals['_AGENT']._serialized_start=135
+  _globals['_AGENT']._serialized_end=510
+  _globals['_RADIUSSETTINGS']._serialized_start=513
+  _globals['_RADIUSSETTINGS']._serialized_end=720
+  _globals['_RADIUSACTIVITY']._serialized_start=722
+  _globals['_RADIUSACTIVITY']._serialized_end=836
+  _globals['_PACKETCOUNT']._serialized_start=838
+  _globals['_PACKETCOUNT']._serialized_end=883
+  _globals['_DENIEDCERTIFICATE']._serialized_start=886
+  _globals['_DENIEDCERTIFICATE']._serialized_end=1033
+  _globals['_REGISTERAGENTREQUEST']._serialized_start=1036
+  _globals['_REGISTERAGENTREQUEST']._serialized_end=1189
+  _globals['_REGISTERAGENTRESPONSE']._serialized_start=1191
+  _globals['_REGISTERAGENTRESPONSE']._serialized_end=1252
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1254
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1330
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1333
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1461
+  _globals['_GETAGENTREQUEST']._serialized_start=1463
+  _globals['_GETAGENTREQUEST']._serialized_end=1512
+  _globals['_GETAGENTRESPONSE']._serialized_start=1514
+  _globals['_GETAGENTRESPONSE']._serialized_end=1614
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=1617
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=1884
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1886
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1945
+  _globals['_REMOVEAGENTREQUEST']._serialized_start=1947
+  _globals['_REMOVEAGENTREQUEST']._serialized_end=2001
+  _globals['_REMOVEAGENTRESPONSE']._serialized_start=2003
+  _globals['_REMOVEAGENTRESPONSE']._serialized_end=2062
+  _globals['_REGISTERRADIUSCLIENTREQUEST']._serialized_start=2065
+  _globals['_REGISTERRADIUSCLIENTREQUEST']._serialized_end=2386
+  _globals['_REGISTERRADIUSCLIENTRESPONSE']._serialized_start=2388
+  _globals['_REGISTERRADIUSCLIENTRESPONSE']._serialized_end=2472
+  _globals['_UPDATERADIUSCLIENTREQUEST']._serialized_start=2475
+  _globals['_UPDATERADIUSCLIENTREQUEST']._serialized_end=2900
+  _globals['_UPDATERADIUSCLIENTRESPONSE']._serialized_start=2902
+  _globals['_UPDATERADIUSCLIENTRESPONSE']._serialized_end=2968
+  _globals['_ROTATERADIUSSECRETREQUEST']._serialized_start=2970
+  _globals['_ROTATERADIUSSECRETREQUEST']._serialized_end=3075
+  _globals['_ROTATERADIUSSECRETRESPONSE']._serialized_start=3077
+  _globals['_ROTATERADIUSSECRETRESPONSE']._serialized_end=3159
+  _globals['_DENYCERTIFICATEREQUEST']._serialized_start=3161
+  _globals['_DENYCERTIFICATEREQUEST']._serialized_end=3263
+  _globals['_DENYCERTIFICATERESPONSE']._serialized_start=3265
+  _globals['_DENYCERTIFICATERESPONSE']._serialized_end=3328
+  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_start=3330
+  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_end=3419
+  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_start=3421
+  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_end=3485
+  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_start=3487
+  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_end=3575
+  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_start=3578
+  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_end=3736
+  _globals['_AGENTSERVICE']._serialized_start=3739
+  _globals['_AGENTSERVICE']._serialized_end=4800
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Agents: the programs that check passcodes."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -34,6 +35,9 @@ class Agent(_message.Message):
     ALLOWED_USER_COUNT_FIELD_NUMBER: _builtins.int
     ALLOWED_USERNAMES_FIELD_NUMBER: _builtins.int
     ALLOWED_GROUPS_FIELD_NUMBER: _builtins.int
+    RADIUS_FIELD_NUMBER: _builtins.int
+    FORMER_SECRET_END_TIME_FIELD_NUMBER: _builtins.int
+    RADIUS_ACTIVITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -56,6 +60,20 @@ class Agent(_message.Message):
         these groups.
         """
 
+    @_builtins.property
+    def radius(self) -> Global___RadiusSettings:
+        """The settings of a RADIUS client. Not set: a certificate identifies the agent."""
+
+    @_builtins.property
+    def former_secret_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the replaced secret of a RADIUS client stops working. Not set: it has none."""
+
+    @_builtins.property
+    def radius_activity(self) -> Global___RadiusActivity:
+        """What the called node has seen of a RADIUS client since it started. Only GetAgent
+        fills it in.
+        """
+
     def __init__(
         self,
         *,
@@ -67,14 +85,125 @@ class Agent(_message.Message):
         allowed_user_count: _builtins.int = ...,
         allowed_usernames: _abc.Iterable[_builtins.str] | None = ...,
         allowed_groups: _abc.Iterable[_builtins.str] | None = ...,
+        radius: Global___RadiusSettings | None = ...,
+        former_secret_end_time: _timestamp_pb2.Timestamp | None = ...,
+        radius_activity: Global___RadiusActivity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["former_secret_end_time", b"former_secret_end_time", "radius", b"radius", "radius_activity", b"radius_activity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "name", b"name", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class RadiusSettings(_message.Message):
+    """What a RADIUS client may do, and what it gets when a user is accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
+    REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    allow_unsigned: _builtins.bool
+    """True: requests without Message-Authenticator are answered, too. Unsafe."""
+    allow_unsigned_proxied: _builtins.bool
+    """True: so are those of them that have a Proxy-State."""
+    repeats_with_new_authenticator: _builtins.bool
+    """True: a request of the same session that has another identifier counts as repeated
+    for 30 seconds.
+    """
+    filter_id: _builtins.str
+    """The Filter-Id of an Access-Accept. Empty: none."""
+    class_attribute: _builtins.str
+    """The Class of an Access-Accept. Empty: none."""
+    session_timeout_seconds: _builtins.int
+    """The Session-Timeout of an Access-Accept. 0: none."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses that it sends from, as IPv4 or IPv6 networks: 1 to 16. No two clients
+        have the same network; of several that fit, the most specific one counts.
+        """
+
+    def __init__(
+        self,
+        *,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_unsigned: _builtins.bool = ...,
+        allow_unsigned_proxied: _builtins.bool = ...,
+        repeats_with_new_authenticator: _builtins.bool = ...,
+        filter_id: _builtins.str = ...,
+        class_attribute: _builtins.str = ...,
+        session_timeout_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RadiusSettings: _TypeAlias = RadiusSettings  # noqa: Y015
+
+@_typing.final
+class RadiusActivity(_message.Message):
+    """The packets of a RADIUS client that one node has received since it started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_PACKET_TIME_FIELD_NUMBER: _builtins.int
+    PACKETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def last_packet_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last packet came. Not set: none came."""
+
+    @_builtins.property
+    def packets(self) -> _containers.RepeatedCompositeFieldContainer[Global___PacketCount]:
+        """The number of packets by verdict."""
+
+    def __init__(
+        self,
+        *,
+        last_packet_time: _timestamp_pb2.Timestamp | None = ...,
+        packets: _abc.Iterable[Global___PacketCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_packet_time", b"last_packet_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_packet_time", b"last_packet_time", "packets", b"packets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RadiusActivity: _TypeAlias = RadiusActivity  # noqa: Y015
+
+@_typing.final
+class PacketCount(_message.Message):
+    """The number of packets that had one verdict."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    verdict: _builtins.str
+    """For example `accepted` or `wrong_secret`."""
+    count: _builtins.int
+    """The number."""
+    def __init__(
+        self,
+        *,
+        verdict: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PacketCount: _TypeAlias = PacketCount  # noqa: Y015
 
 @_typing.final
 class DeniedCertificate(_message.Message):
@@ -446,6 +575,265 @@ class RemoveAgentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveAgentResponse: _TypeAlias = RemoveAgentResponse  # noqa: Y015
+
+@_typing.final
+class RegisterRadiusClientRequest(_message.Message):
+    """A request to register a RADIUS client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PROTECTS_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
+    REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    name: _builtins.str
+    """Unique among agents; 1 to 64 characters."""
+    protects: _types_pb2.AgentProtects.ValueType
+    """What kind of resource it protects."""
+    restricted: _builtins.bool
+    """True: it admits only users on its allow list, which is empty at first."""
+    allow_unsigned: _builtins.bool
+    """See RadiusSettings."""
+    allow_unsigned_proxied: _builtins.bool
+    """See RadiusSettings."""
+    repeats_with_new_authenticator: _builtins.bool
+    """See RadiusSettings."""
+    filter_id: _builtins.str
+    """See RadiusSettings."""
+    class_attribute: _builtins.str
+    """See RadiusSettings."""
+    session_timeout_seconds: _builtins.int
+    """See RadiusSettings."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See RadiusSettings."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        protects: _types_pb2.AgentProtects.ValueType = ...,
+        restricted: _builtins.bool = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_unsigned: _builtins.bool = ...,
+        allow_unsigned_proxied: _builtins.bool = ...,
+        repeats_with_new_authenticator: _builtins.bool = ...,
+        filter_id: _builtins.str = ...,
+        class_attribute: _builtins.str = ...,
+        session_timeout_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterRadiusClientRequest: _TypeAlias = RegisterRadiusClientRequest  # noqa: Y015
+
+@_typing.final
+class RegisterRadiusClientResponse(_message.Message):
+    """The RADIUS client may send requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """The shared secret: 32 letters and digits."""
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+        secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterRadiusClientResponse: _TypeAlias = RegisterRadiusClientResponse  # noqa: Y015
+
+@_typing.final
+class UpdateRadiusClientRequest(_message.Message):
+    """A request to change the settings of a RADIUS client. Fields that are not set keep
+    their values.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
+    REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    name: _builtins.str
+    """The agent's name, in any case."""
+    allow_unsigned: _builtins.bool
+    """See RadiusSettings."""
+    allow_unsigned_proxied: _builtins.bool
+    """See RadiusSettings."""
+    repeats_with_new_authenticator: _builtins.bool
+    """See RadiusSettings."""
+    filter_id: _builtins.str
+    """See RadiusSettings."""
+    class_attribute: _builtins.str
+    """See RadiusSettings."""
+    session_timeout_seconds: _builtins.int
+    """See RadiusSettings."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All its networks. Empty: no change."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_unsigned: _builtins.bool | None = ...,
+        allow_unsigned_proxied: _builtins.bool | None = ...,
+        repeats_with_new_authenticator: _builtins.bool | None = ...,
+        filter_id: _builtins.str | None = ...,
+        class_attribute: _builtins.str | None = ...,
+        session_timeout_seconds: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
+    _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
+    _WhichOneofReturnType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["allow_unsigned_proxied"]  # noqa: Y015
+    _WhichOneofArgType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["_allow_unsigned_proxied", b"_allow_unsigned_proxied"]  # noqa: Y015
+    _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
+    _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
+    _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
+    _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
+    _WhichOneofReturnType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["repeats_with_new_authenticator"]  # noqa: Y015
+    _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
+    _WhichOneofReturnType__session_timeout_seconds: _TypeAlias = _typing.Literal["session_timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__session_timeout_seconds: _TypeAlias = _typing.Literal["_session_timeout_seconds", b"_session_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned) -> _WhichOneofReturnType__allow_unsigned | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned_proxied) -> _WhichOneofReturnType__allow_unsigned_proxied | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_seconds) -> _WhichOneofReturnType__session_timeout_seconds | None: ...
+
+Global___UpdateRadiusClientRequest: _TypeAlias = UpdateRadiusClientRequest  # noqa: Y015
+
+@_typing.final
+class UpdateRadiusClientResponse(_message.Message):
+    """The RADIUS client is changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRadiusClientResponse: _TypeAlias = UpdateRadiusClientResponse  # noqa: Y015
+
+@_typing.final
+class RotateRadiusSecretRequest(_message.Message):
+    """A request for a new shared secret of a RADIUS client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    name: _builtins.str
+    """The agent's name, in any case."""
+    @_builtins.property
+    def overlap(self) -> _duration_pb2.Duration:
+        """How long the secret before still works: at most 30 days. Zero or not set: it stops
+        at once.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        overlap: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "overlap", b"overlap", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRadiusSecretRequest: _TypeAlias = RotateRadiusSecretRequest  # noqa: Y015
+
+@_typing.final
+class RotateRadiusSecretResponse(_message.Message):
+    """The RADIUS client has a new secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """The new shared secret: 32 letters and digits."""
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+        secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRadiusSecretResponse: _TypeAlias = RotateRadiusSecretResponse  # noqa: Y015
 
 @_typing.final
 class DenyCertificateRequest(_message.Message):

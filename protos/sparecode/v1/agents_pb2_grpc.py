@@ -60,6 +60,21 @@ class AgentServiceStub:
                 request_serializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentResponse.FromString,
                 _registered_method=True)
+        self.RegisterRadiusClient = channel.unary_unary(
+                '/sparecode.v1.AgentService/RegisterRadiusClient',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.RegisterRadiusClientRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.RegisterRadiusClientResponse.FromString,
+                _registered_method=True)
+        self.UpdateRadiusClient = channel.unary_unary(
+                '/sparecode.v1.AgentService/UpdateRadiusClient',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.UpdateRadiusClientRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.UpdateRadiusClientResponse.FromString,
+                _registered_method=True)
+        self.RotateRadiusSecret = channel.unary_unary(
+                '/sparecode.v1.AgentService/RotateRadiusSecret',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretResponse.FromString,
+                _registered_method=True)
         self.DenyCertificate = channel.unary_unary(
                 '/sparecode.v1.AgentService/DenyCertificate',
                 request_serializer=sparecode_dot_v1_dot_agents__pb2.DenyCertificateRequest.SerializeToString,
@@ -117,6 +132,28 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterRadiusClient(self, request, context):
+        """Registers a RADIUS client, such as a VPN gateway or a switch, as an agent. The
+        response holds its shared secret, which no call returns again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRadiusClient(self, request, context):
+        """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateRadiusSecret(self, request, context):
+        """Gives a RADIUS client a new shared secret. The secret before works for a while.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DenyCertificate(self, request, context):
         """Denies a certificate: from the commit on, every agent that calls with it is
         refused.
@@ -166,6 +203,21 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.RemoveAgent,
                     request_deserializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentResponse.SerializeToString,
+            ),
+            'RegisterRadiusClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterRadiusClient,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.RegisterRadiusClientRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.RegisterRadiusClientResponse.SerializeToString,
+            ),
+            'UpdateRadiusClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRadiusClient,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.UpdateRadiusClientRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.UpdateRadiusClientResponse.SerializeToString,
+            ),
+            'RotateRadiusSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRadiusSecret,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretResponse.SerializeToString,
             ),
             'DenyCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.DenyCertificate,
@@ -319,6 +371,87 @@ class AgentService:
             '/sparecode.v1.AgentService/RemoveAgent',
             sparecode_dot_v1_dot_agents__pb2.RemoveAgentRequest.SerializeToString,
             sparecode_dot_v1_dot_agents__pb2.RemoveAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterRadiusClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/RegisterRadiusClient',
+            sparecode_dot_v1_dot_agents__pb2.RegisterRadiusClientRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.RegisterRadiusClientResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRadiusClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/UpdateRadiusClient',
+            sparecode_dot_v1_dot_agents__pb2.UpdateRadiusClientRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.UpdateRadiusClientResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRadiusSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/RotateRadiusSecret',
+            sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

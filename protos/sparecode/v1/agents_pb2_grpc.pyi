@@ -45,6 +45,14 @@ class AgentServiceStub:
     """
     RemoveAgent: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RemoveAgentRequest, _agents_pb2.RemoveAgentResponse]
     """Removes an agent. All its later calls are refused."""
+    RegisterRadiusClient: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RegisterRadiusClientRequest, _agents_pb2.RegisterRadiusClientResponse]
+    """Registers a RADIUS client, such as a VPN gateway or a switch, as an agent. The
+    response holds its shared secret, which no call returns again.
+    """
+    UpdateRadiusClient: _grpc.UnaryUnaryMultiCallable[_agents_pb2.UpdateRadiusClientRequest, _agents_pb2.UpdateRadiusClientResponse]
+    """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
+    RotateRadiusSecret: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RotateRadiusSecretRequest, _agents_pb2.RotateRadiusSecretResponse]
+    """Gives a RADIUS client a new shared secret. The secret before works for a while."""
     DenyCertificate: _grpc.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]
     """Denies a certificate: from the commit on, every agent that calls with it is
     refused.
@@ -71,6 +79,14 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     RemoveAgent: _aio.UnaryUnaryMultiCallable[_agents_pb2.RemoveAgentRequest, _agents_pb2.RemoveAgentResponse]  # type: ignore[assignment]
     """Removes an agent. All its later calls are refused."""
+    RegisterRadiusClient: _aio.UnaryUnaryMultiCallable[_agents_pb2.RegisterRadiusClientRequest, _agents_pb2.RegisterRadiusClientResponse]  # type: ignore[assignment]
+    """Registers a RADIUS client, such as a VPN gateway or a switch, as an agent. The
+    response holds its shared secret, which no call returns again.
+    """
+    UpdateRadiusClient: _aio.UnaryUnaryMultiCallable[_agents_pb2.UpdateRadiusClientRequest, _agents_pb2.UpdateRadiusClientResponse]  # type: ignore[assignment]
+    """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
+    RotateRadiusSecret: _aio.UnaryUnaryMultiCallable[_agents_pb2.RotateRadiusSecretRequest, _agents_pb2.RotateRadiusSecretResponse]  # type: ignore[assignment]
+    """Gives a RADIUS client a new shared secret. The secret before works for a while."""
     DenyCertificate: _aio.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]  # type: ignore[assignment]
     """Denies a certificate: from the commit on, every agent that calls with it is
     refused.
@@ -124,6 +140,32 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agents_pb2.RemoveAgentResponse, _abc.Awaitable[_agents_pb2.RemoveAgentResponse]]:
         """Removes an agent. All its later calls are refused."""
+
+    @_abc_1.abstractmethod
+    def RegisterRadiusClient(
+        self,
+        request: _agents_pb2.RegisterRadiusClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.RegisterRadiusClientResponse, _abc.Awaitable[_agents_pb2.RegisterRadiusClientResponse]]:
+        """Registers a RADIUS client, such as a VPN gateway or a switch, as an agent. The
+        response holds its shared secret, which no call returns again.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateRadiusClient(
+        self,
+        request: _agents_pb2.UpdateRadiusClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.UpdateRadiusClientResponse, _abc.Awaitable[_agents_pb2.UpdateRadiusClientResponse]]:
+        """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
+
+    @_abc_1.abstractmethod
+    def RotateRadiusSecret(
+        self,
+        request: _agents_pb2.RotateRadiusSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.RotateRadiusSecretResponse, _abc.Awaitable[_agents_pb2.RotateRadiusSecretResponse]]:
+        """Gives a RADIUS client a new shared secret. The secret before works for a while."""
 
     @_abc_1.abstractmethod
     def DenyCertificate(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.cli.commands import radius_clients
+from sparecode_client.cli.commands.radius_clients import radius_facts
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
@@ -25,6 +27,7 @@ app = typer.Typer(
     help="Manage agents: the programs that check passcodes, such as VPN gateways.",
     short_help="Manage agents, the programs that check passcodes.",
 )
+app.add_typer(radius_clients.app)
 
 
 class Protects(enum.StrEnum):
@@ -140,10 +143,14 @@ def show(context: typer.Context, name: Name, stale_ok: StaleOk = False) -> None:
     settings.output.facts(
         [
             ("Name", agent.name),
-            ("Certificate identity", agent.certificate_identity),
+            (
+                "Identity" if agent.radius else "Certificate identity",
+                agent.certificate_identity,
+            ),
             ("Protects", protects_of(agent)),
             ("State", "enabled" if agent.enabled else "disabled"),
             ("Admits", admits_of(agent)),
+            *radius_facts(agent),
             *(
                 [("Groups", ", ".join(agent.allowed_groups))]
                 * bool(agent.allowed_groups)

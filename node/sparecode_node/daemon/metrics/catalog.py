@@ -199,6 +199,13 @@ AUTHENTICATIONS = Metric(
     "Answers to agents of this node about passcodes, by decision.",
     ("decision",),
 )
+RADIUS_PACKETS = Metric(
+    "sparecode_radius_packets_total",
+    Kind.COUNTER,
+    "Packets at the RADIUS listener, by agent (empty: from no registered address) and "
+    "verdict. docs/radius.md lists the verdicts.",
+    ("agent", "verdict"),
+)
 SECURITY_EVENTS = Metric(
     "sparecode_security_events_total",
     Kind.COUNTER,

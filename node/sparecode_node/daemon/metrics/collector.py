@@ -35,6 +35,7 @@ class Sources:
     census: Census
     certificates: Callable[[], Mapping[str, CertificateEnds]]
     security: SecurityLog
+    radius_packets: Callable[[], Mapping[tuple[str, str], int]]
 
 
 _Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -120,6 +121,7 @@ class NodeCollector(Collector):
                 ((event.lower().replace(" ", "_"),), sources.security.counts[event])
                 for event in security_log.EVENTS
             ],
+            catalog.RADIUS_PACKETS: list(sources.radius_packets().items()),
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],
         }
 

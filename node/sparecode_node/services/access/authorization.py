@@ -66,6 +66,9 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.RemoveAgent,
         commands.DenyCertificate,
         commands.AllowCertificate,
+        commands.RegisterRadiusClient,
+        commands.UpdateRadiusClient,
+        commands.RotateRadiusSecret,
     ),
     "ClusterService": (
         commands.OpenCluster,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an agent's call to the committed decision: what both steps share (A, T)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import agents, requests
 from sparecode_node.queries.state import LocalState, ReadTransaction
@@ -80,7 +81,7 @@ class Decisions:
         agent = context.caller
         return AgentRequest(
             agent=agent,
-            key=request_key(self._sealing, context, f"agent:{agent.identity}"),
+            key=request_key(self._sealing, context, agent_key(agent)),
             deadline=Deadline.of(context, self._clock),
         )
 
@@ -128,6 +129,30 @@ class Decisions:
         async with self._state.transaction() as transaction:
             return await requests.find(transaction, request.key) is not None
 
+    async def first_current(
+        self, context: CallContext, request_ids: Iterable[RequestId], *, within_ms: int
+    ) -> RequestId:
+        """
+        Return the first of *request_ids* that is not decided, or not longer ago.
+
+        For a client that repeats a request under another id: the ids follow from what
+        stays the same, and each counts for *within_ms* from its decision (D3). Raises
+        `ProposeError`, and `Refused` if all ids are older.
+        """
+        if not isinstance(context.caller, AgentCaller):
+            raise NotPermittedError(f"only agents may call {context.method}")
+        caller = agent_key(context.caller)
+        deadline = Deadline.of(context, self._clock)
+        await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        async with self._state.transaction() as transaction:
+            for request_id in request_ids:
+                age_ms = await requests.decided_ms_ago(
+                    transaction, caller, context.method, request_id
+                )
+                if age_ms is None or age_ms <= within_ms:
+                    return request_id
+        raise Refused(Rejected(Reason.REQUEST_TABLE_FULL, "too many repeated requests"))
+
     def _answer(self, decided: Authenticated) -> AgentAnswer:
         challenge = decided.challenge
         return AgentAnswer(
@@ -135,6 +160,11 @@ class Decisions:
             authentication_id=decided.authentication_id,
             challenge=self._sealing.seal_challenge(challenge) if challenge else b"",
         )
+
+
+def agent_key(agent: AgentCaller) -> str:
+    """Return an agent as the caller of its requests (Q1)."""
+    return f"agent:{agent.identity}"
 
 
 def _decided(result: Result) -> Authenticated:

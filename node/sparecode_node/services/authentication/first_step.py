@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use case: an agent asks whether a passcode is right (A, T)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import (
     NO_KEY,
     KeyId,
     NameKey,
+    RequestId,
     UserId,
 )
 from sparecode_node.domain.passcodes import (
@@ -77,6 +78,14 @@ class Authentication:
     def check_room(self) -> None:
         """Raise `HashingOverloadedError` if no passcode can be hashed now."""
         self._kdf.check_room(Lane.AUTHENTICATING)
+
+    async def first_current(
+        self, context: CallContext, request_ids: Iterable[RequestId], *, within_ms: int
+    ) -> RequestId:
+        """Return the id under which to decide a request; see `Decisions`."""
+        return await self._decisions.first_current(
+            context, request_ids, within_ms=within_ms
+        )
 
     @idempotent
     async def authenticate(

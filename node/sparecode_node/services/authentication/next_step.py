@@ -99,6 +99,23 @@ class Continuation:
             attempt.request, lambda: self._proposal(attempt)
         )
 
+    async def new_pin_problem(self, challenge: Challenge, new_pin: str) -> str:
+        """
+        Return why the user cannot have this PIN now; empty: they can (K2).
+
+        For a door that asks for the tokencode after the PIN. The PIN is normalized.
+        Nothing is decided: `continue_authentication` checks it again.
+        """
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
+            found = await tokens.find_with_user(transaction, challenge.serial)
+        token, owner = found or (None, None)
+        return (
+            pin_problem(new_pin, policy)
+            or new_pin_problem(new_pin, token)
+            or blocked_pin_problem(new_pin, policy, owner)
+        )
+
     def _opened(self, sealed: bytes) -> Challenge | None:
         """Open the challenge. Apply refuses one that does not open (U1)."""
         try:

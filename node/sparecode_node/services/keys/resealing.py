@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from sparecode_node.domain.ids import (
     AdministratorName,
+    AgentIdentity,
     KeyId,
     NameKey,
     RequestId,
@@ -33,6 +34,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.secrets.kdf import Secret
 from sparecode_node.services.secrets.keyring import UnknownKeyError
+from sparecode_node.services.secrets.radius_seals import RadiusSeals
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import Command, UnstampedCall
 from sparecode_node.statemachine.commands.keys import (
@@ -245,15 +247,26 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
             return _new_tags(sealing, seal, active)
         case SealKind.PASSWORD | SealKind.PENDING_CHANGE | SealKind.PENDING_RESET:
             return (verifier(Secret.PASSWORD, seal.sealed[0]),)
-        case SealKind.SECOND_FACTOR:
-            name = AdministratorName(seal.row)
-            seed = sealing.unseal_second_factor(name, seal.sealed[0], old)
-            return (sealing.seal_second_factor(name, seed, active),)
+        case SealKind.SECOND_FACTOR | SealKind.RADIUS_SECRET:
+            return (_new_secret(sealing, seal, active),)
         case SealKind.NAME_TAG:
             return (sealing.name_tag(NameKey(seal.belongs_to[0]), active),)
         case SealKind.SEED_FINGERPRINT:
             seed = sealing.unseal_seed(TokenSerial(seal.row), seal.sealed[0], old)
             return (sealing.seed_fingerprint(seed, active),)
+
+
+def _new_secret(sealing: Sealing, seal: StoredSeal, active: KeyId) -> bytes:
+    """Return a sealed secret of an administrator or a RADIUS client under the active key."""
+    (sealed,) = seal.sealed
+    if seal.kind is SealKind.SECOND_FACTOR:
+        name = AdministratorName(seal.row)
+        seed = sealing.unseal_second_factor(name, sealed, seal.key_id)
+        return sealing.seal_second_factor(name, seed, active)
+    agent = AgentIdentity(seal.belongs_to[0])
+    radius = RadiusSeals(sealing.ring)
+    secret = radius.unseal_radius_secret(agent, seal.row, sealed, seal.key_id)
+    return radius.seal_radius_secret(agent, seal.row, secret, active)
 
 
 def _new_pin(sealing: Sealing, seal: StoredSeal, folded: bytes, active: KeyId) -> bytes:

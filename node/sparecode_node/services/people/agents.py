@@ -2,6 +2,7 @@
 """Use cases: the agents, the programs that check passcodes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.ids import NameKey
@@ -11,6 +12,7 @@ from sparecode_node.queries import agents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 from sparecode_node.services import fields
+from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.idempotency import idempotent
@@ -35,9 +37,12 @@ class Agents:
     commit, also for calls on open connections: apply checks the agent of every passcode.
     """
 
-    def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
+    def __init__(
+        self, *, proposer: Proposer, reader: Reader, packet_counts: PacketCounts
+    ) -> None:
         self._proposer = proposer
         self._reader = reader
+        self._packet_counts = packet_counts
 
     @idempotent
     async def register(
@@ -69,7 +74,9 @@ class Agents:
             view = await agents.get(transaction, name_key)
             if view is None:
                 raise Refused(Rejected(Reason.AGENT_UNKNOWN, f"no agent {name}"))
-            return view
+            if view.radius is None:
+                return view
+            return replace(view, radius_activity=self._packet_counts.of(view.name))
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 

@@ -91,6 +91,11 @@ class Sealing:
         self._ring = ring
 
     @property
+    def ring(self) -> KeyRing:
+        """The cluster's key ring."""
+        return self._ring
+
+    @property
     def active_key(self) -> KeyId:
         """The key that new values are sealed with."""
         return self._ring.active

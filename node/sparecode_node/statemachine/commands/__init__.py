@@ -75,6 +75,11 @@ from sparecode_node.statemachine.commands.membership import (
     RenewCertificate,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.radius import (
+    RegisterRadiusClient,
+    RotateRadiusSecret,
+    UpdateRadiusClient,
+)
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
 from sparecode_node.statemachine.commands.second_factors import (
     RegisterPasskey,
@@ -178,6 +183,9 @@ Command = (
     | RemoveAgent
     | DenyCertificate
     | AllowCertificate
+    | RegisterRadiusClient
+    | UpdateRadiusClient
+    | RotateRadiusSecret
     | CreateAdministrator
     | UpdateAdministrator
     | RemoveAdministrator

@@ -49,6 +49,8 @@ class SealKind(enum.StrEnum):
     From feature level 2 on. The old value is the sealed seed that was hashed, under its
     key: the first fingerprint of a token enrolled below level 2 replaces none.
     """
+    RADIUS_SECRET = "radius_secret"
+    """From feature level 2 on: the secret of a RADIUS client."""
     FORMER_CODES = "former_codes"
     """
     From feature level 2 on: the codes of a former set. The old values are its verifiers,

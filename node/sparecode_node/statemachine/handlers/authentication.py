@@ -9,7 +9,7 @@ for the agent. Only the ids of answered challenges are kept, until they end.
 import sqlite3
 from collections.abc import Sequence
 
-from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.agents import Agent, Certificate
 from sparecode_node.domain.authentication import (
     Attempt,
     Judgement,
@@ -139,7 +139,7 @@ def no_longer_stands(applying: Applying, command: Judged) -> bool:
     """Return whether the agent may no longer accept this user, since `ACCEPTED` (Q2)."""
     user = applying.person
     reason = not_admitted(
-        agent_tables.find_agent(applying.db, command.agent),
+        _find_agent(applying.db, command),
         user,
         certificate_denied=_certificate_denied(applying.db, command),
         user_listed=_user_listed(applying.db, command, user),
@@ -194,7 +194,7 @@ def _attempt(
     db = applying.db
     tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
     tagged = applying.feature_level >= FORMER_CODES
-    agent = agent_tables.find_agent(db, command.agent)
+    agent = _find_agent(db, command)
     restricted = (
         agent is not None and agent.restricted
     )  # Else the list does not matter.
@@ -227,6 +227,19 @@ def _attempt(
             index=applying.index,
         ),
     )
+
+
+def _find_agent(db: sqlite3.Connection, command: Judged) -> Agent | None:
+    """
+    Return the agent that sent the passcode.
+
+    A certificate with the identity of a RADIUS client is not that client: it could
+    come from any address.
+    """
+    agent = agent_tables.find_agent(db, command.agent)
+    if agent is not None and agent.by_radius and command.certificate_fingerprint:
+        return None
+    return agent
 
 
 def _certificate_denied(db: sqlite3.Connection, command: Judged) -> bool:

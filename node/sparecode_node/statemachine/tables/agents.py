@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from sparecode_node.domain.agents import Agent, Certificate, CertificateMark, Protects
 from sparecode_node.domain.ids import AgentIdentity, NameKey, UserId
 
-AGENT_COLUMNS = "name, identity, protects, enabled, restricted"
+AGENT_COLUMNS = (
+    "name, identity, protects, enabled, restricted, EXISTS "
+    "(SELECT 1 FROM radius_clients WHERE radius_clients.identity = agents.identity)"
+)
 
 
 def _find_agent(db: sqlite3.Connection, where: str, value: object) -> Agent | None:
@@ -22,6 +25,7 @@ def _find_agent(db: sqlite3.Connection, where: str, value: object) -> Agent | No
         protects=Protects(row[2]),
         enabled=bool(row[3]),
         restricted=bool(row[4]),
+        by_radius=bool(row[5]),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.statemachine.tables import schema
+from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 
@@ -68,6 +69,7 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
         + schema.PASSKEY_TABLES
+        + RADIUS_TABLES
         + schema.REFUSAL_TABLES
         + schema.RESET_TABLES
         + schema.SECRET_TABLES
@@ -98,6 +100,9 @@ DROP TABLE allowance_counts;
 DROP TABLE seed_fingerprints;
 DROP TABLE passkeys;
 DROP TABLE browser_logins;
+DROP TABLE radius_secrets;
+DROP TABLE radius_networks;
+DROP TABLE radius_clients;
 DROP TABLE equal_refusals;
 DROP TABLE administrator_resets;
 DROP TABLE known_secrets;

@@ -35,6 +35,8 @@ _UPDATES = {
     "WHERE name = ? AND factor_key_id = ? AND sealed_factor = ?",
     SealKind.NAME_TAG: "UPDATE users SET name_tag = ?, tag_key_id = ? "
     "WHERE user_id = ? AND tag_key_id = ? AND name_tag = ?",
+    SealKind.RADIUS_SECRET: "UPDATE radius_secrets SET sealed = ?, key_id = ? "
+    "WHERE secret_id = ? AND key_id = ? AND sealed = ?",
     SealKind.CODE_TAGS: "UPDATE former_codes SET tags = ?, key_id = ? "
     "WHERE number = ? AND key_id = ? AND tags = ?",
 }
@@ -52,6 +54,7 @@ _USERS_OF_KEY = (
     "SELECT 1 FROM administrator_resets WHERE key_id = :key",
     "SELECT 1 FROM seed_fingerprints WHERE key_id = :key",
     "SELECT 1 FROM former_codes WHERE key_id = :key",
+    "SELECT 1 FROM radius_secrets WHERE key_id = :key",
 )
 
 

@@ -9,6 +9,7 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 
 from pathlib import Path
 
+from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 VERSION = 2
@@ -480,6 +481,7 @@ CREATE TABLE audit_events (
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
     + PASSKEY_TABLES
+    + RADIUS_TABLES
     + REFUSAL_TABLES
     + RESET_TABLES
     + SECRET_TABLES

@@ -130,6 +130,9 @@ class Call(_message.Message):
     END_SESSION_FIELD_NUMBER: _builtins.int
     ACTIVATE_DUE_KEY_FIELD_NUMBER: _builtins.int
     NOTE_SKIP_STATEMENT_FIELD_NUMBER: _builtins.int
+    REGISTER_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
+    UPDATE_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
+    ROTATE_RADIUS_SECRET_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that received the call."""
     session_id: _builtins.str
@@ -420,6 +423,18 @@ class Call(_message.Message):
     def note_skip_statement(self) -> Global___NoteSkipStatement:
         """Records why a member's operator agreed to skip an entry."""
 
+    @_builtins.property
+    def register_radius_client(self) -> Global___RegisterRadiusClient:
+        """Registers a RADIUS client."""
+
+    @_builtins.property
+    def update_radius_client(self) -> Global___UpdateRadiusClient:
+        """Changes a RADIUS client."""
+
+    @_builtins.property
+    def rotate_radius_secret(self) -> Global___RotateRadiusSecret:
+        """Gives a RADIUS client a new secret."""
+
     def __init__(
         self,
         *,
@@ -497,12 +512,15 @@ class Call(_message.Message):
         end_session: Global___EndSession | None = ...,
         activate_due_key: Global___ActivateDueKey | None = ...,
         note_skip_statement: Global___NoteSkipStatement | None = ...,
+        register_radius_client: Global___RegisterRadiusClient | None = ...,
+        update_radius_client: Global___UpdateRadiusClient | None = ...,
+        rotate_radius_secret: Global___RotateRadiusSecret | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "register_radius_client", "update_radius_client", "rotate_radius_secret"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -2186,6 +2204,195 @@ class RemoveAgent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveAgent: _TypeAlias = RemoveAgent  # noqa: Y015
+
+@_typing.final
+class RegisterRadiusClient(_message.Message):
+    """Registers a RADIUS client: an agent that a shared secret identifies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    PROTECTS_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
+    REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    SECRET_ID_FIELD_NUMBER: _builtins.int
+    SEALED_SECRET_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The agent's name, as it is displayed."""
+    name_key: _builtins.str
+    """The name, case-folded by the called node. It is unique among agents."""
+    protects: _builtins.str
+    """What kind of resource it protects: a value of Protects."""
+    restricted: _builtins.bool
+    """True: it admits only users on its allow list."""
+    allow_unsigned: _builtins.bool
+    """Whether its requests may lack a Message-Authenticator."""
+    allow_unsigned_proxied: _builtins.bool
+    """Whether its requests with Proxy-State may lack it, too."""
+    repeats_with_new_authenticator: _builtins.bool
+    """Whether it repeats requests to the next server under a new identifier."""
+    filter_id: _builtins.str
+    """The Filter-Id of an Access-Accept; empty: none."""
+    class_attribute: _builtins.str
+    """The Class of an Access-Accept; empty: none."""
+    session_timeout_s: _builtins.int
+    """The Session-Timeout of an Access-Accept in seconds; 0: none."""
+    secret_id: _builtins.str
+    """The id of the secret."""
+    sealed_secret: _builtins.bytes
+    """The secret, sealed with a key of the ring."""
+    key_id: _builtins.int
+    """The number of that key."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that it sends from, in one spelling."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        name_key: _builtins.str = ...,
+        protects: _builtins.str = ...,
+        restricted: _builtins.bool = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_unsigned: _builtins.bool = ...,
+        allow_unsigned_proxied: _builtins.bool = ...,
+        repeats_with_new_authenticator: _builtins.bool = ...,
+        filter_id: _builtins.str = ...,
+        class_attribute: _builtins.str = ...,
+        session_timeout_s: _builtins.int = ...,
+        secret_id: _builtins.str = ...,
+        sealed_secret: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "key_id", b"key_id", "name", b"name", "name_key", b"name_key", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "restricted", b"restricted", "sealed_secret", b"sealed_secret", "secret_id", b"secret_id", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterRadiusClient: _TypeAlias = RegisterRadiusClient  # noqa: Y015
+
+@_typing.final
+class UpdateRadiusClient(_message.Message):
+    """Changes the settings of a RADIUS client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
+    REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    name_key: _builtins.str
+    """The agent's name, as it is compared."""
+    allow_unsigned: _builtins.bool
+    """Whether its requests may lack a Message-Authenticator. Not set: no change."""
+    allow_unsigned_proxied: _builtins.bool
+    """Whether its requests with Proxy-State may lack it, too. Not set: no change."""
+    repeats_with_new_authenticator: _builtins.bool
+    """Whether it repeats requests under a new identifier. Not set: no change."""
+    filter_id: _builtins.str
+    """The Filter-Id of an Access-Accept. Not set: no change."""
+    class_attribute: _builtins.str
+    """The Class of an Access-Accept. Not set: no change."""
+    session_timeout_s: _builtins.int
+    """The Session-Timeout of an Access-Accept in seconds. Not set: no change."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All its networks. Empty: no change."""
+
+    def __init__(
+        self,
+        *,
+        name_key: _builtins.str = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_unsigned: _builtins.bool | None = ...,
+        allow_unsigned_proxied: _builtins.bool | None = ...,
+        repeats_with_new_authenticator: _builtins.bool | None = ...,
+        filter_id: _builtins.str | None = ...,
+        class_attribute: _builtins.str | None = ...,
+        session_timeout_s: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name_key", b"name_key", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
+    _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
+    _WhichOneofReturnType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["allow_unsigned_proxied"]  # noqa: Y015
+    _WhichOneofArgType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["_allow_unsigned_proxied", b"_allow_unsigned_proxied"]  # noqa: Y015
+    _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
+    _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
+    _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
+    _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
+    _WhichOneofReturnType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["repeats_with_new_authenticator"]  # noqa: Y015
+    _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
+    _WhichOneofReturnType__session_timeout_s: _TypeAlias = _typing.Literal["session_timeout_s"]  # noqa: Y015
+    _WhichOneofArgType__session_timeout_s: _TypeAlias = _typing.Literal["_session_timeout_s", b"_session_timeout_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned) -> _WhichOneofReturnType__allow_unsigned | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned_proxied) -> _WhichOneofReturnType__allow_unsigned_proxied | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_s) -> _WhichOneofReturnType__session_timeout_s | None: ...
+
+Global___UpdateRadiusClient: _TypeAlias = UpdateRadiusClient  # noqa: Y015
+
+@_typing.final
+class RotateRadiusSecret(_message.Message):
+    """Gives a RADIUS client a new secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    SECRET_ID_FIELD_NUMBER: _builtins.int
+    SEALED_SECRET_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    OVERLAP_MS_FIELD_NUMBER: _builtins.int
+    name_key: _builtins.str
+    """The agent's name, as it is compared."""
+    secret_id: _builtins.str
+    """The id of the new secret."""
+    sealed_secret: _builtins.bytes
+    """The new secret, sealed with a key of the ring."""
+    key_id: _builtins.int
+    """The number of that key."""
+    overlap_ms: _builtins.int
+    """How long the secret before still works, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        name_key: _builtins.str = ...,
+        secret_id: _builtins.str = ...,
+        sealed_secret: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
+        overlap_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "name_key", b"name_key", "overlap_ms", b"overlap_ms", "sealed_secret", b"sealed_secret", "secret_id", b"secret_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRadiusSecret: _TypeAlias = RotateRadiusSecret  # noqa: Y015
 
 @_typing.final
 class DenyCertificate(_message.Message):

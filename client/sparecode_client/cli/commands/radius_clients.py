@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode agents register-radius`, `update-radius` and `rotate-secret`."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from sparecode_client.cli.terminal.completion import complete_agent
+from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.options import time_option
+from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.words import When, show_second
+from sparecode_client.values.agents import (
+    AgentProtects,
+    NewRadiusSecret,
+    RadiusSettings,
+    RegisteredAgent,
+)
+
+app = typer.Typer()
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="Name of the RADIUS client; letter case does not matter.",
+        autocompletion=complete_agent,
+    ),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network",
+        metavar="NETWORK",
+        help="An address or network that it sends from, such as 10.1.0.0/24.",
+    ),
+]
+
+
+@app.command(
+    "register-radius",
+    epilog="Example: sparecode agents register-radius vpn --network 10.1.0.7",
+    short_help="Register a RADIUS client, and print its secret.",
+)
+def register_radius(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of the agent: 1 to 64 characters."),
+    ],
+    *,
+    network: Networks = None,
+    cloud: Annotated[
+        bool,
+        typer.Option("--cloud", help="It protects a cloud: refuse emergency codes."),
+    ] = False,
+    restricted: Annotated[
+        bool,
+        typer.Option(
+            "--restricted",
+            help="Admit only users that `agents update --allow` adds.",
+        ),
+    ] = False,
+    unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsigned",
+            help="Answer requests without Message-Authenticator. Unsafe (BlastRADIUS).",
+        ),
+    ] = False,
+    repeats: Annotated[
+        bool,
+        typer.Option(
+            "--repeats",
+            help="It repeats requests to the next server as new ones, as pam_radius does.",
+        ),
+    ] = False,
+    filter_id: Annotated[
+        str, typer.Option(metavar="TEXT", help="Filter-Id of an Access-Accept.")
+    ] = "",
+    class_attribute: Annotated[
+        str, typer.Option("--class", metavar="TEXT", help="Class of an Access-Accept.")
+    ] = "",
+    session_timeout: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Session-Timeout of an Access-Accept."
+        ),
+    ] = 0,
+) -> None:
+    """
+    Register a RADIUS client as an agent, and print its shared secret.
+
+    The secret is the only output on stdout. No command prints it again: if it is lost,
+    use `agents rotate-secret`.
+    """
+    if not network:
+        raise UsageError("name at least one --network that the client sends from")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        new = admin.register_radius_client(
+            name,
+            RadiusSettings(
+                networks=tuple(network),
+                allow_unsigned=unsigned,
+                repeats_with_new_authenticator=repeats,
+                filter_id=filter_id,
+                class_attribute=class_attribute,
+                session_timeout=timedelta(seconds=session_timeout),
+            ),
+            protects=AgentProtects.CLOUD
+            if cloud
+            else AgentProtects.AUTHENTICATION_MANAGER,
+            restricted=restricted,
+            request_id=settings.request_id,
+        )
+    _show_secret(settings.output, name, new)
+
+
+@app.command(
+    "update-radius",
+    epilog="Example: sparecode agents update-radius vpn --network 10.1.0.0/24",
+)
+def update_radius(
+    context: typer.Context,
+    name: Name,
+    *,
+    network: Networks = None,
+    unsigned: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-unsigned/--require-signed",
+            help="Whether requests may lack a Message-Authenticator. Unsafe (BlastRADIUS).",
+        ),
+    ] = None,
+    proxied: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-unsigned-proxied/--limit-proxy-state",
+            help="Whether requests with Proxy-State may lack it, too.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        bool | None,
+        typer.Option(
+            "--repeats/--no-repeats",
+            help="Whether it repeats requests to the next server as new ones.",
+        ),
+    ] = None,
+    filter_id: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Filter-Id; empty: none.")
+    ] = None,
+    class_attribute: Annotated[
+        str | None, typer.Option("--class", metavar="TEXT", help="Class; empty: none.")
+    ] = None,
+    session_timeout: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="SECONDS", help="Session-Timeout; 0: none."),
+    ] = None,
+) -> None:
+    """Change the settings of a RADIUS client. `--network` replaces all networks."""
+    changes = (network, unsigned, proxied, repeats, filter_id, class_attribute)
+    if (*changes, session_timeout) == (None,) * 7:
+        raise UsageError("nothing to change: see --help for the options")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.update_radius_client(
+            name,
+            networks=network or (),
+            allow_unsigned=unsigned,
+            allow_unsigned_proxied=proxied,
+            repeats_with_new_authenticator=repeats,
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout=None
+            if session_timeout is None
+            else timedelta(seconds=session_timeout),
+            request_id=settings.request_id,
+        )
+    settings.output.done(f"RADIUS client {name} changed", commit, name=name)
+
+
+@app.command(
+    "rotate-secret",
+    epilog="Example: sparecode agents rotate-secret vpn --overlap 1d",
+    short_help="Give a RADIUS client a new secret, and print it.",
+)
+def rotate_secret(
+    context: typer.Context,
+    name: Name,
+    overlap: Annotated[
+        When | None,
+        time_option("How long the secret before still works. Default: not at all."),
+    ] = None,
+) -> None:
+    """
+    Give a RADIUS client a new shared secret, and print it.
+
+    With `--overlap` the secret before still works for that long, so that you can change
+    the client in between. The new secret is the only output on stdout.
+    """
+    value = timedelta(0) if overlap is None else overlap.value
+    if not isinstance(value, timedelta):
+        raise UsageError("--overlap takes a duration, such as 1d")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        new = admin.rotate_radius_secret(
+            name, overlap=value, request_id=settings.request_id
+        )
+    _show_secret(settings.output, name, new)
+
+
+def _show_secret(output: Output, name: str, new: NewRadiusSecret) -> None:
+    if output.is_json:
+        output.json({"name": name, "secret": new.secret, "commit": new.commit})
+        return
+    output.say(new.secret)
+    output.note(
+        f"This is the secret of RADIUS client {name}. No command prints it again."
+    )
+
+
+def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
+    """Return what `agents show` tells of a RADIUS client; empty for other agents."""
+    settings, activity = agent.radius, agent.radius_activity
+    if settings is None:
+        return []
+    facts = [("Networks", ", ".join(settings.networks))]
+    if settings.allow_unsigned:
+        facts.append(("Unsafe", "requests without Message-Authenticator are answered"))
+    if settings.repeats_with_new_authenticator:
+        facts.append(("Repeats", "as new requests, within 30 s"))
+    attributes = (
+        ("Filter-Id", settings.filter_id),
+        ("Class", settings.class_attribute),
+        (
+            "Session-Timeout",
+            f"{settings.session_timeout.total_seconds():.0f} s"
+            if settings.session_timeout
+            else "",
+        ),
+    )
+    facts += [(label, value) for label, value in attributes if value]
+    if agent.former_secret_end_time is not None:
+        facts.append(
+            ("Old secret works until", show_second(agent.former_secret_end_time))
+        )
+    if activity is not None:
+        facts.append(
+            ("Last packet at this node", show_second(activity.last_packet_time))
+        )
+        facts += [
+            (f"Packets: {verdict.replace('_', ' ')}", str(number))
+            for verdict, number in sorted(activity.packets.items())
+        ]
+    return facts

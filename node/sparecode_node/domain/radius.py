@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RADIUS clients: agents that are known by their address and a shared secret."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import AgentIdentity, NameKey
+
+RADIUS_PREFIX = "radius:"
+NETWORKS_MAX = 16
+"""Maximum source networks of one RADIUS client."""
+OVERLAP_MAX_MS = 30 * 24 * 3_600_000
+"""The longest time for which a replaced secret still works: 30 days."""
+SESSION_TIMEOUT_MAX_S = 2**31 - 1
+TEXT_MAX = 128
+"""Maximum characters of a text attribute, which has 253 octets (RFC 2865, 5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusSettings:
+    """What a RADIUS client may do, and what it gets with an Access-Accept."""
+
+    networks: tuple[str, ...]
+    """
+    Its source addresses, as IPv4 and IPv6 networks in one spelling.
+
+    No two clients have the same network; the most specific one that fits wins.
+    """
+    allow_unsigned: bool = False
+    """Also answer requests without Message-Authenticator. Unsafe (CVE-2024-3596)."""
+    allow_unsigned_proxied: bool = False
+    """Also those with Proxy-State, which that attack needs."""
+    repeats_with_new_authenticator: bool = False
+    """It repeats a request to the next server under a new identifier (pam_radius)."""
+    filter_id: str = ""
+    """Filter-Id of an Access-Accept; empty: none."""
+    class_attribute: str = ""
+    """Class of an Access-Accept; empty: none."""
+    session_timeout_s: int = 0
+    """Session-Timeout of an Access-Accept in seconds; 0: none."""
+
+
+def radius_identity(name_key: NameKey) -> AgentIdentity:
+    """Return the identity of the RADIUS client with this folded name."""
+    return AgentIdentity(f"{RADIUS_PREFIX}{name_key}")

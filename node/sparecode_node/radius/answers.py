@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers, apart from the packet that they answer: each reply is built for its request."""
+
+from dataclasses import dataclass, field
+
+from pyrad.packet import AccessAccept, AccessChallenge, AccessReject
+
+from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.radius import packets
+
+NO_ECHO = bytes(4)
+"""Prompt: what the user types is not shown (RFC 2869, 5.10)."""
+ECHO = (1).to_bytes(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A code, and the attributes besides signature and Proxy-State."""
+
+    code: int
+    attributes: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it lets the user in."""
+        return self.code == AccessAccept
+
+    @property
+    def verdict(self) -> str:
+        """The word for it in the counters."""
+        return {
+            AccessAccept: "accepted",
+            AccessReject: "rejected",
+            AccessChallenge: "challenged",
+        }[self.code]
+
+
+def accepted(settings: RadiusSettings) -> Answer:
+    """Return the Access-Accept for a user, with the attributes of the client."""
+    attributes = []
+    if settings.filter_id:
+        attributes.append((packets.FILTER_ID, settings.filter_id.encode()))
+    if settings.class_attribute:
+        attributes.append((packets.CLASS, settings.class_attribute.encode()))
+    if settings.session_timeout_s:
+        attributes.append(
+            (packets.SESSION_TIMEOUT, settings.session_timeout_s.to_bytes(4))
+        )
+    return Answer(code=AccessAccept, attributes=tuple(attributes))
+
+
+def rejected(message: str = "") -> Answer:
+    """Return an Access-Reject. *message* is for what depends on the client alone (A6)."""
+    attributes = ((packets.REPLY_MESSAGE, message.encode()),) if message else ()
+    return Answer(code=AccessReject, attributes=attributes)
+
+
+def challenged(message: str, state: bytes, *, echo: bool) -> Answer:
+    """Return an Access-Challenge that prompts the user."""
+    return Answer(
+        code=AccessChallenge,
+        attributes=(
+            (packets.REPLY_MESSAGE, message.encode()[:253]),
+            (packets.STATE, state),
+            (packets.PROMPT, ECHO if echo else NO_ECHO),
+        ),
+    )
+
+
+ALIVE = Answer(code=AccessAccept)
+"""The answer to a Status-Server (RFC 5997, section 3)."""

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The UDP listener of RADIUS: which packets are served, dropped, or answered again.
+
+A packet that gets no answer costs its sender a timeout, and then it asks another node.
+So the node stays silent whenever it cannot decide (A7), and Status-Server gets an
+answer only while it could.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from sparecode_node.domain.ids import RequestId
+from sparecode_node.radius import packets
+from sparecode_node.radius.answers import ALIVE, Answer
+from sparecode_node.radius.dialog import Dialog, Source
+from sparecode_node.radius.duplicates import Duplicates
+from sparecode_node.radius.packets import DroppedError, Request
+from sparecode_node.radius.sources import Sources
+from sparecode_node.replication.errors import (
+    OverloadedError,
+    ProposeError,
+    RemovedError,
+)
+from sparecode_node.services.access.packet_counts import UNKNOWN, PacketCounts
+from sparecode_node.services.access.security_log import SecurityLog
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.errors import Refused, ServiceError
+from sparecode_node.services.people.radius_clients import RadiusClient, RadiusClients
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 0.5
+"""How soon the door knows a new secret or client. Apply checks the agent at once."""
+IN_PROGRESS_MAX = 1024
+IN_PROGRESS_OF_CLIENT_MAX = 256
+NEW_SHARE = 0.75
+"""New dialogs get this share of both; the rest is for answers (RFC 5080, 2.2.3)."""
+PACKET_DROPPED = "RADIUS packet dropped"
+
+_Address = tuple[str, int] | tuple[str, int, int, int]
+
+
+class RadiusListenError(Exception):
+    """A socket cannot be opened. One line that names the address."""
+
+
+class RadiusListener:
+    """Receives packets on one or more addresses."""
+
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        *,
+        clients: RadiusClients,
+        dialog: Dialog,
+        counts: PacketCounts,
+        is_ready: Callable[[], bool],
+        check_open: Callable[[], None],
+        security_log: SecurityLog,
+        clock: Clock,
+    ) -> None:
+        self._addresses = addresses
+        self._clients = clients
+        self._dialog = dialog
+        self._counts = counts
+        self._is_ready = is_ready
+        self._check_open = check_open
+        self._security_log = security_log
+        self._clock = clock
+        self._sources = Sources()
+        self._available = False
+        self._was_available: bool | None = None
+        self._leaving = False
+        self._duplicates = Duplicates(clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_progress: dict[str, int] = {}
+        self._transports: list[asyncio.DatagramTransport] = []
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The addresses that the sockets have."""
+        return [each.get_extra_info("sockname")[:2] for each in self._transports]
+
+    async def start(self) -> None:
+        """Open the sockets. Raises `RadiusListenError`."""
+        await self.refresh()
+        loop = asyncio.get_running_loop()
+        for host, port in self._addresses:
+            try:
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Protocol(self),
+                    local_addr=(host.strip("[]"), port),
+                )
+            except OSError as error:
+                await self.stop()
+                raise RadiusListenError(
+                    f"[radius] listen: {host}:{port} cannot be opened: {error.strerror}"
+                ) from error
+            self._transports.append(transport)
+
+    async def run(self) -> None:
+        """Follow the clients in the state, until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read the clients and their secrets from the state of this node."""
+        directory = await self._clients.directory()
+        self._sources = Sources(directory.clients)
+        self._available = directory.available
+        self._counts.keep(frozenset(each.name for each in directory.clients))
+        if not directory.available and self._was_available is not False:
+            log.warning(
+                "radius_waits: RADIUS needs feature level 2, which begins when every "
+                "member runs this release"
+            )
+        self._was_available = directory.available
+
+    def leave(self) -> None:
+        """Answer no new packet, because the node is about to stop."""
+        self._leaving = True
+
+    async def stop(self) -> None:
+        """Close the sockets, and give up what is in progress."""
+        for transport in self._transports:
+            transport.close()
+        self._transports.clear()
+        for task in [*self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def received(
+        self, datagram: bytes, address: _Address, transport: asyncio.DatagramTransport
+    ) -> None:
+        """Check a packet, and begin to serve it."""
+        client = self._sources.find(address[0])
+        if client is None:
+            verdict = "unknown_client" if self._available else "level"
+            self._dropped(UNKNOWN, verdict, address)
+            return
+        try:
+            request = packets.read(datagram, client.settings, client.secrets)
+            self._serve(
+                Source(client=client, host=address[0], port=address[1]),
+                request,
+                address,
+                transport,
+            )
+        except DroppedError as error:
+            self._dropped(client.name, error.verdict, address)
+
+    def _dropped(self, name: str, verdict: str, address: _Address) -> None:
+        self._count(name, verdict)
+        if verdict not in ("duplicate", "overloaded", "unavailable"):
+            self._security_log.note(
+                PACKET_DROPPED, peer=address[0], agent=name or "unknown", cause=verdict
+            )
+
+    def _serve(
+        self,
+        source: Source,
+        request: Request,
+        address: _Address,
+        transport: asyncio.DatagramTransport,
+    ) -> None:
+        """Answer a request again, or begin to decide it. Raises `DroppedError`."""
+        client = source.client
+        if self._leaving:
+            raise DroppedError("unavailable")
+        if request.is_status:
+            if not self._is_ready():
+                raise DroppedError("unavailable")
+            transport.sendto(packets.reply(request, ALIVE.code, ()), address)
+            self._count(client.name, "status")
+            return
+        request_id = self._dialog.request_id(source, request)
+        known = self._duplicates.answer(request_id)
+        if known is not None:
+            transport.sendto(
+                packets.reply(request, known.code, known.attributes), address
+            )
+            self._count(client.name, "duplicate")
+            return
+        self._check_room(client, request)
+        if not self._duplicates.begin(request_id):
+            raise DroppedError("duplicate")
+        self._in_progress[client.name] = self._in_progress.get(client.name, 0) + 1
+        task = asyncio.create_task(
+            self._answer(source, request, request_id, address, transport)
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _check_room(self, client: RadiusClient, request: Request) -> None:
+        """Raise `DroppedError` if too many requests are in progress."""
+        share = 1.0 if request.has(packets.STATE) else NEW_SHARE
+        if (
+            len(self._tasks) >= IN_PROGRESS_MAX * share
+            or self._in_progress.get(client.name, 0)
+            >= IN_PROGRESS_OF_CLIENT_MAX * share
+        ):
+            raise DroppedError("overloaded")
+
+    async def _answer(
+        self,
+        source: Source,
+        request: Request,
+        request_id: RequestId,
+        address: _Address,
+        transport: asyncio.DatagramTransport,
+    ) -> None:
+        name, answer, verdict = source.client.name, None, "unavailable"
+        try:
+            self._check_open()
+            answer = await self._dialog.answer(source, request, request_id)
+            datagram = packets.reply(request, answer.code, answer.attributes)
+            verdict = answer.verdict
+            if not transport.is_closing():
+                transport.sendto(datagram, address)
+        except OverloadedError:
+            verdict = "overloaded"
+        except (ProposeError, RemovedError, Refused, ServiceError) as error:
+            log.debug("radius_silent", extra={"cause": type(error).__name__})
+        except DroppedError as error:
+            verdict = error.verdict
+        except Exception:
+            # A bug: the packet gets no answer, and the node goes on.
+            log.exception("radius_failed")
+        finally:
+            self._end(name, request_id, answer)
+            self._count(name, verdict)
+
+    def _end(self, name: str, request_id: RequestId, answer: Answer | None) -> None:
+        self._duplicates.end(request_id, answer)
+        self._in_progress[name] -= 1
+        if not self._in_progress[name]:
+            del self._in_progress[name]
+
+    def _count(self, name: str, verdict: str) -> None:
+        self._counts.count(name, verdict, self._clock.now_ms())
+
+
+class _Protocol(asyncio.DatagramProtocol):
+    """Passes packets of one socket on."""
+
+    def __init__(self, listener: RadiusListener) -> None:
+        self._listener = listener
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # No subclass of DatagramTransport in every event loop.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: _Address) -> None:
+        if self._transport is not None:
+            self._listener.received(data, addr, self._transport)
+
+    def error_received(self, exc: Exception) -> None:
+        """Ignore what a peer's system reports about an answer, such as a closed port."""
+        log.debug("radius_error_received", extra={"cause": str(exc)})

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets of each RADIUS client by verdict, since the start of this node."""
+
+import collections
+import threading
+from collections.abc import Mapping
+
+from sparecode_node.queries.views import PacketCount, RadiusActivityView
+
+UNKNOWN = ""
+"""Stands for packets from addresses of no client."""
+ANSWERED = ("accepted", "rejected", "challenged", "status")
+DROPPED = (
+    "malformed",
+    "other_code",
+    "wrong_secret",
+    "no_message_authenticator",
+    "proxy_state",
+    "unknown_client",
+    "level",
+    "duplicate",
+    "overloaded",
+    "unavailable",
+)
+VERDICTS = (*ANSWERED, *DROPPED)
+
+
+class PacketCounts:
+    """Counts packets. Safe in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._packets: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._last_ms: dict[str, int] = {}
+
+    def count(self, client: str, verdict: str, now_ms: int) -> None:
+        """Count a packet of a client by its name; `UNKNOWN`: of no client."""
+        with self._lock:
+            self._packets[client, verdict] += 1
+            self._last_ms[client] = now_ms
+
+    def packets(self) -> Mapping[tuple[str, str], int]:
+        """Return the number of packets by client and verdict."""
+        with self._lock:
+            return dict(self._packets)
+
+    def of(self, client: str) -> RadiusActivityView:
+        """Return the packets of one client."""
+        with self._lock:
+            return RadiusActivityView(
+                last_packet_ms=self._last_ms.get(client),
+                packets=tuple(
+                    PacketCount(verdict=verdict, count=number)
+                    for verdict in VERDICTS
+                    if (number := self._packets[client, verdict])
+                ),
+            )
+
+    def keep(self, clients: frozenset[str]) -> None:
+        """Forget clients that are no longer registered."""
+        with self._lock:
+            for name in [*self._last_ms]:
+                if name != UNKNOWN and name not in clients:
+                    del self._last_ms[name]
+                    for verdict in VERDICTS:
+                        self._packets.pop((name, verdict), None)

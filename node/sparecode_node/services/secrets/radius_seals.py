@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared secrets of RADIUS clients, and the request ids and State of their packets."""
+
+import base64
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+
+from sparecode_node.domain.challenges import Challenge, NextStep
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    KeyId,
+    Moment,
+    RequestId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.services.secrets.keyring import UnknownKeyError
+from sparecode_node.services.secrets.sealing import (
+    FORM,
+    KEY_ID_BYTES,
+    BrokenSealError,
+    Sealing,
+)
+
+RADIUS_SECRET: Final = "radius-secret"
+RADIUS_SECRET_BYTES = 20
+RADIUS_REQUEST: Final = "radius-request"
+RADIUS_STATE: Final = "radius-state"
+STATE_MAX = 253
+"""The octets of an attribute's value (RFC 2865, 5.24)."""
+
+_STEPS = {"t": NextStep.NEXT_TOKENCODE, "p": NextStep.NEW_PIN}
+_LETTERS = {step: letter for letter, step in _STEPS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusState:
+    """
+    A dialog between two packets, which any node can continue (K3).
+
+    A new PIN takes three answers: the PIN, the PIN again, and a tokencode.
+    """
+
+    challenge: Challenge
+    new_pin: str = field(default="", repr=False)
+    """What the user has chosen so far; empty: nothing."""
+    repeated: bool = False
+    """Whether the user has entered *new_pin* twice."""
+
+
+class RadiusSeals(Sealing):
+    """Adds to the seals what only RADIUS needs."""
+
+    def radius_secret(self, name: AdministratorName, request_id: RequestId) -> str:
+        """
+        Return the shared secret that a request of this administrator draws.
+
+        32 letters and digits: 160 bits. Derived like a join ticket's, so that a retry
+        shows the same secret.
+        """
+        message = json.dumps([name, request_id]).encode()
+        mac = self._mac(RADIUS_SECRET, message, self.active_key)
+        return base64.b32encode(mac[:RADIUS_SECRET_BYTES]).decode()
+
+    def seal_radius_secret(
+        self, agent: AgentIdentity, secret_id: str, secret: bytes, key_id: KeyId
+    ) -> bytes:
+        """Seal the shared secret of a RADIUS client."""
+        return self._sealed(
+            key_id, RADIUS_SECRET, secret, [RADIUS_SECRET, agent, secret_id]
+        )
+
+    def unseal_radius_secret(
+        self, agent: AgentIdentity, secret_id: str, sealed: bytes, key_id: KeyId
+    ) -> bytes:
+        """Return the shared secret. Raises `BrokenSealError` and `UnknownKeyError`."""
+        return self._opened(
+            key_id, RADIUS_SECRET, sealed, [RADIUS_SECRET, agent, secret_id]
+        )
+
+    def request_id(self, *parts: bytes) -> RequestId:
+        """
+        Return the id of the request that *parts* identify, equal on every node (Q1).
+
+        It is keyed, because the parts may hold a passcode.
+        """
+        message = b"".join(len(part).to_bytes(4) + part for part in parts)
+        mac = self._mac(RADIUS_REQUEST, message, self.active_key)
+        return RequestId(str(uuid.UUID(bytes=mac[:16])))
+
+    def seal_state(self, state: RadiusState) -> bytes:
+        """
+        Seal the State attribute of an Access-Challenge: at most `STATE_MAX` octets.
+
+        It belongs to the challenge's agent, whose identity is associated data. Equal
+        dialogs give equal bytes, so a retransmission gets the same State (Q2).
+        """
+        challenge = state.challenge
+        content = json.dumps(
+            [
+                challenge.challenge_id.replace("-", ""),
+                _LETTERS[challenge.step],
+                challenge.user_id,
+                challenge.auth_version,
+                challenge.serial,
+                challenge.moment,
+                challenge.ends_at_ms,
+                state.new_pin,
+                int(state.repeated),
+            ],
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+        key_id = self.active_key
+        header = FORM + key_id.to_bytes(KEY_ID_BYTES)
+        sealed = header + self._cipher(key_id, RADIUS_STATE).encrypt(
+            content, self._bound(header, challenge.agent)
+        )
+        if len(sealed) > STATE_MAX:
+            raise ValueError(f"a State of {len(sealed)} octets does not fit")
+        return sealed
+
+    def unseal_state(self, sealed: bytes, agent: AgentIdentity) -> RadiusState:
+        """Open a State that *agent* got. Raises `BrokenSealError`."""
+        size = len(FORM) + KEY_ID_BYTES
+        header = sealed[:size]
+        if len(header) < size or not header.startswith(FORM):
+            raise BrokenSealError("not a State")
+        try:
+            key_id = KeyId(int.from_bytes(header[len(FORM) :]))
+            content: list[Any] = json.loads(
+                self._cipher(key_id, RADIUS_STATE).decrypt(
+                    sealed[size:], self._bound(header, agent)
+                )
+            )
+        except (InvalidTag, ValueError, UnknownKeyError):
+            raise BrokenSealError("not a State of this cluster and client") from None
+        # Content that opens was sealed by a member, so its form needs no check.
+        challenge_id, step, user_id, version, serial, moment, ends_at_ms = content[:7]
+        new_pin, repeated = content[7:]
+        return RadiusState(
+            challenge=Challenge(
+                challenge_id=str(uuid.UUID(hex=challenge_id)),
+                step=_STEPS[step],
+                agent=agent,
+                user_id=UserId(user_id),
+                auth_version=version,
+                serial=TokenSerial(serial),
+                moment=Moment(moment),
+                ends_at_ms=ends_at_ms,
+            ),
+            new_pin=new_pin,
+            repeated=bool(repeated),
+        )
+
+    def _bound(self, header: bytes, agent: AgentIdentity) -> list[bytes]:
+        return [*self._kept(RADIUS_STATE, header), agent.encode()]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on RADIUS clients: agents that a shared secret identifies."""
+
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.ids import KeyId, NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterRadiusClient:
+    """Let the RADIUS client with this secret, in these networks, authenticate users."""
+
+    name: str
+    name_key: NameKey
+    """Folded by the called node, because replicas may have different Unicode tables."""
+    protects: Protects
+    restricted: bool
+    """Whether it admits only the users on its allow list, which begins empty."""
+    networks: tuple[str, ...]
+    allow_unsigned: bool
+    allow_unsigned_proxied: bool
+    repeats_with_new_authenticator: bool
+    filter_id: str
+    class_attribute: str
+    session_timeout_s: int
+    secret_id: str
+    """Names the secret; the seal belongs to it."""
+    sealed_secret: bytes = field(repr=False)
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateRadiusClient:
+    """Change the settings of a RADIUS client. Fields that are None keep their value."""
+
+    name_key: NameKey
+    networks: tuple[str, ...]
+    """All its networks; empty: no change."""
+    allow_unsigned: bool | None
+    allow_unsigned_proxied: bool | None
+    repeats_with_new_authenticator: bool | None
+    filter_id: str | None
+    class_attribute: str | None
+    session_timeout_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateRadiusSecret:
+    """Give a RADIUS client a new secret; the one before works for *overlap_ms* more."""
+
+    name_key: NameKey
+    secret_id: str
+    sealed_secret: bytes = field(repr=False)
+    key_id: KeyId
+    overlap_ms: int

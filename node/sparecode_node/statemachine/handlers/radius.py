@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers of RADIUS clients. They are agents, so the agents' handlers apply to them, too."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparecode_node.domain.agents import Agent
+from sparecode_node.domain.ids import AgentIdentity, NameKey
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.radius import RadiusSettings, radius_identity
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.radius import (
+    RegisterRadiusClient,
+    RotateRadiusSecret,
+    UpdateRadiusClient,
+)
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import radius as radius_tables
+
+
+def register_radius_client(applying: Applying, command: RegisterRadiusClient) -> Result:
+    """Apply `RegisterRadiusClient`."""
+    db, identity = applying.db, radius_identity(command.name_key)
+    if command.key_id != applying.keys.active:
+        return Rejected(Reason.STALE_PARAMETERS)
+    applying.detail = (
+        f"{identity}, protects {command.protects}, from {', '.join(command.networks)}"
+    )
+    if command.restricted:
+        applying.detail += ", admits its allow list"
+    if command.allow_unsigned:
+        applying.detail += ", requires no Message-Authenticator"
+    if (
+        agent_tables.find_agent_by_name(db, command.name_key) is not None
+        or agent_tables.find_agent(db, identity) is not None
+    ):
+        return Rejected(
+            Reason.AGENT_EXISTS, f"agent {command.name} already exists", "name"
+        )
+    refused = _check_networks(applying, identity, command.networks)
+    if refused is not None:
+        return refused
+    agent = Agent(
+        name=command.name,
+        identity=identity,
+        protects=command.protects,
+        restricted=command.restricted,
+    )
+    agent_tables.save_agent(db, agent, command.name_key)
+    radius_tables.save_settings(
+        db,
+        identity,
+        RadiusSettings(
+            networks=command.networks,
+            allow_unsigned=command.allow_unsigned,
+            allow_unsigned_proxied=command.allow_unsigned_proxied,
+            repeats_with_new_authenticator=command.repeats_with_new_authenticator,
+            filter_id=command.filter_id,
+            class_attribute=command.class_attribute,
+            session_timeout_s=command.session_timeout_s,
+        ),
+    )
+    _add_secret(applying, identity, command)
+    return Applied(index=applying.index)
+
+
+def update_radius_client(
+    applying: Applying, command: UpdateRadiusClient
+) -> Rejected | None:
+    """Apply `UpdateRadiusClient`."""
+    identity = radius_identity(command.name_key)
+    settings = radius_tables.find_settings(applying.db, identity)
+    if settings is None:
+        return _unknown(command.name_key)
+    refused = _check_networks(applying, identity, command.networks)
+    if refused is not None:
+        return refused
+    changes = {
+        name: value
+        for name in (
+            "allow_unsigned",
+            "allow_unsigned_proxied",
+            "repeats_with_new_authenticator",
+            "filter_id",
+            "class_attribute",
+            "session_timeout_s",
+        )
+        if (value := getattr(command, name)) is not None
+    }
+    if command.networks:
+        changes["networks"] = command.networks
+    radius_tables.save_settings(applying.db, identity, replace(settings, **changes))
+    applying.detail = ", ".join(
+        f"{name.replace('_', ' ')} {_words(value)}" for name, value in changes.items()
+    )
+    return None
+
+
+def rotate_radius_secret(
+    applying: Applying, command: RotateRadiusSecret
+) -> Rejected | None:
+    """Apply `RotateRadiusSecret`."""
+    identity = radius_identity(command.name_key)
+    if command.key_id != applying.keys.active:
+        return Rejected(Reason.STALE_PARAMETERS)
+    if radius_tables.find_settings(applying.db, identity) is None:
+        return _unknown(command.name_key)
+    radius_tables.end_secrets(
+        applying.db, identity, ends_at_ms=applying.now_ms + command.overlap_ms
+    )
+    _add_secret(applying, identity, command)
+    applying.detail = (
+        f"the secret before works for {command.overlap_ms // 1000} s"
+        if command.overlap_ms
+        else "the secret before no longer works"
+    )
+    return None
+
+
+def _words(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return " and ".join(value)
+        case _:
+            return str(value or "none")
+
+
+def _add_secret(
+    applying: Applying,
+    identity: AgentIdentity,
+    command: RegisterRadiusClient | RotateRadiusSecret,
+) -> None:
+    radius_tables.add_secret(
+        applying.db,
+        identity,
+        secret_id=command.secret_id,
+        sealed=command.sealed_secret,
+        key_id=command.key_id,
+    )
+
+
+def _check_networks(
+    applying: Applying, identity: AgentIdentity, networks: Sequence[str]
+) -> Rejected | None:
+    """Refuse a network of another client: its packets would have two secrets."""
+    taken = radius_tables.other_owner(applying.db, identity, networks)
+    if taken is None:
+        return None
+    network, name = taken
+    return Rejected(
+        Reason.AGENT_EXISTS,
+        f"agent {name} already has the network {network}",
+        "networks",
+    )
+
+
+def _unknown(name_key: NameKey) -> Rejected:
+    return Rejected(
+        Reason.AGENT_UNKNOWN, f"there is no RADIUS client {name_key}", "name"
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of RADIUS clients, their networks and their sealed secrets."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from sparecode_node.domain.ids import AgentIdentity, KeyId
+from sparecode_node.domain.radius import RadiusSettings
+
+RADIUS_TABLES = """
+CREATE TABLE radius_clients (           -- agents with a shared secret
+    identity TEXT PRIMARY KEY REFERENCES agents (identity) ON DELETE CASCADE,
+    allow_unsigned INTEGER NOT NULL,
+    allow_unsigned_proxied INTEGER NOT NULL,
+    repeats_with_new_authenticator INTEGER NOT NULL,
+    filter_id TEXT NOT NULL,
+    class_attribute TEXT NOT NULL,
+    session_timeout_s INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE radius_networks (
+    network TEXT PRIMARY KEY,
+    identity TEXT NOT NULL REFERENCES agents (identity) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX radius_networks_by_client ON radius_networks (identity);
+
+CREATE TABLE radius_secrets (
+    secret_id TEXT PRIMARY KEY,
+    identity TEXT NOT NULL REFERENCES agents (identity) ON DELETE CASCADE,
+    sealed BLOB NOT NULL,
+    key_id INTEGER NOT NULL,
+    ends_at_ms INTEGER                  -- NULL: the current secret
+) STRICT, WITHOUT ROWID;
+CREATE INDEX radius_secrets_by_client ON radius_secrets (identity);
+CREATE INDEX radius_secrets_by_end ON radius_secrets (ends_at_ms);
+"""
+"""Kept here, because `schema` has no room for them."""
+
+COLUMNS = (
+    "allow_unsigned, allow_unsigned_proxied, "
+    "repeats_with_new_authenticator, filter_id, class_attribute, session_timeout_s"
+)
+
+
+def find_settings(
+    db: sqlite3.Connection, identity: AgentIdentity
+) -> RadiusSettings | None:
+    """Return the settings of a RADIUS client. None: no such client."""
+    row = db.execute(
+        f"SELECT {COLUMNS} FROM radius_clients WHERE identity = ?", (identity,)
+    ).fetchone()
+    if row is None:
+        return None
+    networks = db.execute(
+        "SELECT network FROM radius_networks WHERE identity = ? ORDER BY network",
+        (identity,),
+    )
+    return RadiusSettings(
+        networks=tuple(network for (network,) in networks),
+        allow_unsigned=bool(row[0]),
+        allow_unsigned_proxied=bool(row[1]),
+        repeats_with_new_authenticator=bool(row[2]),
+        filter_id=row[3],
+        class_attribute=row[4],
+        session_timeout_s=row[5],
+    )
+
+
+def save_settings(
+    db: sqlite3.Connection, identity: AgentIdentity, settings: RadiusSettings
+) -> None:
+    """Save the settings of a RADIUS client."""
+    db.execute(
+        f"INSERT OR REPLACE INTO radius_clients (identity, {COLUMNS}) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            identity,
+            settings.allow_unsigned,
+            settings.allow_unsigned_proxied,
+            settings.repeats_with_new_authenticator,
+            settings.filter_id,
+            settings.class_attribute,
+            settings.session_timeout_s,
+        ),
+    )
+    db.execute("DELETE FROM radius_networks WHERE identity = ?", (identity,))
+    db.executemany(
+        "INSERT INTO radius_networks (network, identity) VALUES (?, ?)",
+        [(network, identity) for network in settings.networks],
+    )
+
+
+def other_owner(
+    db: sqlite3.Connection, identity: AgentIdentity, networks: Sequence[str]
+) -> tuple[str, str] | None:
+    """Return a network of another client among *networks*, and the client's name."""
+    for network in networks:
+        row = db.execute(
+            "SELECT network, name FROM radius_networks JOIN agents USING (identity) "
+            "WHERE network = ? AND identity != ?",
+            (network, identity),
+        ).fetchone()
+        if row is not None:
+            return row[0], row[1]
+    return None
+
+
+def add_secret(
+    db: sqlite3.Connection,
+    identity: AgentIdentity,
+    *,
+    secret_id: str,
+    sealed: bytes,
+    key_id: KeyId,
+) -> None:
+    """Add the secret that a client uses from now on."""
+    db.execute(
+        "INSERT INTO radius_secrets (secret_id, identity, sealed, key_id, ends_at_ms) "
+        "VALUES (?, ?, ?, ?, NULL)",
+        (secret_id, identity, sealed, key_id),
+    )
+
+
+def end_secrets(
+    db: sqlite3.Connection, identity: AgentIdentity, *, ends_at_ms: int
+) -> None:
+    """Let the current secret of a client end, and delete those replaced earlier."""
+    db.execute(
+        "DELETE FROM radius_secrets WHERE identity = ? AND ends_at_ms IS NOT NULL",
+        (identity,),
+    )
+    db.execute(
+        "UPDATE radius_secrets SET ends_at_ms = ? WHERE identity = ?",
+        (ends_at_ms, identity),
+    )

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FreeRADIUS's client, which knows nothing of this project, at the RADIUS door."""
+
+import asyncio
+import shutil
+
+import pytest
+
+from tests.radius.door import Door, open_door
+from tests.services.one_node import PIN
+
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.skipif(
+        shutil.which("radclient") is None,
+        reason="radclient is missing: make system-packages (freeradius-utils)",
+    ),
+]
+
+SIGNED = "Message-Authenticator = 0x00"
+
+
+async def radclient(
+    door: Door, attributes: str, *arguments: str, kind: str = "auth", secret: str = ""
+) -> str:
+    """Run radclient, which accepts signed answers only (`-b`); return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *("radclient", "-b", "-x", "-r", "1", "-t", "20", *arguments),
+        *(f"127.0.0.1:{door.port}", kind, secret or door.secret),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate(f"{attributes}\n".encode())
+    return printed.decode()
+
+
+def login(password: str, *more: str) -> str:
+    """Return the attributes of a request of Alice."""
+    return ", ".join(
+        ("User-Name = alice", f'User-Password = "{password}"', SIGNED, *more)
+    )
+
+
+async def test_accept_and_reject(door):
+    """(D1, D2)."""
+    issued = await door.node.issue()
+    passcode = PIN + issued.codes[0].code
+    assert "Received Access-Accept" in await radclient(door, login(passcode))
+    assert "Received Access-Reject" in await radclient(door, login(passcode))
+
+
+async def test_a_retransmission_to_another_node_gets_the_same_answer(door):
+    """(D3) The same identifier and authenticator; another identifier is refused."""
+    issued = await door.node.issue()
+    vector = f"Packet-Authentication-Vector = 0x{'5a' * 16}"
+    sent = login(PIN + issued.codes[0].code, vector)
+    async with open_door(door.node) as other:
+        other.secret = door.secret
+        assert "Received Access-Accept" in await radclient(door, sent, "-i", "9")
+        assert "Received Access-Accept" in await radclient(other, sent, "-i", "9")
+        assert "Received Access-Reject" in await radclient(other, sent, "-i", "10")
+
+
+async def test_status_server_and_silence(door):
+    """(D2, D4)."""
+    assert "Received Access-Accept" in await radclient(door, SIGNED, kind="status")
+    door.ready[0] = False
+    quick = ("-t", "0.2")
+    assert "No reply" in await radclient(door, SIGNED, *quick, kind="status")
+    wrong = await radclient(door, login("1"), *quick, secret="another")
+    assert "No reply" in wrong

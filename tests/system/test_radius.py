@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RADIUS on a cluster of three: each request counts once, whichever node gets it."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pytest
+from local_cluster.cluster import HOST, LocalCluster, free_ports
+from local_cluster.setup import set_up
+from pyrad.packet import AccessAccept, AccessReject, StatusServer
+
+from sparecode_client import Decision, RadiusSettings
+from tests.radius.door import connected, decoded, request
+from tests.system.estate import PIN, Estate, Holder
+
+USERS = 8
+TRIES = 12
+GIVE_UP_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def ports() -> list[int]:
+    """Return a UDP port for each node."""
+    return free_ports(3)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, ports: list[int]
+) -> Iterator[LocalCluster]:
+    """Start three nodes that serve RADIUS."""
+    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
+    for node, port in zip(cluster.nodes, ports, strict=True):
+        section = f'\n[radius]\nlisten = ["{HOST}:{port}"]\n'
+        node.config.write_text(node.config.read_text() + section)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+class Nas:
+    """A client that sends each packet to nodes in turn until one answers."""
+
+    def __init__(self, secret: str, ports: list[int]) -> None:
+        self.secret = secret
+        self.ports = ports
+
+    async def code(self, sent: bytes, nodes: Sequence[int]) -> int:
+        """Return the code of the first answer to a packet, over sockets of its own."""
+        sockets = [await connected(self.ports[node]) for node in nodes]
+        try:
+            async with asyncio.timeout(GIVE_UP_S):
+                for client in itertools.cycle(sockets):
+                    client.transport.sendto(sent)
+                    reply = await client.reply(1.0)
+                    if reply is not None:
+                        return decoded(self.secret, sent, reply).code
+        finally:
+            for client in sockets:
+                client.transport.close()
+        raise AssertionError("there is no node to ask")
+
+
+async def nas(estate: Estate, ports: list[int], name: str) -> Nas:
+    """Register a client on this machine, and wait until every node knows it."""
+    new = await estate.admin.register_radius_client(
+        name, RadiusSettings(networks=(HOST,))
+    )
+    registered = Nas(new.secret, ports)
+    for node in range(len(ports)):
+        await registered.code(request(new.secret, code=StatusServer), [node])
+    return registered
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_each_request_counts_once_though_the_primary_dies(
+    cluster: LocalCluster, ports: list[int]
+) -> None:
+    """
+    (D3, D4, Q2) Packets that come again, on other nodes, while the primary is killed.
+
+    Each gets the decision of its first copy: accepted. Another packet with the same
+    code is rejected. Twelve packets with one code at once: one is accepted.
+    """
+    async with Estate(cluster) as estate:
+        client = await nas(estate, ports, "gate")
+        people = [await estate.holder(f"user-{n}", codes=2) for n in range(USERS)]
+        await race(estate, client, people[0])
+
+        sent = [
+            request(client.secret, each.username, PIN + each.codes[1], identifier=n)
+            for n, each in enumerate(people)
+        ]
+        alive = await until_killed(cluster, estate, client, sent)
+
+        for n, packet in enumerate(sent):
+            for node in alive:
+                assert await client.code(packet, [node]) == AccessAccept
+            again = request(client.secret, people[n].username, PIN + people[n].codes[1])
+            assert await client.code(again, alive) == AccessReject
+
+
+async def race(estate: Estate, client: Nas, holder: Holder) -> None:
+    """Send one code in many packets and over gRPC, to all nodes at once."""
+    passcode = PIN + holder.codes[0]
+    packets = [request(client.secret, holder.username, passcode) for _ in range(TRIES)]
+    *answers, by_grpc = await asyncio.gather(
+        *(client.code(packet, [n % 3]) for n, packet in enumerate(packets)),
+        estate.any_agent.authenticate(holder.username, passcode),
+    )
+    accepted = answers.count(AccessAccept) + (by_grpc.decision is Decision.ACCEPTED)
+    assert accepted == 1
+
+
+async def until_killed(
+    cluster: LocalCluster, estate: Estate, client: Nas, sent: list[bytes]
+) -> list[int]:
+    """Send all packets, kill the primary meanwhile, and return the nodes that are left."""
+    status = await estate.admin.get_status()
+    primary = next(
+        n for n, each in enumerate(cluster.nodes) if each.node_id == status.primary
+    )
+    alive = [n for n in range(len(cluster.nodes)) if n != primary]
+    first = await connected(client.ports[primary])
+    for packet in sent:
+        first.transport.sendto(packet)
+    await asyncio.sleep(0)
+    cluster.nodes[primary].kill()
+    first.transport.close()
+    answers = await asyncio.gather(*(client.code(each, alive) for each in sent))
+    assert set(answers) == {AccessAccept}
+    return alive
