@@ -54,9 +54,10 @@ class Door:
         *datagrams: bytes,
         wait_s: float = TIMEOUT_S,
         socket: "Client | None" = None,
+        host: str = "127.0.0.1",
     ) -> bytes | None:
         """Send datagrams from one port; return the first reply, or None for silence."""
-        client = socket or await connected(self.port)
+        client = socket or await connected(self.port, host)
         try:
             for datagram in datagrams:
                 client.transport.sendto(datagram)
@@ -94,12 +95,10 @@ class Client(asyncio.DatagramProtocol):
         return None
 
 
-async def connected(port: int) -> Client:
+async def connected(port: int, host: str = "127.0.0.1") -> Client:
     """Return a socket that sends to a port of this machine."""
     loop = asyncio.get_running_loop()
-    _, client = await loop.create_datagram_endpoint(
-        Client, remote_addr=("127.0.0.1", port)
-    )
+    _, client = await loop.create_datagram_endpoint(Client, remote_addr=(host, port))
     return client
 
 
@@ -137,12 +136,37 @@ def decoded(secret: str, sent: bytes, reply: bytes) -> AuthPacket:
     return answer
 
 
+async def answered(door: Door, sent: bytes, host: str = "127.0.0.1") -> int:
+    """Send a request; return the code of the reply, whose signatures must be right."""
+    reply = await door.send(sent, host=host)
+    assert reply is not None, door.counts.packets()
+    return decoded(door.secret, sent, reply).code
+
+
+async def update(door: Door, **settings: object) -> None:
+    """Change the client."""
+    await door.node.radius_clients.update(
+        door.node.admin("AgentService/UpdateRadiusClient"), name="vpn", **settings
+    )
+    await door.listener.refresh()
+
+
+def failures(door: Door) -> int:
+    """Return how many failures users were charged with."""
+    (number,) = door.node.primary_db.execute(
+        "SELECT coalesce(sum(failures), 0) FROM lockouts"
+    ).fetchone()
+    return int(number)
+
+
 @contextlib.asynccontextmanager
-async def open_door(node: OneNode) -> AsyncIterator[Door]:
+async def open_door(
+    node: OneNode, addresses: Sequence[tuple[str, int]] = (("127.0.0.1", 0),)
+) -> AsyncIterator[Door]:
     """Open the door of a node."""
     counts, ready = PacketCounts(), [True]
     listener = RadiusListener(
-        [("127.0.0.1", 0)],
+        addresses,
         clients=node.services.radius_clients,
         dialog=Dialog(
             authentication=node.services.authentication,

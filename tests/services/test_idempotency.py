@@ -40,7 +40,9 @@ ARGUMENTS = {
     "browser_logins.approve": "user_code",
     "browser_logins.collect": "device_code",
     "browser_logins.refuse": "user_code",
-    "continuation.continue_authentication": "challenge next_tokencode new_pin",
+    "continuation.continue_authentication": (
+        "challenge next_tokencode new_pin client_address resource"
+    ),
     "emergency.disable": "serial reinstate_token",
     "emergency.issue": "serial count terms",
     "emergency.issue_fixed": "serial terms",

@@ -994,6 +994,8 @@ class World:
             else b"",
             certificate_fingerprint=arguments.get("fingerprint", ""),
             certificate_serial_number=arguments.get("serial-number", ""),
+            client_address=arguments.get("client", ""),
+            resource=arguments.get("resource", ""),
         )
 
     def _readings(self, arguments: Arguments, user: User | None) -> Iterator[Reading]:

@@ -334,7 +334,7 @@ class Node:
             clock=self._clock,
         )
         if self._radius is not None:
-            cleanup.push_async_callback(self._radius.stop)
+            cleanup.push_async_callback(self._close_radius, self._radius)
             self._run(cleanup, self._radius.run(), "radius")
 
     def _observe(
@@ -414,6 +414,9 @@ class Node:
 
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
+
+    async def _close_radius(self, listener: RadiusListener) -> None:
+        await listener.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
     async def _show_certificate(self, name: str, files: TlsFiles) -> None:
         """Pass a new certificate to listeners that do not read it at each handshake."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latest sign-in attempts of one user, from the audit log (U1)."""
+"""The latest sign-in attempts of one user, from the audit log (U1), and challenges."""
 
 import re
 import sqlite3
@@ -76,3 +76,12 @@ def _attempt(event: sqlite3.Row) -> Attempt:
         reason=event["reason"],
         authentication_id=event["authentication_id"],
     )
+
+
+async def is_consumed(transaction: ReadTransaction, challenge_id: str) -> bool:
+    """Return whether a challenge was answered already (K3)."""
+    row = await transaction.one(
+        "SELECT 1 FROM consumed_challenges WHERE challenge_id = :challenge_id",
+        challenge_id=challenge_id,
+    )
+    return row is not None

@@ -19,6 +19,12 @@ async def now_ms(transaction: ReadTransaction) -> int:
     return int(row["value"]) if row else 0
 
 
+async def is_open(transaction: ReadTransaction) -> bool:
+    """Return whether the cluster serves agents: after a restore it is opened first (E2)."""
+    row = await transaction.one("SELECT value FROM meta WHERE name = 'not_open'")
+    return not (row and row["value"])
+
+
 async def feature_level(transaction: ReadTransaction) -> int:
     """Return the feature level of the cluster."""
     row = await transaction.one("SELECT value FROM meta WHERE name = 'feature_level'")

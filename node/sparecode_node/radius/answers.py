@@ -18,21 +18,14 @@ class Answer:
     """A code, and the attributes besides signature and Proxy-State."""
 
     code: int
+    verdict: str
+    """The word for it in the counters, see `packet_counts`."""
     attributes: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
 
     @property
     def accepted(self) -> bool:
         """Whether it lets the user in."""
         return self.code == AccessAccept
-
-    @property
-    def verdict(self) -> str:
-        """The word for it in the counters."""
-        return {
-            AccessAccept: "accepted",
-            AccessReject: "rejected",
-            AccessChallenge: "challenged",
-        }[self.code]
 
 
 def accepted(settings: RadiusSettings) -> Answer:
@@ -46,26 +39,33 @@ def accepted(settings: RadiusSettings) -> Answer:
         attributes.append(
             (packets.SESSION_TIMEOUT, settings.session_timeout_s.to_bytes(4))
         )
-    return Answer(code=AccessAccept, attributes=tuple(attributes))
+    return Answer(code=AccessAccept, verdict="accepted", attributes=tuple(attributes))
 
 
-def rejected(message: str = "") -> Answer:
-    """Return an Access-Reject. *message* is for what depends on the client alone (A6)."""
+def rejected(message: str = "", *, verdict: str = "rejected") -> Answer:
+    """Return an Access-Reject. *message* must not depend on whether a user exists (A6)."""
     attributes = ((packets.REPLY_MESSAGE, message.encode()),) if message else ()
-    return Answer(code=AccessReject, attributes=attributes)
+    return Answer(code=AccessReject, verdict=verdict, attributes=attributes)
 
 
 def challenged(message: str, state: bytes, *, echo: bool) -> Answer:
     """Return an Access-Challenge that prompts the user."""
     return Answer(
         code=AccessChallenge,
+        verdict="challenged",
         attributes=(
-            (packets.REPLY_MESSAGE, message.encode()[:253]),
+            (packets.REPLY_MESSAGE, _shortened(message)),
             (packets.STATE, state),
             (packets.PROMPT, ECHO if echo else NO_ECHO),
         ),
     )
 
 
-ALIVE = Answer(code=AccessAccept)
+def _shortened(message: str) -> bytes:
+    """Return a text that fits into an attribute, and ends with a whole character."""
+    cut = message.encode()[: packets.VALUE_MAX]
+    return cut.decode(errors="ignore").encode()
+
+
+ALIVE = Answer(code=AccessAccept, verdict="status")
 """The answer to a Status-Server (RFC 5997, section 3)."""

@@ -8,27 +8,28 @@ packet needs is sealed in its State, so any node can continue (K3).
 
 import ipaddress
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.challenges import NextStep
-from sparecode_node.domain.ids import RequestId
+from sparecode_node.domain.ids import NameKey, RequestId
 from sparecode_node.domain.passcodes import normalized
+from sparecode_node.domain.users import fold
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import Answer, accepted, challenged, rejected
 from sparecode_node.radius.packets import PasswordFormError, Request
+from sparecode_node.radius.request_ids import RequestIds, Source, ids_of
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
 from sparecode_node.services.context import AgentCaller, CallContext
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.errors import InvalidFieldError, RateError
 from sparecode_node.services.fields import (
     CLIENT_ADDRESS_MAX,
     RESOURCE_MAX,
     USERNAME_MAX,
 )
-from sparecode_node.services.people.radius_clients import RadiusClient
+from sparecode_node.services.load.rates import THIS_AGENT
 from sparecode_node.services.secrets.radius_seals import RadiusSeals, RadiusState
 from sparecode_node.services.secrets.sealing import BrokenSealError
 from sparecode_node.statemachine.results import Decision
@@ -37,9 +38,9 @@ DEADLINE_S = 8.0
 """A NAS gives up after three tries of 3 to 5 s; later it does not listen any more."""
 NO_LOCAL_USER = "\b\n\r\177INCORRECT"
 """
-What sshd sends instead of the password of a user that its machine does not know.
+What sshd sends instead of the password of a user that its machine does not admit.
 
-It is no guess. As part of an unknown name it costs the same as one, and charges nobody.
+It repeats or cuts the text to the length that was typed (`fake_password` of OpenSSH).
 """
 NEW_PIN_MAX = 32
 """Characters of a PIN that fit into a State, whatever the policy allows."""
@@ -48,16 +49,8 @@ AUTHENTICATE = "AuthenticationService/Authenticate"
 CONTINUE = "AuthenticationService/ContinueAuthentication"
 REPEATED_MS = 30_000
 """How long a request under a new identifier can be a repeated one."""
-REPEATS_MAX = 32
-"""Equal requests of one session while request ids are remembered: ten minutes."""
-SESSION = (
-    packets.USER_NAME,
-    packets.STATE,
-    packets.NAS_IDENTIFIER,
-    packets.NAS_PORT,
-    packets.CALLING_STATION_ID,
-    packets.ACCT_SESSION_ID,
-)
+UNKNOWN_CHALLENGE = b"-"
+"""No challenge of any cluster: its answer is refused in a commit, and charges no one."""
 
 ENTER_NEXT = "Wait for the next tokencode, then enter it:"
 ENTER_NEW_PIN = "Enter a new PIN:"
@@ -65,16 +58,22 @@ REPEAT_PIN = "Enter the new PIN again:"
 PIN_THEN_NEXT = "Wait for the next tokencode, then enter the tokencode alone:"
 PINS_DIFFER = "The PINs differ. Enter a new PIN:"
 ONLY_PAP = "This server needs PAP"
+TOO_FAST = "Too many tries. Wait some seconds, then try again"
+PIN_NEEDS_SIGNATURE = "A new PIN is needed, but it cannot be chosen here"
 RADIUS_UNSUPPORTED = "RADIUS request without PAP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a request came from."""
+class Credentials:
+    """What a user has entered."""
 
-    client: RadiusClient
-    host: str
-    port: int
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def name_key(self) -> NameKey:
+        """The folded name."""
+        return fold(self.username)
 
 
 class Dialog:
@@ -93,14 +92,16 @@ class Dialog:
         self._seals = seals
         self._security_log = security_log
 
-    def request_id(self, source: Source, request: Request) -> RequestId:
-        """Return the id of a request, equal for its retransmission to any node (D3)."""
-        return self._seals.request_id(
-            source.client.identity.encode(), *_identifying(source, request)
-        )
+    def check_room(self) -> None:
+        """Raise `HashingOverloadedError` if no request can be judged now."""
+        self._authentication.check_room()
+
+    def ids_of(self, source: Source, request: Request) -> RequestIds:
+        """Return the ids of a request, equal for its copies on any node (D3)."""
+        return ids_of(source, request, self._seals)
 
     async def answer(
-        self, source: Source, request: Request, request_id: RequestId
+        self, source: Source, request: Request, request_ids: RequestIds
     ) -> Answer:
         """
         Return the answer to an Access-Request.
@@ -116,91 +117,115 @@ class Dialog:
             )
             return rejected(ONLY_PAP)
         try:
-            username = request.first(packets.USER_NAME).decode()
-            password = request.password()
+            credentials = _credentials(request)
         except (PasswordFormError, UnicodeDecodeError):
-            return rejected()
-        if _is_repeatable(source, request):
-            request_id = await self._repeated(source, request, request_id)
-        if password == NO_LOCAL_USER:
-            username, password = f"{NO_LOCAL_USER} {username}"[:USERNAME_MAX], ""
-        state = request.first(packets.STATE)
+            return rejected()  # No passcode could be right.
+        request_id = await self._undecided_id(source, request, request_ids)
         try:
-            if state:
-                return await self._continued(
-                    source, state, password, request_id=request_id
+            if request.has(packets.STATE):
+                answer = await self._next_step(source, request, credentials, request_id)
+            else:
+                answer = await self._first_step(
+                    source, request, credentials, request_id
                 )
-            return await self._begun(
-                source, request, username, password, request_id=request_id
-            )
         except InvalidFieldError:
             return rejected()  # Beyond a bound: nothing that could be right.
+        except RateError as error:
+            if error.whose == THIS_AGENT:
+                raise
+            # Silence would make the client take this node for dead: one caller who
+            # hammers one name would keep everyone out.
+            return rejected(TOO_FAST, verdict="rate_limited")
+        return replace(answer, verdict="wrong_secret") if request.is_garbled else answer
 
-    async def _repeated(
-        self, source: Source, request: Request, request_id: RequestId
+    async def _undecided_id(
+        self, source: Source, request: Request, request_ids: RequestIds
     ) -> RequestId:
-        """Return the id of a request that may repeat one of the last 30 s (D3)."""
-        base = request_id.encode()
-        later = (
-            self._seals.request_id(base, number.to_bytes(1))
-            for number in range(REPEATS_MAX)
-        )
-        return await self._authentication.first_current(
-            _context(source, _method(request), request_id),
-            itertools.chain([request_id], later),
-            within_ms=REPEATED_MS,
-        )
+        """
+        Return the id under which to decide a request (D3).
 
-    async def _begun(
+        For 30 s the requests of a session are the same. Later each packet counts for
+        itself, so a recorded packet is at most one more request.
+        """
+        if not request_ids.sessions:
+            return request_ids.packet
+        ages = await self._authentication.decided_ms_ago(
+            _context(source, _method(request), request_ids.packet), request_ids.sessions
+        )
+        for session_id in request_ids.sessions:
+            if session_id in ages:
+                is_current = ages[session_id] <= REPEATED_MS
+                return session_id if is_current else request_ids.packet
+        return request_ids.first
+
+    async def _first_step(
         self,
         source: Source,
         request: Request,
-        username: str,
-        password: str,
-        *,
+        credentials: Credentials,
         request_id: RequestId,
     ) -> Answer:
+        """Answer a passcode."""
+        username, password = credentials.username, credentials.password
+        if is_no_guess(password) or request.is_garbled:
+            # An unknown name costs the same, and charges no one.
+            username, password = f"{NO_LOCAL_USER} {username}"[:USERNAME_MAX], ""
         answer = await self._authentication.authenticate(
             _context(source, AUTHENTICATE, request_id),
             username=username,
             passcode=password,
             client_address=calling_station(request),
-            resource=resource(request, source),
+            resource=nas(request),
         )
-        return self._answer(source, answer)
+        return self._answer(source, request, answer, credentials.name_key)
 
-    async def _continued(
-        self, source: Source, sealed: bytes, typed: str, *, request_id: RequestId
+    async def _next_step(
+        self,
+        source: Source,
+        request: Request,
+        credentials: Credentials,
+        request_id: RequestId,
     ) -> Answer:
-        """Answer the next packet of a dialog."""
-        identity = source.client.identity
+        """Answer what the user has entered after a challenge."""
+        sealed, password = request.first(packets.STATE), credentials.password
         try:
-            state = self._seals.unseal_state(sealed, identity)
-        except BrokenSealError:
-            # Refused in a commit, like a challenge of another cluster (U1).
-            return await self._decided(
-                source, b"-", tokencode="000000", new_pin="", request_id=request_id
+            state = self._seals.unseal_state(
+                sealed, source.client.identity, credentials.name_key
             )
-        if state.challenge.step is NextStep.NEW_PIN and not state.repeated:
-            return await self._chosen(state, typed)
+        except BrokenSealError:
+            return await self._refuse(source, request, credentials, request_id)
+        choosing = state.challenge.step is NextStep.NEW_PIN
+        if request.is_garbled or (choosing and not request.is_signed):
+            return await self._refuse(source, request, credentials, request_id)
+        if choosing and not state.repeated:
+            if not await self._continuation.is_answerable(
+                _caller(source), state.challenge
+            ):
+                return await self._refuse(source, request, credentials, request_id)
+            return await self._new_pin(state, password)
         try:
-            return await self._decided(
+            return await self._decide(
                 source,
-                self._seals.seal_challenge(state.challenge),
-                tokencode=typed,
+                request,
+                credentials,
+                request_id,
+                challenge=self._seals.seal_challenge(state.challenge),
+                tokencode=password,
                 new_pin=state.new_pin,
-                request_id=request_id,
             )
         except InvalidFieldError as error:
             # Nothing was judged, and the challenge can still be answered (K3).
+            if not request.is_signed:
+                # Another prompt would tell the form of an octet that was changed.
+                return await self._refuse(source, request, credentials, request_id)
             if error.field == "new_pin":
-                return self._again(state, error.message)
+                return self._ask_new_pin(state, error.message)
             prompt = PIN_THEN_NEXT if state.new_pin else ENTER_NEXT
             return challenged(prompt, sealed, echo=True)
 
-    async def _chosen(self, state: RadiusState, typed: str) -> Answer:
+    async def _new_pin(self, state: RadiusState, password: str) -> Answer:
         """Answer a new PIN, or its repetition. Nothing is decided yet."""
-        pin = normalized(typed)
+        pin = normalized(password)
         if state.new_pin:
             if pin != state.new_pin:
                 return challenged(
@@ -217,38 +242,61 @@ class Dialog:
         if not pin or len(pin.encode()) > NEW_PIN_MAX:
             problem = problem or f"a PIN has 1 to {NEW_PIN_MAX} characters"
         if problem:
-            return self._again(state, problem)
+            return self._ask_new_pin(state, problem)
         return challenged(
             REPEAT_PIN, self._seals.seal_state(replace(state, new_pin=pin)), echo=False
         )
 
-    def _again(self, state: RadiusState, problem: str) -> Answer:
+    def _ask_new_pin(self, state: RadiusState, problem: str) -> Answer:
         """Ask for another PIN, because *problem*."""
-        begun = RadiusState(challenge=state.challenge)
         return challenged(
             f"{problem[:1].upper()}{problem[1:]}. {ENTER_NEW_PIN}",
-            self._seals.seal_state(begun),
+            self._seals.seal_state(replace(state, new_pin="", repeated=False)),
             echo=False,
         )
 
-    async def _decided(
+    async def _refuse(
         self,
         source: Source,
-        challenge: bytes,
+        request: Request,
+        credentials: Credentials,
+        request_id: RequestId,
+    ) -> Answer:
+        """Refuse in a commit, as a challenge of another cluster (U1)."""
+        return await self._decide(
+            source,
+            request,
+            credentials,
+            request_id,
+            challenge=UNKNOWN_CHALLENGE,
+            tokencode="000000",
+            new_pin="",
+        )
+
+    async def _decide(
+        self,
+        source: Source,
+        request: Request,
+        credentials: Credentials,
+        request_id: RequestId,
         *,
+        challenge: bytes,
         tokencode: str,
         new_pin: str,
-        request_id: RequestId,
     ) -> Answer:
         answer = await self._continuation.continue_authentication(
             _context(source, CONTINUE, request_id),
             challenge=challenge,
             next_tokencode=tokencode,
             new_pin=new_pin,
+            client_address=calling_station(request),
+            resource=nas(request),
         )
-        return self._answer(source, answer)
+        return self._answer(source, request, answer, credentials.name_key)
 
-    def _answer(self, source: Source, answer: AgentAnswer) -> Answer:
+    def _answer(
+        self, source: Source, request: Request, answer: AgentAnswer, name_key: NameKey
+    ) -> Answer:
         match answer.decision:
             case Decision.ACCEPTED:
                 return accepted(source.client.settings)
@@ -257,54 +305,57 @@ class Dialog:
             case _:
                 pass
         challenge = self._seals.unseal_challenge(answer.challenge)
-        sealed = self._seals.seal_state(RadiusState(challenge=challenge))
+        if challenge.step is NextStep.NEW_PIN and not request.is_signed:
+            # Replayed with changed octets, the packet with the PIN would reveal it:
+            # the answers tell digits from other characters.
+            return rejected(PIN_NEEDS_SIGNATURE)
+        sealed = self._seals.seal_state(
+            RadiusState(challenge=challenge, name_key=name_key)
+        )
         if challenge.step is NextStep.NEW_PIN:
             return challenged(ENTER_NEW_PIN, sealed, echo=False)
         return challenged(ENTER_NEXT, sealed, echo=True)
+
+
+def is_no_guess(password: str) -> bool:
+    """Return whether a password is empty, or sshd's text for a user it does not admit."""
+    return all(
+        character == expected
+        for character, expected in zip(
+            password, itertools.cycle(NO_LOCAL_USER), strict=False
+        )
+    )
+
+
+def _credentials(request: Request) -> Credentials:
+    """
+    Return what the user has entered.
+
+    Raises `PasswordFormError` and `UnicodeDecodeError` if no passcode could be right.
+    """
+    username = request.first(packets.USER_NAME).decode()
+    if request.is_garbled:
+        return Credentials(username=username, password="")
+    return Credentials(username=username, password=request.password())
 
 
 def _method(request: Request) -> str:
     return CONTINUE if request.has(packets.STATE) else AUTHENTICATE
 
 
-def _is_repeatable(source: Source, request: Request) -> bool:
-    """Return whether a session can be told, and the client may repeat its requests."""
-    return source.client.settings.repeats_with_new_authenticator and (
-        request.has(packets.NAS_PORT) or request.has(packets.ACCT_SESSION_ID)
-    )
-
-
-def _identifying(source: Source, request: Request) -> Sequence[bytes]:
-    """
-    Return what makes two packets of a client the same request.
-
-    Usually that is the packet. pam_radius keeps for the next server its source port,
-    NAS-Port and what the user has typed, and changes identifier and authenticator.
-    """
-    if not _is_repeatable(source, request):
-        return (request.identifying(),)
-    try:
-        typed = request.password().encode()
-    except PasswordFormError:
-        return (request.identifying(),)
-    return (
-        b"session",
-        f"{source.host} {source.port}".encode(),
-        resource(request, source).encode(),
-        calling_station(request).encode(),
-        *map(request.first, SESSION),
-        typed,
-    )
+def _caller(source: Source) -> AgentCaller:
+    return AgentCaller(identity=source.client.identity)
 
 
 def _context(source: Source, method: str, request_id: RequestId) -> CallContext:
     return CallContext(
-        caller=AgentCaller(identity=source.client.identity),
+        caller=_caller(source),
         request_id=request_id,
         method=method,
         deadline_s=DEADLINE_S,
         peer=source.host,
         door="radius",
+        source=f"RADIUS from {source.host}",
     )
 
 
@@ -313,12 +364,11 @@ def calling_station(request: Request) -> str:
     return _readable(request.first(packets.CALLING_STATION_ID), CLIENT_ADDRESS_MAX)
 
 
-def resource(request: Request, source: Source) -> str:
-    """Return the door and the NAS, for the audit log."""
+def nas(request: Request) -> str:
+    """Return the NAS by its own claims, for the audit log."""
     name = _readable(request.first(packets.NAS_IDENTIFIER), RESOURCE_MAX)
-    address = _address(request)
-    nas = " ".join(filter(None, (name, address))) or source.host
-    return f"RADIUS, NAS {nas}"[:RESOURCE_MAX]
+    claims = " ".join(filter(None, (name, _address(request))))
+    return f"NAS {claims}"[:RESOURCE_MAX] if claims else ""
 
 
 def _address(request: Request) -> str:
@@ -329,7 +379,7 @@ def _address(request: Request) -> str:
     return ""
 
 
-def _readable(value: bytes, most: int) -> str:
+def _readable(value: bytes, limit: int) -> str:
     """Return octets as one line of text; what cannot be shown becomes `?`."""
     text = value.decode(errors="replace")
-    return "".join(each if each.isprintable() else "?" for each in text)[:most]
+    return "".join(each if each.isprintable() else "?" for each in text)[:limit]

@@ -3,7 +3,7 @@
 Requests in progress, and answers that may be repeated (RFC 5080, 2.2.2).
 
 This only saves work. What makes a request count once is its id in the replicated state,
-which every node derives alike from the packet.
+which every node derives alike.
 """
 
 import collections
@@ -35,7 +35,7 @@ class Duplicates:
 
     def end(self, request_id: RequestId, answer: Answer | None) -> None:
         """
-        Record the end of a request. None: it got no answer, and may come again.
+        Record the end of a request. None: it got no answer, and a copy may follow.
 
         An acceptance is not kept: it stands only while user and agent are enabled (Q2).
         """

@@ -9,16 +9,17 @@ answer only while it could.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from sparecode_node.domain.ids import RequestId
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import ALIVE, Answer
-from sparecode_node.radius.dialog import Dialog, Source
+from sparecode_node.radius.dialog import Dialog
 from sparecode_node.radius.duplicates import Duplicates
 from sparecode_node.radius.packets import DroppedError, Request
-from sparecode_node.radius.sources import Sources
+from sparecode_node.radius.request_ids import RequestIds, Source
+from sparecode_node.radius.sources import Sources, canonical
 from sparecode_node.replication.errors import (
     OverloadedError,
     ProposeError,
@@ -27,7 +28,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.services.access.packet_counts import UNKNOWN, PacketCounts
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.errors import Refused, ServiceError
+from sparecode_node.services.errors import RateError, Refused, ServiceError
 from sparecode_node.services.people.radius_clients import RadiusClient, RadiusClients
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class RadiusListener:
         self._clock = clock
         self._sources = Sources()
         self._available = False
+        self._is_open = False
         self._was_available: bool | None = None
         self._leaving = False
         self._duplicates = Duplicates(clock)
@@ -91,8 +93,7 @@ class RadiusListener:
         for host, port in self._addresses:
             try:
                 transport, _ = await loop.create_datagram_endpoint(
-                    lambda: _Protocol(self),
-                    local_addr=(host.strip("[]"), port),
+                    lambda: _Protocol(self), sock=await _bound_socket(host, port)
                 )
             except OSError as error:
                 await self.stop()
@@ -111,7 +112,7 @@ class RadiusListener:
         """Read the clients and their secrets from the state of this node."""
         directory = await self._clients.directory()
         self._sources = Sources(directory.clients)
-        self._available = directory.available
+        self._available, self._is_open = directory.available, directory.is_open
         self._counts.keep(frozenset(each.name for each in directory.clients))
         if not directory.available and self._was_available is not False:
             log.warning(
@@ -124,8 +125,17 @@ class RadiusListener:
         """Answer no new packet, because the node is about to stop."""
         self._leaving = True
 
-    async def stop(self) -> None:
-        """Close the sockets, and give up what is in progress."""
+    async def stop(self, grace_s: float = 0) -> None:
+        """
+        Answer no new packet. Close the sockets when all in progress are answered.
+
+        Give those up that take longer than *grace_s*. Without the grace a client would
+        not learn of a decision that is committed, and the next node would refuse the
+        passcode that it spent.
+        """
+        self.leave()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
         for transport in self._transports:
             transport.close()
         self._transports.clear()
@@ -137,28 +147,28 @@ class RadiusListener:
         self, datagram: bytes, address: _Address, transport: asyncio.DatagramTransport
     ) -> None:
         """Check a packet, and begin to serve it."""
-        client = self._sources.find(address[0])
+        host = canonical(address[0])
+        client = self._sources.find(host)
         if client is None:
             verdict = "unknown_client" if self._available else "level"
-            self._dropped(UNKNOWN, verdict, address)
+            self._dropped(UNKNOWN, verdict, host)
             return
         try:
             request = packets.read(datagram, client.settings, client.secrets)
             self._serve(
-                Source(client=client, host=address[0], port=address[1]),
+                Source(client=client, host=host, port=address[1]),
                 request,
                 address,
                 transport,
             )
         except DroppedError as error:
-            self._dropped(client.name, error.verdict, address)
+            self._dropped(client.name, error.verdict, host)
 
-    def _dropped(self, name: str, verdict: str, address: _Address) -> None:
+    def _dropped(self, name: str, verdict: str, host: str) -> None:
         self._count(name, verdict)
         if verdict not in ("duplicate", "overloaded", "unavailable"):
-            self._security_log.note(
-                PACKET_DROPPED, peer=address[0], agent=name or "unknown", cause=verdict
-            )
+            agent = {"agent": name} if name else {}
+            self._security_log.note(PACKET_DROPPED, peer=host, **agent, cause=verdict)
 
     def _serve(
         self,
@@ -172,28 +182,40 @@ class RadiusListener:
         if self._leaving:
             raise DroppedError("unavailable")
         if request.is_status:
-            if not self._is_ready():
-                raise DroppedError("unavailable")
+            self._check_able(client, request)
             transport.sendto(packets.reply(request, ALIVE.code, ()), address)
-            self._count(client.name, "status")
+            self._count(client.name, ALIVE.verdict)
             return
-        request_id = self._dialog.request_id(source, request)
-        known = self._duplicates.answer(request_id)
-        if known is not None:
+        request_ids = self._dialog.ids_of(source, request)
+        answer = self._duplicates.answer(request_ids.first)
+        if answer is not None:
             transport.sendto(
-                packets.reply(request, known.code, known.attributes), address
+                packets.reply(request, answer.code, answer.attributes), address
             )
             self._count(client.name, "duplicate")
             return
         self._check_room(client, request)
-        if not self._duplicates.begin(request_id):
+        if not self._duplicates.begin(request_ids.first):
             raise DroppedError("duplicate")
         self._in_progress[client.name] = self._in_progress.get(client.name, 0) + 1
         task = asyncio.create_task(
-            self._answer(source, request, request_id, address, transport)
+            self._answer(source, request, request_ids, address, transport)
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _check_able(self, client: RadiusClient, request: Request) -> None:
+        """Raise `DroppedError` if a request would get no answer now (D4)."""
+        if not self._is_open or not self._is_ready():
+            raise DroppedError("unavailable")
+        try:
+            self._check_open()
+            self._dialog.check_room()
+        except RemovedError:
+            raise DroppedError("unavailable") from None
+        except OverloadedError:
+            raise DroppedError("overloaded") from None
+        self._check_room(client, request)
 
     def _check_room(self, client: RadiusClient, request: Request) -> None:
         """Raise `DroppedError` if too many requests are in progress."""
@@ -209,39 +231,57 @@ class RadiusListener:
         self,
         source: Source,
         request: Request,
-        request_id: RequestId,
+        request_ids: RequestIds,
         address: _Address,
         transport: asyncio.DatagramTransport,
     ) -> None:
         name, answer, verdict = source.client.name, None, "unavailable"
         try:
             self._check_open()
-            answer = await self._dialog.answer(source, request, request_id)
+            answer = await self._dialog.answer(source, request, request_ids)
             datagram = packets.reply(request, answer.code, answer.attributes)
             verdict = answer.verdict
             if not transport.is_closing():
                 transport.sendto(datagram, address)
+        except RateError:
+            verdict = "rate_limited"
         except OverloadedError:
             verdict = "overloaded"
         except (ProposeError, RemovedError, Refused, ServiceError) as error:
             log.debug("radius_silent", extra={"cause": type(error).__name__})
-        except DroppedError as error:
-            verdict = error.verdict
         except Exception:
             # A bug: the packet gets no answer, and the node goes on.
             log.exception("radius_failed")
         finally:
-            self._end(name, request_id, answer)
+            self._end(name, request_ids, answer)
             self._count(name, verdict)
 
-    def _end(self, name: str, request_id: RequestId, answer: Answer | None) -> None:
-        self._duplicates.end(request_id, answer)
+    def _end(self, name: str, request_ids: RequestIds, answer: Answer | None) -> None:
+        self._duplicates.end(request_ids.first, answer)
         self._in_progress[name] -= 1
         if not self._in_progress[name]:
             del self._in_progress[name]
 
     def _count(self, name: str, verdict: str) -> None:
         self._counts.count(name, verdict, self._clock.now_ms())
+
+
+async def _bound_socket(host: str, port: int) -> socket.socket:
+    """Return a UDP socket for one address. `[::]` is IPv6 alone, beside `0.0.0.0`."""
+    loop = asyncio.get_running_loop()
+    (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+    )
+    bound = socket.socket(family, kind, protocol)
+    try:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.settimeout(0)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 class _Protocol(asyncio.DatagramProtocol):

@@ -6,7 +6,20 @@ from collections.abc import Iterable
 
 from sparecode_node.services.people.radius_clients import RadiusClient
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def canonical(host: str) -> str:
+    """
+    Return a source address in one spelling, equal on every node.
+
+    A socket may show an IPv4 address mapped into IPv6, and adds a zone to a link-local
+    one.
+    """
+    address: _Address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
 
 
 class Sources:
@@ -23,17 +36,16 @@ class Sources:
         # The longest prefix is the smallest shift.
         self._order = sorted(self._by_prefix, key=lambda each: each[1])
 
-    def find(self, address: str) -> RadiusClient | None:
-        """Return the client of an address; None: it belongs to no client."""
-        try:
-            known = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return None
-        if known.version == 6 and known.ipv4_mapped is not None:  # noqa: PLR2004
-            known = known.ipv4_mapped
-        number = int(known)
+    def find(self, host: str) -> RadiusClient | None:
+        """
+        Return the client of a host; None: it belongs to no client.
+
+        *host*: see `canonical`.
+        """
+        address: _Address = ipaddress.ip_address(host)
+        number = int(address)
         for version, shift in self._order:
-            if version == known.version:
+            if version == address.version:
                 client = self._by_prefix[version, shift].get(number >> shift)
                 if client is not None:
                     return client

@@ -67,7 +67,13 @@ class CallContext:
     Empty: the door demands none. A session belongs to the one it was opened with (P2).
     """
     door: str = "api"
-    """How the call came in: `api` or `console`."""
+    """How the call came in: `api`, `console` or `radius`."""
+    source: str = ""
+    """
+    The door's own words for where an agent's request came from, for the audit log.
+
+    Unlike `resource`, this is no part of the request: a copy may come another way.
+    """
     device_cookie: str = field(default="", repr=False)
     """What the caller has shown to be known as a device (L7). No part of the request."""
     visit: str = field(default="", repr=False)

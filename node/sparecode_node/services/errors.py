@@ -91,6 +91,7 @@ class RateError(OverloadedError):
 
     def __init__(self, whose: str, retry_after_s: float) -> None:
         super().__init__(f"too fast for {whose}; try again in {retry_after_s:.1f} s")
+        self.whose = whose
         self.retry_after_s = retry_after_s
 
 

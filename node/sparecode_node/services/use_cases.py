@@ -173,6 +173,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             sealing=sealing,
             kdf=kdf,
             rates=rates,
+            clock=clock,
         ),
         sessions=Sessions(
             proposer=proposer,

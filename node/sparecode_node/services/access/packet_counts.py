@@ -9,7 +9,7 @@ from sparecode_node.queries.views import PacketCount, RadiusActivityView
 
 UNKNOWN = ""
 """Stands for packets from addresses of no client."""
-ANSWERED = ("accepted", "rejected", "challenged", "status")
+ANSWERED = ("accepted", "rejected", "challenged", "status", "rate_limited")
 DROPPED = (
     "malformed",
     "other_code",

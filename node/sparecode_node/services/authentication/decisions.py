@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an agent's call to the committed decision: what both steps share (A, T)."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import RequestId
@@ -129,29 +129,29 @@ class Decisions:
         async with self._state.transaction() as transaction:
             return await requests.find(transaction, request.key) is not None
 
-    async def first_current(
-        self, context: CallContext, request_ids: Iterable[RequestId], *, within_ms: int
-    ) -> RequestId:
+    async def decided_ms_ago(
+        self, context: CallContext, request_ids: Sequence[RequestId]
+    ) -> Mapping[RequestId, int]:
         """
-        Return the first of *request_ids* that is not decided, or not longer ago.
+        Return how long ago any node decided these requests of the agent, in ms.
 
-        For a client that repeats a request under another id: the ids follow from what
-        stays the same, and each counts for *within_ms* from its decision (D3). Raises
-        `ProposeError`, and `Refused` if all ids are older.
+        An id that is not remembered is left out. For a client whose repeated requests
+        have several ids (D3). Raises `ProposeError`.
         """
         if not isinstance(context.caller, AgentCaller):
             raise NotPermittedError(f"only agents may call {context.method}")
         caller = agent_key(context.caller)
         deadline = Deadline.of(context, self._clock)
         await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        ages: dict[RequestId, int] = {}
         async with self._state.transaction() as transaction:
             for request_id in request_ids:
                 age_ms = await requests.decided_ms_ago(
                     transaction, caller, context.method, request_id
                 )
-                if age_ms is None or age_ms <= within_ms:
-                    return request_id
-        raise Refused(Rejected(Reason.REQUEST_TABLE_FULL, "too many repeated requests"))
+                if age_ms is not None:
+                    ages[request_id] = age_ms
+        return ages
 
     def _answer(self, decided: Authenticated) -> AgentAnswer:
         challenge = decided.challenge
@@ -160,6 +160,12 @@ class Decisions:
             authentication_id=decided.authentication_id,
             challenge=self._sealing.seal_challenge(challenge) if challenge else b"",
         )
+
+
+def described_resource(context: CallContext, resource: str) -> str:
+    """Return the resource for the audit log, after the door's words for the source."""
+    parts = filter(None, (context.source, resource))
+    return ", ".join(parts)[: fields.RESOURCE_MAX]
 
 
 def agent_key(agent: AgentCaller) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use case: an agent asks whether a passcode is right (A, T)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import (
@@ -33,6 +33,7 @@ from sparecode_node.services.authentication.decisions import (
     AgentAnswer,
     AgentRequest,
     Decisions,
+    described_resource,
 )
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.idempotency import idempotent
@@ -54,6 +55,7 @@ class PasscodeAttempt:
     """Normalized."""
     client_address: str
     resource: str
+    """After the door's words for the source, which are no part of the request."""
     authentication_id: str
 
 
@@ -79,13 +81,11 @@ class Authentication:
         """Raise `HashingOverloadedError` if no passcode can be hashed now."""
         self._kdf.check_room(Lane.AUTHENTICATING)
 
-    async def first_current(
-        self, context: CallContext, request_ids: Iterable[RequestId], *, within_ms: int
-    ) -> RequestId:
-        """Return the id under which to decide a request; see `Decisions`."""
-        return await self._decisions.first_current(
-            context, request_ids, within_ms=within_ms
-        )
+    async def decided_ms_ago(
+        self, context: CallContext, request_ids: Sequence[RequestId]
+    ) -> Mapping[RequestId, int]:
+        """Return how long ago requests of the agent were decided; see `Decisions`."""
+        return await self._decisions.decided_ms_ago(context, request_ids)
 
     @idempotent
     async def authenticate(
@@ -115,7 +115,7 @@ class Authentication:
             name_key=fold(username),
             passcode=normalized(passcode),
             client_address=client_address,
-            resource=resource,
+            resource=described_resource(context, resource),
             authentication_id=self._decisions.new_id(),
         )
         await self._decisions.admit(attempt.request, context.method)

@@ -10,18 +10,20 @@ from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
+from sparecode_node.queries import attempts, tokens, users
 from sparecode_node.queries import policy as policies
-from sparecode_node.queries import tokens, users
 from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PinParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
+from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authentication.decisions import (
     AgentAnswer,
     AgentRequest,
     Decisions,
+    described_resource,
 )
-from sparecode_node.services.context import CallContext
+from sparecode_node.services.context import AgentCaller, CallContext
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
@@ -41,6 +43,8 @@ class NextStepAttempt:
     """None: the challenge does not open."""
     tokencode: str = field(repr=False)
     new_pin: str = field(repr=False)
+    client_address: str
+    resource: str
     authentication_id: str
 
 
@@ -55,7 +59,9 @@ class Continuation:
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._decisions = decisions
         self._state = state
         self._sealing = sealing
@@ -70,9 +76,14 @@ class Continuation:
         challenge: bytes,
         next_tokencode: str,
         new_pin: str,
+        client_address: str = "",
+        resource: str = "",
     ) -> AgentAnswer:
         """
         Return the decision, after a quorum has committed it.
+
+        *client_address* and *resource* are for the audit log. Only RADIUS has them, and
+        RADIUS needs the feature level at which the log does.
 
         A challenge is answered once. A malformed tokencode, or a PIN that the policy
         forbids, does not answer it: raises `InvalidFieldError`. Otherwise raises as
@@ -80,6 +91,8 @@ class Continuation:
         """
         fields.request_id(context.request_id)
         fields.challenge(challenge)
+        fields.text("client_address", client_address, at_most=fields.CLIENT_ADDRESS_MAX)
+        fields.text("resource", resource, at_most=fields.RESOURCE_MAX)
         attempt = NextStepAttempt(
             request=self._decisions.request(context),
             challenge=self._opened(challenge),
@@ -87,6 +100,8 @@ class Continuation:
             new_pin=normalized(
                 fields.secret("new_pin", new_pin, at_most=fields.PASSCODE_MAX)
             ),
+            client_address=client_address,
+            resource=described_resource(context, resource),
             authentication_id=self._decisions.new_id(),
         )
         _check_new_pin(attempt)
@@ -97,6 +112,24 @@ class Continuation:
         )
         return await self._decisions.decide(
             attempt.request, lambda: self._proposal(attempt)
+        )
+
+    async def is_answerable(self, agent: AgentCaller, challenge: Challenge) -> bool:
+        """
+        Return whether a challenge can be answered still, as far as this node knows (K3).
+
+        For a door that asks for more before the answer. Nothing is decided. Raises
+        `RateError` (L7).
+        """
+        self._rates.next_step(agent=agent.key, user=challenge.user_id)
+        async with self._state.transaction() as transaction:
+            user = await users.pin_parameters(transaction, challenge.user_id)
+            consumed = await attempts.is_consumed(transaction, challenge.challenge_id)
+        return user is not None and not challenge.problem(
+            agent.identity,
+            user.auth_version,
+            self._clock.now_ms(),
+            consumed=consumed,
         )
 
     async def new_pin_problem(self, challenge: Challenge, new_pin: str) -> str:
@@ -172,6 +205,8 @@ class Continuation:
             certificate_serial_number=attempt.request.agent.certificate.serial_number,
             sealed_pin=sealed_pin,
             pin_lettered=is_lettered(attempt.new_pin),
+            client_address=attempt.client_address,
+            resource=attempt.resource,
         )
         return self._decisions.proposal(attempt.request, command, (attempt.tokencode,))
 

@@ -29,6 +29,8 @@ A poll of a sign-in counts as this many passwords.
 With the default of 1 a second, a program has two at once, and one every 4 s. It is told
 to wait 5 s.
 """
+THIS_AGENT = "this agent"
+"""Whose rate it is, in a `RateError` about all attempts of one agent."""
 TRANSFER_COST = 2
 """A transfer costs this much: each one interrupts calls for a moment."""
 CELLS = 2**15
@@ -144,14 +146,14 @@ class Rates:
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
         """Count one attempt of an agent (L7)."""
-        _take(self._agents, "this agent", agent)
+        _take(self._agents, THIS_AGENT, agent)
         if client_address:
             _take(self._addresses, "this client address", client_address)
         _take(self._users, "this user", name_tag.hex())
 
     def next_step(self, *, agent: str, user: str) -> None:
         """Count one answer to a challenge. Empty user: the challenge did not open (L7)."""
-        _take(self._agents, "this agent", agent)
+        _take(self._agents, THIS_AGENT, agent)
         _take(self._users, "this user", f"challenge of {user}")
 
     def sign_in(self, *, administrator: str, peer: str, client: str = "") -> None:

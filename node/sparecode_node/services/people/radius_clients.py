@@ -65,6 +65,8 @@ class RadiusDirectory:
 
     available: bool
     """False: the cluster's feature level knows no RADIUS clients."""
+    is_open: bool = True
+    """False: the cluster was restored, and serves no agents yet (E2)."""
     clients: tuple[RadiusClient, ...]
 
 
@@ -228,6 +230,7 @@ class RadiusClients:
         now_ms = self._clock.now_ms()
         return RadiusDirectory(
             available=True,
+            is_open=await cluster.is_open(transaction),
             clients=tuple(
                 RadiusClient(
                     name=each.name,

@@ -15,6 +15,7 @@ from sparecode_node.domain.ids import (
     AgentIdentity,
     KeyId,
     Moment,
+    NameKey,
     RequestId,
     TokenSerial,
     UserId,
@@ -47,6 +48,13 @@ class RadiusState:
     """
 
     challenge: Challenge
+    name_key: NameKey
+    """
+    The folded User-Name that the challenge was sent for.
+
+    A client accepts the user that a packet names, so the next packet must name the
+    same one. The challenge has the user's id, whatever the packet says.
+    """
     new_pin: str = field(default="", repr=False)
     """What the user has chosen so far; empty: nothing."""
     repeated: bool = False
@@ -83,22 +91,26 @@ class RadiusSeals(Sealing):
             key_id, RADIUS_SECRET, sealed, [RADIUS_SECRET, agent, secret_id]
         )
 
-    def request_id(self, *parts: bytes) -> RequestId:
+    def session_ids(self, content: bytes) -> tuple[RequestId, ...]:
         """
-        Return the id of the request that *parts* identify, equal on every node (Q1).
+        Return the ids of a session's request, under all keys in use: the active key's first.
 
-        It is keyed, because the parts may hold a passcode.
+        *content* holds a passcode. A client's secret alone must not be enough to try
+        passcodes against a request id in the state, so the ring's keys make the ids.
         """
-        message = b"".join(len(part).to_bytes(4) + part for part in parts)
-        mac = self._mac(RADIUS_REQUEST, message, self.active_key)
-        return RequestId(str(uuid.UUID(bytes=mac[:16])))
+        return tuple(
+            RequestId(
+                str(uuid.UUID(bytes=self._mac(RADIUS_REQUEST, content, key_id)[:16]))
+            )
+            for key_id in (self.active_key, *self.aging_keys)
+        )
 
     def seal_state(self, state: RadiusState) -> bytes:
         """
         Seal the State attribute of an Access-Challenge: at most `STATE_MAX` octets.
 
-        It belongs to the challenge's agent, whose identity is associated data. Equal
-        dialogs give equal bytes, so a retransmission gets the same State (Q2).
+        It belongs to the challenge's agent and to the User-Name, which are associated
+        data and take no octets. Equal dialogs give equal bytes, so a retransmission gets the same State (Q2).
         """
         challenge = state.challenge
         content = json.dumps(
@@ -119,14 +131,16 @@ class RadiusSeals(Sealing):
         key_id = self.active_key
         header = FORM + key_id.to_bytes(KEY_ID_BYTES)
         sealed = header + self._cipher(key_id, RADIUS_STATE).encrypt(
-            content, self._bound(header, challenge.agent)
+            content, self._bound(header, challenge.agent, state.name_key)
         )
         if len(sealed) > STATE_MAX:
             raise ValueError(f"a State of {len(sealed)} octets does not fit")
         return sealed
 
-    def unseal_state(self, sealed: bytes, agent: AgentIdentity) -> RadiusState:
-        """Open a State that *agent* got. Raises `BrokenSealError`."""
+    def unseal_state(
+        self, sealed: bytes, agent: AgentIdentity, name_key: NameKey
+    ) -> RadiusState:
+        """Open a State that *agent* got for a User-Name. Raises `BrokenSealError`."""
         size = len(FORM) + KEY_ID_BYTES
         header = sealed[:size]
         if len(header) < size or not header.startswith(FORM):
@@ -135,11 +149,13 @@ class RadiusSeals(Sealing):
             key_id = KeyId(int.from_bytes(header[len(FORM) :]))
             content: list[Any] = json.loads(
                 self._cipher(key_id, RADIUS_STATE).decrypt(
-                    sealed[size:], self._bound(header, agent)
+                    sealed[size:], self._bound(header, agent, name_key)
                 )
             )
         except (InvalidTag, ValueError, UnknownKeyError):
-            raise BrokenSealError("not a State of this cluster and client") from None
+            raise BrokenSealError(
+                "not a State of this cluster, client and user"
+            ) from None
         # Content that opens was sealed by a member, so its form needs no check.
         challenge_id, step, user_id, version, serial, moment, ends_at_ms = content[:7]
         new_pin, repeated = content[7:]
@@ -154,9 +170,16 @@ class RadiusSeals(Sealing):
                 moment=Moment(moment),
                 ends_at_ms=ends_at_ms,
             ),
+            name_key=name_key,
             new_pin=new_pin,
             repeated=bool(repeated),
         )
 
-    def _bound(self, header: bytes, agent: AgentIdentity) -> list[bytes]:
-        return [*self._kept(RADIUS_STATE, header), agent.encode()]
+    def _bound(
+        self, header: bytes, agent: AgentIdentity, name_key: NameKey
+    ) -> list[bytes]:
+        return [
+            *self._kept(RADIUS_STATE, header),
+            agent.encode(),
+            name_key.encode(errors="replace"),
+        ]

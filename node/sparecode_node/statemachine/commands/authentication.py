@@ -67,3 +67,6 @@ class ContinueAuthentication:
     """The sealed new PIN of a PINpad token; empty for other tokens."""
     pin_lettered: bool = False
     """Whether the new PIN has a letter."""
+    client_address: str = ""
+    """Where the user is, as the agent reports it; only from RADIUS clients."""
+    resource: str = ""

@@ -104,6 +104,8 @@ def continue_authentication(
     applying.detail = _detail(
         token=challenge.serial if challenge else "",
         factor=Factor.TOKEN.value,
+        client=command.client_address,
+        resource=command.resource,
         challenge=challenge.challenge_id if challenge else "",
     ) + (f"; {judgement.detail}" if judgement.detail else "")
     applying.events += judgement.events

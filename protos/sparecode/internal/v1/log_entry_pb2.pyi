@@ -2775,6 +2775,8 @@ class ContinueAuthentication(_message.Message):
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     SEALED_PIN_FIELD_NUMBER: _builtins.int
     PIN_LETTERED_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2797,6 +2799,10 @@ class ContinueAuthentication(_message.Message):
     """The new PIN of a PINpad token, sealed for the token. Otherwise empty."""
     pin_lettered: _builtins.bool
     """The new PIN contains a letter."""
+    client_address: _builtins.str
+    """The user's address, as a RADIUS client reports it. Empty: unknown."""
+    resource: _builtins.str
+    """Where a RADIUS request came from. Empty: it did not come by RADIUS."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
         """The challenge. Not set: it was not issued by this cluster."""
@@ -2821,10 +2827,12 @@ class ContinueAuthentication(_message.Message):
         certificate_serial_number: _builtins.str = ...,
         sealed_pin: _builtins.bytes = ...,
         pin_lettered: _builtins.bool = ...,
+        client_address: _builtins.str = ...,
+        resource: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
     _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests and their answers by RADIUS: users, guesses, copies, next steps (D1-D3, K3)."""
+
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from pyrad.packet import AccessAccept, AccessChallenge, AccessReject
+
+from sparecode_node.queries import seals
+from sparecode_node.radius import dialog, packets
+from sparecode_node.radius.dialog import NO_LOCAL_USER, REPEATED_MS
+from sparecode_node.services.keys.rotation import Phase
+from tests.radius.door import (
+    Door,
+    answered,
+    connected,
+    decoded,
+    failures,
+    open_door,
+    request,
+    update,
+)
+from tests.services.one_node import PIN, SERIAL
+from tests.services.two_replicas import NODE, TwoReplicas
+
+pytestmark = pytest.mark.asyncio
+
+NAS_PORT = (packets.NAS_PORT, bytes(4))
+WRONG = "1" * 10
+
+
+def sshd_text(length: int) -> str:
+    """Return what `fake_password` of OpenSSH sends after *length* typed characters."""
+    return "".join(itertools.islice(itertools.cycle(NO_LOCAL_USER), length))
+
+
+async def challenge(door: Door, username: str = "alice") -> bytes:
+    """Bring a user to the next tokencode, and return the State of the challenge."""
+    for _ in range(3):
+        sent = request(door.secret, username, WRONG)
+        assert await answered(door, sent) == AccessReject
+        door.node.clock.pass_s(10)
+    return await state_of(door, PIN + door.node.tokencode(), username=username)
+
+
+async def state_of(
+    door: Door, password: str, state: bytes = b"", *, username: str = "alice"
+) -> bytes:
+    """Answer a prompt, and return the State of the challenge that follows."""
+    attributes = [(packets.STATE, state)] if state else []
+    sent = request(door.secret, username, password, attributes=attributes)
+    reply = decoded(door.secret, sent, await door.send(sent))
+    assert reply.code == AccessChallenge
+    return b"".join(reply[packets.STATE])
+
+
+def with_state(
+    door: Door, state: bytes, password: str, username: str = "alice", **more: object
+) -> bytes:
+    """Return the request that answers a challenge."""
+    return request(
+        door.secret, username, password, attributes=[(packets.STATE, state)], **more
+    )
+
+
+@pytest_asyncio.fixture
+async def pinless(door: Door) -> AsyncIterator[Door]:
+    """Return a door at which Alice must choose a PIN."""
+    await door.node.tokens.clear_pin(
+        door.node.admin("TokenService/ClearPin"), serial=SERIAL
+    )
+    yield door
+
+
+# --- Users
+
+
+async def test_a_challenge_signs_in_the_user_that_it_was_sent_for(door):
+    """(K3) A client lets in the user whom the packet names, and the user may name anyone."""
+    state = await challenge(door)
+    door.node.clock.pass_s(30)
+    code = door.node.tokencode()
+    for other in ("mallory", "root", "alice2", ""):
+        sent = with_state(door, state, code, other)
+        assert await answered(door, sent) == AccessReject
+    assert failures(door) == 3
+    assert await answered(door, with_state(door, state, code, " ALICE")) == AccessAccept
+
+
+async def test_a_chosen_pin_needs_the_same_user_in_each_packet(pinless):
+    """(K2, K3)."""
+    state = await state_of(pinless, pinless.node.tokencode())
+    sent = with_state(pinless, state, "82649173", "mallory")
+    assert await answered(pinless, sent) == AccessReject
+    state = await state_of(pinless, "82649173", state)
+    sent = with_state(pinless, state, "82649173", "mallory")
+    assert await answered(pinless, sent) == AccessReject
+
+
+# --- Guesses
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 10, 12, 13, 14, 26, 48])
+async def test_what_sshd_sends_for_unknown_users_is_no_guess(door, length):
+    """(D2) A spray of names over SSH, with any input, charges no user."""
+    for _ in range(4):
+        sent = request(door.secret, password=sshd_text(length))
+        assert await answered(door, sent) == AccessReject
+    assert failures(door) == 0
+
+
+@pytest.mark.parametrize("password", ["\b\n\r\x7fINCORRECU", "INCORRECT", " ", "-"])
+async def test_what_only_resembles_it_is_a_guess(door, password):
+    sent = request(door.secret, password=password)
+    assert await answered(door, sent) == AccessReject
+    assert failures(door) == 1
+
+
+async def test_an_empty_answer_to_a_challenge_prompts_again(door):
+    state = await challenge(door)
+    again = await state_of(door, "", state)
+    door.node.clock.pass_s(30)
+    sent = with_state(door, again, door.node.tokencode())
+    assert await answered(door, sent) == AccessAccept
+
+
+# --- Unsigned requests
+
+
+async def test_answers_to_unsigned_requests_tell_nothing_about_octets(door):
+    """(D2) Anyone can change the password of a recorded packet: each copy is rejected."""
+    await update(door, allow_unsigned=True)
+    sent = request(door.secret, "no-such-user", "4711123456", signed=False)
+    start = len(sent) - 16
+    garbled = 0
+    for number, change in enumerate((0x00, 0x01, 0x10, 0x4F, 0x7F, 0x80, 0xC3)):
+        changed = bytearray(sent)
+        changed[start + 3] ^= change
+        changed[8] = number  # The authenticator: no copy of the one before.
+        assert await answered(door, bytes(changed)) == AccessReject
+        garbled += 1
+    assert door.counted("rejected") + door.counted("wrong_secret") == garbled
+    assert door.counted("wrong_secret") > 0
+    known = bytearray(request(door.secret, password=WRONG, signed=False))
+    known[-1] ^= 0xFF
+    assert await answered(door, bytes(known)) == AccessReject
+    assert failures(door) == 0
+
+
+async def test_no_pin_is_chosen_in_unsigned_requests(pinless):
+    """Prompts tell digits from other octets, so a changed copy would reveal a PIN."""
+    door = pinless
+    await update(door, allow_unsigned=True)
+    sent = request(door.secret, password=door.node.tokencode(), signed=False)
+    reply = decoded(door.secret, sent, await door.send(sent))
+    assert reply.code == AccessReject
+    assert reply[packets.REPLY_MESSAGE] == [dialog.PIN_NEEDS_SIGNATURE.encode()]
+    door.node.clock.pass_s(30)
+    state = await state_of(door, door.node.tokencode())
+    for password in ("82649173", "none"):
+        sent = with_state(door, state, password, signed=False)
+        assert await answered(door, sent) == AccessReject
+
+
+async def test_a_malformed_tokencode_in_an_unsigned_request_is_rejected(door):
+    await update(door, allow_unsigned=True)
+    state = await challenge(door)
+    sent = with_state(door, state, "12345x", signed=False)
+    assert await answered(door, sent) == AccessReject
+    door.node.clock.pass_s(30)
+    sent = with_state(door, state, door.node.tokencode(), signed=False)
+    assert await answered(door, sent) == AccessAccept
+
+
+# --- Copies
+
+
+async def test_a_replayed_packet_is_at_most_one_more_request(door):
+    """(D3) Also at a client that may repeat requests: charged twice in ten minutes."""
+    await update(door, repeats_with_new_authenticator=True)
+    sent = request(door.secret, password=WRONG, attributes=[NAS_PORT])
+    socket = await connected(door.port)
+    try:
+        for _ in range(18):
+            reply = await door.send(sent, socket=socket)
+            assert decoded(door.secret, sent, reply).code == AccessReject
+            door.node.clock.pass_s(REPEATED_MS / 1000 + 1)
+    finally:
+        socket.transport.close()
+    assert failures(door) == 2
+
+
+async def test_a_copy_after_a_key_rotation_is_the_same_request(door, leading):
+    """(D3) The first copy was decided under the key before."""
+    issued = await door.node.issue()
+    sent = request(door.secret, password=PIN + issued.codes[0].code)
+    assert await answered(door, sent) == AccessAccept
+    await rotate(door)
+    async with open_door(door.node) as other:
+        other.secret = door.secret
+        assert await answered(other, sent) == AccessAccept
+
+
+async def test_a_session_goes_on_while_the_key_before_is_in_use(door, leading):
+    """(D3) pam_radius asks the next node, and another key is active meanwhile."""
+    await update(door, repeats_with_new_authenticator=True)
+    issued = await door.node.issue()
+    passcode = PIN + issued.codes[0].code
+    socket = await connected(door.port)
+    try:
+        for expected in (AccessAccept, AccessAccept):
+            sent = request(door.secret, password=passcode, attributes=[NAS_PORT])
+            reply = await door.send(sent, socket=socket)
+            assert decoded(door.secret, sent, reply).code == expected
+            await rotate(door)
+    finally:
+        socket.transport.close()
+
+
+@pytest.fixture
+def leading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the node lead, which a rotation needs."""
+    monkeypatch.setattr(TwoReplicas, "primary", NODE)
+
+
+async def rotate(door: Door) -> None:
+    """Activate another key of the ring, and let the ring follow the state."""
+    progress = await door.node.rotation.rotate(
+        door.node.admin("ClusterService/RotateKeys"), at_once=True, keep_old_key=False
+    )
+    async for each in progress:
+        if each.phase is not Phase.HANDING_OUT:
+            break
+    await progress.aclose()
+    async with door.node.state.transaction() as transaction:
+        door.node.key_holder.follow(await seals.keys(transaction))
+
+
+# --- Next steps
+
+
+async def test_a_pin_is_not_asked_for_after_the_challenge_has_ended(pinless):
+    """(K3) The user would choose a PIN and be refused at the end."""
+    door = pinless
+    state = await state_of(door, door.node.tokencode())
+    chosen = await state_of(door, "82649173", state)
+    door.node.clock.pass_s(121)
+    for each in (state, chosen):
+        sent = with_state(door, each, "82649173")
+        assert await answered(door, sent) == AccessReject
+    assert failures(door) == 0
+
+
+async def test_a_pin_is_not_asked_for_after_the_challenge_was_answered(pinless):
+    door = pinless
+    first = await state_of(door, door.node.tokencode())
+    state = await state_of(door, "82649173", first)
+    state = await state_of(door, "82649173", state)
+    door.node.clock.pass_s(30)
+    sent = with_state(door, state, door.node.tokencode())
+    assert await answered(door, sent) == AccessAccept
+    assert await answered(door, with_state(door, first, "82649173")) == AccessReject
+
+
+async def test_the_audit_log_names_where_each_step_came_from(door):
+    """(U1) The address of the packet, and what the NAS says of itself."""
+    claims = [
+        (packets.NAS_IDENTIFIER, b"gate"),
+        (packets.CALLING_STATION_ID, b"198.51.100.9"),
+    ]
+    sent = request(door.secret, password=WRONG, attributes=claims)
+    assert await answered(door, sent) == AccessReject
+    state = await challenge(door)
+    sent = request(
+        door.secret, password="123456", attributes=[(packets.STATE, state), *claims]
+    )
+    assert await answered(door, sent) == AccessReject
+    rows = door.node.primary_db.execute(
+        "SELECT action, detail FROM audit_events WHERE detail LIKE '%NAS gate%'"
+    ).fetchall()
+    assert [action for action, _ in rows] == ["Authenticate", "ContinueAuthentication"]
+    for _, detail in rows:
+        assert "client 198.51.100.9, resource RADIUS from 127.0.0.1, NAS gate" in detail
