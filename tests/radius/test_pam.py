@@ -49,13 +49,13 @@ def machine(tmp_path: Path, door: Door) -> Path:
     return tmp_path
 
 
-def name_nodes(folder: Path, door: Door, *, wait_s: int) -> Path:
+def name_nodes(
+    folder: Path, door: Door, *, wait_s: int, first_is_down: bool = True
+) -> Path:
     """Write the nodes that pam_radius asks: one that is down, and the door."""
     servers = folder / "sparecode-pam.conf"
-    servers.write_text(
-        f"127.0.0.1:{CLOSED_PORT} {door.secret} 1\n"
-        f"127.0.0.1:{door.port} {door.secret} {wait_s}\n"
-    )
+    down = f"127.0.0.1:{CLOSED_PORT} {door.secret} 1\n" if first_is_down else ""
+    servers.write_text(f"{down}127.0.0.1:{door.port} {door.secret} {wait_s}\n")
     servers.chmod(0o600)
     return servers
 

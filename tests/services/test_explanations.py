@@ -158,6 +158,33 @@ async def test_next_steps_are_told_as_such(node: OneNode) -> None:
     assert newest.serial == first.serial == SERIAL
 
 
+async def test_an_answer_to_a_challenge_names_where_it_came_from(node: OneNode) -> None:
+    """(U1) From RADIUS clients, which name it in each packet."""
+    await furnished(node)
+    await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
+    challenge = (await node.authenticate(node.tokencode())).challenge
+    for _ in range(2):
+        context = replace(
+            node.agent(),
+            method="AuthenticationService/ContinueAuthentication",
+            source="RADIUS from 192.0.2.7",
+        )
+        node.clock.pass_s(30)
+        await node.continuation.continue_authentication(
+            context,
+            challenge=challenge,
+            next_tokencode=node.tokencode(),
+            new_pin="8052",
+            client_address="198.51.100.9",
+            resource="NAS gate",
+        )
+    again, accepted, _ = (await explained(node)).attempts
+    assert again.reason == Reason.CHALLENGE_NOT_VALID
+    for each in (again, accepted):
+        assert each.client_address == "198.51.100.9"
+        assert each.resource == "RADIUS from 192.0.2.7, NAS gate"
+
+
 async def test_each_obstacle_is_named_with_its_next_step(node: OneNode) -> None:
     """(U3, I1, A4) A disabled user, a disabled or expired token, a cleared PIN, a list."""
     await furnished(node)

@@ -95,6 +95,8 @@ HAND_OVER_S = 3.0
 """Time for another node to take over when the primary stops."""
 STOP_GRACE_S = 5.0
 """Time for calls in progress to end when the node stops."""
+RADIUS_GRACE_S = 2.0
+"""The same for RADIUS: a client waits few seconds, then asks another node."""
 STOP_MAX_S = 15.0
 """Limit of the whole stop. Then the process ends, whatever still runs."""
 
@@ -416,7 +418,7 @@ class Node:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
     async def _close_radius(self, listener: RadiusListener) -> None:
-        await listener.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
+        await listener.stop(grace_s=0 if self._fatal else RADIUS_GRACE_S)
 
     async def _show_certificate(self, name: str, files: TlsFiles) -> None:
         """Pass a new certificate to listeners that do not read it at each handshake."""

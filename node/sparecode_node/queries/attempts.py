@@ -13,7 +13,7 @@ _DETAIL = re.compile(
     r"(?:token (?P<token>[^,]+)(?:, |$))?"
     r"(?:factor (?P<factor>[a-z ]+)(?:, |;|$))?"
     r"(?:client (?P<client>[^,]+)(?:, |$))?"
-    r"(?:resource (?P<resource>.+?)(?:, challenge [0-9a-f-]{36})?$)?"
+    r"(?:resource (?P<resource>.+?)(?:, challenge [0-9a-f-]{36}(?:; .*)?)?$)?"
 )
 """The parts that apply writes. Caller's words come last: they may hold a comma."""
 

@@ -31,8 +31,10 @@ class Sources:
             for text in client.settings.networks:
                 network: _Network = ipaddress.ip_network(text)
                 shift = network.max_prefixlen - network.prefixlen
-                same = self._by_prefix.setdefault((network.version, shift), {})
-                same[int(network.network_address) >> shift] = client
+                clients_by_number = self._by_prefix.setdefault(
+                    (network.version, shift), {}
+                )
+                clients_by_number[int(network.network_address) >> shift] = client
         # The longest prefix is the smallest shift.
         self._order = sorted(self._by_prefix, key=lambda each: each[1])
 
