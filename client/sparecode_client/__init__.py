@@ -87,6 +87,7 @@ from sparecode_client.values.review import (
     ReviewedAdministrator,
     ReviewedAgent,
     ReviewedCertificate,
+    ReviewedRadiusClient,
 )
 from sparecode_client.values.rotation import RotationPhase, RotationProgress
 from sparecode_client.values.sessions import BrowserLogin, OpenSession, Session
@@ -163,6 +164,7 @@ __all__ = [
     "ReviewedAdministrator",
     "ReviewedAgent",
     "ReviewedCertificate",
+    "ReviewedRadiusClient",
     "RotationPhase",
     "RotationProgress",
     "SavedTokencodes",

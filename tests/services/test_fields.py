@@ -37,3 +37,27 @@ def test_a_character_that_cannot_be_shown_is_named(character: str, words: str) -
     with pytest.raises(InvalidFieldError) as refused:
         fields.username(f"alice{character}smith")
     assert str(refused.value).endswith(f"must not hold {words}")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("10.1.0.1/24", "must be IP addresses or networks"),
+        ("fe80::1%eth0", "must be IP addresses or networks"),
+        ("fe80::%\x1b[31m/64", "control characters (U+001B)"),
+        ("fe80::%a\nb/64", "control characters (U+000A)"),
+        ("fe80::1%" + "a" * 64, "must have at most 64 characters"),
+        ("::ffff:10.0.0.0/104", "must name IPv4 networks as such: 10.0.0.0/8"),
+        ("::ffff:192.0.2.7", "must name IPv4 networks as such: 192.0.2.7/32"),
+    ],
+)
+def test_a_network_that_would_not_match_is_refused(value: str, words: str) -> None:
+    """(D1) Python accepts any text as the zone of an IPv6 address."""
+    with pytest.raises(InvalidFieldError) as refused:
+        fields.networks(["192.0.2.7", value])
+    assert words in str(refused.value)
+
+
+def test_networks_have_one_spelling() -> None:
+    values = ["2001:DB8::0/64", "10.0.0.7", "10.0.0.7/32", "::/0"]
+    assert fields.networks(values) == ("10.0.0.7/32", "2001:db8::/64", "::/0")

@@ -16,7 +16,13 @@ from sparecode_node.services.access.refusals import (
     PAUSE_S,
     Refusals,
 )
-from sparecode_node.services.access.security_log import HANDSHAKE_FAILED, SecurityLog
+from sparecode_node.services.access.security_log import (
+    CALL_REFUSED,
+    HANDSHAKE_FAILED,
+    PACKET_DROPPED,
+    RADIUS_UNSUPPORTED,
+    SecurityLog,
+)
 from sparecode_node.services.ambient import SystemEntropy
 from tests.services.one_node import OneNode
 from tests.services.two_replicas import FakeClock
@@ -98,6 +104,25 @@ async def test_a_node_records_refusals_in_the_background(node: OneNode) -> None:
     assert events(node) == [("nobody", METHOD, "session_ended", "")]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_flood_of_packets_hides_no_refused_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """(U1) A stranger's packets cost nothing, so their lines have a rate of their own."""
+    clock = FakeClock()
+    security = SecurityLog(clock)
+    for _ in range(1000):
+        security.note(PACKET_DROPPED, peer="192.0.2.7", cause="unknown_client")
+    dropped = len(caplog.records)
+    assert dropped < 50
+    security.note(CALL_REFUSED, method="UserService/ListUsers")
+    assert caplog.records[-1].getMessage() == CALL_REFUSED
+    assert "left_out" not in vars(caplog.records[-1])
+    clock.pass_s(10)
+    security.note(RADIUS_UNSUPPORTED, agent="radius:vpn")
+    assert vars(caplog.records[-1])["left_out"] == str(1000 - dropped)
+    assert security.counts[PACKET_DROPPED] == 1000
 
 
 async def test_a_failed_handshake_is_a_line_with_its_cause(

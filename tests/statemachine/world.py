@@ -530,12 +530,12 @@ class World:
                     restricted="restricted" in arguments,
                     networks=tuple(arguments["networks"].split("+")),
                     allow_unsigned="unsigned" in arguments,
-                    allow_unsigned_proxied=False,
+                    allow_unsigned_proxied="proxied" in arguments,
                     repeats_with_new_authenticator=False,
                     filter_id=arguments.get("filter-id", ""),
                     class_attribute="",
                     session_timeout_s=0,
-                    secret_id=f"secret of {arguments['name']}",
+                    secret_id=arguments.get("secret", f"secret of {arguments['name']}"),
                     sealed_secret=b"sealed secret",
                     key_id=KeyId(int(arguments.get("key", KEY))),
                 )
@@ -548,7 +548,9 @@ class World:
                     allow_unsigned=arguments["unsigned"] == "yes"
                     if "unsigned" in arguments
                     else None,
-                    allow_unsigned_proxied=None,
+                    allow_unsigned_proxied=arguments["proxied"] == "yes"
+                    if "proxied" in arguments
+                    else None,
                     repeats_with_new_authenticator=None,
                     filter_id=arguments.get("filter-id"),
                     class_attribute=None,

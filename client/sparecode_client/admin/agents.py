@@ -226,7 +226,7 @@ class Agents(Caller):
         """
         Give a RADIUS client a new shared secret, and return it.
 
-        The secret before works for *overlap* more, at most 30 days.
+        The previous secret works for *overlap* more, at most 30 days.
         """
         request = agents_pb2.RotateRadiusSecretRequest(
             request_id=request_id or new_request_id(),
@@ -317,6 +317,7 @@ def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
         allowed_usernames=tuple(agent.allowed_usernames),
         allowed_groups=tuple(agent.allowed_groups),
         radius=radius_in(agent.radius) if agent.HasField("radius") else None,
+        secret_create_time=time_in(agent, "secret_create_time"),
         former_secret_end_time=time_in(agent, "former_secret_end_time"),
         radius_activity=RadiusActivity(
             last_packet_time=time_in(agent.radius_activity, "last_packet_time"),

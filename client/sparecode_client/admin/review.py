@@ -14,6 +14,7 @@ from sparecode_client.values.review import (
     ReviewedAdministrator,
     ReviewedAgent,
     ReviewedCertificate,
+    ReviewedRadiusClient,
 )
 
 
@@ -81,6 +82,16 @@ def review_in(review: cluster_pb2.GetReviewResponse) -> ClusterReview:
                 denied_by=each.denied_by,
             )
             for each in review.denied_certificates
+        ),
+        radius_clients=tuple(
+            ReviewedRadiusClient(
+                name=each.name,
+                networks=tuple(each.networks),
+                allow_unsigned=each.allow_unsigned,
+                allow_unsigned_proxied=each.allow_unsigned_proxied,
+                secret_create_time=time_in(each, "secret_create_time"),
+            )
+            for each in review.radius_clients
         ),
         position=position_in(review.position),
     )

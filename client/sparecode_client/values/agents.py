@@ -72,10 +72,12 @@ class RegisteredAgent:
     """Groups on its allow list, in the form used for comparison."""
     radius: RadiusSettings | None = None
     """The settings of a RADIUS client; None: a certificate identifies the agent."""
+    secret_create_time: datetime | None = None
+    """When the current secret of a RADIUS client was drawn."""
     former_secret_end_time: datetime | None = None
     """When the replaced secret of a RADIUS client stops working; None: it has none."""
     radius_activity: RadiusActivity | None = None
-    """What the called node has seen of a RADIUS client; None in lists."""
+    """What the called node has seen of a RADIUS client; None for other agents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,19 @@ class ReviewedCertificate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedRadiusClient:
+    """A RADIUS client in the restored state. It is one of the agents, too."""
+
+    name: str
+    networks: tuple[str, ...]
+    allow_unsigned: bool
+    """Whether requests without Message-Authenticator are answered, too."""
+    allow_unsigned_proxied: bool
+    secret_create_time: datetime | None
+    """When its secret was drawn. One that was drawn later is not valid any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterReview:
     """The part of a cluster's state that decides who is let in."""
 
@@ -59,4 +72,5 @@ class ClusterReview:
     """Empty if the administrator's role may not see users."""
     disabled_users_count: int
     denied_certificates: tuple[ReviewedCertificate, ...]
+    radius_clients: tuple[ReviewedRadiusClient, ...]
     position: ReadPosition | None

@@ -17,7 +17,9 @@ _COLUMNS = """
 """
 
 
-async def get(transaction: ReadTransaction, name_key: NameKey) -> AgentView | None:
+async def get(
+    transaction: ReadTransaction, name_key: NameKey, now_ms: int
+) -> AgentView | None:
     """Return the agent with this folded name, and its allow list."""
     row = await transaction.one(
         f"SELECT {_COLUMNS} FROM agents WHERE name_key = :name_key",
@@ -32,11 +34,12 @@ async def get(transaction: ReadTransaction, name_key: NameKey) -> AgentView | No
         """,
         identity=row["identity"],
     )
-    return await _view(transaction, row, tuple(each["username"] for each in allowed))
+    usernames = tuple(each["username"] for each in allowed)
+    return await _view(transaction, row, now_ms, usernames)
 
 
 async def page(
-    transaction: ReadTransaction, *, size: int, page_token: str
+    transaction: ReadTransaction, now_ms: int, *, size: int, page_token: str
 ) -> Page[AgentView]:
     """Return a page of agents, ordered by folded name."""
     rows = await transaction.all(
@@ -47,7 +50,7 @@ async def page(
         after=pages.decode(page_token),
         rows=size + 1,
     )
-    views = [await _view(transaction, row) for row in rows]
+    views = [await _view(transaction, row, now_ms) for row in rows]
     return pages.page(views, size, lambda agent: fold(agent.name))
 
 
@@ -95,14 +98,17 @@ async def denied_certificates(
 
 
 async def _view(
-    transaction: ReadTransaction, row: sqlite3.Row, allowed: tuple[str, ...] = ()
+    transaction: ReadTransaction,
+    row: sqlite3.Row,
+    now_ms: int,
+    allowed: tuple[str, ...] = (),
 ) -> AgentView:
     groups = await transaction.all(
         "SELECT group_key FROM agent_groups WHERE identity = :identity "
         "ORDER BY group_key",
         identity=row["identity"],
     )
-    known = await radius.settings_of(transaction, row["identity"])
+    facts = await radius.facts_of(transaction, row["identity"], now_ms)
     return AgentView(
         name=row["name"],
         identity=row["identity"],
@@ -112,6 +118,7 @@ async def _view(
         allowed_user_count=row["allowed"],
         allowed_usernames=allowed,
         allowed_groups=tuple(str(each["group_key"]) for each in groups),
-        radius=known[0] if known else None,
-        former_secret_ends_at_ms=known[1] if known else None,
+        radius=facts.settings if facts else None,
+        secret_created_at_ms=facts.secret_created_at_ms if facts else None,
+        former_secret_ends_at_ms=facts.former_secret_ends_at_ms if facts else None,
     )

@@ -4,11 +4,10 @@
 import sqlite3
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.ids import AgentIdentity, KeyId
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.tables.radius import COLUMNS
+from sparecode_node.statemachine.tables.radius import COLUMNS, settings_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +28,24 @@ class StoredClient:
 
     name: str
     identity: AgentIdentity
-    protects: Protects
-    enabled: bool
     settings: RadiusSettings
     secrets: tuple[SealedSecret, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFacts:
+    """What administrators may know of a RADIUS client: its secrets only by their times."""
+
+    settings: RadiusSettings
+    secret_created_at_ms: int | None
+    former_secret_ends_at_ms: int | None
+    """When the replaced secret stops working; None: there is none that works."""
 
 
 async def every(transaction: ReadTransaction) -> list[StoredClient]:
     """Return every RADIUS client, ordered by identity."""
     rows = await transaction.all(
-        f"SELECT identity, name, protects, enabled, {COLUMNS} "
+        f"SELECT identity, name, {COLUMNS} "
         "FROM radius_clients JOIN agents USING (identity) ORDER BY identity"
     )
     networks: dict[str, list[str]] = {}
@@ -56,8 +63,6 @@ async def every(transaction: ReadTransaction) -> list[StoredClient]:
         StoredClient(
             name=row["name"],
             identity=AgentIdentity(row["identity"]),
-            protects=Protects(row["protects"]),
-            enabled=bool(row["enabled"]),
             settings=settings_in(row, tuple(networks.get(row["identity"], ()))),
             secrets=tuple(secrets.get(row["identity"], ())),
         )
@@ -65,14 +70,10 @@ async def every(transaction: ReadTransaction) -> list[StoredClient]:
     ]
 
 
-async def settings_of(
-    transaction: ReadTransaction, identity: str
-) -> tuple[RadiusSettings, int | None] | None:
-    """
-    Return a client's settings, and when its replaced secret ends.
-
-    None: the agent is no RADIUS client. No end: it has only the current secret.
-    """
+async def facts_of(
+    transaction: ReadTransaction, identity: str, now_ms: int
+) -> ClientFacts | None:
+    """Return what administrators may know of a client; None: it is no RADIUS client."""
     row = await transaction.one(
         f"SELECT {COLUMNS} FROM radius_clients WHERE identity = :identity",
         identity=identity,
@@ -84,28 +85,46 @@ async def settings_of(
         "ORDER BY network",
         identity=identity,
     )
-    former = await transaction.one(
-        "SELECT max(ends_at_ms) AS ends_at_ms FROM radius_secrets "
-        "WHERE identity = :identity",
+    times = await transaction.one(
+        """
+        SELECT max(created_at_ms) FILTER (WHERE ends_at_ms IS NULL) AS created_at_ms,
+            max(ends_at_ms) FILTER (WHERE ends_at_ms > :now_ms) AS ends_at_ms
+        FROM radius_secrets WHERE identity = :identity
+        """,
+        identity=identity,
+        now_ms=now_ms,
+    )
+    return ClientFacts(
+        settings=settings_in(row, tuple(each["network"] for each in networks)),
+        secret_created_at_ms=times["created_at_ms"] if times else None,
+        former_secret_ends_at_ms=times["ends_at_ms"] if times else None,
+    )
+
+
+async def secret(
+    transaction: ReadTransaction, identity: str, secret_id: str
+) -> SealedSecret | None:
+    """Return a secret of a client; None: it has no such secret, or no longer."""
+    row = await transaction.one(
+        "SELECT secret_id, identity, sealed, key_id, ends_at_ms FROM radius_secrets "
+        "WHERE secret_id = :secret_id AND identity = :identity",
+        secret_id=secret_id,
         identity=identity,
     )
-    return (
-        settings_in(row, tuple(each["network"] for each in networks)),
-        former["ends_at_ms"] if former else None,
-    )
+    return None if row is None else _secret(row)
 
 
-def settings_in(row: sqlite3.Row, networks: tuple[str, ...]) -> RadiusSettings:
-    """Return the settings in a row of `COLUMNS`."""
-    return RadiusSettings(
-        networks=networks,
-        allow_unsigned=bool(row["allow_unsigned"]),
-        allow_unsigned_proxied=bool(row["allow_unsigned_proxied"]),
-        repeats_with_new_authenticator=bool(row["repeats_with_new_authenticator"]),
-        filter_id=row["filter_id"],
-        class_attribute=row["class_attribute"],
-        session_timeout_s=row["session_timeout_s"],
+async def allows_unsigned(transaction: ReadTransaction, identity: str) -> bool | None:
+    """
+    Return whether a client may send requests without Message-Authenticator.
+
+    None: there is no such client.
+    """
+    row = await transaction.one(
+        "SELECT allow_unsigned FROM radius_clients WHERE identity = :identity",
+        identity=identity,
     )
+    return None if row is None else bool(row["allow_unsigned"])
 
 
 def _secret(row: sqlite3.Row) -> SealedSecret:

@@ -38,6 +38,18 @@ class ReviewedCertificate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedRadiusClient:
+    """A RADIUS client of the restored state, which is one of the agents, too."""
+
+    name: str
+    networks: tuple[str, ...]
+    allow_unsigned: bool
+    allow_unsigned_proxied: bool
+    secret_created_at_ms: int | None
+    """When its secret was drawn. One that was drawn later is not valid any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
     """The parts of a restored state that decide who has access."""
 
@@ -58,6 +70,7 @@ class Review:
     """Empty for callers who may not read users; all callers see the count."""
     disabled_users_count: int
     denied_certificates: tuple[ReviewedCertificate, ...]
+    radius_clients: tuple[ReviewedRadiusClient, ...]
 
 
 async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
@@ -65,7 +78,7 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
     answers = [
         [tuple(row) for row in await transaction.all(query)] for query in REVIEWED
     ]
-    administrators, agents, users, certificates = answers
+    administrators, agents, users, certificates, radius_clients, networks = answers
     meta = {
         row["name"]: row["value"]
         for row in await transaction.all("SELECT name, value FROM meta")
@@ -99,5 +112,15 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
                 mark=row[0], value=row[1], denied_at_ms=row[2], denied_by=row[3]
             )
             for row in certificates
+        ),
+        radius_clients=tuple(
+            ReviewedRadiusClient(
+                name=row[1],
+                networks=tuple(each[1] for each in networks if each[0] == row[0]),
+                allow_unsigned=bool(row[2]),
+                allow_unsigned_proxied=bool(row[3]),
+                secret_created_at_ms=row[5],
+            )
+            for row in radius_clients
         ),
     )

@@ -168,10 +168,12 @@ class AgentView:
     """The groups on its allow list; also set in lists."""
     radius: RadiusSettings | None = None
     """The settings of a RADIUS client; None: a certificate identifies the agent."""
+    secret_created_at_ms: int | None = None
+    """When the current secret of a RADIUS client was drawn."""
     former_secret_ends_at_ms: int | None = None
     """When the replaced secret of a RADIUS client stops working; None: it has none."""
     radius_activity: RadiusActivityView | None = None
-    """What this node has seen of a RADIUS client; None in lists and for other agents."""
+    """What this node has seen of a RADIUS client; None for other agents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,10 @@ from sparecode_node.radius import packets
 from sparecode_node.radius.answers import Answer, accepted, challenged, rejected
 from sparecode_node.radius.packets import PasswordFormError, Request
 from sparecode_node.radius.request_ids import RequestIds, Source, ids_of
-from sparecode_node.services.access.security_log import SecurityLog
+from sparecode_node.services.access.security_log import (
+    RADIUS_UNSUPPORTED,
+    SecurityLog,
+)
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
@@ -60,7 +63,6 @@ PINS_DIFFER = "The PINs differ. Enter a new PIN:"
 ONLY_PAP = "This server needs PAP"
 TOO_FAST = "Too many tries. Wait some seconds, then try again"
 PIN_NEEDS_SIGNATURE = "A new PIN is needed, but it cannot be chosen here"
-RADIUS_UNSUPPORTED = "RADIUS request without PAP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

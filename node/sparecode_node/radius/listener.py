@@ -26,10 +26,14 @@ from sparecode_node.replication.errors import (
     RemovedError,
 )
 from sparecode_node.services.access.packet_counts import UNKNOWN, PacketCounts
-from sparecode_node.services.access.security_log import SecurityLog
+from sparecode_node.services.access.security_log import PACKET_DROPPED, SecurityLog
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.errors import RateError, Refused, ServiceError
-from sparecode_node.services.people.radius_clients import RadiusClient, RadiusClients
+from sparecode_node.services.people.radius_clients import (
+    RadiusClient,
+    RadiusClients,
+    RadiusDirectory,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,6 @@ IN_PROGRESS_MAX = 1024
 IN_PROGRESS_OF_CLIENT_MAX = 256
 NEW_SHARE = 0.75
 """New dialogs get this share of both; the rest is for answers (RFC 5080, 2.2.3)."""
-PACKET_DROPPED = "RADIUS packet dropped"
 
 _Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -71,6 +74,7 @@ class RadiusListener:
         self._check_open = check_open
         self._security_log = security_log
         self._clock = clock
+        self._directory: RadiusDirectory | None = None
         self._sources = Sources()
         self._available = False
         self._is_open = False
@@ -111,6 +115,9 @@ class RadiusListener:
     async def refresh(self) -> None:
         """Read the clients and their secrets from the state of this node."""
         directory = await self._clients.directory()
+        if directory is self._directory:
+            return
+        self._directory = directory
         self._sources = Sources(directory.clients)
         self._available, self._is_open = directory.available, directory.is_open
         self._counts.keep(frozenset(each.name for each in directory.clients))

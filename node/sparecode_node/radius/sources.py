@@ -2,9 +2,12 @@
 """The client that an address belongs to: that of the most specific network."""
 
 import ipaddress
+import logging
 from collections.abc import Iterable
 
 from sparecode_node.services.people.radius_clients import RadiusClient
+
+log = logging.getLogger(__name__)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,7 +32,14 @@ class Sources:
         self._by_prefix: dict[tuple[int, int], dict[int, RadiusClient]] = {}
         for client in clients:
             for text in client.settings.networks:
-                network: _Network = ipaddress.ip_network(text)
+                try:
+                    network: _Network = ipaddress.ip_network(text)
+                except ValueError:
+                    # Another node's Python has read it. Serve the other clients.
+                    log.exception(
+                        "radius_network_not_read", extra={"agent": client.identity}
+                    )
+                    continue
                 shift = network.max_prefixlen - network.prefixlen
                 clients_by_number = self._by_prefix.setdefault(
                     (network.version, shift), {}

@@ -247,9 +247,7 @@ def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
 
 def _activity(activity: RadiusActivityView) -> pb.RadiusActivity:
     return pb.RadiusActivity(
-        last_packet_time=None
-        if activity.last_packet_ms is None
-        else conversion.timestamp(activity.last_packet_ms),
+        last_packet_time=conversion.timestamp(activity.last_packet_ms),
         packets=[
             pb.PacketCount(verdict=each.verdict, count=each.count)
             for each in activity.packets
@@ -268,9 +266,8 @@ def _agent(agent: AgentView) -> pb.Agent:
         allowed_usernames=agent.allowed_usernames,
         allowed_groups=agent.allowed_groups,
         radius=None if agent.radius is None else _radius(agent.radius),
-        former_secret_end_time=None
-        if agent.former_secret_ends_at_ms is None
-        else conversion.timestamp(agent.former_secret_ends_at_ms),
+        secret_create_time=conversion.timestamp(agent.secret_created_at_ms),
+        former_secret_end_time=conversion.timestamp(agent.former_secret_ends_at_ms),
         radius_activity=None
         if agent.radius_activity is None
         else _activity(agent.radius_activity),

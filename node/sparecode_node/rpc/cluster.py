@@ -246,6 +246,16 @@ def _review(review: Review) -> pb.GetReviewResponse:
             )
             for each in review.denied_certificates
         ],
+        radius_clients=[
+            pb.ReviewedRadiusClient(
+                name=each.name,
+                networks=each.networks,
+                allow_unsigned=each.allow_unsigned,
+                allow_unsigned_proxied=each.allow_unsigned_proxied,
+                secret_create_time=conversion.timestamp(each.secret_created_at_ms),
+            )
+            for each in review.radius_clients
+        ],
     )
 
 

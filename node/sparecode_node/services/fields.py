@@ -61,6 +61,10 @@ PASSCODE_MAX = 64
 CHALLENGE_MAX = 4096
 CLIENT_ADDRESS_MAX = 256
 RESOURCE_MAX = 256
+NETWORK_TEXT_MAX = 64
+"""The longest spelling of an IPv6 network has 49 characters."""
+_MAPPED_BITS = 96
+"""The prefix of IPv6 addresses that stand for IPv4 ones (RFC 4291, 2.5.5.2)."""
 ALPHABET_MAX = 64
 LENGTHS_MAX = 64
 """The length of the text that lists code lengths; the policy bounds their number."""
@@ -230,17 +234,33 @@ def networks(values: Sequence[str]) -> tuple[str, ...]:
         raise InvalidFieldError(
             "networks", f"must have 1 to {NETWORKS_MAX} networks; has {len(values)}"
         )
-    known = set()
-    for value in values:
-        try:
-            known.add(str(ipaddress.ip_network(value)))
-        except ValueError:
+    return tuple(sorted({_network(value) for value in values}))
+
+
+def _network(value: str) -> str:
+    """Return an IP network in its one spelling."""
+    text("networks", value, at_most=NETWORK_TEXT_MAX)
+    refused = InvalidFieldError(
+        "networks",
+        "must be IP addresses or networks such as 10.1.0.0/16, with no bit set after "
+        "the prefix",
+    )
+    if "%" in value:  # Python keeps any text of a zone (RFC 4007), unchecked.
+        raise refused
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise refused from None
+    if isinstance(network, ipaddress.IPv6Network):
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+            # Packets arrive with IPv4 addresses, so it would never match.
             raise InvalidFieldError(
                 "networks",
-                "must be IP addresses or networks such as 10.1.0.0/16, with no bit set "
-                "after the prefix",
-            ) from None
-    return tuple(sorted(known))
+                f"must name IPv4 networks as such: {mapped}/"
+                f"{network.prefixlen - _MAPPED_BITS}",
+            )
+    return str(network)
 
 
 def fingerprint(value: str) -> str:

@@ -38,6 +38,7 @@ class Agent(_message.Message):
     RADIUS_FIELD_NUMBER: _builtins.int
     FORMER_SECRET_END_TIME_FIELD_NUMBER: _builtins.int
     RADIUS_ACTIVITY_FIELD_NUMBER: _builtins.int
+    SECRET_CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -70,9 +71,11 @@ class Agent(_message.Message):
 
     @_builtins.property
     def radius_activity(self) -> Global___RadiusActivity:
-        """What the called node has seen of a RADIUS client since it started. Only GetAgent
-        fills it in.
-        """
+        """What the called node has seen of a RADIUS client since it started."""
+
+    @_builtins.property
+    def secret_create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the current secret of a RADIUS client was drawn."""
 
     def __init__(
         self,
@@ -88,10 +91,11 @@ class Agent(_message.Message):
         radius: Global___RadiusSettings | None = ...,
         former_secret_end_time: _timestamp_pb2.Timestamp | None = ...,
         radius_activity: Global___RadiusActivity | None = ...,
+        secret_create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["former_secret_end_time", b"former_secret_end_time", "radius", b"radius", "radius_activity", b"radius_activity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["former_secret_end_time", b"former_secret_end_time", "radius", b"radius", "radius_activity", b"radius_activity", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -788,7 +792,7 @@ class RotateRadiusSecretRequest(_message.Message):
     """The agent's name, in any case."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
-        """How long the secret before still works: at most 30 days. Zero or not set: it stops
+        """How long the previous secret still works: at most 30 days. Zero or not set: it stops
         at once.
         """
 

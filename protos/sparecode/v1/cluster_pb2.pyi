@@ -504,6 +504,48 @@ class ReviewedCertificate(_message.Message):
 Global___ReviewedCertificate: _TypeAlias = ReviewedCertificate  # noqa: Y015
 
 @_typing.final
+class ReviewedRadiusClient(_message.Message):
+    """A RADIUS client in the state under review. It is one of the agents, too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
+    SECRET_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name."""
+    allow_unsigned: _builtins.bool
+    """True if requests without Message-Authenticator are answered, too."""
+    allow_unsigned_proxied: _builtins.bool
+    """True if so are those of them that have a Proxy-State."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that it sends from."""
+
+    @_builtins.property
+    def secret_create_time(self) -> _timestamp_pb2.Timestamp:
+        """When its secret was drawn. A secret that was drawn later is not valid any more."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_unsigned: _builtins.bool = ...,
+        allow_unsigned_proxied: _builtins.bool = ...,
+        secret_create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["secret_create_time", b"secret_create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name", b"name", "networks", b"networks", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewedRadiusClient: _TypeAlias = ReviewedRadiusClient  # noqa: Y015
+
+@_typing.final
 class GetReviewResponse(_message.Message):
     """The state to review."""
 
@@ -523,6 +565,7 @@ class GetReviewResponse(_message.Message):
     DISABLED_USERS_COUNT_FIELD_NUMBER: _builtins.int
     DENIED_CERTIFICATES_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    RADIUS_CLIENTS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster's ID."""
     open: _builtins.bool
@@ -565,6 +608,10 @@ class GetReviewResponse(_message.Message):
     def position(self) -> _types_pb2.ReadPosition:
         """The position at which this was read."""
 
+    @_builtins.property
+    def radius_clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewedRadiusClient]:
+        """All RADIUS clients. Each is in `agents`, too."""
+
     def __init__(
         self,
         *,
@@ -582,10 +629,11 @@ class GetReviewResponse(_message.Message):
         disabled_users_count: _builtins.int = ...,
         denied_certificates: _abc.Iterable[Global___ReviewedCertificate] | None = ...,
         position: _types_pb2.ReadPosition | None = ...,
+        radius_clients: _abc.Iterable[Global___ReviewedRadiusClient] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "position", b"position", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrators", b"administrators", "agents", b"agents", "begin_time", b"begin_time", "cause", b"cause", "cluster_id", b"cluster_id", "denied_certificates", b"denied_certificates", "disabled_users", b"disabled_users", "disabled_users_count", b"disabled_users_count", "epoch", b"epoch", "open", b"open", "position", b"position", "review", b"review", "state_index", b"state_index", "state_time", b"state_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrators", b"administrators", "agents", b"agents", "begin_time", b"begin_time", "cause", b"cause", "cluster_id", b"cluster_id", "denied_certificates", b"denied_certificates", "disabled_users", b"disabled_users", "disabled_users_count", b"disabled_users_count", "epoch", b"epoch", "open", b"open", "position", b"position", "radius_clients", b"radius_clients", "review", b"review", "state_index", b"state_index", "state_time", b"state_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,14 +192,14 @@ def rotate_secret(
     name: Name,
     overlap: Annotated[
         When | None,
-        time_option("How long the secret before still works. Default: not at all."),
+        time_option("How long the previous secret still works. Default: not at all."),
     ] = None,
 ) -> None:
     """
     Give a RADIUS client a new shared secret, and print it.
 
-    With `--overlap` the secret before still works for that long, so that you can change
-    the client in between. The new secret is the only output on stdout.
+    With `--overlap` the previous secret still works for that long, so that you can
+    change the client in between. The new secret is the only output on stdout.
     """
     value = timedelta(0) if overlap is None else overlap.value
     if not isinstance(value, timedelta):
@@ -230,6 +230,8 @@ def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
     facts = [("Networks", ", ".join(settings.networks))]
     if settings.allow_unsigned:
         facts.append(("Unsafe", "requests without Message-Authenticator are answered"))
+    if settings.allow_unsigned_proxied:
+        facts.append(("Unsafe", "also with Proxy-State, which BlastRADIUS needs"))
     if settings.repeats_with_new_authenticator:
         facts.append(("Repeats", "as new requests, within 30 s"))
     attributes = (
@@ -243,6 +245,8 @@ def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
         ),
     )
     facts += [(label, value) for label, value in attributes if value]
+    if agent.secret_create_time is not None:
+        facts.append(("Secret since", show_second(agent.secret_create_time)))
     if agent.former_secret_end_time is not None:
         facts.append(
             ("Old secret works until", show_second(agent.former_secret_end_time))

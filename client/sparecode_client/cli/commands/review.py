@@ -114,6 +114,29 @@ def show(output: Output, contents: ClusterReview) -> None:
             for each in contents.agents
         ),
     )
+    if contents.radius_clients:
+        output.say()
+        output.say(
+            "RADIUS clients. Were their settings safer since then, or was a secret "
+            "replaced?"
+        )
+        output.say("If so, give the client a new one: sparecode agents rotate-secret")
+        output.table(
+            ["Name", "Networks", "Secret since", "Message-Authenticator"],
+            (
+                [
+                    each.name,
+                    ", ".join(each.networks),
+                    show_second(each.secret_create_time),
+                    "required"
+                    if not each.allow_unsigned
+                    else "not required, UNSAFE"
+                    if each.allow_unsigned_proxied
+                    else "unsafe",
+                ]
+                for each in contents.radius_clients
+            ),
+        )
     output.say()
     output.say(
         f"{plural(contents.disabled_users_count, 'user')} disabled. Was another one "

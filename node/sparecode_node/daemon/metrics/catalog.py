@@ -211,7 +211,8 @@ SECURITY_EVENTS = Metric(
     Kind.COUNTER,
     "Callers that this node refused before anything was decided: `call_refused` (not "
     "signed in, not permitted, no such method), `malformed_message` (a message that does "
-    "not decode), `tls_handshake_failed`. The security log has lines about some of them.",
+    "not decode), `tls_handshake_failed`, `radius_packet_dropped`, "
+    "`radius_request_without_pap`. The security log has lines about some of them.",
     ("event",),
 )
 EVENTS = Metric(

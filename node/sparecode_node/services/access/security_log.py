@@ -27,7 +27,10 @@ PAUSE_S = 1.0
 HANDSHAKE_FAILED = "TLS handshake failed"
 CALL_REFUSED = "call refused"
 MALFORMED = "malformed message"
-EVENTS = (CALL_REFUSED, HANDSHAKE_FAILED, MALFORMED)
+PACKET_DROPPED = "RADIUS packet dropped"
+RADIUS_UNSUPPORTED = "RADIUS request without PAP"
+RADIUS_EVENTS = (PACKET_DROPPED, RADIUS_UNSUPPORTED)
+EVENTS = (CALL_REFUSED, HANDSHAKE_FAILED, MALFORMED, *RADIUS_EVENTS)
 
 _GRPC_LINE = re.compile(
     r"(?P<level>[IWEF])\d{4} [\d:.]+ +\d+ (?P<source>[\w.-]+:\d+)\] (?P<text>.*)"
@@ -41,8 +44,7 @@ class SecurityLog:
 
     def __init__(self, clock: Clock) -> None:
         self._lock = threading.Lock()
-        self._bucket = TokenBuckets(per_s=LINES_PER_S, clock=clock, secret=b"", cells=1)
-        self._left_out = 0
+        self._calls, self._packets = _Lines(clock), _Lines(clock)
         self._clock = clock
         self._malformed_left_out = 0
         self._next_malformed_s = 0.0
@@ -50,13 +52,18 @@ class SecurityLog:
         """How often each event happened since the start, with or without a line."""
 
     def note(self, event: str, **fields: str) -> None:
-        """Write that a caller was refused. *fields* must not hold a secret."""
+        """
+        Write that a caller was refused. *fields* must not hold a secret.
+
+        A stranger can send any number of RADIUS packets, so they have lines of their
+        own, and hide no refused call.
+        """
         with self._lock:
             self.counts[event] += 1
-            if self._bucket.take(""):
-                self._left_out += 1
-                return
-            left_out, self._left_out = self._left_out, 0
+            lines = self._packets if event in RADIUS_EVENTS else self._calls
+            left_out = lines.take()
+        if left_out is None:
+            return
         if left_out:
             fields["left_out"] = str(left_out)
         log.warning(event, extra=fields)
@@ -91,6 +98,22 @@ class SecurityLog:
             self.note(HANDSHAKE_FAILED, cause=_cause(text.removeprefix(_FAILED)))
         elif match["level"] != "I":
             grpc_log.warning(text, extra={"source": match["source"]})
+
+
+class _Lines:
+    """Bounds the lines of one kind, and counts those that are left out."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._bucket = TokenBuckets(per_s=LINES_PER_S, clock=clock, secret=b"", cells=1)
+        self._left_out = 0
+
+    def take(self) -> int | None:
+        """Return how many lines were left out before this one; None: so is this one."""
+        if self._bucket.take(""):
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 def _cause(text: str) -> str:

@@ -70,13 +70,11 @@ class Agents:
         """Return one agent with its allow list."""
         name_key = fold(_name(name))
 
-        async def query(transaction: ReadTransaction, _: int) -> AgentView:
-            view = await agents.get(transaction, name_key)
+        async def query(transaction: ReadTransaction, now_ms: int) -> AgentView:
+            view = await agents.get(transaction, name_key, now_ms)
             if view is None:
                 raise Refused(Rejected(Reason.AGENT_UNKNOWN, f"no agent {name}"))
-            if view.radius is None:
-                return view
-            return replace(view, radius_activity=self._packet_counts.of(view.name))
+            return self._with_activity(view)
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
@@ -176,10 +174,20 @@ class Agents:
         """Return a page of agents, ordered by name."""
         size = fields.page_size(page_size)
 
-        async def query(transaction: ReadTransaction, _: int) -> Page[AgentView]:
-            return await agents.page(transaction, size=size, page_token=page_token)
+        async def query(transaction: ReadTransaction, now_ms: int) -> Page[AgentView]:
+            page = await agents.page(
+                transaction, now_ms, size=size, page_token=page_token
+            )
+            items = tuple(self._with_activity(each) for each in page.items)
+            return replace(page, items=items)
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    def _with_activity(self, view: AgentView) -> AgentView:
+        """Add what this node has seen of a RADIUS client."""
+        if view.radius is None:
+            return view
+        return replace(view, radius_activity=self._packet_counts.of(view.name))
 
 
 def _name(name: str) -> str:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: RADIUS clients, the agents that a shared secret identifies."""
 
+import base64
 import dataclasses
+import json
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.ids import AgentIdentity, RequestId
+from sparecode_node.domain.ids import AdministratorName, AgentIdentity, NameKey
 from sparecode_node.domain.radius import (
     OVERLAP_MAX_MS,
     SESSION_TIMEOUT_MAX_S,
@@ -20,7 +23,7 @@ from sparecode_node.queries import cluster, radius
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.context import CallContext
+from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 ATTRIBUTE_MAX = 253
 """The octets of an attribute's value (RFC 2865, 5)."""
+SECRET_BYTES = 20
+"""160 random bits: 32 letters and digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,9 @@ class RadiusClients:
         self._seals = seals
         self._clock = clock
         self._entropy = entropy
+        self._directory = RadiusDirectory(available=False, clients=())
+        self._clear: dict[radius.SealedSecret, bytes] = {}
+        self._broken: set[radius.SealedSecret] = set()
 
     @idempotent
     async def register(  # noqa: PLR0913 - one argument per field.
@@ -110,10 +118,16 @@ class RadiusClients:
         class_attribute: str = "",
         session_timeout_s: int = 0,
     ) -> NewSecret:
-        """Let a RADIUS client authenticate users, and return its secret (shown once)."""
+        """
+        Register a RADIUS client, and return its secret (shown once).
+
+        A retry returns the secret of the first try, even under another active key.
+        """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         name = fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
+        if allow_unsigned_proxied and not allow_unsigned:
+            raise _proxied_alone()
         settings = RadiusSettings(
             networks=fields.networks(networks),
             allow_unsigned=allow_unsigned,
@@ -123,10 +137,8 @@ class RadiusClients:
             class_attribute=_attribute("class_attribute", class_attribute),
             session_timeout_s=_timeout(session_timeout_s),
         )
-        name_key, secret_id = fold(name), self._entropy.uuid()
-        secret = self._seals.radius_secret(
-            session.administrator, RequestId(context.request_id.lower())
-        )
+        name_key, secret = fold(name), self._new_secret()
+        secret_id = _secret_id(context, session.administrator, name_key)
 
         async def prepare() -> RegisterRadiusClient:
             key_id = self._seals.active_key
@@ -138,13 +150,13 @@ class RadiusClients:
                 **dataclasses.asdict(settings),
                 secret_id=secret_id,
                 sealed_secret=self._seals.seal_radius_secret(
-                    radius_identity(name_key), secret_id, secret.encode(), key_id
+                    radius_identity(name_key), secret_id, secret, key_id
                 ),
                 key_id=key_id,
             )
 
         result = await self._proposer.propose_fresh(context, session, deadline, prepare)
-        return NewSecret(secret=secret, index=applied(result).index)
+        return await self._committed(applied(result), name_key, secret_id, deadline)
 
     @idempotent
     async def update(  # noqa: PLR0913 - one argument per field.
@@ -164,6 +176,8 @@ class RadiusClients:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
+        if allow_unsigned_proxied and allow_unsigned is False:
+            raise _proxied_alone()
         command = UpdateRadiusClient(
             name_key=fold(name),
             networks=fields.networks(networks) if networks else (),
@@ -178,8 +192,17 @@ class RadiusClients:
             if session_timeout_s is None
             else _timeout(session_timeout_s),
         )
+
+        async def prepare() -> UpdateRadiusClient:
+            if allow_unsigned_proxied and not allow_unsigned:
+                async with self._state.transaction() as transaction:
+                    identity = radius_identity(command.name_key)
+                    if await radius.allows_unsigned(transaction, identity) is False:
+                        raise _proxied_alone()
+            return command
+
         return applied(
-            await self._proposer.propose(context, session, deadline, command)
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
 
     @idempotent
@@ -189,8 +212,8 @@ class RadiusClients:
         """
         Give a RADIUS client a new secret, and return it (shown once).
 
-        The secret before works for *overlap_ms* more; one that was already replaced
-        stops at once.
+        The previous secret works for *overlap_ms* more; one that was already replaced
+        stops at once. A retry returns the secret of the first try.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
@@ -199,10 +222,8 @@ class RadiusClients:
             raise InvalidFieldError(
                 "overlap", f"must be at most {OVERLAP_MAX_MS // 86_400_000} days"
             )
-        name_key, secret_id = fold(name), self._entropy.uuid()
-        secret = self._seals.radius_secret(
-            session.administrator, RequestId(context.request_id.lower())
-        )
+        name_key, secret = fold(name), self._new_secret()
+        secret_id = _secret_id(context, session.administrator, name_key)
 
         async def prepare() -> RotateRadiusSecret:
             key_id = self._seals.active_key
@@ -210,24 +231,52 @@ class RadiusClients:
                 name_key=name_key,
                 secret_id=secret_id,
                 sealed_secret=self._seals.seal_radius_secret(
-                    radius_identity(name_key), secret_id, secret.encode(), key_id
+                    radius_identity(name_key), secret_id, secret, key_id
                 ),
                 key_id=key_id,
                 overlap_ms=overlap_ms,
             )
 
         result = await self._proposer.propose_fresh(context, session, deadline, prepare)
-        return NewSecret(secret=secret, index=applied(result).index)
+        return await self._committed(applied(result), name_key, secret_id, deadline)
+
+    def _new_secret(self) -> bytes:
+        return base64.b32encode(self._entropy.token_bytes(SECRET_BYTES))
+
+    async def _committed(
+        self, commit: Applied, name_key: NameKey, secret_id: str, deadline: Deadline
+    ) -> NewSecret:
+        """Return the secret that was committed: in a retry, that of the first try."""
+        await self._proposer.barrier(deadline)
+        async with self._state.transaction() as transaction:
+            sealed = await radius.secret(
+                transaction, radius_identity(name_key), secret_id
+            )
+        if sealed is None:
+            raise InvalidFieldError(
+                "request_id",
+                "drew a secret that was replaced since: rotate the secret again",
+            )
+        return NewSecret(secret=self._unsealed(sealed).decode(), index=commit.index)
 
     async def directory(self) -> RadiusDirectory:
-        """Return every client as this node's state has it, with its secrets in clear."""
+        """
+        Return every client as this node's state has it, with its secrets in clear.
+
+        While nothing changes, this is the same object each time, and nothing is opened.
+        """
         async with self._state.transaction() as transaction:
-            return await self._read(transaction)
+            directory = await self._read(transaction)
+        if directory != self._directory:
+            self._directory = directory
+        return self._directory
 
     async def _read(self, transaction: ReadTransaction) -> RadiusDirectory:
         if await cluster.feature_level(transaction) < RADIUS_CLIENTS:
             return RadiusDirectory(available=False, clients=())
         now_ms = self._clock.now_ms()
+        stored = await radius.every(transaction)
+        self._open({secret for each in stored for secret in each.secrets})
         return RadiusDirectory(
             available=True,
             is_open=await cluster.is_open(transaction),
@@ -237,27 +286,56 @@ class RadiusClients:
                     identity=each.identity,
                     settings=each.settings,
                     secrets=tuple(
-                        secret
+                        self._clear[sealed]
                         for sealed in each.secrets
                         if sealed.ends_at_ms is None or sealed.ends_at_ms > now_ms
-                        if (secret := self._opened(sealed)) is not None
+                        if sealed in self._clear
                     ),
                 )
-                for each in await radius.every(transaction)
+                for each in stored
             ),
         )
 
-    def _opened(self, sealed: radius.SealedSecret) -> bytes | None:
-        try:
-            return self._seals.unseal_radius_secret(
-                sealed.identity, sealed.secret_id, sealed.sealed, sealed.key_id
-            )
-        except (BrokenSealError, UnknownKeyError) as error:
-            log.warning(
-                "radius_secret_not_opened",
-                extra={"agent": sealed.identity, "cause": str(error)},
-            )
-            return None
+    def _open(self, current: set[radius.SealedSecret]) -> None:
+        """Open the secrets that are new, and forget those that are gone."""
+        self._broken &= current
+        self._clear = {
+            each: clear for each, clear in self._clear.items() if each in current
+        }
+        for sealed in current - self._clear.keys():
+            try:
+                self._clear[sealed] = self._unsealed(sealed)
+            except (BrokenSealError, UnknownKeyError) as error:
+                # Its key may come soon, so each call tries again, and logs once.
+                if sealed not in self._broken:
+                    self._broken.add(sealed)
+                    log.warning(
+                        "radius_secret_not_opened",
+                        extra={"agent": sealed.identity, "cause": str(error)},
+                    )
+
+    def _unsealed(self, sealed: radius.SealedSecret) -> bytes:
+        return self._seals.unseal_radius_secret(
+            sealed.identity, sealed.secret_id, sealed.sealed, sealed.key_id
+        )
+
+
+def _secret_id(
+    context: CallContext, administrator: AdministratorName, name_key: NameKey
+) -> str:
+    """
+    Return the id of the secret that a request draws, equal in a retry.
+
+    Another method, client or administrator with the same request id has another one.
+    """
+    content = json.dumps([context.method, administrator, name_key])
+    return str(uuid.uuid5(uuid.UUID(context.request_id), content))
+
+
+def _proxied_alone() -> InvalidFieldError:
+    return InvalidFieldError(
+        "allow_unsigned_proxied", "needs allow_unsigned, which permits less"
+    )
 
 
 def _attribute(name: str, value: str) -> str:

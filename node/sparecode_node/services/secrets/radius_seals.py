@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared secrets of RADIUS clients, and the request ids and State of their packets."""
 
-import base64
 import json
 import uuid
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from cryptography.exceptions import InvalidTag
 
 from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.ids import (
-    AdministratorName,
     AgentIdentity,
     KeyId,
     Moment,
@@ -29,7 +27,6 @@ from sparecode_node.services.secrets.sealing import (
 )
 
 RADIUS_SECRET: Final = "radius-secret"
-RADIUS_SECRET_BYTES = 20
 RADIUS_REQUEST: Final = "radius-request"
 RADIUS_STATE: Final = "radius-state"
 STATE_MAX = 253
@@ -63,17 +60,6 @@ class RadiusState:
 
 class RadiusSeals(Sealing):
     """Adds to the seals what only RADIUS needs."""
-
-    def radius_secret(self, name: AdministratorName, request_id: RequestId) -> str:
-        """
-        Return the shared secret that a request of this administrator draws.
-
-        32 letters and digits: 160 bits. Derived like a join ticket's, so that a retry
-        shows the same secret.
-        """
-        message = json.dumps([name, request_id]).encode()
-        mac = self._mac(RADIUS_SECRET, message, self.active_key)
-        return base64.b32encode(mac[:RADIUS_SECRET_BYTES]).decode()
 
     def seal_radius_secret(
         self, agent: AgentIdentity, secret_id: str, secret: bytes, key_id: KeyId

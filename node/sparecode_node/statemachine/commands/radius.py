@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import KeyId, NameKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterRadiusClient:
-    """Let the RADIUS client with this secret, in these networks, authenticate users."""
+    """Register a RADIUS client with its networks and sealed secret."""
 
     name: str
     name_key: NameKey
@@ -25,7 +25,12 @@ class RegisterRadiusClient:
     class_attribute: str
     session_timeout_s: int
     secret_id: str
-    """Names the secret; the seal belongs to it."""
+    """
+    Names the secret; the seal belongs to it.
+
+    It follows from the request and the client. So a request whose id is not remembered
+    any more cannot replace the secret that it drew.
+    """
     sealed_secret: bytes = field(repr=False)
     key_id: KeyId
 
@@ -47,7 +52,7 @@ class UpdateRadiusClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotateRadiusSecret:
-    """Give a RADIUS client a new secret; the one before works for *overlap_ms* more."""
+    """Give a RADIUS client a new secret; the previous one works for *overlap_ms* more."""
 
     name_key: NameKey
     secret_id: str

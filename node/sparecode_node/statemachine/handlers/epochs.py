@@ -17,7 +17,7 @@ from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.tables import approvals as approval_tables
-from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import meta, radius
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
@@ -71,6 +71,7 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
     db.execute("UPDATE users SET auth_version = auth_version + 1")
     for table in _HANDED_OUT:
         db.execute(f"DELETE FROM {table}")
+    radius.delete_replaced_secrets(db)
     end_tokencodes(applying)
     db.execute(
         "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ?", (Algorithm.HOTP,)

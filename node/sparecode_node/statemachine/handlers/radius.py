@@ -14,6 +14,7 @@ from sparecode_node.statemachine.commands.radius import (
     RotateRadiusSecret,
     UpdateRadiusClient,
 )
+from sparecode_node.statemachine.requests import REUSED
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import radius as radius_tables
@@ -31,6 +32,10 @@ def register_radius_client(applying: Applying, command: RegisterRadiusClient) ->
         applying.detail += ", admits its allow list"
     if command.allow_unsigned:
         applying.detail += ", requires no Message-Authenticator"
+    if command.allow_unsigned_proxied:
+        applying.detail += ", not even of requests with Proxy-State"
+    if radius_tables.has_secret(db, command.secret_id):
+        return REUSED
     if (
         agent_tables.find_agent_by_name(db, command.name_key) is not None
         or agent_tables.find_agent(db, identity) is not None
@@ -90,6 +95,12 @@ def update_radius_client(
     }
     if command.networks:
         changes["networks"] = command.networks
+    if not changes.get("allow_unsigned", settings.allow_unsigned):
+        # A signature that every request needs is needed with Proxy-State, too.
+        if settings.allow_unsigned_proxied:
+            changes["allow_unsigned_proxied"] = False
+        else:
+            changes.pop("allow_unsigned_proxied", None)
     radius_tables.save_settings(applying.db, identity, replace(settings, **changes))
     applying.detail = ", ".join(
         f"{name.replace('_', ' ')} {_words(value)}" for name, value in changes.items()
@@ -106,14 +117,16 @@ def rotate_radius_secret(
         return Rejected(Reason.STALE_PARAMETERS)
     if radius_tables.find_settings(applying.db, identity) is None:
         return _unknown(command.name_key)
+    if radius_tables.has_secret(applying.db, command.secret_id):
+        return REUSED
     radius_tables.end_secrets(
         applying.db, identity, ends_at_ms=applying.now_ms + command.overlap_ms
     )
     _add_secret(applying, identity, command)
     applying.detail = (
-        f"the secret before works for {command.overlap_ms // 1000} s"
+        f"the previous secret works for {command.overlap_ms // 1000} s"
         if command.overlap_ms
-        else "the secret before no longer works"
+        else "the previous secret no longer works"
     )
     return None
 
@@ -139,6 +152,7 @@ def _add_secret(
         secret_id=command.secret_id,
         sealed=command.sealed_secret,
         key_id=command.key_id,
+        created_at_ms=applying.now_ms,
     )
 
 

@@ -29,12 +29,13 @@ CREATE TABLE radius_secrets (
     identity TEXT NOT NULL REFERENCES agents (identity) ON DELETE CASCADE,
     sealed BLOB NOT NULL,
     key_id INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
     ends_at_ms INTEGER                  -- NULL: the current secret
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX radius_secrets_by_client ON radius_secrets (identity);
 CREATE INDEX radius_secrets_by_end ON radius_secrets (ends_at_ms);
 """
-"""Kept here, because `schema` has no room for them."""
+"""Here, because `schema` has 500 lines already."""
 
 COLUMNS = (
     "allow_unsigned, allow_unsigned_proxied, "
@@ -46,7 +47,9 @@ def find_settings(
     db: sqlite3.Connection, identity: AgentIdentity
 ) -> RadiusSettings | None:
     """Return the settings of a RADIUS client. None: no such client."""
-    row = db.execute(
+    cursor = db.cursor()
+    cursor.row_factory = sqlite3.Row
+    row = cursor.execute(
         f"SELECT {COLUMNS} FROM radius_clients WHERE identity = ?", (identity,)
     ).fetchone()
     if row is None:
@@ -55,14 +58,19 @@ def find_settings(
         "SELECT network FROM radius_networks WHERE identity = ? ORDER BY network",
         (identity,),
     )
+    return settings_in(row, tuple(network for (network,) in networks))
+
+
+def settings_in(row: sqlite3.Row, networks: tuple[str, ...]) -> RadiusSettings:
+    """Return the settings in a row of `COLUMNS`."""
     return RadiusSettings(
-        networks=tuple(network for (network,) in networks),
-        allow_unsigned=bool(row[0]),
-        allow_unsigned_proxied=bool(row[1]),
-        repeats_with_new_authenticator=bool(row[2]),
-        filter_id=row[3],
-        class_attribute=row[4],
-        session_timeout_s=row[5],
+        networks=networks,
+        allow_unsigned=bool(row["allow_unsigned"]),
+        allow_unsigned_proxied=bool(row["allow_unsigned_proxied"]),
+        repeats_with_new_authenticator=bool(row["repeats_with_new_authenticator"]),
+        filter_id=row["filter_id"],
+        class_attribute=row["class_attribute"],
+        session_timeout_s=row["session_timeout_s"],
     )
 
 
@@ -112,12 +120,23 @@ def add_secret(
     secret_id: str,
     sealed: bytes,
     key_id: KeyId,
+    created_at_ms: int,
 ) -> None:
     """Add the secret that a client uses from now on."""
     db.execute(
-        "INSERT INTO radius_secrets (secret_id, identity, sealed, key_id, ends_at_ms) "
-        "VALUES (?, ?, ?, ?, NULL)",
-        (secret_id, identity, sealed, key_id),
+        "INSERT INTO radius_secrets "
+        "(secret_id, identity, sealed, key_id, created_at_ms, ends_at_ms) "
+        "VALUES (?, ?, ?, ?, ?, NULL)",
+        (secret_id, identity, sealed, key_id, created_at_ms),
+    )
+
+
+def has_secret(db: sqlite3.Connection, secret_id: str) -> bool:
+    """Return whether a client has the secret of this id."""
+    return bool(
+        db.execute(
+            "SELECT 1 FROM radius_secrets WHERE secret_id = ?", (secret_id,)
+        ).fetchone()
     )
 
 
@@ -133,3 +152,8 @@ def end_secrets(
         "UPDATE radius_secrets SET ends_at_ms = ? WHERE identity = ?",
         (ends_at_ms, identity),
     )
+
+
+def delete_replaced_secrets(db: sqlite3.Connection) -> None:
+    """Delete the replaced secrets of all clients, before they end."""
+    db.execute("DELETE FROM radius_secrets WHERE ends_at_ms IS NOT NULL")

@@ -17,7 +17,28 @@ DENIED_CERTIFICATES = (
     "SELECT mark, value, denied_at_ms, denied_by FROM denied_certificates "
     "ORDER BY mark, value"
 )
-REVIEWED = (ADMINISTRATORS, AGENTS, DISABLED_USERS, DENIED_CERTIFICATES)
+RADIUS_CLIENTS = """
+    SELECT identity, name, allow_unsigned, allow_unsigned_proxied, secret_id,
+        created_at_ms
+    FROM radius_clients JOIN agents USING (identity)
+    LEFT JOIN radius_secrets USING (identity)
+    WHERE ends_at_ms IS NULL
+    ORDER BY identity, secret_id
+"""
+"""Each with its current secret: one that was rotated after the backup is valid again."""
+RADIUS_NETWORKS = "SELECT identity, network FROM radius_networks ORDER BY network"
+REVIEWED = (
+    ADMINISTRATORS,
+    AGENTS,
+    DISABLED_USERS,
+    DENIED_CERTIFICATES,
+    RADIUS_CLIENTS,
+    RADIUS_NETWORKS,
+)
+"""
+A query without rows adds nothing to the mark. So a member that does not know the last
+two computes the same mark: below feature level 2 there are no RADIUS clients.
+"""
 
 MARK_DIGITS = 16
 

@@ -2376,7 +2376,7 @@ class RotateRadiusSecret(_message.Message):
     key_id: _builtins.int
     """The number of that key."""
     overlap_ms: _builtins.int
-    """How long the secret before still works, in milliseconds."""
+    """How long the previous secret still works, in milliseconds."""
     def __init__(
         self,
         *,
