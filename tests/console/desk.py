@@ -9,6 +9,7 @@ import httpx
 
 from sparecode_node.console.app import build_app
 from sparecode_node.console.kit.site import Site
+from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy
@@ -18,6 +19,8 @@ from tests.services.one_node import PASSWORD, ROOT, OneNode, one_node
 from tests.services.two_replicas import NODE
 
 ORIGIN = "https://console.test"
+GATE = "gate"
+"""A RADIUS client."""
 OTHERS = {"n1": ORIGIN, "n2": "https://n2.test", "n3": "https://n3.test"}
 
 
@@ -61,9 +64,15 @@ class Desk:
 
 @contextlib.asynccontextmanager
 async def desk(folder: Path, limits: RateLimits | None = None) -> AsyncIterator[Desk]:
-    """Start a console; its user Alice has a token with a PIN."""
+    """Start a console with an agent and a RADIUS client; Alice has a token with a PIN."""
     async with one_node(folder, limits) as node:
         await node.register_agent()
+        await node.radius_clients.register(
+            node.admin("AgentService/RegisterRadiusClient"),
+            name=GATE,
+            networks=["192.0.2.1"],
+            protects=Protects.AUTHENTICATION_MANAGER,
+        )
         await node.add_user()
         running = Desk(node)
         try:

@@ -10,7 +10,13 @@ import pyotp
 import pyrage
 from playwright.sync_api import Browser, Page, expect
 
-from sparecode_client import AdministratorRole, ApprovalNeeded, RecoveryPolicy
+from sparecode_client import (
+    AdministratorRole,
+    ApprovalNeeded,
+    RadiusSettings,
+    RecoveryPolicy,
+)
+from tests.console.desk import GATE
 from tests.console.estate import (
     PASSWORD,
     PATIENCE,
@@ -96,6 +102,10 @@ def furnish(estate: Estate) -> Exhibition:
     admin.disable_token(farid.serial)
     admin.unassign_token(farid.serial)
     admin.update_agent("vpn", add_usernames=[alice.username, bela.username])
+    admin.register_radius_client(
+        GATE,
+        RadiusSettings(networks=("10.1.0.0/24", "2001:db8::7"), allow_unsigned=True),
+    )
     admin.deny_certificate(serial_number="4f:1a:9c:02:77", note="Laptop stolen")
     estate.administrator(HELP_DESK, AdministratorRole.HELP_DESK)
     estate.administrator(OPERATOR, AdministratorRole.OPERATOR)
@@ -141,10 +151,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("user-new", "/new/user")
     yield Exhibit("users-import", "/import/users")
     yield Exhibit("users-import-rows", "/import/users", _preview_users)
-    yield Exhibit("agents", "/agents")
-    yield Exhibit("agent", "/agents/vpn")
-    yield Exhibit("agent-new", "/new/agent")
-    yield Exhibit("denied-certificates", "/denied-certificates")
+    yield from _agent_exhibits()
     yield Exhibit("administrators", "/administrators")
     yield Exhibit("administrator", f"/administrators/{SUPER}")
     yield Exhibit("administrator-new", "/new/administrator")
@@ -183,6 +190,18 @@ def _preview_users(page: Page) -> None:
         "alice.ash,,\nx y,,\nomar,Omar Diaz,not-an-address\n"
     )
     page.get_by_role("button", name="Show the rows").click()
+
+
+def _agent_exhibits() -> Iterator[Exhibit]:
+    yield Exhibit("agents", "/agents")
+    yield Exhibit("agent", "/agents/vpn")
+    yield Exhibit("agent-new", "/new/agent")
+    yield Exhibit("radius-client", f"/agents/{GATE}")
+    yield Exhibit("radius-client-new", "/new/radius-client")
+    yield Exhibit("radius-client-refused", "/new/radius-client", _wrong_network)
+    yield Exhibit("radius-secret", f"/radius-secrets/{GATE}")
+    yield Exhibit("radius-secret-shown", f"/radius-secrets/{GATE}", _replace_secret)
+    yield Exhibit("denied-certificates", "/denied-certificates")
 
 
 def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:
@@ -328,6 +347,18 @@ def _take_backup(page: Page) -> None:
     expect(page.locator("#last")).to_contain_text(
         "just now", timeout=PATIENCE.total_seconds() * 1000
     )
+
+
+def _wrong_network(page: Page) -> None:
+    page.get_by_label("Name").fill("switch")
+    page.get_by_label("Networks").fill("10.1.0.7/8")
+    page.get_by_role("button", name="Register RADIUS client").click()
+    expect(page.locator("#problem")).to_be_visible()
+
+
+def _replace_secret(page: Page) -> None:
+    page.get_by_role("button", name="Replace the secret").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
 
 
 def _replace_key(page: Page) -> None:

@@ -2,7 +2,7 @@
 """Changes made on pages: users, agents, administrators, approvals, policy."""
 
 import dataclasses
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pyrage
 import pytest
@@ -18,6 +18,7 @@ from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from tests.console.desk import Desk
 from tests.console.paper import Page, Paper
+from tests.console.desk import GATE, Desk
 from tests.console.test_pages import OWN, PAGES, with_role
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN
 from tests.services.test_epoch_review import beginning
@@ -332,6 +333,90 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     page = await browser.send("Remove")
     assert page.path == "/agents"
     assert "mail" not in page.links
+
+
+async def test_a_radius_client_is_registered_and_its_secret_shown_once(
+    desk: Desk,
+) -> None:
+    """(D1, Q1) A reload sends the same request, and shows the same secret."""
+    browser = await desk.administrator()
+    await browser.open("/new/radius-client")
+    page = await browser.send("Register RADIUS client", name="vpn", networks="10.1")
+    assert page.status == 422
+    assert "ust be IP addresses or networks" in page.text
+    page = await browser.send(
+        "Register RADIUS client", session_timeout="an hour", networks="10.1.0.7"
+    )
+    assert "session timeout must be a whole number" in page.text
+    page = await browser.send(
+        "Register RADIUS client",
+        networks="10.1.0.7, 2001:db8::/64",
+        session_timeout="3600",
+        filter_id="staff",
+        tick={"repeats": "on", "allow_unsigned": "on"},
+    )
+    (client,) = [
+        each
+        for each in (await desk.node.radius_clients.directory()).clients
+        if each.name == "vpn"
+    ]
+    (secret,) = client.secrets
+    assert page.text.count(secret.decode()) == 2  # Alone, and in the line for PAM.
+    page = await browser.open("/agents/vpn")
+    assert secret.decode() not in page.text
+    for words in (
+        "10.1.0.7/32, 2001:db8::/64",
+        "Not required: unsafe",
+        "As new requests, within 30 seconds",
+        "staff",
+        "None since it started",
+    ):
+        assert words in page.text, words
+    await desk.node.radius_clients.update(
+        desk.node.admin("AgentService/UpdateRadiusClient"),
+        name="vpn",
+        allow_unsigned_proxied=True,
+    )
+    assert "Not even with Proxy-State" in (await browser.open("/agents/vpn")).text
+    page = await browser.open("/agents")
+    assert "10.1.0.7/32, 2001:db8::/64 and a secret" in page.text
+    assert "Unsafe" in page.text
+
+
+async def test_a_replaced_secret_works_for_the_time_chosen(desk: Desk) -> None:
+    """(D1) The agent's page shows until when, and since when the new one works."""
+    browser = await desk.administrator()
+    page = await browser.open(f"/agents/{GATE}")
+    await browser.open(page.links["Replace the secret"])
+    page = await browser.send("Replace the secret", overlap_hours="1")
+    (client,) = (await desk.node.radius_clients.directory()).clients
+    assert len(client.secrets) == 2
+    assert client.secrets[0].decode() in page.text
+    assert client.secrets[1].decode() not in page.text
+    page = await browser.open(f"/agents/{GATE}")
+    assert "Secret since" in page.text
+    assert "Old secret works until" in page.text
+    desk.node.clock.pass_s(3600)
+    browser = await desk.administrator()
+    page = await browser.open(f"/agents/{GATE}")
+    assert "Secret since" in page.text
+    assert "Old secret works until" not in page.text
+    for name in (VPN, "unknown"):
+        assert (await browser.open(f"/radius-secrets/{quote(name)}")).status == 404
+
+
+async def test_the_list_shows_what_a_node_has_seen_of_a_radius_client(
+    desk: Desk,
+) -> None:
+    browser = await desk.administrator()
+    assert "no packet at node" in (await browser.open("/agents")).text
+    for verdict in ("accepted", "wrong_secret", "wrong_secret"):
+        desk.node.services.packet_counts.count(GATE, verdict, desk.node.clock.now_ms())
+    desk.node.clock.pass_s(120)
+    page = await browser.open("/agents")
+    assert "2 minutes ago" in page.text
+    assert "2 wrong secrets" in page.text.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "Packets: wrong secret" in (await browser.open(f"/agents/{GATE}")).text
 
 
 async def test_a_certificate_is_denied_and_allowed(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from sparecode_node.services.access.authorization import (
     permitted,
 )
 from sparecode_node.services.people.administrators import Link
-from tests.console.desk import Desk
+from tests.console.desk import GATE, Desk
 from tests.console.estate import Holder
 from tests.console.gallery import Exhibition, exhibits
 from tests.console.paper import Paper
@@ -55,8 +55,10 @@ PAGES = {
     "/keys": "ClusterService/GetStatus",
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",
+    "/new/radius-client": "AgentService/RegisterRadiusClient",
     "/new/user": "UserService/CreateUser",
     "/policy": "PolicyService/GetPolicy",
+    f"/radius-secrets/{GATE}": "AgentService/RotateRadiusSecret",
     "/sessions": "SessionService/ListSessions",
     "/tokens": "TokenService/ListTokens",
     "/tokens?state=emergency&kind=totp&q=a": "TokenService/ListTokens",
@@ -102,6 +104,16 @@ FORMS = (
     ("/users/alice", {"action": "delete"}, "UserService/DeleteUser"),
     ("/users/alice", {"action": "change"}, "UserService/UpdateUser"),
     ("/new/agent", {"name": "e", "identity": "e"}, "AgentService/RegisterAgent"),
+    (
+        "/new/radius-client",
+        {"name": "e", "networks": "192.0.2.9"},
+        "AgentService/RegisterRadiusClient",
+    ),
+    (
+        f"/radius-secrets/{GATE}",
+        {"overlap_hours": "24"},
+        "AgentService/RotateRadiusSecret",
+    ),
     (f"/agents/{VPN}", {"action": "disable"}, "AgentService/UpdateAgent"),
     (f"/agents/{VPN}", {"action": "change"}, "AgentService/UpdateAgent"),
     (f"/agents/{VPN}", {"action": "remove"}, "AgentService/RemoveAgent"),
@@ -277,6 +289,8 @@ OFFERS = {
         "/policy": {"Save"},
         "/cluster": {"Add a node", "Make primary", "Remove"},
         "/keys": {"Replace the key"},
+        "/agents": {"Register agent", "Register RADIUS client"},
+        f"/agents/{GATE}": {"Replace the secret"},
     },
     Role.HELP_DESK: {
         "/tokens": {"Emergency Access Tokencodes", "View", "Clear PIN"},
@@ -291,6 +305,7 @@ OFFERS = {
         "/backups": set(),
         "/keys": set(),
         "/agents/" + VPN: set(),
+        "/agents/" + GATE: set(),
         "/denied-certificates": set(),
         f"/administrators/{ROOT}": set(),
     },
@@ -314,6 +329,8 @@ NOT_OFFERED = {
         "Remove second factor",
         "Take and download",
         "Replace the key",
+        "Replace the secret",
+        "Register RADIUS client",
     },
     Role.OPERATOR: {
         "SecurID Tokens",

@@ -58,7 +58,7 @@ async def add(visit: Visit) -> Response:
                 call,
                 name=name,
                 identity=visit.form.text("identity"),
-                protects=_protects(visit),
+                protects=protects_in(visit),
                 restricted=visit.form.flag("restricted"),
             ),
             to=address(name),
@@ -134,7 +134,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 lambda call: agents.update(
                     call,
                     name=name,
-                    protects=_protects(visit),
+                    protects=protects_in(visit),
                     restricted=visit.form.flag("restricted"),
                 ),
                 to=here,
@@ -143,7 +143,8 @@ async def _change(visit: Visit, name: str) -> Response | None:
             )
 
 
-def _protects(visit: Visit) -> Protects:
+def protects_in(visit: Visit) -> Protects:
+    """Return what the form says that an agent protects."""
     typed = visit.form.text("protects")
     known = typed in PROTECTS
     return Protects(typed) if known else Protects.AUTHENTICATION_MANAGER
