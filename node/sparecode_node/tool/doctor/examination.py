@@ -31,6 +31,7 @@ from sparecode_node.tool.doctor.membership import (
     shown_hello,
     voters_among,
 )
+from sparecode_node.tool.doctor.radius import check_radius
 from sparecode_node.tool.doctor.ring import check_key_ring
 from sparecode_node.tool.doctor.skips import check_stop
 from sparecode_node.tool.doctor.state import check_journal, check_state
@@ -45,7 +46,8 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     ]
     results += check_disk(config.node.data_dir)
     running = _is_running(config)
-    results.append(check_ports(_addresses(config), running=running))
+    udp = config.radius.listen if config.radius else ()
+    results.append(check_ports(_addresses(config), udp=udp, running=running))
     results += check_certificates(config, now)
     ring, findings = check_key_ring(config)
     results += findings
@@ -72,6 +74,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ring=ring,
         prepared=prepared,
     )
+    results += check_radius(config)
     results += check_stop(config)
     cluster_id = ring.cluster_id if ring is not None else ""
     results += check_ages(config.node.data_dir / STATE, now, cluster_id)

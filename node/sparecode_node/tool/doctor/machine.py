@@ -90,12 +90,23 @@ def _time_syncs(path: Path) -> list[float]:
         path.unlink()
 
 
-def check_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding:
-    """Check that the ports are free, or that the node is running and uses them."""
+def check_ports(
+    listeners: Mapping[str, Address], *, running: bool, udp: Iterable[Address] = ()
+) -> Finding:
+    """
+    Check that the ports are free, or that the node is running and uses them.
+
+    *udp*: the addresses for RADIUS.
+    """
     taken = [
         f"{name} {address}"
         for name, address in listeners.items()
         if not _is_free(address)
+    ]
+    taken += [
+        f"radius {address} (UDP)"
+        for address in udp
+        if not _is_free(address, socket.SOCK_DGRAM)
     ]
     if running:
         return ok(
@@ -110,13 +121,16 @@ def check_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding:
     return ok("ports", "all free; the node is not running")
 
 
-def _is_free(address: Address) -> bool:
+def _is_free(address: Address, kind: int = socket.SOCK_STREAM) -> bool:
     host = address.host.strip("[]")
     try:
-        addresses = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, place in addresses:
+        addresses = socket.getaddrinfo(host, address.port, type=kind)
+        for family, _, protocol, _, place in addresses:
             with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if kind == socket.SOCK_STREAM:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                elif family == socket.AF_INET6:  # As the listener does.
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind(place)
     except OSError:
         return False
