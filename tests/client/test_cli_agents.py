@@ -81,6 +81,7 @@ def test_an_agent_as_json(agents: Cli) -> None:
         "allowed_usernames": ["alice", "Bob"],
         "allowed_groups": ["staff"],
         "radius": None,
+        "secret_create_time": None,
         "former_secret_end_time": None,
         "radius_activity": None,
     }

@@ -26,6 +26,7 @@ VPN = pb.Agent(
         filter_id="staff",
         session_timeout_seconds=3600,
     ),
+    secret_create_time=Timestamp(seconds=1_700_000_000),
     former_secret_end_time=Timestamp(seconds=1_800_000_000),
     radius_activity=pb.RadiusActivity(
         last_packet_time=Timestamp(seconds=1_800_000_000),
@@ -117,4 +118,16 @@ def test_a_client_is_shown_with_what_the_node_has_seen(radius: Cli) -> None:
     assert "Networks 10.1.0.0/24, 2001:db8::1/128" in facts
     assert "Unsafe requests without Message-Authenticator are answered" in facts
     assert "Session-Timeout 3600 s" in facts
+    assert "Secret since 2023-11-14 22:13:20 UTC" in facts
+    assert not any("Proxy-State" in fact for fact in facts)
     assert "Packets: wrong secret 7" in facts
+
+
+def test_unsigned_requests_with_proxy_state_are_named(radius: Cli) -> None:
+    """(D2) The most dangerous setting: BlastRADIUS needs nothing else."""
+    vpn = pb.Agent()
+    vpn.CopyFrom(VPN)
+    vpn.radius.allow_unsigned_proxied = True
+    radius.node.answer(f"{SERVICE}/GetAgent", pb.GetAgentResponse(agent=vpn))
+    shown = " ".join(radius("agents", "show", "vpn").stdout.split())
+    assert "Unsafe also with Proxy-State, which BlastRADIUS needs" in shown

@@ -34,6 +34,16 @@ def restored(cli: Cli) -> Cli:
             agents=[pb.ReviewedAgent(name="vpn", identity="vpn.example", enabled=True)],
             disabled_users=["mallory"],
             disabled_users_count=1,
+            radius_clients=[
+                pb.ReviewedRadiusClient(
+                    name="gate",
+                    networks=["10.1.0.0/24"],
+                    allow_unsigned=True,
+                    allow_unsigned_proxied=True,
+                    secret_create_time=Timestamp(seconds=1_799_000_000),
+                ),
+                pb.ReviewedRadiusClient(name="switch", networks=["10.1.0.7/32"]),
+            ],
             denied_certificates=[
                 pb.ReviewedCertificate(
                     mark="fingerprint", value="ab" * 32, denied_by="root"
@@ -54,6 +64,8 @@ def test_a_review_shows_what_to_check_and_the_next_step(restored: Cli) -> None:
         "eve",
         "mallory",
         "vpn.example",
+        "UNSIGNED, also proxied",
+        "sparecode agents rotate-secret",
         f"sparecode cluster open {MARK}",
     ):
         assert words in result.stdout

@@ -10,7 +10,7 @@ from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plural, show_second
-from sparecode_client.values.review import ClusterReview
+from sparecode_client.values.review import ClusterReview, ReviewedRadiusClient
 
 app = typer.Typer()
 
@@ -122,17 +122,13 @@ def show(output: Output, contents: ClusterReview) -> None:
         )
         output.say("If so, give the client a new one: sparecode agents rotate-secret")
         output.table(
-            ["Name", "Networks", "Secret since", "Message-Authenticator"],
+            ["Name", "Secret since", "Requests", "Networks"],
             (
                 [
                     each.name,
-                    ", ".join(each.networks),
                     show_second(each.secret_create_time),
-                    "required"
-                    if not each.allow_unsigned
-                    else "not required, UNSAFE"
-                    if each.allow_unsigned_proxied
-                    else "unsafe",
+                    _signatures(each),
+                    ", ".join(each.networks),
                 ]
                 for each in contents.radius_clients
             ),
@@ -151,3 +147,10 @@ def show(output: Output, contents: ClusterReview) -> None:
     )
     for each in contents.denied_certificates:
         output.say(f"  {each.mark} {each.value} by {each.denied_by}")
+
+
+def _signatures(client: ReviewedRadiusClient) -> str:
+    """Return which requests of a RADIUS client need no Message-Authenticator."""
+    if not client.allow_unsigned:
+        return "signed"
+    return "UNSIGNED, also proxied" if client.allow_unsigned_proxied else "UNSIGNED"
