@@ -67,6 +67,7 @@ async def test_status_server_and_silence(door):
     assert "Received Access-Accept" in await radclient(door, SIGNED, kind="status")
     door.ready[0] = False
     quick = ("-t", "0.2")
-    assert "No reply" in await radclient(door, SIGNED, *quick, kind="status")
+    printed = await radclient(door, SIGNED, *quick, kind="status")
+    assert "Received" not in printed
     wrong = await radclient(door, login("1"), *quick, secret="another")
-    assert "No reply" in wrong
+    assert "Received" not in wrong
