@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The doctor's findings about RADIUS clients and their port (D2)."""
 
+import asyncio
 import contextlib
 import socket
 import sqlite3
@@ -8,11 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address
+from sparecode_node.daemon.local_socket import LocalSocket
 from sparecode_node.domain.agents import Agent, Protects
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.radius import RadiusSettings, radius_identity
+from sparecode_node.services.people.resets import Resets
 from sparecode_node.statemachine.feature_level import FIRST, RADIUS_CLIENTS
 from sparecode_node.statemachine.tables.agents import save_agent
 from sparecode_node.statemachine.tables.formats import convert, prepare
@@ -100,3 +105,31 @@ def test_a_taken_udp_port_is_found() -> None:
         assert finding.verdict is Verdict.FAIL
         assert f"radius {address} (UDP)" in finding.words
     assert check_ports({}, running=False, udp=[address]).verdict is Verdict.OK
+
+
+@pytest.mark.asyncio
+async def test_wrong_secrets_are_found_while_the_node_runs(tmp_path: Path) -> None:
+    """The node knows them. A client may have another node as its first server."""
+    signed = [RadiusSettings(networks=(f"192.0.2.{each}/32",)) for each in range(3)]
+    path = state(tmp_path, *signed)
+    packets = {("c0", "wrong_secret"): 7, ("c1", "accepted"): 2}
+    listening = LocalSocket(tmp_path, cast(Resets, None), lambda: packets)
+
+    def examined(*, running: bool) -> list[Finding]:
+        node = SimpleNamespace(data_dir=path.parent)
+        config = cast(Config, SimpleNamespace(radius=LISTEN, node=node))
+        return list(check_radius(config, running=running))
+
+    assert len(examined(running=False)) == 1
+    await listening.start()
+    try:
+        _, wrong, silent = await asyncio.to_thread(examined, running=True)
+    finally:
+        await listening.stop()
+    assert wrong.verdict is Verdict.WARN
+    assert "c0 has a wrong secret" in wrong.words
+    assert "7 packets since the node started" in wrong.words
+    assert silent.verdict is Verdict.OK
+    assert silent.words.endswith("from: c2")
+    (_, unchecked) = examined(running=True)
+    assert "packets are not checked" in unchecked.words

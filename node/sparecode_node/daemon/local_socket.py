@@ -2,6 +2,8 @@
 """
 The node's local socket, for root on its machine only (P4).
 
+It resets administrators, and tells `doctor` about the packets of RADIUS clients.
+
 It is a Unix socket in the data folder, mode 0600. The kernel names the caller
 (`SO_PEERCRED`): root, or the user that the node runs as. Each connection carries one
 request and one answer, each a line of JSON.
@@ -15,7 +17,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,11 @@ from sparecode_node.services.people.resets import Resets
 
 NAME = "local.sock"
 LINE_BYTES_MAX = 8192
+ANSWER_BYTES_MAX = 2**20
+"""More than 5,000 RADIUS clients need."""
 TIMEOUT_S = 60.0
 RESET = "reset-administrator"
+RADIUS_PACKETS = "radius-packets"
 _CREDENTIALS = struct.Struct("3i")
 """The result of `SO_PEERCRED`: pid, uid, gid (unix(7))."""
 _KEEP_FILE: dict[str, Any] = (
@@ -47,9 +52,15 @@ class LocalSocketError(Exception):
 class LocalSocket:
     """Listens in the data folder. `start` it once, `stop` it once."""
 
-    def __init__(self, directory: Path, administration: Resets) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        administration: Resets,
+        packets: Callable[[], Mapping[tuple[str, str], int]] = dict,
+    ) -> None:
         self._directory = directory
         self._administration = administration
+        self._packets = packets
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -85,13 +96,17 @@ class LocalSocket:
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes, uid: int) -> dict[str, str | int]:
+    async def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
         """Carry out a request and return the answer, which never has the password."""
         if uid not in (0, os.geteuid()):
             log.warning("local_call_refused", extra={"uid": uid})
             return {"error": "only root may call this"}
         try:
             request = json.loads(line)
+            if request["action"] == RADIUS_PACKETS:
+                return {
+                    "packets": [[*key, count] for key, count in self._packets().items()]
+                }
             action, name = request["action"], request["administrator"]
             password = request["password"]
             second_factor = request.get("second_factor", False)
@@ -111,6 +126,16 @@ class LocalSocket:
             return {"error": str(error)}
         log.warning("administrator_reset", extra={"administrator": name, "uid": uid})
         return {"done": RESET, "due_at_ms": pending.due_at_ms if pending else 0}
+
+
+def radius_packets(directory: Path) -> dict[tuple[str, str], int]:
+    """
+    Return the RADIUS packets by agent and verdict, since the node started.
+
+    Raises `LocalSocketError`.
+    """
+    answer = _ask(directory, {"action": RADIUS_PACKETS})
+    return {(name, verdict): count for name, verdict, count in answer["packets"]}
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -138,6 +163,10 @@ def reset_administrator(
         "password": password,
         "second_factor": second_factor,
     }
+    return int(_ask(directory, request).get("due_at_ms", 0))
+
+
+def _ask(directory: Path, request: Mapping[str, object]) -> dict[str, Any]:
     try:
         with (
             _short_path(directory) as path,
@@ -147,7 +176,7 @@ def reset_administrator(
             connection.connect(path)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as answers:
-                answer: dict[str, Any] = json.loads(answers.readline(LINE_BYTES_MAX))
+                answer: dict[str, Any] = json.loads(answers.readline(ANSWER_BYTES_MAX))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise LocalSocketError(
             f"{directory / NAME}: no node is running here; start it first"
@@ -160,7 +189,7 @@ def reset_administrator(
         raise LocalSocketError(f"{directory / NAME}: {error}") from error
     if "error" in answer:
         raise LocalSocketError(str(answer["error"]))
-    return int(answer.get("due_at_ms", 0))
+    return answer
 
 
 @contextlib.contextmanager

@@ -300,7 +300,9 @@ class Node:
         await listeners.start()
         cleanup.push_async_callback(self._close, listeners)
         await self._open_doors(cleanup, services, condition, replicator)
-        local = LocalSocket(config.node.data_dir, services.resets)
+        local = LocalSocket(
+            config.node.data_dir, services.resets, self._radius_packets.packets
+        )
         await local.start()
         cleanup.push_async_callback(local.stop)
         self._run(cleanup, certificates.run(), "certificates")

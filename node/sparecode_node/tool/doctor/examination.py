@@ -74,7 +74,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ring=ring,
         prepared=prepared,
     )
-    results += check_radius(config)
+    results += check_radius(config, running=running)
     results += check_stop(config)
     cluster_id = ring.cluster_id if ring is not None else ""
     results += check_ages(config.node.data_dir / STATE, now, cluster_id)
