@@ -49,6 +49,7 @@ ELSEWHERE = {
     "login",  # test_cli_sessions.py, and so is the end of the session that all use.
     "logout",
     "authenticate",  # test_cli_authentication.py: by an agent's certificate.
+    "agents test",  # test_cli_agent_test.py: by an agent's secret or certificate.
     "audit verify",  # test_cli_audit.py: of files, without a node.
     # A node has something to tell of every row: test_cli_bulk_issue.py, test_user_import.py,
     # test_token_import.py, test_cli_rotation.py.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import radius_clients
+from sparecode_client.cli.commands import agent_test, radius_clients
 from sparecode_client.cli.commands.radius_clients import radius_facts
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
@@ -28,6 +28,7 @@ app = typer.Typer(
     short_help="Manage agents, the programs that check passcodes.",
 )
 app.add_typer(radius_clients.app)
+app.add_typer(agent_test.app)
 
 
 class Protects(enum.StrEnum):

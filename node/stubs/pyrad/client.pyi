@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+# The part of pyrad that `sparecode agents test` uses.
+from pyrad.packet import AuthPacket
+
+class Timeout(Exception): ...
+
+class Client:
+    def __init__(
+        self,
+        server: str,
+        authport: int = ...,
+        *,
+        secret: bytes = ...,
+        retries: int = ...,
+        timeout: float = ...,
+        enforce_ma: bool = ...,
+    ) -> None: ...
+    def CreateAuthPacket(self) -> AuthPacket: ...
+    def SendPacket(self, pkt: AuthPacket) -> AuthPacket: ...
+    def _CloseSocket(self) -> None: ...
