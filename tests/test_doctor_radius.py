@@ -75,8 +75,13 @@ def test_clients_that_need_no_signature_are_found(tmp_path: Path) -> None:
     proxied = RadiusSettings(
         networks=("192.0.2.3/32",), allow_unsigned=True, allow_unsigned_proxied=True
     )
-    one, other = found(state(tmp_path, signed, unsigned, proxied))
-    assert (one.verdict, other.verdict) == (Verdict.WARN, Verdict.WARN)
+    limited = RadiusSettings(
+        networks=("192.0.2.4/32",), allow_unsigned=True, unsigned_until_signed=True
+    )
+    one, other, third = found(state(tmp_path, signed, unsigned, proxied, limited))
+    assert {each.verdict for each in (one, other, third)} == {Verdict.WARN}
+    assert "c3 may send requests without Message-Authenticator, until" in third.words
+    assert "until" not in one.words
     assert "update-radius c1 --require-signed" in one.words
     assert "Proxy-State" not in one.words
     assert "c2 may send requests without Message-Authenticator, even" in other.words

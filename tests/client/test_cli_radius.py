@@ -67,7 +67,8 @@ def test_registering_sends_every_option(radius: Cli) -> None:
         "register-radius",
         "vpn",
         *("--network", "10.1.0.7", "--network", "10.1.0.8", "--cloud", "--restricted"),
-        *("--allow-unsigned", "--repeats", "--filter-id", "staff", "--class", "c"),
+        *("--allow-unsigned", "--until-signed", "--repeats"),
+        *("--filter-id", "staff", "--class", "c"),
         *("--session-timeout", "60"),
     )
     (request,) = radius.node.requests(f"{SERVICE}/RegisterRadiusClient")
@@ -78,6 +79,7 @@ def test_registering_sends_every_option(radius: Cli) -> None:
         restricted=True,
         networks=["10.1.0.7", "10.1.0.8"],
         allow_unsigned=True,
+        unsigned_until_signed=True,
         repeats_with_new_authenticator=True,
         filter_id="staff",
         class_attribute="c",
@@ -100,6 +102,16 @@ def test_an_update_sends_what_is_named(radius: Cli) -> None:
     (request,) = radius.node.requests(f"{SERVICE}/UpdateRadiusClient")
     assert request == pb.UpdateRadiusClientRequest(
         request_id=request.request_id, name="vpn", allow_unsigned=False, filter_id=""
+    )
+
+
+def test_an_update_can_end_unsigned_requests_with_the_first_signed_one(
+    radius: Cli,
+) -> None:
+    radius("agents", "update-radius", "vpn", "--until-signed")
+    (request,) = radius.node.requests(f"{SERVICE}/UpdateRadiusClient")
+    assert request == pb.UpdateRadiusClientRequest(
+        request_id=request.request_id, name="vpn", unsigned_until_signed=True
     )
 
 

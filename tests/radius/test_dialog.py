@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests and their answers by RADIUS: users, guesses, copies, next steps (D1-D3, K3)."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
-from pyrad.packet import AccessAccept, AccessChallenge, AccessReject
+from pyrad.packet import AccessAccept, AccessChallenge, AccessReject, StatusServer
 
+from sparecode_client.connection import radius
+from sparecode_client.connection.radius import RadiusCode
 from sparecode_node.queries import seals
 from sparecode_node.radius import dialog, packets
 from sparecode_node.radius.dialog import NO_LOCAL_USER, REPEATED_MS
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.keys.rotation import Phase
+from sparecode_node.services.load import rates
+from sparecode_node.statemachine.results import BarrierPassed
 from tests.radius.door import (
+    SILENCE_S,
+    TIMEOUT_S,
     Door,
     answered,
     connected,
@@ -22,7 +32,7 @@ from tests.radius.door import (
     request,
     update,
 )
-from tests.services.one_node import PIN, SERIAL
+from tests.services.one_node import PIN, SERIAL, UNLIMITED, one_node
 from tests.services.two_replicas import NODE, TwoReplicas
 
 pytestmark = pytest.mark.asyncio
@@ -174,7 +184,150 @@ async def test_a_malformed_tokencode_in_an_unsigned_request_is_rejected(door):
     assert await answered(door, sent) == AccessAccept
 
 
+async def test_unsigned_requests_can_end_with_the_first_signed_one(door, caplog):
+    """(D2) A signature that is stripped afterwards gets no answer."""
+    await update(door, allow_unsigned=True, unsigned_until_signed=True)
+    await door.listener.refresh()
+    warned = [each for each in caplog.messages if each == "radius_unsigned_allowed"]
+    assert len(warned) == 1
+    status = request(door.secret, code=StatusServer)
+    assert await answered(door, status) == AccessAccept  # It is always signed.
+    unsigned = request(door.secret, password=WRONG, signed=False)
+    assert await answered(door, unsigned) == AccessReject
+    assert await door.silent(request("another", password=WRONG))
+    unsigned = request(door.secret, password=WRONG, signed=False)
+    assert await answered(door, unsigned) == AccessReject
+    signed = request(door.secret, password=WRONG)
+    assert await answered(door, signed) == AccessReject
+    assert await door.silent(request(door.secret, password=WRONG, signed=False))
+    assert door.counted("no_message_authenticator") == 1
+    await update(door, unsigned_until_signed=False)
+    unsigned = request(door.secret, password=WRONG, signed=False)
+    assert await answered(door, unsigned) == AccessReject
+
+
+@pytest.mark.parametrize("name", ["no-such-user", "x" * 200], ids=["short", "long"])
+async def test_readable_and_unreadable_passwords_take_the_same_way(
+    door, monkeypatch, name
+):
+    """(D2) Not even silence, cost or the log tells the octets of a recorded packet."""
+    await update(door, allow_unsigned=True, repeats_with_new_authenticator=True)
+    sent = request(door.secret, name, "4711123456", signed=False, attributes=[NAS_PORT])
+    at = sent.index(b"\x02\x12", 20) + 2  # The octets of User-Password.
+    changes = (0x01, 0x80)  # A digit, and no UTF-8.
+    entries = door.node.replicator.entries
+
+    async def ways(number: int, wait_s: float) -> list[tuple[int | None, int]]:
+        taken = []
+        for each in changes:
+            changed = bytearray(sent)
+            changed[1], changed[at + 3] = number, changed[at + 3] ^ each
+            before, reply = len(entries), await door.send(bytes(changed), wait_s=wait_s)
+            taken.append((reply[0] if reply else None, len(entries) - before))
+        return taken
+
+    readable, unreadable = await ways(1, TIMEOUT_S)
+    assert readable == unreadable
+    assert readable[0] == AccessReject
+    monkeypatch.setattr(door.node.replicator, "down", NoQuorumError("none"))
+    readable, unreadable = await ways(2, SILENCE_S)
+    assert readable == unreadable
+
+
+async def test_readable_and_unreadable_passwords_have_the_same_rate(tmp_path):
+    """(D2, L7) The bucket of a name tells nothing about a packet's octets."""
+    async with (
+        one_node(tmp_path, replace(UNLIMITED, user=1)) as node,
+        open_door(node) as door,
+    ):
+        await door.register()
+        await update(door, allow_unsigned=True)
+        sent = request(door.secret, "xyz", "4711123456", signed=False)
+        told = []
+        for number, change in enumerate([0] * 11 + [0x01, 0x80]):
+            changed = bytearray(sent)
+            changed[1], changed[-13] = number, changed[-13] ^ change
+            reply = await door.send(bytes(changed))
+            message = decoded(door.secret, bytes(changed), reply).get(
+                packets.REPLY_MESSAGE
+            )
+            told.append(message)
+        assert told[-1] == told[-2] == [dialog.TOO_FAST.encode()]
+
+
+async def test_forged_unsigned_requests_have_a_rate_of_their_own(door):
+    """(D2, L7) They cost a hash and an entry each, and keep signed ones out of nothing."""
+    await update(door, allow_unsigned=True)
+    for _ in range(rates.UNSIGNED_PER_S * int(rates.BURST_S)):
+        door.node.authentication.count_unsigned(AgentCaller(identity="radius:vpn"))
+    assert await door.silent(request(door.secret, password=WRONG, signed=False))
+    assert door.counted("rate_limited") == 1
+    sent = request(door.secret, password=WRONG)
+    assert await answered(door, sent) == AccessReject
+
+
 # --- Copies
+
+
+async def test_copies_of_a_packet_keep_no_user_out(tmp_path):
+    """(D3, L7) Anyone who has seen a sign-in can send it again."""
+    async with (
+        one_node(tmp_path, replace(UNLIMITED, user=1)) as node,
+        open_door(node) as door,
+    ):
+        await node.add_user()
+        await door.register()
+        issued = await node.issue()
+        right = request(door.secret, password=PIN + issued.codes[0].code)
+        wrong = request(door.secret, password=WRONG)
+        assert await answered(door, wrong) == AccessReject
+        entries = len(node.replicator.entries)
+        node.clock.pass_s(6)  # The node has forgotten its answer.
+        for _ in range(12):
+            assert await answered(door, wrong) == AccessReject
+            node.clock.pass_s(0.01)
+        assert len(node.replicator.entries) == entries
+        for _ in range(12):
+            assert await answered(door, right) == AccessAccept
+        again = request(door.secret, password=PIN + issued.codes[1].code)
+        assert await answered(door, again) == AccessAccept
+
+
+async def test_a_session_ends_while_nothing_is_committed(door, monkeypatch):
+    """(D3) The time of the state stands still on a quiet cluster."""
+
+    async def read_barrier(*, timeout_s: float) -> BarrierPassed:
+        door.node.replicator.catch_up()
+        return BarrierPassed(index=1, at_ms=door.node.clock.now_ms())
+
+    await update(door, repeats_with_new_authenticator=True)
+    issued = await door.node.issue()
+    passcode = PIN + issued.codes[0].code
+    monkeypatch.setattr(door.node.replicator, "read_barrier", read_barrier)
+    socket = await connected(door.port)
+    try:
+        for wait_s, expected in (
+            (0, AccessAccept),
+            (29, AccessAccept),
+            (2, AccessReject),
+        ):
+            door.node.clock.pass_s(wait_s)
+            sent = request(door.secret, password=passcode, attributes=[NAS_PORT])
+            reply = await door.send(sent, socket=socket)
+            assert decoded(door.secret, sent, reply).code == expected, wait_s
+    finally:
+        socket.transport.close()
+
+
+async def test_a_node_that_is_behind_accepts_no_replaced_secret(door):
+    """(D1) Apply knows which secrets work, and a leaked one may be in use there."""
+    issued = await door.node.issue()
+    door.node.primary_db.execute(
+        "UPDATE radius_secrets SET ends_at_ms = ?", (door.node.clock.now_ms(),)
+    )
+    sent = request(door.secret, password=PIN + issued.codes[0].code)
+    assert await answered(door, sent) == AccessReject
+    assert door.node.reasons() == ["agent_unknown"]
 
 
 async def test_a_replayed_packet_is_at_most_one_more_request(door):
@@ -283,3 +436,31 @@ async def test_the_audit_log_names_where_each_step_came_from(door):
     assert [action for action, _ in rows] == ["Authenticate", "ContinueAuthentication"]
     for _, detail in rows:
         assert "client 198.51.100.9, resource RADIUS from 127.0.0.1, NAS gate" in detail
+
+
+async def test_the_command_that_tests_a_client_reads_the_answers(door):
+    """`sparecode agents test` sends what the door answers, and tells codes apart."""
+    passcode = PIN + door.node.tokencode()
+
+    async def ask(passcode: str) -> radius.RadiusReply | None:
+        return await asyncio.to_thread(
+            radius.ask,
+            "127.0.0.1",
+            door.port,
+            secret=door.secret.encode(),
+            username="alice",
+            passcode=passcode,
+        )
+
+    for expected in (RadiusCode.ACCEPT, RadiusCode.REJECT):
+        reply = await ask(passcode)
+        assert reply is not None
+        assert reply.code is expected
+    door.node.clock.pass_s(30)
+    await door.node.tokens.clear_pin(
+        door.node.admin("TokenService/ClearPin"), serial=SERIAL
+    )
+    reply = await ask(door.node.tokencode())
+    assert reply is not None
+    assert reply.code is RadiusCode.CHALLENGE
+    assert reply.message == dialog.ENTER_NEW_PIN

@@ -31,7 +31,9 @@ ARGUMENTS = {
     "agents.update": "name protects enabled restricted add_usernames remove_usernames add_groups remove_groups",
     "approvals.approve": "approval_id",
     "approvals.reject": "approval_id",
-    "authentication.authenticate": "username passcode client_address resource",
+    "authentication.authenticate": (
+        "username passcode client_address resource is_guess"
+    ),
     "backups.create": "",
     "membership.add_member": "node_id address",
     "membership.create_join_ticket": "node_id address hosts with_authority",
@@ -41,7 +43,7 @@ ARGUMENTS = {
     "browser_logins.collect": "device_code",
     "browser_logins.refuse": "user_code",
     "continuation.continue_authentication": (
-        "challenge next_tokencode new_pin client_address resource"
+        "challenge next_tokencode new_pin client_address resource is_guess"
     ),
     "emergency.disable": "serial reinstate_token",
     "emergency.issue": "serial count terms",
@@ -51,9 +53,9 @@ ARGUMENTS = {
     "passkeys.register": "label answer",
     "passkeys.remove": "credential_id",
     "policies.update": "version values",
-    "radius_clients.register": "name networks protects restricted allow_unsigned allow_unsigned_proxied repeats_with_new_authenticator filter_id class_attribute session_timeout_s",
+    "radius_clients.register": "name networks protects restricted allow_unsigned allow_unsigned_proxied unsigned_until_signed repeats_with_new_authenticator filter_id class_attribute session_timeout_s",
     "radius_clients.rotate_secret": "name overlap_ms",
-    "radius_clients.update": "name networks allow_unsigned allow_unsigned_proxied repeats_with_new_authenticator filter_id class_attribute session_timeout_s",
+    "radius_clients.update": "name networks allow_unsigned allow_unsigned_proxied unsigned_until_signed repeats_with_new_authenticator filter_id class_attribute session_timeout_s",
     "rotation.rotate": "at_once keep_old_key",
     "second_factors.confirm": "draft code",
     "second_factors.remove": "name",

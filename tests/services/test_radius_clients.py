@@ -8,6 +8,7 @@ import pytest
 
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.radius import REPLACED_SECRETS_MAX
 from sparecode_node.radius.sources import Sources
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.people.radius_clients import NewSecret, RadiusClient
@@ -83,6 +84,7 @@ async def test_one_request_id_draws_different_secrets(node: OneNode) -> None:
     }
     assert len(drawn) == 3
     node.clock.pass_s(REMEMBERED_S)
+    await node.login()
     # The id is forgotten. It draws no secret that someone may know.
     with pytest.raises(Refused) as refused:
         await rotate(node, "ssh", request_id=request_id)
@@ -91,6 +93,36 @@ async def test_one_request_id_draws_different_secrets(node: OneNode) -> None:
     await rotate(node, "ssh")
     drawn.add((await rotate(node, "ssh", request_id=request_id)).secret)
     assert len(drawn) == 4
+
+
+async def test_a_stolen_session_opens_no_door(node: OneNode) -> None:
+    """(P7) A secret, or a network for it, lets anyone ask about passcodes."""
+    await register(node)
+    node.clock.pass_s(301)
+    for change in (
+        lambda: register(node, "mine"),
+        lambda: rotate(node),
+        lambda: node.radius_clients.update(
+            node.admin(UPDATE), name="vpn", networks=["198.51.100.1"]
+        ),
+    ):
+        with pytest.raises(Refused) as refused:
+            await change()
+        assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+
+
+async def test_a_rotation_leaves_earlier_secrets_their_overlap(node: OneNode) -> None:
+    """(D1) The client may have any of them, because the last one got lost."""
+    drawn = [(await register(node)).secret.encode()]
+    drawn += [(await rotate(node, overlap_s=60)).secret.encode() for _ in range(2)]
+    assert set(await secrets(node)) == {*drawn}
+    node.clock.pass_s(30)
+    drawn += [(await rotate(node, overlap_s=60)).secret.encode() for _ in range(3)]
+    found = await secrets(node)
+    assert found[0] == drawn[-1]
+    assert len(found) == 1 + REPLACED_SECRETS_MAX
+    last = await rotate(node)
+    assert await secrets(node) == [last.secret.encode()]
 
 
 async def test_a_retry_after_the_next_rotation_returns_no_other_secret(
@@ -138,6 +170,22 @@ async def test_unsigned_proxied_requests_need_unsigned_ones(node: OneNode) -> No
         ("allow unsigned proxied yes",),
         ("allow unsigned no, allow unsigned proxied no",),
     ]
+
+
+async def test_a_limit_of_unsigned_requests_needs_them(node: OneNode) -> None:
+    """(D2) It would limit nothing, and return when unsigned requests are allowed."""
+    with pytest.raises(InvalidFieldError, match="which it limits"):
+        await register(node, unsigned_until_signed=True)
+    await register(node, allow_unsigned=True, unsigned_until_signed=True)
+    await node.radius_clients.update(
+        node.admin(UPDATE), name="vpn", allow_unsigned=False
+    )
+    (client,) = await clients(node)
+    assert not client.settings.unsigned_until_signed
+    with pytest.raises(InvalidFieldError, match="which it limits"):
+        await node.radius_clients.update(
+            node.admin(UPDATE), name="vpn", unsigned_until_signed=True
+        )
 
 
 async def test_clients_are_read_again_only_if_something_changes(

@@ -531,6 +531,7 @@ class World:
                     networks=tuple(arguments["networks"].split("+")),
                     allow_unsigned="unsigned" in arguments,
                     allow_unsigned_proxied="proxied" in arguments,
+                    unsigned_until_signed="until-signed" in arguments,
                     repeats_with_new_authenticator=False,
                     filter_id=arguments.get("filter-id", ""),
                     class_attribute="",
@@ -550,6 +551,9 @@ class World:
                     else None,
                     allow_unsigned_proxied=arguments["proxied"] == "yes"
                     if "proxied" in arguments
+                    else None,
+                    unsigned_until_signed=arguments["until-signed"] == "yes"
+                    if "until-signed" in arguments
                     else None,
                     repeats_with_new_authenticator=None,
                     filter_id=arguments.get("filter-id"),
@@ -964,6 +968,7 @@ class World:
             resource=arguments.get("resource", ""),
             certificate_fingerprint=arguments.get("fingerprint", ""),
             certificate_serial_number=arguments.get("serial-number", ""),
+            radius_secret_id=arguments.get("radius-secret", ""),
         )
 
     def _continue(self, arguments: Arguments) -> ContinueAuthentication:

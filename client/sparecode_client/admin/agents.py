@@ -168,6 +168,7 @@ class Agents(Caller):
             networks=settings.networks,
             allow_unsigned=settings.allow_unsigned,
             allow_unsigned_proxied=settings.allow_unsigned_proxied,
+            unsigned_until_signed=settings.unsigned_until_signed,
             repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
             filter_id=settings.filter_id,
             class_attribute=settings.class_attribute,
@@ -185,6 +186,7 @@ class Agents(Caller):
         networks: Sequence[str] = (),
         allow_unsigned: bool | None = None,
         allow_unsigned_proxied: bool | None = None,
+        unsigned_until_signed: bool | None = None,
         repeats_with_new_authenticator: bool | None = None,
         filter_id: str | None = None,
         class_attribute: str | None = None,
@@ -203,6 +205,7 @@ class Agents(Caller):
             networks=networks,
             allow_unsigned=allow_unsigned,
             allow_unsigned_proxied=allow_unsigned_proxied,
+            unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
             filter_id=filter_id,
             class_attribute=class_attribute,
@@ -226,7 +229,8 @@ class Agents(Caller):
         """
         Give a RADIUS client a new shared secret, and return it.
 
-        The previous secret works for *overlap* more, at most 30 days.
+        The previous secret works for *overlap* more, at most 30 days. Those replaced
+        earlier keep their ends; with no overlap they stop at once, too.
         """
         request = agents_pb2.RotateRadiusSecretRequest(
             request_id=request_id or new_request_id(),
@@ -342,6 +346,7 @@ def radius_in(settings: agents_pb2.RadiusSettings) -> RadiusSettings:
         networks=tuple(settings.networks),
         allow_unsigned=settings.allow_unsigned,
         allow_unsigned_proxied=settings.allow_unsigned_proxied,
+        unsigned_until_signed=settings.unsigned_until_signed,
         repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
         filter_id=settings.filter_id,
         class_attribute=settings.class_attribute,

@@ -28,6 +28,8 @@ class RadiusSettings:
     """Requests without Message-Authenticator are answered, too. Unsafe."""
     allow_unsigned_proxied: bool = False
     """So are those of them that have a Proxy-State."""
+    unsigned_until_signed: bool = False
+    """Only until a node has received a signed request, since it started."""
     repeats_with_new_authenticator: bool = False
     """A request of the same session under a new identifier counts as repeated for 30 s."""
     filter_id: str = ""

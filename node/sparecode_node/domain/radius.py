@@ -10,6 +10,8 @@ NETWORKS_MAX = 16
 """Maximum source networks of one RADIUS client."""
 OVERLAP_MAX_MS = 30 * 24 * 3_600_000
 """The longest time for which a replaced secret still works: 30 days."""
+REPLACED_SECRETS_MAX = 3
+"""Maximum replaced secrets of one client that still work."""
 SESSION_TIMEOUT_MAX_S = 2**31 - 1
 TEXT_MAX = 128
 """Maximum characters of a text attribute, which has 253 octets (RFC 2865, 5)."""
@@ -29,6 +31,8 @@ class RadiusSettings:
     """Also answer requests without Message-Authenticator. Unsafe (CVE-2024-3596)."""
     allow_unsigned_proxied: bool = False
     """Also those with Proxy-State, which that attack needs."""
+    unsigned_until_signed: bool = False
+    """Only until a node has received a signed request, since it started (`auto`)."""
     repeats_with_new_authenticator: bool = False
     """It repeats a request to the next server under a new identifier (pam_radius)."""
     filter_id: str = ""

@@ -9,13 +9,26 @@ from sparecode_node.statemachine.results import Result
 
 
 async def decided_ms_ago(
-    transaction: ReadTransaction, caller: str, method: str, request_id: str
+    transaction: ReadTransaction,
+    caller: str,
+    method: str,
+    request_id: str,
+    *,
+    now_ms: int,
 ) -> int | None:
-    """Return the age of a remembered request in ms; None: the id is not known here."""
+    """
+    Return the age of a remembered request in ms; None: the id is not known here.
+
+    *now_ms*: the primary's time. The time of the state stands still while nothing is
+    committed.
+    """
     row = await transaction.one(
         """
         SELECT coalesce((SELECT value FROM meta WHERE name = :requests_time),
-            (SELECT value FROM meta WHERE name = 'now_ms'), 0) - at_ms AS age_ms
+            (SELECT value FROM meta WHERE name = 'now_ms'), 0) - at_ms
+            + max(0, :now_ms
+                - coalesce((SELECT value FROM meta WHERE name = 'now_ms'), :now_ms))
+            AS age_ms
         FROM requests
         WHERE caller = :caller AND method = :method AND request_id = :request_id
         """,
@@ -23,6 +36,7 @@ async def decided_ms_ago(
         method=method,
         request_id=request_id,
         requests_time=REQUESTS_TIME,
+        now_ms=now_ms,
     )
     return None if row is None else int(row["age_ms"])
 

@@ -10,7 +10,7 @@ import ipaddress
 import itertools
 from dataclasses import dataclass, field, replace
 
-from sparecode_node.domain.challenges import NextStep
+from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.ids import NameKey, RequestId
 from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.users import fold
@@ -25,12 +25,11 @@ from sparecode_node.services.access.security_log import (
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
-from sparecode_node.services.context import AgentCaller, CallContext
+from sparecode_node.services.context import RADIUS, AgentCaller, CallContext
 from sparecode_node.services.errors import InvalidFieldError, RateError
 from sparecode_node.services.fields import (
     CLIENT_ADDRESS_MAX,
     RESOURCE_MAX,
-    USERNAME_MAX,
 )
 from sparecode_node.services.load.rates import THIS_AGENT
 from sparecode_node.services.secrets.radius_seals import RadiusSeals, RadiusState
@@ -111,6 +110,8 @@ class Dialog:
         Raises `Refused` and `ProposeError` if nothing is decided, or the decision is
         not known here. The client then gets no answer, and tries again (A7).
         """
+        if not request.is_signed:
+            self._authentication.count_unsigned(_caller(source))
         if not request.has(packets.USER_PASSWORD):
             self._security_log.note(
                 RADIUS_UNSUPPORTED,
@@ -168,16 +169,14 @@ class Dialog:
         request_id: RequestId,
     ) -> Answer:
         """Answer a passcode."""
-        username, password = credentials.username, credentials.password
-        if is_no_guess(password) or request.is_garbled:
-            # An unknown name costs the same, and charges no one.
-            username, password = f"{NO_LOCAL_USER} {username}"[:USERNAME_MAX], ""
+        is_guess = not (request.is_garbled or is_no_guess(credentials.password))
         answer = await self._authentication.authenticate(
             _context(source, AUTHENTICATE, request_id),
-            username=username,
-            passcode=password,
+            username=credentials.username,
+            passcode=credentials.password if is_guess else "",
             client_address=calling_station(request),
             resource=nas(request),
+            is_guess=is_guess,
         )
         return self._answer(source, request, answer, credentials.name_key)
 
@@ -198,7 +197,9 @@ class Dialog:
             return await self._refuse(source, request, credentials, request_id)
         choosing = state.challenge.step is NextStep.NEW_PIN
         if request.is_garbled or (choosing and not request.is_signed):
-            return await self._refuse(source, request, credentials, request_id)
+            return await self._refuse(
+                source, request, credentials, request_id, state.challenge
+            )
         if choosing and not state.repeated:
             if not await self._continuation.is_answerable(
                 _caller(source), state.challenge
@@ -219,7 +220,9 @@ class Dialog:
             # Nothing was judged, and the challenge can still be answered (K3).
             if not request.is_signed:
                 # Another prompt would tell the form of an octet that was changed.
-                return await self._refuse(source, request, credentials, request_id)
+                return await self._refuse(
+                    source, request, credentials, request_id, state.challenge
+                )
             if error.field == "new_pin":
                 return self._ask_new_pin(state, error.message)
             prompt = PIN_THEN_NEXT if state.new_pin else ENTER_NEXT
@@ -263,16 +266,23 @@ class Dialog:
         request: Request,
         credentials: Credentials,
         request_id: RequestId,
+        challenge: Challenge | None = None,
     ) -> Answer:
-        """Refuse in a commit, as a challenge of another cluster (U1)."""
+        """
+        Refuse in a commit, as a challenge of another cluster (U1).
+
+        *challenge*: whose user's rate it counts in. None: it did not open.
+        """
+        sealed = self._seals.seal_challenge(challenge) if challenge else b""
         return await self._decide(
             source,
             request,
             credentials,
             request_id,
-            challenge=UNKNOWN_CHALLENGE,
+            challenge=sealed or UNKNOWN_CHALLENGE,
             tokencode="000000",
             new_pin="",
+            is_guess=False,
         )
 
     async def _decide(
@@ -285,6 +295,7 @@ class Dialog:
         challenge: bytes,
         tokencode: str,
         new_pin: str,
+        is_guess: bool = True,
     ) -> Answer:
         answer = await self._continuation.continue_authentication(
             _context(source, CONTINUE, request_id),
@@ -293,6 +304,7 @@ class Dialog:
             new_pin=new_pin,
             client_address=calling_station(request),
             resource=nas(request),
+            is_guess=is_guess,
         )
         return self._answer(source, request, answer, credentials.name_key)
 
@@ -346,7 +358,9 @@ def _method(request: Request) -> str:
 
 
 def _caller(source: Source) -> AgentCaller:
-    return AgentCaller(identity=source.client.identity)
+    return AgentCaller(
+        identity=source.client.identity, radius_secret_id=source.secret_id
+    )
 
 
 def _context(source: Source, method: str, request_id: RequestId) -> CallContext:
@@ -356,7 +370,7 @@ def _context(source: Source, method: str, request_id: RequestId) -> CallContext:
         method=method,
         deadline_s=DEADLINE_S,
         peer=source.host,
-        door="radius",
+        door=RADIUS,
         source=f"RADIUS from {source.host}",
     )
 
@@ -382,6 +396,12 @@ def _address(request: Request) -> str:
 
 
 def _readable(value: bytes, limit: int) -> str:
-    """Return octets as one line of text; what cannot be shown becomes `?`."""
+    """
+    Return octets as one line of text; what cannot be shown becomes `?`.
+
+    So do commas and semicolons, which separate the facts in the audit log.
+    """
     text = value.decode(errors="replace")
-    return "".join(each if each.isprintable() else "?" for each in text)[:limit]
+    return "".join(
+        each if each.isprintable() and each not in ",;" else "?" for each in text
+    )[:limit]

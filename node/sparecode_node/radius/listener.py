@@ -11,8 +11,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
+from sparecode_node.domain.ids import AgentIdentity
+from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import ALIVE, Answer
 from sparecode_node.radius.dialog import Dialog
@@ -80,6 +83,8 @@ class RadiusListener:
         self._is_open = False
         self._was_available: bool | None = None
         self._leaving = False
+        self._warned: frozenset[AgentIdentity] = frozenset()
+        self._signing: set[AgentIdentity] = set()
         self._duplicates = Duplicates(clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_progress: dict[str, int] = {}
@@ -127,6 +132,20 @@ class RadiusListener:
                 "member runs this release"
             )
         self._was_available = directory.available
+        self._warn_of_unsigned(directory)
+
+    def _warn_of_unsigned(self, directory: RadiusDirectory) -> None:
+        """Log each client that may begin to send unsigned requests."""
+        unsigned = {
+            each.identity: each
+            for each in directory.clients
+            if each.settings.allow_unsigned
+        }
+        for identity, client in unsigned.items():
+            if identity not in self._warned:
+                log.warning("radius_unsigned_allowed", extra={"agent": client.name})
+        self._warned = frozenset(unsigned)
+        self._signing &= unsigned.keys()
 
     def leave(self) -> None:
         """Answer no new packet, because the node is about to stop."""
@@ -161,15 +180,39 @@ class RadiusListener:
             self._dropped(UNKNOWN, verdict, host)
             return
         try:
-            request = packets.read(datagram, client.settings, client.secrets)
+            request = packets.read(datagram, self._settings_of(client), client.secrets)
+            self._note_signed(client, request)
+            secret_id = client.secret_ids[client.secrets.index(request.packet.secret)]
             self._serve(
-                Source(client=client, host=host, port=address[1]),
+                Source(client=client, host=host, port=address[1], secret_id=secret_id),
                 request,
                 address,
                 transport,
             )
         except DroppedError as error:
             self._dropped(client.name, error.verdict, host)
+
+    def _settings_of(self, client: RadiusClient) -> RadiusSettings:
+        """Return the settings of a client, after the signed requests that it has sent."""
+        settings = client.settings
+        if settings.unsigned_until_signed and client.identity in self._signing:
+            return replace(settings, allow_unsigned=False)
+        return settings
+
+    def _note_signed(self, client: RadiusClient, request: Request) -> None:
+        """
+        Remember that a client can sign its requests.
+
+        Status-Server tells nothing of that: it is always signed (RFC 5997, section 3).
+        """
+        if (
+            client.settings.unsigned_until_signed
+            and request.is_signed
+            and not request.is_status
+            and client.identity not in self._signing
+        ):
+            self._signing.add(client.identity)
+            log.info("radius_signatures_required", extra={"agent": client.name})
 
     def _dropped(self, name: str, verdict: str, host: str) -> None:
         self._count(name, verdict)

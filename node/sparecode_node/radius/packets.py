@@ -20,6 +20,7 @@ from typing import Final
 from pyrad.packet import AccessRequest, AuthPacket, PacketError, StatusServer
 
 from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.services.fields import PASSCODE_MAX
 
 USER_NAME: Final = 1
 USER_PASSWORD: Final = 2
@@ -102,14 +103,15 @@ class Request:
     @property
     def is_garbled(self) -> bool:
         """
-        Whether it is unsigned, and its password is no readable text.
+        Whether it is unsigned, and its password is no readable text of a passcode.
 
         Then it was made with another secret, or changed on its way.
         """
         if self.is_signed or not self.has(USER_PASSWORD):
             return False
         try:
-            return not self.password().isprintable()
+            password = self.password()
+            return not password.isprintable() or len(password) > PASSCODE_MAX
         except PasswordFormError:
             return True
 

@@ -42,6 +42,8 @@ class Source:
     host: str
     """Its address in one spelling, see `sources.canonical`."""
     port: int
+    secret_id: str
+    """The secret that the packet was made with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,11 @@ def _session_ids(
     try:
         password = request.password().encode()
     except PasswordFormError:
-        return ()
+        if request.is_signed:
+            return ()
+        # Another number of look-ups would tell which octets are readable (D2). The
+        # first octet is in no readable text, so the id is that of no readable password.
+        password = b"\xff" + request.first(packets.USER_PASSWORD)
     return seals.session_ids(
         _joined(
             [

@@ -116,6 +116,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             restricted=request.restricted,
             allow_unsigned=request.allow_unsigned,
             allow_unsigned_proxied=request.allow_unsigned_proxied,
+            unsigned_until_signed=request.unsigned_until_signed,
             repeats_with_new_authenticator=request.repeats_with_new_authenticator,
             filter_id=request.filter_id,
             class_attribute=request.class_attribute,
@@ -141,6 +142,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             networks=tuple(request.networks),
             allow_unsigned=flag("allow_unsigned"),
             allow_unsigned_proxied=flag("allow_unsigned_proxied"),
+            unsigned_until_signed=flag("unsigned_until_signed"),
             repeats_with_new_authenticator=flag("repeats_with_new_authenticator"),
             filter_id=request.filter_id if request.HasField("filter_id") else None,
             class_attribute=request.class_attribute
@@ -238,6 +240,7 @@ def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
         networks=settings.networks,
         allow_unsigned=settings.allow_unsigned,
         allow_unsigned_proxied=settings.allow_unsigned_proxied,
+        unsigned_until_signed=settings.unsigned_until_signed,
         repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
         filter_id=settings.filter_id,
         class_attribute=settings.class_attribute,

@@ -19,6 +19,8 @@ class AgentCaller:
 
     identity: AgentIdentity
     certificate: Certificate = NO_CERTIFICATE
+    radius_secret_id: str = ""
+    """The secret that a RADIUS client has used; empty: another agent."""
 
     @property
     def key(self) -> str:
@@ -35,6 +37,10 @@ class SessionCaller:
     """The holder of a session's bearer token."""
 
     bearer: str = field(repr=False)
+
+
+RADIUS = "radius"
+"""The door of RADIUS clients."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,10 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.AddMember()
             | commands.RemoveMember()
             | commands.ActivateKey()
+            # A shared secret, and who may use it, open the door of agents.
+            | commands.RegisterRadiusClient()
+            | commands.UpdateRadiusClient()
+            | commands.RotateRadiusSecret()
         ):
             return True
         case commands.EndSession():

@@ -67,7 +67,9 @@ class Agent(_message.Message):
 
     @_builtins.property
     def former_secret_end_time(self) -> _timestamp_pb2.Timestamp:
-        """When the replaced secret of a RADIUS client stops working. Not set: it has none."""
+        """When the replaced secret of a RADIUS client stops working. Of several, the
+        last one. Not set: it has none.
+        """
 
     @_builtins.property
     def radius_activity(self) -> Global___RadiusActivity:
@@ -114,6 +116,7 @@ class RadiusSettings(_message.Message):
     FILTER_ID_FIELD_NUMBER: _builtins.int
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     allow_unsigned: _builtins.bool
     """True: requests without Message-Authenticator are answered, too. Unsafe."""
     allow_unsigned_proxied: _builtins.bool
@@ -128,6 +131,10 @@ class RadiusSettings(_message.Message):
     """The Class of an Access-Accept. Empty: none."""
     session_timeout_seconds: _builtins.int
     """The Session-Timeout of an Access-Accept. 0: none."""
+    unsigned_until_signed: _builtins.bool
+    """True: requests without Message-Authenticator are answered only until a node has
+    received a signed one, since it started.
+    """
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The addresses that it sends from, as IPv4 or IPv6 networks: 1 to 16. No two clients
@@ -144,10 +151,11 @@ class RadiusSettings(_message.Message):
         filter_id: _builtins.str = ...,
         class_attribute: _builtins.str = ...,
         session_timeout_seconds: _builtins.int = ...,
+        unsigned_until_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -597,6 +605,7 @@ class RegisterRadiusClientRequest(_message.Message):
     FILTER_ID_FIELD_NUMBER: _builtins.int
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -617,6 +626,8 @@ class RegisterRadiusClientRequest(_message.Message):
     """See RadiusSettings."""
     session_timeout_seconds: _builtins.int
     """See RadiusSettings."""
+    unsigned_until_signed: _builtins.bool
+    """See RadiusSettings."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See RadiusSettings."""
@@ -635,10 +646,11 @@ class RegisterRadiusClientRequest(_message.Message):
         filter_id: _builtins.str = ...,
         class_attribute: _builtins.str = ...,
         session_timeout_seconds: _builtins.int = ...,
+        unsigned_until_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -689,6 +701,7 @@ class UpdateRadiusClientRequest(_message.Message):
     FILTER_ID_FIELD_NUMBER: _builtins.int
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -704,6 +717,8 @@ class UpdateRadiusClientRequest(_message.Message):
     class_attribute: _builtins.str
     """See RadiusSettings."""
     session_timeout_seconds: _builtins.int
+    """See RadiusSettings."""
+    unsigned_until_signed: _builtins.bool
     """See RadiusSettings."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -721,10 +736,11 @@ class UpdateRadiusClientRequest(_message.Message):
         filter_id: _builtins.str | None = ...,
         class_attribute: _builtins.str | None = ...,
         session_timeout_seconds: _builtins.int | None = ...,
+        unsigned_until_signed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
@@ -738,6 +754,8 @@ class UpdateRadiusClientRequest(_message.Message):
     _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofReturnType__session_timeout_seconds: _TypeAlias = _typing.Literal["session_timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__session_timeout_seconds: _TypeAlias = _typing.Literal["_session_timeout_seconds", b"_session_timeout_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__unsigned_until_signed: _TypeAlias = _typing.Literal["unsigned_until_signed"]  # noqa: Y015
+    _WhichOneofArgType__unsigned_until_signed: _TypeAlias = _typing.Literal["_unsigned_until_signed", b"_unsigned_until_signed"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned) -> _WhichOneofReturnType__allow_unsigned | None: ...
     @_typing.overload
@@ -750,6 +768,8 @@ class UpdateRadiusClientRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_seconds) -> _WhichOneofReturnType__session_timeout_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unsigned_until_signed) -> _WhichOneofReturnType__unsigned_until_signed | None: ...
 
 Global___UpdateRadiusClientRequest: _TypeAlias = UpdateRadiusClientRequest  # noqa: Y015
 
@@ -792,8 +812,8 @@ class RotateRadiusSecretRequest(_message.Message):
     """The agent's name, in any case."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
-        """How long the previous secret still works: at most 30 days. Zero or not set: it stops
-        at once.
+        """How long the previous secret still works: at most 30 days. Those replaced earlier
+        keep their ends; at most 3 replaced secrets work. Zero or not set: all stop at once.
         """
 
     def __init__(

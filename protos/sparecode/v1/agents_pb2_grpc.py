@@ -148,7 +148,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateRadiusSecret(self, request, context):
-        """Gives a RADIUS client a new shared secret. The secret before works for a while.
+        """Gives a RADIUS client a new shared secret. The previous secret works for a while.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

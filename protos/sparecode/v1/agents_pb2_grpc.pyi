@@ -52,7 +52,7 @@ class AgentServiceStub:
     UpdateRadiusClient: _grpc.UnaryUnaryMultiCallable[_agents_pb2.UpdateRadiusClientRequest, _agents_pb2.UpdateRadiusClientResponse]
     """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
     RotateRadiusSecret: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RotateRadiusSecretRequest, _agents_pb2.RotateRadiusSecretResponse]
-    """Gives a RADIUS client a new shared secret. The secret before works for a while."""
+    """Gives a RADIUS client a new shared secret. The previous secret works for a while."""
     DenyCertificate: _grpc.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]
     """Denies a certificate: from the commit on, every agent that calls with it is
     refused.
@@ -86,7 +86,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     UpdateRadiusClient: _aio.UnaryUnaryMultiCallable[_agents_pb2.UpdateRadiusClientRequest, _agents_pb2.UpdateRadiusClientResponse]  # type: ignore[assignment]
     """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
     RotateRadiusSecret: _aio.UnaryUnaryMultiCallable[_agents_pb2.RotateRadiusSecretRequest, _agents_pb2.RotateRadiusSecretResponse]  # type: ignore[assignment]
-    """Gives a RADIUS client a new shared secret. The secret before works for a while."""
+    """Gives a RADIUS client a new shared secret. The previous secret works for a while."""
     DenyCertificate: _aio.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]  # type: ignore[assignment]
     """Denies a certificate: from the commit on, every agent that calls with it is
     refused.
@@ -165,7 +165,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agents_pb2.RotateRadiusSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agents_pb2.RotateRadiusSecretResponse, _abc.Awaitable[_agents_pb2.RotateRadiusSecretResponse]]:
-        """Gives a RADIUS client a new shared secret. The secret before works for a while."""
+        """Gives a RADIUS client a new shared secret. The previous secret works for a while."""
 
     @_abc_1.abstractmethod
     def DenyCertificate(

@@ -70,6 +70,13 @@ def register_radius(
             help="Answer requests without Message-Authenticator. Unsafe (BlastRADIUS).",
         ),
     ] = False,
+    until_signed: Annotated[
+        bool,
+        typer.Option(
+            "--until-signed",
+            help="With --allow-unsigned: only until it has sent a signed request.",
+        ),
+    ] = False,
     repeats: Annotated[
         bool,
         typer.Option(
@@ -105,6 +112,7 @@ def register_radius(
             RadiusSettings(
                 networks=tuple(network),
                 allow_unsigned=unsigned,
+                unsigned_until_signed=until_signed,
                 repeats_with_new_authenticator=repeats,
                 filter_id=filter_id,
                 class_attribute=class_attribute,
@@ -142,6 +150,13 @@ def update_radius(
             help="Whether requests with Proxy-State may lack it, too.",
         ),
     ] = None,
+    until_signed: Annotated[
+        bool | None,
+        typer.Option(
+            "--until-signed/--also-later",
+            help="Whether unsigned requests end with the first signed one.",
+        ),
+    ] = None,
     repeats: Annotated[
         bool | None,
         typer.Option(
@@ -161,8 +176,8 @@ def update_radius(
     ] = None,
 ) -> None:
     """Change the settings of a RADIUS client. `--network` replaces all networks."""
-    changes = (network, unsigned, proxied, repeats, filter_id, class_attribute)
-    if (*changes, session_timeout) == (None,) * 7:
+    changes = (network, unsigned, proxied, until_signed, repeats, filter_id)
+    if (*changes, class_attribute, session_timeout) == (None,) * 8:
         raise UsageError("nothing to change: see --help for the options")
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -171,6 +186,7 @@ def update_radius(
             networks=network or (),
             allow_unsigned=unsigned,
             allow_unsigned_proxied=proxied,
+            unsigned_until_signed=until_signed,
             repeats_with_new_authenticator=repeats,
             filter_id=filter_id,
             class_attribute=class_attribute,
@@ -199,7 +215,9 @@ def rotate_secret(
     Give a RADIUS client a new shared secret, and print it.
 
     With `--overlap` the previous secret still works for that long, so that you can
-    change the client in between. The new secret is the only output on stdout.
+    change the client in between. Secrets that were replaced earlier keep their ends;
+    without `--overlap` they stop at once, too. The new secret is the only output on
+    stdout.
     """
     value = timedelta(0) if overlap is None else overlap.value
     if not isinstance(value, timedelta):
@@ -232,6 +250,8 @@ def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
         facts.append(("Unsafe", "requests without Message-Authenticator are answered"))
     if settings.allow_unsigned_proxied:
         facts.append(("Unsafe", "also with Proxy-State, which BlastRADIUS needs"))
+    if settings.unsigned_until_signed:
+        facts.append(("Until", "a node has received a signed one since it started"))
     if settings.repeats_with_new_authenticator:
         facts.append(("Repeats", "as new requests, within 30 s"))
     attributes = (

@@ -12,7 +12,12 @@ from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.context import AgentCaller, CallContext, Deadline
+from sparecode_node.services.context import (
+    RADIUS,
+    AgentCaller,
+    CallContext,
+    Deadline,
+)
 from sparecode_node.services.errors import (
     CertificateDeniedError,
     NotPermittedError,
@@ -123,6 +128,30 @@ class Decisions:
         result = await propose_until_fresh(self._replicator, prepare, request.deadline)
         return self._answer(_decided(result))
 
+    async def copied(
+        self, context: CallContext, request: AgentRequest
+    ) -> Authenticated | None:
+        """
+        Return the decision on a copy of a packet, if this node has it already (D3).
+
+        None: the request is new, or not by RADIUS. Strangers can send copies of what
+        they saw, and gRPC lets them see nothing. Raises `Refused`.
+        """
+        if context.door != RADIUS:
+            return None
+
+        async def remembered(transaction: ReadTransaction) -> Result | None:
+            return await requests.find(transaction, request.key)
+
+        found = await self._state.at_once(remembered)
+        return None if found is None else _decided(found)
+
+    def repeated(self, decided: Authenticated) -> AgentAnswer | None:
+        """Return a decision again. None: apply must check that an acceptance stands (Q2)."""
+        if decided.decision is Decision.ACCEPTED:
+            return None
+        return self._answer(decided)
+
     async def is_remembered(self, request: AgentRequest) -> bool:
         """Return whether any node has decided this request already (Q2)."""
         await self._replicator.read_barrier(timeout_s=request.deadline.left_s())
@@ -142,12 +171,16 @@ class Decisions:
             raise NotPermittedError(f"only agents may call {context.method}")
         caller = agent_key(context.caller)
         deadline = Deadline.of(context, self._clock)
-        await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
         ages: dict[RequestId, int] = {}
         async with self._state.transaction() as transaction:
             for request_id in request_ids:
                 age_ms = await requests.decided_ms_ago(
-                    transaction, caller, context.method, request_id
+                    transaction,
+                    caller,
+                    context.method,
+                    request_id,
+                    now_ms=passed.at_ms,
                 )
                 if age_ms is not None:
                     ages[request_id] = age_ms

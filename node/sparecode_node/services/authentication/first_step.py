@@ -35,7 +35,7 @@ from sparecode_node.services.authentication.decisions import (
     Decisions,
     described_resource,
 )
-from sparecode_node.services.context import CallContext
+from sparecode_node.services.context import AgentCaller, CallContext
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
@@ -57,6 +57,8 @@ class PasscodeAttempt:
     resource: str
     """After the door's words for the source, which are no part of the request."""
     authentication_id: str
+    is_guess: bool = True
+    """False: refuse it as the passcode of an unknown user."""
 
 
 class Authentication:
@@ -87,6 +89,10 @@ class Authentication:
         """Return how long ago requests of the agent were decided; see `Decisions`."""
         return await self._decisions.decided_ms_ago(context, request_ids)
 
+    def count_unsigned(self, agent: AgentCaller) -> None:
+        """Count a request that anyone may have sent. Raises `RateError` (L7)."""
+        self._rates.unsigned(agent=agent.identity)
+
     @idempotent
     async def authenticate(
         self,
@@ -96,9 +102,13 @@ class Authentication:
         passcode: str,
         client_address: str,
         resource: str,
+        is_guess: bool = True,
     ) -> AgentAnswer:
         """
         Return the decision, after a quorum has committed it.
+
+        Without *is_guess* it is refused as the passcode of an unknown user, and charges
+        no one. Bounds, rates and cost are the same, so no one learns which it was (D2).
 
         Raises `InvalidFieldError` (a field beyond its bound, a bad request id),
         `Refused` (`REQUEST_ID_REUSED`, `REQUEST_TABLE_FULL`), `ProposeError`, and
@@ -117,13 +127,21 @@ class Authentication:
             client_address=client_address,
             resource=described_resource(context, resource),
             authentication_id=self._decisions.new_id(),
+            is_guess=is_guess,
         )
         await self._decisions.admit(attempt.request, context.method)
-        self._rates.attempt(
-            agent=attempt.request.agent.key,
-            client_address=client_address,
-            name_tag=self._sealing.name_tags(attempt.name_key)[0],
-        )
+        copied = await self._decisions.copied(context, attempt.request)
+        if copied is not None:
+            self._rates.copy(agent=attempt.request.agent.key)
+            answer = self._decisions.repeated(copied)
+            if answer is not None:
+                return answer
+        else:
+            self._rates.attempt(
+                agent=attempt.request.agent.key,
+                client_address=client_address,
+                name_tag=self._sealing.name_tags(attempt.name_key)[0],
+            )
         return await self._decisions.decide(
             attempt.request, lambda: self._proposal(attempt)
         )
@@ -144,6 +162,9 @@ class Authentication:
             )
 
         policy, user = await self._state.at_once(parameters)
+        if not attempt.is_guess:
+            user = None
+            name_tags = self._sealing.name_tags(unknown_name(attempt.name_key))
         passcode_splits = splits(attempt.passcode, policy)
         hashes = await self._kdf.derive(
             self._inputs(passcode_splits, user, name_tags[0], evaluations(policy)),
@@ -165,6 +186,7 @@ class Authentication:
             resource=attempt.resource,
             certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
             certificate_serial_number=attempt.request.agent.certificate.serial_number,
+            radius_secret_id=attempt.request.agent.radius_secret_id,
         )
         clear = tuple(split.code for split in passcode_splits if not split.emergency)
         return self._decisions.proposal(attempt.request, command, clear)
@@ -264,3 +286,8 @@ class Authentication:
 def _pins_in(passcode_splits: Sequence[Split]) -> list[str]:
     """Return the possible PINs, once each: two codes of one length share a PIN (T4)."""
     return list(dict.fromkeys(split.pin for split in passcode_splits))
+
+
+def unknown_name(name_key: NameKey) -> NameKey:
+    """Return a name that no user can have, because names hold no control characters."""
+    return NameKey(f"\b {name_key}")

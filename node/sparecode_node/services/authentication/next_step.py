@@ -78,12 +78,16 @@ class Continuation:
         new_pin: str,
         client_address: str = "",
         resource: str = "",
+        is_guess: bool = True,
     ) -> AgentAnswer:
         """
         Return the decision, after a quorum has committed it.
 
         *client_address* and *resource* are for the audit log. Only RADIUS has them, and
         RADIUS needs the feature level at which the log does.
+
+        Without *is_guess* it is refused as the answer to no challenge, at the same rate
+        and cost (D2).
 
         A challenge is answered once. A malformed tokencode, or a PIN that the policy
         forbids, does not answer it: raises `InvalidFieldError`. Otherwise raises as
@@ -106,10 +110,19 @@ class Continuation:
         )
         _check_new_pin(attempt)
         await self._decisions.admit(attempt.request, context.method)
-        self._rates.next_step(
-            agent=attempt.request.agent.key,
-            user=attempt.challenge.user_id if attempt.challenge else "",
-        )
+        copied = await self._decisions.copied(context, attempt.request)
+        if copied is not None:
+            self._rates.copy(agent=attempt.request.agent.key)
+            answer = self._decisions.repeated(copied)
+            if answer is not None:
+                return answer
+        else:
+            self._rates.next_step(
+                agent=attempt.request.agent.key,
+                user=attempt.challenge.user_id if attempt.challenge else "",
+            )
+        if not is_guess:
+            attempt = replace(attempt, challenge=None)
         return await self._decisions.decide(
             attempt.request, lambda: self._proposal(attempt)
         )
@@ -207,6 +220,7 @@ class Continuation:
             pin_lettered=is_lettered(attempt.new_pin),
             client_address=attempt.client_address,
             resource=attempt.resource,
+            radius_secret_id=attempt.request.agent.radius_secret_id,
         )
         return self._decisions.proposal(attempt.request, command, (attempt.tokencode,))
 

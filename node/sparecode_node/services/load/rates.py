@@ -31,6 +31,10 @@ to wait 5 s.
 """
 THIS_AGENT = "this agent"
 """Whose rate it is, in a `RateError` about all attempts of one agent."""
+UNSIGNED_PER_S = 20
+"""Unsigned requests of one RADIUS client that are judged."""
+COPIES_PER_S = 50
+"""Copies of decided requests of one RADIUS client that are answered."""
 TRANSFER_COST = 2
 """A transfer costs this much: each one interrupts calls for a moment."""
 CELLS = 2**15
@@ -141,8 +145,22 @@ class Rates:
         self._peers = buckets(limits.peer)
         self._codes = buckets(limits.codes)
         self._sessions = buckets(limits.session)
+        self._unsigned = buckets(UNSIGNED_PER_S)
+        self._copies = buckets(COPIES_PER_S)
         self._transfers = buckets(limits.transfers)
         self._resets = buckets(limits.resets)
+
+    def unsigned(self, *, agent: str) -> None:
+        """
+        Count one unsigned request by RADIUS. Anyone can send it (D2).
+
+        It has a rate of its own, so forged ones do not use up that of the agent.
+        """
+        _take(self._unsigned, THIS_AGENT, agent)
+
+    def copy(self, *, agent: str) -> None:
+        """Count one copy of a decided request. Anyone who saw the packet can send it."""
+        _take(self._copies, THIS_AGENT, agent)
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
         """Count one attempt of an agent (L7)."""

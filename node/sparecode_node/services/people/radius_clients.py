@@ -61,7 +61,9 @@ class RadiusClient:
     identity: AgentIdentity
     settings: RadiusSettings
     secrets: tuple[bytes, ...] = field(repr=False)
-    """The current secret, then the replaced one while it still works."""
+    """The current secret, then the replaced ones that still work."""
+    secret_ids: tuple[str, ...]
+    """Their ids, in the same order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class RadiusClients:
         restricted: bool = False,
         allow_unsigned: bool = False,
         allow_unsigned_proxied: bool = False,
+        unsigned_until_signed: bool = False,
         repeats_with_new_authenticator: bool = False,
         filter_id: str = "",
         class_attribute: str = "",
@@ -126,12 +129,16 @@ class RadiusClients:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         name = fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
-        if allow_unsigned_proxied and not allow_unsigned:
-            raise _proxied_alone()
+        if not allow_unsigned:
+            _refuse_alone(
+                allow_unsigned_proxied=allow_unsigned_proxied,
+                unsigned_until_signed=unsigned_until_signed,
+            )
         settings = RadiusSettings(
             networks=fields.networks(networks),
             allow_unsigned=allow_unsigned,
             allow_unsigned_proxied=allow_unsigned_proxied,
+            unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
             filter_id=_attribute("filter_id", filter_id),
             class_attribute=_attribute("class_attribute", class_attribute),
@@ -167,6 +174,7 @@ class RadiusClients:
         networks: Sequence[str] = (),
         allow_unsigned: bool | None = None,
         allow_unsigned_proxied: bool | None = None,
+        unsigned_until_signed: bool | None = None,
         repeats_with_new_authenticator: bool | None = None,
         filter_id: str | None = None,
         class_attribute: str | None = None,
@@ -176,13 +184,18 @@ class RadiusClients:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
-        if allow_unsigned_proxied and allow_unsigned is False:
-            raise _proxied_alone()
+        exceptions = {
+            "allow_unsigned_proxied": bool(allow_unsigned_proxied),
+            "unsigned_until_signed": bool(unsigned_until_signed),
+        }
+        if allow_unsigned is False:
+            _refuse_alone(**exceptions)
         command = UpdateRadiusClient(
             name_key=fold(name),
             networks=fields.networks(networks) if networks else (),
             allow_unsigned=allow_unsigned,
             allow_unsigned_proxied=allow_unsigned_proxied,
+            unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
             filter_id=None if filter_id is None else _attribute("filter_id", filter_id),
             class_attribute=None
@@ -194,11 +207,11 @@ class RadiusClients:
         )
 
         async def prepare() -> UpdateRadiusClient:
-            if allow_unsigned_proxied and not allow_unsigned:
+            if not allow_unsigned and any(exceptions.values()):
                 async with self._state.transaction() as transaction:
                     identity = radius_identity(command.name_key)
                     if await radius.allows_unsigned(transaction, identity) is False:
-                        raise _proxied_alone()
+                        _refuse_alone(**exceptions)
             return command
 
         return applied(
@@ -212,8 +225,8 @@ class RadiusClients:
         """
         Give a RADIUS client a new secret, and return it (shown once).
 
-        The previous secret works for *overlap_ms* more; one that was already replaced
-        stops at once. A retry returns the secret of the first try.
+        The previous secret works for *overlap_ms* more. Those that were replaced earlier
+        keep their ends; without an overlap they stop at once. A retry returns the secret of the first try.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
@@ -280,20 +293,22 @@ class RadiusClients:
         return RadiusDirectory(
             available=True,
             is_open=await cluster.is_open(transaction),
-            clients=tuple(
-                RadiusClient(
-                    name=each.name,
-                    identity=each.identity,
-                    settings=each.settings,
-                    secrets=tuple(
-                        self._clear[sealed]
-                        for sealed in each.secrets
-                        if sealed.ends_at_ms is None or sealed.ends_at_ms > now_ms
-                        if sealed in self._clear
-                    ),
-                )
-                for each in stored
-            ),
+            clients=tuple(self._client(each, now_ms) for each in stored),
+        )
+
+    def _client(self, stored: radius.StoredClient, now_ms: int) -> RadiusClient:
+        working = [
+            each
+            for each in stored.secrets
+            if each.ends_at_ms is None or each.ends_at_ms > now_ms
+            if each in self._clear
+        ]
+        return RadiusClient(
+            name=stored.name,
+            identity=stored.identity,
+            settings=stored.settings,
+            secrets=tuple(self._clear[each] for each in working),
+            secret_ids=tuple(each.secret_id for each in working),
         )
 
     def _open(self, current: set[radius.SealedSecret]) -> None:
@@ -332,10 +347,16 @@ def _secret_id(
     return str(uuid.uuid5(uuid.UUID(context.request_id), content))
 
 
-def _proxied_alone() -> InvalidFieldError:
-    return InvalidFieldError(
-        "allow_unsigned_proxied", "needs allow_unsigned, which permits less"
-    )
+def _refuse_alone(*, allow_unsigned_proxied: bool, unsigned_until_signed: bool) -> None:
+    """Refuse what only says more about unsigned requests, which are not allowed."""
+    if allow_unsigned_proxied:
+        raise InvalidFieldError(
+            "allow_unsigned_proxied", "needs allow_unsigned, which permits less"
+        )
+    if unsigned_until_signed:
+        raise InvalidFieldError(
+            "unsigned_until_signed", "needs allow_unsigned, which it limits"
+        )
 
 
 def _attribute(name: str, value: str) -> str:

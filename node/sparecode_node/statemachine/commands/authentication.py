@@ -33,6 +33,8 @@ class Authenticate:
     certificate_fingerprint: str = ""
     """Fingerprint of the agent's certificate; see `CertificateMark`."""
     certificate_serial_number: str = ""
+    radius_secret_id: str = ""
+    """The secret that the RADIUS client has used; empty: another agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,3 +72,5 @@ class ContinueAuthentication:
     client_address: str = ""
     """Where the user is, as the agent reports it; only from RADIUS clients."""
     resource: str = ""
+    radius_secret_id: str = ""
+    """The secret that the RADIUS client has used; empty: another agent."""

@@ -20,6 +20,7 @@ class RegisterRadiusClient:
     networks: tuple[str, ...]
     allow_unsigned: bool
     allow_unsigned_proxied: bool
+    unsigned_until_signed: bool
     repeats_with_new_authenticator: bool
     filter_id: str
     class_attribute: str
@@ -44,6 +45,7 @@ class UpdateRadiusClient:
     """All its networks; empty: no change."""
     allow_unsigned: bool | None
     allow_unsigned_proxied: bool | None
+    unsigned_until_signed: bool | None
     repeats_with_new_authenticator: bool | None
     filter_id: str | None
     class_attribute: str | None

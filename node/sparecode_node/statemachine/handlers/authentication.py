@@ -37,6 +37,7 @@ from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import known_secrets as secret_tables
+from sparecode_node.statemachine.tables import radius as radius_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -141,7 +142,7 @@ def no_longer_stands(applying: Applying, command: Judged) -> bool:
     """Return whether the agent may no longer accept this user, since `ACCEPTED` (Q2)."""
     user = applying.person
     reason = not_admitted(
-        _find_agent(applying.db, command),
+        _find_agent(applying, command),
         user,
         certificate_denied=_certificate_denied(applying.db, command),
         user_listed=_user_listed(applying.db, command, user),
@@ -196,7 +197,7 @@ def _attempt(
     db = applying.db
     tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
     tagged = applying.feature_level >= FORMER_CODES
-    agent = _find_agent(db, command)
+    agent = _find_agent(applying, command)
     restricted = (
         agent is not None and agent.restricted
     )  # Else the list does not matter.
@@ -231,15 +232,22 @@ def _attempt(
     )
 
 
-def _find_agent(db: sqlite3.Connection, command: Judged) -> Agent | None:
+def _find_agent(applying: Applying, command: Judged) -> Agent | None:
     """
     Return the agent that sent the passcode.
 
-    A certificate with the identity of a RADIUS client is not that client: it could
-    come from any address.
+    A RADIUS client has used a secret that still works. The called node may be behind,
+    and a certificate with the identity of a RADIUS client could come from any address.
     """
+    db = applying.db
     agent = agent_tables.find_agent(db, command.agent)
-    if agent is not None and agent.by_radius and command.certificate_fingerprint:
+    if (
+        agent is not None
+        and agent.by_radius
+        and not radius_tables.secret_works(
+            db, command.agent, command.radius_secret_id, applying.now_ms
+        )
+    ):
         return None
     return agent
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparecode_node.domain.agents import Agent
 from sparecode_node.domain.ids import AgentIdentity, NameKey
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.radius import RadiusSettings, radius_identity
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.radius import (
@@ -34,6 +34,8 @@ def register_radius_client(applying: Applying, command: RegisterRadiusClient) ->
         applying.detail += ", requires no Message-Authenticator"
     if command.allow_unsigned_proxied:
         applying.detail += ", not even of requests with Proxy-State"
+    if command.unsigned_until_signed:
+        applying.detail += ", until it has sent one"
     if radius_tables.has_secret(db, command.secret_id):
         return REUSED
     if (
@@ -60,6 +62,7 @@ def register_radius_client(applying: Applying, command: RegisterRadiusClient) ->
             networks=command.networks,
             allow_unsigned=command.allow_unsigned,
             allow_unsigned_proxied=command.allow_unsigned_proxied,
+            unsigned_until_signed=command.unsigned_until_signed,
             repeats_with_new_authenticator=command.repeats_with_new_authenticator,
             filter_id=command.filter_id,
             class_attribute=command.class_attribute,
@@ -86,21 +89,23 @@ def update_radius_client(
         for name in (
             "allow_unsigned",
             "allow_unsigned_proxied",
+            "unsigned_until_signed",
             "repeats_with_new_authenticator",
             "filter_id",
             "class_attribute",
             "session_timeout_s",
         )
-        if (value := getattr(command, name)) is not None
+        if (value := getattr(command, name)) not in (None, getattr(settings, name))
     }
-    if command.networks:
+    if command.networks and {*command.networks} != {*settings.networks}:
         changes["networks"] = command.networks
     if not changes.get("allow_unsigned", settings.allow_unsigned):
         # A signature that every request needs is needed with Proxy-State, too.
-        if settings.allow_unsigned_proxied:
-            changes["allow_unsigned_proxied"] = False
-        else:
-            changes.pop("allow_unsigned_proxied", None)
+        for exception in ("allow_unsigned_proxied", "unsigned_until_signed"):
+            if getattr(settings, exception):
+                changes[exception] = False
+            else:
+                changes.pop(exception, None)
     radius_tables.save_settings(applying.db, identity, replace(settings, **changes))
     applying.detail = ", ".join(
         f"{name.replace('_', ' ')} {_words(value)}" for name, value in changes.items()
@@ -119,15 +124,20 @@ def rotate_radius_secret(
         return _unknown(command.name_key)
     if radius_tables.has_secret(applying.db, command.secret_id):
         return REUSED
-    radius_tables.end_secrets(
-        applying.db, identity, ends_at_ms=applying.now_ms + command.overlap_ms
+    earlier = radius_tables.end_secrets(
+        applying.db,
+        identity,
+        now_ms=applying.now_ms,
+        overlap_ms=command.overlap_ms,
     )
     _add_secret(applying, identity, command)
     applying.detail = (
         f"the previous secret works for {command.overlap_ms // 1000} s"
         if command.overlap_ms
-        else "the previous secret no longer works"
+        else "no previous secret works"
     )
+    if earlier:
+        applying.detail += f", {plural(earlier, 'earlier one')} until its end"
     return None
 
 

@@ -5,13 +5,14 @@ import sqlite3
 from collections.abc import Sequence
 
 from sparecode_node.domain.ids import AgentIdentity, KeyId
-from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.domain.radius import REPLACED_SECRETS_MAX, RadiusSettings
 
 RADIUS_TABLES = """
 CREATE TABLE radius_clients (           -- agents with a shared secret
     identity TEXT PRIMARY KEY REFERENCES agents (identity) ON DELETE CASCADE,
     allow_unsigned INTEGER NOT NULL,
     allow_unsigned_proxied INTEGER NOT NULL,
+    unsigned_until_signed INTEGER NOT NULL,
     repeats_with_new_authenticator INTEGER NOT NULL,
     filter_id TEXT NOT NULL,
     class_attribute TEXT NOT NULL,
@@ -38,7 +39,7 @@ CREATE INDEX radius_secrets_by_end ON radius_secrets (ends_at_ms);
 """Here, because `schema` has 500 lines already."""
 
 COLUMNS = (
-    "allow_unsigned, allow_unsigned_proxied, "
+    "allow_unsigned, allow_unsigned_proxied, unsigned_until_signed, "
     "repeats_with_new_authenticator, filter_id, class_attribute, session_timeout_s"
 )
 
@@ -67,6 +68,7 @@ def settings_in(row: sqlite3.Row, networks: tuple[str, ...]) -> RadiusSettings:
         networks=networks,
         allow_unsigned=bool(row["allow_unsigned"]),
         allow_unsigned_proxied=bool(row["allow_unsigned_proxied"]),
+        unsigned_until_signed=bool(row["unsigned_until_signed"]),
         repeats_with_new_authenticator=bool(row["repeats_with_new_authenticator"]),
         filter_id=row["filter_id"],
         class_attribute=row["class_attribute"],
@@ -80,11 +82,12 @@ def save_settings(
     """Save the settings of a RADIUS client."""
     db.execute(
         f"INSERT OR REPLACE INTO radius_clients (identity, {COLUMNS}) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             identity,
             settings.allow_unsigned,
             settings.allow_unsigned_proxied,
+            settings.unsigned_until_signed,
             settings.repeats_with_new_authenticator,
             settings.filter_id,
             settings.class_attribute,
@@ -140,18 +143,51 @@ def has_secret(db: sqlite3.Connection, secret_id: str) -> bool:
     )
 
 
+def secret_works(
+    db: sqlite3.Connection, identity: AgentIdentity, secret_id: str, now_ms: int
+) -> bool:
+    """Return whether a client may still use the secret of this id."""
+    return bool(
+        db.execute(
+            "SELECT 1 FROM radius_secrets WHERE secret_id = ? AND identity = ? "
+            "AND (ends_at_ms IS NULL OR ends_at_ms > ?)",
+            (secret_id, identity, now_ms),
+        ).fetchone()
+    )
+
+
 def end_secrets(
-    db: sqlite3.Connection, identity: AgentIdentity, *, ends_at_ms: int
-) -> None:
-    """Let the current secret of a client end, and delete those replaced earlier."""
+    db: sqlite3.Connection, identity: AgentIdentity, *, now_ms: int, overlap_ms: int
+) -> int:
+    """
+    Let the current secret of a client end, and return how many earlier ones still work.
+
+    Those replaced earlier keep their ends, because the client may still have one of
+    them. Without an overlap they are deleted: one may have leaked.
+    """
+    if not overlap_ms:
+        db.execute(
+            "DELETE FROM radius_secrets WHERE identity = ? AND ends_at_ms IS NOT NULL",
+            (identity,),
+        )
     db.execute(
-        "DELETE FROM radius_secrets WHERE identity = ? AND ends_at_ms IS NOT NULL",
-        (identity,),
+        "UPDATE radius_secrets SET ends_at_ms = ? "
+        "WHERE identity = ? AND ends_at_ms IS NULL",
+        (now_ms + overlap_ms, identity),
     )
     db.execute(
-        "UPDATE radius_secrets SET ends_at_ms = ? WHERE identity = ?",
-        (ends_at_ms, identity),
+        """
+        DELETE FROM radius_secrets WHERE identity = ?1 AND secret_id NOT IN (
+            SELECT secret_id FROM radius_secrets WHERE identity = ?1
+            ORDER BY created_at_ms DESC, secret_id LIMIT ?2)
+        """,
+        (identity, REPLACED_SECRETS_MAX),
     )
+    (working,) = db.execute(
+        "SELECT count(*) FROM radius_secrets WHERE identity = ? AND ends_at_ms > ?",
+        (identity, now_ms),
+    ).fetchone()
+    return int(working) - bool(overlap_ms)
 
 
 def delete_replaced_secrets(db: sqlite3.Connection) -> None:

@@ -23,6 +23,7 @@ class _Client(NamedTuple):
     name: str
     allow_unsigned: bool
     allow_unsigned_proxied: bool
+    unsigned_until_signed: bool
 
 
 def check_radius(config: Config, *, running: bool = False) -> Iterator[Finding]:
@@ -68,18 +69,18 @@ def _clients(db: sqlite3.Connection) -> list[_Client] | None:
     if level[0] < RADIUS_CLIENTS:
         return None
     rows = db.execute(
-        "SELECT name, allow_unsigned, allow_unsigned_proxied "
+        "SELECT name, allow_unsigned, allow_unsigned_proxied, unsigned_until_signed "
         "FROM radius_clients JOIN agents USING (identity) ORDER BY name_key"
     )
-    return [
-        _Client(name, bool(unsigned), bool(proxied)) for name, unsigned, proxied in rows
-    ]
+    return [_Client(name, *map(bool, settings)) for name, *settings in rows]
 
 
 def _check_signatures(clients: Sequence[_Client]) -> Iterator[Finding]:
     unsigned = [each for each in clients if each.allow_unsigned]
     for client in unsigned:
         words = ", even with Proxy-State" if client.allow_unsigned_proxied else ""
+        if client.unsigned_until_signed:
+            words += ", until each node has received a signed one"
         yield warn(
             "RADIUS",
             f"{client.name} may send requests without Message-Authenticator{words} "

@@ -2225,6 +2225,7 @@ class RegisterRadiusClient(_message.Message):
     SECRET_ID_FIELD_NUMBER: _builtins.int
     SEALED_SECRET_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The agent's name, as it is displayed."""
     name_key: _builtins.str
@@ -2251,6 +2252,8 @@ class RegisterRadiusClient(_message.Message):
     """The secret, sealed with a key of the ring."""
     key_id: _builtins.int
     """The number of that key."""
+    unsigned_until_signed: _builtins.bool
+    """Whether its requests may lack it only until a node has received a signed one."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that it sends from, in one spelling."""
@@ -2272,10 +2275,11 @@ class RegisterRadiusClient(_message.Message):
         secret_id: _builtins.str = ...,
         sealed_secret: _builtins.bytes = ...,
         key_id: _builtins.int = ...,
+        unsigned_until_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "key_id", b"key_id", "name", b"name", "name_key", b"name_key", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "restricted", b"restricted", "sealed_secret", b"sealed_secret", "secret_id", b"secret_id", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "key_id", b"key_id", "name", b"name", "name_key", b"name_key", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "restricted", b"restricted", "sealed_secret", b"sealed_secret", "secret_id", b"secret_id", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2295,6 +2299,7 @@ class UpdateRadiusClient(_message.Message):
     FILTER_ID_FIELD_NUMBER: _builtins.int
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The agent's name, as it is compared."""
     allow_unsigned: _builtins.bool
@@ -2309,6 +2314,10 @@ class UpdateRadiusClient(_message.Message):
     """The Class of an Access-Accept. Not set: no change."""
     session_timeout_s: _builtins.int
     """The Session-Timeout of an Access-Accept in seconds. Not set: no change."""
+    unsigned_until_signed: _builtins.bool
+    """Whether its requests may lack it only until a node has received a signed one. Not
+    set: no change.
+    """
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All its networks. Empty: no change."""
@@ -2324,10 +2333,11 @@ class UpdateRadiusClient(_message.Message):
         filter_id: _builtins.str | None = ...,
         class_attribute: _builtins.str | None = ...,
         session_timeout_s: _builtins.int | None = ...,
+        unsigned_until_signed: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name_key", b"name_key", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name_key", b"name_key", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
@@ -2341,6 +2351,8 @@ class UpdateRadiusClient(_message.Message):
     _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofReturnType__session_timeout_s: _TypeAlias = _typing.Literal["session_timeout_s"]  # noqa: Y015
     _WhichOneofArgType__session_timeout_s: _TypeAlias = _typing.Literal["_session_timeout_s", b"_session_timeout_s"]  # noqa: Y015
+    _WhichOneofReturnType__unsigned_until_signed: _TypeAlias = _typing.Literal["unsigned_until_signed"]  # noqa: Y015
+    _WhichOneofArgType__unsigned_until_signed: _TypeAlias = _typing.Literal["_unsigned_until_signed", b"_unsigned_until_signed"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned) -> _WhichOneofReturnType__allow_unsigned | None: ...
     @_typing.overload
@@ -2353,6 +2365,8 @@ class UpdateRadiusClient(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_s) -> _WhichOneofReturnType__session_timeout_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unsigned_until_signed) -> _WhichOneofReturnType__unsigned_until_signed | None: ...
 
 Global___UpdateRadiusClient: _TypeAlias = UpdateRadiusClient  # noqa: Y015
 
@@ -2653,6 +2667,7 @@ class Authenticate(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2677,6 +2692,8 @@ class Authenticate(_message.Message):
     """The SHA-256 hash of the agent's certificate, in hexadecimal digits."""
     certificate_serial_number: _builtins.str
     """The serial number of the agent's certificate, in hexadecimal digits."""
+    radius_secret_id: _builtins.str
+    """The id of the secret that a RADIUS client has used; empty: another agent."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """The ways to read the passcode."""
@@ -2697,10 +2714,11 @@ class Authenticate(_message.Message):
         resource: _builtins.str = ...,
         certificate_fingerprint: _builtins.str = ...,
         certificate_serial_number: _builtins.str = ...,
+        radius_secret_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2777,6 +2795,7 @@ class ContinueAuthentication(_message.Message):
     PIN_LETTERED_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
+    RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2803,6 +2822,8 @@ class ContinueAuthentication(_message.Message):
     """The user's address, as a RADIUS client reports it. Empty: unknown."""
     resource: _builtins.str
     """Where a RADIUS request came from. Empty: it did not come by RADIUS."""
+    radius_secret_id: _builtins.str
+    """The id of the secret that a RADIUS client has used; empty: another agent."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
         """The challenge. Not set: it was not issued by this cluster."""
@@ -2829,10 +2850,11 @@ class ContinueAuthentication(_message.Message):
         pin_lettered: _builtins.bool = ...,
         client_address: _builtins.str = ...,
         resource: _builtins.str = ...,
+        radius_secret_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
     _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015
