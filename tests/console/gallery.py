@@ -197,6 +197,7 @@ def _agent_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("agent", "/agents/vpn")
     yield Exhibit("agent-new", "/new/agent")
     yield Exhibit("radius-client", f"/agents/{GATE}")
+    yield Exhibit("radius-client-settings", f"/radius-clients/{GATE}")
     yield Exhibit("radius-client-new", "/new/radius-client")
     yield Exhibit("radius-client-refused", "/new/radius-client", _wrong_network)
     yield Exhibit("radius-secret", f"/radius-secrets/{GATE}")

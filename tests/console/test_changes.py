@@ -2,23 +2,25 @@
 """Changes made on pages: users, agents, administrators, approvals, policy."""
 
 import dataclasses
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pyrage
 import pytest
 
 from sparecode_node.console.pages.policy_fields import GROUPS
+from sparecode_node.console.pages.snippets import SNIPPETS
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy
+from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.queries.views import UserView
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
-from tests.console.desk import Desk
-from tests.console.paper import Page, Paper
 from tests.console.desk import GATE, Desk
+from tests.console.paper import Page, Paper
 from tests.console.test_pages import OWN, PAGES, with_role
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN
 from tests.services.test_epoch_review import beginning
@@ -353,7 +355,8 @@ async def test_a_radius_client_is_registered_and_its_secret_shown_once(
         networks="10.1.0.7, 2001:db8::/64",
         session_timeout="3600",
         filter_id="staff",
-        tick={"repeats": "on", "allow_unsigned": "on"},
+        signatures="optional",
+        tick={"repeats": "on"},
     )
     (client,) = [
         each
@@ -372,15 +375,67 @@ async def test_a_radius_client_is_registered_and_its_secret_shown_once(
         "None since it started",
     ):
         assert words in page.text, words
-    await desk.node.radius_clients.update(
-        desk.node.admin("AgentService/UpdateRadiusClient"),
-        name="vpn",
-        allow_unsigned_proxied=True,
-    )
-    assert "Not even with Proxy-State" in (await browser.open("/agents/vpn")).text
     page = await browser.open("/agents")
     assert "10.1.0.7/32, 2001:db8::/64 and a secret" in page.text
     assert "Unsafe" in page.text
+
+
+async def test_the_page_of_a_radius_client_has_configurations_to_copy(
+    desk: Desk,
+) -> None:
+    """The documentation has the same texts."""
+    browser = await desk.administrator()
+    page = await browser.open(f"/agents/{GATE}")
+    documented = (Path(__file__).parents[2] / "docs/radius.md").read_text()
+    for each in SNIPPETS:
+        assert each.text in page.text.replace("&#34;", '"'), each.key
+        assert f"```\n{each.text}```\n" in documented, each.key
+    assert "Configuration to copy" not in (await browser.open(f"/agents/{VPN}")).text
+
+
+async def test_the_settings_of_a_radius_client_are_changed(desk: Desk) -> None:
+    """(D2) The form shows all of them, so saving it unchanged changes nothing."""
+
+    async def settings() -> RadiusSettings:
+        (client,) = (await desk.node.radius_clients.directory()).clients
+        return client.settings
+
+    browser = await desk.administrator()
+    page = await browser.open(f"/agents/{GATE}")
+    before = await settings()
+    await browser.open(page.links["Change settings"])
+    page = await browser.send("Save")
+    assert await settings() == before
+    await browser.open(f"/radius-clients/{GATE}")
+    page = await browser.send("Save", tick={"allow_unsigned_proxied": "on"})
+    assert "eeds allow_unsigned" in page.text
+    page = await browser.send("Save", networks="")
+    assert "at least one network" in page.text
+    page = await browser.send(
+        "Save",
+        networks="198.51.100.0/24",
+        signatures="first",
+        filter_id="staff",
+        session_timeout="60",
+        tick={"allow_unsigned_proxied": "on", "repeats": "on"},
+    )
+    changed = RadiusSettings(
+        networks=("198.51.100.0/24",),
+        allow_unsigned=True,
+        allow_unsigned_proxied=True,
+        unsigned_until_signed=True,
+        repeats_with_new_authenticator=True,
+        filter_id="staff",
+        session_timeout_s=60,
+    )
+    assert await settings() == changed
+    page = await browser.open(f"/agents/{GATE}")
+    for words in ("Not required: unsafe", "Not even with Proxy-State", "until it rest"):
+        assert words in page.text, words
+    await browser.open(f"/radius-clients/{GATE}")
+    await browser.send("Save")
+    assert await settings() == changed
+    assert (await browser.open(f"/radius-clients/{quote(VPN)}")).status == 404
 
 
 async def test_a_replaced_secret_works_for_the_time_chosen(desk: Desk) -> None:

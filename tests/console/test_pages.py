@@ -58,6 +58,7 @@ PAGES = {
     "/new/radius-client": "AgentService/RegisterRadiusClient",
     "/new/user": "UserService/CreateUser",
     "/policy": "PolicyService/GetPolicy",
+    f"/radius-clients/{GATE}": "AgentService/UpdateRadiusClient",
     f"/radius-secrets/{GATE}": "AgentService/RotateRadiusSecret",
     "/sessions": "SessionService/ListSessions",
     "/tokens": "TokenService/ListTokens",
@@ -108,6 +109,11 @@ FORMS = (
         "/new/radius-client",
         {"name": "e", "networks": "192.0.2.9"},
         "AgentService/RegisterRadiusClient",
+    ),
+    (
+        f"/radius-clients/{GATE}",
+        {"networks": "192.0.2.9"},
+        "AgentService/UpdateRadiusClient",
     ),
     (
         f"/radius-secrets/{GATE}",
@@ -290,7 +296,7 @@ OFFERS = {
         "/cluster": {"Add a node", "Make primary", "Remove"},
         "/keys": {"Replace the key"},
         "/agents": {"Register agent", "Register RADIUS client"},
-        f"/agents/{GATE}": {"Replace the secret"},
+        f"/agents/{GATE}": {"Change settings", "Replace the secret"},
     },
     Role.HELP_DESK: {
         "/tokens": {"Emergency Access Tokencodes", "View", "Clear PIN"},
@@ -329,6 +335,7 @@ NOT_OFFERED = {
         "Remove second factor",
         "Take and download",
         "Replace the key",
+        "Change settings",
         "Replace the secret",
         "Register RADIUS client",
     },

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.console.pages.snippets import OPENVPN, PAM_RADIUS
 from tests.radius.door import Door
 from tests.services.one_node import PIN, SERIAL
 
@@ -91,6 +92,28 @@ async def test_pam_asks_for_the_passcode_and_the_next_node(door, machine):
     assert worked, output
     assert "Passcode:" in output
     worked, output = await sign_in(machine, passcode)
+    assert not worked, output
+
+
+@pytest.mark.parametrize(
+    "snippet", [PAM_RADIUS, OPENVPN], ids=lambda snippet: snippet.key
+)
+async def test_pam_understands_the_lines_to_copy(door, machine, snippet):
+    """OpenVPN answers the prompt `Passcode`, so there is one."""
+    lines = [
+        line for line in snippet.text.splitlines() if line.startswith(("auth ", "acc"))
+    ]
+    service = "\n".join(lines).replace(
+        "/etc/sparecode-pam.conf", str(machine / "sparecode-pam.conf")
+    )
+    (machine / "pam.d" / "example").write_text(
+        f"{service}\nauth required pam_permit.so\naccount required pam_permit.so\n"
+    )
+    issued = await door.node.issue()
+    worked, output = await sign_in(machine, PIN + issued.codes[0].code)
+    assert worked, output
+    assert "Passcode:" in output
+    worked, output = await sign_in(machine, "wrong")
     assert not worked, output
 
 

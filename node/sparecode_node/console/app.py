@@ -114,6 +114,7 @@ VIEWS: dict[str, View] = {
     "/new/radius-client": radius_clients.add,
     "/new/user": users.add,
     "/policy": policy.edit,
+    "/radius-clients/{name:path}": radius_clients.edit,
     "/radius-secrets/{name:path}": radius_clients.rotate,
     "/selection": selection.act,
     "/sessions": sessions.manage,

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages.snippets import SNIPPETS
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
@@ -83,7 +84,7 @@ async def view(visit: Visit) -> Response:
             call, name, stale_ok=stale_ok
         ),
     )
-    return visit.page("agent.html", agent=agent, protects=PROTECTS)
+    return visit.page("agent.html", agent=agent, protects=PROTECTS, snippets=SNIPPETS)
 
 
 async def _change(visit: Visit, name: str) -> Response | None:

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RADIUS clients: registration, and a new secret. Each secret is shown once (D1)."""
+"""RADIUS clients: registration, settings, and a new secret, shown once (D1)."""
 
+import dataclasses
 from typing import Final
-from urllib.parse import quote
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit.changes import attempt
+from sparecode_node.console.kit.changes import attempt, change
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.agents import PROTECTS, protects_in
+from sparecode_node.console.pages.agents import address as agent_address
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.people.radius_clients import NewSecret
+from sparecode_node.statemachine.results import Applied
 
 REGISTER: Final = "AgentService/RegisterRadiusClient"
 ROTATE: Final = "AgentService/RotateRadiusSecret"
+UPDATE: Final = "AgentService/UpdateRadiusClient"
 
 _HOUR_MS: Final = 3_600_000
 OVERLAPS: Final = {
@@ -26,12 +30,26 @@ OVERLAPS: Final = {
     "720": "30 days",
 }
 """How long a replaced secret still works, in hours."""
-FIELDS: Final = {"overlap": "overlap_hours"}
+NEW: Final = RadiusSettings(networks=())
+"""What the form of a new client shows."""
+SIGNATURES: Final = {
+    "required": "Required",
+    "first": "Required by each node that has received one, until it restarts: unsafe",
+    "optional": "Not required: unsafe",
+}
+"""Which requests need a Message-Authenticator."""
+FIELDS: Final = {
+    "overlap": "overlap_hours",
+    "allow_unsigned": "signatures",
+    "unsigned_until_signed": "signatures",
+}
 
 
-def address(name: str) -> str:
-    """Return the address of the page that replaces a client's secret."""
-    return f"/radius-secrets/{quote(name, safe='')}"
+def signatures_of(settings: RadiusSettings) -> str:
+    """Return the key in `SIGNATURES` of a client."""
+    if not settings.allow_unsigned:
+        return "required"
+    return "first" if settings.unsigned_until_signed else "optional"
 
 
 async def add(visit: Visit) -> Response:
@@ -39,19 +57,67 @@ async def add(visit: Visit) -> Response:
     visit.require(REGISTER)
     name, new = visit.form.text("name"), None
     if visit.is_form:
-        new = await attempt(visit, REGISTER, lambda call: _register(visit, call))
+        new = await attempt(
+            visit, REGISTER, lambda call: _register(visit, call), fields=FIELDS
+        )
     return _page(visit, "radius_client_new.html", name, new)
 
 
 async def _register(visit: Visit, call: CallContext) -> NewSecret:
-    form = visit.form
     return await visit.site.services.radius_clients.register(
         call,
-        name=form.text("name"),
-        networks=form.text("networks").replace(",", " ").split(),
+        name=visit.form.text("name"),
         protects=protects_in(visit),
-        restricted=form.flag("restricted"),
-        allow_unsigned=form.flag("allow_unsigned"),
+        restricted=visit.form.flag("restricted"),
+        **dataclasses.asdict(_settings_in(visit)),
+    )
+
+
+async def edit(visit: Visit) -> Response:
+    """Change the settings of a RADIUS client."""
+    visit.require(UPDATE)
+    name = visit.request.path_params["name"]
+    if visit.is_form:
+        answer = await change(
+            visit,
+            UPDATE,
+            lambda call: _update(visit, call, name),
+            to=agent_address(name),
+            words="The RADIUS client is changed.",
+            fields=FIELDS,
+        )
+        if answer is not None:
+            return answer
+    return visit.page(
+        "radius_client.html",
+        name=name,
+        settings=await _settings(visit, name),
+        signatures=SIGNATURES,
+        signatures_of=signatures_of,
+    )
+
+
+async def _update(visit: Visit, call: CallContext, name: str) -> Applied:
+    settings = _settings_in(visit)
+    if not settings.networks:
+        # For the use case none means no change.
+        raise InvalidFieldError("networks", "must name at least one network")
+    return await visit.site.services.radius_clients.update(
+        call, name=name, **dataclasses.asdict(settings)
+    )
+
+
+def _settings_in(visit: Visit) -> RadiusSettings:
+    """Return the settings in the form. Raises `InvalidFieldError`."""
+    form = visit.form
+    signatures = form.text("signatures", "required")
+    if signatures not in SIGNATURES:
+        raise InvalidFieldError("signatures", "choose one of the settings")
+    return RadiusSettings(
+        networks=tuple(form.text("networks").replace(",", " ").split()),
+        allow_unsigned=signatures != "required",
+        allow_unsigned_proxied=form.flag("allow_unsigned_proxied"),
+        unsigned_until_signed=signatures == "first",
         repeats_with_new_authenticator=form.flag("repeats"),
         filter_id=form.text("filter_id"),
         class_attribute=form.text("class_attribute"),
@@ -70,12 +136,12 @@ async def rotate(visit: Visit) -> Response:
             visit, ROTATE, lambda call: _rotate(visit, call, name), fields=FIELDS
         )
     if new is None:
-        await _check_client(visit, name)
+        await _settings(visit, name)
     return _page(visit, "radius_secret.html", name, new)
 
 
-async def _check_client(visit: Visit, name: str) -> None:
-    """Raise `Refused` if there is no RADIUS client of this name."""
+async def _settings(visit: Visit, name: str) -> RadiusSettings:
+    """Return the settings of a RADIUS client. Raises `Refused`: there is none."""
     agent = await visit.read(
         "AgentService/GetAgent",
         lambda call, stale_ok: visit.site.services.agents.get(
@@ -86,6 +152,7 @@ async def _check_client(visit: Visit, name: str) -> None:
         raise Refused(
             Rejected(Reason.AGENT_UNKNOWN, f"there is no RADIUS client {name}")
         )
+    return agent.radius
 
 
 async def _rotate(visit: Visit, call: CallContext, name: str) -> NewSecret:
@@ -108,4 +175,7 @@ def _page(visit: Visit, template: str, name: str, new: NewSecret | None) -> Resp
         index=new.index if new else 0,
         overlaps=OVERLAPS,
         protects=PROTECTS,
+        signatures=SIGNATURES,
+        signatures_of=signatures_of,
+        settings=NEW,
     )
