@@ -56,7 +56,7 @@ node must not get calls, with a word for the reason: `stopping`, `removed`, `ref
 and `deploy/grafana/` has a dashboard. The node also exports the metrics of Python
 and of its process (`python_*`, `process_*`).
 
-Labels have few values. No user, administrator, agent or token is a label.
+Labels have few values. No user, administrator or token is a label; of agents, RADIUS clients are.
 """,
         ["| metric | type | labels | meaning |", "|---|---|---|---|", *rows],
     )

@@ -394,6 +394,13 @@ async def rotate(door: Door) -> None:
 # --- Next steps
 
 
+async def test_a_state_does_not_tell_the_length_of_a_pin(pinless):
+    """(K2) It is as long for each PIN."""
+    state = await state_of(pinless, pinless.node.tokencode())
+    sizes = {len(await state_of(pinless, pin, state)) for pin in ("826491", "82649173")}
+    assert len(sizes) == 1
+
+
 async def test_a_pin_is_not_asked_for_after_the_challenge_has_ended(pinless):
     """(K3) The user would choose a PIN and be refused at the end."""
     door = pinless

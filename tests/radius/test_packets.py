@@ -20,12 +20,12 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import challenged
-from sparecode_node.radius.dialog import NEW_PIN_MAX
 from sparecode_node.radius.packets import DroppedError, PasswordFormError
 from sparecode_node.radius.sources import canonical
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.radius_seals import (
+    NEW_PIN_MAX,
     STATE_MAX,
     RadiusSeals,
     RadiusState,

@@ -32,7 +32,11 @@ from sparecode_node.services.fields import (
     RESOURCE_MAX,
 )
 from sparecode_node.services.load.rates import THIS_AGENT
-from sparecode_node.services.secrets.radius_seals import RadiusSeals, RadiusState
+from sparecode_node.services.secrets.radius_seals import (
+    NEW_PIN_MAX,
+    RadiusSeals,
+    RadiusState,
+)
 from sparecode_node.services.secrets.sealing import BrokenSealError
 from sparecode_node.statemachine.results import Decision
 
@@ -44,8 +48,6 @@ What sshd sends instead of the password of a user that its machine does not admi
 
 It repeats or cuts the text to the length that was typed (`fake_password` of OpenSSH).
 """
-NEW_PIN_MAX = 32
-"""Characters of a PIN that fit into a State, whatever the policy allows."""
 
 AUTHENTICATE = "AuthenticationService/Authenticate"
 CONTINUE = "AuthenticationService/ContinueAuthentication"

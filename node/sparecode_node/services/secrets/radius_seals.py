@@ -31,6 +31,8 @@ RADIUS_REQUEST: Final = "radius-request"
 RADIUS_STATE: Final = "radius-state"
 STATE_MAX = 253
 """The octets of an attribute's value (RFC 2865, 5.24)."""
+NEW_PIN_MAX = 32
+"""Octets of a PIN that fit into a State, whatever the policy allows."""
 
 _STEPS = {"t": NextStep.NEXT_TOKENCODE, "p": NextStep.NEW_PIN}
 _LETTERS = {step: letter for letter, step in _STEPS.items()}
@@ -108,7 +110,7 @@ class RadiusSeals(Sealing):
                 challenge.serial,
                 challenge.moment,
                 challenge.ends_at_ms,
-                state.new_pin,
+                _filled(state.new_pin),
                 int(state.repeated),
             ],
             separators=(",", ":"),
@@ -157,7 +159,7 @@ class RadiusSeals(Sealing):
                 ends_at_ms=ends_at_ms,
             ),
             name_key=name_key,
-            new_pin=new_pin,
+            new_pin=new_pin.rstrip(),
             repeated=bool(repeated),
         )
 
@@ -169,3 +171,8 @@ class RadiusSeals(Sealing):
             agent.encode(),
             name_key.encode(errors="replace"),
         ]
+
+
+def _filled(new_pin: str) -> str:
+    """Return a PIN filled with spaces: the length of a State must not tell its own."""
+    return new_pin + " " * (NEW_PIN_MAX - len(new_pin.encode())) if new_pin else ""
