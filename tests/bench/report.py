@@ -24,7 +24,10 @@ from tests.results import now_and_here
 SHED = "RESOURCE_EXHAUSTED"
 ALL_OF_IT = "took: all of it"
 """The last result of a complete run. Without it, the run was interrupted."""
-LIBRARIES = ("grpcio", "protobuf", "uvloop", "cryptography", "argon2-cffi-bindings")
+LIBRARIES = (
+    *("grpcio", "protobuf", "uvloop", "cryptography", "pynacl"),
+    "argon2-cffi-bindings",
+)
 
 
 def here() -> dict[str, str]:

@@ -120,7 +120,13 @@ def test_calls_shed_at_the_start_are_reported_separately() -> None:
 
 def bench(tmp_path: Path) -> Bench:
     limits = Limits(
-        echo={}, sync_ms=1, argon2id_per_s=1, argon2id_ms=1, commits_per_s=1
+        echo={},
+        sync_ms=1,
+        argon2id_per_s=1,
+        argon2id_ms=1,
+        argon2_cffi_per_s=1,
+        argon2_cffi_ms=1,
+        commits_per_s=1,
     )
     return Bench(
         report=Report(path=tmp_path / "bench.json"),

@@ -50,7 +50,13 @@ def test_the_size_of_the_latest_snapshot_is_read_from_the_log() -> None:
 def test_the_highest_memory_of_any_node_counts(tmp_path: Path) -> None:
     """Even if the node uses less memory at the end."""
     limits = Limits(
-        echo={}, sync_ms=1, argon2id_per_s=1, argon2id_ms=1, commits_per_s=1
+        echo={},
+        sync_ms=1,
+        argon2id_per_s=1,
+        argon2id_ms=1,
+        argon2_cffi_per_s=1,
+        argon2_cffi_ms=1,
+        commits_per_s=1,
     )
     report = Report(path=tmp_path / "bench.json")
     bench = Bench(report, limits, 1, Console(file=io.StringIO()))

@@ -102,9 +102,31 @@ async def test_deadline_during_hashing_is_an_error(
     release.set()
 
 
+@pytest.mark.asyncio
+async def test_hashes_without_memory_are_shed_and_warned_of_once(
+    kdf: Kdf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing was proposed yet, and memory returns as other hashes end."""
+
+    def failing(*_: object) -> bytes:
+        raise MemoryError("no 19456 KiB for a hash")
+
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr(kdf_module, "hashed", failing)
+        for _ in range(2):
+            with pytest.raises(HashingOverloadedError) as raised:
+                await derive(kdf, PIN, PIN)
+            assert 0.5 <= raised.value.retry_after_s < 1.5
+    assert kdf.load(Lane.AUTHENTICATING).shed == 4
+    (text,) = [each for each in caplog.records if each.name == kdf_module.__name__]
+    assert (text.levelname, text.getMessage()) == ("WARNING", "hash_without_memory")
+    assert vars(text)["cause"] == "no 19456 KiB for a hash"
+    assert len(await derive(kdf, PIN, PIN, PIN, PIN)) == 4
+
+
 def test_production_costs_what_the_rule_says() -> None:
     """(T3)."""
-    assert (PRODUCTION.memory_kib, PRODUCTION.passes, PRODUCTION.lanes) == (19456, 2, 1)
+    assert (PRODUCTION.memory_kib, PRODUCTION.passes) == (19456, 2)
 
 
 def test_input_does_not_show_its_text() -> None:
