@@ -295,9 +295,9 @@ def doctor(
     """
     Check this node: machine, files, data and members.
 
-    Checks the disk and its sync time, ports, certificates, the key ring and the age
-    of its key, the journal, the state, the audit chain, the last backup, and the
-    other members and their clocks.
+    Checks the disk and its sync time, how fast the machine hashes, ports, certificates,
+    the key ring and the age of its key, the journal, the state, the audit chain, the
+    last backup, and the other members and their clocks.
 
     Run it as root or as the node's user, while the node runs or not. The exit code
     is 1 if a check failed, and 0 if there are only warnings.

@@ -93,6 +93,7 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
     for words in (
         "node n1 of n1, n2, n3",
         "the node is running; ports in use: agents 127.0.0.1:",
+        " authentications a second",
         "[peers] valid until ",
         "keys 1, 1 active",
         "entries 1 to ",

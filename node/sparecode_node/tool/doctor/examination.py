@@ -14,6 +14,7 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.tool.doctor.ages import check_ages
 from sparecode_node.tool.doctor.files import check_certificates
 from sparecode_node.tool.doctor.findings import Finding, Verdict, ok, warn
+from sparecode_node.tool.doctor.hashing import check_hashing
 from sparecode_node.tool.doctor.machine import (
     check_disk,
     check_peers,
@@ -45,6 +46,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ok("configuration", f"{config.path}: node {config.node.id} of {members}")
     ]
     results += check_disk(config.node.data_dir)
+    results.append(check_hashing())
     running = _is_running(config)
     udp = config.radius.listen if config.radius else ()
     results.append(check_ports(_addresses(config), udp=udp, running=running))

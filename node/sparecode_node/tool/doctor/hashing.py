@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The check of how fast this machine hashes, which bounds its authentications (T3, T4)."""
+
+import contextlib
+import os
+import platform
+import re
+import threading
+import time
+from pathlib import Path
+
+from sparecode_node.services.secrets.kdf import (
+    NICE_MAX,
+    PRODUCTION,
+    SALT_BYTES,
+    KdfInput,
+    Secret,
+    hashed,
+)
+from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
+
+HASHES = 10
+MOST_S = 0.5
+"""No hash begins later, so that a machine without a free core is not waited for."""
+HASHES_OF_AN_ATTEMPT = 2
+"""Rule T4."""
+CPUINFO = Path("/proc/cpuinfo")
+WIDE_VECTORS = {"avx2", "avx512f"}
+"""Flags of proc(5), of the processors for which libsodium has faster code."""
+
+
+def check_hashing() -> Finding:
+    """Measure some hashes of production, whatever profile the node has."""
+    try:
+        per_s = _per_core_and_s()
+    except MemoryError as error:
+        return fail(
+            "hashing",
+            f"{error}: no user could authenticate; give this machine more memory",
+        )
+    cores = len(os.sched_getaffinity(0))
+    most = per_s * cores / HASHES_OF_AN_ATTEMPT
+    words = (
+        f"{per_s:.0f} a second on one core: with {cores} core{'s' * (cores > 1)}, at most "
+        f"{most:.0f} authentications a second"
+    )
+    if _lacks_wide_vectors():
+        return warn(
+            "hashing",
+            f"{words}; the processor has neither AVX2 nor AVX-512, which would almost "
+            "double that: if this is a virtual machine, give it the processor model of "
+            "its host",
+        )
+    return ok("hashing", words)
+
+
+def _per_core_and_s() -> float:
+    """
+    Return the hashes in a second of a core. Raises `MemoryError`.
+
+    One thread of the lowest priority computes `HASHES` or fewer, 0.1 to 0.2 s of a core
+    in all, so that a running node keeps its cores. Time that it waits for a core does
+    not count.
+    """
+    rates: list[float] = []
+    failures: list[MemoryError] = []
+
+    def measure() -> None:
+        with contextlib.suppress(OSError):  # A sandbox may refuse it.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE_MAX)
+        each = KdfInput(secret=Secret.PIN, salt=bytes(SALT_BYTES), text="")
+        count, began, began_s = 0, time.perf_counter(), time.thread_time()
+        try:
+            while count < HASHES and time.perf_counter() - began < MOST_S:
+                hashed(PRODUCTION, each)
+                count += 1
+        except MemoryError as error:
+            failures.append(error)
+        else:
+            rates.append(count / (time.thread_time() - began_s))
+
+    # A thread of its own, because a process cannot raise its priority again.
+    thread = threading.Thread(target=measure, name="hashing-check")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return rates[0]
+
+
+def _lacks_wide_vectors() -> bool:
+    """Return whether this is an x86 without them; libsodium has none for others."""
+    if platform.machine() != "x86_64":
+        return False
+    try:
+        text = CPUINFO.read_text()
+    except OSError:
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return flags is not None and not WIDE_VECTORS & set(flags[1].split())

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor's finding about how fast this machine hashes."""
+
+import os
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.services.secrets import kdf
+from sparecode_node.tool.doctor import hashing
+from sparecode_node.tool.doctor.findings import Verdict
+from sparecode_node.tool.doctor.hashing import check_hashing
+
+
+@pytest.fixture(autouse=True)
+def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the file that stands for the one of the kernel: a processor with AVX2."""
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nflags\t\t: fpu sse2 ssse3 avx2 aes\n")
+    monkeypatch.setattr(hashing, "CPUINFO", path)
+    monkeypatch.setattr(hashing.platform, "machine", lambda: "x86_64")
+    return path
+
+
+def test_the_rate_and_what_it_bounds_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt costs two hashes (T4); hashes use all cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    finding = check_hashing()
+    assert finding.verdict is Verdict.OK
+    shown = re.fullmatch(
+        r"(\d+) a second on one core: with 8 cores, at most (\d+) authentications a second",
+        finding.words,
+    )
+    assert shown is not None, finding.words
+    assert int(shown[1]) > 0
+    assert int(shown[2]) == pytest.approx(int(shown[1]) * 8 / 2, abs=4)
+
+
+def test_few_hashes_of_production_are_computed_at_the_lowest_priority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The users of a running node must not feel it."""
+    seen: list[tuple[kdf.Argon2Parameters, int]] = []
+
+    def noting(profile: kdf.Argon2Parameters, each: kdf.KdfInput) -> bytes:
+        thread = threading.get_native_id()
+        seen.append((profile, os.getpriority(os.PRIO_PROCESS, thread)))
+        return kdf.hashed(kdf.TESTING, each)
+
+    monkeypatch.setattr(hashing, "hashed", noting)
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    check_hashing()
+    assert 1 <= len(seen) <= 10
+    assert set(seen) == {(kdf.PRODUCTION, 19)}
+    assert os.getpriority(os.PRIO_PROCESS, 0) == mine
+
+
+def test_a_machine_without_a_free_core_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+
+    def slow(*_: object) -> bytes:
+        now[0] += 0.4
+        return b""
+
+    monkeypatch.setattr(hashing, "hashed", slow)
+    monkeypatch.setattr(hashing.time, "perf_counter", lambda: now[0])
+    check_hashing()
+    assert now == [0.8]
+
+
+@pytest.mark.parametrize(
+    ("processor", "flags", "verdict"),
+    [
+        ("x86_64", "flags : sse2 ssse3 avx", Verdict.WARN),
+        ("x86_64", "flags : sse2 ssse3 avx avx512f", Verdict.OK),
+        ("x86_64", "", Verdict.OK),
+        ("aarch64", "Features : asimd", Verdict.OK),
+        ("aarch64", "flags : asimd", Verdict.OK),
+    ],
+)
+def test_a_processor_without_wide_vectors_is_warned_of(
+    cpuinfo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processor: str,
+    flags: str,
+    verdict: Verdict,
+) -> None:
+    cpuinfo.write_text(f"processor : 0\n{flags}\n")
+    monkeypatch.setattr(hashing.platform, "machine", lambda: processor)
+    finding = check_hashing()
+    assert finding.verdict is verdict
+    assert ("neither AVX2 nor AVX-512" in finding.words) is (verdict is Verdict.WARN)
+
+
+def test_a_hidden_processor_is_not_judged(cpuinfo: Path) -> None:
+    cpuinfo.unlink()
+    assert check_hashing().verdict is Verdict.OK
+
+
+def test_a_machine_without_memory_for_a_hash_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(*_: object) -> bytes:
+        raise MemoryError("no 19456 KiB for a hash")
+
+    monkeypatch.setattr(hashing, "hashed", failing)
+    finding = check_hashing()
+    assert finding.verdict is Verdict.FAIL
+    assert finding.words.startswith("no 19456 KiB for a hash: no user could")
