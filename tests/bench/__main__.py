@@ -21,6 +21,7 @@ from rich.console import Console
 from tests.bench import (
     administration,
     authentication,
+    hashing,
     overload,
     recovery,
     refusals,
@@ -84,6 +85,8 @@ def measure_machine(report: Report, folder: Path, seconds: float) -> Limits:
         sync_ms=limits.sync_ms,
         argon2id_ms=limits.argon2id_ms,
         argon2id_per_s=limits.argon2id_per_s,
+        argon2_cffi_ms=limits.argon2_cffi_ms,
+        argon2_cffi_per_s=limits.argon2_cffi_per_s,
         commits_per_s=limits.commits_per_s,
     )
     report.write()
@@ -99,23 +102,24 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Production hashing, three nodes"),
-        production(folder / "production-3", 1300 * max(2, CORES), nodes=3) as hashing,
+        production(folder / "production-3", 2200 * max(2, CORES), nodes=3) as estate_3,
     ):
-        authentication.production(bench, hashing)
+        authentication.production(bench, estate_3)
+        part("Either library", lambda: hashing.compare(bench, estate_3))
         part(
             "A crowd for a minute, production hashing",
-            lambda: overload.sustained_overload_of_production(bench, hashing),
+            lambda: overload.sustained_overload_of_production(bench, estate_3),
         )
-        part("In one session", lambda: authentication.one_session(bench, hashing))
+        part("In one session", lambda: authentication.one_session(bench, estate_3))
         part(
             "Bulk issue, production hashing",
-            lambda: administration.bulk_of_production(bench, hashing),
+            lambda: administration.bulk_of_production(bench, estate_3),
         )
     with (
         bench.part("Production hashing, one node"),
-        production(folder / "production-1", 450 * max(2, CORES), nodes=1) as hashing,
+        production(folder / "production-1", 600 * max(2, CORES), nodes=1) as estate_1,
     ):
-        authentication.one_node_production(bench, hashing)
+        authentication.one_node_production(bench, estate_1)
     with (
         bench.part("One node"),
         estate(folder / "single", 12_000, nodes=1) as alone,

@@ -24,7 +24,7 @@ CALLS_PER_S_MAX = {1: 300, 8: 800}
 CALLS_PER_S = 1500
 """The same for any other number of clients."""
 CORES = os.cpu_count() or 1
-HASHED_PER_S = 25 * CORES
+HASHED_PER_S = 45 * CORES
 """Attempts that all cores hash in a second with production hashing, roughly."""
 ROUNDS = 5
 """Rounds of loads that take turns."""
