@@ -385,6 +385,18 @@ bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECON
 bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 2 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals
 
+.PHONY: bench-hashing
+bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in three nodes: 4 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.hashing
+
+.PHONY: bench-smoke
+bench-smoke: $(INSTALLED) ## Measure the most important loads in less than 3 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.smoke
+
+.PHONY: bench-compare
+bench-compare: $(INSTALLED) ## Run those loads of two commits in turn (REV=..., against what is here)
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.compare $(REV)
+
 .PHONY: bench-page
 bench-page: $(INSTALLED) ## Write the results of `make bench` into docs/performance.md
 	@$(PYTHON) -m tests.bench.page

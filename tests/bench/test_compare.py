@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench-compare` runs the same loads on two commits, and compares what both have."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench import compare
+from tests.bench.compare import CompareError, ratios, tree_of
+
+
+def load(name: str, per_s: float, p50_ms: float, cpu_ms: float = 0) -> dict[str, Any]:
+    cpu = {"cpu_ms": {"n1": cpu_ms / 2, "n2": cpu_ms / 2}} if cpu_ms else {}
+    return {"name": name, "clients": 1, "per_s": per_s, "p50_ms": p50_ms, **cpu}
+
+
+def test_ratios_are_medians_of_what_both_commits_measured() -> None:
+    facts = {"name": "start to ready", "seconds": 1}
+    rounds = [
+        (
+            [
+                facts,
+                load("codes", 100, 10, 4),
+                load("echo", 1000, 1),
+                load("old", 1, 1),
+            ],
+            [
+                facts,
+                load("codes", here, 5, 2),
+                load("echo", 1000, 1),
+                load("new", 1, 1),
+            ],
+        )
+        for here in (100, 200, 900)
+    ]
+    assert list(ratios(rounds)) == [
+        ("codes", 1, 100, 200, 2, 0.5, 0.5),
+        ("echo", 1, 1000, 1000, 1, 1, 0),
+    ]
+
+
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return git of a repository that stands for this one, with one commit."""
+    root = tmp_path / "root"
+    for path in (compare.SMOKE, compare.HTMX):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text("earlier")
+    (root / "node/software").write_text("earlier")
+    (root / ".gitignore").write_text(f"{compare.HTMX}\nvar/\n")
+    monkeypatch.setattr(compare, "ROOT", root)
+    monkeypatch.setattr(compare, "FOLDER", root / "var/compare")
+
+    def git(*arguments: str) -> str:
+        name = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        done = subprocess.run(
+            ("git", *name, *arguments), cwd=root, check=True, capture_output=True
+        )
+        return done.stdout.decode()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "earlier")
+    return git
+
+
+def test_the_other_tree_has_its_software_and_the_loads_of_this_one(
+    git: Callable[..., str],
+) -> None:
+    for path in (compare.SMOKE, Path("node/software")):
+        (compare.ROOT / path).write_text("later")
+    with tree_of("HEAD") as tree:
+        assert (tree / "node/software").read_text() == "earlier"
+        assert (tree / compare.SMOKE).read_text() == "later"
+        assert (tree / compare.HTMX).read_text() == "earlier"
+    assert not tree.exists()
+    assert len(git("worktree", "list").splitlines()) == 1
+    assert (compare.ROOT / "node/software").read_text() == "later"
+
+
+@pytest.mark.usefixtures("git")
+def test_a_commit_that_is_not_here_is_named() -> None:
+    with (
+        pytest.raises(CompareError, match="rev-parse: no such commit"),
+        tree_of("gone"),
+    ):
+        pass
