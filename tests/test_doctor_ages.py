@@ -73,6 +73,23 @@ def test_a_key_that_a_removed_member_has_had_is_found(tmp_path: Path) -> None:
     assert "n4 was removed and has had the ring's key" in result["key rotation"].words
 
 
+def test_authorities_that_a_removed_member_has_had_are_found(tmp_path: Path) -> None:
+    """(P6a)."""
+    path = state(tmp_path, key=dt.timedelta(), backup=dt.timedelta())
+    since = ms(dt.timedelta(days=3))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executemany(
+            "INSERT INTO due_authorities VALUES (?, ?, 'n4', ?, 'policy')",
+            [("agents", "bb", since), ("members", "aa", since)],
+        )
+        db.commit()
+    result = {each.subject: each for each in check_ages(path, NOW)}
+    assert result["authorities"].verdict is Verdict.WARN
+    words = result["authorities"].words
+    assert words.startswith("n4 was removed on 2026-05-29 and has had the keys of the")
+    assert "authorities for members and agents" in words
+
+
 def test_missing_backup_is_found(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(), backup=None)
     result = list(check_ages(path, NOW))

@@ -287,6 +287,7 @@ class Admin(Blocking[AsyncAdmin]):
     create_join_ticket = _Method(AsyncAdmin.create_join_ticket)
     add_member = _Method(AsyncAdmin.add_member)
     remove_member = _Method(AsyncAdmin.remove_member)
+    keep_authorities = _Method(AsyncAdmin.keep_authorities)
     rotate_keys = _Method(AsyncAdmin.rotate_keys)
     get_review = _Method(AsyncAdmin.get_review)
     open_cluster = _Method(AsyncAdmin.open_cluster)

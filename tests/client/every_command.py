@@ -42,6 +42,7 @@ OPTIONS = {
     "policy update": ["--set", "pin_letters=yes"],
     "admins create": ["--role", "auditor", "--no-user"],
     "admins update": ["--role", "auditor"],
+    "cluster keep-authorities": ["--reason", "its disk was destroyed"],
     "cluster remove": ["--yes"],
     "cluster watch": ["--count", "1"],
 }

@@ -129,6 +129,32 @@ def test_status_reminds_of_a_recovery_bundle(cli: Cli) -> None:
         assert any("bundle" in line for line in lines) == bool(words)
 
 
+def test_status_reminds_of_authorities_that_are_due(cli: Cli) -> None:
+    """(P6a) It names the member that has had the keys, and who still trusts them."""
+    due = [
+        cluster_pb2.DueAuthority(authority=kind, fingerprint=mark, node_id="n3")
+        for kind, mark in (("members", "aa"), ("agents", "bb"))
+    ]
+    members = [
+        cluster_pb2.Member(
+            node_id=node_id,
+            reachable=node_id != "n4",
+            members_authorities=marks,
+            agents_authorities=["cc"],
+        )
+        for node_id, marks in (("n1", ["aa", "dd"]), ("n2", ["dd"]), ("n4", []))
+    ]
+    answer = cluster_pb2.GetStatusResponse(
+        node_id="n1", quorum=True, members=members, due_authorities=due
+    )
+    cli.node.answer(STATUS, answer)
+    words = " ".join(cli("cluster", "status").stdout.split())
+    assert "has had the keys of the authorities for members and agents." in words
+    assert "Still trusted by: n1. Not known of: n4." in words
+    (first, second) = cli.json("cluster", "status")["due_authorities"]
+    assert (first["fingerprint"], second["authority"]) == ("aa", "agents")
+
+
 @pytest.mark.parametrize(
     ("reachable", "learners", "exit_code", "words"),
     [
@@ -342,6 +368,7 @@ def test_a_removal_needs_confirmation(cli: Cli) -> None:
         "removed": True,
         "new_key_id": None,
         "rotation_problem": "",
+        "due_authorities": [],
     }
 
 
@@ -362,6 +389,27 @@ def test_a_removal_replaces_the_key(
     assert words in result.stdout
     (request,) = cli.node.requests(method)
     assert request.rotate_keys
+
+
+def test_a_removal_names_the_authorities_that_are_due(cli: Cli) -> None:
+    """(P6a) Then there is no doubt whether the member has had their keys."""
+    method = "ClusterService/RemoveMember"
+    answer = cluster_pb2.RemoveMemberResponse(due_authorities=["members", "agents"])
+    cli.node.answer(method, answer)
+    words = " ".join(cli("cluster", "remove", "n3", "--yes").stdout.split())
+    assert "It has had the keys of the authorities for members and agents." in words
+    assert "If it had" not in words
+
+
+def test_authorities_are_kept_for_a_reason(cli: Cli) -> None:
+    """(P6a)."""
+    method = "ClusterService/KeepAuthorities"
+    cli.node.answer(method, cluster_pb2.KeepAuthoritiesResponse())
+    assert cli("cluster", "keep-authorities", "n3").exit_code == 2
+    result = cli("cluster", "keep-authorities", "n3", "--reason", "disk destroyed")
+    assert result.stdout.startswith("The authorities stay whose keys n3 has had")
+    (request,) = cli.node.requests(method)
+    assert (request.node_id, request.reason) == ("n3", "disk destroyed")
 
 
 def status_answer() -> cluster_pb2.WatchStatusResponse:

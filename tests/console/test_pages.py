@@ -45,6 +45,7 @@ PAGES = {
     "/backups": "ClusterService/GetStatus",
     "/cluster": "ClusterService/GetStatus",
     "/cluster/add": "ClusterService/AddMember",
+    "/cluster/authorities/n3/keep": "ClusterService/KeepAuthorities",
     "/cluster/members/n3/remove": "ClusterService/RemoveMember",
     "/cluster/primary?target=n3": "ClusterService/TransferPrimary",
     "/cluster/review": "ClusterService/GetReview",
@@ -178,6 +179,11 @@ FORMS = (
         "ClusterService/AddMember",
     ),
     ("/cluster/members/n3/remove", {}, "ClusterService/RemoveMember"),
+    (
+        "/cluster/authorities/n3/keep",
+        {"reason": "destroyed"},
+        "ClusterService/KeepAuthorities",
+    ),
     ("/backups", {}, "ClusterService/CreateBackup"),
     ("/keys", {}, "ClusterService/RotateKeys"),
     *(

@@ -121,6 +121,10 @@ CASES = {
         fires=on("sparecode_entry_skipped_timestamp_seconds", "0x40", "1200x40"),
         quiet=on("sparecode_entry_skipped_timestamp_seconds", "0x40", "0x40"),
     ),
+    "SparecodeAuthorityDue": Case(
+        fires=on("sparecode_authorities_due", "0x40", "2x40"),
+        quiet=on("sparecode_authorities_due", "0x40", "0x40"),
+    ),
     "SparecodeStatesNotCompared": Case(
         fires=digests("0x40", "7200x40", "0x40"),
         quiet=digests("0x40", "7200x5 72000x34", "0x40"),

@@ -71,6 +71,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "secret_created_at_ms": ("secret_create_time",),
     "session_timeout_s": ("session_timeout_seconds",),
     "retires_at_ms": ("retire_time",),
+    "since_ms": ("since_time",),
     "start_ms": ("start_time",),
     "state_at_ms": ("state_time",),
     "taken_at_ms": ("take_time", "last_backup_time"),

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
 from sparecode_node.membership.certificates import Issued
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.joining import Admissions
@@ -34,6 +35,10 @@ pytestmark = pytest.mark.asyncio
 
 N4 = NodeId("n4")
 KEY = ec.generate_private_key(ec.SECP256R1())
+AUTHORITIES = tuple(
+    AuthorityKey(authority=kind, fingerprint=mark * 32)
+    for kind, mark in ((AuthorityKind.MEMBERS, "aa"), (AuthorityKind.AGENTS, "bb"))
+)
 
 
 class Files:
@@ -56,6 +61,9 @@ class Files:
         now: object,
     ) -> bytes:
         return MEMBERS.certify_member(node_id, key, hosts=hosts, now=NOW)
+
+    def keys(self) -> tuple[AuthorityKey, ...]:
+        return AUTHORITIES
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
         if with_authority:

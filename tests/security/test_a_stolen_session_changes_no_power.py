@@ -114,6 +114,13 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "RemoveMember",
         cluster_pb2.RemoveMemberRequest(request_id=new_id(), node_id="n9"),
     ),
+    "kept authorities": (
+        ClusterServiceStub,
+        "KeepAuthorities",
+        cluster_pb2.KeepAuthoritiesRequest(
+            request_id=new_id(), node_id="n9", reason="it is mine now"
+        ),
+    ),
     "recipients": (
         PolicyServiceStub,
         "UpdatePolicy",

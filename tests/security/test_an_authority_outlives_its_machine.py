@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from sparecode_node.__main__ import app
 from sparecode_node.config import TESTING, Config, load_config
-from sparecode_node.membership.authority import FileAuthority
+from sparecode_node.membership.authority import FileAuthority, trusted
 from sparecode_node.membership.bundle_record import BundleState, bundle_state
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.services.files import age_files
@@ -132,6 +132,25 @@ def test_another_member_gets_the_keys_from_the_bundle(n1: Machine, n2: Machine) 
         assert ours.read_bytes() == theirs.read_bytes()
         assert ours.stat().st_mode & 0o777 == 0o600
     assert n2.restore(bundle).exit_code == 0
+
+
+def test_a_member_tells_the_keys_in_its_files(n1: Machine, n2: Machine) -> None:
+    """(P6a) The founder has them, and a member on which they were restored."""
+    members, agents = (
+        (n1.folder / f"tls/{name}-ca.pem").read_bytes()
+        for name in ("members", "agents")
+    )
+    founder, other = FileAuthority(n1.config), FileAuthority(n2.config)
+    assert founder.keys() == trusted(members, agents)
+    assert len(founder.keys()) == len(KEYS)
+    assert other.keys() == ()
+    n1.export(n1.folder / "a.bundle")
+    n2.restore(n1.folder / "a.bundle")
+    assert other.keys() == founder.keys()
+    # The key of another authority signs nothing that members trust.
+    stray = Authority.create("stray", now=NOW).key_pem
+    (n2.folder / "tls/members-ca.key").write_bytes(stray)
+    assert other.keys() == founder.keys()[1:]
 
 
 def test_a_wrong_bundle_changes_nothing(

@@ -34,6 +34,7 @@ POWER = (
     (ClusterServiceStub, "CreateJoinTicket", {"node_id": "n4", "address": "n4:7301"}),
     (ClusterServiceStub, "AddMember", {"node_id": "n4", "address": "n4:7301"}),
     (ClusterServiceStub, "RemoveMember", {"node_id": "n1"}),
+    (ClusterServiceStub, "KeepAuthorities", {"node_id": "n1", "reason": "mine"}),
     (ClusterServiceStub, "RotateKeys", {"at_once": True}),
     (
         AgentServiceStub,

@@ -37,6 +37,7 @@ ARGUMENTS = {
     "backups.create": "",
     "membership.add_member": "node_id address",
     "membership.create_join_ticket": "node_id address hosts with_authority",
+    "membership.keep_authorities": "node_id reason",
     "membership.remove_member": "node_id rotate_keys",
     "membership.transfer_primary": "target",
     "browser_logins.approve": "user_code",

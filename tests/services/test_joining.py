@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import NoQuorumError
@@ -61,6 +62,9 @@ class Files:
         now: dt.datetime,
     ) -> bytes:
         return MEMBERS.certify_member(node_id, key, hosts=hosts, now=now)
+
+    def keys(self) -> tuple[AuthorityKey, ...]:
+        return ()
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
         return SECRETS if with_authority else RING

@@ -73,6 +73,7 @@ MATRIX = {
     "ClusterService/OpenCluster": "SO",
     "ClusterService/AddMember": "S",
     "ClusterService/CreateJoinTicket": "S",
+    "ClusterService/KeepAuthorities": "S",
     "ClusterService/ListMembers": "SAO",
     "ClusterService/RemoveMember": "S",
     "ClusterService/RotateKeys": "S",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.membership import AuthorityKey
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import (
@@ -73,6 +74,10 @@ class TwoReplicas:
         self.down: ProposeError | None = None
         self.recovery_bundle = ""
         """What every member that answers says of its recovery bundle."""
+        self.authorities: dict[str, tuple[AuthorityKey, ...]] = {}
+        """The authorities that members trust, by node id."""
+        self.leads = False
+        """Whether this node leads, and not another one."""
         self.transfers: list[NodeId | None] = []
         self.not_ready = 0
         """Removals that are refused as not ready yet; each takes 10 ms."""
@@ -90,7 +95,9 @@ class TwoReplicas:
 
     @property
     def primary(self) -> NodeId | None:
-        return None if self.down else NodeId("n2")
+        if self.down:
+            return None
+        return self.node_id if self.leads else NodeId("n2")
 
     @property
     def ready(self) -> bool:
@@ -198,6 +205,7 @@ class TwoReplicas:
             audit_sequence=self._local._audit.sequence,
             audit_head=self._local._audit.head.hex(),
             recovery_bundle=self.recovery_bundle,
+            authorities=self.authorities.get(NODE, ()),
         )
         other = replace(
             this,
@@ -206,7 +214,11 @@ class TwoReplicas:
             commit_index=len(self.entries),
             applied_index=len(self.entries),
             clock_ms=NOW_MS + 250,
+            authorities=self.authorities.get("n0", ()),
         )
         if self.down:
             other = MemberStatus(node_id=NodeId("n0"), reachable=False)
-        return this, other, MemberStatus(node_id=NodeId("n3"), reachable=False)
+        away = MemberStatus(node_id=NodeId("n3"), reachable=False)
+        return tuple(
+            each for each in (this, other, away) if each.node_id not in self.gone
+        )

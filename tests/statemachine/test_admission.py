@@ -93,6 +93,7 @@ def test_commands_about_users_are_listed() -> None:
         "CreateJoinTicket",
         "AddMember",
         "RemoveMember",
+        "KeepAuthorities",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Apply checks its tokens.
         "Reject",

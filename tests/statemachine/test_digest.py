@@ -137,6 +137,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db = world.db
     db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
+    db.execute("INSERT INTO authority_keys VALUES ('n1', 'agents', 'aa', 1)")
+    db.execute("INSERT INTO due_authorities VALUES ('agents', 'aa', 'n1', 1, 'policy')")
     db.execute("INSERT INTO passkeys VALUES (x'01', 'root', 'Laptop', x'02', 1, 2, 3)")
     db.execute("INSERT INTO skipped_entries VALUES (7, 1, 'digest', 'cluster', 1)")
     db.execute("INSERT INTO skip_statements VALUES (7, 'n1', 'ada', 'bug', 1, '{}')")

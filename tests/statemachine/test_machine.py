@@ -496,6 +496,8 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "NoteBackup",
         "AdmitNode",  # Its ticket.
         "RenewCertificate",
+        "NoteAuthorityKeys",
+        "RetireAuthority",
         "ActivateDueKey",
         "ResetAdministrator",
     }
@@ -541,6 +543,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "Reject",
         "ReplaceSeals",
         "RequestBulkIssue",
+        "RetireAuthority",
         "RetireKey",
         "TransferPrimary",
         "UpdatePolicy",

@@ -31,6 +31,7 @@ from sparecode_node.domain.ids import (
     TokenSerial,
     UserId,
 )
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.passcodes import (
     CodeCandidate,
@@ -100,8 +101,11 @@ from sparecode_node.statemachine.commands.membership import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
+    KeepAuthorities,
+    NoteAuthorityKeys,
     RemoveMember,
     RenewCertificate,
+    RetireAuthority,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.radius import (
@@ -237,6 +241,15 @@ def certificate_mark(arguments: Arguments) -> tuple[CertificateMark, str]:
     return CertificateMark.SERIAL_NUMBER, arguments["serial-number"]
 
 
+def authority_keys(arguments: Arguments) -> tuple[AuthorityKey, ...]:
+    """Return the keys of authorities: `members=aa agents=bb`."""
+    return tuple(
+        AuthorityKey(authority=kind, fingerprint=arguments[kind])
+        for kind in AuthorityKind
+        if kind in arguments
+    )
+
+
 def skipped_entry(index: int) -> SkippedEntry:
     """Return the entry at an index, as statements name it."""
     return SkippedEntry(index=index, term=3, digest=SKIPPED_DIGEST, cluster_id="c1")
@@ -312,6 +325,8 @@ class World:
                 | BeginEpoch()
                 | NoteBackup()
                 | RenewCertificate()
+                | NoteAuthorityKeys()
+                | RetireAuthority()
                 | ResetAdministrator()
                 | RaiseFeatureLevel()
                 | ActivateDueKey()
@@ -698,6 +713,20 @@ class World:
                     ticket_id=ticket_id_of(arguments["certificate"].encode()),
                     address=arguments.get("address", "10.0.0.4:7301"),
                     key_fingerprint=arguments.get("key", "k1"),
+                    authorities=authority_keys(arguments),
+                )
+            case "note-authority":
+                return NoteAuthorityKeys(
+                    node_id=NodeId(arguments["node"]), keys=authority_keys(arguments)
+                )
+            case "retire-authority":
+                (key,) = authority_keys(arguments)
+                return RetireAuthority(
+                    authority=key.authority, fingerprint=key.fingerprint
+                )
+            case "keep-authorities":
+                return KeepAuthorities(
+                    node_id=NodeId(arguments["node"]), reason=arguments["reason"]
                 )
             case "add-member":
                 return AddMember(
@@ -902,6 +931,7 @@ class World:
                 "second_approver",
                 "pin_letters",
                 "pin_blocklist",
+                "authorities_due_after_removal",
             ):
                 values[name] = value == "yes"
             else:

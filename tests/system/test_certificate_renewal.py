@@ -20,11 +20,18 @@ from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 from prometheus_client.parser import text_string_to_metric_families
 
-from sparecode_client import AsyncAgent, NotPermitted, Unavailable
+from sparecode_client import (
+    AsyncAdmin,
+    AsyncAgent,
+    AuditFilter,
+    NotPermitted,
+    Unavailable,
+)
 from sparecode_client.connection.channels import LOOK_S
 from sparecode_client.values.agents import certificate_fingerprint
-from sparecode_node.membership.certificates import Authority, Issued, write_certificates
+from sparecode_node.membership.certificates import Authority, Issued
 from tests.system.estate import PATIENCE, PIN, Estate
+from tests.system.runbook_operator import Operator
 
 pytestmark = pytest.mark.asyncio
 
@@ -274,55 +281,100 @@ async def test_agent_shows_its_new_certificate_without_a_lost_call(
         await more(answered, 60)
 
 
+def knocks(node: LocalNode, certificate: Path) -> bool:
+    """Return whether a certificate gets past the handshake of the peers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    with (
+        socket.create_connection((node.ports.host, node.ports.peers), 10) as plain,
+        context.wrap_socket(plain) as secured,
+    ):
+        try:
+            return secured.recv(1) != b""  # HTTP/2 begins with settings.
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+
+class Procedure:
+    """The operator of a cluster, who follows the runbook on one node after the other."""
+
+    def __init__(self, cluster: LocalCluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+
+    async def everywhere(self, section: str) -> None:
+        """Do what a section of the page says, on each node."""
+        for node in self._cluster.nodes:
+            await self.at(node, section)
+
+    async def at(self, node: LocalNode, section: str) -> None:
+        """Do what a section of the page says, on one machine."""
+        operator = Operator(self._cluster, node, self._folder)
+        await asyncio.to_thread(operator.follow, "new-authority.md", section)
+
+
+async def until_recorded(admin: AsyncAdmin, node_id: str) -> None:
+    """Return when a member has recorded that it has the authorities' keys."""
+    wanted = AuditFilter(action="NoteAuthorityKeys", target=node_id)
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not (await admin.list_audit_events(wanted)).items:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
+async def until_none_is_due(admin: AsyncAdmin) -> None:
+    """Return when no authority is due any more."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while (await admin.get_status()).due_authorities:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
 @pytest.mark.timeout(300)
 async def test_authorities_are_replaced_without_a_lost_call(
-    cluster: LocalCluster,
+    cluster: LocalCluster, tmp_path: Path
 ) -> None:
     """
-    Trust both, sign with the new one, trust the new one alone: as the runbook says.
+    (P6a) A member that has had their keys is removed; the operator follows the runbook.
 
-    In the end an agent of the old authority gets nowhere.
+    The cluster reminds until the end. Then the certificates of the old authorities, which
+    may be in other hands, open no door.
     """
-    new = cluster.directory / "new"
-    write_certificates(
-        new,
-        members=[node.node_id for node in cluster.nodes],
-        agents=[AGENT],
-        hosts=["127.0.0.1"],
-        now=now(),
-    )
-    old = cluster.directory / "old"
-    shutil.copytree(cluster.certificates, old)
-    async with Estate(cluster) as estate, callers(estate, "busy-2") as answered:
-        for name in ("members-ca.pem", "agents-ca.pem"):
-            both = (old / name).read_bytes() + (new / name).read_bytes()
-            put(cluster.certificates / name, both)
-        for node in cluster.nodes:
-            hang_up(node)
-        await _until_renewed(cluster, 1)
+    gone = cluster.nodes[-1]
+    rest = LocalCluster(cluster.directory, cluster.nodes[:-1], testing=True)
+    old = shutil.copytree(cluster.certificates, cluster.directory / "old")
+    procedure = Procedure(rest, tmp_path)
+    async with Estate(rest) as estate:
+        await until_recorded(estate.admin, gone.node_id)
+        removal = await estate.admin.remove_member(gone.node_id)
+        assert removal.due_authorities == ("members", "agents")
+    await asyncio.to_thread(gone.stop)
+    await procedure.at(rest.nodes[0], "Make the new authority")
+    async with Estate(rest) as estate, callers(estate, "busy-2") as answered:
+        await procedure.everywhere("Trust both authorities on every node")
+        await _until_renewed(rest, 1)
         await more(answered, 30)
-    async with Estate(cluster) as estate, callers(estate, "busy-3") as answered:
+    async with Estate(rest) as estate, callers(estate, "busy-3") as answered:
         # Clients trust both by now. Nodes and agents show the new ones.
-        for name in (*(node.node_id for node in cluster.nodes), AGENT):
-            for end in ("key", "pem"):
-                put(
-                    cluster.certificates / f"{name}.{end}",
-                    (new / f"{name}.{end}").read_bytes(),
-                )
-        for node in cluster.nodes:
-            hang_up(node)
-        await until_shown(cluster)
+        await procedure.everywhere("New certificates on every node")
+        await procedure.at(rest.nodes[0], "New certificates of agents")
+        await until_shown(rest)
         await more(answered, 30)
-    async with Estate(cluster) as estate, callers(estate, "busy-4") as answered:
-        for name in ("members-ca.pem", "agents-ca.pem"):
-            put(cluster.certificates / name, (new / name).read_bytes())
-        for node in cluster.nodes:
-            hang_up(node)
-        await _until_renewed(cluster, 3)
+        assert all(knocks(node, old / "n2.pem") for node in rest.nodes)
+        status = await estate.admin.get_status()
+        assert {each.node_id for each in status.due_authorities} == {gone.node_id}
+    async with Estate(rest) as estate, callers(estate, "busy-4") as answered:
+        await procedure.everywhere("Trust only the new authority on every node")
+        await until_none_is_due(estate.admin)
         await more(answered, 30)
+        wanted = AuditFilter(action="RetireAuthority")
+        assert len((await estate.admin.list_audit_events(wanted)).items) == 2
+        status = await estate.admin.get_status()
+        assert all(member.reachable for member in status.members)
+    assert not any(knocks(node, old / "n2.pem") for node in rest.nodes)
     async with AsyncAgent(
-        cluster.nodes[0].agents_address,
-        ca=cluster.members_ca,
+        rest.nodes[0].agents_address,
+        ca=rest.members_ca,
         certificate=old / f"{AGENT}.pem",
         key=old / f"{AGENT}.key",
         timeout=dt.timedelta(seconds=2),

@@ -11,8 +11,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
-import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -337,47 +335,6 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
     cluster.wait_ready(*cluster.nodes)
     operator.follow(page, "Check the cluster")
     assert "3 of 3 members" in operator.outputs["sparecode cluster status"][-1]
-
-
-def knocks(node: LocalNode, certificate: Path) -> bool:
-    """Return whether a certificate gets past the handshake of the peers."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
-    with (
-        socket.create_connection((node.ports.host, node.ports.peers), 10) as plain,
-        context.wrap_socket(plain) as secured,
-    ):
-        try:
-            return secured.recv(1) != b""  # HTTP/2 begins with settings.
-        except (ssl.SSLError, ConnectionError):
-            return False
-
-
-def test_an_authority_that_is_replaced(operator: Operator) -> None:
-    """A member's old certificate, perhaps in other hands, is refused everywhere."""
-    cluster, page = operator.cluster, "new-authority.md"
-    leaked = operator.folder / "n2.pem"
-    for end in ("pem", "key"):
-        shutil.copy(cluster.certificates / f"n2.{end}", operator.folder)
-    operator.follow(page, "Make the new authority")
-    assert all(knocks(node, leaked) for node in cluster.nodes)
-    for section in (
-        "Trust both authorities on every node",
-        "New certificates on every node",
-        "Trust only the new authority on every node",
-    ):
-        for node in cluster.nodes:
-            Operator(cluster, node, operator.folder).follow(page, section)
-    until(lambda: not any(knocks(node, leaked) for node in cluster.nodes))
-    new = operator.folder / "new"
-    assert all(knocks(node, new / "n2.pem") for node in cluster.nodes)
-    with Admin(
-        [node.admin_address for node in cluster.nodes], ca=new / "members-ca.pem"
-    ) as admin:
-        admin.login(ADMINISTRATOR, cluster.password)
-        until(lambda: all(each.reachable for each in admin.get_status().members))
 
 
 def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:

@@ -11,6 +11,7 @@ from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_in, time_in
 from sparecode_client.values.cluster import (
     ClusterStatus,
+    DueAuthority,
     Member,
     MemberRole,
     PendingReset,
@@ -118,6 +119,16 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
             for reset in status.pending_resets
         ),
         rotation_due=status.rotation_due,
+        due_authorities=tuple(
+            DueAuthority(
+                authority=each.authority,
+                fingerprint=each.fingerprint,
+                node_id=each.node_id,
+                since_time=time_in(each, "since_time"),
+                cause=each.cause,
+            )
+            for each in status.due_authorities
+        ),
         voters=len(voters),
         reachable_voters=reachable,
         survivable_losses=max(0, reachable - quorum),
@@ -141,6 +152,8 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 audit_head=member.audit_head,
                 feature_level=member.feature_level,
                 recovery_bundle=member.recovery_bundle,
+                members_authorities=tuple(member.members_authorities),
+                agents_authorities=tuple(member.agents_authorities),
             )
             for member in status.members
         ),

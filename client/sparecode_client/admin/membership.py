@@ -8,13 +8,14 @@ from sparecode.v1 import (
     cluster_pb2,
 )
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import enum_in, time_in
+from sparecode_client.connection.wire import commit_in, enum_in, time_in
 from sparecode_client.values.membership import (
     JoinTicket,
     ListedMember,
     MemberStanding,
     Removal,
 )
+from sparecode_client.values.results import Commit
 
 
 class Memberships(Caller):
@@ -114,8 +115,10 @@ class Memberships(Caller):
         """
         Remove a member permanently. The primary hands over first if it is removed.
 
-        *rotate_keys*: also start a rotation of the ring's key, which the member has
-        had. The policy may require it. The cluster continues the rotation by itself.
+        *rotate_keys*: the machine may be in the wrong hands. Also start a rotation of the
+        ring's key, which the member has had, and record that the authorities whose keys
+        it has had are due. The policy may require both. The cluster continues the
+        rotation by itself.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.RemoveMember,
@@ -130,4 +133,29 @@ class Memberships(Caller):
         return Removal(
             new_key_id=answer.new_key_id or None,
             rotation_problem=answer.rotation_problem,
+            due_authorities=tuple(answer.due_authorities),
         )
+
+    async def keep_authorities(
+        self,
+        node_id: str,
+        reason: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Record why the authorities stay whose keys the removed member *node_id* has had.
+
+        They are no longer shown as due. Raises `ApprovalNeeded`.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.KeepAuthorities,
+            cluster_pb2.KeepAuthoritiesRequest(
+                request_id=request_id or new_request_id(),
+                node_id=node_id,
+                reason=reason,
+            ),
+            within=within,
+        )
+        return commit_in(answer.commit)

@@ -37,6 +37,14 @@ class Member:
     """The newest level that its software supports; 0: unknown."""
     recovery_bundle: str = ""
     """Whether a bundle has its keys: not_here, missing, outdated, current."""
+    members_authorities: tuple[str, ...] = ()
+    """
+    Fingerprints of the members' authorities that it trusts; empty: unknown.
+
+    A fingerprint is the SHA-256 of the public key, in hexadecimal digits.
+    """
+    agents_authorities: tuple[str, ...] = ()
+    """Those of the agents' authorities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,22 @@ class PendingReset:
     """When it takes effect, unless a super administrator signs in or cancels it."""
     enables: bool = False
     """Whether the administrator is disabled, and the reset enables them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueAuthority:
+    """An authority that is to be replaced: a removed member has had its key."""
+
+    authority: str
+    """Whose certificates it signs: members, agents."""
+    fingerprint: str
+    """SHA-256 of its public key, in hexadecimal digits."""
+    node_id: str
+    """The removed member."""
+    since_time: datetime | None
+    """When the member was removed."""
+    cause: str
+    """Why it is due: policy, request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +101,8 @@ class ClusterStatus:
     """Requested resets of administrators that are not in force yet."""
     rotation_due: str = ""
     """The removed member because of which another key is due; empty: none."""
+    due_authorities: tuple[DueAuthority, ...] = ()
+    """The authorities that are to be replaced."""
     voters: int = 0
     """Number of members that count for a quorum."""
     reachable_voters: int = 0

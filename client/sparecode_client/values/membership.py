@@ -38,9 +38,11 @@ class JoinTicket:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of the ring's key, which a removed member has had."""
+    """What became of the keys that a removed member has had."""
 
     new_key_id: int | None
     """The key that is active now; None: no rotation was started."""
     rotation_problem: str
     """Why a rotation that was requested or required was not started."""
+    due_authorities: tuple[str, ...] = ()
+    """The authorities that are to be replaced: members, agents."""

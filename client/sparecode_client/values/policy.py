@@ -92,6 +92,12 @@ class Policy:
     None: as above."""
     rotate_after_removal: bool | None = None
     """Whether removing a member also starts a rotation of the ring's key. None: as above."""
+    authorities_due_after_removal: bool | None = None
+    """
+    Whether authorities are due after the removal of a member that has had their keys.
+
+    None: as above.
+    """
     position: ReadPosition | None = None
     """None in a policy that was not read from a node."""
 

@@ -101,6 +101,7 @@ VIEWS: dict[str, View] = {
     "/backups": backups.take,
     "/cluster": cluster.show,
     "/cluster/add": membership.add,
+    "/cluster/authorities/{node_id}/keep": membership.keep_authorities,
     "/cluster/members/{node_id}/remove": membership.remove,
     "/cluster/primary": membership.transfer_primary,
     "/cluster/review": review.open_cluster,

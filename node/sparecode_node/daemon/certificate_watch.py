@@ -25,6 +25,8 @@ from sparecode_node.config import (
     LogLevel,
     MutualListenerConfig,
 )
+from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.membership.authority import trusted
 from sparecode_node.replication.members import MEMBER_URI
 from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock
@@ -64,6 +66,10 @@ class Certificates:
     def __getitem__(self, name: str) -> TlsFiles:
         """Return the files of a listener. Thread-safe."""
         return self._files[name]
+
+    def authorities(self) -> tuple[AuthorityKey, ...]:
+        """Return the members' and agents' authorities that this node trusts now."""
+        return trusted(self["peers"].ca or b"", self["agents"].ca or b"")
 
     def ends(self) -> Mapping[str, CertificateEnds]:
         """Return when the certificates expire, by listener. Thread-safe."""

@@ -70,6 +70,7 @@ from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.cluster.authority_watch import AuthorityWatch
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
@@ -227,7 +228,7 @@ class Node:
         cleanup.callback(processes.close)
         state_file = self._state_file(key_holder, measures, processes)
         replicator = self._make_replicator(
-            certificates["peers"], key_holder, measures, state_file
+            certificates, key_holder, measures, state_file
         )
         self._certificates, self._replicator = certificates, replicator
         self._key_holder = key_holder
@@ -271,7 +272,15 @@ class Node:
             ),
             "skip_notes",
         )
+        authority_watch = AuthorityWatch(
+            replicator=replicator,
+            state=state,
+            entropy=self._entropy,
+            keys=self._welcome.authority_keys,
+            trusted=certificates.authorities,
+        )
         for work, name in (
+            (authority_watch.run(), "authorities"),
             (key_holder.run(), "keys"),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
@@ -443,7 +452,7 @@ class Node:
 
     def _make_replicator(
         self,
-        tls: TlsFiles,
+        certificates: Certificates,
         key_holder: KeyHolder,
         measures: Measures,
         state: StateFile,
@@ -454,12 +463,13 @@ class Node:
             ClusterConfig(
                 cluster_id=key_holder.ring.cluster_id,
                 addresses=peer_addresses(config, key_holder.ring.cluster_id, servicer),
-                tls=_peer_tls(tls),
+                tls=_peer_tls(certificates["peers"]),
                 directory=config.node.data_dir / JOURNAL,
                 skip_folder=SkipFolder(config.node.data_dir / SKIPS),
                 raft=raft_settings(config),
                 version=VERSION,
                 recovery_bundle=lambda: bundle_state(config, key_holder.ring).value,
+                authorities=certificates.authorities,
                 observer=measures,
                 keys=key_holder.exchange,
                 on_malformed=self._refusals.log.malformed,

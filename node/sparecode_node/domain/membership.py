@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tickets for joining a cluster, and the nodes that joined or left (P5)."""
+"""Tickets, nodes that joined or left, and keys of the authorities (P5, P6a)."""
 
+import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sparecode_node.domain.addresses import host_of
@@ -49,6 +51,47 @@ class KnownNode:
     changed_at_ms: int
     hosts: tuple[str, ...] | None = None
     """The hosts in its certificate; None: it joined without a ticket that names them."""
+
+
+class AuthorityKind(enum.StrEnum):
+    """Whose certificates an authority signs. The values are in the log."""
+
+    MEMBERS = "members"
+    AGENTS = "agents"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityKey:
+    """
+    Names the key of an authority; it is not the key.
+
+    A new certificate for the same key is the same authority.
+    """
+
+    authority: AuthorityKind
+    fingerprint: str
+    """SHA-256 of the public key (SubjectPublicKeyInfo, DER), in hexadecimal digits."""
+
+    def __str__(self) -> str:
+        return f"{self.authority} {self.fingerprint[:SHORT_DIGITS]}"
+
+
+def fingerprints(keys: Iterable[AuthorityKey], kind: AuthorityKind) -> tuple[str, ...]:
+    """Return the fingerprints of the authorities of one kind."""
+    return tuple(key.fingerprint for key in keys if key.authority is kind)
+
+
+SHORT_DIGITS = 16
+"""Digits of a fingerprint in words that people read."""
+
+
+class DueCause(enum.StrEnum):
+    """Why authorities are to be replaced. The values are in the state."""
+
+    POLICY = "policy"
+    """A member with their keys was removed, and the policy requires it."""
+    REQUEST = "request"
+    """The removal asked for it: the machine may be in the wrong hands."""
 
 
 def certificate_hosts(address: str, hosts: tuple[str, ...]) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ class Reason(enum.StrEnum):
     TICKET_ADDRESS = "ticket_address"
     JOINER_CERTIFICATE = "joiner_certificate"
     AUTHORITY_MISSING = "authority_missing"
+    AUTHORITY_NOT_DUE = "authority_not_due"
 
     # A second approver, see P3 and I10
     APPROVAL_NEEDED = "approval_needed"

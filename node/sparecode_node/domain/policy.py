@@ -93,6 +93,8 @@ class Policy:
     # Removed members, see P6.
     rotate_after_removal: bool = False
     """Whether removing a member starts a rotation of the ring's key."""
+    authorities_due_after_removal: bool = True
+    """Whether the authorities are due after the removal of a member with their keys."""
 
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
 from sparecode_node.membership.certificates import Authority, CertificatesError
 from sparecode_node.membership.files import key_beside
 from sparecode_node.membership.preparation import ring_file
+from sparecode_node.services.cluster.joining import fingerprint_of
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.tickets import der
@@ -46,6 +48,21 @@ class FileAuthority:
     def can_sign(self) -> bool:
         """Return whether this node has the key of the members' authority."""
         return self._authority() is not None
+
+    def keys(self) -> tuple[AuthorityKey, ...]:
+        """
+        Return the authorities in this node's files whose keys this node has.
+
+        A key that belongs to none of the certificates signs nothing that members trust.
+        """
+        return tuple(
+            AuthorityKey(authority=kind, fingerprint=fingerprint)
+            for kind, path in (
+                (AuthorityKind.MEMBERS, self._config.peers.ca),
+                (AuthorityKind.AGENTS, self._config.agents.ca),
+            )
+            if (fingerprint := _fingerprint_of_key_beside(path))
+        )
 
     def sign(
         self,
@@ -106,6 +123,44 @@ def authority_of_key(certificates: bytes, key: bytes) -> Authority:
                 certificate.public_bytes(serialization.Encoding.PEM), key
             )
     raise ValueError("it is not the key of any of the members' authorities")
+
+
+def trusted(members_ca: bytes, agents_ca: bytes) -> tuple[AuthorityKey, ...]:
+    """
+    Return the authorities of these certificates (PEM), each once.
+
+    Raises `ValueError`.
+    """
+    return tuple(
+        AuthorityKey(authority=kind, fingerprint=fingerprint)
+        for kind, content in (
+            (AuthorityKind.MEMBERS, members_ca),
+            (AuthorityKind.AGENTS, agents_ca),
+        )
+        for fingerprint in _fingerprints(content)
+    )
+
+
+def _fingerprints(certificates: bytes) -> tuple[str, ...]:
+    """Return the fingerprints of the keys of certificates (PEM), each once."""
+    each = x509.load_pem_x509_certificates(certificates)
+    return tuple(dict.fromkeys(fingerprint_of(one.public_key()) for one in each))
+
+
+def _fingerprint_of_key_beside(ca: Path) -> str:
+    """Return the fingerprint of an authority's key; empty: it is not here."""
+    path = key_beside(ca)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        fingerprint = fingerprint_of(key.public_key())
+        return fingerprint if fingerprint in _fingerprints(ca.read_bytes()) else ""
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, TypeError) as error:
+        log.warning(
+            "authority_unusable", extra={"file": str(path), "cause": str(error)}
+        )
+        return ""
 
 
 def _text(path: Path) -> str:

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable
 
 from sparecode_node.config import Config
+from sparecode_node.domain.membership import AuthorityKey
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import PeerTls
@@ -36,6 +37,10 @@ class Welcome:
     def authorities(self) -> tuple[bytes, ...]:
         """Return the certificates of the members' authorities, DER."""
         return self._authority.members_ca_der()
+
+    def authority_keys(self) -> tuple[AuthorityKey, ...]:
+        """Return the authorities whose keys this node has."""
+        return self._authority.keys()
 
     def servicer(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
         """Return the servicer for the peers listener; it refuses all nodes until `begin`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sparecode_node.domain.clock import Clock
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey
 from sparecode_node.replication import levels
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.forward_queue import ForwardQueues
@@ -80,6 +81,8 @@ class ClusterConfig:
     version: str = ""
     recovery_bundle: Callable[[], str] = str
     """Returns the state of this node's recovery bundle; reads files."""
+    authorities: Callable[[], tuple[AuthorityKey, ...]] = tuple
+    """Returns the authorities that this node trusts now."""
     feature_level: int = NEWEST
     skip_folder: SkipFolder | None = None
     """Has the statements about entries that the operators skip (E3)."""
@@ -473,5 +476,6 @@ class ClusterReplicator:
             audit_sequence=head[0],
             audit_head=head[1],
             recovery_bundle=await asyncio.to_thread(self._config.recovery_bundle),
+            authorities=await asyncio.to_thread(self._config.authorities),
             last_entry=status.last_entry,
         )

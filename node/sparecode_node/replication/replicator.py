@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.statemachine.commands import Call, UnstampedCall
@@ -96,6 +97,8 @@ class MemberStatus:
     """Where other members reach it, by the same configuration."""
     recovery_bundle: str = ""
     """Whether a recovery bundle has its keys; see membership/bundle_record.py."""
+    authorities: tuple[AuthorityKey, ...] = ()
+    """The authorities that it trusts now; empty: unknown."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of its log, committed or not."""
     match_index: int = 0

@@ -136,6 +136,22 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         return pb.RemoveMemberResponse(
             new_key_id=removal.new_key_id or 0,
             rotation_problem=removal.rotation_problem,
+            due_authorities=removal.due_authorities,
+        )
+
+    async def KeepAuthorities(
+        self, request: pb.KeepAuthoritiesRequest, context: Context
+    ) -> pb.KeepAuthoritiesResponse:
+        """Record why authorities stay."""
+        applied = await self._changes.keep_authorities(
+            calls.session_call(
+                context, "ClusterService/KeepAuthorities", request.request_id
+            ),
+            node_id=request.node_id,
+            reason=request.reason,
+        )
+        return pb.KeepAuthoritiesResponse(
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def TransferPrimary(
@@ -283,6 +299,16 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
             for each in status.pending_resets
         ],
         rotation_due=status.rotation_due,
+        due_authorities=[
+            pb.DueAuthority(
+                authority=each.authority,
+                fingerprint=each.fingerprint,
+                node_id=each.node_id,
+                since_time=conversion.timestamp(each.since_ms),
+                cause=each.cause,
+            )
+            for each in status.due_authorities
+        ],
     )
 
 
@@ -325,4 +351,6 @@ def _member(member: MemberView) -> pb.Member:
         audit_head=member.audit_head,
         feature_level=member.feature_level,
         recovery_bundle=member.recovery_bundle,
+        members_authorities=member.members_authorities,
+        agents_authorities=member.agents_authorities,
     )

@@ -235,6 +235,7 @@ _NOT_FOUND = {
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
     Reason.SESSION_UNKNOWN: "there is no such session",
     Reason.MEMBER_UNKNOWN: "there is no such member",
+    Reason.AUTHORITY_NOT_DUE: "no authority is due because of this node",
     Reason.RESET_UNKNOWN: "no reset of this administrator is pending",
     Reason.APPROVAL_UNKNOWN: "there is no such approval",
     Reason.PASSKEY_UNKNOWN: "there is no such passkey; reload the page",

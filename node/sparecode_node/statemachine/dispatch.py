@@ -11,6 +11,7 @@ from sparecode_node.statemachine.handlers import (
     agents,
     approvals,
     authentication,
+    authorities,
     browser_logins,
     cluster,
     emergency_access,
@@ -70,6 +71,12 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return membership.remove_member(applying, command)
         case commands.RenewCertificate() as command:
             return membership.renew_certificate(applying, command)
+        case commands.NoteAuthorityKeys() as command:
+            return authorities.note_authority_keys(applying, command)
+        case commands.RetireAuthority() as command:
+            return authorities.retire_authority(applying, command)
+        case commands.KeepAuthorities() as command:
+            return authorities.keep_authorities(applying, command)
         case commands.OpenSession() as command:
             return sessions.open_session(applying, command)
         case commands.Reauthenticate() as command:

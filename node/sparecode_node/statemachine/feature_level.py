@@ -72,6 +72,12 @@ before it was judged is not remembered.
 DURABLE_ROTATIONS = 2
 """A removal records that the ring's key is due, until a new one is active (P6)."""
 
+DUE_AUTHORITIES = 2
+"""
+The state knows which members have had authorities' keys, and a removal records that
+these authorities are due (P6a).
+"""
+
 CLIENT_WAITS = 2
 """From this level on, known clients of an administrator have counts of their own (L7)."""
 

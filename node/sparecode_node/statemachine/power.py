@@ -55,6 +55,7 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.CreateJoinTicket()
             | commands.AddMember()
             | commands.RemoveMember()
+            | commands.KeepAuthorities()
             | commands.ActivateKey()
             # A shared secret, and who may use it, open the door of agents.
             | commands.RegisterRadiusClient()

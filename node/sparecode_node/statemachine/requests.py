@@ -83,6 +83,7 @@ UNJUDGED = frozenset(
         # names to ask for.
         Reason.ADMINISTRATOR_UNKNOWN,
         Reason.AGENT_UNKNOWN,
+        Reason.AUTHORITY_NOT_DUE,
         Reason.PASSKEY_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
         Reason.CERTIFICATE_NOT_DENIED,

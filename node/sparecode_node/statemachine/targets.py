@@ -50,6 +50,8 @@ def target_of(
             return f"key {command.key_id}"
         case commands.RaiseFeatureLevel():
             return f"level {command.level}"
+        case commands.RetireAuthority():
+            return f"{command.authority} {command.fingerprint}"
         case commands.AdmitNode():
             ticket = membership_tables.find_ticket(db, command.ticket_id)
             return ticket.node_id if ticket else "unknown ticket"

@@ -130,6 +130,8 @@ class Member(_message.Message):
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     RECOVERY_BUNDLE_FIELD_NUMBER: _builtins.int
+    MEMBERS_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    AGENTS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The member's node ID."""
     reachable: _builtins.bool
@@ -166,6 +168,16 @@ class Member(_message.Message):
     def clock_offset(self) -> _duration_pb2.Duration:
         """Its clock minus the clock of the called node, with the accuracy of one round trip."""
 
+    @_builtins.property
+    def members_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The members' authorities that it trusts: the SHA-256 hashes of their public keys, in
+        hexadecimal digits. Empty: unknown.
+        """
+
+    @_builtins.property
+    def agents_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agents' authorities that it trusts, in the same form."""
+
     def __init__(
         self,
         *,
@@ -183,10 +195,12 @@ class Member(_message.Message):
         audit_head: _builtins.str = ...,
         feature_level: _builtins.int = ...,
         recovery_bundle: _builtins.str = ...,
+        members_authorities: _abc.Iterable[_builtins.str] | None = ...,
+        agents_authorities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "members_authorities", b"members_authorities", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,6 +244,7 @@ class GetStatusResponse(_message.Message):
     LAST_BACKUP_INDEX_FIELD_NUMBER: _builtins.int
     PENDING_RESETS_FIELD_NUMBER: _builtins.int
     ROTATION_DUE_FIELD_NUMBER: _builtins.int
+    DUE_AUTHORITIES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -264,6 +279,10 @@ class GetStatusResponse(_message.Message):
         yet, by name. A super administrator who signs in cancels them.
         """
 
+    @_builtins.property
+    def due_authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___DueAuthority]:
+        """The authorities that are to be replaced, because a removed member has had their keys."""
+
     def __init__(
         self,
         *,
@@ -277,14 +296,57 @@ class GetStatusResponse(_message.Message):
         last_backup_index: _builtins.int = ...,
         pending_resets: _abc.Iterable[Global___PendingReset] | None = ...,
         rotation_due: _builtins.str = ...,
+        due_authorities: _abc.Iterable[Global___DueAuthority] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class DueAuthority(_message.Message):
+    """An authority that is to be replaced. It is due until no member trusts it, or an
+    administrator keeps it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """Whose certificates it signs: `members` or `agents`."""
+    fingerprint: _builtins.str
+    """The SHA-256 hash of its public key, in hexadecimal digits."""
+    node_id: _builtins.str
+    """The removed member that has had its key."""
+    cause: _builtins.str
+    """Why it is due: `policy`, or `request` of the administrator who removed the member."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the member was removed."""
+
+    def __init__(
+        self,
+        *,
+        authority: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        cause: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cause", b"cause", "fingerprint", b"fingerprint", "node_id", b"node_id", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DueAuthority: _TypeAlias = DueAuthority  # noqa: Y015
 
 @_typing.final
 class PendingReset(_message.Message):
@@ -1021,8 +1083,9 @@ class RemoveMemberRequest(_message.Message):
     node_id: _builtins.str
     """The member."""
     rotate_keys: _builtins.bool
-    """Afterwards replace the ring's key, which the member has had. The policy may require
-    it.
+    """The machine may be in the wrong hands: afterwards replace the ring's key, which the
+    member has had, and record that the authorities whose keys it has had are due. The
+    policy may require both.
     """
     def __init__(
         self,
@@ -1047,23 +1110,83 @@ class RemoveMemberResponse(_message.Message):
 
     NEW_KEY_ID_FIELD_NUMBER: _builtins.int
     ROTATION_PROBLEM_FIELD_NUMBER: _builtins.int
+    DUE_AUTHORITIES_FIELD_NUMBER: _builtins.int
     new_key_id: _builtins.int
     """The key that is active now, if the removal has started a rotation. Otherwise 0."""
     rotation_problem: _builtins.str
     """Why a rotation was not started, although it was requested or required."""
+    @_builtins.property
+    def due_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The authorities that are due because of the member: `members`, `agents`."""
+
     def __init__(
         self,
         *,
         new_key_id: _builtins.int = ...,
         rotation_problem: _builtins.str = ...,
+        due_authorities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_key_id", b"new_key_id", "rotation_problem", b"rotation_problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_authorities", b"due_authorities", "new_key_id", b"new_key_id", "rotation_problem", b"rotation_problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015
+
+@_typing.final
+class KeepAuthoritiesRequest(_message.Message):
+    """A request to keep authorities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    node_id: _builtins.str
+    """The removed member that has had their keys."""
+    reason: _builtins.str
+    """Why they stay. It is recorded in the audit log, with the administrator."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepAuthoritiesRequest: _TypeAlias = KeepAuthoritiesRequest  # noqa: Y015
+
+@_typing.final
+class KeepAuthoritiesResponse(_message.Message):
+    """The authorities stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepAuthoritiesResponse: _TypeAlias = KeepAuthoritiesResponse  # noqa: Y015
 
 @_typing.final
 class RotateKeysRequest(_message.Message):

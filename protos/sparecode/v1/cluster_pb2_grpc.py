@@ -85,6 +85,11 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.KeepAuthorities = channel.unary_unary(
+                '/sparecode.v1.ClusterService/KeepAuthorities',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesResponse.FromString,
+                _registered_method=True)
         self.RotateKeys = channel.unary_stream(
                 '/sparecode.v1.ClusterService/RotateKeys',
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.SerializeToString,
@@ -173,6 +178,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepAuthorities(self, request, context):
+        """Records why authorities stay although a removed member has had their keys. They are
+        no longer shown as due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKeys(self, request, context):
         """Replaces the cluster's secret key while the cluster serves, and streams the
         progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -234,6 +247,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'KeepAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepAuthorities,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesResponse.SerializeToString,
             ),
             'RotateKeys': grpc.unary_stream_rpc_method_handler(
                     servicer.RotateKeys,
@@ -512,6 +530,33 @@ class ClusterService:
             '/sparecode.v1.ClusterService/RemoveMember',
             sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/KeepAuthorities',
+            sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

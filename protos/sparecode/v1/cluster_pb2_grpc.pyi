@@ -67,6 +67,10 @@ class ClusterServiceStub:
     """Removes a member permanently. Its node ID cannot be used again. A primary hands
     over first.
     """
+    KeepAuthorities: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.KeepAuthoritiesRequest, _cluster_pb2.KeepAuthoritiesResponse]
+    """Records why authorities stay although a removed member has had their keys. They are
+    no longer shown as due.
+    """
     RotateKeys: _grpc.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]
     """Replaces the cluster's secret key while the cluster serves, and streams the
     progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -111,6 +115,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RemoveMemberRequest, _cluster_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a member permanently. Its node ID cannot be used again. A primary hands
     over first.
+    """
+    KeepAuthorities: _aio.UnaryUnaryMultiCallable[_cluster_pb2.KeepAuthoritiesRequest, _cluster_pb2.KeepAuthoritiesResponse]  # type: ignore[assignment]
+    """Records why authorities stay although a removed member has had their keys. They are
+    no longer shown as due.
     """
     RotateKeys: _aio.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Replaces the cluster's secret key while the cluster serves, and streams the
@@ -213,6 +221,16 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_pb2.RemoveMemberResponse]]:
         """Removes a member permanently. Its node ID cannot be used again. A primary hands
         over first.
+        """
+
+    @_abc_1.abstractmethod
+    def KeepAuthorities(
+        self,
+        request: _cluster_pb2.KeepAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.KeepAuthoritiesResponse, _abc.Awaitable[_cluster_pb2.KeepAuthoritiesResponse]]:
+        """Records why authorities stay although a removed member has had their keys. They are
+        no longer shown as due.
         """
 
     @_abc_1.abstractmethod

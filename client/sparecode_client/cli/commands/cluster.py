@@ -9,6 +9,7 @@ from sparecode_client.cli.commands import membership, review
 from sparecode_client.cli.commands.backups import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
+    authority_warnings,
     bundle_warnings,
     health,
     last_backup,
@@ -69,6 +70,7 @@ def status(
         for warning in (
             *reset_warnings(cluster),
             *rotation_warnings(cluster),
+            *authority_warnings(cluster),
             *bundle_warnings(cluster),
         ):
             settings.output.say(warning)

@@ -200,7 +200,8 @@ def remove(
         bool,
         typer.Option(
             "--rotate-keys",
-            help="Also replace the ring's key, which the member has had.",
+            help="The machine may be in the wrong hands: also replace the ring's key, and "
+            "record that the authorities whose keys it has had are due.",
         ),
     ] = False,
 ) -> None:
@@ -211,8 +212,12 @@ def remove(
     the primary, another member becomes the primary first.
 
     The member has had the key ring, and perhaps the authorities' keys. If it may be in
-    the wrong hands, add --rotate-keys, and replace the authorities as the runbook
-    new-authority.md describes. The policy rotate_after_removal always replaces the key.
+    the wrong hands, add --rotate-keys. The policy rotate_after_removal always replaces
+    the ring's key. Certificates are files, so you replace the authorities yourself, as
+    the runbook new-authority.md describes: `sparecode cluster status` reminds of it.
+
+    If it turns out later that a removed member is in the wrong hands, run the command
+    again with --rotate-keys.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -246,9 +251,48 @@ def remove(
         settings.output.say(
             "If it may be in the wrong hands: sparecode cluster rotate-keys --at-once"
         )
-    settings.output.say(
-        "If it had the authorities' keys, replace the authorities, too: "
-        "docs/runbooks/new-authority.md"
+    if removal.due_authorities:
+        settings.output.say(
+            "It has had the keys of the authorities for "
+            f"{' and '.join(removal.due_authorities)}. Replace these: "
+            "docs/runbooks/new-authority.md. Until then, sparecode cluster status reminds "
+            "of them."
+        )
+    else:
+        settings.output.say(
+            "If it had the authorities' keys, replace the authorities, too: "
+            "docs/runbooks/new-authority.md"
+        )
+
+
+@app.command(
+    "keep-authorities",
+    epilog="Example: sparecode cluster keep-authorities n3 --reason 'disk destroyed'",
+    short_help="Record why authorities stay that a removed member has had.",
+)
+def keep_authorities(
+    context: typer.Context,
+    node: Annotated[
+        str,
+        typer.Argument(metavar="NODE", help="Removed member that has had their keys."),
+    ],
+    *,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Reason, for the audit log.")
+    ],
+) -> None:
+    """
+    Record why the authorities stay, although a removed member has had their keys.
+
+    They are then no longer shown as due. Anyone with these keys can make a certificate
+    for any member and any agent, so another super administrator must approve it, if
+    there is one.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.keep_authorities(node, reason, request_id=settings.request_id)
+    settings.output.done(
+        f"The authorities stay whose keys {node} has had", commit, node_id=node
     )
 
 

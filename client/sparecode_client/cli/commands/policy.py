@@ -28,6 +28,7 @@ _NONE = (
     "lifetime_max",
     "reset_delay",
     "rotate_after_removal",
+    "authorities_due_after_removal",
     "pin_blocklist",
     "issued_sets_per_hour",
     "issued_sets_per_day",

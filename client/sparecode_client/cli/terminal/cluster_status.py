@@ -89,6 +89,45 @@ def rotation_warnings(status: ClusterStatus) -> list[str]:
     return [words]
 
 
+def authority_warnings(status: ClusterStatus) -> list[str]:
+    """Return a warning about each removed member whose authorities are due."""
+    since = {each.node_id: each.since_time for each in status.due_authorities}
+    return [
+        f"WARNING: {node_id} was removed on {show_time(time)} and has had the keys of "
+        f"the authorities for {due_kinds(status, node_id)}. Replace these: "
+        "docs/runbooks/new-authority.md. To record why they stay: sparecode cluster "
+        f"keep-authorities {node_id} --reason REASON. {_trusting(status, node_id)}"
+        for node_id, time in since.items()
+    ]
+
+
+def due_kinds(status: ClusterStatus, node_id: str) -> str:
+    """Return the authorities that are due because of a member: `members and agents`."""
+    kinds = (
+        each.authority for each in status.due_authorities if each.node_id == node_id
+    )
+    return " and ".join(dict.fromkeys(kinds))
+
+
+def _trusting(status: ClusterStatus, node_id: str) -> str:
+    """Return which members still trust the authorities that are due."""
+    due = {
+        (each.authority, each.fingerprint)
+        for each in status.due_authorities
+        if each.node_id == node_id
+    }
+    trusting, silent = [], []
+    for member in status.members:
+        if not member.reachable or not member.members_authorities:
+            silent.append(member.node_id)
+        trusted = {("members", each) for each in member.members_authorities}
+        trusted |= {("agents", each) for each in member.agents_authorities}
+        if due & trusted:
+            trusting.append(member.node_id)
+    words = f"Still trusted by: {', '.join(trusting) or 'none that can be reached'}."
+    return words + (f" Not known of: {', '.join(silent)}." if silent else "")
+
+
 def bundle_warnings(status: ClusterStatus) -> list[str]:
     """
     Return a warning if no recovery bundle has the current keys.

@@ -57,6 +57,7 @@ NEXT: dict[str, str] = {
     "CERTIFICATE_DENIED": "List the denied certificates: sparecode agents denied",
     "CERTIFICATE_NOT_DENIED": "List the denied certificates: sparecode agents denied",
     "CODES_LIVE": "List the tokens with live codes: sparecode emergency list",
+    "AUTHORITY_NOT_DUE": "List what is due: sparecode cluster status",
     "CODE_COUNT": "Show the maximum number of live codes: sparecode policy show",
     "CODE_FORMAT": "Make codes longer: sparecode policy update --set code_length=8",
     "DRAFT_STALE": "Issue again: sparecode emergency issue SERIAL",

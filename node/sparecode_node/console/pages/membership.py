@@ -23,6 +23,7 @@ from sparecode_node.statemachine.results import Applied
 
 TICKET: Final = "ClusterService/CreateJoinTicket"
 ADD: Final = "ClusterService/AddMember"
+KEEP: Final = "ClusterService/KeepAuthorities"
 REMOVE: Final = "ClusterService/RemoveMember"
 TRANSFER: Final = "ClusterService/TransferPrimary"
 
@@ -155,6 +156,26 @@ async def remove(visit: Visit) -> Response:
     )
 
 
+async def keep_authorities(visit: Visit) -> Response:
+    """Ask why authorities stay that a removed member has had, and record it (P6a)."""
+    visit.require(KEEP)
+    node_id = NodeId(visit.request.path_params["node_id"])
+    if visit.is_form:
+        answer = await change(
+            visit,
+            KEEP,
+            lambda call: visit.site.services.membership.keep_authorities(
+                call, node_id=node_id, reason=visit.form.text("reason")
+            ),
+            to="/cluster",
+            words=f"The authorities stay whose keys {node_id} has had.",
+            fields={"node_id": "reason"},
+        )
+        if answer is not None:
+            return answer
+    return visit.page("authorities_keep.html", node_id=node_id)
+
+
 async def transfer_primary(visit: Visit) -> Response:
     """Transfer the primary role."""
     visit.require(TRANSFER)
@@ -193,6 +214,12 @@ def _after_removal(visit: Visit, node_id: NodeId, removal: Removal) -> Response:
         wipe += f" Key {removal.new_key_id} is active, and replaces the key that it has had."
     elif removal.rotation_problem:
         wipe += f" The ring’s key was not replaced: {removal.rotation_problem}."
+    if removal.due_authorities:
+        wipe += (
+            " It has had the keys of the authorities for "
+            f"{' and '.join(removal.due_authorities)}: replace these "
+            "(docs/runbooks/new-authority.md)."
+        )
     if node_id != visit.site.node_id:
         notice = Notice(words=f"{node_id} is no longer a member. {wipe}")
         return redirect_with_notice(visit, "/cluster", notice)

@@ -228,6 +228,12 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "",
                 "The removed member has had it.",
             ),
+            (
+                "authorities_due_after_removal",
+                "Removing a member with the authorities’ keys makes these due",
+                "",
+                "The dashboard reminds until they are replaced.",
+            ),
             ("session_lifetime_ms", "Sessions end after", "hours", ""),
             (
                 "session_idle_ms",

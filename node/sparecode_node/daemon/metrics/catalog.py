@@ -304,6 +304,11 @@ OPEN = Metric(
     "1 if agents are served; 0 after a restore or a recovery, until an operator has "
     "reviewed and opened the cluster.",
 )
+AUTHORITIES_DUE = Metric(
+    "sparecode_authorities_due",
+    Kind.GAUGE,
+    "Authorities that are to be replaced, because a removed member has had their keys.",
+)
 RESETS_PENDING = Metric(
     "sparecode_administrator_resets_pending",
     Kind.GAUGE,

@@ -29,6 +29,8 @@ class EventCounts:
         """When an entry was skipped last; 0: never (E3)."""
         self.pending_resets = 0
         """Requested resets of administrators that are not in force yet (P4)."""
+        self.due_authorities = 0
+        """Authorities whose keys a removed member has had, and that are due (P6a)."""
         with self._open() as db:
             self.sequence = _newest(db)
 
@@ -40,6 +42,10 @@ class EventCounts:
             self.is_open = not _meta(db, "not_open")
             (self.pending_resets,) = db.execute(
                 "SELECT count(*) FROM administrator_resets"
+            ).fetchone()
+            (self.due_authorities,) = db.execute(
+                "SELECT count(*) FROM "
+                "(SELECT DISTINCT authority, fingerprint FROM due_authorities)"
             ).fetchone()
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"

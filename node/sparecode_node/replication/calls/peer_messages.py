@@ -13,6 +13,11 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import (
+    AuthorityKey,
+    AuthorityKind,
+    fingerprints,
+)
 from sparecode_node.replication.answers import answered
 from sparecode_node.replication.codec import CodecError, decode_call
 from sparecode_node.replication.errors import (
@@ -37,6 +42,8 @@ from sparecode_node.statemachine.results import (
     to_json,
 )
 
+AUTHORITIES_MAX = 16
+"""Authorities of one kind that a member's status may name; it has one or two."""
 GRACE_S = 0.25
 """The primary answers at the deadline; the answer may travel for this time."""
 
@@ -202,6 +209,14 @@ async def ask_status(
         audit_sequence=answer.audit_sequence,
         audit_head=answer.audit_head,
         recovery_bundle=answer.recovery_bundle,
+        authorities=tuple(
+            AuthorityKey(authority=kind, fingerprint=fingerprint)
+            for kind, shown in (
+                (AuthorityKind.MEMBERS, answer.members_authorities),
+                (AuthorityKind.AGENTS, answer.agents_authorities),
+            )
+            for fingerprint in shown[:AUTHORITIES_MAX]
+        ),
         last_entry=(answer.last_term, answer.last_index),
     )
 
@@ -220,6 +235,8 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         audit_sequence=status.audit_sequence,
         audit_head=status.audit_head,
         recovery_bundle=status.recovery_bundle,
+        members_authorities=fingerprints(status.authorities, AuthorityKind.MEMBERS),
+        agents_authorities=fingerprints(status.authorities, AuthorityKind.AGENTS),
         last_term=status.last_entry[0],
         last_index=status.last_entry[1],
     )

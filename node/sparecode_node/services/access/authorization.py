@@ -77,6 +77,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.CreateJoinTicket,
         commands.AddMember,
         commands.RemoveMember,
+        commands.KeepAuthorities,
     ),
     "AdministratorService": (
         commands.CreateAdministrator,

@@ -17,9 +17,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.domain.membership import certificate_hosts
+from sparecode_node.domain.membership import AuthorityKey, certificate_hosts
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.membership import TicketTerms
@@ -63,6 +64,9 @@ class MemberAuthority(Protocol):
         now: dt.datetime,
     ) -> bytes:
         """Return a member's certificate, PEM."""
+
+    def keys(self) -> tuple[AuthorityKey, ...]:
+        """Return the authorities whose keys this node holds."""
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
         """Return the key ring, and *with_authority* the authorities' keys, too."""
@@ -188,6 +192,9 @@ class Admissions:
                 ticket_id=ticket_id,
                 address=joiner.address,
                 key_fingerprint=fingerprint_of(key) if key else "",
+                authorities=self._authority.keys()
+                if terms is not None and terms.with_authority
+                else (),
             ),
             request_id,
             deadline,
@@ -389,7 +396,7 @@ def _member_names(certificate: x509.Certificate) -> list[str]:
     return [uri for uri in uris if uri.startswith(MEMBER_URI)]
 
 
-def fingerprint_of(key: ec.EllipticCurvePublicKey) -> str:
+def fingerprint_of(key: PublicKeyTypes) -> str:
     """Return the SHA-256 of a public key, in hexadecimal digits."""
     return hashlib.sha256(
         key.public_bytes(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import KeyId, NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.queries import membership
+from sparecode_node.queries import authorities, membership
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
@@ -26,9 +26,10 @@ from sparecode_node.statemachine.commands.cluster import TransferPrimary
 from sparecode_node.statemachine.commands.membership import (
     AddMember,
     CreateJoinTicket,
+    KeepAuthorities,
     RemoveMember,
 )
-from sparecode_node.statemachine.results import JoinTicketCreated
+from sparecode_node.statemachine.results import Applied, JoinTicketCreated
 
 SETTLE_S = 5.0
 """For members to find each other after a departing primary has handed over."""
@@ -46,6 +47,8 @@ class Removal:
     """The key that is active now; None: no rotation was started."""
     rotation_problem: str = ""
     """Why a rotation that was requested or required was not started."""
+    due_authorities: tuple[str, ...] = ()
+    """The authorities that are due because of the member: members, agents (P6a)."""
 
 
 class MembershipCommands:
@@ -180,7 +183,8 @@ class MembershipCommands:
 
         The member has had the key ring. So *rotate_keys*, or the policy, then starts a
         rotation, which the cluster continues by itself (P6). If this call is cut off,
-        the primary starts it (`due_rotation`). Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
+        the primary starts it (`due_rotation`). The answer names the authorities that are
+        due. Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
         unchanged. A retry is safe.
         """
         member_id = fields.node_id("node_id", node_id)
@@ -204,12 +208,30 @@ class MembershipCommands:
             await self._remove(member_id, deadline)
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
-        if not (rotate_keys or policy.rotate_after_removal):
-            return Removal()
-        return await self._rotate(
-            replace(context, method=ROTATE_KEYS, deadline_s=deadline.left_s()),
-            member_id,
+            due = await authorities.due(transaction)
+        removal = Removal()
+        if rotate_keys or policy.rotate_after_removal:
+            removal = await self._rotate(
+                replace(context, method=ROTATE_KEYS, deadline_s=deadline.left_s()),
+                member_id,
+            )
+        kinds = [each.authority for each in due if each.node_id == member_id]
+        return replace(removal, due_authorities=tuple(dict.fromkeys(kinds)))
+
+    @idempotent
+    async def keep_authorities(
+        self, context: CallContext, *, node_id: str, reason: str
+    ) -> Applied:
+        """
+        Record why the authorities stay whose keys a removed member has had (P6a).
+
+        Raises `Refused` (`AUTHORITY_NOT_DUE`).
+        """
+        command = KeepAuthorities(
+            node_id=fields.node_id("node_id", node_id),
+            reason=fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX),
         )
+        return await self._proposer.change(context, command)
 
     async def _rotate(self, context: CallContext, removed: NodeId) -> Removal:
         """Start a rotation. If it cannot start, the member stays removed."""

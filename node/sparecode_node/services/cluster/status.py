@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.queries import cluster, membership, resets, seals
+from sparecode_node.domain.membership import AuthorityKind, fingerprints
+from sparecode_node.queries import authorities, cluster, membership, resets, seals
+from sparecode_node.queries.authorities import DueAuthority
 from sparecode_node.queries.cluster import LastBackup
 from sparecode_node.queries.resets import PendingReset
 from sparecode_node.queries.state import LocalState
@@ -51,6 +53,9 @@ class MemberView:
     """The newest level that its software knows."""
     recovery_bundle: str = ""
     """Whether a recovery bundle has its keys: not_here, missing, outdated, current."""
+    members_authorities: tuple[str, ...] = ()
+    """Fingerprints of the members' authorities that it trusts now; empty: unknown."""
+    agents_authorities: tuple[str, ...] = ()
     votes: bool = True
     """False: a learner, which receives everything and counts for no quorum."""
 
@@ -74,6 +79,8 @@ class ClusterStatus:
     """Requested resets of administrators (P4)."""
     rotation_due: str = ""
     """The removed member because of which another key is due; empty: none (P6)."""
+    due_authorities: tuple[DueAuthority, ...] = ()
+    """The authorities that are to be replaced (P6a)."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
@@ -208,6 +215,7 @@ class Cluster:
             last_backup = await cluster.last_backup(transaction)
             pending_resets = await resets.pending(transaction)
             rotation_due = await seals.rotation_due(transaction)
+            due_authorities = await authorities.due(transaction)
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -224,6 +232,7 @@ class Cluster:
             last_backup=last_backup,
             pending_resets=pending_resets,
             rotation_due=rotation_due,
+            due_authorities=due_authorities,
         )
 
 
@@ -259,5 +268,7 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
         audit_head=member.audit_head,
         feature_level=member.feature_level,
         recovery_bundle=member.recovery_bundle,
+        members_authorities=fingerprints(member.authorities, AuthorityKind.MEMBERS),
+        agents_authorities=fingerprints(member.authorities, AuthorityKind.AGENTS),
         votes=votes,
     )

@@ -71,8 +71,11 @@ from sparecode_node.statemachine.commands.membership import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
+    KeepAuthorities,
+    NoteAuthorityKeys,
     RemoveMember,
     RenewCertificate,
+    RetireAuthority,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.radius import (
@@ -141,6 +144,9 @@ Command = (
     | AddMember
     | RemoveMember
     | RenewCertificate
+    | NoteAuthorityKeys
+    | RetireAuthority
+    | KeepAuthorities
     | CreateBackup
     | NoteBackup
     | NoteRefusedCalls

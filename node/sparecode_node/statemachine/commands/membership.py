@@ -8,6 +8,7 @@ They only record what an administrator has ordered; replication carries it out.
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class AdmitNode:
     """HOST:PORT of the node's peers listener."""
     key_fingerprint: str
     """SHA-256 of the node's public key: the same key may retry."""
+    authorities: tuple[AuthorityKey, ...] = ()
+    """The keys of authorities that it gets. Empty: none, or below feature level 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,31 @@ class RenewCertificate:
     node_id: NodeId
     key_fingerprint: str
     """SHA-256 of the key in the certificate, in hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteAuthorityKeys:
+    """Record the authorities whose keys a member has, as the member tells (P6a)."""
+
+    node_id: NodeId
+    keys: tuple[AuthorityKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireAuthority:
+    """Record that no member trusts an authority any more: it is replaced (P6a)."""
+
+    authority: AuthorityKind
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepAuthorities:
+    """Keep the authorities whose keys a removed member has had, for a reason (P6a)."""
+
+    node_id: NodeId
+    """The removed member."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,4 +90,4 @@ class RemoveMember:
     member: bool
     """Whether the called node knows it as a member; the state knows only later ones."""
     rotate_keys: bool = False
-    """Replace the ring's key, which the member has had (P6)."""
+    """Replace the ring's key, and the authorities whose keys it has had (P6, P6a)."""

@@ -24,6 +24,7 @@ Change = (
     | commands.ChangePassword
     | commands.OpenCluster
     | commands.AddMember
+    | commands.KeepAuthorities
     | commands.CreateJoinTicket
     | commands.AssignToken
     | commands.EnableToken

@@ -52,6 +52,7 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.CreateJoinTicket: Permission.ADMIT_MEMBERS,
     commands.AddMember: Permission.ADMIT_MEMBERS,
     commands.RemoveMember: Permission.REMOVE_MEMBERS,
+    commands.KeepAuthorities: Permission.ROTATE_KEYS,
     commands.CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

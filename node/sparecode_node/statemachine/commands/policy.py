@@ -55,3 +55,4 @@ class UpdatePolicy:
     former_code_retention_ms: int | None = None
     administrators_second_factor: str | None = None
     passkey_domain: str | None = None
+    authorities_due_after_removal: bool | None = None

@@ -40,7 +40,11 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
 )
 from sparecode_node.statemachine.commands.epochs import OpenCluster
-from sparecode_node.statemachine.commands.membership import AddMember, CreateJoinTicket
+from sparecode_node.statemachine.commands.membership import (
+    AddMember,
+    CreateJoinTicket,
+    KeepAuthorities,
+)
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
@@ -216,7 +220,7 @@ def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
     """Return whether it grants power, or takes it from one who could object."""
     command = applying.call.command
     match command:
-        case UpdatePolicy() | CreateAdministrator() | OpenCluster():
+        case UpdatePolicy() | CreateAdministrator() | OpenCluster() | KeepAuthorities():
             return True
         case UpdateAdministrator() if _relinks(applying, administrator, command):
             return True

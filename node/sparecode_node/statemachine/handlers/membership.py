@@ -31,6 +31,7 @@ from sparecode_node.statemachine.feature_level import (
     DURABLE_ROTATIONS,
     MEMBERS_ARE_POWER,
 )
+from sparecode_node.statemachine.handlers import authorities
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
 from sparecode_node.statemachine.tables import membership as tables
 from sparecode_node.statemachine.tables import meta
@@ -124,6 +125,7 @@ def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
     tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
     if ticket.with_authority:
         applying.detail += ", gets the keys of the authorities"
+        authorities.record_keys(applying, ticket.node_id, command.authorities)
     return None
 
 
@@ -158,6 +160,10 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     ):
         meta.write(applying.db, ROTATION_DUE, command.node_id)
         applying.detail = "the ring's key is to be replaced"
+    due = authorities.mark_due(applying, command.node_id, requested=command.rotate_keys)
+    if due:
+        words = f"these authorities are to be replaced: {authorities.in_words(due)}"
+        applying.detail = "; ".join(filter(None, (applying.detail, words)))
     return None
 
 

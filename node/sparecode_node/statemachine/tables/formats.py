@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.statemachine.tables import schema
+from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
@@ -64,6 +65,7 @@ ALTER TABLE audit_events ADD COLUMN
         + ";"
         + schema.AUTHENTICATION_INDEX
         + schema.ALLOWANCE_TABLES
+        + AUTHORITY_TABLES
         + schema.BROWSER_LOGIN_TABLES
         + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
@@ -97,6 +99,8 @@ DROP INDEX audit_events_of_decisions;
 ALTER TABLE audit_events DROP COLUMN authentication_id;
 DROP TABLE former_codes;
 DROP TABLE allowance_counts;
+DROP TABLE authority_keys;
+DROP TABLE due_authorities;
 DROP TABLE seed_fingerprints;
 DROP TABLE passkeys;
 DROP TABLE browser_logins;

@@ -9,6 +9,7 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 
 from pathlib import Path
 
+from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
@@ -471,6 +472,7 @@ CREATE TABLE audit_events (
     + _AGENT_TABLES
     + ALLOWANCE_TABLES
     + _APPROVAL_TABLES
+    + AUTHORITY_TABLES
     + BROWSER_LOGIN_TABLES
     + _DELETED_TABLES
     + FINGERPRINT_TABLES

@@ -34,6 +34,7 @@ def check_ages(path: Path, now: dt.datetime, cluster_id: str = "") -> Iterator[F
         yield from _check_key(db, now)
         yield from _check_rotation(db)
         yield from _check_backup(db, now, cluster_id)
+        yield from _check_authorities(db)
 
 
 def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
@@ -69,6 +70,23 @@ def _check_rotation(db: sqlite3.Connection) -> Iterator[Finding]:
             f"{row[0]} was removed and has had the ring's key; the primary replaces it "
             "once every member can be reached. To replace it now: sparecode cluster "
             "rotate-keys --at-once",
+        )
+
+
+def _check_authorities(db: sqlite3.Connection) -> Iterator[Finding]:
+    """Below feature level 2 a stopped node's state has no such table."""
+    rows = db.execute(
+        "SELECT node_id, group_concat(DISTINCT authority), min(since_ms) "
+        "FROM due_authorities GROUP BY node_id ORDER BY node_id"
+    )
+    for node_id, kinds, since_ms in rows.fetchall():
+        since = dt.datetime.fromtimestamp(since_ms / 1000, dt.UTC)
+        yield warn(
+            "authorities",
+            f"{node_id} was removed on {since:%Y-%m-%d} and has had the keys of the "
+            f"authorities for {' and '.join(sorted(kinds.split(','), reverse=True))}: "
+            "replace these (docs/runbooks/new-authority.md), or record why they stay: "
+            f"sparecode cluster keep-authorities {node_id} --reason REASON",
         )
 
 

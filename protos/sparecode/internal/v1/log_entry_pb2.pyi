@@ -130,6 +130,9 @@ class Call(_message.Message):
     END_SESSION_FIELD_NUMBER: _builtins.int
     ACTIVATE_DUE_KEY_FIELD_NUMBER: _builtins.int
     NOTE_SKIP_STATEMENT_FIELD_NUMBER: _builtins.int
+    NOTE_AUTHORITY_KEYS_FIELD_NUMBER: _builtins.int
+    RETIRE_AUTHORITY_FIELD_NUMBER: _builtins.int
+    KEEP_AUTHORITIES_FIELD_NUMBER: _builtins.int
     REGISTER_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
     UPDATE_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
     ROTATE_RADIUS_SECRET_FIELD_NUMBER: _builtins.int
@@ -424,6 +427,18 @@ class Call(_message.Message):
         """Records why a member's operator agreed to skip an entry."""
 
     @_builtins.property
+    def note_authority_keys(self) -> Global___NoteAuthorityKeys:
+        """Records the authorities whose keys a member has."""
+
+    @_builtins.property
+    def retire_authority(self) -> Global___RetireAuthority:
+        """Records that no member trusts an authority any more."""
+
+    @_builtins.property
+    def keep_authorities(self) -> Global___KeepAuthorities:
+        """Keeps the authorities whose keys a removed member has had."""
+
+    @_builtins.property
     def register_radius_client(self) -> Global___RegisterRadiusClient:
         """Registers a RADIUS client."""
 
@@ -512,15 +527,18 @@ class Call(_message.Message):
         end_session: Global___EndSession | None = ...,
         activate_due_key: Global___ActivateDueKey | None = ...,
         note_skip_statement: Global___NoteSkipStatement | None = ...,
+        note_authority_keys: Global___NoteAuthorityKeys | None = ...,
+        retire_authority: Global___RetireAuthority | None = ...,
+        keep_authorities: Global___KeepAuthorities | None = ...,
         register_radius_client: Global___RegisterRadiusClient | None = ...,
         update_radius_client: Global___UpdateRadiusClient | None = ...,
         rotate_radius_secret: Global___RotateRadiusSecret | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "register_radius_client", "update_radius_client", "rotate_radius_secret"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "register_radius_client", "update_radius_client", "rotate_radius_secret"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1780,6 +1798,7 @@ class UpdatePolicy(_message.Message):
     ADMINISTRATORS_SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     PASSKEY_DOMAIN_FIELD_NUMBER: _builtins.int
     UNLOCKS_PER_DAY_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_DUE_AFTER_REMOVAL_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version of the policy that was changed."""
     code_length: _builtins.int
@@ -1864,6 +1883,8 @@ class UpdatePolicy(_message.Message):
     """The domain of the consoles, to which passkeys belong."""
     unlocks_per_day: _builtins.int
     """Unlocks of each user within a day without an approval."""
+    authorities_due_after_removal: _builtins.bool
+    """The authorities are due after the removal of a member that has had their keys."""
     def __init__(
         self,
         *,
@@ -1908,13 +1929,16 @@ class UpdatePolicy(_message.Message):
         administrators_second_factor: _builtins.str | None = ...,
         passkey_domain: _builtins.str | None = ...,
         unlocks_per_day: _builtins.int | None = ...,
+        authorities_due_after_removal: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_authorities_due_after_removal", b"_authorities_due_after_removal", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "authorities_due_after_removal", b"authorities_due_after_removal", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_authorities_due_after_removal", b"_authorities_due_after_removal", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "authorities_due_after_removal", b"authorities_due_after_removal", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__administrators_second_factor: _TypeAlias = _typing.Literal["administrators_second_factor"]  # noqa: Y015
     _WhichOneofArgType__administrators_second_factor: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor"]  # noqa: Y015
+    _WhichOneofReturnType__authorities_due_after_removal: _TypeAlias = _typing.Literal["authorities_due_after_removal"]  # noqa: Y015
+    _WhichOneofArgType__authorities_due_after_removal: _TypeAlias = _typing.Literal["_authorities_due_after_removal", b"_authorities_due_after_removal"]  # noqa: Y015
     _WhichOneofReturnType__backup_recipients: _TypeAlias = _typing.Literal["backup_recipients"]  # noqa: Y015
     _WhichOneofArgType__backup_recipients: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients"]  # noqa: Y015
     _WhichOneofReturnType__code_alphabet: _TypeAlias = _typing.Literal["code_alphabet"]  # noqa: Y015
@@ -1995,6 +2019,8 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__unlocks_per_day: _TypeAlias = _typing.Literal["_unlocks_per_day", b"_unlocks_per_day"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__administrators_second_factor) -> _WhichOneofReturnType__administrators_second_factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__authorities_due_after_removal) -> _WhichOneofReturnType__authorities_due_after_removal | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backup_recipients) -> _WhichOneofReturnType__backup_recipients | None: ...
     @_typing.overload
@@ -3597,26 +3623,138 @@ class AdmitNode(_message.Message):
     TICKET_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     KEY_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     ticket_id: _builtins.str
     """The SHA-256 hash of the ticket's certificate, in hexadecimal digits."""
     address: _builtins.str
     """The HOST:PORT of the node's peers listener."""
     key_fingerprint: _builtins.str
     """The SHA-256 hash of the node's public key, in hexadecimal digits."""
+    @_builtins.property
+    def authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuthorityKey]:
+        """The keys of authorities that the node gets."""
+
     def __init__(
         self,
         *,
         ticket_id: _builtins.str = ...,
         address: _builtins.str = ...,
         key_fingerprint: _builtins.str = ...,
+        authorities: _abc.Iterable[Global___AuthorityKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "key_fingerprint", b"key_fingerprint", "ticket_id", b"ticket_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "authorities", b"authorities", "key_fingerprint", b"key_fingerprint", "ticket_id", b"ticket_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdmitNode: _TypeAlias = AdmitNode  # noqa: Y015
+
+@_typing.final
+class AuthorityKey(_message.Message):
+    """Names the key of an authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """Whose certificates it signs: members or agents."""
+    fingerprint: _builtins.str
+    """The SHA-256 hash of the public key, in hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        authority: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "fingerprint", b"fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorityKey: _TypeAlias = AuthorityKey  # noqa: Y015
+
+@_typing.final
+class NoteAuthorityKeys(_message.Message):
+    """Records the authorities whose keys a member has, as the member tells."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The node ID of the member."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuthorityKey]:
+        """The keys."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        keys: _abc.Iterable[Global___AuthorityKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteAuthorityKeys: _TypeAlias = NoteAuthorityKeys  # noqa: Y015
+
+@_typing.final
+class RetireAuthority(_message.Message):
+    """Records that no member trusts an authority any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """Whose certificates it signed: members or agents."""
+    fingerprint: _builtins.str
+    """The SHA-256 hash of its public key, in hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        authority: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "fingerprint", b"fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireAuthority: _TypeAlias = RetireAuthority  # noqa: Y015
+
+@_typing.final
+class KeepAuthorities(_message.Message):
+    """Keeps the authorities whose keys a removed member has had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The node ID of the removed member."""
+    reason: _builtins.str
+    """Why they stay."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepAuthorities: _TypeAlias = KeepAuthorities  # noqa: Y015
 
 @_typing.final
 class AddMember(_message.Message):
@@ -3658,7 +3796,7 @@ class RemoveMember(_message.Message):
     member: _builtins.bool
     """The called node knows it as a member."""
     rotate_keys: _builtins.bool
-    """Replace the ring's key, which the member has had."""
+    """Replace the ring's key, and the authorities whose keys the member has had."""
     def __init__(
         self,
         *,

@@ -1229,6 +1229,8 @@ class GetMemberStatusResponse(_message.Message):
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     RECOVERY_BUNDLE_FIELD_NUMBER: _builtins.int
+    MEMBERS_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    AGENTS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
     is_primary: _builtins.bool
@@ -1259,6 +1261,16 @@ class GetMemberStatusResponse(_message.Message):
     """The last entry in its log, committed or not."""
     last_term: _builtins.int
     """The term of that entry."""
+    @_builtins.property
+    def members_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The members' authorities that it trusts now: the SHA-256 hashes of their public keys,
+        in hexadecimal digits. Empty: an older release.
+        """
+
+    @_builtins.property
+    def agents_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agents' authorities that it trusts now, in the same form."""
+
     def __init__(
         self,
         *,
@@ -1273,12 +1285,14 @@ class GetMemberStatusResponse(_message.Message):
         audit_head: _builtins.str = ...,
         feature_level: _builtins.int = ...,
         recovery_bundle: _builtins.str = ...,
+        members_authorities: _abc.Iterable[_builtins.str] | None = ...,
+        agents_authorities: _abc.Iterable[_builtins.str] | None = ...,
         last_index: _builtins.int = ...,
         last_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "recovery_bundle", b"recovery_bundle", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "members_authorities", b"members_authorities", "recovery_bundle", b"recovery_bundle", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The members that have had authorities' keys, and the authorities that are due (P6a)."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.queries.state import ReadTransaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueAuthority:
+    """An authority that is to be replaced: a removed member has had its key."""
+
+    authority: str
+    """An `AuthorityKind`."""
+    fingerprint: str
+    """See `AuthorityKey`."""
+    node_id: NodeId
+    """The removed member."""
+    since_ms: int
+    cause: str
+    """A `DueCause`."""
+
+
+async def known(transaction: ReadTransaction) -> frozenset[AuthorityKey]:
+    """Return the authorities whose keys any member has had, now or earlier."""
+    rows = await transaction.all(
+        "SELECT authority, fingerprint FROM authority_keys "
+        "UNION SELECT authority, fingerprint FROM due_authorities"
+    )
+    return frozenset(
+        AuthorityKey(
+            authority=AuthorityKind(row["authority"]), fingerprint=row["fingerprint"]
+        )
+        for row in rows
+    )
+
+
+async def keys_of(
+    transaction: ReadTransaction, node_id: NodeId
+) -> frozenset[AuthorityKey]:
+    """Return the authorities whose keys a member has had."""
+    rows = await transaction.all(
+        "SELECT authority, fingerprint FROM authority_keys WHERE node_id = :node_id",
+        node_id=node_id,
+    )
+    return frozenset(
+        AuthorityKey(
+            authority=AuthorityKind(row["authority"]), fingerprint=row["fingerprint"]
+        )
+        for row in rows
+    )
+
+
+async def due(transaction: ReadTransaction) -> tuple[DueAuthority, ...]:
+    """Return the authorities that are to be replaced, by member; members' ones first."""
+    rows = await transaction.all(
+        "SELECT authority, fingerprint, node_id, since_ms, cause FROM due_authorities "
+        "ORDER BY node_id, authority DESC, fingerprint"
+    )
+    return tuple(
+        DueAuthority(
+            authority=row["authority"],
+            fingerprint=row["fingerprint"],
+            node_id=NodeId(row["node_id"]),
+            since_ms=row["since_ms"],
+            cause=row["cause"],
+        )
+        for row in rows
+    )

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the authorities' keys that members have had, and of those that are due (P6a)."""
+
+import sqlite3
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, DueCause
+
+AUTHORITY_TABLES = """
+CREATE TABLE authority_keys (           -- members that were given them, see P6a
+    node_id TEXT NOT NULL,           -- also of removed members
+    authority TEXT NOT NULL,         -- members, agents
+    fingerprint TEXT NOT NULL,       -- SHA-256 of the public key, hex
+    since_ms INTEGER NOT NULL,
+    PRIMARY KEY (node_id, authority, fingerprint)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE due_authorities (          -- to be replaced, see P6a
+    authority TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    node_id TEXT NOT NULL,           -- the removed member that has had the key
+    since_ms INTEGER NOT NULL,
+    cause TEXT NOT NULL,             -- policy, request
+    PRIMARY KEY (authority, fingerprint, node_id)
+) STRICT, WITHOUT ROWID;
+"""
+
+KEYS_MAX = 16
+"""
+Recorded keys of one member; the oldest are forgotten first.
+
+A member has two. Those of replaced authorities are forgotten when no member trusts them.
+"""
+
+
+def keys_of(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
+    """Return the keys that a member has had."""
+    rows = db.execute(
+        "SELECT authority, fingerprint FROM authority_keys WHERE node_id = ? "
+        "ORDER BY authority DESC, fingerprint",
+        (node_id,),
+    )
+    return tuple(
+        AuthorityKey(authority=AuthorityKind(row[0]), fingerprint=row[1])
+        for row in rows
+    )
+
+
+def save_key(
+    db: sqlite3.Connection, node_id: NodeId, key: AuthorityKey, now_ms: int
+) -> None:
+    """Record that a member has a key; a key that is recorded keeps its time."""
+    db.execute(
+        "INSERT OR IGNORE INTO authority_keys "
+        "(node_id, authority, fingerprint, since_ms) VALUES (?, ?, ?, ?)",
+        (node_id, key.authority, key.fingerprint, now_ms),
+    )
+    db.execute(
+        "DELETE FROM authority_keys WHERE node_id = ? AND (authority, fingerprint) IN ("
+        "SELECT authority, fingerprint FROM authority_keys WHERE node_id = ? "
+        "ORDER BY since_ms DESC, authority, fingerprint LIMIT -1 OFFSET ?)",
+        (node_id, node_id, KEYS_MAX),
+    )
+
+
+def save_due(
+    db: sqlite3.Connection,
+    node_id: NodeId,
+    key: AuthorityKey,
+    now_ms: int,
+    cause: DueCause,
+) -> None:
+    """Record that an authority is due; one that is due keeps its time and cause."""
+    db.execute(
+        "INSERT OR IGNORE INTO due_authorities "
+        "(authority, fingerprint, node_id, since_ms, cause) VALUES (?, ?, ?, ?, ?)",
+        (key.authority, key.fingerprint, node_id, now_ms, cause),
+    )
+
+
+def forget_due(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
+    """Forget that authorities are due because of a member; return these."""
+    rows = db.execute(
+        "SELECT authority, fingerprint FROM due_authorities WHERE node_id = ? "
+        "ORDER BY authority DESC, fingerprint",
+        (node_id,),
+    ).fetchall()
+    db.execute("DELETE FROM due_authorities WHERE node_id = ?", (node_id,))
+    return tuple(
+        AuthorityKey(authority=AuthorityKind(row[0]), fingerprint=row[1])
+        for row in rows
+    )
+
+
+def forget(db: sqlite3.Connection, key: AuthorityKey) -> tuple[NodeId, ...]:
+    """Forget everything about an authority; return the members that had its key."""
+    found = (key.authority, key.fingerprint)
+    rows = db.execute(
+        "SELECT node_id FROM authority_keys WHERE authority = ? AND fingerprint = ? "
+        "UNION SELECT node_id FROM due_authorities "
+        "WHERE authority = ? AND fingerprint = ? ORDER BY node_id",
+        found * 2,
+    ).fetchall()
+    for table in ("authority_keys", "due_authorities"):
+        db.execute(
+            f"DELETE FROM {table} WHERE authority = ? AND fingerprint = ?", found
+        )
+    return tuple(NodeId(node_id) for (node_id,) in rows)
