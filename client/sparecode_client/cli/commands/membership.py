@@ -164,7 +164,7 @@ def add(
     ],
 ) -> None:
     """
-    Add a node that already has its certificate and the key ring.
+    Add a node that has its certificate and the key ring.
 
     Use it for machines that are set up without a ticket. On the new machine, run
     `sparecode-node init --beside`, then start the node.

@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def review(context: typer.Context) -> None:
     """
-    Show what to check before a restored cluster serves agents.
+    List what to check before a restored cluster opens.
 
     Its state is from an earlier time. Administrators removed since then are back, users
     disabled since then are enabled, and certificates denied since then are accepted.
