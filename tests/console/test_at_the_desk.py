@@ -664,7 +664,7 @@ def test_a_lost_node_is_removed_at_another_console(
     page.get_by_role("link", name=f"Remove {here.node_id}").click()
     expect(page.locator("main")).to_contain_text("Afterwards 2 nodes vote")
     page.get_by_role("button", name=f"Remove {here.node_id} permanently").click()
-    expect(page.get_by_role("status")).to_contain_text(
+    expect(page.locator("#notice")).to_contain_text(
         f"{here.node_id} is no longer a member", timeout=PATIENCE_MS
     )
     expect(page.locator("#members tbody tr")).to_have_count(2)
