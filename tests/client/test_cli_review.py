@@ -40,6 +40,7 @@ def restored(cli: Cli) -> Cli:
                     networks=["10.1.0.0/24"],
                     allow_unsigned=True,
                     allow_unsigned_proxied=True,
+                    unsigned_until_signed=True,
                     secret_create_time=Timestamp(seconds=1_799_000_000),
                 ),
                 pb.ReviewedRadiusClient(name="switch", networks=["10.1.0.7/32"]),
@@ -64,7 +65,7 @@ def test_a_review_shows_what_to_check_and_the_next_step(restored: Cli) -> None:
         "eve",
         "mallory",
         "vpn.example",
-        "UNSIGNED, also proxied",
+        "UNSIGNED at first, also proxied",
         "sparecode agents rotate-secret",
         f"sparecode cluster open {MARK}",
     ):

@@ -289,10 +289,14 @@ async def test_a_review_shows_the_clients_that_a_restore_brings_back(
     await mark()
     await rotate(node, overlap_s=60)
     await mark()
-    for change in ({"allow_unsigned": True}, {"allow_unsigned_proxied": True}):
+    for change in (
+        {"allow_unsigned": True},
+        {"allow_unsigned_proxied": True},
+        {"unsigned_until_signed": True},
+    ):
         await node.radius_clients.update(node.admin(UPDATE), name="vpn", **change)
         await mark()
-    assert len(set(marks)) == 5
+    assert len(set(marks)) == 6
     # The end of an overlap changes no mark.
     node.clock.pass_s(61)
     assert await mark() == marks[-2]
@@ -302,4 +306,5 @@ async def test_a_review_shows_the_clients_that_a_restore_brings_back(
     assert client.networks == ("192.0.2.1/32", "198.51.100.0/24")
     assert client.allow_unsigned
     assert client.allow_unsigned_proxied
+    assert client.unsigned_until_signed
     assert client.secret_created_at_ms is not None

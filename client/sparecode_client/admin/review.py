@@ -89,6 +89,7 @@ def review_in(review: cluster_pb2.GetReviewResponse) -> ClusterReview:
                 networks=tuple(each.networks),
                 allow_unsigned=each.allow_unsigned,
                 allow_unsigned_proxied=each.allow_unsigned_proxied,
+                unsigned_until_signed=each.unsigned_until_signed,
                 secret_create_time=time_in(each, "secret_create_time"),
             )
             for each in review.radius_clients

@@ -46,6 +46,8 @@ class ReviewedRadiusClient:
     allow_unsigned: bool
     """Whether requests without Message-Authenticator are answered, too."""
     allow_unsigned_proxied: bool
+    unsigned_until_signed: bool
+    """Whether a node requires it once the client has sent it."""
     secret_create_time: datetime | None
     """When its secret was drawn. One that was drawn later is not valid any more."""
 

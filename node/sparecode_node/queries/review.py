@@ -45,6 +45,7 @@ class ReviewedRadiusClient:
     networks: tuple[str, ...]
     allow_unsigned: bool
     allow_unsigned_proxied: bool
+    unsigned_until_signed: bool
     secret_created_at_ms: int | None
     """When its secret was drawn. One that was drawn later is not valid any more."""
 
@@ -119,7 +120,8 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
                 networks=tuple(each[1] for each in networks if each[0] == row[0]),
                 allow_unsigned=bool(row[2]),
                 allow_unsigned_proxied=bool(row[3]),
-                secret_created_at_ms=row[5],
+                unsigned_until_signed=bool(row[4]),
+                secret_created_at_ms=row[6],
             )
             for row in radius_clients
         ),

@@ -268,6 +268,7 @@ def _review(review: Review) -> pb.GetReviewResponse:
                 networks=each.networks,
                 allow_unsigned=each.allow_unsigned,
                 allow_unsigned_proxied=each.allow_unsigned_proxied,
+                unsigned_until_signed=each.unsigned_until_signed,
                 secret_create_time=conversion.timestamp(each.secret_created_at_ms),
             )
             for each in review.radius_clients

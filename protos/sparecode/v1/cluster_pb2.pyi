@@ -576,12 +576,15 @@ class ReviewedRadiusClient(_message.Message):
     ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
     ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
     SECRET_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     allow_unsigned: _builtins.bool
     """True if requests without Message-Authenticator are answered, too."""
     allow_unsigned_proxied: _builtins.bool
     """True if so are those of them that have a Proxy-State."""
+    unsigned_until_signed: _builtins.bool
+    """True if a node requires Message-Authenticator once the client has sent it."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that it sends from."""
@@ -598,10 +601,11 @@ class ReviewedRadiusClient(_message.Message):
         allow_unsigned: _builtins.bool = ...,
         allow_unsigned_proxied: _builtins.bool = ...,
         secret_create_time: _timestamp_pb2.Timestamp | None = ...,
+        unsigned_until_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["secret_create_time", b"secret_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name", b"name", "networks", b"networks", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name", b"name", "networks", b"networks", "secret_create_time", b"secret_create_time", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

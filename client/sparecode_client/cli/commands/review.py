@@ -153,4 +153,5 @@ def _signatures(client: ReviewedRadiusClient) -> str:
     """Return which requests of a RADIUS client need no Message-Authenticator."""
     if not client.allow_unsigned:
         return "signed"
-    return "UNSIGNED, also proxied" if client.allow_unsigned_proxied else "UNSIGNED"
+    words = "UNSIGNED at first" if client.unsigned_until_signed else "UNSIGNED"
+    return f"{words}, also proxied" if client.allow_unsigned_proxied else words

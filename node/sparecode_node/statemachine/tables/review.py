@@ -18,8 +18,8 @@ DENIED_CERTIFICATES = (
     "ORDER BY mark, value"
 )
 RADIUS_CLIENTS = """
-    SELECT identity, name, allow_unsigned, allow_unsigned_proxied, secret_id,
-        created_at_ms
+    SELECT identity, name, allow_unsigned, allow_unsigned_proxied,
+        unsigned_until_signed, secret_id, created_at_ms
     FROM radius_clients JOIN agents USING (identity)
     LEFT JOIN radius_secrets USING (identity)
     WHERE ends_at_ms IS NULL
