@@ -12,6 +12,18 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.policy import DAY_MS, MINUTE_MS
 
+ALLOWANCE_TABLES = """
+CREATE TABLE allowance_counts (         -- what was done without an approval, see P3a
+    allowance TEXT NOT NULL,         -- issue, unlock
+    subject TEXT NOT NULL,           -- an administrator's name; a user's id
+    minute_ms INTEGER NOT NULL,      -- the minute's begin
+    uses INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,     -- then the count is forgotten
+    PRIMARY KEY (allowance, subject, minute_ms)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX allowance_counts_by_end ON allowance_counts (ends_at_ms);
+"""
+
 
 class Allowance(enum.StrEnum):
     """What is counted. The values are in the state: never reuse one."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.statemachine.tables import schema
+from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
@@ -64,7 +65,7 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.AUTHENTICATION_ID
         + ";"
         + schema.AUTHENTICATION_INDEX
-        + schema.ALLOWANCE_TABLES
+        + ALLOWANCE_TABLES
         + AUTHORITY_TABLES
         + schema.BROWSER_LOGIN_TABLES
         + schema.FORMER_CODE_TABLES

@@ -9,6 +9,7 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 
 from pathlib import Path
 
+from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
@@ -184,18 +185,6 @@ CREATE TABLE deleted_codes (
     verifier BLOB NOT NULL,
     PRIMARY KEY (set_id, ordinal)
 ) STRICT, WITHOUT ROWID;
-"""
-
-ALLOWANCE_TABLES = """
-CREATE TABLE allowance_counts (         -- what was done without an approval, see P3a
-    allowance TEXT NOT NULL,         -- issue, unlock
-    subject TEXT NOT NULL,           -- an administrator's name; a user's id
-    minute_ms INTEGER NOT NULL,      -- the minute's begin
-    uses INTEGER NOT NULL,
-    ends_at_ms INTEGER NOT NULL,     -- then the count is forgotten
-    PRIMARY KEY (allowance, subject, minute_ms)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX allowance_counts_by_end ON allowance_counts (ends_at_ms);
 """
 
 PASSKEY_TABLES = """
