@@ -17,9 +17,9 @@ import pytest_asyncio
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import KEYS_MAX, AuthorityKey
 from sparecode_node.queries.authorities import DueAuthority
-from sparecode_node.replication.replicator import Proposal
+from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.authority_watch import AuthorityWatch
 from sparecode_node.services.errors import InvalidFieldError, Refused
@@ -54,10 +54,10 @@ async def remove(node: OneNode, node_id: str, *, rotate_keys: bool = False) -> N
     node.replicator.gone.add(node_id)
 
 
-def commit(node: OneNode, command: NoteAuthorityKeys) -> None:
-    """Commit a command of a member."""
+def commit(node: OneNode, command: NoteAuthorityKeys, caller: str = "") -> None:
+    """Commit a command of a member, or of another *caller*."""
     request_id = RequestId(new_id())
-    call = UnstampedCall.of_node(command.node_id, command, request_id)
+    call = UnstampedCall.of_node(NodeId(caller or command.node_id), command, request_id)
     node.replicator.commit([Proposal(call=call)])
 
 
@@ -262,3 +262,51 @@ async def test_keeping_authorities_needs_a_reason(removal: OneNode) -> None:
             reason="never used",
         )
     assert len(await due(removal)) == len(AUTHORITIES)
+
+
+async def test_a_member_without_a_status_may_still_trust_them(
+    removal: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P6a) The list of those that answer is not the list of members."""
+    newer = tuple(
+        dataclasses.replace(each, fingerprint="dd" * 32) for each in AUTHORITIES
+    )
+    removal.replicator.authorities.update({NODE: newer, "n0": newer})
+    statuses = await removal.replicator.status(digest=False, timeout_s=1)
+
+    async def without_n0(**_: object) -> tuple[MemberStatus, ...]:
+        return tuple(each for each in statuses if each.node_id != "n0")
+
+    monkeypatch.setattr(removal.replicator, "status", without_n0)
+    await watch(removal, (), newer).step()
+    assert len(await due(removal)) == len(AUTHORITIES)
+
+
+async def test_invented_keys_do_not_push_out_the_true_ones(node: OneNode) -> None:
+    """(P6a) Nor can one member speak for another."""
+    true, *_ = AUTHORITIES
+    commit(node, NoteAuthorityKeys(node_id=NodeId("n3"), keys=(true,)))
+    for number in range(2 * KEYS_MAX):
+        invented = dataclasses.replace(true, fingerprint=f"{number:064x}")
+        for caller in ("n3", "n0"):
+            commit(
+                node,
+                NoteAuthorityKeys(node_id=NodeId("n3"), keys=(invented,)),
+                caller=caller,
+            )
+    await remove(node, "n3")
+    fingerprints = {each.fingerprint for each in await due(node)}
+    assert true.fingerprint in fingerprints
+    assert len(fingerprints) == KEYS_MAX
+
+
+async def test_a_node_with_a_full_record_does_not_ask_again(node: OneNode) -> None:
+    """(P6a) It would ask every ten seconds."""
+    keys = tuple(
+        dataclasses.replace(AUTHORITIES[0], fingerprint=f"{number:064x}")
+        for number in range(KEYS_MAX)
+    )
+    await watch(node, keys, keys).step()
+    before = len(node.replicator.entries)
+    await watch(node, AUTHORITIES).step()
+    assert len(node.replicator.entries) == before

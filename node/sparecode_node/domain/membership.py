@@ -81,6 +81,14 @@ def fingerprints(keys: Iterable[AuthorityKey], kind: AuthorityKind) -> tuple[str
     return tuple(key.fingerprint for key in keys if key.authority is kind)
 
 
+KEYS_MAX = 16
+"""
+Keys of authorities that one member may record.
+
+A member has two. Those of replaced authorities are forgotten when no member trusts them.
+If the table is full, it takes no more: new rows must not push out true ones.
+"""
+
 SHORT_DIGITS = 16
 """Digits of a fingerprint in words that people read."""
 

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import KEYS_MAX, AuthorityKey
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.queries import authorities, cluster, membership
 from sparecode_node.queries.state import LocalState
@@ -87,7 +87,9 @@ class AuthorityWatch:
         trusted = set(await asyncio.to_thread(self._trusted))
         found = await asyncio.to_thread(self._keys)
         new = tuple(key for key in found if key in trusted and key not in noted)
-        if new:
+        if new and len(noted) + len(new) > KEYS_MAX:
+            log.warning("authority_keys_full", extra={"keys": len(noted)})
+        elif new:
             await self._propose(NoteAuthorityKeys(node_id=own, keys=new))
         gone = known - trusted
         if gone and self._replicator.primary == own:

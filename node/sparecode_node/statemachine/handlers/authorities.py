@@ -10,7 +10,7 @@ that one is due until no member trusts it, or an administrator keeps it.
 from collections.abc import Iterable
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey, DueCause
+from sparecode_node.domain.membership import KEYS_MAX, AuthorityKey, DueCause
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.membership import (
@@ -29,6 +29,14 @@ def note_authority_keys(
     """Apply `NoteAuthorityKeys`."""
     if not command.keys:
         return Rejected(Reason.STALE_PARAMETERS, "the command names no key")
+    if command.node_id != applying.call.node_id:
+        return Rejected(
+            Reason.STALE_PARAMETERS, "a member speaks for itself, not for another"
+        )
+    if tables.count_keys(applying.db, command.node_id) + len(command.keys) > KEYS_MAX:
+        return Rejected(
+            Reason.STALE_PARAMETERS, f"{command.node_id} has recorded too many keys"
+        )
     record_keys(applying, command.node_id, command.keys)
     applying.detail = in_words(command.keys)
     known = membership_tables.find_node(applying.db, command.node_id)

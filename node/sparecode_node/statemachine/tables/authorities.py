@@ -25,13 +25,6 @@ CREATE TABLE due_authorities (          -- to be replaced, see P6a
 ) STRICT, WITHOUT ROWID;
 """
 
-KEYS_MAX = 16
-"""
-Recorded keys of one member; the oldest are forgotten first.
-
-A member has two. Those of replaced authorities are forgotten when no member trusts them.
-"""
-
 
 def keys_of(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
     """Return the keys that a member has had."""
@@ -46,6 +39,14 @@ def keys_of(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]
     )
 
 
+def count_keys(db: sqlite3.Connection, node_id: NodeId) -> int:
+    """Return how many keys a member has had."""
+    count: int = db.execute(
+        "SELECT count(*) FROM authority_keys WHERE node_id = ?", (node_id,)
+    ).fetchone()[0]
+    return count
+
+
 def save_key(
     db: sqlite3.Connection, node_id: NodeId, key: AuthorityKey, now_ms: int
 ) -> None:
@@ -54,12 +55,6 @@ def save_key(
         "INSERT OR IGNORE INTO authority_keys "
         "(node_id, authority, fingerprint, since_ms) VALUES (?, ?, ?, ?)",
         (node_id, key.authority, key.fingerprint, now_ms),
-    )
-    db.execute(
-        "DELETE FROM authority_keys WHERE node_id = ? AND (authority, fingerprint) IN ("
-        "SELECT authority, fingerprint FROM authority_keys WHERE node_id = ? "
-        "ORDER BY since_ms DESC, authority, fingerprint LIMIT -1 OFFSET ?)",
-        (node_id, node_id, KEYS_MAX),
     )
 
 
