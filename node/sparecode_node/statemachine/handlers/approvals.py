@@ -61,6 +61,7 @@ from sparecode_node.statemachine.handlers.allowances import ISSUES
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import authorities as authority_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.targets import target_of
@@ -258,13 +259,16 @@ def _relinks(
 
 def _basis(applying: Applying) -> str:
     """
-    Return what the request relies on and does not name: the administrator it is about.
+    Return what the request relies on and does not name, as it is now.
 
+    That is the administrator it is about, or the authorities that stay.
     If it differs at the approval, the approver would approve something else (P3).
     """
     command = applying.call.command
     if isinstance(command, known_secrets.TOKEN_CHANGES + known_secrets.USER_CHANGES):
         return known_secrets.basis(applying)
+    if isinstance(command, KeepAuthorities):
+        return authority_tables.due_because_of(applying.db, command.node_id)
     if applying.feature_level < EXACT_APPROVALS or not isinstance(
         command,
         UpdateAdministrator | RemoveAdministrator | RemoveSecondFactor | ChangePassword,

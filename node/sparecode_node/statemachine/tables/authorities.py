@@ -65,12 +65,24 @@ def save_due(
     now_ms: int,
     cause: DueCause,
 ) -> None:
-    """Record that an authority is due; one that is due keeps its time and cause."""
+    """Record that an authority is due; it keeps its time, and a request is a new cause."""
     db.execute(
-        "INSERT OR IGNORE INTO due_authorities "
-        "(authority, fingerprint, node_id, since_ms, cause) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO due_authorities "
+        "(authority, fingerprint, node_id, since_ms, cause) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET cause = excluded.cause "
+        f"WHERE excluded.cause = '{DueCause.REQUEST}'",
         (key.authority, key.fingerprint, node_id, now_ms, cause),
     )
+
+
+def due_because_of(db: sqlite3.Connection, node_id: NodeId) -> str:
+    """Return in words what is due because of a member, and why."""
+    rows = db.execute(
+        "SELECT authority, fingerprint, cause FROM due_authorities WHERE node_id = ? "
+        "ORDER BY authority DESC, fingerprint",
+        (node_id,),
+    )
+    return ", ".join(" ".join(row) for row in rows)
 
 
 def forget_due(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
