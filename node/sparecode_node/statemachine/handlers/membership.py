@@ -33,6 +33,7 @@ from sparecode_node.statemachine.feature_level import (
 )
 from sparecode_node.statemachine.handlers import authorities
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
+from sparecode_node.statemachine.tables import authorities as authority_tables
 from sparecode_node.statemachine.tables import membership as tables
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables.keys import ROTATION_DUE
@@ -151,7 +152,9 @@ def _add(
 def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     """Record that a node shall not be a member, now or later."""
     known = tables.find_node(applying.db, command.node_id)
-    if known is None and not command.member:
+    # A new epoch knows no earlier node, but one that has had keys can be reported (P6a).
+    had_keys = authority_tables.count_keys(applying.db, command.node_id) > 0
+    if known is None and not command.member and not had_keys:
         return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is not a member")
     address = known.address if known else ""
     _save(applying, command.node_id, address, removed=True)
