@@ -25,6 +25,7 @@ from sparecode_node.services.cluster.authority_watch import AuthorityWatch
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.membership import NoteAuthorityKeys
+from sparecode_node.statemachine.feature_level import FIRST
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import SUPER_ADMIN, administrator, root
 from tests.security.test_a_joiner_gets_what_its_ticket_says import (
@@ -310,3 +311,23 @@ async def test_a_node_with_a_full_record_does_not_ask_again(node: OneNode) -> No
     before = len(node.replicator.entries)
     await watch(node, AUTHORITIES).step()
     assert len(node.replicator.entries) == before
+
+
+async def test_only_members_of_a_raised_cluster_record_keys(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P6a) The older release does not know the command; a removed node is refused."""
+
+    async def first(_: object) -> int:
+        return FIRST
+
+    before = len(node.replicator.entries)
+    with monkeypatch.context() as below:
+        below.setattr("sparecode_node.queries.cluster.feature_level", first)
+        await watch(node, AUTHORITIES).step()
+    node.replicator.gone.add(NODE)
+    await watch(node, AUTHORITIES).step()
+    assert len(node.replicator.entries) == before
+    node.replicator.gone.clear()
+    await watch(node, AUTHORITIES).step()
+    assert len(node.replicator.entries) == before + 1
