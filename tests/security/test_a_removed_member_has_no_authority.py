@@ -331,3 +331,12 @@ async def test_only_members_of_a_raised_cluster_record_keys(
     node.replicator.gone.clear()
     await watch(node, AUTHORITIES).step()
     assert len(node.replicator.entries) == before + 1
+
+
+async def test_a_report_keeps_the_time_of_the_removal(removal: OneNode) -> None:
+    """(P6a) And says that a person asked for it."""
+    removed_ms = {each.since_ms for each in await due(removal)}
+    removal.clock.pass_s(60)
+    await remove(removal, "n3", rotate_keys=True)
+    assert {each.since_ms for each in await due(removal)} == removed_ms
+    assert {each.cause for each in await due(removal)} == {"request"}
