@@ -183,6 +183,7 @@ async def test_status_server_answers_only_while_the_node_is_ready(door):
 async def test_a_node_that_stops_is_silent(door):
     door.listener.leave()
     assert await door.silent(request(door.secret, code=StatusServer))
+    assert door.counted("unavailable") == 1
 
 
 async def test_unsigned_and_wrongly_signed_requests_get_no_answer(door):
@@ -203,6 +204,7 @@ async def test_a_packet_changed_on_its_way_gets_no_answer(door):
         changed = bytearray(sent)
         changed[at] ^= 1
         assert await door.silent(bytes(changed)), at
+    assert door.counted("wrong_secret") + door.counted("malformed") == 5
 
 
 async def test_an_unknown_source_gets_no_answer(door):
@@ -281,6 +283,7 @@ async def test_a_rotated_secret_overlaps_the_new_one(door):
     door.node.clock.pass_s(61)
     await door.listener.refresh()
     assert await door.silent(request(old, password="wrong"))
+    assert door.counted("wrong_secret") == 1
     assert await answered(door, request(new.secret, password="wrong")) == AccessReject
 
 
