@@ -4,11 +4,12 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import AgentIdentity, NameKey
+from sparecode_node.domain.policy import DAY_MS
 
 RADIUS_PREFIX = "radius:"
 NETWORKS_MAX = 16
 """Maximum source networks of one RADIUS client."""
-OVERLAP_MAX_MS = 30 * 24 * 3_600_000
+OVERLAP_MAX_MS = 30 * DAY_MS
 """The longest time for which a replaced secret still works: 30 days."""
 REPLACED_SECRETS_MAX = 3
 """Maximum replaced secrets of one client that still work."""

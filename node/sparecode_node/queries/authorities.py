@@ -4,8 +4,9 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.domain.membership import AuthorityKey
 from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.statemachine.tables.authorities import keys_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +30,7 @@ async def known(transaction: ReadTransaction) -> frozenset[AuthorityKey]:
         "SELECT authority, fingerprint FROM authority_keys "
         "UNION SELECT authority, fingerprint FROM due_authorities"
     )
-    return frozenset(
-        AuthorityKey(
-            authority=AuthorityKind(row["authority"]), fingerprint=row["fingerprint"]
-        )
-        for row in rows
-    )
+    return frozenset(keys_in(rows))
 
 
 async def keys_of(
@@ -45,12 +41,7 @@ async def keys_of(
         "SELECT authority, fingerprint FROM authority_keys WHERE node_id = :node_id",
         node_id=node_id,
     )
-    return frozenset(
-        AuthorityKey(
-            authority=AuthorityKind(row["authority"]), fingerprint=row["fingerprint"]
-        )
-        for row in rows
-    )
+    return frozenset(keys_in(rows))
 
 
 async def due(transaction: ReadTransaction) -> tuple[DueAuthority, ...]:

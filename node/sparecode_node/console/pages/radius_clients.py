@@ -11,6 +11,7 @@ from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.agents import PROTECTS, protects_in
 from sparecode_node.console.pages.agents import address as agent_address
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import HOUR_MS
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, Refused
@@ -21,7 +22,6 @@ REGISTER: Final = "AgentService/RegisterRadiusClient"
 ROTATE: Final = "AgentService/RotateRadiusSecret"
 UPDATE: Final = "AgentService/UpdateRadiusClient"
 
-_HOUR_MS: Final = 3_600_000
 OVERLAPS: Final = {
     "0": "Not at all: it may be known to others",
     "1": "1 hour",
@@ -160,7 +160,7 @@ async def _rotate(visit: Visit, call: CallContext, name: str) -> NewSecret:
     if hours not in OVERLAPS:
         raise InvalidFieldError("overlap_hours", "choose one of the times")
     return await visit.site.services.radius_clients.rotate_secret(
-        call, name=name, overlap_ms=int(hours) * _HOUR_MS
+        call, name=name, overlap_ms=int(hours) * HOUR_MS
     )
 
 

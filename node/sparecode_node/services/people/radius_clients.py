@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.ids import AdministratorName, AgentIdentity, NameKey
+from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.radius import (
     OVERLAP_MAX_MS,
     SESSION_TIMEOUT_MAX_S,
@@ -226,14 +227,15 @@ class RadiusClients:
         Give a RADIUS client a new secret, and return it (shown once).
 
         The previous secret works for *overlap_ms* more. Those that were replaced earlier
-        keep their ends; without an overlap they stop at once. A retry returns the secret of the first try.
+        keep their ends; without an overlap they stop at once. A retry returns the secret
+        of the first try.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
         if not 0 <= overlap_ms <= OVERLAP_MAX_MS:
             raise InvalidFieldError(
-                "overlap", f"must be at most {OVERLAP_MAX_MS // 86_400_000} days"
+                "overlap", f"must be at most {OVERLAP_MAX_MS // DAY_MS} days"
             )
         name_key, secret = fold(name), self._new_secret()
         secret_id = _secret_id(context, session.administrator, name_key)

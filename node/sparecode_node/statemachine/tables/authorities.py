@@ -2,6 +2,7 @@
 """Rows of the authorities' keys that members have had, and of those that are due (P6a)."""
 
 import sqlite3
+from collections.abc import Iterable
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, DueCause
@@ -26,6 +27,14 @@ CREATE TABLE due_authorities (          -- to be replaced, see P6a
 """
 
 
+def keys_in(rows: Iterable[sqlite3.Row | tuple[str, str]]) -> tuple[AuthorityKey, ...]:
+    """Return the keys in rows that begin with authority and fingerprint."""
+    return tuple(
+        AuthorityKey(authority=AuthorityKind(row[0]), fingerprint=row[1])
+        for row in rows
+    )
+
+
 def keys_of(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
     """Return the keys that a member has had."""
     rows = db.execute(
@@ -33,10 +42,7 @@ def keys_of(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]
         "ORDER BY authority DESC, fingerprint",
         (node_id,),
     )
-    return tuple(
-        AuthorityKey(authority=AuthorityKind(row[0]), fingerprint=row[1])
-        for row in rows
-    )
+    return keys_in(rows)
 
 
 def count_keys(db: sqlite3.Connection, node_id: NodeId) -> int:
@@ -93,10 +99,7 @@ def forget_due(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, .
         (node_id,),
     ).fetchall()
     db.execute("DELETE FROM due_authorities WHERE node_id = ?", (node_id,))
-    return tuple(
-        AuthorityKey(authority=AuthorityKind(row[0]), fingerprint=row[1])
-        for row in rows
-    )
+    return keys_in(rows)
 
 
 def forget(db: sqlite3.Connection, key: AuthorityKey) -> tuple[NodeId, ...]:
