@@ -294,17 +294,12 @@ test: $(INSTALLED) ## Set up, then run every test (ARGS="..." goes to pytest)
 
 # Neither nodes nor a browser; what measures time is left out, for these run in parallel.
 QUICK := $(addprefix tests/,client console domain queries rpc services statemachine)
-SLOW := tests/console/test_at_the_desk.py tests/console/test_procedure.py \
-	tests/services/test_state_process.py
 VERSION := import ensurepip, sys; print("%d.%d" % sys.version_info[:2])
-LEFT_OUT = $(filter-out $(QUICK) %.py %/__pycache__ %/data,$(wildcard tests/*)) \
-	"tests/test_*.py" $(SLOW)
 
 .PHONY: quick
 quick: $(INSTALLED) ## The tests that start no node and no browser, on all cores (ARGS="...")
-	@echo "Left out, run by 'make test': $(LEFT_OUT)"
 	@PYTHONHASHSEED=0 $(PYTHON) -m pytest -n auto --dist worksteal \
-		$(SLOW:%=--ignore=%) $(ARGS) $(QUICK)
+		--quick $(ARGS) $(QUICK)
 
 # Every supported interpreter of this machine but that of $(VENV), each in an
 # environment of its own under var/.

@@ -3,6 +3,7 @@
 
 import threading
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pysyncobj.journal
 import pysyncobj.pickle
@@ -19,7 +20,7 @@ settings.register_profile("sparecode", deadline=None)
 settings.load_profile("sparecode")
 
 # Folders of tests that may run beside any other: they start no node and no browser,
-# measure no time, and use no fixed port. SLOW of the Makefile names their exceptions.
+# measure no time, and use no fixed port.
 BESIDE_OTHERS = (
     "client",
     "console",
@@ -32,6 +33,7 @@ BESIDE_OTHERS = (
     "simulation",
     "statemachine",
 )
+# Modules in these folders that do. `make quick` leaves them out.
 EXCEPTIONS = (
     "console/test_at_the_desk.py",
     "console/test_procedure.py",
@@ -47,6 +49,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="record the output of the golden scripts again: commit only what "
         "you understand",
     )
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="leave out the modules that start nodes or browsers, or measure time, in "
+        "folders that otherwise do not",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the exceptions for `--quick`."""
+    module = collection_path.relative_to(config.rootpath / "tests").as_posix()
+    return (config.getoption("--quick") and module in EXCEPTIONS) or None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """List what `--quick` leaves out."""
+    if not config.getoption("--quick"):
+        return []
+    return [f"left out by --quick: {', '.join(EXCEPTIONS)}"]
 
 
 class NodesInOneProcess(LoadScopeScheduling):
