@@ -126,6 +126,16 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "UpdatePolicy",
         policy(backup_recipients=RECIPIENT),
     ),
+    "rotation": (
+        PolicyServiceStub,
+        "UpdatePolicy",
+        policy(rotate_after_removal=True),
+    ),
+    "due authorities": (
+        PolicyServiceStub,
+        "UpdatePolicy",
+        policy(authorities_due_after_removal=False),
+    ),
 }
 
 
@@ -169,6 +179,8 @@ def request_again(request: Any) -> Any:
     if hasattr(again, "policy"):
         again.policy.version += 1
         again.policy.backup_recipients = ""
+        again.policy.rotate_after_removal = False
+        again.policy.authorities_due_after_removal = True
     return again
 
 

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode_node.domain.approvals import PENDING_MAX
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import (
     SUPER_ADMIN,
@@ -86,3 +87,23 @@ async def test_a_link_between_administrator_and_user_needs_two(
         assert node.facts()["administrators"] == before
         await eve.approve(number)
         assert node.facts()["administrators"] != before
+
+
+async def test_an_equal_request_is_the_same_request(node: LoopbackNode) -> None:
+    """(P3) Twenty clicks ask once, and leave room for other requests."""
+    await administrator(node, "hank", HELP_DESK)
+    eve = await administrator(node, "eve", SUPER_ADMIN)
+    first = await needed(
+        root(node), "UpdateAdministrator", update("hank", role=SUPER_ADMIN)
+    )
+    for _ in range(PENDING_MAX):
+        again = update("hank", role=SUPER_ADMIN)
+        assert await needed(root(node), "UpdateAdministrator", again) == first
+    other = update("hank", role=pb.ADMINISTRATOR_ROLE_AUDITOR)
+    second = await needed(root(node), "UpdateAdministrator", other)
+    assert second != first
+    # Once it is decided, the same request is another one.
+    await eve.approve(second)
+    assert await needed(
+        root(node), "UpdateAdministrator", update("hank", role=SUPER_ADMIN)
+    ) not in (first, second)

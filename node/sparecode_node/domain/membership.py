@@ -51,6 +51,8 @@ class KnownNode:
     changed_at_ms: int
     hosts: tuple[str, ...] | None = None
     """The hosts in its certificate; None: it joined without a ticket that names them."""
+    suspect: bool = False
+    """Whether its removal asked for other keys: it may be in the wrong hands (P6a)."""
 
 
 class AuthorityKind(enum.StrEnum):

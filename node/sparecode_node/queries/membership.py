@@ -48,6 +48,7 @@ async def nodes(transaction: ReadTransaction) -> tuple[KnownNode, ...]:
             address=row["address"],
             removed=bool(row["removed"]),
             changed_at_ms=row["changed_at_ms"],
+            suspect=bool(row["suspect"]),
             hosts=None if row["hosts"] is None else tuple(json.loads(row["hosts"])),
         )
         for row in rows

@@ -48,6 +48,7 @@ EXACT_APPROVALS = 2
 """
 From this level on, a waiting request about an administrator is void as soon as that
 administrator has changed. A change of another's link to a user waits, too (P3, I10).
+Equal requests of one administrator are one request.
 """
 
 REPEATED_SIGN_INS = 2

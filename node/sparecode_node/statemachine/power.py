@@ -17,6 +17,9 @@ POLICY_FIELDS = (
     "backup_recipients",
     "administrators_second_factor",
     "passkey_domain",
+    # What follows a removal: a thief must not leave keys in force.
+    "rotate_after_removal",
+    "authorities_due_after_removal",
 )
 """The fields of the policy whose change is a change of power."""
 

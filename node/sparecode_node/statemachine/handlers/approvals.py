@@ -310,9 +310,12 @@ def _ask(applying: Applying, held: Hold) -> Result:
         if each.approver is None
     ]
     basis = _basis(applying)
+    if held.kind is ApprovalKind.CHANGE:
+        held = replace(held, change=to_json(_change(command)))
     for each in waiting:
         if (
-            each.kind is held.kind is not ApprovalKind.CHANGE
+            each.kind is held.kind
+            and _recognized(applying, held)
             and held.matches(each)
             and each.basis == basis
             and not _spent(applying, each)
@@ -331,9 +334,7 @@ def _ask(applying: Applying, held: Hold) -> Result:
         action=type(command).__name__,
         target=applying.target,
         description=_description(applying, held),
-        change=to_json(_change(command))
-        if held.kind is ApprovalKind.CHANGE
-        else held.change,
+        change=held.change,
         serials=held.serials,
         asked_at_ms=applying.now_ms,
         ends_at_ms=applying.now_ms + APPROVAL_MS,
@@ -342,6 +343,14 @@ def _ask(applying: Applying, held: Hold) -> Result:
     )
     number = approval_tables.add(applying.db, approval)
     return _pending(applying, replace(approval, approval_id=number))
+
+
+def _recognized(applying: Applying, held: Hold) -> bool:
+    """Return whether an equal request that waits is the same one, not another."""
+    return (
+        held.kind is not ApprovalKind.CHANGE
+        or applying.feature_level >= EXACT_APPROVALS
+    )
 
 
 def _description(applying: Applying, held: Hold) -> str:

@@ -41,7 +41,7 @@ def note_authority_keys(
     applying.detail = in_words(command.keys)
     known = membership_tables.find_node(applying.db, command.node_id)
     if known is not None and known.removed:  # It was on its way at the removal.
-        mark_due(applying, command.node_id, requested=False)
+        mark_due(applying, command.node_id, requested=known.suspect)
     return None
 
 

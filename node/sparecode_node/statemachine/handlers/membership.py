@@ -28,6 +28,7 @@ from sparecode_node.statemachine.commands.membership import (
     RenewCertificate,
 )
 from sparecode_node.statemachine.feature_level import (
+    DUE_AUTHORITIES,
     DURABLE_ROTATIONS,
     MEMBERS_ARE_POWER,
 )
@@ -157,7 +158,10 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     if known is None and not command.member and not had_keys:
         return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is not a member")
     address = known.address if known else ""
-    _save(applying, command.node_id, address, removed=True)
+    suspect = applying.feature_level >= DUE_AUTHORITIES and (
+        command.rotate_keys or (known is not None and known.suspect)
+    )
+    _save(applying, command.node_id, address, removed=True, suspect=suspect)
     if applying.feature_level >= DURABLE_ROTATIONS and (
         command.rotate_keys or applying.policy.rotate_after_removal
     ):
@@ -189,6 +193,7 @@ def _save(
     *,
     removed: bool,
     hosts: tuple[str, ...] | None = None,
+    suspect: bool = False,
 ) -> None:
     tables.save_node(
         applying.db,
@@ -198,6 +203,7 @@ def _save(
             removed=removed,
             changed_at_ms=applying.now_ms,
             hosts=hosts,
+            suspect=suspect,
         ),
     )
 

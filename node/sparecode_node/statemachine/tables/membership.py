@@ -12,7 +12,7 @@ _TICKET = (
     "hosts, with_authority"
 )
 
-_NODE = "node_id, address, removed, changed_at_ms, hosts"
+_NODE = "node_id, address, removed, changed_at_ms, hosts, suspect"
 
 
 def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
@@ -90,24 +90,26 @@ def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
 def save_node(db: sqlite3.Connection, node: KnownNode) -> None:
     """Save a node."""
     db.execute(
-        f"INSERT OR REPLACE INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?)",
+        f"INSERT OR REPLACE INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?)",
         (
             node.node_id,
             node.address,
             int(node.removed),
             node.changed_at_ms,
             None if node.hosts is None else _json(node.hosts),
+            int(node.suspect),
         ),
     )
 
 
-def _node(row: tuple[str, str, int, int, str | None]) -> KnownNode:
+def _node(row: tuple[str, str, int, int, str | None, int]) -> KnownNode:
     return KnownNode(
         node_id=NodeId(row[0]),
         address=row[1],
         removed=bool(row[2]),
         changed_at_ms=row[3],
         hosts=None if row[4] is None else tuple(json.loads(row[4])),
+        suspect=bool(row[5]),
     )
 
 

@@ -102,7 +102,8 @@ CREATE TABLE nodes (                 -- joined or left after the beginning
     address TEXT NOT NULL,
     removed INTEGER NOT NULL,        -- for good: the id is never used again
     changed_at_ms INTEGER NOT NULL,
-    hosts TEXT                       -- JSON: names in its certificate; NULL: unknown
+    hosts TEXT,                      -- JSON: names in its certificate; NULL: unknown
+    suspect INTEGER NOT NULL DEFAULT 0  -- its removal asked for other keys, see P6a
 ) STRICT, WITHOUT ROWID;
 """
 
