@@ -18,6 +18,7 @@ from local_cluster.cluster import (
     LocalCluster,
     LocalClusterError,
 )
+from local_cluster.doors import RADIUS_CLIENT
 from local_cluster.setup import set_up
 from local_cluster.story import NotAsPromisedError, Story
 from sparecode_client import SparecodeError
@@ -61,7 +62,7 @@ def run(console: Console) -> int:
     if new:
         _forget()  # An interrupted run may have left files.
         console.print("Setting up three nodes: certificates, keys, first administrator")
-    cluster = set_up(STATE) if new else LocalCluster.load(STATE)
+    cluster = set_up(STATE, doors=True) if new else LocalCluster.load(STATE)
     with _stopping(cluster):
         console.print("Starting the nodes")
         cluster.start()
@@ -102,6 +103,16 @@ def _invite(cluster: LocalCluster, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if cluster.radius_secret_file.exists():
+        console.print(
+            "The nodes also answer RADIUS. This sends one request, and explains the "
+            "answer:\n\n"
+            f"    .venv/bin/sparecode agents test {RADIUS_CLIENT} alice"
+            f" --server {cluster.nodes[0].radius_address}"
+            f" --secret-file {cluster.radius_secret_file}\n",
+            highlight=False,
+            soft_wrap=True,
+        )
     if cluster.nodes[0].ports.console:
         console.print("Or open the Security Console of any node in a browser:\n")
         for node in cluster.nodes:
@@ -121,7 +132,7 @@ def demo(console: Console) -> int:
     """Run every step on a new cluster; the exit code tells whether all have passed."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sparecode-demo-") as directory:
-        cluster = set_up(Path(directory))
+        cluster = set_up(Path(directory), doors=True)
         with _stopping(cluster):
             cluster.start()
             with Story(cluster, console) as story:

@@ -44,6 +44,8 @@ class Ports:
     """0: the node serves no metrics."""
     console: int = 0
     """0: the node serves no console."""
+    radius: int = 0
+    """A UDP port. 0: the node serves no RADIUS."""
     host: str = HOST
 
 
@@ -62,11 +64,13 @@ def free_ports(count: int) -> list[int]:
     return list(itertools.islice((p for p in drawn if not is_taken(p)), count))
 
 
-def is_taken(port: int) -> bool:
-    """Return whether a process listens on the port."""
-    with socket.socket() as probe:
-        # Lets it bind despite old connections of a node that has stopped.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def is_taken(port: int, *, udp: bool = False) -> bool:
+    """Return whether a process listens on the port of TCP, or of UDP."""
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    with socket.socket(type=kind) as probe:
+        if not udp:
+            # Lets it bind despite old connections of a node that has stopped.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:
@@ -127,6 +131,11 @@ class LocalNode:
     def console_url(self) -> str:
         """The URL of the node's Security Console."""
         return f"https://{self.ports.host}:{self.ports.console}"
+
+    @property
+    def radius_address(self) -> str:
+        """The address of the RADIUS listener."""
+        return f"{self.ports.host}:{self.ports.radius}"
 
     @property
     def peers_address(self) -> str:
@@ -265,6 +274,11 @@ class LocalCluster:
         """The first administrator's password."""
         return self.password_file.read_text().strip()
 
+    @property
+    def radius_secret_file(self) -> Path:
+        """The shared secret of the story's RADIUS client, mode 0600."""
+        return self.directory / "radius.secret"
+
     def node(self, node_id: str) -> LocalNode:
         """Return the node with this id."""
         return next(node for node in self.nodes if node.node_id == node_id)
@@ -297,13 +311,14 @@ class LocalCluster:
         answer in place of these. Raises `LocalClusterError`.
         """
         for node in self.nodes:
-            for name in ("agents", "peers", "admin", "metrics", "console"):
-                port = getattr(node.ports, name)
-                if port and not node.running and is_taken(port):
+            for name in ("agents", "peers", "admin", "metrics", "console", "radius"):
+                port, udp = getattr(node.ports, name), name == "radius"
+                if port and not node.running and is_taken(port, udp=udp):
+                    options = "-lunp" if udp else "-ltnp"
                     message = (
                         f"port {port} of {node.node_id} ({name}) is taken. Perhaps "
                         "this cluster is running in another terminal: stop it there first "
-                        f"(`ss -ltnp 'sport = :{port}'` names the process)."
+                        f"(`ss {options} 'sport = :{port}'` names the process)."
                     )
                     raise LocalClusterError(message)
 

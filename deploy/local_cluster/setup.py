@@ -35,6 +35,7 @@ def set_up(
     *,
     nodes: int = 3,
     testing: bool = False,
+    doors: bool = False,
     ports: list[Ports] | None = None,
     raft: Mapping[str, int] | None = None,
     python: str = sys.executable,
@@ -43,10 +44,11 @@ def set_up(
     Set up a cluster in *directory*, which must not hold one.
 
     *testing* uses the cheapest key derivation: for tests, never for people.
+    *doors* serves RADIUS, too, and gRPC reflection to administrators' programs.
     *raft* goes into `[raft]`. *python* has the software installed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    ports = ports or _free_ports(nodes)
+    ports = ports or _free_ports(nodes, doors=doors)
     description = {
         "testing": testing,
         "nodes": {
@@ -66,8 +68,8 @@ def set_up(
     return cluster
 
 
-def _free_ports(nodes: int) -> list[Ports]:
-    free = iter(free_ports(5 * nodes))
+def _free_ports(nodes: int, *, doors: bool) -> list[Ports]:
+    free = iter(free_ports(6 * nodes))
     return [
         Ports(
             agents=next(free),
@@ -75,6 +77,7 @@ def _free_ports(nodes: int) -> list[Ports]:
             admin=next(free),
             metrics=next(free),
             console=next(free),
+            radius=next(free) if doors else 0,
         )
         for _ in range(nodes)
     ]
@@ -152,6 +155,9 @@ def node_settings(
             **pair,
             "addresses": {each.node_id: each.console_url for each in cluster.nodes},
         }
+    if node.ports.radius:
+        settings["radius"] = {"listen": node.radius_address}
+        settings["admin"] = {**settings["admin"], "reflection": True}
     settings |= {
         "cluster": {"members": members},
         "keys": {"file": str(node.key_ring)},

@@ -19,6 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
+from local_cluster.doors import (
+    RADIUS_CLIENT,
+    NoAnswerError,
+    by_radius,
+    write_secret,
+)
 from local_cluster.people import (
     TOKEN_FILE,
     TOKEN_FILE_PASSWORD,
@@ -30,6 +36,7 @@ from sparecode_client import (
     Agent,
     IssuedTokencodes,
     PinRule,
+    RadiusSettings,
     RecoveryPolicy,
     Refused,
     Session,
@@ -93,7 +100,7 @@ class Story:
         self._steps += 1
         try:
             yield
-        except (SparecodeError, NotAsPromisedError) as error:
+        except (SparecodeError, NotAsPromisedError, NoAnswerError) as error:
             self._line("[red]NOT[/]", f"{promise}: {error}")
             raise NotAsPromisedError(
                 f"step {self._steps}, {promise}: {error}"
@@ -170,6 +177,10 @@ class Story:
         issued = self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
         self._wrong_pin(alice, issued)
         self._same_request(alice, issued)
+        if self._cluster.nodes[0].ports.radius:
+            self._part("Alice comes through another door")
+            self._register_radius_client()
+            self._doors(alice, issued)
         self._part("Carol uses an authenticator app without a PIN")
         self._app_user(carol)
         self._part("The primary is killed")
@@ -187,7 +198,9 @@ class Story:
         alice, _ = people()
         self._part("The cluster continues where it stopped")
         self._sign_in()
-        self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
+        issued = self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
+        if self._cluster.radius_secret_file.exists():
+            self._doors(alice, issued)
 
     def _sign_in(self) -> None:
         node = self._cluster.nodes[1]
@@ -329,6 +342,32 @@ class Story:
             ]
             if answers != [True, True]:
                 raise NotAsPromisedError(f"accepted: {answers}")
+
+    def _register_radius_client(self) -> None:
+        two = self._cluster.nodes[1]
+        with self._step(
+            f"{two.node_id}: RADIUS client {RADIUS_CLIENT} registered, its secret drawn"
+        ):
+            new = self._admin(two).register_radius_client(
+                RADIUS_CLIENT, RadiusSettings(networks=(two.ports.host,))
+            )
+            write_secret(self._cluster.radius_secret_file, new.secret)
+
+    def _doors(self, person: Person, issued: IssuedTokencodes) -> None:
+        """Use a code by RADIUS, then try it through each door, on each node."""
+        one, two, three = self._cluster.nodes
+        secret = self._cluster.radius_secret_file.read_text().strip()
+        passcode = person.pin + issued.codes[3].code
+        with self._step(
+            f"{one.node_id}: {person.username} signs in by RADIUS with PIN + code"
+        ):
+            if not by_radius(one, secret, person.username, passcode):
+                raise NotAsPromisedError("it was refused")
+        with self._step(f"{two.node_id}: the same code is refused by RADIUS"):
+            if by_radius(two, secret, person.username, passcode):
+                raise NotAsPromisedError("it was accepted")
+        with self._step(f"{three.node_id}: the same code is refused over gRPC"):
+            self._expect(three, person, passcode, accepted=False)
 
     def _app_user(self, person: Person) -> None:
         primary, (replica, *_) = self._roles()

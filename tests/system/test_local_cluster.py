@@ -2,13 +2,21 @@
 """`make run` and `make demo` leave no process behind and take no port in use."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from local_cluster.cluster import LocalCluster, LocalClusterError
+from local_cluster.cluster import (
+    HOST,
+    LocalCluster,
+    LocalClusterError,
+    LocalNode,
+    Ports,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,3 +69,26 @@ def test_a_cluster_that_runs_is_not_run_again(cluster: LocalCluster) -> None:
     assert not any(node.running for node in twin.nodes)
     cluster.wait_ready()
     cluster.check_ports()  # Its own do not count.
+
+
+def test_a_taken_port_of_radius_is_told(tmp_path: Path) -> None:
+    """It is a port of UDP: the same number of TCP does not count."""
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as udp,
+        socket.socket(type=socket.SOCK_STREAM) as tcp,
+    ):
+        for each in (udp, tcp):
+            each.bind((HOST, 0))
+        tcp.listen()
+
+        def cluster(port: int) -> LocalCluster:
+            ports = Ports(agents=0, peers=0, admin=0, radius=port)
+            nodes = [LocalNode("n1", tmp_path, ports, testing=True)]
+            return LocalCluster(tmp_path, nodes, testing=True)
+
+        port = udp.getsockname()[1]
+        told = re.escape(f"port {port} of n1 (radius) is taken.")
+        with pytest.raises(LocalClusterError, match=told):
+            cluster(port).check_ports()
+        if tcp.getsockname()[1] != port:
+            cluster(tcp.getsockname()[1]).check_ports()
