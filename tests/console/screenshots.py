@@ -2,7 +2,8 @@
 """
 Screenshots of every page of the console: `make screenshots` fills var/screenshots.
 
-Each page is taken in light, in dark, and 390 px wide. Look at them: no test does.
+Each page is taken in light, in dark, 390 px wide, with forced colors, and zoomed to 200 %.
+Look at them: no test does.
 """
 
 import argparse
@@ -39,6 +40,13 @@ LOOKS = {
     "light": {"color_scheme": "light", "viewport": WIDE},
     "dark": {"color_scheme": "dark", "viewport": WIDE},
     "narrow": {"color_scheme": "light", "viewport": NARROW, "has_touch": True},
+    "contrast": {"color_scheme": "dark", "viewport": WIDE, "forced_colors": "active"},
+    # As a window of 1280 pixels at 200 %.
+    "zoomed": {
+        "color_scheme": "light",
+        "viewport": {"width": 640, "height": 400},
+        "device_scale_factor": 2,
+    },
 }
 
 
@@ -108,7 +116,10 @@ def _take_own(browser: Browser, estate: Estate, looks: list[str], only: str) -> 
     for name in names:
         page.goto(estate.cluster.nodes[0].console_url + OWN_FACTOR[name])
         for look in looks:
-            page.emulate_media(color_scheme=LOOKS[look]["color_scheme"])  # type: ignore[arg-type]
+            page.emulate_media(
+                color_scheme=LOOKS[look]["color_scheme"],  # type: ignore[arg-type]
+                forced_colors=LOOKS[look].get("forced_colors", "none"),  # type: ignore[arg-type]
+            )
             page.set_viewport_size(LOOKS[look]["viewport"])  # type: ignore[arg-type]
             _keep(page, name, look)
 

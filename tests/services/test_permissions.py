@@ -97,6 +97,7 @@ MATRIX = {
     "SecurityConsole/RefuseBrowserLogin": "SHAO",
     "SecurityConsole/RegisterPasskey": "SHAO",
     "SecurityConsole/RemovePasskey": "SHAO",
+    "SecurityConsole/ShowActivity": "SHA",
     "SessionService/Reauthenticate": "SHAO",
     "SessionService/WhoAmI": "SHAO",
     "TokenService/AssignToken": "S",

@@ -192,13 +192,13 @@ async def _range(
     end = (await head(transaction)).sequence
     first, last = 1, end
     if criteria.start_ms is not None:
-        first = await _first_at(transaction, criteria.start_ms, end)
+        first = await first_at(transaction, criteria.start_ms, end)
     if criteria.end_ms is not None:
-        last = await _first_at(transaction, criteria.end_ms, end) - 1
+        last = await first_at(transaction, criteria.end_ms, end) - 1
     return first, last
 
 
-async def _first_at(transaction: ReadTransaction, at_ms: int, end: int) -> int:
+async def first_at(transaction: ReadTransaction, at_ms: int, end: int) -> int:
     """Return the sequence number of the first event at or after *at_ms*, or *end* + 1."""
     low, high = 1, end + 1
     while low < high:

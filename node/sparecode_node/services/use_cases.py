@@ -14,6 +14,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.authentication.decisions import Decisions
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
+from sparecode_node.services.cluster.activity import Activity
 from sparecode_node.services.cluster.audit import Audit
 from sparecode_node.services.cluster.backups import Backups, BackupSource
 from sparecode_node.services.cluster.epoch_review import EpochReview
@@ -86,6 +87,7 @@ class Services:
     backups: Backups
     resets: Resets
     audit: Audit
+    activity: Activity
     policies: Policies
     administrators: Administrators
     approvals: Approvals
@@ -318,6 +320,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         session_use=session_use,
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
+        activity=Activity(reader=reader),
         audit=Audit(reader=reader, sealing=sealing, costly_reads=costly_reads),
         administrators=Administrators(
             proposer=proposer,

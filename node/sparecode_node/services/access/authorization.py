@@ -96,15 +96,21 @@ REGISTER_PASSKEY = "SecurityConsole/RegisterPasskey"
 REMOVE_PASSKEY = "SecurityConsole/RemovePasskey"
 APPROVE_BROWSER_LOGIN = "SecurityConsole/ApproveBrowserLogin"
 REFUSE_BROWSER_LOGIN = "SecurityConsole/RefuseBrowserLogin"
+SHOW_ACTIVITY = "SecurityConsole/ShowActivity"
 CONSOLE_ONLY = frozenset(
     {
         REGISTER_PASSKEY,
         REMOVE_PASSKEY,
         APPROVE_BROWSER_LOGIN,
         REFUSE_BROWSER_LOGIN,
+        SHOW_ACTIVITY,
     }
 )
-"""No calls by gRPC: a passkey works in a browser, and an approval belongs there."""
+"""
+No calls by gRPC: a passkey works in a browser, and an approval belongs there.
+
+Programs have the metrics for what the charts show.
+"""
 
 _UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
     "SessionService/Logout": commands.CloseSession,
@@ -146,6 +152,7 @@ _READS: dict[str, Permission] = {
     "AuditService/ExportAuditEvents": Permission.READ_AUDIT,
     "AuditService/GetCheckpoint": Permission.READ_AUDIT,
     "AuditService/VerifyChain": Permission.READ_AUDIT,
+    SHOW_ACTIVITY: Permission.READ_USERS,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
     "ClusterService/GetReview": Permission.READ_CLUSTER,
     "ClusterService/WatchStatus": Permission.READ_CLUSTER,
