@@ -318,7 +318,7 @@ quick-others: $(INSTALLED) ## The quick tests on every other Python (3.11 or new
 	done
 
 .PHONY: docs
-docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
+docs: $(INSTALLED) ## Write the reference pages of docs/ from the code and the protos
 	@$(PYTHON) docs/generate.py
 
 .PHONY: rules

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import grpc_reference
 import python_reference
 import typer
 from typer.testing import CliRunner
@@ -248,8 +249,21 @@ to use it. `Agent` and `Admin` are for threads; the methods of `AsyncAgent` and
     )
 
 
+def grpc_api() -> str:
+    """Return the page of the gRPC services."""
+    return _page(
+        "gRPC reference",
+        """
+Every service, message and field of `protos/sparecode/v1`, from the comments there. [The guide](grpc.md) tells how to call them
+from any language.
+""",
+        grpc_reference.body(),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "python-reference.md": python_api,
+    "grpc-reference.md": grpc_api,
     "metrics.md": metrics,
     "commands.md": commands,
     "configuration.md": configuration,

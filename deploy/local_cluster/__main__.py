@@ -37,7 +37,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as in shells."""
 
 
-def _environment_file(cluster: LocalCluster) -> Path:
+def write_environment(cluster: LocalCluster) -> Path:
     """Write the settings of the `sparecode` command, to be sourced by a shell."""
     certificates = cluster.certificates
     lines = {
@@ -91,7 +91,7 @@ def _stopping(cluster: LocalCluster) -> Iterator[None]:
 
 
 def _invite(cluster: LocalCluster, console: Console) -> None:
-    environment = _environment_file(cluster)
+    environment = write_environment(cluster)
     console.print("\n[bold]The cluster is ready.[/] Try it in another terminal:\n")
     console.print(
         f"    source {environment}\n"
