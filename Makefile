@@ -270,6 +270,27 @@ proto-breaking: $(INSTALLED)
 		echo "buf breaking: no protos on a branch main here, nothing to compare"; \
 	fi
 
+# --- Languages ---------------------------------------------------------------
+
+CONSOLE := node/sparecode_node/console
+CATALOGUES := $(CONSOLE)/languages
+# Neither places nor dates: two people who change texts must not change the same lines.
+EXTRACT = $(BIN)pybabel --quiet extract --mapping-file pyproject.toml --no-location \
+	--sort-output --keywords plural:1,2 --project Sparecode \
+	--copyright-holder 'The Sparecode authors' $(CONSOLE) --output-file
+UPDATE = $(BIN)pybabel --quiet update --output-dir $(CATALOGUES) --domain console \
+	--ignore-obsolete --no-fuzzy-matching --ignore-pot-creation-date --input-file
+
+.PHONY: languages
+languages: $(INSTALLED) ## Bring the console's texts into the catalogues of all languages
+	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; $(EXTRACT) "$$new"; $(UPDATE) "$$new"
+
+.PHONY: languages-check
+languages-check: $(INSTALLED) ## Fail if a catalogue lacks a text of the console
+	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; $(EXTRACT) "$$new"; \
+	$(UPDATE) "$$new" --check || { \
+		echo "A catalogue is stale: run 'make languages', then translate." >&2; exit 1; }
+
 # --- Checks ------------------------------------------------------------------
 
 .PHONY: check
@@ -281,6 +302,7 @@ check: $(INSTALLED) ## Check spelling, phrases, lint, types, contracts and proto
 	$(BIN)mypy
 	$(BIN)lint-imports
 	$(BIN)buf lint protos
+	$(MAKE) --no-print-directory languages-check
 	$(MAKE) --no-print-directory proto-check
 
 .PHONY: format

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from sparecode_node.console.kit import idle
 from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.language_choice import Languages
 from sparecode_node.console.kit.navigation import role_words
 from sparecode_node.console.kit.security import (
     SESSION_COOKIE,
@@ -49,6 +50,7 @@ from sparecode_node.console.pages import (
     find,
     imports,
     keys,
+    language,
     membership,
     passkeys,
     policy,
@@ -168,6 +170,7 @@ def build_app(site: Site) -> ASGIApp:
     pages = Starlette(
         routes=[
             Route(SIGN_IN, _sign_in_endpoint(site), methods=["GET", "POST"]),
+            Route(language.PATH, language.choose(site), methods=["POST"]),
             Route(passkeys.OPTIONS, passkeys.sign_in_options(site), methods=["GET"]),
             *(
                 Route(path, _page_endpoint(site, view), methods=methods(path))
@@ -178,7 +181,7 @@ def build_app(site: Site) -> ASGIApp:
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
     # Not as Starlette's middleware: the answer to a bug would have no headers.
-    return SecurityHeaders(pages, consoles=site.others().values())
+    return SecurityHeaders(Languages(pages), consoles=site.others().values())
 
 
 def _page_endpoint(site: Site, view: View) -> Endpoint:

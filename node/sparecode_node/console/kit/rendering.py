@@ -4,15 +4,20 @@
 import base64
 import datetime as dt
 import functools
+import json
+import math
 import re
 import zoneinfo
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from babel.dates import format_date, format_time, format_timedelta
+from babel.numbers import format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sparecode_node.console.kit import navigation, token_menu
+from sparecode_node.console.kit import languages, navigation, token_menu
+from sparecode_node.console.kit.languages import N_, gettext, ngettext, plural
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.domain.audit import without_authentication
 
@@ -21,6 +26,46 @@ _PIN = re.compile(r"\bpin\b", re.IGNORECASE)
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
+_UNITS: tuple[tuple[int, Literal["day", "hour", "minute"]], ...] = (
+    (_DAY_MS, "day"),
+    (_HOUR_MS, "hour"),
+    (_MINUTE_MS, "minute"),
+)
+
+
+_SCRIPT_WORDS = {
+    "copied": N_("Copied"),
+    "notCopied": N_("Not copied: select the text and copy it yourself"),
+    "tooLong": N_("This file is too long for the page."),
+    "noAnswer": N_("This node does not answer."),
+    "continueAt": N_("Continue on another console:"),
+    "passkeyExists": N_("This device already has a passkey of your account."),
+    "passkeyDomain": N_(
+        "This console’s address is not in the policy’s passkey domain."
+    ),
+    "passkeyNone": N_(
+        "No passkey was used: it was canceled, or this device has none for this console."
+    ),
+}
+COUNTED = (
+    plural("%(number)s code", "%(number)s codes"),
+    plural("%(number)s day", "%(number)s days"),
+    plural("%(number)s disabled user", "%(number)s disabled users"),
+    plural("%(number)s earlier code is", "%(number)s earlier codes are"),
+    plural("%(number)s entry", "%(number)s entries"),
+    plural("%(number)s live code", "%(number)s live codes"),
+    plural("%(number)s live emergency code", "%(number)s live emergency codes"),
+    plural("%(number)s minute", "%(number)s minutes"),
+    plural("%(number)s node votes", "%(number)s nodes vote"),
+    plural("%(number)s passkey", "%(number)s passkeys"),
+    plural("%(number)s row", "%(number)s rows"),
+    plural("%(number)s unused code", "%(number)s unused codes"),
+    plural("%(number)s user", "%(number)s users"),
+    plural("%(number)s wrong code", "%(number)s wrong codes"),
+    plural("%(number)s wrong secret", "%(number)s wrong secrets"),
+    plural("%(number)s wrong token passcode", "%(number)s wrong token passcodes"),
+)
+"""Numbers with their nouns, as `count` looks them up."""
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -36,6 +81,12 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    environment.policies["ext.i18n.trimmed"] = True
+    # One environment for all languages: the texts are looked up when a page is written.
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        languages.plain_gettext, languages.plain_ngettext, newstyle=True
     )
     environment.filters.update(
         time=time,
@@ -58,6 +109,8 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         zones=zones,
+        languages=languages.languages,
+        script_words=script_words,
         navigation=navigation.navigation,
         token_links=token_menu.token_links,
         action_links=token_menu.action_links,
@@ -66,6 +119,11 @@ def _environment() -> Environment:
         code_words=navigation.code_words,
     )
     return environment
+
+
+def script_words() -> str:
+    """Return the texts that scripts show, as JSON."""
+    return json.dumps({name: gettext(words) for name, words in _SCRIPT_WORDS.items()})
 
 
 def utc(at_ms: int) -> dt.datetime:
@@ -91,7 +149,7 @@ def time_of_day(at_ms: int) -> Markup:
     """Return a time to the second, as `time` does."""
     exact = utc(at_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Markup('<time class="local seconds" datetime="{}">{} UTC</time>').format(
-        exact, f"{utc(at_ms):%Y-%m-%d %H:%M:%S}"
+        exact, in_words(utc(at_ms), seconds=True)
     )
 
 
@@ -106,7 +164,17 @@ def moment(at_ms: int) -> Markup:
 
 def plain_time(at_ms: int) -> str:
     """Return a time in UTC as plain text."""
-    return f"{utc(at_ms):%Y-%m-%d %H:%M} UTC"
+    return f"{in_words(utc(at_ms))} UTC"
+
+
+def in_words(at: dt.datetime, *, seconds: bool = False) -> str:
+    """Return a date and a time of day as the language writes them; English: as ISO 8601."""
+    clock = "HH:mm:ss" if seconds else "HH:mm"
+    if languages.current() == languages.ENGLISH:
+        return f"{at:%Y-%m-%d} {format_time(at, clock, locale='en')}"
+    place = languages.locale()
+    day = format_date(at, "medium", locale=place)
+    return f"{day} {format_time(at, clock, locale=place)}"
 
 
 def within(at_ms: int, now_ms: int) -> str:
@@ -117,19 +185,32 @@ def within(at_ms: int, now_ms: int) -> str:
     7 days".
     """
     distance = abs(at_ms - now_ms)
-    for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour"), (_MINUTE_MS, "minute")):
+    for unit_ms, unit in _UNITS:
         if distance >= unit_ms - _MINUTE_MS / 2:
-            words = count(max(1, (distance + unit_ms // 2) // unit_ms), unit)
-            return f"in {words}" if at_ms > now_ms else f"{words} ago"
-    return "in less than a minute" if at_ms > now_ms else "just now"
+            many = max(1, (distance + unit_ms // 2) // unit_ms)
+            span_ms = many * unit_ms * (1 if at_ms > now_ms else -1)
+            return _in_units(span_ms, unit, add_direction=True)
+    return gettext("in less than a minute") if at_ms > now_ms else gettext("just now")
 
 
 def span(span_ms: int) -> str:
     """Return a duration in the largest unit that divides it: "3 days", "36 hours"."""
-    for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour")):
+    for unit_ms, unit in _UNITS:
         if span_ms % unit_ms == 0:
-            return count(span_ms // unit_ms, unit)
-    return count(span_ms // _MINUTE_MS, "minute")
+            return _in_units(span_ms, unit)
+    return _in_units(span_ms, "minute")
+
+
+def _in_units(
+    span_ms: int, unit: Literal["day", "hour", "minute"], *, add_direction: bool = False
+) -> str:
+    return format_timedelta(
+        dt.timedelta(milliseconds=span_ms),
+        granularity=unit,
+        threshold=math.inf,  # No larger unit than this.
+        add_direction=add_direction,
+        locale=languages.locale(),
+    )
 
 
 def spelled(code: str) -> str:
@@ -138,8 +219,9 @@ def spelled(code: str) -> str:
 
 
 def count(many: int, one: str, more: str = "") -> str:
-    """Return a number with its noun."""
-    return f"{number(many)} {one if many == 1 else more or one + 's'}"
+    """Return a number with its noun; `COUNTED` has every noun."""
+    single, several = f"%(number)s {one}", f"%(number)s {more or one + 's'}"
+    return ngettext(single, several, many, number=number(many))
 
 
 def base64_text(data: bytes) -> str:
@@ -149,6 +231,8 @@ def base64_text(data: bytes) -> str:
 
 def number(value: int) -> str:
     """Return a whole number with its digits in groups of three."""
+    if languages.current() != languages.ENGLISH:
+        return format_decimal(value, locale=languages.locale())
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 

@@ -53,6 +53,8 @@ NOTICE_COOKIE = "__Host-sparecode-notice"
 """The notice of a change, which the next page shows once."""
 DEVICE_COOKIE = "__Host-sparecode-device"
 """The beginning of the name of a device cookie: one for each administrator (L7)."""
+LANGUAGE_COOKIE = "__Host-sparecode-language"
+"""The language chosen in this browser."""
 
 BODY_BYTES_MAX = 64 * 1024
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sparecode_node.console.kit import rendering
+from sparecode_node.console.kit import languages, rendering
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
@@ -197,6 +197,8 @@ class Visit:
             "path": self.path,
             "request_id": self._request_id or self.new_id(),
             "now_ms": self.site.clock.now_ms(),
+            "language": languages.current(),
+            "direction": languages.direction(),
             **values,
         }
         response = HTMLResponse(

@@ -4,6 +4,9 @@
 
 document.documentElement.classList.add("script");
 
+// The texts below, in the language of the page.
+const texts = JSON.parse(document.documentElement.dataset.words);
+
 // Return the codes on the page as a list.
 function codesIn(selector) {
   const list = document.querySelector(selector);
@@ -13,9 +16,9 @@ function codesIn(selector) {
 async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    button.textContent = texts.copied;
   } catch {
-    button.textContent = "Not copied: select the text and copy it yourself";
+    button.textContent = texts.notCopied;
   }
 }
 
@@ -56,7 +59,7 @@ document.addEventListener("change", async (event) => {
   if (!file) return;
   const text = await file.text();
   const fits = text.length <= into.maxLength;
-  event.target.setCustomValidity(fits ? "" : "This file is too long for the page.");
+  event.target.setCustomValidity(fits ? "" : texts.tooLong);
   event.target.reportValidity();
   into.value = fits ? text : "";
 });
@@ -109,13 +112,20 @@ function localTimes() {
   }
   for (const each of document.querySelectorAll("time.local")) {
     each.classList.remove("local");
-    const parts = new Intl.DateTimeFormat("en-GB", {
+    const { lang } = document.documentElement;
+    // English: as ISO 8601, like the texts of the node.
+    const format = new Intl.DateTimeFormat(lang === "en" ? "en-GB" : lang, {
       year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit",
       hourCycle: "h23", timeZoneName: "short",
       ...(each.classList.contains("seconds") ? { second: "2-digit" } : {}),
-    }).formatToParts(new Date(each.dateTime));
-    const of = Object.fromEntries(parts.map((part) => [part.type, part.value]));
+    });
     each.title = each.textContent;
+    if (lang !== "en") {
+      each.textContent = format.format(new Date(each.dateTime));
+      continue;
+    }
+    const parts = format.formatToParts(new Date(each.dateTime));
+    const of = Object.fromEntries(parts.map((part) => [part.type, part.value]));
     const seconds = of.second ? `:${of.second}` : "";
     each.textContent = `${of.year}-${of.month}-${of.day} ${of.hour}:${of.minute}${seconds} ${of.timeZoneName}`;
   }
@@ -179,10 +189,10 @@ function unreachable(event) {
   }
   const banner = document.getElementById("unreachable");
   if (!banner) return;
-  banner.replaceChildren("This node does not answer. ");
+  banner.replaceChildren(`${texts.noAnswer} `);
   const others = document.body.dataset.others;
   if (others) {
-    banner.append("Continue on another console: ");
+    banner.append(`${texts.continueAt} `);
     for (const other of others.split(",")) {
       const [name, address] = other.trim().split(" ");
       const link = document.createElement("a");

@@ -11,13 +11,14 @@ for (const each of document.querySelectorAll("[data-no-passkey]")) each.hidden =
 
 // Why the browser gave no answer, in words. It tells a page little, for privacy.
 function passkeyProblem(error) {
+  const words = JSON.parse(document.documentElement.dataset.words);
   switch (error.name) {
     case "InvalidStateError":
-      return "This device already has a passkey of your account.";
+      return words.passkeyExists;
     case "SecurityError":
-      return "This console’s address is not in the policy’s passkey domain.";
+      return words.passkeyDomain;
     default:
-      return "No passkey was used: it was canceled, or this device has none for this console.";
+      return words.passkeyNone;
   }
 }
 

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Languages: the catalogues of texts, and the language of the page being answered.
+
+English texts are in the code and in the templates; each is the key of its translations
+in `languages/LANGUAGE/LC_MESSAGES/console.po`. What a catalogue lacks is shown in
+English. A catalogue is compiled when its language is first used, so no compiled file
+can be older than its source.
+"""
+
+import contextlib
+import functools
+import gettext as standard
+import io
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+from babel import Locale
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+CATALOGUES: Final = Path(__file__).parents[1] / "languages"
+ENGLISH: Final = "en"
+_PREFERRED_MAX = 20
+"""The languages of a browser that are looked at; others are ignored."""
+_HEADER_MAX = 400
+_QUALITY_DEFAULT = 1.0
+
+_current: ContextVar[str] = ContextVar("language", default=ENGLISH)
+
+
+@functools.cache
+def languages() -> Mapping[str, str]:
+    """Return the languages of the console: each with its name in that language."""
+    tags = [
+        ENGLISH,
+        *sorted(each.name for each in CATALOGUES.iterdir() if each.is_dir()),
+    ]
+    return {tag: Locale.parse(tag).get_display_name(tag) or tag for tag in tags}
+
+
+def current() -> str:
+    """Return the language of the page being answered."""
+    return _current.get()
+
+
+def locale() -> Locale:
+    """Return the locale of the page being answered."""
+    return _locale(_current.get())
+
+
+def direction() -> str:
+    """Return the direction of writing, as HTML names it: `ltr` or `rtl`."""
+    return locale().text_direction
+
+
+@contextlib.contextmanager
+def using(language: str) -> Iterator[None]:
+    """Write in a language; in English if it has no catalogue."""
+    token = _current.set(best([language]))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def best(preferred: list[str]) -> str:
+    """Return the first language that the console has, of tags such as `de-AT`."""
+    available = {tag.casefold(): tag for tag in languages()}
+    for tag in preferred:
+        # RFC 4647, section 3.4: leave out the last parts until a language matches.
+        parts = tag.casefold().replace("_", "-").split("-")
+        for many in range(len(parts), 0, -1):
+            if match := available.get("-".join(parts[:many])):
+                return match
+    return ENGLISH
+
+
+def accepted(header: str) -> list[str]:
+    """Return the languages of an `Accept-Language` header, the most wanted first."""
+    wanted = []
+    for item in header[:_HEADER_MAX].split(",")[:_PREFERRED_MAX]:
+        tag, _, parameter = item.partition(";")
+        try:
+            quality = float(parameter.partition("=")[2] or _QUALITY_DEFAULT)
+        except ValueError:
+            continue
+        if quality > 0:
+            wanted.append((quality, tag.strip()))
+    return [tag for _, tag in sorted(wanted, key=lambda each: -each[0])]
+
+
+def gettext(message: str, **values: object) -> str:
+    """Return a text in the language of the page, with *values* for its `%(names)s`."""
+    text = _catalogue(_current.get()).gettext(message)
+    return text % values if values else text
+
+
+def ngettext(one: str, more: str, many: int, **values: object) -> str:
+    """Return the text for a number of things, with *values* for its `%(names)s`."""
+    return _catalogue(_current.get()).ngettext(one, more, many) % values
+
+
+def N_(message: str) -> str:  # noqa: N802 - The name that extraction knows.
+    """Mark a constant as a text; it is translated where it is shown."""
+    return message
+
+
+def plural(one: str, more: str) -> tuple[str, str]:
+    """Mark both forms of a text for a number of things, as `N_` marks a text."""
+    return one, more
+
+
+def plain_gettext(message: str) -> str:
+    """Return a text whose values the template fills in."""
+    return _catalogue(_current.get()).gettext(message)
+
+
+def plain_ngettext(one: str, more: str, many: int) -> str:
+    """Return the text for a number of things, whose values the template fills in."""
+    return _catalogue(_current.get()).ngettext(one, more, many)
+
+
+@functools.cache
+def _locale(language: str) -> Locale:
+    return Locale.parse(language, sep="-")
+
+
+@functools.cache
+def _catalogue(language: str) -> standard.NullTranslations:
+    if language == ENGLISH:
+        return standard.NullTranslations()
+    source = CATALOGUES / language / "LC_MESSAGES" / "console.po"
+    compiled = io.BytesIO()
+    with source.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=language))
+    compiled.seek(0)
+    return standard.GNUTranslations(compiled)
