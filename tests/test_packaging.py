@@ -95,6 +95,10 @@ def test_wheel_has_the_files_of_the_console(wheel: Path) -> None:
         assert files
         assert files <= names
     assert "sparecode_node/console/static/htmx.min.js" in names
+    icons = (console / "assets" / "icons.txt").read_text().split()
+    assert icons
+    for name in (*(f"{each}.svg" for each in icons), "LICENSE"):
+        assert f"sparecode_node/console/icons/{name}" in names
 
 
 def test_wheel_installs_the_manual_pages(environment: Path) -> None:

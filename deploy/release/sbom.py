@@ -4,8 +4,9 @@ Completes the software bill of materials that `make sbom` writes, and validates 
 
     python deploy/release/sbom.py dist/sparecode-0.1.0.cdx.json
 
-cyclonedx-bom lists the Python packages of an environment. The wheel also contains a
-file from npm, htmx, which no environment lists: this module adds it, with its hash.
+cyclonedx-bom lists the Python packages of an environment. The wheel also contains files
+from npm, htmx and the icons of Lucide, which no environment lists: this module adds them,
+with their hash.
 """
 
 import base64
@@ -17,33 +18,44 @@ from typing import Any
 
 CONSOLE = Path(__file__).parents[2] / "node" / "sparecode_node" / "console"
 REGISTRY = "https://registry.npmjs.org"
-NAME = "htmx.org"
-FILE = CONSOLE / "static" / "htmx.min.js"
+HTMX = "htmx.org"
+HTMX_FILE = CONSOLE / "static" / "htmx.min.js"
+ICONS = "lucide-static"
+ICONS_FOLDER = CONSOLE / "icons"
 
 
-def htmx() -> dict[str, Any]:
-    """Return htmx as a component: its version and archive from the package lock."""
+def components() -> list[dict[str, Any]]:
+    """Return what is from npm, with versions and archives from the package lock."""
+    icons = b"".join(path.read_bytes() for path in sorted(ICONS_FOLDER.glob("*.svg")))
+    return [
+        component(HTMX, HTMX_FILE.read_bytes()),
+        component(ICONS, icons),
+    ]
+
+
+def component(name: str, content: bytes) -> dict[str, Any]:
+    """Return a component; *content* is what the wheel has of it, its files in order."""
     lock = json.loads((CONSOLE / "assets" / "package-lock.json").read_text())
-    package = lock["packages"][f"node_modules/{NAME}"]
+    package = lock["packages"][f"node_modules/{name}"]
     algorithm, _, digest = package["integrity"].partition("-")
-    purl = f"pkg:npm/{NAME}@{package['version']}"
+    purl = f"pkg:npm/{name}@{package['version']}"
     return {
         "type": "library",
         "bom-ref": purl,
-        "name": NAME,
+        "name": name,
         "version": package["version"],
         "purl": purl,
         "licenses": [{"license": {"id": package["license"]}}],
         "hashes": [
             {
                 "alg": "SHA-256",
-                "content": hashlib.sha256(FILE.read_bytes()).hexdigest(),
+                "content": hashlib.sha256(content).hexdigest(),
             }
         ],
         "externalReferences": [
             {
                 "type": "distribution",
-                "url": f"{REGISTRY}/{NAME}/-/{NAME}-{package['version']}.tgz",
+                "url": f"{REGISTRY}/{name}/-/{name}-{package['version']}.tgz",
                 "hashes": [
                     {
                         "alg": algorithm.upper().replace("SHA", "SHA-"),
@@ -56,19 +68,20 @@ def htmx() -> dict[str, Any]:
 
 
 def completed(bom: dict[str, Any]) -> dict[str, Any]:
-    """Return the bill with htmx as a dependency of Sparecode."""
-    component = htmx()
+    """Return the bill with what is from npm as dependencies of Sparecode."""
+    more = components()
+    refs = [each["bom-ref"] for each in more]
     root = bom["metadata"]["component"]["bom-ref"]
     dependencies = []
     for each in bom["dependencies"]:
         wanted = each.get("dependsOn", [])
         if each["ref"] == root:
-            wanted = sorted([*wanted, component["bom-ref"]])
+            wanted = sorted([*wanted, *refs])
         dependencies.append({**each, **({"dependsOn": wanted} if wanted else {})})
     return {
         **bom,
-        "components": [*bom["components"], component],
-        "dependencies": [*dependencies, {"ref": component["bom-ref"]}],
+        "components": [*bom["components"], *more],
+        "dependencies": [*dependencies, *({"ref": ref} for ref in refs)],
     }
 
 

@@ -27,6 +27,7 @@ from tests.results import ROOT
 ROUNDS = 2
 FOLDER = ROOT / "var" / "compare"
 HTMX = Path("node/sparecode_node/console/static/htmx.min.js")
+ICONS = Path("node/sparecode_node/console/icons")
 SMOKE = Path("tests/bench/smoke.py")
 PACKAGES = ("", "protos", "node", "client", "deploy")
 """The folders of a tree that hold packages."""
@@ -70,7 +71,8 @@ def tree_of(rev: str) -> Iterator[Path]:
     _git("worktree", "prune")
     _git("worktree", "add", "--quiet", "--detach", "--force", str(folder), commit)
     try:
-        # htmx is fetched at set-up, so no commit has it.
+        # htmx and icons are fetched at set-up, so no commit has them.
+        shutil.copytree(ROOT / ICONS, folder / ICONS, dirs_exist_ok=True)
         for path in (HTMX, SMOKE):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, folder / path)

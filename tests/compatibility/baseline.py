@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILDS = ROOT / "var" / "baseline"
 HTMX = "node/sparecode_node/console/static/htmx.min.js"
+ICONS = "node/sparecode_node/console/icons"
 
 FACTS = """
 import json
@@ -83,7 +84,8 @@ def build(commit: str) -> Release:
         archive = folder / "source.tar"
         _run("git", "-C", ROOT, "archive", "--output", archive, commit)
         _run("tar", "--extract", "--file", archive, "--directory", source)
-        # Fetched at set-up, so no commit has it.
+        # Fetched at set-up, so no commit has them.
+        shutil.copytree(ROOT / ICONS, source / ICONS, dirs_exist_ok=True)
         shutil.copy(ROOT / HTMX, source / HTMX)
         _run(
             *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),

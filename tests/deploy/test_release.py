@@ -93,8 +93,8 @@ def test_without_a_key_nothing_is_written(dist: Path) -> None:
     assert not (dist / "SHA256SUMS").exists()
 
 
-def test_bill_of_materials_has_the_file_that_is_not_from_python() -> None:
-    """Its hash is that of the file in the wheel."""
+def test_bill_of_materials_has_the_files_that_are_not_from_python() -> None:
+    """Their hashes are those of the files in the wheel."""
     bom = sbom.completed(
         {
             "metadata": {"component": {"bom-ref": "root"}},
@@ -102,16 +102,21 @@ def test_bill_of_materials_has_the_file_that_is_not_from_python() -> None:
             "dependencies": [{"ref": "root", "dependsOn": ["grpcio"]}],
         }
     )
-    htmx = bom["components"][-1]
+    htmx, icons = bom["components"][-2:]
     lock = json.loads((sbom.CONSOLE / "assets" / "package-lock.json").read_text())
     assert htmx["version"] == lock["packages"]["node_modules/htmx.org"]["version"]
     assert htmx["hashes"] == [
         {
             "alg": "SHA-256",
-            "content": hashlib.sha256(sbom.FILE.read_bytes()).hexdigest(),
+            "content": hashlib.sha256(sbom.HTMX_FILE.read_bytes()).hexdigest(),
         }
     ]
-    assert bom["dependencies"][0]["dependsOn"] == ["grpcio", htmx["bom-ref"]]
+    assert bom["dependencies"][0]["dependsOn"] == [
+        "grpcio",
+        htmx["bom-ref"],
+        icons["bom-ref"],
+    ]
+    assert icons["licenses"] == [{"license": {"id": "ISC"}}]
     (archive,) = htmx["externalReferences"]
     assert archive["hashes"][0]["alg"] == "SHA-512"
     assert len(archive["hashes"][0]["content"]) == 128

@@ -55,6 +55,22 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 )
 """Groups of links: address, label, and the method that the page calls."""
 
+ICONS = {
+    "/": "layout-dashboard",
+    "/tokens": "rectangle-ellipsis",
+    "/users": "users",
+    "/agents": "plug",
+    "/denied-certificates": "shield-ban",
+    "/administrators": "user-cog",
+    "/approvals": "clipboard-check",
+    "/policy": "sliders-horizontal",
+    "/audit": "scroll-text",
+    "/cluster": "server",
+    "/backups": "archive",
+    "/keys": "key-round",
+}
+"""The icon of each link."""
+
 ROLES = {
     Role.SUPER_ADMIN: "Super administrator",
     Role.HELP_DESK: "Help desk",

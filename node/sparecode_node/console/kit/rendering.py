@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sparecode_node.console.kit import languages, navigation, token_menu
+from sparecode_node.console.kit.icons import icon
 from sparecode_node.console.kit.languages import N_, gettext, ngettext, plural
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.domain.audit import without_authentication
@@ -108,6 +109,8 @@ def _environment() -> Environment:
         without_authentication=without_authentication,
     )
     environment.globals.update(
+        icon=icon,
+        icon_of=navigation.ICONS.__getitem__,
         zones=zones,
         languages=languages.languages,
         script_words=script_words,

@@ -14,11 +14,12 @@ function codesIn(selector) {
 }
 
 async function copy(text, button) {
+  const words = button.querySelector("span") || button; // Beside the icon, if it has one.
   try {
     await navigator.clipboard.writeText(text);
-    button.textContent = texts.copied;
+    words.textContent = texts.copied;
   } catch {
-    button.textContent = texts.notCopied;
+    words.textContent = texts.notCopied;
   }
 }
 
