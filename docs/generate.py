@@ -94,6 +94,10 @@ def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ..
             yield from _commands(each, (*words, name))
 
 
+_HEADER = re.compile(r"^(?:# ?)?\[([a-z.]+)\]$", re.MULTILINE)
+"""The first line of a section in `node.toml`, which may be commented out."""
+
+
 def configuration() -> str:
     """Return the page of `node.toml`: the annotated sample, section by section."""
     text = (ROOT / "deploy/node.toml").read_text()
@@ -101,18 +105,18 @@ def configuration() -> str:
     about: list[str] = []
     for block in text.split("\n\n"):
         lines = block.splitlines()
-        at = next((n for n, line in enumerate(lines) if line.startswith("[")), None)
+        at = next((n for n, line in enumerate(lines) if _HEADER.match(line)), None)
         if at is None:
             about += ["", *lines]
             continue
-        if sections or lines[0].startswith("["):
+        if sections or _HEADER.match(lines[0]):
             sections.append(block)
         else:
             about += ["", *lines[:at]]
             sections.append("\n".join(lines[at:]))
     body: list[str] = []
     for section in sections:
-        header = re.search(r"^\[([a-z.]+)\]", section, re.MULTILINE)
+        header = _HEADER.search(section)
         assert header is not None  # noqa: S101  A section begins with its header.
         body += [f"## [{header[1]}]", "", "```toml", section.strip(), "```", ""]
     words = "\n".join(line.lstrip("#").removeprefix(" ") for line in about)

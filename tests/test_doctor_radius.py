@@ -117,7 +117,11 @@ async def test_wrong_secrets_are_found_while_the_node_runs(tmp_path: Path) -> No
     """The node knows them. A client may have another node as its first server."""
     signed = [RadiusSettings(networks=(f"192.0.2.{each}/32",)) for each in range(3)]
     path = state(tmp_path, *signed)
-    packets = {("c0", "wrong_secret"): 7, ("c1", "accepted"): 2}
+    packets = {
+        ("c0", "wrong_secret"): 4,
+        ("c0", "unreadable"): 3,
+        ("c1", "accepted"): 2,
+    }
     listening = LocalSocket(tmp_path, cast(Resets, None), lambda: packets)
 
     def examined(*, running: bool) -> list[Finding]:

@@ -67,7 +67,7 @@ def test_registering_sends_every_option(radius: Cli) -> None:
         "register-radius",
         "vpn",
         *("--network", "10.1.0.7", "--network", "10.1.0.8", "--cloud", "--restricted"),
-        *("--allow-unsigned", "--until-signed", "--repeats"),
+        *("--allow-unsigned", "--until-signed", "--repeats", "--prompts"),
         *("--filter-id", "staff", "--class", "c"),
         *("--session-timeout", "60"),
     )
@@ -81,6 +81,7 @@ def test_registering_sends_every_option(radius: Cli) -> None:
         allow_unsigned=True,
         unsigned_until_signed=True,
         repeats_with_new_authenticator=True,
+        prompts_for_passcode=True,
         filter_id="staff",
         class_attribute="c",
         session_timeout_seconds=60,

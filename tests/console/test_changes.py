@@ -417,7 +417,7 @@ async def test_the_settings_of_a_radius_client_are_changed(desk: Desk) -> None:
         signatures="first",
         filter_id="staff",
         session_timeout="60",
-        tick={"allow_unsigned_proxied": "on", "repeats": "on"},
+        tick={"allow_unsigned_proxied": "on", "repeats": "on", "prompts": "on"},
     )
     changed = RadiusSettings(
         networks=("198.51.100.0/24",),
@@ -425,12 +425,17 @@ async def test_the_settings_of_a_radius_client_are_changed(desk: Desk) -> None:
         allow_unsigned_proxied=True,
         unsigned_until_signed=True,
         repeats_with_new_authenticator=True,
+        prompts_for_passcode=True,
         filter_id="staff",
         session_timeout_s=60,
     )
     assert await settings() == changed
     page = await browser.open(f"/agents/{GATE}")
-    for words in ("Not required: unsafe", "Not even with Proxy-State", "until it rest"):
+    for words in (
+        "Not required: unsafe",
+        "Not even with Proxy-State",
+        "once the client",
+    ):
         assert words in page.text, words
     await browser.open(f"/radius-clients/{GATE}")
     await browser.send("Save")

@@ -46,21 +46,27 @@ def sshd_text(length: int) -> str:
     return "".join(itertools.islice(itertools.cycle(NO_LOCAL_USER), length))
 
 
-async def challenge(door: Door, username: str = "alice") -> bytes:
+async def challenge(door: Door, username: str = "alice", **more: object) -> bytes:
     """Bring a user to the next tokencode, and return the State of the challenge."""
     for _ in range(3):
-        sent = request(door.secret, username, WRONG)
+        sent = request(door.secret, username, WRONG, **more)
         assert await answered(door, sent) == AccessReject
         door.node.clock.pass_s(10)
-    return await state_of(door, PIN + door.node.tokencode(), username=username)
+    passcode = PIN + door.node.tokencode()
+    return await state_of(door, passcode, username=username, **more)
 
 
 async def state_of(
-    door: Door, password: str, state: bytes = b"", *, username: str = "alice"
+    door: Door,
+    password: str,
+    state: bytes = b"",
+    *,
+    username: str = "alice",
+    **more: object,
 ) -> bytes:
     """Answer a prompt, and return the State of the challenge that follows."""
     attributes = [(packets.STATE, state)] if state else []
-    sent = request(door.secret, username, password, attributes=attributes)
+    sent = request(door.secret, username, password, attributes=attributes, **more)
     reply = decoded(door.secret, sent, await door.send(sent))
     assert reply.code == AccessChallenge
     return b"".join(reply[packets.STATE])
@@ -151,8 +157,10 @@ async def test_answers_to_unsigned_requests_tell_nothing_about_octets(door):
         changed[8] = number  # The authenticator: no copy of the one before.
         assert await answered(door, bytes(changed)) == AccessReject
         garbled += 1
-    assert door.counted("rejected") + door.counted("wrong_secret") == garbled
-    assert door.counted("wrong_secret") > 0
+    assert door.counted("rejected") + door.counted("unreadable") == garbled
+    assert door.counted("unreadable") > 0
+    published = door.counts.published()
+    assert published == {("vpn", "rejected"): garbled}
     known = bytearray(request(door.secret, password=WRONG, signed=False))
     known[-1] ^= 0xFF
     assert await answered(door, bytes(known)) == AccessReject
@@ -201,9 +209,117 @@ async def test_unsigned_requests_can_end_with_the_first_signed_one(door, caplog)
     assert await answered(door, signed) == AccessReject
     assert await door.silent(request(door.secret, password=WRONG, signed=False))
     assert door.counted("no_message_authenticator") == 1
-    await update(door, unsigned_until_signed=False)
+    await update(door, allow_unsigned=True)
     unsigned = request(door.secret, password=WRONG, signed=False)
     assert await answered(door, unsigned) == AccessReject
+
+
+async def test_signatures_stay_required_after_a_restart_and_on_all_nodes(door):
+    """(D2) That a client can sign is a fact in the state, not in a node's memory."""
+    node = door.node
+    await update(door, allow_unsigned=True, unsigned_until_signed=True)
+    async with open_door(node) as other:
+        other.secret = door.secret
+        unsigned = request(door.secret, password=WRONG, signed=False)
+        assert await answered(other, unsigned) == AccessReject
+        signed = request(door.secret, password=WRONG)
+        assert await answered(door, signed) == AccessReject
+        await other.listener.refresh()
+        assert await other.silent(request(door.secret, password=WRONG, signed=False))
+    (client,) = (await node.radius_clients.directory()).clients
+    assert not client.settings.allow_unsigned
+    assert not client.settings.unsigned_until_signed
+    (event,) = node.primary_db.execute(
+        "SELECT detail FROM audit_events WHERE action = 'SIGNATURES_REQUIRED'"
+    )
+    assert "the RADIUS client has sent a signed request" in event[0]
+
+
+async def test_the_answer_to_a_challenge_also_requires_signatures(door):
+    """(D2, K3)."""
+    await update(door, allow_unsigned=True, unsigned_until_signed=True)
+    state = await challenge(door, signed=False)
+    door.node.clock.pass_s(30)
+    sent = with_state(door, state, door.node.tokencode())
+    assert await answered(door, sent) == AccessAccept
+    (client,) = (await door.node.radius_clients.directory()).clients
+    assert not client.settings.allow_unsigned
+
+
+# --- A challenge for the passcode
+
+
+async def test_an_empty_password_can_begin_with_a_challenge(door):
+    """(K3) For clients that have no passcode at first. Each user gets it (A6)."""
+    await update(door, prompts_for_passcode=True)
+    sent = request(door.secret, "no-such-user")
+    first = decoded(door.secret, sent, await door.send(sent))
+    assert first.code == AccessChallenge
+    state = await state_of(door, "")
+    assert not door.node.primary_db.execute(
+        "SELECT 1 FROM audit_events WHERE action = 'Authenticate'"
+    ).fetchall()
+    # Any State of a prompt will do, on any node, and one of them is no permission.
+    for password, expected in ((WRONG, AccessReject), ("", AccessReject)):
+        assert await answered(door, with_state(door, state, password)) == expected
+    async with open_door(door.node) as other:
+        other.secret = door.secret
+        door.node.clock.pass_s(30)
+        passcode = PIN + door.node.tokencode()
+        sent = with_state(door, state, passcode)
+        assert await answered(other, sent) == AccessAccept
+        assert await answered(door, sent) == AccessAccept  # A copy of it.
+        again = with_state(door, state, passcode)
+        assert await answered(other, again) == AccessReject
+
+
+async def test_copies_of_an_empty_password_get_the_same_challenge(door):
+    """(D3) Other requests get another State: a proxy may tell sessions apart by it."""
+    await update(door, prompts_for_passcode=True)
+    sent = request(door.secret)
+    async with open_door(door.node) as other:
+        states = [
+            decoded(door.secret, sent, await each.send(sent))[packets.STATE]
+            for each in (door, other)
+        ]
+    assert states[0] == states[1]
+    assert [await state_of(door, "")] != states[0]
+
+
+async def test_a_user_can_choose_a_pin_after_a_prompt(pinless):
+    await update(pinless, prompts_for_passcode=True)
+    state = await state_of(pinless, "")
+    state = await state_of(pinless, pinless.node.tokencode(), state)
+    for _ in range(2):
+        state = await state_of(pinless, "82649173", state)
+    pinless.node.clock.pass_s(30)
+    sent = with_state(pinless, state, pinless.node.tokencode())
+    assert await answered(pinless, sent) == AccessAccept
+
+
+async def test_an_unsigned_empty_password_gets_no_prompt(door):
+    """(D2) Otherwise a prompt would tell the octets of a recorded password."""
+    await update(door, prompts_for_passcode=True, allow_unsigned=True)
+    assert await answered(door, request(door.secret, signed=False)) == AccessReject
+
+
+async def test_a_node_without_a_quorum_prompts_for_nothing(door, monkeypatch):
+    """(D4) It could not judge the passcode: the client must ask the next node."""
+    await update(door, prompts_for_passcode=True)
+    monkeypatch.setattr(door.node.replicator, "down", NoQuorumError("none"))
+    assert await door.silent(request(door.secret))
+
+
+async def test_prompts_have_the_rate_of_passcodes(tmp_path):
+    """(L7)."""
+    async with (
+        one_node(tmp_path, replace(UNLIMITED, user=1)) as node,
+        open_door(node) as door,
+    ):
+        await door.register(prompts_for_passcode=True)
+        codes = [await answered(door, request(door.secret)) for _ in range(11)]
+        assert codes == [AccessChallenge] * 10 + [AccessReject]
+        assert door.counted("rate_limited") == 1
 
 
 @pytest.mark.parametrize("name", ["no-such-user", "x" * 200], ids=["short", "long"])

@@ -548,6 +548,7 @@ class World:
                     allow_unsigned_proxied="proxied" in arguments,
                     unsigned_until_signed="until-signed" in arguments,
                     repeats_with_new_authenticator=False,
+                    prompts_for_passcode="prompts" in arguments,
                     filter_id=arguments.get("filter-id", ""),
                     class_attribute="",
                     session_timeout_s=0,
@@ -571,6 +572,9 @@ class World:
                     if "until-signed" in arguments
                     else None,
                     repeats_with_new_authenticator=None,
+                    prompts_for_passcode=arguments["prompts"] == "yes"
+                    if "prompts" in arguments
+                    else None,
                     filter_id=arguments.get("filter-id"),
                     class_attribute=None,
                     session_timeout_s=None,
@@ -999,6 +1003,7 @@ class World:
             certificate_fingerprint=arguments.get("fingerprint", ""),
             certificate_serial_number=arguments.get("serial-number", ""),
             radius_secret_id=arguments.get("radius-secret", ""),
+            radius_signed="signed" in arguments,
         )
 
     def _continue(self, arguments: Arguments) -> ContinueAuthentication:

@@ -29,9 +29,11 @@ class RadiusSettings:
     allow_unsigned_proxied: bool = False
     """So are those of them that have a Proxy-State."""
     unsigned_until_signed: bool = False
-    """Only until a node has received a signed request, since it started."""
+    """Only until a signed request is judged; then all three become false."""
     repeats_with_new_authenticator: bool = False
     """A request of the same session under a new identifier counts as repeated for 30 s."""
+    prompts_for_passcode: bool = False
+    """A signed request with an empty password gets a challenge that asks for one."""
     filter_id: str = ""
     """The Filter-Id of an Access-Accept; empty: none."""
     class_attribute: str = ""

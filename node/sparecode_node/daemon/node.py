@@ -395,7 +395,7 @@ class Node:
                 census=Census(replicator, self._clock),
                 certificates=certificates.ends,
                 security=self._refusals.log,
-                radius_packets=self._radius_packets.packets,
+                radius_packets=self._radius_packets.published,
             ),
             measures,
             address,

@@ -33,9 +33,11 @@ class RadiusSettings:
     allow_unsigned_proxied: bool = False
     """Also those with Proxy-State, which that attack needs."""
     unsigned_until_signed: bool = False
-    """Only until a node has received a signed request, since it started (`auto`)."""
+    """Only until a signed request has been judged (`auto`); see `requires_signatures`."""
     repeats_with_new_authenticator: bool = False
     """It repeats a request to the next server under a new identifier (pam_radius)."""
+    prompts_for_passcode: bool = False
+    """A signed request with an empty password gets a challenge that asks for one."""
     filter_id: str = ""
     """Filter-Id of an Access-Accept; empty: none."""
     class_attribute: str = ""

@@ -56,6 +56,15 @@ REPEATED_MS = 30_000
 UNKNOWN_CHALLENGE = b"-"
 """No challenge of any cluster: its answer is refused in a commit, and charges no one."""
 
+ENTER_PASSCODE = "Enter your PIN and tokencode:"
+PROMPT_STATE = b"passcode "
+"""
+How the State of a challenge for a passcode begins. No seal begins like this.
+
+It permits nothing: a passcode with it is judged as one without. What follows is equal
+for copies of the request, and another one for each request: a proxy may take requests
+with equal States for one session.
+"""
 ENTER_NEXT = "Wait for the next tokencode, then enter it:"
 ENTER_NEW_PIN = "Enter a new PIN:"
 REPEAT_PIN = "Enter the new PIN again:"
@@ -113,7 +122,7 @@ class Dialog:
         not known here. The client then gets no answer, and tries again (A7).
         """
         if not request.is_signed:
-            self._authentication.count_unsigned(_caller(source))
+            self._authentication.count_unsigned(_caller(source, request))
         if not request.has(packets.USER_PASSWORD):
             self._security_log.note(
                 RADIUS_UNSUPPORTED,
@@ -125,9 +134,12 @@ class Dialog:
             credentials = _credentials(request)
         except (PasswordFormError, UnicodeDecodeError):
             return rejected()  # No passcode could be right.
-        request_id = await self._undecided_id(source, request, request_ids)
+        context = _context(source, request, request_ids.packet)
+        if _wants_prompt(source, request, credentials):
+            return await self._prompt(source, request, credentials, context)
+        request_id = await self._undecided_id(context, request_ids)
         try:
-            if request.has(packets.STATE):
+            if _continues(request):
                 answer = await self._next_step(source, request, credentials, request_id)
             else:
                 answer = await self._first_step(
@@ -141,10 +153,36 @@ class Dialog:
             # Silence would make the client take this node for dead: one caller who
             # hammers one name would keep everyone out.
             return rejected(TOO_FAST, verdict="rate_limited")
-        return replace(answer, verdict="wrong_secret") if request.is_garbled else answer
+        return replace(answer, verdict="unreadable") if request.is_garbled else answer
+
+    async def _prompt(
+        self,
+        source: Source,
+        request: Request,
+        credentials: Credentials,
+        context: CallContext,
+    ) -> Answer:
+        """
+        Ask for a passcode, whether or not the user exists (A6).
+
+        Raises `ProposeError` if this node could not judge it.
+        """
+        try:
+            await self._authentication.count_prompt(
+                context,
+                _caller(source, request),
+                name_key=credentials.name_key,
+                client_address=calling_station(request),
+            )
+        except RateError as error:
+            if error.whose == THIS_AGENT:
+                raise
+            return rejected(TOO_FAST, verdict="rate_limited")
+        state = PROMPT_STATE + context.request_id.encode()
+        return challenged(ENTER_PASSCODE, state, echo=False)
 
     async def _undecided_id(
-        self, source: Source, request: Request, request_ids: RequestIds
+        self, context: CallContext, request_ids: RequestIds
     ) -> RequestId:
         """
         Return the id under which to decide a request (D3).
@@ -154,9 +192,7 @@ class Dialog:
         """
         if not request_ids.sessions:
             return request_ids.packet
-        ages = await self._authentication.decided_ms_ago(
-            _context(source, _method(request), request_ids.packet), request_ids.sessions
-        )
+        ages = await self._authentication.decided_ms_ago(context, request_ids.sessions)
         for session_id in request_ids.sessions:
             if session_id in ages:
                 is_current = ages[session_id] <= REPEATED_MS
@@ -173,7 +209,7 @@ class Dialog:
         """Answer a passcode."""
         is_guess = not (request.is_garbled or is_no_guess(credentials.password))
         answer = await self._authentication.authenticate(
-            _context(source, AUTHENTICATE, request_id),
+            _context(source, request, request_id),
             username=credentials.username,
             passcode=credentials.password if is_guess else "",
             client_address=calling_station(request),
@@ -204,7 +240,7 @@ class Dialog:
             )
         if choosing and not state.repeated:
             if not await self._continuation.is_answerable(
-                _caller(source), state.challenge
+                _caller(source, request), state.challenge
             ):
                 return await self._refuse(source, request, credentials, request_id)
             return await self._new_pin(state, password)
@@ -300,7 +336,7 @@ class Dialog:
         is_guess: bool = True,
     ) -> Answer:
         answer = await self._continuation.continue_authentication(
-            _context(source, CONTINUE, request_id),
+            _context(source, request, request_id),
             challenge=challenge,
             next_tokencode=tokencode,
             new_pin=new_pin,
@@ -355,21 +391,41 @@ def _credentials(request: Request) -> Credentials:
     return Credentials(username=username, password=request.password())
 
 
-def _method(request: Request) -> str:
-    return CONTINUE if request.has(packets.STATE) else AUTHENTICATE
-
-
-def _caller(source: Source) -> AgentCaller:
-    return AgentCaller(
-        identity=source.client.identity, radius_secret_id=source.secret_id
+def _continues(request: Request) -> bool:
+    """Return whether a request answers a challenge that follows a passcode."""
+    return request.has(packets.STATE) and not request.first(packets.STATE).startswith(
+        PROMPT_STATE
     )
 
 
-def _context(source: Source, method: str, request_id: RequestId) -> CallContext:
+def _wants_prompt(source: Source, request: Request, credentials: Credentials) -> bool:
+    """
+    Return whether a request is to be answered by a challenge for a passcode.
+
+    Not an unsigned one: whether the password is empty must not show (D2).
+    """
+    return (
+        source.client.settings.prompts_for_passcode
+        and request.is_signed
+        and not request.has(packets.STATE)
+        and not credentials.password
+    )
+
+
+def _caller(source: Source, request: Request) -> AgentCaller:
+    return AgentCaller(
+        identity=source.client.identity,
+        radius_secret_id=source.secret_id,
+        radius_signed=request.is_signed
+        and source.client.settings.unsigned_until_signed,
+    )
+
+
+def _context(source: Source, request: Request, request_id: RequestId) -> CallContext:
     return CallContext(
-        caller=_caller(source),
+        caller=_caller(source, request),
         request_id=request_id,
-        method=method,
+        method=CONTINUE if _continues(request) else AUTHENTICATE,
         deadline_s=DEADLINE_S,
         peer=source.host,
         door=RADIUS,

@@ -118,6 +118,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             allow_unsigned_proxied=request.allow_unsigned_proxied,
             unsigned_until_signed=request.unsigned_until_signed,
             repeats_with_new_authenticator=request.repeats_with_new_authenticator,
+            prompts_for_passcode=request.prompts_for_passcode,
             filter_id=request.filter_id,
             class_attribute=request.class_attribute,
             session_timeout_s=request.session_timeout_seconds,
@@ -144,6 +145,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             allow_unsigned_proxied=flag("allow_unsigned_proxied"),
             unsigned_until_signed=flag("unsigned_until_signed"),
             repeats_with_new_authenticator=flag("repeats_with_new_authenticator"),
+            prompts_for_passcode=flag("prompts_for_passcode"),
             filter_id=request.filter_id if request.HasField("filter_id") else None,
             class_attribute=request.class_attribute
             if request.HasField("class_attribute")
@@ -242,6 +244,7 @@ def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
         allow_unsigned_proxied=settings.allow_unsigned_proxied,
         unsigned_until_signed=settings.unsigned_until_signed,
         repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
+        prompts_for_passcode=settings.prompts_for_passcode,
         filter_id=settings.filter_id,
         class_attribute=settings.class_attribute,
         session_timeout_seconds=settings.session_timeout_s,

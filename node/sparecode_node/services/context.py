@@ -21,6 +21,8 @@ class AgentCaller:
     certificate: Certificate = NO_CERTIFICATE
     radius_secret_id: str = ""
     """The secret that a RADIUS client has used; empty: another agent."""
+    radius_signed: bool = False
+    """It has signed the request, and need not sign before it has done so once."""
 
     @property
     def key(self) -> str:

@@ -117,6 +117,7 @@ class RadiusSettings(_message.Message):
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
+    PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     allow_unsigned: _builtins.bool
     """True: requests without Message-Authenticator are answered, too. Unsafe."""
     allow_unsigned_proxied: _builtins.bool
@@ -132,8 +133,12 @@ class RadiusSettings(_message.Message):
     session_timeout_seconds: _builtins.int
     """The Session-Timeout of an Access-Accept. 0: none."""
     unsigned_until_signed: _builtins.bool
-    """True: requests without Message-Authenticator are answered only until a node has
-    received a signed one, since it started.
+    """True: requests without Message-Authenticator are answered only until a signed one
+    is judged. Then this and both settings of unsigned requests become false.
+    """
+    prompts_for_passcode: _builtins.bool
+    """True: a signed request with an empty password gets a challenge that asks for the
+    passcode. Otherwise it is rejected.
     """
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -152,10 +157,11 @@ class RadiusSettings(_message.Message):
         class_attribute: _builtins.str = ...,
         session_timeout_seconds: _builtins.int = ...,
         unsigned_until_signed: _builtins.bool = ...,
+        prompts_for_passcode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -606,6 +612,7 @@ class RegisterRadiusClientRequest(_message.Message):
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
+    PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -628,6 +635,8 @@ class RegisterRadiusClientRequest(_message.Message):
     """See RadiusSettings."""
     unsigned_until_signed: _builtins.bool
     """See RadiusSettings."""
+    prompts_for_passcode: _builtins.bool
+    """See RadiusSettings."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See RadiusSettings."""
@@ -647,10 +656,11 @@ class RegisterRadiusClientRequest(_message.Message):
         class_attribute: _builtins.str = ...,
         session_timeout_seconds: _builtins.int = ...,
         unsigned_until_signed: _builtins.bool = ...,
+        prompts_for_passcode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,6 +712,7 @@ class UpdateRadiusClientRequest(_message.Message):
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
+    PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -720,6 +731,8 @@ class UpdateRadiusClientRequest(_message.Message):
     """See RadiusSettings."""
     unsigned_until_signed: _builtins.bool
     """See RadiusSettings."""
+    prompts_for_passcode: _builtins.bool
+    """See RadiusSettings."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All its networks. Empty: no change."""
@@ -737,10 +750,11 @@ class UpdateRadiusClientRequest(_message.Message):
         class_attribute: _builtins.str | None = ...,
         session_timeout_seconds: _builtins.int | None = ...,
         unsigned_until_signed: _builtins.bool | None = ...,
+        prompts_for_passcode: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
@@ -750,6 +764,8 @@ class UpdateRadiusClientRequest(_message.Message):
     _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
     _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
     _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
+    _WhichOneofReturnType__prompts_for_passcode: _TypeAlias = _typing.Literal["prompts_for_passcode"]  # noqa: Y015
+    _WhichOneofArgType__prompts_for_passcode: _TypeAlias = _typing.Literal["_prompts_for_passcode", b"_prompts_for_passcode"]  # noqa: Y015
     _WhichOneofReturnType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofReturnType__session_timeout_seconds: _TypeAlias = _typing.Literal["session_timeout_seconds"]  # noqa: Y015
@@ -764,6 +780,8 @@ class UpdateRadiusClientRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompts_for_passcode) -> _WhichOneofReturnType__prompts_for_passcode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
     @_typing.overload

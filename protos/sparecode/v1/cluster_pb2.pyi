@@ -584,7 +584,7 @@ class ReviewedRadiusClient(_message.Message):
     allow_unsigned_proxied: _builtins.bool
     """True if so are those of them that have a Proxy-State."""
     unsigned_until_signed: _builtins.bool
-    """True if a node requires Message-Authenticator once the client has sent it."""
+    """True if Message-Authenticator is required once the client has sent it."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that it sends from."""

@@ -84,6 +84,13 @@ def register_radius(
             help="It repeats requests to the next server as new ones, as pam_radius does.",
         ),
     ] = False,
+    prompts: Annotated[
+        bool,
+        typer.Option(
+            "--prompts",
+            help="It begins with an empty password, and needs a challenge for it.",
+        ),
+    ] = False,
     filter_id: Annotated[
         str, typer.Option(metavar="TEXT", help="Filter-Id of an Access-Accept.")
     ] = "",
@@ -114,6 +121,7 @@ def register_radius(
                 allow_unsigned=unsigned,
                 unsigned_until_signed=until_signed,
                 repeats_with_new_authenticator=repeats,
+                prompts_for_passcode=prompts,
                 filter_id=filter_id,
                 class_attribute=class_attribute,
                 session_timeout=timedelta(seconds=session_timeout),
@@ -164,6 +172,13 @@ def update_radius(
             help="Whether it repeats requests to the next server as new ones.",
         ),
     ] = None,
+    prompts: Annotated[
+        bool | None,
+        typer.Option(
+            "--prompts/--no-prompts",
+            help="Whether an empty password gets a challenge for the passcode.",
+        ),
+    ] = None,
     filter_id: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Filter-Id; empty: none.")
     ] = None,
@@ -176,8 +191,8 @@ def update_radius(
     ] = None,
 ) -> None:
     """Change the settings of a RADIUS client. `--network` replaces all networks."""
-    changes = (network, unsigned, proxied, until_signed, repeats, filter_id)
-    if (*changes, class_attribute, session_timeout) == (None,) * 8:
+    changes = (network, unsigned, proxied, until_signed, repeats, prompts, filter_id)
+    if (*changes, class_attribute, session_timeout) == (None,) * 9:
         raise UsageError("nothing to change: see --help for the options")
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -188,6 +203,7 @@ def update_radius(
             allow_unsigned_proxied=proxied,
             unsigned_until_signed=until_signed,
             repeats_with_new_authenticator=repeats,
+            prompts_for_passcode=prompts,
             filter_id=filter_id,
             class_attribute=class_attribute,
             session_timeout=None
@@ -251,9 +267,11 @@ def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
     if settings.allow_unsigned_proxied:
         facts.append(("Unsafe", "also with Proxy-State, which BlastRADIUS needs"))
     if settings.unsigned_until_signed:
-        facts.append(("Until", "a node has received a signed one since it started"))
+        facts.append(("Until", "it has sent a signed one"))
     if settings.repeats_with_new_authenticator:
         facts.append(("Repeats", "as new requests, within 30 s"))
+    if settings.prompts_for_passcode:
+        facts.append(("Empty password", "gets a challenge for the passcode"))
     attributes = (
         ("Filter-Id", settings.filter_id),
         ("Class", settings.class_attribute),

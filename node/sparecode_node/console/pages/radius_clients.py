@@ -34,7 +34,7 @@ NEW: Final = RadiusSettings(networks=())
 """What the form of a new client shows."""
 SIGNATURES: Final = {
     "required": "Required",
-    "first": "Required by each node that has received one, until it restarts: unsafe",
+    "first": "Required once the client has sent one: unsafe until then",
     "optional": "Not required: unsafe",
 }
 """Which requests need a Message-Authenticator."""
@@ -119,6 +119,7 @@ def _settings_in(visit: Visit) -> RadiusSettings:
         allow_unsigned_proxied=form.flag("allow_unsigned_proxied"),
         unsigned_until_signed=signatures == "first",
         repeats_with_new_authenticator=form.flag("repeats"),
+        prompts_for_passcode=form.flag("prompts"),
         filter_id=form.text("filter_id"),
         class_attribute=form.text("class_attribute"),
         session_timeout_s=form.whole("session_timeout", "the session timeout")

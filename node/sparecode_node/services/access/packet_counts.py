@@ -9,7 +9,9 @@ from sparecode_node.queries.views import PacketCount, RadiusActivityView
 
 UNKNOWN = ""
 """Stands for packets from addresses of no client."""
-ANSWERED = ("accepted", "rejected", "challenged", "status", "rate_limited")
+UNREADABLE = "unreadable"
+"""An unsigned request whose password is not readable is rejected."""
+ANSWERED = ("accepted", "rejected", "challenged", "status", "rate_limited", UNREADABLE)
 DROPPED = (
     "malformed",
     "other_code",
@@ -40,9 +42,22 @@ class PacketCounts:
             self._last_ms[client] = now_ms
 
     def packets(self) -> Mapping[tuple[str, str], int]:
-        """Return the number of packets by client and verdict."""
+        """Return the number of packets by client and verdict, for root on this machine."""
         with self._lock:
             return dict(self._packets)
+
+    def published(self) -> Mapping[tuple[str, str], int]:
+        """
+        Return the number of packets by client and verdict, for the metrics.
+
+        Strangers may read these, and must not learn which octets of a changed packet
+        are readable (D2). So an unreadable password counts as a wrong one.
+        """
+        published: collections.Counter[tuple[str, str]] = collections.Counter()
+        for (client, verdict), number in self.packets().items():
+            word = "rejected" if verdict == UNREADABLE else verdict
+            published[client, word] += number
+        return published
 
     def of(self, client: str) -> RadiusActivityView:
         """Return the packets of one client."""

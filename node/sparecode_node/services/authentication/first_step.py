@@ -89,6 +89,28 @@ class Authentication:
         """Return how long ago requests of the agent were decided; see `Decisions`."""
         return await self._decisions.decided_ms_ago(context, request_ids)
 
+    async def count_prompt(
+        self,
+        context: CallContext,
+        agent: AgentCaller,
+        *,
+        name_key: NameKey,
+        client_address: str,
+    ) -> None:
+        """
+        Count a request that a door answers by asking for a passcode (L7).
+
+        Nothing is decided. Raises `RateError`, and `ProposeError` if this node could
+        not judge the passcode.
+        """
+        self._rates.attempt(
+            agent=agent.key,
+            client_address=client_address,
+            name_tag=self._sealing.name_tags(name_key)[0],
+        )
+        self.check_room()
+        await self._decisions.decided_ms_ago(context, ())
+
     def count_unsigned(self, agent: AgentCaller) -> None:
         """Count a request that anyone may have sent. Raises `RateError` (L7)."""
         self._rates.unsigned(agent=agent.identity)
@@ -187,6 +209,7 @@ class Authentication:
             certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
             certificate_serial_number=attempt.request.agent.certificate.serial_number,
             radius_secret_id=attempt.request.agent.radius_secret_id,
+            radius_signed=attempt.request.agent.radius_signed,
         )
         clear = tuple(split.code for split in passcode_splits if not split.emergency)
         return self._decisions.proposal(attempt.request, command, clear)

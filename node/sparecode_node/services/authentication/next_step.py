@@ -221,6 +221,7 @@ class Continuation:
             client_address=attempt.client_address,
             resource=attempt.resource,
             radius_secret_id=attempt.request.agent.radius_secret_id,
+            radius_signed=attempt.request.agent.radius_signed,
         )
         return self._decisions.proposal(attempt.request, command, (attempt.tokencode,))
 

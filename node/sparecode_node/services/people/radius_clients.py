@@ -118,6 +118,7 @@ class RadiusClients:
         allow_unsigned_proxied: bool = False,
         unsigned_until_signed: bool = False,
         repeats_with_new_authenticator: bool = False,
+        prompts_for_passcode: bool = False,
         filter_id: str = "",
         class_attribute: str = "",
         session_timeout_s: int = 0,
@@ -141,6 +142,7 @@ class RadiusClients:
             allow_unsigned_proxied=allow_unsigned_proxied,
             unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
+            prompts_for_passcode=prompts_for_passcode,
             filter_id=_attribute("filter_id", filter_id),
             class_attribute=_attribute("class_attribute", class_attribute),
             session_timeout_s=_timeout(session_timeout_s),
@@ -177,6 +179,7 @@ class RadiusClients:
         allow_unsigned_proxied: bool | None = None,
         unsigned_until_signed: bool | None = None,
         repeats_with_new_authenticator: bool | None = None,
+        prompts_for_passcode: bool | None = None,
         filter_id: str | None = None,
         class_attribute: str | None = None,
         session_timeout_s: int | None = None,
@@ -198,6 +201,7 @@ class RadiusClients:
             allow_unsigned_proxied=allow_unsigned_proxied,
             unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
+            prompts_for_passcode=prompts_for_passcode,
             filter_id=None if filter_id is None else _attribute("filter_id", filter_id),
             class_attribute=None
             if class_attribute is None

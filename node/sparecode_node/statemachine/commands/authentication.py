@@ -35,6 +35,8 @@ class Authenticate:
     certificate_serial_number: str = ""
     radius_secret_id: str = ""
     """The secret that the RADIUS client has used; empty: another agent."""
+    radius_signed: bool = False
+    """Signed, by a RADIUS client that need not sign before it has done so once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +76,5 @@ class ContinueAuthentication:
     resource: str = ""
     radius_secret_id: str = ""
     """The secret that the RADIUS client has used; empty: another agent."""
+    radius_signed: bool = False
+    """Signed, by a RADIUS client that need not sign before it has done so once."""

@@ -22,6 +22,7 @@ class RegisterRadiusClient:
     allow_unsigned_proxied: bool
     unsigned_until_signed: bool
     repeats_with_new_authenticator: bool
+    prompts_for_passcode: bool
     filter_id: str
     class_attribute: str
     session_timeout_s: int
@@ -47,6 +48,7 @@ class UpdateRadiusClient:
     allow_unsigned_proxied: bool | None
     unsigned_until_signed: bool | None
     repeats_with_new_authenticator: bool | None
+    prompts_for_passcode: bool | None
     filter_id: str | None
     class_attribute: str | None
     session_timeout_s: int | None

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from sparecode_node.domain.agents import Agent, Certificate
 from sparecode_node.domain.authentication import (
     Attempt,
+    Event,
     Judgement,
     judge,
     not_admitted,
 )
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.emergency_access import Use
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.ids import KeyId, TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -66,6 +67,7 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
         return Rejected(Reason.STALE_PARAMETERS)
     judgement = judge(attempt)
     _save(applying, attempt, judgement)
+    _require_signatures(applying, command, attempt.agent)
     challenge = _challenge(applying, command, attempt, judgement)
     applying.reason = judgement.reason or ""
     applying.detail = _detail(
@@ -101,6 +103,7 @@ def continue_authentication(
     )
     judgement = judge_next(attempt, answer)
     _save(applying, attempt, judgement)
+    _require_signatures(applying, command, attempt.agent)
     applying.reason = judgement.reason or ""
     applying.detail = _detail(
         token=challenge.serial if challenge else "",
@@ -250,6 +253,24 @@ def _find_agent(applying: Applying, command: Judged) -> Agent | None:
     ):
         return None
     return agent
+
+
+def _require_signatures(
+    applying: Applying, command: Judged, agent: Agent | None
+) -> None:
+    """Answer no unsigned request any more, if the client has sent a signed one (D2)."""
+    if (
+        command.radius_signed
+        and agent is not None
+        and radius_tables.require_signatures(applying.db, agent.identity)
+    ):
+        applying.events.append(
+            Event(
+                action="SIGNATURES_REQUIRED",
+                serial=TokenSerial(agent.identity),
+                cause="the RADIUS client has sent a signed request",
+            )
+        )
 
 
 def _certificate_denied(db: sqlite3.Connection, command: Judged) -> bool:

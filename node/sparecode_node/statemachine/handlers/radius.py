@@ -36,6 +36,8 @@ def register_radius_client(applying: Applying, command: RegisterRadiusClient) ->
         applying.detail += ", not even of requests with Proxy-State"
     if command.unsigned_until_signed:
         applying.detail += ", until it has sent one"
+    if command.prompts_for_passcode:
+        applying.detail += ", asks for the passcode if the password is empty"
     if radius_tables.has_secret(db, command.secret_id):
         return REUSED
     if (
@@ -64,6 +66,7 @@ def register_radius_client(applying: Applying, command: RegisterRadiusClient) ->
             allow_unsigned_proxied=command.allow_unsigned_proxied,
             unsigned_until_signed=command.unsigned_until_signed,
             repeats_with_new_authenticator=command.repeats_with_new_authenticator,
+            prompts_for_passcode=command.prompts_for_passcode,
             filter_id=command.filter_id,
             class_attribute=command.class_attribute,
             session_timeout_s=command.session_timeout_s,
@@ -91,6 +94,7 @@ def update_radius_client(
             "allow_unsigned_proxied",
             "unsigned_until_signed",
             "repeats_with_new_authenticator",
+            "prompts_for_passcode",
             "filter_id",
             "class_attribute",
             "session_timeout_s",

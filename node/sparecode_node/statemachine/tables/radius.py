@@ -14,6 +14,7 @@ CREATE TABLE radius_clients (           -- agents with a shared secret
     allow_unsigned_proxied INTEGER NOT NULL,
     unsigned_until_signed INTEGER NOT NULL,
     repeats_with_new_authenticator INTEGER NOT NULL,
+    prompts_for_passcode INTEGER NOT NULL,
     filter_id TEXT NOT NULL,
     class_attribute TEXT NOT NULL,
     session_timeout_s INTEGER NOT NULL
@@ -40,7 +41,8 @@ CREATE INDEX radius_secrets_by_end ON radius_secrets (ends_at_ms);
 
 COLUMNS = (
     "allow_unsigned, allow_unsigned_proxied, unsigned_until_signed, "
-    "repeats_with_new_authenticator, filter_id, class_attribute, session_timeout_s"
+    "repeats_with_new_authenticator, prompts_for_passcode, filter_id, "
+    "class_attribute, session_timeout_s"
 )
 
 
@@ -70,6 +72,7 @@ def settings_in(row: sqlite3.Row, networks: tuple[str, ...]) -> RadiusSettings:
         allow_unsigned_proxied=bool(row["allow_unsigned_proxied"]),
         unsigned_until_signed=bool(row["unsigned_until_signed"]),
         repeats_with_new_authenticator=bool(row["repeats_with_new_authenticator"]),
+        prompts_for_passcode=bool(row["prompts_for_passcode"]),
         filter_id=row["filter_id"],
         class_attribute=row["class_attribute"],
         session_timeout_s=row["session_timeout_s"],
@@ -82,13 +85,14 @@ def save_settings(
     """Save the settings of a RADIUS client."""
     db.execute(
         f"INSERT OR REPLACE INTO radius_clients (identity, {COLUMNS}) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             identity,
             settings.allow_unsigned,
             settings.allow_unsigned_proxied,
             settings.unsigned_until_signed,
             settings.repeats_with_new_authenticator,
+            settings.prompts_for_passcode,
             settings.filter_id,
             settings.class_attribute,
             settings.session_timeout_s,
@@ -99,6 +103,20 @@ def save_settings(
         "INSERT INTO radius_networks (network, identity) VALUES (?, ?)",
         [(network, identity) for network in settings.networks],
     )
+
+
+def require_signatures(db: sqlite3.Connection, identity: AgentIdentity) -> bool:
+    """
+    Require the signature of a client that may leave it out only until it has sent one.
+
+    Return whether that is new.
+    """
+    cursor = db.execute(
+        "UPDATE radius_clients SET allow_unsigned = 0, allow_unsigned_proxied = 0, "
+        "unsigned_until_signed = 0 WHERE identity = ? AND unsigned_until_signed",
+        (identity,),
+    )
+    return bool(cursor.rowcount)
 
 
 def other_owner(

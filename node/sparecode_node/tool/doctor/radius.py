@@ -10,11 +10,12 @@ from sparecode_node.config import Config
 from sparecode_node.daemon.local_socket import LocalSocketError, radius_packets
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.membership.preparation import STATE
+from sparecode_node.services.access.packet_counts import UNREADABLE
 from sparecode_node.statemachine.feature_level import FIRST, RADIUS_CLIENTS
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, ok, warn
 
-WRONG_SECRET = "wrong_secret"
+WRONG_SECRET = ("wrong_secret", UNREADABLE)
 
 
 class _Client(NamedTuple):
@@ -80,7 +81,7 @@ def _check_signatures(clients: Sequence[_Client]) -> Iterator[Finding]:
     for client in unsigned:
         words = ", even with Proxy-State" if client.allow_unsigned_proxied else ""
         if client.unsigned_until_signed:
-            words += ", until each node has received a signed one"
+            words += ", until it has sent a signed one"
         yield warn(
             "RADIUS",
             f"{client.name} may send requests without Message-Authenticator{words} "
@@ -98,7 +99,7 @@ def _check_packets(config: Config, clients: Sequence[_Client]) -> Iterator[Findi
         yield warn("RADIUS", f"packets are not checked: {error}")
         return
     for client in clients:
-        count = packets.get((client.name, WRONG_SECRET), 0)
+        count = sum(packets.get((client.name, each), 0) for each in WRONG_SECRET)
         if count:
             yield warn(
                 "RADIUS",

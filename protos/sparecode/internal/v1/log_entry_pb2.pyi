@@ -2252,6 +2252,7 @@ class RegisterRadiusClient(_message.Message):
     SEALED_SECRET_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
+    PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The agent's name, as it is displayed."""
     name_key: _builtins.str
@@ -2279,7 +2280,9 @@ class RegisterRadiusClient(_message.Message):
     key_id: _builtins.int
     """The number of that key."""
     unsigned_until_signed: _builtins.bool
-    """Whether its requests may lack it only until a node has received a signed one."""
+    """Whether its requests may lack it only until a signed one is judged."""
+    prompts_for_passcode: _builtins.bool
+    """Whether a signed request with an empty password gets a challenge for the passcode."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that it sends from, in one spelling."""
@@ -2302,10 +2305,11 @@ class RegisterRadiusClient(_message.Message):
         sealed_secret: _builtins.bytes = ...,
         key_id: _builtins.int = ...,
         unsigned_until_signed: _builtins.bool = ...,
+        prompts_for_passcode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "key_id", b"key_id", "name", b"name", "name_key", b"name_key", "networks", b"networks", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "restricted", b"restricted", "sealed_secret", b"sealed_secret", "secret_id", b"secret_id", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "key_id", b"key_id", "name", b"name", "name_key", b"name_key", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "protects", b"protects", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "restricted", b"restricted", "sealed_secret", b"sealed_secret", "secret_id", b"secret_id", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2326,6 +2330,7 @@ class UpdateRadiusClient(_message.Message):
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
+    PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The agent's name, as it is compared."""
     allow_unsigned: _builtins.bool
@@ -2341,8 +2346,12 @@ class UpdateRadiusClient(_message.Message):
     session_timeout_s: _builtins.int
     """The Session-Timeout of an Access-Accept in seconds. Not set: no change."""
     unsigned_until_signed: _builtins.bool
-    """Whether its requests may lack it only until a node has received a signed one. Not
-    set: no change.
+    """Whether its requests may lack it only until a signed one is judged. Not set: no
+    change.
+    """
+    prompts_for_passcode: _builtins.bool
+    """Whether a signed request with an empty password gets a challenge for the passcode.
+    Not set: no change.
     """
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -2360,10 +2369,11 @@ class UpdateRadiusClient(_message.Message):
         class_attribute: _builtins.str | None = ...,
         session_timeout_s: _builtins.int | None = ...,
         unsigned_until_signed: _builtins.bool | None = ...,
+        prompts_for_passcode: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name_key", b"name_key", "networks", b"networks", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name_key", b"name_key", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
@@ -2373,6 +2383,8 @@ class UpdateRadiusClient(_message.Message):
     _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
     _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
     _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
+    _WhichOneofReturnType__prompts_for_passcode: _TypeAlias = _typing.Literal["prompts_for_passcode"]  # noqa: Y015
+    _WhichOneofArgType__prompts_for_passcode: _TypeAlias = _typing.Literal["_prompts_for_passcode", b"_prompts_for_passcode"]  # noqa: Y015
     _WhichOneofReturnType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofReturnType__session_timeout_s: _TypeAlias = _typing.Literal["session_timeout_s"]  # noqa: Y015
@@ -2387,6 +2399,8 @@ class UpdateRadiusClient(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompts_for_passcode) -> _WhichOneofReturnType__prompts_for_passcode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
     @_typing.overload
@@ -2694,6 +2708,7 @@ class Authenticate(_message.Message):
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
+    RADIUS_SIGNED_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2720,6 +2735,10 @@ class Authenticate(_message.Message):
     """The serial number of the agent's certificate, in hexadecimal digits."""
     radius_secret_id: _builtins.str
     """The id of the secret that a RADIUS client has used; empty: another agent."""
+    radius_signed: _builtins.bool
+    """The request has a Message-Authenticator, which its RADIUS client may leave out only
+    until it has sent one.
+    """
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """The ways to read the passcode."""
@@ -2741,10 +2760,11 @@ class Authenticate(_message.Message):
         certificate_fingerprint: _builtins.str = ...,
         certificate_serial_number: _builtins.str = ...,
         radius_secret_id: _builtins.str = ...,
+        radius_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2822,6 +2842,7 @@ class ContinueAuthentication(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
     RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
+    RADIUS_SIGNED_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2850,6 +2871,10 @@ class ContinueAuthentication(_message.Message):
     """Where a RADIUS request came from. Empty: it did not come by RADIUS."""
     radius_secret_id: _builtins.str
     """The id of the secret that a RADIUS client has used; empty: another agent."""
+    radius_signed: _builtins.bool
+    """The request has a Message-Authenticator, which its RADIUS client may leave out only
+    until it has sent one.
+    """
     @_builtins.property
     def challenge(self) -> Global___Challenge:
         """The challenge. Not set: it was not issued by this cluster."""
@@ -2877,10 +2902,11 @@ class ContinueAuthentication(_message.Message):
         client_address: _builtins.str = ...,
         resource: _builtins.str = ...,
         radius_secret_id: _builtins.str = ...,
+        radius_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
     _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015
