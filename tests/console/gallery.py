@@ -149,6 +149,8 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("users", "/users")
     yield Exhibit("user", f"/users/{PEOPLE[2]}")
     yield Exhibit("user-new", "/new/user")
+    yield Exhibit("tokens-import", "/import/tokens")
+    yield Exhibit("tokens-import-rows", "/import/tokens", _preview_tokens)
     yield Exhibit("users-import", "/import/users")
     yield Exhibit("users-import-rows", "/import/users", _preview_users)
     yield from _agent_exhibits()
@@ -191,6 +193,15 @@ def _preview_users(page: Page) -> None:
         "alice.ash,,\nx y,,\nomar,Omar Diaz,not-an-address\n"
     )
     page.get_by_role("button", name="Show the rows").click()
+
+
+def _preview_tokens(page: Page) -> None:
+    seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+    page.get_by_label("Content of the file").fill(
+        f"serial,seed,pin_rule\n900001,{seed},prepended\n900002,{seed},none\n,x,\n"
+    )
+    page.get_by_role("button", name="Show the rows").click()
+    expect(page.get_by_role("status")).to_contain_text("Nothing is imported yet")
 
 
 def _agent_exhibits() -> Iterator[Exhibit]:

@@ -52,6 +52,7 @@ PAGES = {
     "/cluster/ticket": "ClusterService/CreateJoinTicket",
     "/denied-certificates": "AgentService/ListDeniedCertificates",
     "/find?q=nothing": "UserService/ListUsers",
+    "/import/tokens": "TokenService/ImportTokenFile",
     "/import/users": "UserService/ImportUsers",
     "/keys": "ClusterService/GetStatus",
     "/new/administrator": "AdministratorService/CreateAdministrator",
@@ -87,6 +88,11 @@ FOR_SCRIPTS = {"/account/passkeys/confirmation", "/account/passkeys/options"}
 """Not pages: the script of a page reads them."""
 
 FORMS = (
+    (
+        "/import/tokens",
+        {"action": "preview", "token_file": "serial,seed\n1,GE"},
+        "TokenService/ImportTokenFile",
+    ),
     (
         "/import/users",
         {"action": "import", "content": "username\neve"},

@@ -110,6 +110,7 @@ VIEWS: dict[str, View] = {
     "/cluster/ticket": membership.create_ticket,
     "/denied-certificates": agents.certificates,
     "/find": find.find,
+    "/import/tokens": imports.tokens,
     "/import/users": imports.users,
     "/keys": keys.rotate,
     "/new/administrator": administrators.add,

@@ -4,6 +4,7 @@
 import enum
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NameKey, TokenSerial
@@ -191,6 +192,18 @@ async def _conditions(
         values["search"] = search
     values["first"], values["end"] = pages.prefix_range(prefix)
     return " AND ".join(conditions), values
+
+
+async def existing(
+    transaction: ReadTransaction, serials: Sequence[str]
+) -> frozenset[str]:
+    """Return which of these serials tokens have."""
+    rows = await transaction.all(
+        "SELECT serial FROM tokens "
+        "WHERE serial IN (SELECT value FROM json_each(:serials))",
+        serials=json.dumps(serials),
+    )
+    return frozenset(row["serial"] for row in rows)
 
 
 def _view(row: sqlite3.Row) -> TokenView:

@@ -218,6 +218,8 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         token_import=TokenImport(
             proposer=proposer,
+            state=state,
+            sealing=sealing,
             file_reader=file_reader,
             enrollment=enrollment,
             clock=clock,

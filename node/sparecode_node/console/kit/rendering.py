@@ -60,6 +60,7 @@ COUNTED = (
     plural("%(number)s node votes", "%(number)s nodes vote"),
     plural("%(number)s passkey", "%(number)s passkeys"),
     plural("%(number)s row", "%(number)s rows"),
+    plural("%(number)s token", "%(number)s tokens"),
     plural("%(number)s unused code", "%(number)s unused codes"),
     plural("%(number)s user", "%(number)s users"),
     plural("%(number)s wrong code", "%(number)s wrong codes"),

@@ -30,6 +30,8 @@ SECRET_FIELDS = frozenset(
         "confirm_password",
         "enrolled_draft",
         "enrolled_secret",
+        "file_key",
+        "file_password",
         "form_token",
         "new_password",
         "new_password_again",
@@ -40,6 +42,7 @@ SECRET_FIELDS = frozenset(
         "pin",
         "pin_again",
         "second_factor",
+        "token_file",
     }
 )
 """Fields with secrets: the user types them again after a sign-in or a confirmation."""

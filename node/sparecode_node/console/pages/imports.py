@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of users: paste or choose a file, look at its rows, import them."""
+"""Import of users and tokens: paste or choose a file, look at its rows, import them."""
 
+import base64
+import binascii
+from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.responses import Response
 
+from sparecode_node.console.kit.languages import N_, gettext
 from sparecode_node.console.kit.visits import Visit
-from sparecode_node.console.kit.words import EXPLAINED, explain, sentence
+from sparecode_node.console.kit.words import EXPLAINED, Problem, explain, sentence
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.files.token_files import (
+    FileToken,
+    TokenFile,
+    TokenFileFormat,
+)
 from sparecode_node.services.files.user_csv import UserRow
 from sparecode_node.services.tokens.user_import import UserFile
 
@@ -17,6 +29,20 @@ CHARACTERS_MAX: Final = 20_000
 """Of a file: it must fit in a form. `sparecode users import` takes larger ones."""
 IMPORT_S: Final = 60.0
 EXAMPLE: Final = "username,display_name,email,groups"
+IMPORT_TOKENS: Final = "TokenService/ImportTokenFile"
+TOKEN_EXAMPLE: Final = "serial,seed,algorithm,digits,pin_rule"
+PIN_RULES: Final[Mapping[str, str]] = {
+    "": N_("As the file says"),
+    PinRule.PREPENDED.value: N_("PIN followed by the tokencode"),
+    PinRule.PINPAD.value: N_("PIN folded into the tokencode"),
+    PinRule.NONE.value: N_("Tokencode alone, without a PIN"),
+}
+_FIELDS: Final = {
+    "content": "token_file",
+    "password": "file_password",
+    "key": "file_key",
+}
+"""The fields of the form, by the names that the service reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,5 +127,134 @@ async def _imported(
     rest = [
         Row(number=row.number, user=row.user, problem="Not decided yet.")
         for row in rows[len(done) :]
+    ]
+    return [*done, *rest], bool(rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """One row of a file of tokens on the page; it holds no seed."""
+
+    number: int
+    serial: str
+    token: FileToken | None = None
+    """What the file says, when its rows are shown before the import."""
+    problem: str = ""
+    imported: bool = False
+
+
+async def tokens(visit: Visit) -> Response:
+    """
+    Show the rows of a file of tokens, and import them when asked to.
+
+    The page never returns what was uploaded: it holds the file sealed (K4).
+    """
+    visit.require(IMPORT_TOKENS)
+    rows: list[TokenRow] = []
+    draft = b""
+    stopped = False
+    importing = visit.form.text("action") == "import"
+    try:
+        if visit.is_form and importing:
+            draft = _draft(visit)
+            rows, stopped = await _imported_tokens(visit, draft)
+        elif visit.is_form:
+            rows, draft = await _preview_tokens(visit)
+    except EXPLAINED as error:
+        visit.add(_explained(error))
+    return visit.page(
+        "import_tokens.html",
+        rows=rows,
+        draft=draft,
+        good=sum(not row.problem for row in rows),
+        imported=importing and bool(rows),
+        stopped=stopped,
+        longest=CHARACTERS_MAX,
+        example=TOKEN_EXAMPLE,
+        pin_rules={name: gettext(words) for name, words in PIN_RULES.items()},
+    )
+
+
+def _explained(error: Exception) -> Problem:
+    """Return an error as a problem of this page's fields."""
+    if isinstance(error, Refused) and error.rejected.reason is Reason.DRAFT_STALE:
+        return Problem(words=sentence(error.rejected.detail), status=409)
+    problem = explain(error)
+    return replace(problem, field=_FIELDS.get(problem.field, problem.field))
+
+
+def _draft(visit: Visit) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(visit.form.text("draft"))
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _format_of(content: str) -> TokenFileFormat:
+    """Return the format that a file looks like; reading it checks the rest."""
+    if not content.lstrip("\ufeff \t\r\n").startswith("<"):
+        return TokenFileFormat.CSV
+    sdtid = "<TKNBatch" in content
+    return TokenFileFormat.SDTID if sdtid else TokenFileFormat.PSKC
+
+
+async def _preview_tokens(visit: Visit) -> tuple[list[TokenRow], bytes]:
+    content = visit.form.secret("token_file")
+    if not content.strip():
+        raise InvalidFieldError("content", "choose or paste a file")
+    try:
+        key = bytes.fromhex(visit.form.text("file_key"))
+    except ValueError:
+        raise InvalidFieldError("key", "must be hexadecimal digits") from None
+    rule = visit.form.text("pin_rule")
+    previewed = await visit.site.services.token_import.preview(
+        visit.call(IMPORT_TOKENS),
+        TokenFile(
+            format=_format_of(content),
+            content=content.encode(errors="replace"),
+            password=visit.form.secret("file_password"),
+            key=key,
+            default_pin_rule=PinRule(rule) if rule in set(PinRule) else None,
+        ),
+    )
+    rows = [
+        TokenRow(
+            number=each.row,
+            serial=each.serial,
+            token=each.token,
+            problem=sentence(each.problem),
+        )
+        for each in previewed.rows
+    ]
+    return rows, previewed.draft
+
+
+async def _imported_tokens(visit: Visit, draft: bytes) -> tuple[list[TokenRow], bool]:
+    """Import the rows, as `_imported` does for users."""
+    done: list[TokenRow] = []
+    begun = await visit.site.services.token_import.begin_previewed(
+        visit.call(
+            IMPORT_TOKENS,
+            request_id=visit.submitted_request_id(),
+            within_s=IMPORT_S,
+        ),
+        draft,
+    )
+    try:
+        async with aclosing(begun.results) as results:
+            async for result in results:
+                row = TokenRow(
+                    number=result.row,
+                    serial=result.serial,
+                    problem=sentence(result.problem),
+                    imported=result.imported,
+                )
+                done.append(row)
+    except EXPLAINED as error:
+        visit.keep_request_id()
+        visit.add(_explained(error))
+    rest = [
+        TokenRow(number=number, serial="", problem="Not decided yet.")
+        for number in range(len(done) + 1, begun.rows + 1)
     ]
     return [*done, *rest], bool(rest)

@@ -43,6 +43,20 @@ class SecondFactorDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFileDraft:
+    """A file of tokens between the page with its rows and their import (K4)."""
+
+    administrator: AdministratorName
+    form: str
+    content: str = field(repr=False)
+    password: str = field(repr=False)
+    key: str = field(repr=False)
+    """Hexadecimal."""
+    pin_rule: str
+    ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCookie:
     """What a device cookie shows: an administrator has signed in from a device (L7)."""
 

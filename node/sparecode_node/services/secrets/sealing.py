@@ -39,6 +39,7 @@ from sparecode_node.services.secrets.sealed_values import (
     Draft,
     PasskeyChallenge,
     SecondFactorDraft,
+    TokenFileDraft,
 )
 
 SEED: Final = "seed"
@@ -47,6 +48,7 @@ SECOND_FACTOR: Final = "second-factor"
 SECOND_FACTOR_DRAFT: Final = "second-factor-draft"
 VERIFIER: Final = "verifier"
 DRAFT: Final = "draft"
+TOKEN_FILE: Final = "token-file"
 CHALLENGE: Final = "challenge"
 NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
@@ -296,6 +298,14 @@ class Sealing:
         content = self._unseal(DRAFT, sealed)
         verifiers = tuple(base64.b64decode(each) for each in content.pop("verifiers"))
         return Draft(**content, verifiers=verifiers)
+
+    def seal_token_file(self, draft: TokenFileDraft) -> bytes:
+        """Seal a file of tokens, for any node to open."""
+        return self._seal(TOKEN_FILE, asdict(draft))
+
+    def unseal_token_file(self, sealed: bytes) -> TokenFileDraft:
+        """Open a file of tokens. Raises `BrokenSealError`."""
+        return TokenFileDraft(**self._unseal(TOKEN_FILE, sealed))
 
     def seal_challenge(self, challenge: Challenge) -> bytes:
         """Seal a challenge, for any node to open. Equal challenges give equal bytes (Q2)."""

@@ -1,28 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: the tokens of a file (K4). A seed goes in and never comes out."""
+"""
+Use case: the tokens of a file (K4). A seed goes in and never comes out.
+
+A file whose rows are shown first is sealed for the import: the page holds no seed.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.domain.tokencodes import significant
+from sparecode_node.queries import tokens
+from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.files.token_files import (
     FileRow,
     FileToken,
     TokenFile,
+    TokenFileFormat,
 )
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.secrets.sealed_values import TokenFileDraft
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.services.tokens.enrollment import Enrollment
 from sparecode_node.services.tokens.row_import import (
     Import,
     RowProposer,
     in_batches,
     rows_from,
+)
+
+DRAFT_MS = 15 * MINUTE_MS
+TAKEN = "there is a token of this serial"
+STALE = Rejected(
+    Reason.DRAFT_STALE,
+    "the rows were shown too long ago, or to another administrator; "
+    "choose the file again",
+    "draft",
 )
 
 
@@ -39,6 +61,27 @@ class ImportedRow:
     """Why the row was not imported, in words."""
     reason: str = ""
     """The same as a `Reason`; empty if the row itself cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewedToken:
+    """One row of a file, before the import; its seed is not in here."""
+
+    row: int
+    serial: str
+    token: FileToken | None = field(repr=False)
+    """Without its seed. None: the row cannot be read."""
+    problem: str = ""
+    """Why it would not be imported now; empty: it would."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPreview:
+    """The rows of a file, and the file itself, sealed."""
+
+    rows: tuple[PreviewedToken, ...]
+    draft: bytes = field(repr=False)
+    ends_at_ms: int
 
 
 class _EarlierRows:
@@ -74,12 +117,16 @@ class TokenImport:
         self,
         *,
         proposer: Proposer,
+        state: LocalState,
+        sealing: Sealing,
         file_reader: FileReader,
         enrollment: Enrollment,
         clock: Clock,
         pace: Pace,
     ) -> None:
         self._proposer = proposer
+        self._state = state
+        self._sealing = sealing
         self._file_reader = file_reader
         self._enrollment = enrollment
         self._clock = clock
@@ -105,6 +152,89 @@ class TokenImport:
         return Import(
             rows=len(rows), results=self._results(proposer, rows, file.from_row)
         )
+
+    async def preview(self, context: CallContext, file: TokenFile) -> TokenPreview:
+        """
+        Read a file and change nothing. The state may change before the import.
+
+        A seed that another token has is refused by the import only. Raises as `begin`.
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.session(context, deadline)
+        fields.secret("password", file.password, at_most=fields.PASSWORD_MAX)
+        now_ms = self._clock.now_ms()
+        rows = await self._file_reader.tokens(
+            file, now_ms=now_ms, timeout_s=deadline.left_s()
+        )
+        earlier = _EarlierRows(rows)
+        shown = [await self._previewed(row, earlier) for row in rows]
+        good = [each.serial for each in shown if not each.problem]
+        async with self._state.transaction() as transaction:
+            taken = await tokens.existing(transaction, good)
+        draft = TokenFileDraft(
+            administrator=session.administrator,
+            form=file.format.value,
+            content=file.content.decode(errors="replace"),
+            password=file.password,
+            key=file.key.hex(),
+            pin_rule=file.default_pin_rule.value if file.default_pin_rule else "",
+            ends_at_ms=now_ms + DRAFT_MS,
+        )
+        return TokenPreview(
+            rows=tuple(
+                replace(each, problem=TAKEN)
+                if not each.problem and each.serial in taken
+                else each
+                for each in shown
+            ),
+            draft=self._sealing.seal_token_file(draft),
+            ends_at_ms=draft.ends_at_ms,
+        )
+
+    async def _previewed(self, row: FileRow, earlier: "_EarlierRows") -> PreviewedToken:
+        token, problem = row.token, row.problem
+        if token is not None:
+            refused = earlier.refusal(row.row, token)
+            try:
+                await self._enrollment.command(token)
+            except InvalidFieldError as error:
+                problem = str(error)
+            else:
+                problem = refused.detail if refused else ""
+            token = replace(token, seed=b"")
+        return PreviewedToken(
+            row=row.row, serial=row.serial, token=token, problem=problem
+        )
+
+    async def begin_previewed(
+        self, context: CallContext, draft: bytes
+    ) -> Import[ImportedRow]:
+        """
+        Import the file of a preview, as `begin` does.
+
+        Raises `Refused` (`DRAFT_STALE`) if it was previewed too long ago or by another
+        administrator, too.
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.session(context, deadline)
+        opened = self._opened(draft, session.administrator)
+        file = TokenFile(
+            format=TokenFileFormat(opened.form),
+            content=opened.content.encode(),
+            password=opened.password,
+            key=bytes.fromhex(opened.key),
+            default_pin_rule=PinRule(opened.pin_rule) if opened.pin_rule else None,
+        )
+        return await self.begin(context, file)
+
+    def _opened(self, draft: bytes, name: AdministratorName) -> TokenFileDraft:
+        try:
+            opened = self._sealing.unseal_token_file(draft)
+        except BrokenSealError:
+            raise Refused(STALE) from None
+        if opened.administrator != name or opened.ends_at_ms <= self._clock.now_ms():
+            raise Refused(STALE)
+        return opened
 
     def _results(
         self, proposer: RowProposer, rows: Sequence[FileRow], from_row: int
