@@ -146,9 +146,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("token-assign", f"/tokens/{shown.spare}/assign")
     yield Exhibit("token-refused", f"/tokens/{serial}/set-pin", _set_bad_pin)
     yield from _emergency_exhibits(shown)
-    yield Exhibit("users", "/users")
-    yield Exhibit("user", f"/users/{PEOPLE[2]}")
-    yield Exhibit("user-new", "/new/user")
+    yield from _user_exhibits()
     yield Exhibit("tokens-import", "/import/tokens")
     yield Exhibit("tokens-import-rows", "/import/tokens", _preview_tokens)
     yield Exhibit("users-import", "/import/users")
@@ -204,6 +202,19 @@ def _preview_tokens(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("Nothing is imported yet")
 
 
+def _choose(page: Page) -> None:
+    for name in ("carol.cole", "farid.haddad"):
+        page.get_by_label(f"Choose {name}").check()
+    page.get_by_role("button", name="Issue codes").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Issue emergency codes")
+
+
+def _issue_for_chosen(page: Page) -> None:
+    _choose(page)
+    page.get_by_role("button", name="Issue codes").click()
+    expect(page.get_by_role("status")).to_contain_text("Codes issued: 1 of 1 token")
+
+
 def _agent_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("agents", "/agents")
     yield Exhibit("agent", "/agents/vpn")
@@ -215,6 +226,14 @@ def _agent_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("radius-secret", f"/radius-secrets/{GATE}")
     yield Exhibit("radius-secret-shown", f"/radius-secrets/{GATE}", _replace_secret)
     yield Exhibit("denied-certificates", "/denied-certificates")
+
+
+def _user_exhibits() -> Iterator[Exhibit]:
+    yield Exhibit("users", "/users")
+    yield Exhibit("users-issue", "/users", _choose)
+    yield Exhibit("users-issued", "/users", _issue_for_chosen)
+    yield Exhibit("user", f"/users/{PEOPLE[2]}")
+    yield Exhibit("user-new", "/new/user")
 
 
 def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:

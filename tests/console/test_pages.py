@@ -106,6 +106,11 @@ FORMS = (
             ("disable", "UserService/UpdateUser"),
         )
     ),
+    (
+        "/issue-codes",
+        {"user": "alice", "action": "issue", "count": "1"},
+        "EmergencyAccessService/BulkIssueTokencodes",
+    ),
     ("/new/user", {"username": "eve"}, "UserService/CreateUser"),
     ("/users/alice", {"action": "unlock"}, "UserService/UnlockUser"),
     ("/users/alice", {"action": "disable"}, "UserService/UpdateUser"),

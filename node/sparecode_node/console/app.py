@@ -43,6 +43,7 @@ from sparecode_node.console.pages import (
     approvals,
     audit,
     backups,
+    bulk_issue,
     cluster,
     command_line,
     dashboard,
@@ -112,6 +113,7 @@ VIEWS: dict[str, View] = {
     "/find": find.find,
     "/import/tokens": imports.tokens,
     "/import/users": imports.users,
+    "/issue-codes": bulk_issue.issue,
     "/keys": keys.rotate,
     "/new/administrator": administrators.add,
     "/new/agent": agents.add,
@@ -137,6 +139,7 @@ POST_ONLY = frozenset(
         "/account/sign-out",
         "/account/sign-out-everywhere",
         "/audit/verify",
+        "/issue-codes",
         "/selection",
         "/tokens/{serial}/emergency-access/sheet.txt",
     }
