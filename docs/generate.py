@@ -25,7 +25,7 @@ os.environ.update(COLUMNS="80", TERM="dumb", NO_COLOR="1")
 from sparecode_client.cli import app as client_app
 from sparecode_node.__main__ import app as node_app
 from sparecode_node.daemon.metrics.catalog import CATALOG
-from sparecode_node.rpc.errors import EXCEPTIONS, REASONS, Answer
+from sparecode_node.services.error_table import EXCEPTIONS, REASONS, Answer
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.machine import UNRECORDED
 

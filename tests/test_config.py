@@ -48,7 +48,7 @@ def test_sample_states_the_real_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
-    assert stated == 24
+    assert stated == 25
     assert load_config(path, {}) == before
 
 
@@ -102,9 +102,28 @@ def test_console_is_optional(path):
         load_config(path, {})
 
 
+def test_http_is_optional(path):
+    text = path.read_text()
+    config = load_config(path, {})
+    assert config.http is not None
+    assert str(config.http.listen) == "0.0.0.0:7305"
+    start, end = text.index("[http]"), text.index("[cluster.members]")
+    path.write_text(text[:start] + text[end:])
+    assert load_config(path, {}).http is None
+    edit(path, "[cluster.members]", "[http]\nzzz = 1\n[cluster.members]")
+    with pytest.raises(ConfigError, match="certificate"):
+        load_config(path, {})
+
+
+def test_http_has_a_port_of_its_own(path):
+    edit(path, '# listen = "0.0.0.0:7305"', 'listen = "0.0.0.0:7300"')
+    with pytest.raises(ConfigError, match="every listener needs its own port"):
+        load_config(path, {})
+
+
 def test_metrics_with_tls_are_a_listener_with_a_certificate(path):
     """The doctor and the certificate watch look at these listeners."""
-    nodes = ["agents", "peers", "admin", "console"]
+    nodes = ["agents", "peers", "admin", "console", "http"]
     assert list(load_config(path, {}).tls_listeners) == nodes
     for name in ("certificate", "key", "ca"):
         edit(path, f'#{name} = "/etc/sparecode/m', f'{name} = "/etc/sparecode/m')

@@ -8,7 +8,8 @@ The layers, the highest first; each imports only layers below it (node/DESIGN.md
     tool | testing
     daemon
     membership
-    rpc | console | radius
+    rpc | console | radius | http
+    web
     services
     replication | queries
     statemachine

@@ -185,6 +185,8 @@ class Config:
     """None: this node has no console."""
     radius: RadiusConfig | None = None
     """None: this node serves no RADIUS."""
+    http: ListenerConfig | None = None
+    """The listener for agents over HTTP. None: this node has none."""
     members: Mapping[str, Address] = field(hash=False)
     """Address of every member's peers listener, including this node's."""
     keys_file: Path
@@ -210,6 +212,7 @@ class Config:
             "peers": self.peers,
             "admin": self.admin,
             "console": self.console,
+            "http": self.http,
             "metrics": None if self.metrics is None else self.metrics.tls,
         }
         return {name: each for name, each in listeners.items() if each is not None}
@@ -223,6 +226,7 @@ _SECTIONS = (
     "metrics",
     "console",
     "radius",
+    "http",
     "cluster",
     "keys",
     "raft",
@@ -253,7 +257,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
-    metrics, console = section("metrics"), section("console")
+    metrics, console, http = section("metrics"), section("console"), section("http")
     keys = section("keys")
     config = Config(
         path=path,
@@ -264,6 +268,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         metrics=_metrics(metrics) if "metrics" in tables else None,
         console=_console(path, console) if "console" in tables else None,
         radius=_radius(section("radius")) if "radius" in tables else None,
+        http=_listener(http, "0.0.0.0:7305") if "http" in tables else None,
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.credential("file", environment),
         wrapping_key_file=keys.credential_or_none("wrapping_key", environment),
@@ -283,6 +288,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         (admin, "admin", config.admin),
         (metrics, "metrics", config.metrics),
         (console, "console", config.console),
+        (http, "http", config.http),
     ):
         if listener is None:
             continue
@@ -303,6 +309,16 @@ def _node(section: Section) -> NodeConfig:
     node = NodeConfig(id=node_id, data_dir=section.file("data_dir"))
     section.done()
     return node
+
+
+def _listener(section: Section, default: str) -> ListenerConfig:
+    listener = ListenerConfig(
+        listen=section.address("listen", default),
+        certificate=section.file("certificate"),
+        key=section.file("key"),
+    )
+    section.done()
+    return listener
 
 
 def _mutual_listener(section: Section, default: str) -> MutualListenerConfig:

@@ -10,7 +10,7 @@ from sparecode_client.cli import app
 from sparecode_client.cli.commands import explain
 from sparecode_client.cli.terminal.exit_codes import NEXT
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.rpc.errors import EXCEPTIONS, REASONS
+from sparecode_node.services.error_table import EXCEPTIONS, REASONS
 
 
 def run(*arguments: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from sparecode_client.cli.terminal.exit_codes import NEXT
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.rpc.errors import REASONS
+from sparecode_node.services.error_table import REASONS
 from tests.client.conftest import Cli
 from tests.client.fakes import Failure
 
@@ -40,7 +40,7 @@ def test_refusal_has_a_message_and_a_next_step(cli: Cli, reason: Reason) -> None
     """On stderr, in one or two lines, with a nonzero exit code."""
     row = REASONS[reason]
     words = row.words or ("as the rules say it" if reason in SAID_BY_THE_CASE else "")
-    assert words, f"{reason.name} has no words in rpc/errors.py"
+    assert words, f"{reason.name} has no words in services/error_table.py"
     message = f"{words}; {row.advice}" if row.advice else words
     failure = Failure(row.code, row.reason, message, retry_after_s=60)
     cli.node.answer("UserService/GetUser", failure)

@@ -198,11 +198,8 @@ async def response(port: int) -> bytes:
         return await answer(reader)
 
 
-@pytest.mark.parametrize("connections_max", [3])
-async def test_a_request_is_shed_while_too_many_connections_are_open(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", PATIENCE_S)
+@pytest.mark.parametrize(("connections_max", "request_s"), [(3, PATIENCE_S)])
+async def test_a_request_is_shed_while_too_many_connections_are_open(port: int) -> None:
     async with connection(port), connection(port), connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         assert (await until_cut(reader)).startswith(b"HTTP/1.1 503")

@@ -14,12 +14,12 @@ from grpc_status import rpc_status
 
 from sparecode_node.membership.certificates import Authority, Issued
 from sparecode_node.replication.errors import RemovedError
-from sparecode_node.rpc.interceptors import Tracer
 from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.ended_calls import Tracer
 from sparecode_node.services.errors import HashingOverloadedError
 from sparecode_node.services.use_cases import Services
 

@@ -15,6 +15,7 @@ from sparecode_node.replication.links.limits import (
     ADMINISTRATORS,
     AGENTS,
     BROWSERS,
+    HTTP_AGENTS,
     MEMBERS,
     Connections,
     listener_options,
@@ -106,7 +107,8 @@ def test_one_listener_does_not_use_up_all_open_files(
     assert options["grpc.max_allowed_incoming_connections"] == most
     shares = (AGENTS.share, ADMINISTRATORS.share, MEMBERS.share)
     addresses = 2  # Of one listener: gRPC counts for each.
-    taken = addresses * sum(1 / share for share in shares) + 1 / BROWSERS.share
+    taken = addresses * sum(1 / share for share in shares)
+    taken += 1 / BROWSERS.share + 1 / HTTP_AGENTS.share
     assert taken * 1024 + CONNECTIONS_MAX < 1024 - 50
 
 

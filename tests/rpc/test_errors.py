@@ -29,7 +29,7 @@ from sparecode_node.replication.errors import (
     RemovedError,
     StoppingError,
 )
-from sparecode_node.rpc.errors import EXCEPTIONS, REASONS
+from sparecode_node.services.error_table import EXCEPTIONS, REASONS
 from sparecode_node.services.errors import (
     HashingOverloadedError,
     InvalidFieldError,

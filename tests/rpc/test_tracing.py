@@ -25,8 +25,8 @@ from opentelemetry.trace import StatusCode
 from sparecode_node.daemon.node import STOP_GRACE_S, STOP_MAX_S
 from sparecode_node.daemon.tracing import ENDPOINTS, Tracing, set_up_tracing
 from sparecode_node.replication.errors import OutcomeUnknownError
-from sparecode_node.rpc.errors import Audience
-from sparecode_node.rpc.interceptors import REQUEST_ID, EndedCall
+from sparecode_node.services.ended_calls import REQUEST_ID, EndedCall
+from sparecode_node.services.error_table import Audience
 from sparecode_node.services.errors import InvalidFieldError
 from tests.rpc.edge import running_edge
 from tests.rpc.test_errors import SECRET, authenticate, create_user

@@ -190,6 +190,7 @@ def _fixed(config: Config) -> Config:
         peers=bare(config.peers),
         admin=bare(config.admin),
         console=None if config.console is None else bare(config.console),
+        http=None if config.http is None else bare(config.http),
     )
 
 

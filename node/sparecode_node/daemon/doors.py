@@ -1,35 +1,107 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doors that a node may have besides gRPC: the console and RADIUS."""
+"""The doors that a node may have besides gRPC: the console, RADIUS and HTTP."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address
 from sparecode_node.console.kit.site import Site
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
+from sparecode_node.daemon.certificate_watch import Certificates
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.http.app import Parts as HttpParts
+from sparecode_node.http.server import HttpServer
+from sparecode_node.http.v1 import Steps
 from sparecode_node.radius.dialog import Dialog
 from sparecode_node.radius.listener import RadiusListener
 from sparecode_node.replication.cluster_replicator import ClusterReplicator
 from sparecode_node.rpc import tickets
-from sparecode_node.services.access.security_log import SecurityLog
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.ended_calls import EndedCall
 from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.use_cases import Services
+from sparecode_node.web.server import WebServer
+
+STOP_GRACE_S = 5.0
+"""Time for calls in progress to end when the node stops."""
+RADIUS_GRACE_S = 2.0
+"""The same for RADIUS: a client waits few seconds, then asks another node."""
 
 
-def console_server(
-    config: Config,
-    services: Services,
-    replicator: ClusterReplicator,
-    *,
-    clock: Clock,
-    entropy: Entropy,
-) -> ConsoleServer | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the doors need of their node."""
+
+    services: Services
+    replicator: ClusterReplicator
+    condition: Condition
+    refusals: Refusals
+    certificates: Certificates
+    on_ended: Callable[[EndedCall], object]
+    is_broken: Callable[[], bool]
+    """Whether the node stops because it is broken, and waits for nothing."""
+    clock: Clock
+    entropy: Entropy
+
+
+class Doors:
+    """The doors of a node. `open` them once, and close them in reverse order."""
+
+    def __init__(self) -> None:
+        self._web: dict[str, WebServer] = {}
+        self._radius: RadiusListener | None = None
+
+    async def open(
+        self, config: Config, parts: Parts, cleanup: contextlib.AsyncExitStack
+    ) -> RadiusListener | None:
+        """
+        Open what the configuration names; *cleanup* gets what closes it.
+
+        Return the RADIUS listener, which has to `run`. Raises `WebListenError` and
+        `RadiusListenError`.
+        """
+        for name, server in (
+            ("console", _console(config, parts)),
+            ("http", _http(config, parts)),
+        ):
+            if server is not None:
+                await server.start(grace_s=int(STOP_GRACE_S))
+                cleanup.push_async_callback(server.stop)
+                self._web[name] = server
+        self._radius = await _open_radius(config, parts)
+        if self._radius is not None:
+            cleanup.push_async_callback(_close_radius, self._radius, parts.is_broken)
+        return self._radius
+
+    def reload(self, config: Config) -> None:
+        """Read certificates from the files of this configuration from now on."""
+        for name, server in self._web.items():
+            listener = config.tls_listeners.get(name)
+            if listener is not None:
+                server.use(listener.certificate, listener.key)
+
+    def renew(self, name: str) -> None:
+        """Use the certificates that are now in the files of a listener."""
+        # The HTTP door demands certificates of the agents' authority.
+        name = "http" if name == "agents" else name
+        if name in self._web:
+            self._web[name].renew()
+
+    def leave(self) -> None:
+        """Take no new packets, because the node is about to stop."""
+        if self._radius is not None:
+            self._radius.leave()
+
+
+def _console(config: Config, parts: Parts) -> WebServer | None:
     """Return the console's listener, or None if the node has no console."""
     console, node_id = config.console, NodeId(config.node.id)
     if console is None:
         return None
+    replicator = parts.replicator
     return ConsoleServer(
         ConsoleListener(
             host=console.listen.host,
@@ -39,26 +111,43 @@ def console_server(
         ),
         Site(
             node_id=node_id,
-            services=services,
+            services=parts.services,
             is_ready=lambda: replicator.ready,
             is_primary=lambda: replicator.primary == node_id,
             is_removed=lambda: replicator.removed,
-            clock=clock,
-            entropy=entropy,
+            clock=parts.clock,
+            entropy=parts.entropy,
             ticket_text=tickets.to_text,
             addresses=console.addresses,
         ),
     )
 
 
-async def open_radius(
-    config: Config,
-    services: Services,
-    condition: Condition,
-    *,
-    security_log: SecurityLog,
-    clock: Clock,
-) -> RadiusListener | None:
+def _http(config: Config, parts: Parts) -> WebServer | None:
+    """Return the listener for agents over HTTP, or None if the node has none."""
+    if config.http is None:
+        return None
+    return HttpServer(
+        HttpParts(
+            steps=Steps(
+                authentication=parts.services.authentication,
+                continuation=parts.services.continuation,
+                entropy=parts.entropy,
+            ),
+            check_open=parts.condition.check_open,
+            refusals=parts.refusals,
+            clock=parts.clock,
+            on_ended=parts.on_ended,
+        ),
+        host=config.http.listen.host,
+        port=config.http.listen.port,
+        certificate=config.http.certificate,
+        key=config.http.key,
+        authority=lambda: parts.certificates["agents"].ca or b"",
+    )
+
+
+async def _open_radius(config: Config, parts: Parts) -> RadiusListener | None:
     """
     Open the RADIUS listener; None: the node serves no RADIUS.
 
@@ -67,6 +156,7 @@ async def open_radius(
     if config.radius is None:
         return None
     addresses: Sequence[Address] = config.radius.listen
+    services = parts.services
     listener = RadiusListener(
         [(each.host, each.port) for each in addresses],
         clients=services.radius_clients,
@@ -74,13 +164,19 @@ async def open_radius(
             authentication=services.authentication,
             continuation=services.continuation,
             seals=services.radius_seals,
-            security_log=security_log,
+            security_log=parts.refusals.log,
         ),
         counts=services.packet_counts,
-        is_ready=lambda: condition.ready,
-        check_open=condition.check_open,
-        security_log=security_log,
-        clock=clock,
+        is_ready=lambda: parts.condition.ready,
+        check_open=parts.condition.check_open,
+        security_log=parts.refusals.log,
+        clock=parts.clock,
     )
     await listener.start()
     return listener
+
+
+async def _close_radius(
+    listener: RadiusListener, is_broken: Callable[[], bool]
+) -> None:
+    await listener.stop(grace_s=0 if is_broken() else RADIUS_GRACE_S)

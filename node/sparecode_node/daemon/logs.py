@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 
 from sparecode_node.config import LogConfig, LogFormat
-from sparecode_node.rpc.interceptors import REQUEST_ID
+from sparecode_node.services.ended_calls import REQUEST_ID
 
 SCHEMA = ("time", "level", "logger", "message", "node")
 """The fields of every JSON line."""
@@ -24,6 +24,7 @@ _STANDARD = frozenset(
 
 
 _CONSOLE = "sparecode_node.console.app"
+_HTTP = "sparecode_node.http.app"
 _PEERS = "sparecode_node.replication.links.peer_service"
 _CALLS = "sparecode_node.rpc.interceptors"
 MANY = 20
@@ -36,6 +37,7 @@ LINES_PER_S = {
     (_PEERS, "frame_dropped"): 1,
     (_PEERS, "stranger_refused"): 1,
     (_CALLS, "call refused"): MANY,
+    (_HTTP, "call refused"): MANY,
     (_CALLS, "call cancelled by its caller"): MANY,
 }
 """

@@ -17,13 +17,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from sparecode_node.config import Config, KdfProfile
-from sparecode_node.console.server import (
-    ConsoleListenError,
-    ConsoleServer,
-)
 from sparecode_node.daemon import systemd
 from sparecode_node.daemon.certificate_watch import Certificates, changed_sections
-from sparecode_node.daemon.doors import console_server, open_radius
+from sparecode_node.daemon.doors import STOP_GRACE_S, Doors
+from sparecode_node.daemon.doors import Parts as DoorParts
 from sparecode_node.daemon.local_socket import LocalSocket
 from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
 from sparecode_node.daemon.metrics.census import Census
@@ -50,7 +47,7 @@ from sparecode_node.membership.preparation import (
 )
 from sparecode_node.membership.welcome import Welcome
 from sparecode_node.queries.state import LocalState
-from sparecode_node.radius.listener import RadiusListener, RadiusListenError
+from sparecode_node.radius.listener import RadiusListenError
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
@@ -82,9 +79,10 @@ from sparecode_node.services.secrets.keyring import KeyRingError
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
-from sparecode_node.services.use_cases import Services, build_services
+from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.tables.formats import SchemaError
+from sparecode_node.web.server import WebListenError
 
 log = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("sparecode")
@@ -94,15 +92,10 @@ EXIT_FATAL = 70
 
 HAND_OVER_S = 3.0
 """Time for another node to take over when the primary stops."""
-STOP_GRACE_S = 5.0
-"""Time for calls in progress to end when the node stops."""
-RADIUS_GRACE_S = 2.0
-"""The same for RADIUS: a client waits few seconds, then asks another node."""
 STOP_MAX_S = 15.0
 """Limit of the whole stop. Then the process ends, whatever still runs."""
 
 _REFUSALS = (
-    ConsoleListenError,
     FeatureLevelError,
     FoundingError,
     KeyRingError,
@@ -111,6 +104,7 @@ _REFUSALS = (
     SchemaError,
     StartRefusedError,
     TlsFileError,
+    WebListenError,
 )
 
 
@@ -127,8 +121,7 @@ class Node:
         self._certificates: Certificates | None = None
         self._replicator: ClusterReplicator | None = None
         self._key_holder: KeyHolder | None = None
-        self._console: ConsoleServer | None = None
-        self._radius: RadiusListener | None = None
+        self._doors = Doors()
         self._radius_packets = PacketCounts()
         self._welcome = Welcome(config, self._refusals, clock, entropy)
 
@@ -149,8 +142,7 @@ class Node:
             self._certificates.configure(config)
         if self._key_holder is not None:
             self._key_holder.rewrap(ring_file(config))
-        if self._console is not None and config.console is not None:
-            self._console.use(config.console.certificate, config.console.key)
+        self._doors.reload(config)
         log.info("reloaded")
 
     async def run(self) -> int:
@@ -308,7 +300,23 @@ class Node:
         )
         await listeners.start()
         cleanup.push_async_callback(self._close, listeners)
-        await self._open_doors(cleanup, services, condition, replicator)
+        radius = await self._doors.open(
+            config,
+            DoorParts(
+                services=services,
+                replicator=replicator,
+                condition=condition,
+                refusals=self._refusals,
+                certificates=certificates,
+                on_ended=measures.ended,
+                is_broken=lambda: bool(self._fatal),
+                clock=self._clock,
+                entropy=self._entropy,
+            ),
+            cleanup,
+        )
+        if radius is not None:
+            self._run(cleanup, radius.run(), "radius")
         local = LocalSocket(
             config.node.data_dir, services.resets, self._radius_packets.packets
         )
@@ -320,35 +328,6 @@ class Node:
         cleanup.push_async_callback(self._leave, condition, listeners, replicator)
         # Nothing waits for the processes that read the state any more.
         cleanup.callback(processes.close)
-
-    async def _open_doors(
-        self,
-        cleanup: contextlib.AsyncExitStack,
-        services: Services,
-        condition: Condition,
-        replicator: ClusterReplicator,
-    ) -> None:
-        """Open the doors that this node may have besides gRPC."""
-        self._console = console = console_server(
-            self._config,
-            services,
-            replicator,
-            clock=self._clock,
-            entropy=self._entropy,
-        )
-        if console is not None:
-            await console.start(grace_s=int(STOP_GRACE_S))
-            cleanup.push_async_callback(console.stop)
-        self._radius = await open_radius(
-            self._config,
-            services,
-            condition,
-            security_log=self._refusals.log,
-            clock=self._clock,
-        )
-        if self._radius is not None:
-            cleanup.push_async_callback(self._close_radius, self._radius)
-            self._run(cleanup, self._radius.run(), "radius")
 
     def _observe(
         self,
@@ -414,8 +393,7 @@ class Node:
         """Refuse new callers, and hand the primary role over, before anything stops."""
         condition.leave()
         listeners.leave()
-        if self._radius is not None:
-            self._radius.leave()
+        self._doors.leave()
         if self._fatal or not replicator.replica_status.is_leader:
             return
         try:
@@ -428,15 +406,11 @@ class Node:
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
-    async def _close_radius(self, listener: RadiusListener) -> None:
-        await listener.stop(grace_s=0 if self._fatal else RADIUS_GRACE_S)
-
     async def _show_certificate(self, name: str, files: TlsFiles) -> None:
         """Pass a new certificate to listeners that do not read it at each handshake."""
         if name == "peers" and self._replicator is not None:
             await self._replicator.renew_certificate(_peer_tls(files))
-        if name == "console" and self._console is not None:
-            self._console.renew()
+        self._doors.renew(name)
 
     def _state_file(
         self, key_holder: KeyHolder, measures: Measures, processes: StateProcesses

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from sparecode_node.rpc.interceptors import REQUEST_ID, EndedCall
+from sparecode_node.services.ended_calls import REQUEST_ID, EndedCall
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -47,6 +47,8 @@ def listeners(config: Config) -> Iterator[tuple[str, ListenerConfig]]:
     yield "admin", config.admin
     if config.console is not None:
         yield "console", config.console
+    if config.http is not None:
+        yield "http", config.http
 
 
 def listening_hosts(config: Config, pairs: Sequence[Pair]) -> tuple[str, ...]:

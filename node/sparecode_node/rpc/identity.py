@@ -7,12 +7,12 @@ from typing import Any
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity
-from sparecode_node.rpc.errors import UnidentifiedError
+from sparecode_node.services.access.agent_certificates import identity_of, marks_of
 from sparecode_node.services.context import Anonymous, SessionCaller
+from sparecode_node.services.error_table import UnidentifiedError
 from sparecode_node.services.errors import NotSignedInError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -23,7 +23,6 @@ class NoBearerError(NotSignedInError):
 
 
 _BEARER = "bearer "
-_IDENTITY_MAX = 256
 _CERTIFICATES_KEPT = 1024
 
 
@@ -34,16 +33,9 @@ def agent_identity(auth: Mapping[str, Iterable[bytes]]) -> AgentIdentity:
     *auth* is gRPC's `auth_context()`: the result of the TLS handshake. The common name
     is not an identity (RFC 9525, 2). Raises `UnidentifiedError`.
     """
-    names = tuple(auth.get("peer_uri") or auth.get("peer_dns") or ())
-    if len(names) != 1:
-        raise UnidentifiedError
-    try:
-        identity = names[0].decode("ascii")
-    except UnicodeDecodeError:
-        raise UnidentifiedError from None
-    if not 1 <= len(identity) <= _IDENTITY_MAX:
-        raise UnidentifiedError
-    return AgentIdentity(identity)
+    return identity_of(
+        tuple(auth.get("peer_uri") or ()), tuple(auth.get("peer_dns") or ())
+    )
 
 
 def agent_certificate(auth: Mapping[str, Iterable[bytes]]) -> Certificate:
@@ -73,10 +65,7 @@ def _marks(pem: bytes) -> Certificate:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
         raise UnidentifiedError from None
-    return Certificate(
-        fingerprint=certificate.fingerprint(SHA256()).hex(),
-        serial_number=f"{certificate.serial_number:x}",
-    )
+    return marks_of(certificate)
 
 
 def session_caller(context: Context) -> SessionCaller | Anonymous:

@@ -7,7 +7,6 @@ the id, so that no passcode can get into a log.
 """
 
 import asyncio
-import contextvars
 import logging
 import re
 from collections.abc import (
@@ -18,8 +17,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -37,14 +35,7 @@ from sparecode_node.replication.links.decoding import (
 )
 from sparecode_node.replication.links.grpc_server import refuse_unknown_method
 from sparecode_node.rpc.calls import peer_address, time_left_s
-from sparecode_node.rpc.errors import (
-    EXCEPTIONS,
-    Audience,
-    NoTimeLeftError,
-    UnidentifiedError,
-    answer_for,
-    status_of,
-)
+from sparecode_node.rpc.errors import status_of
 from sparecode_node.rpc.identity import (
     Context,
     NoBearerError,
@@ -57,6 +48,15 @@ from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import Anonymous, SessionCaller
+from sparecode_node.services.ended_calls import REQUEST_ID, EndedCall, Tracer
+from sparecode_node.services.error_table import (
+    EXCEPTIONS,
+    Audience,
+    Code,
+    NoTimeLeftError,
+    UnidentifiedError,
+    answer_for,
+)
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.secrets.sealing import session_id
 
@@ -85,42 +85,14 @@ ABSENT: "grpc.RpcMethodHandler[Any, Any]" = grpc.stream_stream_rpc_method_handle
 )
 """The handler of a known method that a listener does not have."""
 
-_TURNED_AWAY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_TURNED_AWAY = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
 _TIME_FLOOR_S = 0.005
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-
-REQUEST_ID: contextvars.ContextVar[str] = contextvars.ContextVar(
-    "request_id", default=""
-)
-"""The request id of the current call. Every line logged during the call carries it."""
-
-
-@dataclass(slots=True, kw_only=True)
-class EndedCall:
-    """How a call ended: answered, refused or cancelled. It holds no content of the call."""
-
-    audience: Audience
-    method: str
-    code: str = grpc.StatusCode.INTERNAL.name
-    """The name of its gRPC status."""
-    seconds: float = 0.0
-    decision: str = ""
-    """The decision sent to an agent, in lower case; otherwise empty."""
-
 
 Request = Message | AsyncIterator[Message]
 Behavior = Callable[[Request, Context], Awaitable[Message]]
 StreamBehavior = Callable[[Request, Context], AsyncIterator[Message]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-
-
-class Tracer(Protocol):
-    """Creates traces of calls."""
-
-    def call(
-        self, ended: EndedCall, metadata: Mapping[str, str]
-    ) -> AbstractContextManager[None]:
-        """Trace a call. Afterwards *ended* has its outcome."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -287,13 +259,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     behavior, request, context, _bytes_max(kind.method)
                 )
         except asyncio.CancelledError:
-            ended.code = grpc.StatusCode.CANCELLED.name
+            ended.code = Code.CANCELLED.name
             log.info("call cancelled by its caller", extra=fields)
             raise
         except Exception as error:  # noqa: BLE001 - Handled below.
             failure = error
         else:
-            ended.code, ended.decision = grpc.StatusCode.OK.name, _decision(response)
+            ended.code, ended.decision = Code.OK.name, _decision(response)
             fields["ms"] = self._elapsed_ms(began_s)
             log.debug("call answered", extra={**fields, "code": "OK"})
             return response

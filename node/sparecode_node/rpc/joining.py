@@ -17,12 +17,13 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.rpc.authority_calls import RelayedError
 from sparecode_node.rpc.calls import time_left_s
-from sparecode_node.rpc.errors import Audience, answer_for, status_of
+from sparecode_node.rpc.errors import status_of
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.cluster.joining import JOIN, Admissions, Joiner, JoinGrant
 from sparecode_node.services.cluster.renewals import Renewals
+from sparecode_node.services.error_table import Audience, answer_for
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.tickets import DOOR_URI, pem
 

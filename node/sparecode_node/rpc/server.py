@@ -52,7 +52,6 @@ from sparecode_node.rpc.audit import AuditServicer
 from sparecode_node.rpc.authentication import AuthenticationServicer
 from sparecode_node.rpc.cluster import ClusterServicer
 from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
-from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.health import Health
 from sparecode_node.rpc.interceptors import (
     ABSENT,
@@ -60,8 +59,6 @@ from sparecode_node.rpc.interceptors import (
     KNOWN_METHODS,
     MESSAGE_BYTES_MAX,
     CallInterceptor,
-    EndedCall,
-    Tracer,
 )
 from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.rpc.policy import PolicyServicer
@@ -71,6 +68,8 @@ from sparecode_node.rpc.tokens import TokenServicer
 from sparecode_node.rpc.users import UserServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.ended_calls import EndedCall, Tracer
+from sparecode_node.services.error_table import Audience
 from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)

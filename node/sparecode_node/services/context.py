@@ -43,6 +43,8 @@ class SessionCaller:
 
 RADIUS = "radius"
 """The door of RADIUS clients."""
+HTTP = "http"
+"""The door of agents that call by HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class CallContext:
     Empty: the door demands none. A session belongs to the one it was opened with (P2).
     """
     door: str = "api"
-    """How the call came in: `api`, `console` or `radius`."""
+    """How the call came in: `api`, `console`, `radius` or `http`."""
     source: str = ""
     """
     The door's own words for where an agent's request came from, for the audit log.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The errors of use cases; `rpc/errors.py` maps each to a status.
+The errors of use cases; `error_table` maps each to a status.
 
 * ServiceError                 nothing was applied. Never raised itself
   - InvalidFieldError          a field of the request is out of bounds

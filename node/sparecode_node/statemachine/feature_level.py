@@ -169,6 +169,10 @@ RADIUS_CLIENTS = 2
 """From here on, agents can be RADIUS clients."""
 
 
+HTTP_DOOR = 2
+"""From here on, agents can call by HTTP: the audit log names the door of both steps."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -183,13 +183,14 @@ SNAPSHOT_FAILURES = Metric(
 CALLS = Metric(
     "sparecode_calls_total",
     Kind.COUNTER,
-    "gRPC calls, by listener, method and status.",
+    "Calls by gRPC and HTTP, by listener, method and status. Those by HTTP have the names "
+    "of gRPC for both.",
     ("listener", "method", "code"),
 )
 CALL_SECONDS = Metric(
     "sparecode_call_seconds",
     Kind.HISTOGRAM,
-    "Duration of gRPC calls on this node.",
+    "Duration of calls by gRPC and HTTP on this node.",
     ("listener", "method"),
     _CALLS,
 )

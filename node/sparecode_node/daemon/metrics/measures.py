@@ -13,8 +13,8 @@ from prometheus_client import (
 
 from sparecode_node.daemon.metrics import catalog
 from sparecode_node.daemon.metrics.catalog import Metric
-from sparecode_node.rpc.errors import Audience
-from sparecode_node.rpc.interceptors import EndedCall
+from sparecode_node.services.ended_calls import EndedCall
+from sparecode_node.services.error_table import Audience
 
 _LISTENER = {Audience.AGENT: "agents", Audience.ADMINISTRATOR: "admin"}
 
@@ -97,7 +97,7 @@ class Measures:
 
     def ended(self, call: EndedCall) -> None:
         """Record a call that has ended."""
-        listener = _LISTENER[call.audience]
+        listener = call.listener or _LISTENER[call.audience]
         self._calls.labels(listener, call.method, call.code).inc()
         self._call_seconds.labels(listener, call.method).observe(call.seconds)
         if call.decision:

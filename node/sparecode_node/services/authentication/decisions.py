@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.queries import agents, requests
+from sparecode_node.queries import agents, cluster, requests
 from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.replication.errors import OlderMemberError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.context import (
+    HTTP,
     RADIUS,
     AgentCaller,
     CallContext,
@@ -26,6 +28,7 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.proposing import propose_until_fresh, request_key
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
+from sparecode_node.statemachine.feature_level import HTTP_DOOR
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 
 
@@ -90,21 +93,27 @@ class Decisions:
             deadline=Deadline.of(context, self._clock),
         )
 
-    async def admit(self, request: AgentRequest, method: str) -> None:
+    async def admit(self, request: AgentRequest, context: CallContext) -> None:
         """
         Turn a denied certificate away, before anything is hashed or proposed (A4).
 
         Apply checks the deny list again, so a node that is behind accepts nothing.
-        Raises `CertificateDeniedError`.
+        Raises `CertificateDeniedError`, and `OlderMemberError` for a door that older
+        members do not have.
         """
         certificate = request.agent.certificate
 
         async def is_denied(transaction: ReadTransaction) -> bool:
+            by_http = context.door == HTTP
+            if by_http and await cluster.feature_level(transaction) < HTTP_DOOR:
+                raise OlderMemberError("agents call by HTTP from level 2 on")
             return await agents.certificate_denied(transaction, certificate)
 
         if await self._state.at_once(is_denied):
             self._refusals.record(
-                method, Reason.CERTIFICATE_DENIED, f"agent:{request.agent.identity}"
+                context.method,
+                Reason.CERTIFICATE_DENIED,
+                f"agent:{request.agent.identity}",
             )
             raise CertificateDeniedError("this certificate is on the deny list")
 

@@ -151,7 +151,7 @@ class Authentication:
             authentication_id=self._decisions.new_id(),
             is_guess=is_guess,
         )
-        await self._decisions.admit(attempt.request, context.method)
+        await self._decisions.admit(attempt.request, context)
         copied = await self._decisions.copied(context, attempt.request)
         if copied is not None:
             self._rates.copy(agent=attempt.request.agent.key)

@@ -109,7 +109,7 @@ class Continuation:
             authentication_id=self._decisions.new_id(),
         )
         _check_new_pin(attempt)
-        await self._decisions.admit(attempt.request, context.method)
+        await self._decisions.admit(attempt.request, context)
         copied = await self._decisions.copied(context, attempt.request)
         if copied is not None:
             self._rates.copy(agent=attempt.request.agent.key)

@@ -115,6 +115,7 @@ def _addresses(config: Config) -> dict[str, Address]:
         "peers": config.peers,
         "admin": config.admin,
         "console": config.console,
+        "http": config.http,
         "metrics": config.metrics,
     }
     return {name: each.listen for name, each in listeners.items() if each is not None}

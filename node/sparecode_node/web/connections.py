@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Connections of browsers, bounded from the moment they are accepted.
+Connections of HTTPS clients, bounded from the moment they are accepted.
 
 uvicorn counts a connection only after its TLS handshake, for which asyncio waits a
 minute. Until then, any caller could use up all the files that the node may open.
@@ -31,13 +31,19 @@ class Acceptor:
         self,
         listening: socket.socket,
         *,
+        name: str,
         connect: Callable[[], Tracked],
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         handshake_s: float,
         free: asyncio.Semaphore,
     ) -> None:
-        """*free*: how many more connections may be open on all sockets that share it."""
+        """
+        *name*: of the listener. *context*: called for each connection.
+
+        *free*: how many more connections may be open on all sockets that share it.
+        """
         self._listening = listening
+        self._name = name
         self._connect = connect
         self._context = context
         self._handshake_s = handshake_s
@@ -45,7 +51,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._serving: set[asyncio.Task[None]] = set()
         self._shaking_hands: set[asyncio.Task[None]] = set()
-        self._accepting = asyncio.create_task(self._accept(), name="console accepts")
+        self._accepting = asyncio.create_task(self._accept(), name=f"{name} accepts")
 
     def close(self) -> None:
         """Accept no more connections; running requests are answered."""
@@ -65,7 +71,10 @@ class Acceptor:
                 connection, _ = await self._loop.sock_accept(self._listening)
             except OSError as error:
                 self._free.release()
-                log.warning("console_accept_failed", extra={"cause": error.strerror})
+                log.warning(
+                    "accept_failed",
+                    extra={"listener": self._name, "cause": error.strerror},
+                )
                 await asyncio.sleep(PAUSE_S)
                 continue
             except BaseException:
@@ -83,7 +92,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
-                ssl=self._context,
+                ssl=self._context(),
                 ssl_handshake_timeout=self._handshake_s,
             )
         except OSError:  # No handshake, none in time, or not TLS at all.

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The HTTP door as an ASGI application: the handling of every call.
+
+The log line names the method, the caller and the outcome, and nothing else of the
+request, so that no passcode can get into a log.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sparecode_node.http.callers import address_of, caller_of
+from sparecode_node.http.problems import NO_STORE, RequestError, problem, problem_of
+from sparecode_node.http.v1 import (
+    AUTHENTICATE,
+    CONTINUE,
+    DEADLINE_S,
+    Steps,
+    encoded,
+)
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services.access.refusals import NOBODY, Refusals
+from sparecode_node.services.access.security_log import CALL_REFUSED
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.authentication.decisions import AgentAnswer
+from sparecode_node.services.context import AgentCaller
+from sparecode_node.services.ended_calls import EndedCall
+from sparecode_node.services.error_table import (
+    Audience,
+    Code,
+    NoCredentialsError,
+    UnidentifiedError,
+    answer_for,
+)
+from sparecode_node.web.server import HEAD_BYTES_MAX
+
+log = logging.getLogger(__name__)
+
+LISTENER = "http"
+CALLS_MAX = 256
+"""Calls in progress. Further ones are shed, with a hint when to retry."""
+REQUEST_S = 10.0
+"""Time for a handshake, and for a whole request to arrive."""
+
+Step = Callable[[AgentCaller, Request], Awaitable[AgentAnswer]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the door needs of its node."""
+
+    steps: Steps
+    check_open: Callable[[], object]
+    """Raises `RemovedError` if this node answers no calls any more."""
+    refusals: Refusals
+    clock: Clock
+    on_ended: Callable[[EndedCall], object]
+
+
+def build_app(parts: Parts) -> ASGIApp:
+    """Return the application of one node's door."""
+    calls, steps = Calls(parts), parts.steps
+    routes = Starlette(
+        routes=[
+            Route(
+                "/v1/authenticate",
+                calls.endpoint(
+                    AUTHENTICATE, steps.first, steps.authentication.check_room
+                ),
+                methods=["POST"],
+            ),
+            Route(
+                "/v1/continue",
+                calls.endpoint(CONTINUE, steps.next),
+                methods=["POST"],
+            ),
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+    )
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        # The listener bounds only what has not arrived completely.
+        head = sum(len(name) + len(value) for name, value in scope["headers"])
+        if head + len(scope["raw_path"]) + len(scope["query_string"]) > HEAD_BYTES_MAX:
+            refusal = problem(
+                431, "HEADERS", f"the headers are longer than {HEAD_BYTES_MAX} bytes"
+            )
+            await refusal(scope, receive, send)
+        else:
+            await routes(scope, receive, send)
+
+    return bounded
+
+
+class Calls:
+    """Handles calls: limits, errors, counters and one log line."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._open = 0
+
+    def endpoint(
+        self, method: str, step: Step, check_room: Callable[[], object] = lambda: None
+    ) -> Endpoint:
+        """
+        Wrap a step as an endpoint.
+
+        *check_room* raises `OverloadedError` if the call would be shed later. It is then
+        shed before its body is read.
+        """
+
+        async def endpoint(request: Request) -> Response:
+            ended = EndedCall(audience=Audience.AGENT, listener=LISTENER, method=method)
+            began_s = self._parts.clock.monotonic_s()
+            try:
+                return await self._answer(request, step, check_room, ended)
+            finally:
+                ended.seconds = self._parts.clock.monotonic_s() - began_s
+                self._parts.on_ended(ended)
+
+        return endpoint
+
+    async def _answer(
+        self,
+        request: Request,
+        step: Step,
+        check_room: Callable[[], object],
+        ended: EndedCall,
+    ) -> Response:
+        fields = {"method": ended.method, "caller": address_of(request)}
+        actor = NOBODY
+        try:
+            self._parts.check_open()
+            # Before the body: a stranger must not fill the places with slow bodies.
+            caller = caller_of(request, self._parts.clock)
+            fields["caller"] = caller.identity
+            actor = f"agent:{caller.identity}"
+            with self._place():
+                check_room()
+                async with asyncio.timeout(DEADLINE_S):
+                    answer = await step(caller, request)
+        except RequestError as error:
+            ended.code = Code.INVALID_ARGUMENT.name
+            return problem(
+                error.status, error.reason, error.detail, headers=error.headers
+            )
+        except ClientDisconnect:
+            ended.code = Code.CANCELLED.name
+            return Response(status_code=400)
+        except Exception as error:  # noqa: BLE001 - Handled there.
+            return self._failed(error, request, fields, actor, ended)
+        ended.code, ended.decision = Code.OK.name, answer.decision.value
+        log.debug("call answered", extra={**fields, "code": "OK"})
+        return JSONResponse(encoded(answer), headers=NO_STORE)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """Count a call while it is in progress. Raises `OverloadedError`."""
+        if self._open >= CALLS_MAX:
+            raise OverloadedError("too many calls at once")
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    def _failed(
+        self,
+        error: Exception,
+        request: Request,
+        fields: dict[str, str],
+        actor: str,
+        ended: EndedCall,
+    ) -> Response:
+        """Return what the table of errors has for *error*."""
+        answer = answer_for(error, Audience.AGENT)
+        if answer is None:
+            log.error("call failed by a bug", extra=fields, exc_info=error)
+            return problem(500, "INTERNAL", "internal error")
+        ended.code = answer.code.name
+        if isinstance(error, UnidentifiedError | NoCredentialsError):
+            # It reaches no use case, so it has to be recorded here.
+            self._parts.refusals.record(ended.method, answer.reason.lower(), actor)
+        if answer.code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+            self._parts.refusals.log.note(
+                CALL_REFUSED,
+                **fields,
+                peer=address_of(request),
+                reason=answer.reason,
+            )
+        else:
+            log.info(
+                "call refused",
+                extra={**fields, "code": answer.code.name, "reason": answer.reason},
+            )
+        return problem_of(answer)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    if status == 405:  # noqa: PLR2004
+        detail = "this path has another method: passcodes belong into a body, by POST"
+        return problem(405, "METHOD", detail, headers=headers)
+    if status == 404:  # noqa: PLR2004
+        return problem(404, "PATH", "there is no such path; see /openapi.json")
+    return problem(status, "MALFORMED", "the request is malformed")
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    log.error("call failed by a bug", extra={"path": request.url.path}, exc_info=error)
+    return problem(500, "INTERNAL", "internal error")
