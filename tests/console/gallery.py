@@ -212,7 +212,7 @@ def _choose(page: Page) -> None:
 def _issue_for_chosen(page: Page) -> None:
     _choose(page)
     page.get_by_role("button", name="Issue codes").click()
-    expect(page.get_by_role("status")).to_contain_text("Codes issued: 1 of 1 token")
+    expect(page.locator("#problem")).to_contain_text("again after the approval")
 
 
 def _agent_exhibits() -> Iterator[Exhibit]:
@@ -231,7 +231,7 @@ def _agent_exhibits() -> Iterator[Exhibit]:
 def _user_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("users", "/users")
     yield Exhibit("users-issue", "/users", _choose)
-    yield Exhibit("users-issued", "/users", _issue_for_chosen)
+    yield Exhibit("users-issue-approval", "/users", _issue_for_chosen)
     yield Exhibit("user", f"/users/{PEOPLE[2]}")
     yield Exhibit("user-new", "/new/user")
 
