@@ -78,7 +78,12 @@ def test_sample_names_every_key(path):
     path.write_text("")
     named = set(re.findall(r"^(?:# ?)?(\w+) = ", SAMPLE.read_text(), re.MULTILINE))
     known: set[str] = set()
-    sample = re.sub(r"^# ?(\[\w+\])$", r"\1", SAMPLE.read_text(), flags=re.MULTILINE)
+    sample = "\n\n".join(
+        re.sub(r"^#(?=\S)", "", block, flags=re.MULTILINE)
+        if re.search(r"^#\[", block, re.MULTILINE)
+        else block
+        for block in SAMPLE.read_text().split("\n\n")
+    )
     for section in re.findall(r"^\[(\w+)\]$", sample, re.MULTILINE):
         text = sample.replace(f"[{section}]\n", f"[{section}]\nzzz = 1\n")
         path.write_text(text)

@@ -185,6 +185,8 @@ class Config:
     """None: this node has no console."""
     radius: RadiusConfig | None = None
     """None: this node serves no RADIUS."""
+    radsec: ListenerConfig | None = None
+    """RADIUS over TLS. None: this node serves none."""
     http: ListenerConfig | None = None
     """The listener for agents over HTTP. None: this node has none."""
     members: Mapping[str, Address] = field(hash=False)
@@ -212,6 +214,7 @@ class Config:
             "peers": self.peers,
             "admin": self.admin,
             "console": self.console,
+            "radsec": self.radsec,
             "http": self.http,
             "metrics": None if self.metrics is None else self.metrics.tls,
         }
@@ -226,6 +229,7 @@ _SECTIONS = (
     "metrics",
     "console",
     "radius",
+    "radsec",
     "http",
     "cluster",
     "keys",
@@ -258,6 +262,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
     metrics, console, http = section("metrics"), section("console"), section("http")
+    radsec = section("radsec")
     keys = section("keys")
     config = Config(
         path=path,
@@ -268,6 +273,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         metrics=_metrics(metrics) if "metrics" in tables else None,
         console=_console(path, console) if "console" in tables else None,
         radius=_radius(section("radius")) if "radius" in tables else None,
+        radsec=_listener(radsec, "0.0.0.0:2083") if "radsec" in tables else None,
         http=_listener(http, "0.0.0.0:7305") if "http" in tables else None,
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.credential("file", environment),
@@ -288,6 +294,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         (admin, "admin", config.admin),
         (metrics, "metrics", config.metrics),
         (console, "console", config.console),
+        (radsec, "radsec", config.radsec),
         (http, "http", config.http),
     ):
         if listener is None:

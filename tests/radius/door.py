@@ -11,6 +11,7 @@ from pyrad.packet import AccessRequest, AuthPacket, StatusServer
 from sparecode_node.domain.agents import Protects
 from sparecode_node.radius import packets
 from sparecode_node.radius.dialog import Dialog
+from sparecode_node.radius.exchange import Exchange
 from sparecode_node.radius.listener import RadiusListener
 from sparecode_node.services.access.packet_counts import PacketCounts
 from tests.services.one_node import OneNode
@@ -165,9 +166,7 @@ async def open_door(
 ) -> AsyncIterator[Door]:
     """Open the door of a node."""
     counts, ready = PacketCounts(), [True]
-    listener = RadiusListener(
-        addresses,
-        clients=node.services.radius_clients,
+    exchange = Exchange(
         dialog=Dialog(
             authentication=node.services.authentication,
             continuation=node.services.continuation,
@@ -179,6 +178,12 @@ async def open_door(
         check_open=lambda: None,
         security_log=node.refusals.log,
         clock=node.clock,
+    )
+    listener = RadiusListener(
+        addresses,
+        clients=node.services.radius_clients,
+        exchange=exchange,
+        counts=counts,
     )
     await listener.start()
     try:

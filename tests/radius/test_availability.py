@@ -11,8 +11,8 @@ import pytest
 from pyrad.packet import AccessAccept, AccessReject, StatusServer
 
 from sparecode_node.radius import dialog, packets
-from sparecode_node.radius.listener import PACKET_DROPPED
 from sparecode_node.replication.errors import RemovedError
+from sparecode_node.services.access.security_log import PACKET_DROPPED
 from sparecode_node.services.load.rates import BURST_S
 from sparecode_node.services.secrets.kdf import Lane
 from tests.radius.door import (
@@ -121,10 +121,10 @@ async def test_status_server_is_silent_when_a_request_would_be(door, monkeypatch
 
     others = {asyncio.create_task(asyncio.sleep(60)) for _ in range(3)}
     with monkeypatch.context() as patch:
-        patch.setattr("sparecode_node.radius.listener.IN_PROGRESS_MAX", 4)
-        door.listener._tasks |= others
+        patch.setattr("sparecode_node.radius.exchange.IN_PROGRESS_MAX", 4)
+        door.listener.exchange._tasks |= others
         assert await door.silent(status)
-        door.listener._tasks -= others
+        door.listener.exchange._tasks -= others
     for each in others:
         each.cancel()
     assert door.counted("overloaded") == 1
@@ -139,7 +139,7 @@ async def test_status_server_is_silent_when_a_request_would_be(door, monkeypatch
         raise RemovedError(door.node.replicator.node_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(door.listener, "_check_open", removed)
+        patch.setattr(door.listener.exchange, "_check_open", removed)
         assert await door.silent(status)
 
     door.node.local_db.execute("INSERT INTO meta (name, value) VALUES ('not_open', 1)")
@@ -180,7 +180,7 @@ async def test_a_stop_gives_up_after_its_grace(door):
         await asyncio.wait_for(begun.wait(), 20)
         async with asyncio.timeout(20):
             await door.listener.stop(grace_s=0.01)
-    assert not door.listener._tasks
+    assert not door.listener.exchange._tasks
     client.transport.close()
 
 

@@ -164,7 +164,7 @@ async def test_a_node_that_cannot_decide_is_silent(door, error):
     sent = request(door.secret, password=PIN + issued.codes[0].code)
     door.node.replicator.down = error
     assert await door.silent(sent)
-    await asyncio.gather(*door.listener._tasks)
+    await asyncio.gather(*door.listener.exchange._tasks)
     door.node.replicator.down = None
     assert await answered(door, sent) == AccessAccept
 
@@ -232,7 +232,7 @@ async def test_only_what_the_settings_permit_may_be_unsigned(door):
     passcode = PIN + issued.codes[0].code
     wrong = request("another", password=passcode, signed=False)
     assert await answered(door, wrong) == AccessReject
-    assert door.counted("wrong_secret") == 1
+    assert door.counted("unreadable") == 1
     right = request(door.secret, password=passcode, signed=False)
     assert await answered(door, right) == AccessAccept
     await update(door, allow_unsigned_proxied=True)
@@ -377,9 +377,9 @@ async def test_other_codes_get_no_answer(door):
 
 async def test_requests_with_a_state_go_first_under_load(door, monkeypatch):
     """RFC 5080, section 2.2.3."""
-    monkeypatch.setattr("sparecode_node.radius.listener.IN_PROGRESS_MAX", 4)
+    monkeypatch.setattr("sparecode_node.radius.exchange.IN_PROGRESS_MAX", 4)
     others = {asyncio.create_task(asyncio.sleep(60)) for _ in range(3)}
-    door.listener._tasks |= others
+    door.listener.exchange._tasks |= others
     state = [(packets.STATE, b"anything")]
     try:
         assert await door.silent(request(door.secret, password="wrong"))
@@ -387,7 +387,7 @@ async def test_requests_with_a_state_go_first_under_load(door, monkeypatch):
         sent = request(door.secret, password="wrong", attributes=state)
         assert await answered(door, sent) == AccessReject
     finally:
-        door.listener._tasks -= others
+        door.listener.exchange._tasks -= others
         for each in others:
             each.cancel()
 

@@ -40,7 +40,7 @@ async def test_changed_answers_to_a_challenge_have_its_users_rate(door, counted_
         changed = bytearray(sent)
         changed[1], changed[at] = number, changed[at] ^ change
         assert await answered(door, bytes(changed)) == AccessReject
-    assert door.counted("wrong_secret") == 1
+    assert door.counted("unreadable") == 1
     assert len(counted_users) == 3
     assert counted_users == counted_users[:1] * 3
     assert counted_users[0]

@@ -40,7 +40,7 @@ async def drive(door: Door) -> list[str]:
     def broken_answer(*_arguments: object, **_named: object) -> None:
         raise AssertionError("a bug")
 
-    door.listener._dialog.answer = broken_answer
+    door.listener.exchange._dialog.answer = broken_answer
     await door.silent(request(secret, password=WRONG))
     return [secret, issued.codes[0].code, PIN_CHOSEN, WRONG, TYPED_AS_NAME]
 

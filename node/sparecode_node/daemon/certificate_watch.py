@@ -191,6 +191,7 @@ def _fixed(config: Config) -> Config:
         admin=bare(config.admin),
         console=None if config.console is None else bare(config.console),
         http=None if config.http is None else bare(config.http),
+        radsec=None if config.radsec is None else bare(config.radsec),
     )
 
 

@@ -2,6 +2,7 @@
 """The doors that a node may have besides gRPC: the console, RADIUS and HTTP."""
 
 import contextlib
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ from sparecode_node.http.app import Parts as HttpParts
 from sparecode_node.http.server import HttpServer
 from sparecode_node.http.v1 import Steps
 from sparecode_node.radius.dialog import Dialog
+from sparecode_node.radius.exchange import Exchange
 from sparecode_node.radius.listener import RadiusListener
+from sparecode_node.radius.radsec import RadsecListener, tls_context
 from sparecode_node.replication.cluster_replicator import ClusterReplicator
 from sparecode_node.rpc import tickets
 from sparecode_node.services.access.refusals import Refusals
@@ -52,17 +55,20 @@ class Doors:
 
     def __init__(self) -> None:
         self._web: dict[str, WebServer] = {}
-        self._radius: RadiusListener | None = None
+        self._radius: list[RadiusListener | RadsecListener] = []
+        self._radsec: RadsecListener | None = None
+        self._config: Config | None = None
 
     async def open(
         self, config: Config, parts: Parts, cleanup: contextlib.AsyncExitStack
-    ) -> RadiusListener | None:
+    ) -> Sequence[RadiusListener | RadsecListener]:
         """
         Open what the configuration names; *cleanup* gets what closes it.
 
-        Return the RADIUS listener, which has to `run`. Raises `WebListenError` and
+        Return the RADIUS listeners, which have to `run`. Raises `WebListenError` and
         `RadiusListenError`.
         """
+        self._config = config
         for name, server in (
             ("console", _console(config, parts)),
             ("http", _http(config, parts)),
@@ -71,13 +77,18 @@ class Doors:
                 await server.start(grace_s=int(STOP_GRACE_S))
                 cleanup.push_async_callback(server.stop)
                 self._web[name] = server
-        self._radius = await _open_radius(config, parts)
-        if self._radius is not None:
-            cleanup.push_async_callback(_close_radius, self._radius, parts.is_broken)
+        exchange = _exchange(parts)
+        self._radsec = _radsec(lambda: self._config or config, parts, exchange)
+        for listener in (_radius(config, parts, exchange), self._radsec):
+            if listener is not None:
+                await listener.start()
+                cleanup.push_async_callback(_close_radius, listener, parts.is_broken)
+                self._radius.append(listener)
         return self._radius
 
     def reload(self, config: Config) -> None:
         """Read certificates from the files of this configuration from now on."""
+        self._config = config
         for name, server in self._web.items():
             listener = config.tls_listeners.get(name)
             if listener is not None:
@@ -85,15 +96,17 @@ class Doors:
 
     def renew(self, name: str) -> None:
         """Use the certificates that are now in the files of a listener."""
-        # The HTTP door demands certificates of the agents' authority.
+        # HTTP and RadSec demand certificates of the agents' authority, too.
         name = "http" if name == "agents" else name
         if name in self._web:
             self._web[name].renew()
+        if name in ("http", "radsec") and self._radsec is not None:
+            self._radsec.renew()
 
     def leave(self) -> None:
         """Take no new packets, because the node is about to stop."""
-        if self._radius is not None:
-            self._radius.leave()
+        for listener in self._radius:
+            listener.leave()
 
 
 def _console(config: Config, parts: Parts) -> WebServer | None:
@@ -147,19 +160,10 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
     )
 
 
-async def _open_radius(config: Config, parts: Parts) -> RadiusListener | None:
-    """
-    Open the RADIUS listener; None: the node serves no RADIUS.
-
-    Raises `RadiusListenError`.
-    """
-    if config.radius is None:
-        return None
-    addresses: Sequence[Address] = config.radius.listen
+def _exchange(parts: Parts) -> Exchange:
+    """Return what answers RADIUS requests, for all its listeners."""
     services = parts.services
-    listener = RadiusListener(
-        [(each.host, each.port) for each in addresses],
-        clients=services.radius_clients,
+    return Exchange(
         dialog=Dialog(
             authentication=services.authentication,
             continuation=services.continuation,
@@ -172,11 +176,47 @@ async def _open_radius(config: Config, parts: Parts) -> RadiusListener | None:
         security_log=parts.refusals.log,
         clock=parts.clock,
     )
-    await listener.start()
-    return listener
+
+
+def _radius(config: Config, parts: Parts, exchange: Exchange) -> RadiusListener | None:
+    """Return the RADIUS listener; None: the node serves no RADIUS over UDP."""
+    if config.radius is None:
+        return None
+    addresses: Sequence[Address] = config.radius.listen
+    return RadiusListener(
+        [(each.host, each.port) for each in addresses],
+        clients=parts.services.radius_clients,
+        exchange=exchange,
+        counts=parts.services.packet_counts,
+    )
+
+
+def _radsec(
+    config: Callable[[], Config], parts: Parts, exchange: Exchange
+) -> RadsecListener | None:
+    """Return the RadSec listener; None: the node serves no RADIUS over TLS."""
+    radsec = config().radsec
+    if radsec is None:
+        return None
+
+    def tls() -> ssl.SSLContext:
+        files = config().radsec or radsec
+        return tls_context(
+            files.certificate, files.key, parts.certificates["agents"].ca or b""
+        )
+
+    return RadsecListener(
+        radsec.listen.host,
+        radsec.listen.port,
+        tls=tls,
+        clients=parts.services.radius_clients,
+        exchange=exchange,
+        security_log=parts.refusals.log,
+        clock=parts.clock,
+    )
 
 
 async def _close_radius(
-    listener: RadiusListener, is_broken: Callable[[], bool]
+    listener: RadiusListener | RadsecListener, is_broken: Callable[[], bool]
 ) -> None:
     await listener.stop(grace_s=0 if is_broken() else RADIUS_GRACE_S)

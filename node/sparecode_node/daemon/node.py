@@ -315,8 +315,8 @@ class Node:
             ),
             cleanup,
         )
-        if radius is not None:
-            self._run(cleanup, radius.run(), "radius")
+        for listener in radius:
+            self._run(cleanup, listener.run(), "radius")
         local = LocalSocket(
             config.node.data_dir, services.resets, self._radius_packets.packets
         )

@@ -54,6 +54,14 @@ async def page(
     return pages.page(views, size, lambda agent: fold(agent.name))
 
 
+async def name_of(transaction: ReadTransaction, identity: str) -> str:
+    """Return the name of the agent with this identity; empty: there is none."""
+    row = await transaction.one(
+        "SELECT name FROM agents WHERE identity = :identity", identity=identity
+    )
+    return "" if row is None else str(row["name"])
+
+
 async def certificate_denied(
     transaction: ReadTransaction, certificate: Certificate
 ) -> bool:

@@ -2,7 +2,9 @@
 """
 The RADIUS door: translates packets to the use cases of agents, and decides nothing.
 
-    listener     sockets, bounds, duplicates, counters
+    listener     UDP: whose packets they are
+    radsec       TLS: connections of agents
+    exchange     bounds, duplicates, counters, and the answers of both
     dialog       a request becomes a use case, its decision a reply
     packets      the form and the signature of packets, over pyrad
     request_ids  the ids that the copies of a request share

@@ -415,6 +415,7 @@ def _wants_prompt(source: Source, request: Request, credentials: Credentials) ->
 def _caller(source: Source, request: Request) -> AgentCaller:
     return AgentCaller(
         identity=source.client.identity,
+        certificate=source.certificate,
         radius_secret_id=source.secret_id,
         radius_signed=request.is_signed
         and source.client.settings.unsigned_until_signed,
@@ -429,7 +430,7 @@ def _context(source: Source, request: Request, request_id: RequestId) -> CallCon
         deadline_s=DEADLINE_S,
         peer=source.host,
         door=RADIUS,
-        source=f"RADIUS from {source.host}",
+        source=f"{source.door} from {source.host}",
     )
 
 

@@ -93,7 +93,11 @@ class Request:
     attributes: _Attributes = field(repr=False)
     """Every attribute in its order, as it came."""
     is_signed: bool
-    """Whether it has a Message-Authenticator. Otherwise its octets may be changed."""
+    """
+    Whether it has a Message-Authenticator, or came by TLS.
+
+    Otherwise its octets may be changed.
+    """
 
     @property
     def is_status(self) -> bool:
@@ -156,10 +160,16 @@ class Request:
 
 
 def read(
-    datagram: bytes, settings: RadiusSettings, secrets: Sequence[bytes]
+    datagram: bytes,
+    settings: RadiusSettings,
+    secrets: Sequence[bytes],
+    *,
+    is_protected: bool = False,
 ) -> Request:
     """
     Return the request in a datagram from a client with these secrets.
+
+    *is_protected*: it came by TLS, and needs no Message-Authenticator (RFC 6614, 2.4).
 
     Raises `DroppedError` for what RFC 2865 and RFC 3579 discard silently: a wrong form,
     another code, and a missing or wrong Message-Authenticator (CVE-2024-3596).
@@ -170,10 +180,13 @@ def read(
         raise DroppedError("other_code")
     if not secrets:
         raise DroppedError("wrong_secret")
-    is_signed = MESSAGE_AUTHENTICATOR in kinds
-    if is_signed:
+    if MESSAGE_AUTHENTICATOR in kinds:
         secret = _signer(octets, attributes, secrets)
-    elif not settings.allow_unsigned or code == StatusServer or EAP_MESSAGE in kinds:
+    elif code == StatusServer or EAP_MESSAGE in kinds:
+        raise DroppedError("no_message_authenticator")
+    elif is_protected:
+        secret = secrets[0]
+    elif not settings.allow_unsigned:
         raise DroppedError("no_message_authenticator")
     elif not settings.allow_unsigned_proxied and PROXY_STATE in kinds:
         raise DroppedError("proxy_state")
@@ -183,6 +196,7 @@ def read(
         packet = AuthPacket(packet=octets, secret=secret)
     except PacketError:
         raise DroppedError("malformed") from None
+    is_signed = is_protected or MESSAGE_AUTHENTICATOR in kinds
     request = Request(packet=packet, attributes=attributes, is_signed=is_signed)
     if not is_signed:
         _choose_secret(request, secrets)

@@ -15,9 +15,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.radius import packets
 from sparecode_node.radius.packets import PasswordFormError, Request
+from sparecode_node.services.context import NO_CERTIFICATE
 from sparecode_node.services.people.radius_clients import RadiusClient
 from sparecode_node.services.secrets.radius_seals import RadiusSeals
 
@@ -42,8 +44,15 @@ class Source:
     host: str
     """Its address in one spelling, see `sources.canonical`."""
     port: int
-    secret_id: str
-    """The secret that the packet was made with."""
+    secret_id: str = ""
+    """The secret that the packet was made with; empty by TLS."""
+    certificate: Certificate = NO_CERTIFICATE
+    """Of the connection, by TLS."""
+
+    @property
+    def door(self) -> str:
+        """The name of the door for the audit log."""
+        return "RADIUS" if self.secret_id else "RadSec"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

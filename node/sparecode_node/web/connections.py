@@ -36,11 +36,14 @@ class Acceptor:
         context: Callable[[], ssl.SSLContext],
         handshake_s: float,
         free: asyncio.Semaphore,
+        on_failed: Callable[[OSError], None] | None = None,
     ) -> None:
         """
         *name*: of the listener. *context*: called for each connection.
 
         *free*: how many more connections may be open on all sockets that share it.
+
+        *on_failed*: called when a handshake fails.
         """
         self._listening = listening
         self._name = name
@@ -48,6 +51,7 @@ class Acceptor:
         self._context = context
         self._handshake_s = handshake_s
         self._free = free
+        self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
         self._serving: set[asyncio.Task[None]] = set()
         self._shaking_hands: set[asyncio.Task[None]] = set()
@@ -95,7 +99,9 @@ class Acceptor:
                 ssl=self._context(),
                 ssl_handshake_timeout=self._handshake_s,
             )
-        except OSError:  # No handshake, none in time, or not TLS at all.
+        except OSError as error:  # No handshake, none in time, or not TLS at all.
+            if self._on_failed is not None:
+                self._on_failed(error)
             return
         finally:
             if task := asyncio.current_task():

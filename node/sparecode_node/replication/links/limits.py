@@ -36,6 +36,7 @@ ADMINISTRATORS = Connections(most=1024, share=16)
 MEMBERS = Connections(most=1024, share=16)
 BROWSERS = Connections(most=512, share=32)
 HTTP_AGENTS = Connections(most=1024, share=32)
+RADSEC_AGENTS = Connections(most=256, share=64)
 """
 gRPC counts for each address of a listener's name: `localhost` has two. So there may be
 twice as many connections, and the share still leaves files for the node itself.

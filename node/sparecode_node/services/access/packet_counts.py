@@ -23,6 +23,7 @@ DROPPED = (
     "duplicate",
     "overloaded",
     "unavailable",
+    "denied",
 )
 VERDICTS = (*ANSWERED, *DROPPED)
 
@@ -34,6 +35,7 @@ class PacketCounts:
         self._lock = threading.Lock()
         self._packets: collections.Counter[tuple[str, str]] = collections.Counter()
         self._last_ms: dict[str, int] = {}
+        self._registered: frozenset[str] = frozenset()
 
     def count(self, client: str, verdict: str, now_ms: int) -> None:
         """Count a packet of a client by its name; `UNKNOWN`: of no client."""
@@ -72,10 +74,10 @@ class PacketCounts:
             )
 
     def keep(self, clients: frozenset[str]) -> None:
-        """Forget clients that are no longer registered."""
+        """Forget RADIUS clients that are no longer registered."""
         with self._lock:
-            for name in [*self._last_ms]:
-                if name != UNKNOWN and name not in clients:
-                    del self._last_ms[name]
-                    for verdict in VERDICTS:
-                        self._packets.pop((name, verdict), None)
+            for name in self._registered - clients:
+                self._last_ms.pop(name, None)
+                for verdict in VERDICTS:
+                    self._packets.pop((name, verdict), None)
+            self._registered = clients

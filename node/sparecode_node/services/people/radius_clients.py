@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.agents import Certificate, Protects
 from sparecode_node.domain.ids import AdministratorName, AgentIdentity, NameKey
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.radius import (
@@ -20,7 +20,7 @@ from sparecode_node.domain.radius import (
     radius_identity,
 )
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import cluster, radius
+from sparecode_node.queries import agents, cluster, radius
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock, Entropy
@@ -76,6 +76,19 @@ class RadiusDirectory:
     is_open: bool = True
     """False: the cluster was restored, and serves no agents yet (E2)."""
     clients: tuple[RadiusClient, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStanding:
+    """What a door must know of an agent with a certificate, at one moment."""
+
+    name: str
+    """Empty: no registered agent has this certificate's identity."""
+    is_denied: bool
+    is_available: bool
+    """False: the cluster's feature level knows no RADIUS."""
+    is_open: bool
+    """False: the cluster was restored, and serves no agents yet (E2)."""
 
 
 class RadiusClients:
@@ -289,6 +302,18 @@ class RadiusClients:
         if directory != self._directory:
             self._directory = directory
         return self._directory
+
+    async def standing(
+        self, identity: AgentIdentity, certificate: Certificate
+    ) -> AgentStanding:
+        """Return what this node's state has of an agent with a certificate (RadSec)."""
+        async with self._state.transaction() as transaction:
+            return AgentStanding(
+                name=await agents.name_of(transaction, identity),
+                is_denied=await agents.certificate_denied(transaction, certificate),
+                is_available=await cluster.feature_level(transaction) >= RADIUS_CLIENTS,
+                is_open=await cluster.is_open(transaction),
+            )
 
     async def _read(self, transaction: ReadTransaction) -> RadiusDirectory:
         if await cluster.feature_level(transaction) < RADIUS_CLIENTS:

@@ -115,6 +115,7 @@ def _addresses(config: Config) -> dict[str, Address]:
         "peers": config.peers,
         "admin": config.admin,
         "console": config.console,
+        "radsec": config.radsec,
         "http": config.http,
         "metrics": config.metrics,
     }
