@@ -37,8 +37,12 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import evaluations, normalized, splits
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.domain.users import fold
 from sparecode_node.queries.passkeys import PasskeyView
+from sparecode_node.radius import packets
+from sparecode_node.radius.dialog import calling_station, nas
+from sparecode_node.radius.packets import DroppedError, PasswordFormError
 from sparecode_node.replication.calls.peer_messages import outcome_of, proposal_of
 from sparecode_node.replication.codec import (
     CodecError,
@@ -76,7 +80,13 @@ from sparecode_node.services.secrets.passkey_checks import (
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.services.secrets.wrap_command import WrapCommand
+from tests.radius.door import request as radius_request
 from tests.services.authenticator import Authenticator
+
+SIGNING = RadiusSettings(networks=())
+NOT_SIGNING = RadiusSettings(
+    networks=(), allow_unsigned=True, allow_unsigned_proxied=True
+)
 
 DATA = Path(__file__).parents[1] / "data"
 PASSWORD = "for demonstration only"
@@ -345,6 +355,22 @@ def read_attestation(data: bytes) -> None:
     CHECKS.check_registration(answer, REGISTER, DOMAIN)
 
 
+def read_radius(data: bytes) -> None:
+    """Read a packet as each kind of client may send it, and build an answer to it."""
+    for settings in (SIGNING, NOT_SIGNING):
+        for is_protected in (False, True):
+            with contextlib.suppress(DroppedError):
+                request = packets.read(
+                    data, settings, (b"radsec", b"other"), is_protected=is_protected
+                )
+                with contextlib.suppress(PasswordFormError):
+                    request.password()
+                calling_station(request)
+                nas(request)
+                request.identifying()
+                packets.reply(request, 3, ((packets.REPLY_MESSAGE, b"no"),))
+
+
 def read_ticket(data: bytes) -> None:
     """Read a join ticket, with and without its prefix."""
     text = data.decode(errors="replace")
@@ -511,6 +537,15 @@ TARGETS = (
         run=read_attestation,
         may_raise=(RefusedAnswerError,),
         examples=(base64url_to_bytes(MADE["response"]["attestationObject"]),),
+    ),
+    Target(
+        name="radius_packets",
+        run=read_radius,
+        examples=(
+            radius_request("radsec"),
+            radius_request("radsec", signed=False, attributes=((32, b"nas"),)),
+            radius_request("other", attributes=((24, b"state"), (33, b"proxy"))),
+        ),
     ),
     Target(name="join_tickets", run=read_ticket, examples=(PREFIX.encode(),)),
     Target(
