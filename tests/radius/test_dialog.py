@@ -472,6 +472,37 @@ async def test_a_copy_after_a_key_rotation_is_the_same_request(door, leading):
         assert await answered(other, sent) == AccessAccept
 
 
+async def test_a_copy_of_a_second_step_after_a_key_rotation_gets_its_answer(
+    door, leading
+):
+    """(D3, K3) On another node. Another packet with that State is refused."""
+    state = await challenge(door)
+    door.node.clock.pass_s(30)
+    sent = with_state(door, state, door.node.tokencode())
+    assert await answered(door, sent) == AccessAccept
+    await rotate(door)
+    async with open_door(door.node) as other:
+        other.secret = door.secret
+        assert await answered(other, sent) == AccessAccept
+        again = with_state(door, state, door.node.tokencode())
+        assert await answered(other, again) == AccessReject
+
+
+async def test_a_refused_second_step_is_refused_again_after_a_key_rotation(
+    door, leading
+):
+    """(D3, K3)."""
+    state = await challenge(door)
+    sent = with_state(door, state, "000000")
+    assert await answered(door, sent) == AccessReject
+    charged = failures(door)
+    await rotate(door)
+    async with open_door(door.node) as other:
+        other.secret = door.secret
+        assert await answered(other, sent) == AccessReject
+    assert failures(door) == charged
+
+
 async def test_a_session_goes_on_while_the_key_before_is_in_use(door, leading):
     """(D3) pam_radius asks the next node, and another key is active meanwhile."""
     await update(door, repeats_with_new_authenticator=True)

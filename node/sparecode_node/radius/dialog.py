@@ -10,7 +10,7 @@ import ipaddress
 import itertools
 from dataclasses import dataclass, field, replace
 
-from sparecode_node.domain.challenges import Challenge, NextStep
+from sparecode_node.domain.challenges import NextStep
 from sparecode_node.domain.ids import NameKey, RequestId
 from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.users import fold
@@ -235,9 +235,7 @@ class Dialog:
             return await self._refuse(source, request, credentials, request_id)
         choosing = state.challenge.step is NextStep.NEW_PIN
         if request.is_garbled or (choosing and not request.is_signed):
-            return await self._refuse(
-                source, request, credentials, request_id, state.challenge
-            )
+            return await self._refuse(source, request, credentials, request_id, state)
         if choosing and not state.repeated:
             if not await self._continuation.is_answerable(
                 _caller(source, request), state.challenge
@@ -250,7 +248,7 @@ class Dialog:
                 request,
                 credentials,
                 request_id,
-                challenge=self._seals.seal_challenge(state.challenge),
+                challenge=self._challenge_in(state),
                 tokencode=password,
                 new_pin=state.new_pin,
             )
@@ -259,7 +257,7 @@ class Dialog:
             if not request.is_signed:
                 # Another prompt would tell the form of an octet that was changed.
                 return await self._refuse(
-                    source, request, credentials, request_id, state.challenge
+                    source, request, credentials, request_id, state
                 )
             if error.field == "new_pin":
                 return self._ask_new_pin(state, error.message)
@@ -304,14 +302,14 @@ class Dialog:
         request: Request,
         credentials: Credentials,
         request_id: RequestId,
-        challenge: Challenge | None = None,
+        state: RadiusState | None = None,
     ) -> Answer:
         """
         Refuse in a commit, as a challenge of another cluster (U1).
 
-        *challenge*: whose user's rate it counts in. None: it did not open.
+        *state*: whose user's rate it counts in. None: it did not open.
         """
-        sealed = self._seals.seal_challenge(challenge) if challenge else b""
+        sealed = self._challenge_in(state) if state else b""
         return await self._decide(
             source,
             request,
@@ -322,6 +320,14 @@ class Dialog:
             new_pin="",
             is_guess=False,
         )
+
+    def _challenge_in(self, state: RadiusState) -> bytes:
+        """
+        Return the sealed challenge of a State: the same for each copy of a packet (D3).
+
+        Another key may be active by the next copy, so the key of the State seals it.
+        """
+        return self._seals.seal_challenge(state.challenge, state.key_id)
 
     async def _decide(
         self,

@@ -58,6 +58,8 @@ class RadiusState:
     """What the user has chosen so far; empty: nothing."""
     repeated: bool = False
     """Whether the user has entered *new_pin* twice."""
+    key_id: KeyId | None = field(default=None, compare=False)
+    """The key that it was sealed with; None: it is not sealed yet."""
 
 
 class RadiusSeals(Sealing):
@@ -161,6 +163,7 @@ class RadiusSeals(Sealing):
             name_key=name_key,
             new_pin=new_pin.rstrip(),
             repeated=bool(repeated),
+            key_id=key_id,
         )
 
     def _bound(

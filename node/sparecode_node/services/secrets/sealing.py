@@ -307,9 +307,11 @@ class Sealing:
         """Open a file of tokens. Raises `BrokenSealError`."""
         return TokenFileDraft(**self._unseal(TOKEN_FILE, sealed))
 
-    def seal_challenge(self, challenge: Challenge) -> bytes:
-        """Seal a challenge, for any node to open. Equal challenges give equal bytes (Q2)."""
-        return self._seal(CHALLENGE, asdict(challenge))
+    def seal_challenge(
+        self, challenge: Challenge, key_id: KeyId | None = None
+    ) -> bytes:
+        """Seal a challenge, for any node to open. Equal ones give equal bytes (Q2)."""
+        return self._seal(CHALLENGE, asdict(challenge), key_id)
 
     def unseal_challenge(self, sealed: bytes) -> Challenge:
         """Open a challenge. Raises `BrokenSealError`."""
@@ -399,9 +401,11 @@ class Sealing:
             return self._ring.checkpoint_key(key_id).public_key().public_bytes_raw()
         return self._ring.retired.get(key_id)
 
-    def _seal(self, purpose: str, content: Mapping[str, object]) -> bytes:
+    def _seal(
+        self, purpose: str, content: Mapping[str, object], key_id: KeyId | None = None
+    ) -> bytes:
         """Seal content that callers keep and return, for this cluster alone."""
-        key_id = self._ring.active
+        key_id = self._ring.active if key_id is None else key_id
         header = FORM + key_id.to_bytes(KEY_ID_BYTES)
         sealed = self._cipher(key_id, purpose).encrypt(
             json.dumps(content).encode(), self._kept(purpose, header)
