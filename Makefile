@@ -103,7 +103,7 @@ system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
 	for package in chromium curl e2fsprogs freeradius-utils gcc git iproute2 iptables libc6-dev \
 		libpam-radius-auth man-db mount nftables oathtool openssh-client openssh-server openssl pamtester promtool \
-		radsecproxy softhsm2 stoken strace systemd util-linux xfsprogs; do \
+		radsecproxy softhsm2 stoken strace sudo systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \

@@ -11,11 +11,10 @@ import pytest
 
 from sparecode_node.console.pages.snippets import OPENVPN, PAM_RADIUS
 from tests.radius.door import Door
+from tests.radius.pam import MODULES, name_nodes, write_pam
 from tests.services.one_node import PIN, SERIAL
 
-ROOT = Path(__file__).parents[2]
-MODULE = "pam_radius_auth.so"
-MODULES = [*Path("/usr/lib").glob(f"*/security/{MODULE}")]
+SERVICE = "example"
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -25,40 +24,13 @@ pytestmark = [
     ),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root has a mount namespace"),
 ]
-CLOSED_PORT = 9
 
 
 @pytest.fixture
 def machine(tmp_path: Path, door: Door) -> Path:
     """Return a folder with PAM's files: its first node is down, the door is the second."""
-    servers = name_nodes(tmp_path, door, wait_s=20)
-    services = tmp_path / "pam.d"
-    services.mkdir()
-    shipped = (ROOT / "deploy/pam/sparecode").read_text()
-    (services / "sparecode").write_text(
-        shipped.replace("/etc/sparecode-pam.conf", str(servers))
-    )
-    (services / "example").write_text(
-        "auth substack sparecode\nauth required pam_permit.so\n"
-        "account required pam_permit.so\n"
-    )
-    for name, line in (
-        ("passwd", "bob:x:4711:4711::/:/bin/sh"),
-        ("group", "breakglass:x:4712:bob"),
-    ):
-        (tmp_path / name).write_text(f"{Path('/etc', name).read_text()}{line}\n")
+    write_pam(tmp_path, name_nodes(tmp_path, door, wait_s=20), SERVICE)
     return tmp_path
-
-
-def name_nodes(
-    folder: Path, door: Door, *, wait_s: int, first_is_down: bool = True
-) -> Path:
-    """Write the nodes that pam_radius asks: one that is down, and the door."""
-    servers = folder / "sparecode-pam.conf"
-    down = f"127.0.0.1:{CLOSED_PORT} {door.secret} 1\n" if first_is_down else ""
-    servers.write_text(f"{down}127.0.0.1:{door.port} {door.secret} {wait_s}\n")
-    servers.chmod(0o600)
-    return servers
 
 
 async def sign_in(machine: Path, *typed: str, user: str = "alice") -> tuple[bool, str]:
@@ -69,7 +41,7 @@ async def sign_in(machine: Path, *typed: str, user: str = "alice") -> tuple[bool
                 f"mount --bind {machine}/{name} /etc/{name}"
                 for name in ("pam.d", "passwd", "group")
             ),
-            f"exec pamtester example {user} authenticate",
+            f"exec pamtester {SERVICE} {user} authenticate",
         ]
     )
     process = await asyncio.create_subprocess_exec(
@@ -106,7 +78,7 @@ async def test_pam_understands_the_lines_to_copy(door, machine, snippet):
     service = "\n".join(lines).replace(
         "/etc/sparecode-pam.conf", str(machine / "sparecode-pam.conf")
     )
-    (machine / "pam.d" / "example").write_text(
+    (machine / "pam.d" / SERVICE).write_text(
         f"{service}\nauth required pam_permit.so\naccount required pam_permit.so\n"
     )
     issued = await door.node.issue()

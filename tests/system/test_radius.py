@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import pytest
-from local_cluster.cluster import HOST, LocalCluster, free_ports
+from local_cluster.cluster import HOST, LocalCluster
 from local_cluster.setup import set_up
 from pyrad.packet import AccessAccept, AccessReject, StatusServer
 
@@ -20,20 +20,9 @@ GIVE_UP_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def ports() -> list[int]:
-    """Return a UDP port for each node."""
-    return free_ports(3)
-
-
-@pytest.fixture(scope="module")
-def cluster(
-    tmp_path_factory: pytest.TempPathFactory, ports: list[int]
-) -> Iterator[LocalCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Start three nodes that serve RADIUS."""
-    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
-    for node, port in zip(cluster.nodes, ports, strict=True):
-        section = f'\n[radius]\nlisten = ["{HOST}:{port}"]\n'
-        node.config.write_text(node.config.read_text() + section)
+    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True, doors=True)
     try:
         cluster.start()
         yield cluster
@@ -64,8 +53,9 @@ class Nas:
         raise AssertionError("there is no node to ask")
 
 
-async def nas(estate: Estate, ports: list[int], name: str) -> Nas:
+async def nas(estate: Estate, name: str) -> Nas:
     """Register a client on this machine, and wait until every node knows it."""
+    ports = [node.ports.radius for node in estate.cluster.nodes]
     new = await estate.admin.register_radius_client(
         name, RadiusSettings(networks=(HOST,))
     )
@@ -78,7 +68,7 @@ async def nas(estate: Estate, ports: list[int], name: str) -> Nas:
 @pytest.mark.asyncio
 @pytest.mark.timeout(300)
 async def test_each_request_counts_once_though_the_primary_dies(
-    cluster: LocalCluster, ports: list[int]
+    cluster: LocalCluster,
 ) -> None:
     """
     (D3, D4, Q2) Packets that come again, on other nodes, while the primary is killed.
@@ -87,7 +77,7 @@ async def test_each_request_counts_once_though_the_primary_dies(
     code is rejected. Twelve packets with one code at once: one is accepted.
     """
     async with Estate(cluster) as estate:
-        client = await nas(estate, ports, "gate")
+        client = await nas(estate, "gate")
         people = [await estate.holder(f"user-{n}", codes=2) for n in range(USERS)]
         await race(estate, client, people[0])
 
