@@ -101,7 +101,7 @@ $(HTMX): $(ASSETS)/package-lock.json $(ASSETS)/icons.txt | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs freeradius-utils gcc git iproute2 iptables libc6-dev \
+	for package in chromium curl e2fsprogs eapoltest freeradius freeradius-utils gcc git iproute2 iptables libc6-dev \
 		libpam-radius-auth man-db mount nftables oathtool openssh-client openssh-server openssl pamtester promtool \
 		radsecproxy softhsm2 stoken strace sudo systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \

@@ -64,7 +64,8 @@ realm sparecode {
     nostrip
 }
 
-# In the section `authorize` of sites-enabled/default
+# In the section `authorize` of sites-enabled/inner-tunnel for EAP-TTLS, or else of
+# sites-enabled/default, before the modules that need a password in clear
 update control {
     &Proxy-To-Realm := "sparecode"
 }

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The promise under a race through all doors at once: a code is accepted exactly once."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from local_cluster.cluster import AGENT, HOST, LocalCluster, free_ports
+from local_cluster.setup import set_up
+from pyrad.packet import AccessAccept
+
+from sparecode_client import Decision
+from tests.http.door import client_of, trusting
+from tests.radius.door import decoded, request
+from tests.radius.tls import RADSEC, Connection
+from tests.system.estate import PIN, Estate, Holder, each
+from tests.system.test_radius import Nas, nas
+
+CODES = 40
+TRIES = 30
+GIVE_UP_S = 120.0
+NODES = 3
+
+
+@pytest.fixture(scope="module")
+def ports() -> list[int]:
+    """Return three ports for each node: RADIUS, RadSec and HTTP."""
+    return free_ports(3 * NODES)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, ports: list[int]
+) -> Iterator[LocalCluster]:
+    """Start three nodes that serve RADIUS over UDP and TLS, and HTTP."""
+    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
+    for number, node in enumerate(cluster.nodes):
+        ours = cluster.certificates / node.node_id
+        files = f'certificate = "{ours}.pem"\nkey = "{ours}.key"\n'
+        udp, tls, http = (ports[number + NODES * door] for door in range(3))
+        node.config.write_text(
+            node.config.read_text()
+            + f'\n[radius]\nlisten = ["{HOST}:{udp}"]\n'
+            + f'\n[radsec]\nlisten = "{HOST}:{tls}"\n{files}'
+            + f'\n[http]\nlisten = "{HOST}:{http}"\n{files}'
+        )
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+class Pipe:
+    """A RadSec connection with many requests in progress."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._numbers = itertools.cycle(range(256))
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        while reply := await self._connection.reply():
+            self._waiting.pop(reply[1]).set_result(reply)
+
+    async def code(self, username: str, passcode: str) -> int:
+        """Send a passcode, and return the code of the answer."""
+        number = next(each for each in self._numbers if each not in self._waiting)
+        sent = request(RADSEC, username, passcode, signed=False, identifier=number)
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._connection.writer.write(sent)
+        return decoded(RADSEC, sent, await asyncio.wait_for(future, GIVE_UP_S)).code
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+        await self._connection.close()
+
+
+class Doors:
+    """Every door of every node."""
+
+    def __init__(
+        self,
+        estate: Estate,
+        client: Nas,
+        pipes: list[Pipe],
+        web: list[httpx.AsyncClient],
+    ) -> None:
+        self._estate = estate
+        self._nas = client
+        self._pipes = pipes
+        self._web = web
+
+    async def accepts(self, number: int, username: str, passcode: str) -> bool:
+        """Try a passcode through a door of a node, chosen by *number*."""
+        door, node = number % 4, number // 4 % NODES
+        if door == 0:
+            agent = [*self._estate.agents.values()][node]
+            answer = await agent.authenticate(username, passcode)
+            return answer.decision is Decision.ACCEPTED
+        if door == 1:
+            sent = request(self._nas.secret, username, passcode)
+            return await self._nas.code(sent, [node]) == AccessAccept
+        if door == 2:
+            return await self._pipes[node].code(username, passcode) == AccessAccept
+        response = await self._web[node].post(
+            "/v1/authenticate", json={"username": username, "passcode": passcode}
+        )
+        assert response.status_code == 200, response.text
+        return bool(response.json()["decision"] == "ACCEPTED")
+
+
+async def pipe(folder: Path, port: int) -> Pipe:
+    """Open a RadSec connection."""
+    streams = await asyncio.open_connection(
+        HOST, port, ssl=trusting(folder, AGENT), server_hostname=HOST
+    )
+    return Pipe(Connection(*streams))
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(900)
+async def test_thirty_tries_of_each_code_through_all_doors_are_accepted_once(
+    cluster: LocalCluster, ports: list[int]
+) -> None:
+    """
+    (A3, A5, D1) 300 codes, each tried 30 times at once over all doors and nodes.
+
+    One try of each is accepted, and the other 29 lock no one out.
+    """
+    context = trusting(cluster.certificates, AGENT)
+    async with AsyncExitStack() as clients, Estate(cluster) as estate:
+        web = [
+            await clients.enter_async_context(client_of(port, context))
+            for port in ports[2 * NODES :]
+        ]
+        pipes = []
+        for port in ports[NODES : 2 * NODES]:
+            pipes.append(await pipe(cluster.certificates, port))
+            clients.push_async_callback(pipes[-1].close)
+        client = await nas(estate, ports[:NODES], "gate")
+        doors = Doors(estate, client, pipes, web)
+        holders = await each(
+            [f"racer-{number:03}" for number in range(CODES)],
+            lambda name: estate.holder(name, codes=2),
+            at_once=16,
+        )
+
+        async def race(holder: Holder) -> tuple[int, bool]:
+            passcode = PIN + holder.codes[0]
+            answers = await asyncio.gather(
+                *(doors.accepts(n, holder.username, passcode) for n in range(TRIES))
+            )
+            following = await estate.any_agent.authenticate(
+                holder.username, PIN + holder.codes[1]
+            )
+            return sum(answers), following.accepted
+
+        results = await each(holders, race, at_once=4)
+        digest = await estate.until_equal()
+
+    assert [accepted for accepted, _ in results] == [1] * CODES
+    assert all(following for _, following in results)
+    assert digest
