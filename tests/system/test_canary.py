@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from local_cluster.cluster import AGENT, LocalCluster
+from local_cluster.cluster import AGENT, LocalCluster, free_ports
 from local_cluster.setup import set_up
 
 from sparecode_client import (
@@ -31,6 +31,7 @@ from sparecode_node.domain.pins import unfolded
 from sparecode_node.domain.tokencodes import Algorithm, HashName, TokencodeParameters
 from sparecode_node.domain.tokencodes import tokencode_at as shown_at
 from tests.system.canary_operators import operate
+from tests.system.canary_radius import drive_radius, serve_radius
 from tests.system.collector import Collector, collecting
 from tests.system.estate import Estate
 
@@ -41,6 +42,7 @@ OTHER_SEED = b"canary-seed-of-bob-b"
 FILE_SEED = b"canary-seed-in-a-csv"
 PIA_SEED = b"canary-seed-of-pia-b"
 SPARE_SEED = b"canary-seed-spare-on"
+DORA_SEED = b"canary-seed-of-dora-"
 PINS = ("90817263", "90827364", "92847465", "93847561", "95968778")
 """Long ones: fewer digits are found in times and hashes by chance."""
 PIN, CHOSEN_PIN, WRONG_PIN, FOLDED_PIN, NAME_TYPED = PINS
@@ -60,8 +62,14 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
+def ports() -> list[int]:
+    """Return the ports of one node for RADIUS over UDP and TLS."""
+    return free_ports(2)
+
+
+@pytest.fixture(scope="module")
 def cluster(
-    collector: Collector, tmp_path_factory: pytest.TempPathFactory
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory, ports: list[int]
 ) -> Iterator[LocalCluster]:
     """Return a running cluster that logs and traces all, and makes snapshots often."""
     cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
@@ -72,6 +80,7 @@ def cluster(
         node.config.write_text(
             text.replace("[raft]", "[raft]\nlog_entries_max = 24\nlog_entries_kept = 8")
         )
+    serve_radius(cluster, ports)
     try:
         cluster.start()
         yield cluster
@@ -85,6 +94,7 @@ class Driven:
 
     codes: list[str] = field(default_factory=list)
     tokencodes: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
     exports: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -112,13 +122,27 @@ async def add(estate: Estate, name: str, *, rule: PinRule, seed: bytes = SEED) -
     await estate.admin.assign_token(name, name)
 
 
-async def drive(estate: Estate) -> Driven:
+async def drive(estate: Estate, ports: list[int]) -> Driven:
     """Type every secret into everything that takes one."""
     driven = Driven()
     await drive_tokens(estate, driven)
     await drive_issuing(estate, driven)
     await drive_next_steps(estate, driven)
     await drive_administrators(estate)
+    await add(estate, "dora", rule=PinRule.PREPENDED, seed=DORA_SEED)
+    await estate.admin.set_pin("dora", PIN)
+    driven.shared.append(
+        await drive_radius(
+            estate,
+            ports,
+            "dora",
+            lambda counter: tokencode(counter, DORA_SEED),
+            pin=PIN,
+            wrong=[WRONG_PIN],
+            chosen=CHOSEN_PIN,
+        )
+    )
+    driven.tokencodes += [tokencode(counter, DORA_SEED) for counter in range(4)]
     for form in AuditExportFormat:
         pieces: list[bytes] = []
         await estate.admin.export_audit_events(pieces.append, form=form)
@@ -244,7 +268,7 @@ def data_dir(config: Path) -> Path:
 
 @pytest.mark.asyncio
 async def test_no_secret_is_in_anything_that_is_left(
-    cluster: LocalCluster, collector: Collector, tmp_path: Path
+    cluster: LocalCluster, collector: Collector, tmp_path: Path, ports: list[int]
 ) -> None:
     """
     (T3, I9, P5) PINs, codes, tokencodes, seeds, passwords, sessions, at level DEBUG.
@@ -255,7 +279,7 @@ async def test_no_secret_is_in_anything_that_is_left(
     in lower case, hexadecimal, UTF-16 or base64, wherever that begins.
     """
     async with Estate(cluster) as estate:
-        driven = await drive(estate)
+        driven = await drive(estate, ports)
         operated = await operate(estate, tmp_path)
         await estate.until_equal()
         bearer = estate.admin._client.session
@@ -273,9 +297,10 @@ async def test_no_secret_is_in_anything_that_is_left(
     secrets: list[str | bytes] = [
         *PINS,
         *driven.tokencodes,
+        *driven.shared,
         *driven.codes,
         *(code.replace("-", "") for code in driven.codes),
-        *(SEED, OTHER_SEED, FILE_SEED, PIA_SEED, SPARE_SEED),
+        *(SEED, OTHER_SEED, FILE_SEED, PIA_SEED, SPARE_SEED, DORA_SEED),
         *(PASSWORD, WRONG_PASSWORD, FILE_PASSWORD, cluster.password),
         *([bearer] if bearer else []),
         *operated.secrets,
