@@ -20,7 +20,7 @@ from tests.radius.tls import RADSEC, Connection
 from tests.system.estate import PIN, Estate, Holder, each
 from tests.system.test_radius import Nas, nas
 
-CODES = 40
+CODES = 300
 TRIES = 30
 GIVE_UP_S = 120.0
 NODES = 3
