@@ -5,6 +5,7 @@ What the Debian package is built from. `make packages-test` builds and runs it.
 `make deb` needs Debian's tools, so these tests only look at its files.
 """
 
+import importlib.metadata
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from release import deb
 
 ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / "deploy/debian"
+LOCK = "deploy/container/requirements.lock"
 WHEEL = "sparecode-1.2.3-py3-none-any.whl"
 
 
@@ -23,7 +25,7 @@ def source(tmp_path: Path) -> Path:
     (wheel := tmp_path / WHEEL).write_bytes(b"the wheel")
     folder = tmp_path / "sparecode"
     folder.mkdir()
-    deb.lay_out(folder, wheel, ROOT / "deploy/container/requirements.lock", "1.2.3-1")
+    deb.lay_out(folder, wheel, ROOT / LOCK, "1.2.3-1")
     return folder
 
 
@@ -58,6 +60,24 @@ def test_wheel_and_dependencies_are_installed_by_hash(source: Path):
     assert named[-1].startswith(f"./{WHEEL} --hash=sha256:")
     assert all("==" in line for line in named[:-1])
     assert "--require-hashes" in (DEBIAN / "rules").read_text()
+
+
+def test_what_dependencies_bring_for_developers_is_deleted():
+    """Folders that stand beside the packages of all dependencies, from any wheel."""
+    for_developers = {"doc", "docs", "example", "examples", "test", "tests"}
+    names = re.findall(r"^([\w.-]+)==", (deb.ROOT / LOCK).read_text(), re.MULTILINE)
+    brought = {
+        (distribution.name, file.parts[0])
+        for distribution in importlib.metadata.distributions()
+        if distribution.name.lower().replace("_", "-") in names
+        for file in distribution.files or ()
+        if file.parts[0] in for_developers
+    }
+    assert brought, "no wheel brings any: delete this test, and the line in rules"
+    lines = (DEBIAN / "rules").read_text().splitlines()
+    rules = "\n".join(line for line in lines if not line.startswith("#"))
+    for distribution, folder in brought:
+        assert f"/site-packages/{folder}" in rules, (distribution, folder)
 
 
 def test_programs_are_where_the_units_look_for_them():

@@ -56,7 +56,8 @@ def test_every_command_has_its_options_on_a_page(pages: Path):
             _, found, section = plain(page).partition(f".SS {' '.join(path)}\n")
             assert found, path
             section = re.split(r"^\.S[SH] ", section, maxsplit=1, flags=re.MULTILINE)[0]
-            for option in (name for each in command.params for name in each.opts):
+            shown = (each for each in command.params if not getattr(each, "hidden", 0))
+            for option in (name for each in shown for name in each.opts):
                 if option.startswith("-"):
                     assert option in section, (path, option)
             count += 1
@@ -92,6 +93,12 @@ def test_man_shows_the_pages_without_warnings(pages: Path):
     )
     assert not shown.stderr
     # Lines of examples are not broken.
+    # `man -k` and `whatis` find them.
+    known = subprocess.run(
+        ["lexgrog", *texts], env=environment, capture_output=True, text=True, check=True
+    )
+    for page, line in zip(texts, known.stdout.splitlines(), strict=True):
+        assert line.startswith(f'{page}: "{page.stem} - '), line
     assert (
         "allow-and-disable   it works, and its first use voids the codes"
         in shown.stdout

@@ -132,6 +132,10 @@ def installed(machine: Machine) -> None:
         "sparecode --version; sparecode-node --version\n"
         "stat -c '%U:%G %a' /etc/sparecode | grep -qx 'root:sparecode 750'\n"
         "man -w sparecode sparecode-node sparecode-tokens >/dev/null\n"
+        "for page in /usr/share/man/man1/sparecode*.1.gz; do\n"
+        "    lexgrog $page >/dev/null\n"
+        '    test -z "$(MANWIDTH=80 man --warnings -l $page 2>&1 >/dev/null)"\n'
+        "done\n"
         ". /usr/share/bash-completion/bash_completion; __load_completion sparecode\n"
         "complete -p sparecode >/dev/null\n"
         "systemctl cat sparecode-node sparecode-backup.timer >/dev/null\n"
