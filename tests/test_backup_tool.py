@@ -51,7 +51,7 @@ async def test_show_prints_the_manifest_without_a_key(tmp_path: Path) -> None:
     assert code == 0
     assert "Cluster" in report
     assert max(map(len, report.splitlines())) <= 80
-    code, report, _ = run("show", path, "--json")
+    code, report, _ = run("show", path, "-o", "json")
     assert json.loads(report)["recipients"][0].startswith("age1")
 
 

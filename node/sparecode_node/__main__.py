@@ -50,10 +50,16 @@ from sparecode_node.tool.doctor.findings import Verdict, summary
 from sparecode_node.tool.terminal import (
     EXIT_REFUSED,
     EXIT_USAGE,
+    AsJson,
+    Group,
+    Output,
+    OutputFormat,
     ask,
     fail,
     loaded,
+    note_format,
     read_password,
+    wants_json,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +78,7 @@ objects per call to collect; most objects examined belong to calls in progress.
 log = logging.getLogger(__name__)
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -128,6 +135,7 @@ def run(
 ) -> None:
     """Run the node if no command is given."""
     del version
+    note_format(OutputFormat.TEXT)
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -287,10 +295,9 @@ def init(  # noqa: PLR0913, PLR0917 - options.
 @app.command()
 def doctor(
     context: typer.Context,
+    output: Output = OutputFormat.TEXT,
     *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list, for programs.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Check this node: machine, files, data and members.
@@ -302,9 +309,10 @@ def doctor(
     Run it as root or as the node's user, while the node runs or not. The exit code
     is 1 if a check failed, and 0 if there are only warnings.
     """
+    del output, as_json
     config = loaded(context)
     findings = asyncio.run(examine(config, SystemClock()))
-    if as_json:
+    if wants_json():
         typer.echo(
             json.dumps([dataclasses.asdict(each) for each in findings], indent=2)
         )

@@ -52,7 +52,7 @@ def report_text(done: subprocess.CompletedProcess[str]) -> str:
 
 def failures(node: LocalNode) -> dict[str, str]:
     """Return what has failed, by subject."""
-    done = doctor(node, "--json")
+    done = doctor(node, "--output", "json")
     assert done.stderr == ""
     result = json.loads(done.stdout)
     failed: dict[str, str] = {}

@@ -17,7 +17,13 @@ from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.files.backup_files import BackupFileError, SignedManifest
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
-from sparecode_node.tool.terminal import fail
+from sparecode_node.tool.terminal import (
+    AsJson,
+    Output,
+    OutputFormat,
+    fail,
+    wants_json,
+)
 
 PEM_END = b"-----END PUBLIC KEY-----"
 
@@ -65,21 +71,21 @@ def keygen(
 @app.command()
 def show(
     path: BackupFile,
+    output: Output = OutputFormat.TEXT,
     *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for programs.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Show the manifest of a backup, without verifying it.
 
     The manifest is not encrypted: no key is needed.
     """
+    del output, as_json
     try:
         signed = backup_files.read_manifest(path)
     except BackupFileError as error:
         fail(str(error))
-    print_manifest(signed, as_json=as_json)
+    print_manifest(signed)
 
 
 @app.command()
@@ -96,10 +102,9 @@ def verify(
             metavar="FILE",
         ),
     ] = None,
+    output: Output = OutputFormat.TEXT,
     *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for programs.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Decrypt a backup, and verify everything in its manifest.
@@ -108,6 +113,7 @@ def verify(
     and every hash of the audit log. The decrypted state is in a temporary folder
     (TMPDIR), readable for its owner only, and is deleted afterwards.
     """
+    del output, as_json
     try:
         identities = age_files.read_identities(key)
         with tempfile.TemporaryDirectory(prefix="sparecode.") as folder:
@@ -116,8 +122,8 @@ def verify(
         fail(f"NOT VERIFIED: {error}")
     if public_key is not None and not any(map(signed.signed_by, read_keys(public_key))):
         fail(f"NOT VERIFIED: {path}: not signed by any of the keys in {public_key}")
-    print_manifest(signed, as_json=as_json)
-    if not as_json:
+    print_manifest(signed)
+    if not wants_json():
         typer.echo("")
         typer.echo(
             "Verified: it opens, and the state and the audit log match the manifest."
@@ -142,10 +148,10 @@ def read_keys(path: Path) -> list[bytes]:
     return [key.public_bytes_raw() for key in keys if isinstance(key, Ed25519PublicKey)]
 
 
-def print_manifest(signed: SignedManifest, *, as_json: bool) -> None:
+def print_manifest(signed: SignedManifest) -> None:
     """Print a manifest as a table, or as JSON."""
     manifest = signed.manifest
-    if as_json:
+    if wants_json():
         typer.echo(json.dumps(dataclasses.asdict(manifest), indent=2))
         return
     for name, value in (

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages, exit codes and inputs that the commands of `sparecode-node` share."""
 
+import enum
+import json
 import os
 import re
 import shutil
 import stat
 import sys
 import textwrap
+from contextvars import ContextVar
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
@@ -18,10 +22,13 @@ from sparecode_node.services.secrets.keyring import forbidden_bits
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
+_REASONS = {EXIT_REFUSED: "REFUSED", EXIT_USAGE: "USAGE"}
+"""What programs read, as in the errors of `sparecode`."""
 
 SECRET_FILE_BYTES_MAX = 4096
 
-
+_NOISE = "Value error, "
+"""Pydantic, which Typer uses to check values, puts this before its messages."""
 _WIDTH_MIN = 40
 """Minimum width to wrap for, in columns, even if the terminal is narrower."""
 _NO_BREAK = "\u00a0"
@@ -29,8 +36,80 @@ _COMMAND = re.compile(r"`[^`]*`|(?<=: )(?:chmod|sparecode)\b.*$")
 """Commands that people copy: in backquotes, or after the last colon. Never wrapped."""
 
 
+class Group(TyperGroup):
+    """A group of commands whose messages about wrong values are in plain words."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
+        """Run a command, which parses the remaining arguments."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(_NOISE)
+            raise
+
+
+class OutputFormat(enum.StrEnum):
+    """What a command prints."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+_FORMAT: ContextVar[OutputFormat] = ContextVar("format", default=OutputFormat.TEXT)
+
+
+def note_format(output: OutputFormat) -> None:
+    """Set the format of the output, and of errors."""
+    _FORMAT.set(output)
+
+
+def _note_output(output: OutputFormat) -> OutputFormat:
+    if output is OutputFormat.JSON:  # Not the default: `--json` may stand beside it.
+        note_format(output)
+    return output
+
+
+def _note_json(as_json: bool) -> bool:  # noqa: FBT001 - Typer calls it so.
+    if as_json:
+        note_format(OutputFormat.JSON)
+    return as_json
+
+
+Output = Annotated[
+    OutputFormat,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Output format: text for people, json for programs.",
+        callback=_note_output,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        hidden=True,
+        help="Release 0.1.0's --output json.",
+        callback=_note_json,
+    ),
+]
+
+
+def wants_json() -> bool:
+    """Return whether a program reads the output of this command."""
+    return _FORMAT.get() is OutputFormat.JSON
+
+
 def fail(message: str, code: int = EXIT_REFUSED) -> NoReturn:
-    """Print an error to stderr, wrapped if that is a terminal, and exit."""
+    """
+    Print an error to stderr, wrapped if that is a terminal, and exit.
+
+    Programs get one line of JSON, as from `sparecode`.
+    """
+    if wants_json():
+        error = {"reason": _REASONS[code], "message": message, "exit_code": code}
+        print(json.dumps(error), file=sys.stderr)  # noqa: T201
+        raise typer.Exit(code)
     words = for_terminal(f"sparecode-node: {message}", sys.stderr)
     print(words, file=sys.stderr)  # noqa: T201
     raise typer.Exit(code)
