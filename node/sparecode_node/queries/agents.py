@@ -62,6 +62,42 @@ async def name_of(transaction: ReadTransaction, identity: str) -> str:
     return "" if row is None else str(row["name"])
 
 
+async def admits(
+    transaction: ReadTransaction,
+    identity: str,
+    *,
+    certificate: Certificate,
+    radius_secret_id: str,
+    user_id: str,
+    now_ms: int,
+) -> bool:
+    """
+    Return whether an agent may sign a user in at all, as apply would decide now (A4).
+
+    *radius_secret_id*: the secret that a RADIUS client has used.
+    """
+    row = await transaction.one(
+        """
+        SELECT 1 FROM agents JOIN users ON user_id = :user_id
+        WHERE identity = :identity AND agents.enabled AND users.enabled
+            AND (NOT restricted
+                OR EXISTS (SELECT 1 FROM agent_users
+                    WHERE identity = :identity AND user_id = :user_id)
+                OR EXISTS (SELECT 1 FROM agent_groups JOIN user_groups USING (group_key)
+                    WHERE identity = :identity AND user_id = :user_id))
+            AND (NOT EXISTS (SELECT 1 FROM radius_clients WHERE identity = :identity)
+                OR EXISTS (SELECT 1 FROM radius_secrets
+                    WHERE secret_id = :secret_id AND identity = :identity
+                        AND (ends_at_ms IS NULL OR ends_at_ms > :now_ms)))
+        """,
+        identity=identity,
+        user_id=user_id,
+        secret_id=radius_secret_id,
+        now_ms=now_ms,
+    )
+    return row is not None and not await certificate_denied(transaction, certificate)
+
+
 async def certificate_denied(
     transaction: ReadTransaction, certificate: Certificate
 ) -> bool:

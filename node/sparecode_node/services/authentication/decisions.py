@@ -155,11 +155,35 @@ class Decisions:
         found = await self._state.at_once(remembered)
         return None if found is None else _decided(found)
 
-    def repeated(self, decided: Authenticated) -> AgentAnswer | None:
-        """Return a decision again. None: apply must check that an acceptance stands (Q2)."""
-        if decided.decision is Decision.ACCEPTED:
-            return None
-        return self._answer(decided)
+    async def repeated(
+        self,
+        request: AgentRequest,
+        decided: Authenticated,
+        user: Callable[[ReadTransaction], Awaitable[str]],
+    ) -> AgentAnswer | None:
+        """
+        Return a decision again, without a hash and a commit (D3).
+
+        An acceptance stands only while agent and user may sign in (Q2). None: it does
+        not; apply refuses it, and records that. *user*: returns the user's id, or an
+        empty one. Raises `ProposeError`.
+        """
+        if decided.decision is not Decision.ACCEPTED:
+            return self._answer(decided)
+        # What was committed before this copy came must count.
+        passed = await self._replicator.read_barrier(
+            timeout_s=request.deadline.left_s()
+        )
+        async with self._state.transaction() as transaction:
+            stands = await agents.admits(
+                transaction,
+                request.agent.identity,
+                certificate=request.agent.certificate,
+                radius_secret_id=request.agent.radius_secret_id,
+                user_id=await user(transaction),
+                now_ms=passed.at_ms,
+            )
+        return self._answer(decided) if stands else None
 
     async def is_remembered(self, request: AgentRequest) -> bool:
         """Return whether any node has decided this request already (Q2)."""

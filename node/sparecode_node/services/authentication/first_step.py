@@ -155,7 +155,11 @@ class Authentication:
         copied = await self._decisions.copied(context, attempt.request)
         if copied is not None:
             self._rates.copy(agent=attempt.request.agent.key)
-            answer = self._decisions.repeated(copied)
+            answer = await self._decisions.repeated(
+                attempt.request,
+                copied,
+                lambda transaction: self._user_id(transaction, attempt.name_key),
+            )
             if answer is not None:
                 return answer
         else:
@@ -167,6 +171,12 @@ class Authentication:
         return await self._decisions.decide(
             attempt.request, lambda: self._proposal(attempt)
         )
+
+    async def _user_id(self, transaction: ReadTransaction, name_key: NameKey) -> str:
+        """Return the id of the user with this name; empty: there is none."""
+        name_tags = self._sealing.name_tags(name_key)
+        user = await users.passcode_parameters(transaction, name_tags)
+        return user.user_id if user else ""
 
     async def _proposal(self, attempt: PasscodeAttempt) -> Proposal:
         """Compute the candidates from what this node knows of the user (T1, T2)."""

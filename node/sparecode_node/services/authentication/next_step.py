@@ -113,7 +113,9 @@ class Continuation:
         copied = await self._decisions.copied(context, attempt.request)
         if copied is not None:
             self._rates.copy(agent=attempt.request.agent.key)
-            answer = self._decisions.repeated(copied)
+            answer = await self._decisions.repeated(
+                attempt.request, copied, lambda _: _user_id(attempt.challenge)
+            )
             if answer is not None:
                 return answer
         else:
@@ -238,6 +240,11 @@ class Continuation:
             KdfInput(secret=Secret.PIN, salt=salt, text=text)
             for text in (new_pin, *[""] * (count - 1))
         ]
+
+
+async def _user_id(challenge: Challenge | None) -> str:
+    """Return the id of the user of a challenge; empty: it did not open."""
+    return challenge.user_id if challenge else ""
 
 
 def _check_new_pin(attempt: NextStepAttempt) -> None:
