@@ -46,6 +46,9 @@ def write_environment(cluster: LocalCluster) -> Path:
         "SPARECODE_AGENT_NODES": ",".join(
             node.agents_address for node in cluster.nodes
         ),
+        "SPARECODE_HTTP": cluster.nodes[0].http_url
+        if cluster.nodes[0].ports.http
+        else "",
         "SPARECODE_AGENT_CERTIFICATE": certificates / f"{AGENT}.pem",
         "SPARECODE_AGENT_KEY": certificates / f"{AGENT}.key",
     }
@@ -111,6 +114,16 @@ def _invite(cluster: LocalCluster, console: Console) -> None:
             f" --server {cluster.nodes[0].radius_address}"
             f" --secret-file {cluster.radius_secret_file}\n",
             highlight=False,
+            soft_wrap=True,
+        )
+        console.print(
+            "And HTTP, for programs with the agent's certificate:\n\n"
+            '    curl --cacert "$SPARECODE_CA" --cert "$SPARECODE_AGENT_CERTIFICATE"'
+            ' --key "$SPARECODE_AGENT_KEY" \\\n'
+            """        --json '{"username": "alice", "passcode": "4719000000"}'"""
+            ' "$SPARECODE_HTTP/v1/authenticate"\n',
+            highlight=False,
+            markup=False,
             soft_wrap=True,
         )
     if cluster.nodes[0].ports.console:

@@ -46,6 +46,8 @@ class Ports:
     """0: the node serves no console."""
     radius: int = 0
     """A UDP port. 0: the node serves no RADIUS."""
+    http: int = 0
+    """0: the node serves no agents by HTTP."""
     host: str = HOST
 
 
@@ -136,6 +138,11 @@ class LocalNode:
     def radius_address(self) -> str:
         """The address of the RADIUS listener."""
         return f"{self.ports.host}:{self.ports.radius}"
+
+    @property
+    def http_url(self) -> str:
+        """The URL at which agents call by HTTP."""
+        return f"https://{self.ports.host}:{self.ports.http}"
 
     @property
     def peers_address(self) -> str:
@@ -311,7 +318,15 @@ class LocalCluster:
         answer in place of these. Raises `LocalClusterError`.
         """
         for node in self.nodes:
-            for name in ("agents", "peers", "admin", "metrics", "console", "radius"):
+            for name in (
+                "agents",
+                "peers",
+                "admin",
+                "metrics",
+                "console",
+                "http",
+                "radius",
+            ):
                 port, udp = getattr(node.ports, name), name == "radius"
                 if port and not node.running and is_taken(port, udp=udp):
                     options = "-lunp" if udp else "-ltnp"

@@ -44,7 +44,7 @@ def set_up(
     Set up a cluster in *directory*, which must not hold one.
 
     *testing* uses the cheapest key derivation: for tests, never for people.
-    *doors* serves RADIUS, too, and gRPC reflection to administrators' programs.
+    *doors* serves RADIUS and HTTP, too, and gRPC reflection to administrators' programs.
     *raft* goes into `[raft]`. *python* has the software installed.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def set_up(
 
 
 def _free_ports(nodes: int, *, doors: bool) -> list[Ports]:
-    free = iter(free_ports(6 * nodes))
+    free = iter(free_ports(7 * nodes))
     return [
         Ports(
             agents=next(free),
@@ -78,6 +78,7 @@ def _free_ports(nodes: int, *, doors: bool) -> list[Ports]:
             metrics=next(free),
             console=next(free),
             radius=next(free) if doors else 0,
+            http=next(free) if doors else 0,
         )
         for _ in range(nodes)
     ]
@@ -157,6 +158,7 @@ def node_settings(
         }
     if node.ports.radius:
         settings["radius"] = {"listen": node.radius_address}
+        settings["http"] = {"listen": f"{node.ports.host}:{node.ports.http}", **pair}
         settings["admin"] = {**settings["admin"], "reflection": True}
     settings |= {
         "cluster": {"members": members},

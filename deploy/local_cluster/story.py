@@ -6,6 +6,7 @@ Every line names the node that did it. A step with another result than promised
 raises `NotAsPromisedError`, and `make demo` fails.
 """
 
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.doors import (
     RADIUS_CLIENT,
     NoAnswerError,
+    by_http,
     by_radius,
     write_secret,
 )
@@ -178,7 +180,7 @@ class Story:
         self._wrong_pin(alice, issued)
         self._same_request(alice, issued)
         if self._cluster.nodes[0].ports.radius:
-            self._part("Alice comes through another door")
+            self._part("Alice comes through other doors")
             self._register_radius_client()
             self._doors(alice, issued)
         self._part("Carol uses an authenticator app without a PIN")
@@ -354,20 +356,43 @@ class Story:
             write_secret(self._cluster.radius_secret_file, new.secret)
 
     def _doors(self, person: Person, issued: IssuedTokencodes) -> None:
-        """Use a code by RADIUS, then try it through each door, on each node."""
+        """Use a code by RADIUS and one by HTTP; try each through the other doors."""
         one, two, three = self._cluster.nodes
-        secret = self._cluster.radius_secret_file.read_text().strip()
-        passcode = person.pin + issued.codes[3].code
+        first, second = (person.pin + each.code for each in issued.codes[3:5])
         with self._step(
             f"{one.node_id}: {person.username} signs in by RADIUS with PIN + code"
         ):
-            if not by_radius(one, secret, person.username, passcode):
-                raise NotAsPromisedError("it was refused")
-        with self._step(f"{two.node_id}: the same code is refused by RADIUS"):
-            if by_radius(two, secret, person.username, passcode):
-                raise NotAsPromisedError("it was accepted")
-        with self._step(f"{three.node_id}: the same code is refused over gRPC"):
-            self._expect(three, person, passcode, accepted=False)
+            self._wants(self._by_radius(one, person, first), accepted=True)
+        with self._step(
+            f"{two.node_id}, {three.node_id}: the same code is refused by HTTP and gRPC"
+        ):
+            self._wants(self._by_http(two, person, first), accepted=False)
+            self._expect(three, person, first, accepted=False)
+        with self._step(
+            f"{two.node_id}: {person.username} signs in by HTTP with PIN + code"
+        ):
+            self._wants(self._by_http(two, person, second), accepted=True)
+        with self._step(
+            f"{one.node_id}, {three.node_id}: the same code is refused by RADIUS and gRPC"
+        ):
+            self._wants(self._by_radius(one, person, second), accepted=False)
+            self._expect(three, person, second, accepted=False)
+
+    def _by_radius(self, node: LocalNode, person: Person, passcode: str) -> bool:
+        secret = self._cluster.radius_secret_file.read_text().strip()
+        return by_radius(node, secret, person.username, passcode)
+
+    def _by_http(self, node: LocalNode, person: Person, passcode: str) -> bool:
+        """Call with the certificate of the agent."""
+        files = ssl.create_default_context(cafile=self._cluster.members_ca)
+        pair = self._cluster.certificates / AGENT
+        files.load_cert_chain(f"{pair}.pem", f"{pair}.key")
+        return by_http(node, files, person.username, passcode)
+
+    @staticmethod
+    def _wants(answer: bool, *, accepted: bool) -> None:  # noqa: FBT001
+        if answer is not accepted:
+            raise NotAsPromisedError("it was accepted" if answer else "it was refused")
 
     def _app_user(self, person: Person) -> None:
         primary, (replica, *_) = self._roles()
