@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of the CLI for every refusal of the rules."""
 
+import grpc
 import pytest
 
 from sparecode_client.cli.terminal.exit_codes import NEXT
@@ -42,7 +43,9 @@ def test_refusal_has_a_message_and_a_next_step(cli: Cli, reason: Reason) -> None
     words = row.words or ("as the rules say it" if reason in SAID_BY_THE_CASE else "")
     assert words, f"{reason.name} has no words in services/error_table.py"
     message = f"{words}; {row.advice}" if row.advice else words
-    failure = Failure(row.code, row.reason, message, retry_after_s=60)
+    failure = Failure(
+        grpc.StatusCode[row.code.name], row.reason, message, retry_after_s=60
+    )
     cli.node.answer("UserService/GetUser", failure)
 
     result = cli("users", "show", "alice")
