@@ -279,6 +279,13 @@ class Admin(Blocking[AsyncAdmin]):
     allow_certificate = _Method(AsyncAdmin.allow_certificate)
     list_denied_certificates = _Method(AsyncAdmin.list_denied_certificates)
 
+    list_channels = _Method(AsyncAdmin.list_channels)
+    create_channel = _Method(AsyncAdmin.create_channel)
+    update_channel = _Method(AsyncAdmin.update_channel)
+    remove_channel = _Method(AsyncAdmin.remove_channel)
+    list_notices = _Method(AsyncAdmin.list_notices)
+    send_notices_again = _Method(AsyncAdmin.send_notices_again)
+
     get_status = _Method(AsyncAdmin.get_status)
     transfer_primary = _Method(AsyncAdmin.transfer_primary)
     create_backup = _Method(AsyncAdmin.create_backup)

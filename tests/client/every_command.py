@@ -21,6 +21,9 @@ ARGUMENTS = {
     "username": "alice",
     "name": "vpn",
     "identity": "sparecode://agent/vpn",
+    "channel": "siem",
+    "url": "https://siem.example/in",
+    "numbers": "7",
     "number": "3",
     "node": "n4",
     "address": "h:7301",
@@ -37,6 +40,8 @@ OPTIONS = {
     "agents update": ["--protects", "cloud"],
     "agents register-radius": ["--network", "10.0.0.1"],
     "agents update-radius": ["--network", "10.0.0.1"],
+    "notices channels create": ["--event", "tokens", "--secret-file", "hook.secret"],
+    "notices channels update": ["--event", "tokens"],
     "agents deny-certificate": ["--serial-number", "ab"],
     "agents allow-certificate": ["--serial-number", "ab"],
     "policy update": ["--set", "pin_letters=yes"],
@@ -80,6 +85,7 @@ FILES = (
     "audit",
     "cluster",
     "emergency_access",
+    "notices",
     "policy",
     "sessions",
     "tokens",
@@ -95,6 +101,7 @@ def answer_everything(
 
     *answer* makes the answer from an empty one.
     """
+    (folder / "hook.secret").write_text("whsec_c2VjcmV0")
     (folder / "seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
     pool = descriptor_pool.Default()
     for file in FILES:

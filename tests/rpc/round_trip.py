@@ -46,6 +46,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "at_ms": ("event_time", "commit_time", "checkpoint_time", "time"),
     "bearer": ("session",),
     "began_at_ms": ("begin_time",),
+    "dead": ("dead_count",),
     "denied_at_ms": ("deny_time", "denied_time"),
     "draft_ends_at_ms": ("draft_end_time",),
     "due_at_ms": ("due_time",),
@@ -63,6 +64,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "last_packet_ms": ("last_packet_time",),
     "mark": ("review",),
     "node": ("node_id",),
+    "oldest_at_ms": ("oldest_time",),
     "opened_at_ms": ("open_time",),
     "page": ("verification_uri",),
     "period_s": ("period_seconds",),
@@ -79,6 +81,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "unused_end_ms": ("unused_end_time",),
     "used_at_ms": ("use_time",),
     "version": ("policy.version",),
+    "waiting": ("waiting_count",),
     "criteria": ("filter",),
     "withheld": ("codes_withheld", "code_withheld"),
 }
@@ -238,6 +241,8 @@ class Values:
         raw = getattr(holder, field.name)
         if field.is_repeated:
             item = typing.get_args(hint)[0]
+            if field.enum_type:
+                return self._members(item, raw, field)
             return self._items(item, raw) if field.message_type else tuple(raw)
         if field.has_presence and not holder.HasField(field.name):
             if optional:
@@ -251,6 +256,13 @@ class Values:
         if isinstance(hint, type) and issubclass(hint, Enum):
             return self._member(hint, holder, field, optional=optional)
         return None if optional and not field.has_presence and not raw else raw
+
+    def _members(self, hint: Any, raw: Any, field: FieldDescriptor) -> tuple[Any, ...]:
+        """Return the members of a list; it must have none that is not set."""
+        numbers = [number or 1 for number in raw]
+        del raw[:]
+        raw.extend(numbers)
+        return tuple(hint[_member_name(field, number)] for number in numbers)
 
     def _member(
         self, hint: Any, holder: Message, field: FieldDescriptor, *, optional: bool
@@ -267,10 +279,15 @@ class Values:
             return DEFAULTS[hint]
         if not raw:
             setattr(holder, field.name, raw := 1)
-        prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", field.enum_type.name).upper()
-        name = field.enum_type.values_by_number[raw].name
-        named: Enum = hint[name.removeprefix(f"{prefix}_")]
+        named: Enum = hint[_member_name(field, raw)]
         return named
+
+
+def _member_name(field: FieldDescriptor, number: int) -> str:
+    """Return the name of a member without the prefix of its enumeration."""
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", field.enum_type.name).upper()
+    name: str = field.enum_type.values_by_number[number].name
+    return name.removeprefix(f"{prefix}_")
 
 
 def _fill(holder: Message, field: FieldDescriptor) -> None:

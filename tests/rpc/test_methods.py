@@ -48,6 +48,7 @@ SERVICES = {
     "AuthenticationService": "authentication",
     "ClusterService": "membership",
     "EmergencyAccessService": "emergency",
+    "NoticeService": "channels",
     "PolicyService": "policies",
     "SessionService": "sessions",
     "TokenService": "tokens",
@@ -70,6 +71,12 @@ USE_CASES = {
     "AuthenticationService/ContinueAuthentication": (
         "continuation.continue_authentication"
     ),
+    "NoticeService/CreateChannel": "channels.create",
+    "NoticeService/ListChannels": "channels.list",
+    "NoticeService/ListNotices": "channels.notices",
+    "NoticeService/RemoveChannel": "channels.remove",
+    "NoticeService/SendNoticesAgain": "channels.send_again",
+    "NoticeService/UpdateChannel": "channels.update",
     "ClusterService/CreateBackup": "backups.create",
     "ClusterService/GetReview": "epoch_review.review",
     "ClusterService/GetStatus": "cluster.status",

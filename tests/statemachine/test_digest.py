@@ -137,6 +137,14 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db = world.db
     db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
+    db.execute(
+        "INSERT INTO channels VALUES ('siem', 'SIEM', 'webhook', 1, 'https://s.example/', "
+        "'tokens', 0, 'PEM', x'07', 1, 7, 1, 7, 7)"
+    )
+    db.execute(
+        "INSERT INTO notices VALUES (1, 'siem', 'c-7-1', 2, 'tokens', 7, 7, 'a', 'n1', "
+        "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c')"
+    )
     db.execute("INSERT INTO authority_keys VALUES ('n1', 'agents', 'aa', 1)")
     db.execute("INSERT INTO due_authorities VALUES ('agents', 'aa', 'n1', 1, 'policy')")
     db.execute("INSERT INTO passkeys VALUES (x'01', 'root', 'Laptop', x'02', 1, 2, 3)")

@@ -22,6 +22,7 @@ SEALED = [
     ("seed_fingerprints", "key_id"),
     ("former_codes", "key_id"),
     ("radius_secrets", "key_id"),
+    ("channels", "key_id"),
 ]
 
 
@@ -53,6 +54,7 @@ def world() -> World:
             {"kind": "former_codes", "row": "D", "old": "code D D/1", "new": "tag"},
         ),
         ("register-radius", {"name": "gate", "networks": "192.0.2.0/24"}),
+        ("save-channel", {"name": "siem", "tells": "upkeep", "secret": "whsec"}),
         ("reset-admin", {"name": ROOT}),
         ("activate-key", {"fingerprint": "two"}),
         ("wait", {"16m": "yes"}),

@@ -32,6 +32,7 @@ from sparecode_node.domain.ids import (
     UserId,
 )
 from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.domain.notices import ChannelKind
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.passcodes import (
     CodeCandidate,
@@ -106,6 +107,13 @@ from sparecode_node.statemachine.commands.membership import (
     RemoveMember,
     RenewCertificate,
     RetireAuthority,
+)
+from sparecode_node.statemachine.commands.notices import (
+    AcknowledgeNotices,
+    FailNotices,
+    RemoveChannel,
+    SaveChannel,
+    SendNoticesAgain,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.radius import (
@@ -253,6 +261,11 @@ def authority_keys(arguments: Arguments) -> tuple[AuthorityKey, ...]:
 def skipped_entry(index: int) -> SkippedEntry:
     """Return the entry at an index, as statements name it."""
     return SkippedEntry(index=index, term=3, digest=SKIPPED_DIGEST, cluster_id="c1")
+
+
+def numbers(arguments: Arguments) -> tuple[int, ...]:
+    """Return the numbers of notices; none are named: none."""
+    return tuple(map(int, filter(None, arguments.get("numbers", "").split("+"))))
 
 
 class World:
@@ -536,6 +549,38 @@ class World:
                     remove_users=names(arguments.get("disallow")),
                     add_groups=names(arguments.get("allow-group")),
                     remove_groups=names(arguments.get("disallow-group")),
+                )
+            case "save-channel":
+                secret = arguments.get("secret", "")
+                return SaveChannel(
+                    channel=fold(arguments["name"]),
+                    name=arguments["name"],
+                    kind=ChannelKind.WEBHOOK,
+                    version=int(arguments.get("version", "0")),
+                    enabled="off" not in arguments,
+                    address=arguments.get("address", "https://siem.example/in"),
+                    classes=tuple(arguments["tells"].split("+")),
+                    allow_private="private" in arguments,
+                    authority=arguments.get("authority", ""),
+                    sealed_secret=f"sealed {secret}".encode() if secret else None,
+                    key_id=KeyId(int(arguments.get("key", KEY))),
+                )
+            case "remove-channel":
+                return RemoveChannel(channel=fold(arguments["name"]))
+            case "acknowledge":
+                return AcknowledgeNotices(
+                    channel=fold(arguments["name"]), numbers=numbers(arguments)
+                )
+            case "fail-notices":
+                return FailNotices(
+                    channel=fold(arguments["name"]),
+                    numbers=numbers(arguments),
+                    cause=arguments["cause"],
+                    disable="disable" in arguments,
+                )
+            case "send-again":
+                return SendNoticesAgain(
+                    channel=fold(arguments["name"]), numbers=numbers(arguments)
                 )
             case "register-radius":
                 return RegisterRadiusClient(
@@ -1202,11 +1247,27 @@ class World:
                 "SELECT session_id, used_at_ms FROM sessions ORDER BY session_id"
             ):
                 yield f"{row[0]} used at {span_text(row[1])}"
+        yield from self._show_notices(arguments)
         if "table" in arguments:
             (count,) = self.db.execute(
                 f"SELECT count(*) FROM {arguments['table']}"  # noqa: S608
             ).fetchone()
             yield f"{count} rows"
+
+    def _show_notices(self, arguments: Arguments) -> Iterator[str]:
+        if "channels" in arguments:
+            for row in self.db.execute(
+                "SELECT channel, version, kept FROM channels ORDER BY channel"
+            ):
+                yield "{} version={} kept={}".format(*row)
+        if "notices" in arguments:
+            for row in self.db.execute(
+                "SELECT number, channel, substr(notice_id, -4), class, action, target, "
+                "dead, cause FROM notices ORDER BY number"
+            ):
+                *words, dead, cause = row
+                state = f" dead ({cause})" if dead else ""
+                yield " ".join(map(str, words)) + state
 
     def _show_keys(self) -> Iterator[str]:
         keys = key_tables.keys_of(self.db)

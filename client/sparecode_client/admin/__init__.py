@@ -12,6 +12,7 @@ from sparecode_client.admin.bulk_issue import BulkIssues
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.membership import Memberships
+from sparecode_client.admin.notices import Notices
 from sparecode_client.admin.policy import Policies
 from sparecode_client.admin.review import ClusterReviews
 from sparecode_client.admin.rotation import KeyRotation
@@ -41,6 +42,7 @@ class AsyncAdmin(
     EmergencyAccesses,
     BulkIssues,
     Agents,
+    Notices,
     Cluster,
     Memberships,
     Backups,

@@ -24,6 +24,7 @@ from sparecode_client.cli.commands import (
     cluster,
     emergency_access,
     explain,
+    notices,
     policy,
     rotation,
     second_factors,
@@ -251,6 +252,7 @@ app.add_typer(tokens.app, name="tokens")
 emergency_access.app.add_typer(bulk_issue.app)
 app.add_typer(emergency_access.app, name="emergency")
 app.add_typer(agents.app, name="agents")
+app.add_typer(notices.app, name="notices")
 cluster.app.add_typer(rotation.app)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")

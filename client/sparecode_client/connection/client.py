@@ -24,6 +24,7 @@ from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
+from sparecode.v1.notices_pb2_grpc import NoticeServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
@@ -62,6 +63,7 @@ class Stubs:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.administrators = AdministratorServiceStub(channel)
         self.agents = AgentServiceStub(channel)
+        self.notices = NoticeServiceStub(channel)
         self.audit = AuditServiceStub(channel)
         self.authentication = AuthenticationServiceStub(channel)
         self.cluster = ClusterServiceStub(channel)

@@ -276,6 +276,7 @@ class Node:
             (key_holder.run(), "keys"),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
+            (services.delivery.run(), "delivery"),
             (services.session_use.run(replicator), "session_use"),
             (state.search.run(state.transaction), "search_index"),
         ):

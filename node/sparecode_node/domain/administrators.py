@@ -45,6 +45,9 @@ class Permission(enum.StrEnum):
     ISSUE_EMERGENCY_ACCESS = "issue_emergency_access"
     READ_AGENTS = "read_agents"
     CHANGE_AGENTS = "change_agents"
+    READ_NOTICES = "read_notices"
+    CHANGE_CHANNELS = "change_channels"
+    SEND_NOTICES = "send_notices"
     READ_CLUSTER = "read_cluster"
     CHANGE_CLUSTER = "change_cluster"
     ADMIT_MEMBERS = "admit_members"
@@ -70,6 +73,7 @@ _READS = frozenset(
         Permission.READ_USERS,
         Permission.EXPLAIN_USERS,
         Permission.READ_AGENTS,
+        Permission.READ_NOTICES,
         Permission.READ_CLUSTER,
         Permission.READ_AUDIT,
         Permission.READ_POLICY,
@@ -97,6 +101,8 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
     Role.OPERATOR: frozenset(
         {
             Permission.READ_CLUSTER,
+            Permission.READ_NOTICES,
+            Permission.SEND_NOTICES,
             Permission.CHANGE_CLUSTER,
             Permission.CREATE_BACKUPS,
             Permission.REJECT,

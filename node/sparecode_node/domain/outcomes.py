@@ -135,6 +135,11 @@ class Reason(enum.StrEnum):
     CERTIFICATE_DENIED = "certificate_denied"
     CERTIFICATE_NOT_DENIED = "certificate_not_denied"
 
+    # Channels
+    CHANNEL_UNKNOWN = "channel_unknown"
+    CHANNEL_EXISTS = "channel_exists"
+    CHANNELS_FULL = "channels_full"
+
     # Authentication; only the audit log shows these
     WRONG_PASSCODE = "wrong_passcode"
     WRONG_PIN = "wrong_pin"

@@ -10,7 +10,8 @@ from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries import cluster
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands.keys import SealKind
-from sparecode_node.statemachine.commands.pending import from_json, sealed_in
+from sparecode_node.statemachine.commands.notices import SaveChannel
+from sparecode_node.statemachine.commands.pending import from_json, seal_of, sealed_in
 from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
 from sparecode_node.statemachine.tables import keys as key_tables
 
@@ -75,6 +76,12 @@ _ROWS = {
                sealed, x'' AS more
         FROM radius_secrets WHERE key_id != :active ORDER BY secret_id LIMIT :most
     """,
+    SealKind.CHANNEL_SECRET: """
+        SELECT channel AS row, key_id, channel AS first, '' AS second,
+               sealed_secret AS sealed, x'' AS more
+        FROM channels WHERE key_id != :active AND length(sealed_secret) > 0
+        ORDER BY channel LIMIT :most
+    """,
     SealKind.CODE_TAGS: """
         SELECT CAST(number AS TEXT) AS row, key_id, user_id AS first, '' AS second,
                tags AS sealed, x'' AS more
@@ -122,6 +129,8 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM code_sets WHERE key_id != :active)
      + (SELECT count(*) FROM former_codes WHERE key_id < :active)
      + (SELECT count(*) FROM radius_secrets WHERE key_id != :active)
+     + (SELECT count(*) FROM channels
+        WHERE key_id != :active AND length(sealed_secret) > 0)
      + (SELECT count(*) FROM deleted_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
      + (SELECT count(*) FROM administrator_resets)
@@ -130,6 +139,7 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets)
      + (SELECT count(*) FROM seed_fingerprints) + (SELECT count(*) FROM former_codes)
      + (SELECT count(*) FROM radius_secrets)
+     + (SELECT count(*) FROM channels WHERE length(sealed_secret) > 0)
      + (SELECT count(*) FROM deleted_sets) AS every
 """
 
@@ -235,7 +245,7 @@ async def _codes(
 
 
 async def _pending(transaction: ReadTransaction, active: KeyId) -> list[StoredSeal]:
-    """Return the verifiers in changes that wait for a second approver (P3)."""
+    """Return the seals in changes that wait for a second approver (P3)."""
     seals = []
     for row in await transaction.all(
         "SELECT approval_id, change FROM approvals WHERE change != ''"
@@ -244,11 +254,17 @@ async def _pending(transaction: ReadTransaction, active: KeyId) -> list[StoredSe
         if sealed is not None and sealed.key_id != active:
             seals.append(
                 StoredSeal(
-                    kind=SealKind.PENDING_CHANGE,
+                    kind=SealKind.PENDING_CHANNEL
+                    if isinstance(sealed, SaveChannel)
+                    else SealKind.PENDING_CHANGE,
                     row=str(row["approval_id"]),
                     key_id=sealed.key_id,
-                    belongs_to=(sealed.name,),
-                    sealed=(sealed.password_verifier,),
+                    belongs_to=(
+                        sealed.channel
+                        if isinstance(sealed, SaveChannel)
+                        else sealed.name,
+                    ),
+                    sealed=(seal_of(sealed),),
                 )
             )
     return seals

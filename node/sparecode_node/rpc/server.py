@@ -29,6 +29,8 @@ from sparecode.v1 import (
     cluster_pb2_grpc,
     emergency_access_pb2,
     emergency_access_pb2_grpc,
+    notices_pb2,
+    notices_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
     sessions_pb2,
@@ -60,6 +62,7 @@ from sparecode_node.rpc.interceptors import (
     MESSAGE_BYTES_MAX,
     CallInterceptor,
 )
+from sparecode_node.rpc.notices import NoticeServicer
 from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
@@ -308,6 +311,9 @@ def _add_administration(
         ),
         server,
     )
+    notices_pb2_grpc.add_NoticeServiceServicer_to_server(
+        NoticeServicer(node_id, services.channels), server
+    )
     audit_pb2_grpc.add_AuditServiceServicer_to_server(
         AuditServicer(services.audit), server
     )
@@ -345,6 +351,7 @@ def _admin_names() -> Sequence[str]:
         agents_pb2,
         cluster_pb2,
         audit_pb2,
+        notices_pb2,
         policy_pb2,
         administrators_pb2,
         health_pb2,

@@ -257,6 +257,7 @@ _NOT_FOUND = {
     Reason.APPROVAL_UNKNOWN: "there is no such approval",
     Reason.PASSKEY_UNKNOWN: "there is no such passkey; reload the page",
     Reason.TICKET_UNKNOWN: "there is no such ticket",
+    Reason.CHANNEL_UNKNOWN: "there is no such channel",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "a user with this name already exists",
@@ -265,6 +266,7 @@ _ALREADY_EXISTS = {
     Reason.ADMINISTRATOR_EXISTS: "an administrator with this name already exists",
     Reason.AGENT_EXISTS: "an agent with this name or identity already exists",
     Reason.CERTIFICATE_DENIED: "this certificate is already denied",
+    Reason.CHANNEL_EXISTS: "a channel with this name already exists",
     Reason.MEMBER_EXISTS: "a member with this node id already exists",
 }
 _PERMISSION_DENIED = {
@@ -357,6 +359,7 @@ _FAILED_PRECONDITION = {
     Reason.TICKET_ADDRESS: "the ticket is for another address",
     Reason.JOINER_CERTIFICATE: "the joiner's certificate is not valid for a member",
     Reason.AUTHORITY_MISSING: "this member signs no certificates",
+    Reason.CHANNELS_FULL: "there are too many channels; remove one first",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 

@@ -30,6 +30,8 @@ from sparecode_node.services.keys.rotation import Rotation
 from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
+from sparecode_node.services.notices.channels import Channels
+from sparecode_node.services.notices.delivery import Delivery
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
@@ -46,6 +48,7 @@ from sparecode_node.services.people.sessions import Sessions
 from sparecode_node.services.people.users import Users
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.passkey_checks import PasskeyChecks
 from sparecode_node.services.secrets.radius_seals import RadiusSeals
@@ -78,6 +81,8 @@ class Services:
     radius_clients: RadiusClients
     radius_seals: RadiusSeals
     packet_counts: PacketCounts
+    channels: Channels
+    delivery: Delivery
     cluster: Cluster
     membership: MembershipCommands
     rotation: Rotation
@@ -144,6 +149,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     pace, file_reader = Pace(clock), FileReader()
     packet_counts = packet_counts or PacketCounts()
     radius_seals = RadiusSeals(key_holder.ring)
+    channel_seals = ChannelSeals(key_holder.ring)
     costly_reads = CostlyReads(rates)
     decisions = Decisions(
         replicator=replicator,
@@ -253,6 +259,16 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         radius_seals=radius_seals,
         packet_counts=packet_counts,
+        channels=Channels(
+            proposer=proposer, reader=reader, state=state, seals=channel_seals
+        ),
+        delivery=Delivery(
+            replicator=replicator,
+            state=state,
+            seals=channel_seals,
+            clock=clock,
+            entropy=entropy,
+        ),
         cluster=Cluster(
             replicator=replicator,
             state=state,

@@ -18,6 +18,7 @@ from sparecode_node.statemachine.handlers import (
     epochs,
     keys,
     membership,
+    notices,
     passkeys,
     policy,
     radius,
@@ -159,6 +160,17 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return radius.update_radius_client(applying, command)
         case commands.RotateRadiusSecret() as command:
             return radius.rotate_radius_secret(applying, command)
+        case commands.SaveChannel() as command:
+            return notices.save_channel(applying, command)
+        case commands.RemoveChannel() as command:
+            return notices.remove_channel(applying, command)
+        case commands.AcknowledgeNotices() as command:
+            notices.acknowledge_notices(applying, command)
+            return None
+        case commands.FailNotices() as command:
+            return notices.fail_notices(applying, command)
+        case commands.SendNoticesAgain() as command:
+            return notices.send_notices_again(applying, command)
         case commands.CreateAdministrator() as command:
             return administrators.create_administrator(applying, command)
         case commands.UpdateAdministrator() as command:

@@ -173,6 +173,10 @@ HTTP_DOOR = 2
 """From here on, agents can call by HTTP: the audit log names the door of both steps."""
 
 
+CHANNELS = 2
+"""From here on, channels tell events to other systems (N1)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -74,6 +74,7 @@ UNRECORDED = (
     commands.PassBarrier,
     commands.TouchSessions,
     commands.StartBrowserLogin,
+    commands.AcknowledgeNotices,
 )
 """Commands that are neither remembered nor audited, and need no session."""
 
@@ -233,6 +234,7 @@ class StateMachine:
         """Do the work of an entry in one transaction, which also counts it as applied."""
         if index <= self._applied_index:
             raise ValueError(f"index {index} is applied already")
+        self._audit.begin_entry(index)
         self._db.execute("BEGIN IMMEDIATE")
         try:
             results = work()

@@ -64,6 +64,9 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.RegisterRadiusClient()
             | commands.UpdateRadiusClient()
             | commands.RotateRadiusSecret()
+            # A channel tells other systems who signs in, and warns of a thief.
+            | commands.SaveChannel()
+            | commands.RemoveChannel()
         ):
             return True
         case commands.EndSession():

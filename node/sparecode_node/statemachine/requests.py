@@ -87,6 +87,7 @@ UNJUDGED = frozenset(
         Reason.PASSKEY_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
         Reason.CERTIFICATE_NOT_DENIED,
+        Reason.CHANNEL_UNKNOWN,
         Reason.MEMBER_UNKNOWN,
         Reason.RESET_UNKNOWN,
         Reason.SESSION_UNKNOWN,

@@ -37,7 +37,11 @@ ENTRY_SKIPPED = Rejected(
 OPERATORS = "operators"
 """The actor of the event; the events of `NoteSkipStatement` name them."""
 
-_UNRECORDED = (commands.PassBarrier, commands.TouchSessions)
+_UNRECORDED = (
+    commands.PassBarrier,
+    commands.TouchSessions,
+    commands.AcknowledgeNotices,
+)
 _BAD_VALUE = (ArithmeticError, TypeError, ValueError)
 """What SQLite's module raises for a value that it cannot store, not for its files."""
 

@@ -4,6 +4,7 @@
 import sqlite3
 
 from sparecode_node.domain.ids import PUBLIC_SESSION_DIGITS
+from sparecode_node.domain.notices import channel_target
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.domain.radius import radius_identity
 from sparecode_node.domain.users import User
@@ -73,6 +74,14 @@ def target_of(
             | commands.RotateRadiusSecret()
         ):
             return radius_identity(command.name_key)
+        case (
+            commands.SaveChannel()
+            | commands.RemoveChannel()
+            | commands.AcknowledgeNotices()
+            | commands.FailNotices()
+            | commands.SendNoticesAgain()
+        ):
+            return channel_target(command.channel)
         case commands.DenyCertificate() | commands.AllowCertificate():
             return f"{command.mark} {command.value}"
         case commands.Authenticate() | commands.ContinueAuthentication():

@@ -32,6 +32,7 @@ from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.replication.settings import CALL_BYTES_MAX
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.load.pacing import Pace
+from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.services.secrets.kdf import Secret
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 from sparecode_node.services.secrets.radius_seals import RadiusSeals
@@ -247,7 +248,12 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
             return _new_tags(sealing, seal, active)
         case SealKind.PASSWORD | SealKind.PENDING_CHANGE | SealKind.PENDING_RESET:
             return (verifier(Secret.PASSWORD, seal.sealed[0]),)
-        case SealKind.SECOND_FACTOR | SealKind.RADIUS_SECRET:
+        case (
+            SealKind.SECOND_FACTOR
+            | SealKind.RADIUS_SECRET
+            | SealKind.CHANNEL_SECRET
+            | SealKind.PENDING_CHANNEL
+        ):
             return (_new_secret(sealing, seal, active),)
         case SealKind.NAME_TAG:
             return (sealing.name_tag(NameKey(seal.belongs_to[0]), active),)
@@ -257,8 +263,13 @@ def new_seals(sealing: Sealing, seal: StoredSeal, active: KeyId) -> tuple[bytes,
 
 
 def _new_secret(sealing: Sealing, seal: StoredSeal, active: KeyId) -> bytes:
-    """Return a sealed secret of an administrator or a RADIUS client under the active key."""
+    """Return a sealed secret of an administrator, client or channel under the active key."""
     (sealed,) = seal.sealed
+    if seal.kind in (SealKind.CHANNEL_SECRET, SealKind.PENDING_CHANNEL):
+        channel, seals = NameKey(seal.belongs_to[0]), ChannelSeals(sealing.ring)
+        return seals.seal_channel_secret(
+            channel, seals.unseal_channel_secret(channel, sealed, seal.key_id), active
+        )
     if seal.kind is SealKind.SECOND_FACTOR:
         name = AdministratorName(seal.row)
         seed = sealing.unseal_second_factor(name, sealed, seal.key_id)

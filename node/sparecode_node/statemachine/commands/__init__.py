@@ -77,6 +77,13 @@ from sparecode_node.statemachine.commands.membership import (
     RenewCertificate,
     RetireAuthority,
 )
+from sparecode_node.statemachine.commands.notices import (
+    AcknowledgeNotices,
+    FailNotices,
+    RemoveChannel,
+    SaveChannel,
+    SendNoticesAgain,
+)
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.radius import (
     RegisterRadiusClient,
@@ -192,6 +199,11 @@ Command = (
     | RegisterRadiusClient
     | UpdateRadiusClient
     | RotateRadiusSecret
+    | SaveChannel
+    | RemoveChannel
+    | AcknowledgeNotices
+    | FailNotices
+    | SendNoticesAgain
     | CreateAdministrator
     | UpdateAdministrator
     | RemoveAdministrator

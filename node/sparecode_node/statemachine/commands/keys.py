@@ -51,6 +51,10 @@ class SealKind(enum.StrEnum):
     """
     RADIUS_SECRET = "radius_secret"
     """From feature level 2 on: the secret of a RADIUS client."""
+    CHANNEL_SECRET = "channel_secret"
+    """From feature level 2 on: the secret of a channel."""
+    PENDING_CHANNEL = "pending_channel"
+    """From feature level 2 on: the same in a change that waits for an approval."""
     FORMER_CODES = "former_codes"
     """
     From feature level 2 on: the codes of a former set. The old values are its verifiers,

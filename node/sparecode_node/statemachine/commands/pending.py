@@ -37,6 +37,8 @@ Change = (
     | commands.ResynchronizeToken
     | commands.UpdateUser
     | commands.UnlockUser
+    | commands.SaveChannel
+    | commands.RemoveChannel
 )
 """Commands that may have to wait for a second approver (P3)."""
 
@@ -68,18 +70,27 @@ def from_json(text: str) -> Change:
     )
 
 
-Sealed = commands.CreateAdministrator | commands.ChangePassword
-"""Changes that hold a verifier."""
+Sealed = commands.CreateAdministrator | commands.ChangePassword | commands.SaveChannel
+"""Changes that may hold a verifier, or a channel's secret."""
 
 
 def sealed_in(change: Change) -> Sealed | None:
-    """Return the change if it holds a verifier made with a key of the ring."""
-    return change if isinstance(change, Sealed) else None
+    """Return the change if it holds what was made with a key of the ring."""
+    return change if isinstance(change, Sealed) and seal_of(change) else None
 
 
-def with_seal(change: Sealed, verifier: bytes, key_id: KeyId) -> Sealed:
-    """Return the change with its verifier made with another key."""
-    return dataclasses.replace(change, password_verifier=verifier, key_id=key_id)
+def seal_of(change: Sealed) -> bytes:
+    """Return the seal in a change; empty: it has none."""
+    if isinstance(change, commands.SaveChannel):
+        return change.sealed_secret or b""
+    return change.password_verifier
+
+
+def with_seal(change: Sealed, seal: bytes, key_id: KeyId) -> Sealed:
+    """Return the change with its seal made with another key."""
+    if isinstance(change, commands.SaveChannel):
+        return dataclasses.replace(change, sealed_secret=seal, key_id=key_id)
+    return dataclasses.replace(change, password_verifier=seal, key_id=key_id)
 
 
 def _written(value: object) -> object:

@@ -29,10 +29,7 @@ from sparecode_node.statemachine.commands.administrators import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.approvals import (
-    Approve,
-    Reject,
-)
+from sparecode_node.statemachine.commands.approvals import Approve, Reject
 from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
     IssueTokencodesInBulk,
@@ -45,6 +42,7 @@ from sparecode_node.statemachine.commands.membership import (
     CreateJoinTicket,
     KeepAuthorities,
 )
+from sparecode_node.statemachine.commands.notices import RemoveChannel, SaveChannel
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
@@ -223,6 +221,8 @@ def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
     match command:
         case UpdatePolicy() | CreateAdministrator() | OpenCluster() | KeepAuthorities():
             return True
+        case SaveChannel() | RemoveChannel():
+            return True  # It decides what leaves the cluster, and what stays untold.
         case UpdateAdministrator() if _relinks(applying, administrator, command):
             return True
         case UpdateAdministrator():

@@ -9,6 +9,7 @@ from sparecode_node.domain.keys import KeyInUse, KeysInState, RetiredKey
 from sparecode_node.statemachine.commands.keys import ReplacedSeal, SealKind
 from sparecode_node.statemachine.commands.pending import (
     from_json,
+    seal_of,
     sealed_in,
     to_json,
     with_seal,
@@ -37,6 +38,8 @@ _UPDATES = {
     "WHERE user_id = ? AND tag_key_id = ? AND name_tag = ?",
     SealKind.RADIUS_SECRET: "UPDATE radius_secrets SET sealed = ?, key_id = ? "
     "WHERE secret_id = ? AND key_id = ? AND sealed = ?",
+    SealKind.CHANNEL_SECRET: "UPDATE channels SET sealed_secret = ?, key_id = ? "
+    "WHERE channel = ? AND key_id = ? AND sealed_secret = ?",
     SealKind.CODE_TAGS: "UPDATE former_codes SET tags = ?, key_id = ? "
     "WHERE number = ? AND key_id = ? AND tags = ?",
 }
@@ -55,6 +58,7 @@ _USERS_OF_KEY = (
     "SELECT 1 FROM seed_fingerprints WHERE key_id = :key",
     "SELECT 1 FROM former_codes WHERE key_id = :key",
     "SELECT 1 FROM radius_secrets WHERE key_id = :key",
+    "SELECT 1 FROM channels WHERE key_id = :key AND length(sealed_secret) > 0",
 )
 
 
@@ -164,7 +168,7 @@ def replace_seal(
             return _replace_codes(db, seal, key_id)
         case SealKind.PIN:
             return _replace_pin(db, seal, key_id)
-        case SealKind.PENDING_CHANGE:
+        case SealKind.PENDING_CHANGE | SealKind.PENDING_CHANNEL:
             return _replace_pending(db, seal, key_id)
         case SealKind.SEED_FINGERPRINT:
             return _replace_fingerprint(db, seal, key_id)
@@ -298,7 +302,7 @@ def _replace_pending(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) 
     sealed = sealed_in(from_json(row[0])) if row else None
     if (
         sealed is None
-        or (sealed.key_id, (sealed.password_verifier,)) != (seal.old_key_id, seal.old)
+        or (sealed.key_id, (seal_of(sealed),)) != (seal.old_key_id, seal.old)
         or len(seal.new) != 1
     ):
         return False

@@ -136,6 +136,11 @@ class Call(_message.Message):
     REGISTER_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
     UPDATE_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
     ROTATE_RADIUS_SECRET_FIELD_NUMBER: _builtins.int
+    SAVE_CHANNEL_FIELD_NUMBER: _builtins.int
+    REMOVE_CHANNEL_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_NOTICES_FIELD_NUMBER: _builtins.int
+    FAIL_NOTICES_FIELD_NUMBER: _builtins.int
+    SEND_NOTICES_AGAIN_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that received the call."""
     session_id: _builtins.str
@@ -450,6 +455,26 @@ class Call(_message.Message):
     def rotate_radius_secret(self) -> Global___RotateRadiusSecret:
         """Gives a RADIUS client a new secret."""
 
+    @_builtins.property
+    def save_channel(self) -> Global___SaveChannel:
+        """Adds or changes a channel."""
+
+    @_builtins.property
+    def remove_channel(self) -> Global___RemoveChannel:
+        """Removes a channel."""
+
+    @_builtins.property
+    def acknowledge_notices(self) -> Global___AcknowledgeNotices:
+        """Forgets delivered notices."""
+
+    @_builtins.property
+    def fail_notices(self) -> Global___FailNotices:
+        """Keeps undelivered notices as dead letters."""
+
+    @_builtins.property
+    def send_notices_again(self) -> Global___SendNoticesAgain:
+        """Delivers dead letters again."""
+
     def __init__(
         self,
         *,
@@ -533,12 +558,17 @@ class Call(_message.Message):
         register_radius_client: Global___RegisterRadiusClient | None = ...,
         update_radius_client: Global___UpdateRadiusClient | None = ...,
         rotate_radius_secret: Global___RotateRadiusSecret | None = ...,
+        save_channel: Global___SaveChannel | None = ...,
+        remove_channel: Global___RemoveChannel | None = ...,
+        acknowledge_notices: Global___AcknowledgeNotices | None = ...,
+        fail_notices: Global___FailNotices | None = ...,
+        send_notices_again: Global___SendNoticesAgain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "register_radius_client", "update_radius_client", "rotate_radius_secret"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "register_radius_client", "update_radius_client", "rotate_radius_secret", "save_channel", "remove_channel", "acknowledge_notices", "fail_notices", "send_notices_again"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -4055,3 +4085,183 @@ class RemovePasskey(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemovePasskey: _TypeAlias = RemovePasskey  # noqa: Y015
+
+@_typing.final
+class SaveChannel(_message.Message):
+    """Adds a channel, or replaces the settings of one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    ALLOW_PRIVATE_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    SEALED_SECRET_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel's name, as it is compared."""
+    name: _builtins.str
+    """The name, as it is displayed."""
+    kind: _builtins.str
+    """How it tells notices: a value of ChannelKind."""
+    version: _builtins.int
+    """The version that was read; 0: a new channel."""
+    enabled: _builtins.bool
+    """Whether it tells anything."""
+    address: _builtins.str
+    """The URL of a webhook."""
+    allow_private: _builtins.bool
+    """Whether the address may be private or local."""
+    authority: _builtins.str
+    """The authorities of its certificate in PEM; empty: those of the system."""
+    sealed_secret: _builtins.bytes
+    """A new secret, sealed with a key of the ring; absent: it keeps its secret."""
+    key_id: _builtins.int
+    """The number of that key."""
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The classes of events that it wants: values of EventClass."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        version: _builtins.int = ...,
+        enabled: _builtins.bool = ...,
+        address: _builtins.str = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        allow_private: _builtins.bool = ...,
+        authority: _builtins.str = ...,
+        sealed_secret: _builtins.bytes | None = ...,
+        key_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "sealed_secret", b"sealed_secret"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "channel", b"channel", "classes", b"classes", "enabled", b"enabled", "key_id", b"key_id", "kind", b"kind", "name", b"name", "sealed_secret", b"sealed_secret", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sealed_secret: _TypeAlias = _typing.Literal["sealed_secret"]  # noqa: Y015
+    _WhichOneofArgType__sealed_secret: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sealed_secret) -> _WhichOneofReturnType__sealed_secret | None: ...
+
+Global___SaveChannel: _TypeAlias = SaveChannel  # noqa: Y015
+
+@_typing.final
+class RemoveChannel(_message.Message):
+    """Removes a channel, and the notices that wait for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel's name, as it is compared."""
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveChannel: _TypeAlias = RemoveChannel  # noqa: Y015
+
+@_typing.final
+class AcknowledgeNotices(_message.Message):
+    """Forgets notices that a channel has delivered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel's name, as it is compared."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The numbers of the notices."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "numbers", b"numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeNotices: _TypeAlias = AcknowledgeNotices  # noqa: Y015
+
+@_typing.final
+class FailNotices(_message.Message):
+    """Keeps notices that could not be delivered as dead letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    DISABLE_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel's name, as it is compared."""
+    cause: _builtins.str
+    """The reason, in words."""
+    disable: _builtins.bool
+    """Whether the channel is disabled: its receiver wants no more notices."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The numbers of the notices."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+        cause: _builtins.str = ...,
+        disable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "channel", b"channel", "disable", b"disable", "numbers", b"numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailNotices: _TypeAlias = FailNotices  # noqa: Y015
+
+@_typing.final
+class SendNoticesAgain(_message.Message):
+    """Delivers dead letters of a channel again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel's name, as it is compared."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The numbers of the notices; empty: all of them."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "numbers", b"numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendNoticesAgain: _TypeAlias = SendNoticesAgain  # noqa: Y015

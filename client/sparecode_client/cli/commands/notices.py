@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode notices`: channels that tell other systems of events."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.listing import read_pages, show_list
+from sparecode_client.cli.terminal.options import Limit, StaleOk
+from sparecode_client.cli.terminal.prompts import content, secret
+from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
+from sparecode_client.values.notices import EventClass, new_webhook_secret
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Tell other systems of events: channels, and notices that are not delivered. "
+    "A notice is written in the commit of its event, and delivered at least once, "
+    "always under the same id.",
+    short_help="Tell other systems of events.",
+)
+channels = typer.Typer(
+    no_args_is_help=True,
+    help="Manage channels. If there is another super administrator, every change "
+    "needs their approval: it decides what leaves the cluster.",
+    short_help="Manage channels.",
+)
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of the channel; letter case does not matter."
+    ),
+]
+Classes = Annotated[
+    list[EventClass] | None,
+    typer.Option("--event", help="A class of events that it tells. May repeat."),
+]
+AuthorityFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--authority",
+        metavar="FILE",
+        help="Authorities of its certificate (PEM). Default: the node's system's.",
+    ),
+]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file", metavar="FILE", help="File with its secret (-: stdin)."
+    ),
+]
+
+
+@channels.command("list")
+def list_channels(context: typer.Context, stale_ok: StaleOk = False) -> None:
+    """List the channels, and how many notices wait for each."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        page = admin.list_channels(stale_ok=stale_ok)
+    show_list(
+        settings.output,
+        page,
+        lambda each: [
+            each.name,
+            each.kind or "",
+            each.address,
+            " ".join(each.classes),
+            "enabled" if each.enabled else "disabled",
+            str(each.waiting_count),
+            str(each.dead_count),
+            show_time(each.oldest_time),
+        ],
+        key="channels",
+        columns=[
+            "Name",
+            "Kind",
+            "Address",
+            "Events",
+            "State",
+            ">Waiting",
+            ">Dead",
+            "Oldest",
+        ],
+        noun="channel",
+    )
+
+
+@channels.command(
+    epilog="Example: sparecode notices channels create siem https://siem.example/in "
+    "--event administration --event emergency --secret-file hook.secret"
+)
+def create(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of the channel: 1 to 64 characters."),
+    ],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL",
+            help="Where its requests go: https://. Put no secret into it.",
+        ),
+    ],
+    *,
+    event: Classes = None,
+    secret_file: SecretFile = None,
+    allow_private: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private", help="The address may be private, or of the node itself."
+        ),
+    ] = False,
+    authority: AuthorityFile = None,
+) -> None:
+    """
+    Add a webhook: an HTTPS request for each event, signed with its secret.
+
+    It tells the events after this change. `notices channels new-secret` draws a secret.
+    """
+    if not event:
+        raise UsageError("name at least one --event that the channel tells")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.create_channel(
+            name,
+            url,
+            classes=event,
+            secret=secret("Secret of the channel", secret_file),
+            allow_private=allow_private,
+            authority=content(authority).decode() if authority else "",
+            request_id=settings.request_id,
+        )
+    settings.output.done(f"Channel {name} created", commit, name=name)
+
+
+@channels.command(
+    epilog="Example: sparecode notices channels update siem --event tokens"
+)
+def update(
+    context: typer.Context,
+    name: Name,
+    *,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where its requests go.")
+    ] = None,
+    event: Classes = None,
+    secret_file: SecretFile = None,
+    allow_private: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-private/--public-only",
+            help="Whether the address may be private, or of the node itself.",
+        ),
+    ] = None,
+    authority: AuthorityFile = None,
+) -> None:
+    """Change a channel. `--event` replaces all its classes of events."""
+    changes = (url, event, secret_file, allow_private, authority)
+    if changes == (None,) * len(changes):
+        raise UsageError("nothing to change: see --help for the options")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.update_channel(
+            name,
+            address=url,
+            classes=event or (),
+            secret=secret("", secret_file) if secret_file else "",
+            allow_private=allow_private,
+            authority=content(authority).decode() if authority else None,
+            request_id=settings.request_id,
+        )
+    settings.output.done(f"Channel {name} changed", commit, name=name)
+
+
+@channels.command()
+def enable(context: typer.Context, name: Name) -> None:
+    """Let a channel tell events again, those that wait first."""
+    _set_enabled(context, name, enabled=True)
+
+
+@channels.command()
+def disable(context: typer.Context, name: Name) -> None:
+    """Stop a channel. Notices that wait for it are kept; later events are not."""
+    _set_enabled(context, name, enabled=False)
+
+
+def _set_enabled(context: typer.Context, name: str, *, enabled: bool) -> None:
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.update_channel(
+            name, enabled=enabled, request_id=settings.request_id
+        )
+    state = "enabled" if enabled else "disabled"
+    settings.output.done(f"Channel {name} {state}", commit, name=name, enabled=enabled)
+
+
+@channels.command()
+def remove(context: typer.Context, name: Name) -> None:
+    """Remove a channel, and the notices that wait for it."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.remove_channel(name, request_id=settings.request_id)
+    settings.output.done(f"Channel {name} removed", commit, name=name)
+
+
+@channels.command(
+    "new-secret",
+    epilog="Example: sparecode notices channels new-secret > hook.secret",
+)
+def new_secret(context: typer.Context) -> None:
+    """Draw a secret for a webhook, and print it. No node is called."""
+    output, drawn = settings_of(context).output, new_webhook_secret()
+    if output.is_json:
+        output.json({"secret": drawn})
+    else:
+        output.say(drawn)
+
+
+@app.command("list", epilog="Example: sparecode notices list --dead")
+def list_(
+    context: typer.Context,
+    *,
+    channel: Annotated[
+        str, typer.Option(metavar="NAME", help="Only notices of this channel.")
+    ] = "",
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Only those whose delivery was given up.")
+    ] = False,
+    limit: Limit = 100,
+    stale_ok: StaleOk = False,
+) -> None:
+    """List notices that are not delivered, oldest first."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        page = read_pages(
+            partial(admin.list_notices, channel=channel, dead_only=dead),
+            limit,
+            stale_ok=stale_ok,
+        )
+    show_list(
+        settings.output,
+        page,
+        lambda each: [
+            str(each.number),
+            each.channel,
+            each.event_class or "",
+            each.action,
+            show_time(each.time),
+            f"given up: {each.cause}" if each.dead else "waits",
+        ],
+        key="notices",
+        columns=[">No.", "Channel", "Class", "Event", "Time", "State"],
+        noun="notice",
+    )
+
+
+@app.command("send-again", epilog="Example: sparecode notices send-again siem 7 8")
+def send_again(
+    context: typer.Context,
+    channel: Name,
+    numbers: Annotated[
+        list[int] | None,
+        typer.Argument(
+            min=1,
+            max=NUMBER_MAX,
+            metavar="NUMBER",
+            help="Numbers in `notices list --dead`. Default: all of the channel.",
+        ),
+    ] = None,
+) -> None:
+    """Deliver notices again whose delivery was given up, under their earlier ids."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.send_notices_again(
+            channel, numbers or (), request_id=settings.request_id
+        )
+    settings.output.done(
+        f"Notices of channel {channel} are sent again", commit, name=channel
+    )
+
+
+app.add_typer(channels, name="channels")

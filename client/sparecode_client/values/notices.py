@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels, and notices that wait for them."""
+
+import base64
+import enum
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class ChannelKind(enum.StrEnum):
+    """How a channel tells notices."""
+
+    WEBHOOK = "webhook"
+
+
+class EventClass(enum.StrEnum):
+    """What an event is about. A full channel drops the last classes first."""
+
+    ADMINISTRATION = "administration"
+    EMERGENCY = "emergency"
+    TOKENS = "tokens"
+    SESSIONS = "sessions"
+    AUTHENTICATION = "authentication"
+    UPKEEP = "upkeep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A way by which the cluster tells events to another system."""
+
+    name: str
+    kind: ChannelKind | None
+    enabled: bool
+    address: str
+    """The URL of a webhook."""
+    classes: tuple[EventClass, ...]
+    """The events that it tells."""
+    allow_private: bool
+    """Whether the address may be private or local."""
+    authority: str
+    """The authorities of its certificate in PEM; empty: those of the nodes' systems."""
+    waiting_count: int
+    dead_count: int
+    """Notices that could not be delivered."""
+    oldest_time: datetime | None
+    """When the oldest waiting notice happened; None: none waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A notice that is not delivered, without the content of its event."""
+
+    number: int
+    notice_id: str
+    """The id that every delivery of its event has."""
+    channel: str
+    event_class: EventClass | None
+    action: str
+    sequence: int
+    """Its number in the audit log."""
+    time: datetime | None
+    dead: bool
+    """Whether it is a dead letter: its delivery was given up."""
+    cause: str
+    """Why it is one."""
+
+
+def new_webhook_secret() -> str:
+    """Draw a secret that signs webhooks, in the form of Standard Webhooks."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Notices: audit events that a channel tells, and the channels themselves (N1, N2).
+
+Every event belongs to one class. A channel names the classes that it wants.
+"""
+
+import enum
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.ids import KeyId, NameKey
+from sparecode_node.domain.policy import DAY_MS, MINUTE_MS
+
+CHANNELS_MAX = 16
+"""Maximum channels of a cluster: each event may cost a row for each."""
+NOTICES_MAX = 10_000
+"""Maximum notices that are kept for one channel, dead letters included."""
+DROPS_TOLD_MS = MINUTE_MS
+"""A full channel has at most one audit event for all that it drops in this time."""
+GIVE_UP_MS = 3 * DAY_MS
+"""A notice that could not be delivered for this long becomes a dead letter."""
+SETTLED_MAX = 256
+"""Maximum notices that one command settles: applying it blocks the engine's thread."""
+
+
+class ChannelKind(enum.StrEnum):
+    """How a channel tells notices. The values are in the log and the state."""
+
+    WEBHOOK = "webhook"
+
+
+class EventClass(enum.StrEnum):
+    """What an event is about, the most important class first."""
+
+    ADMINISTRATION = "administration"
+    """Administrators, policy, members, keys, agents, channels, approvals."""
+    EMERGENCY = "emergency"
+    """Emergency codes: issued, low, exhausted, void; and tokens that come back."""
+    TOKENS = "tokens"
+    """Users, their tokens and their PINs."""
+    SESSIONS = "sessions"
+    """Sign-ins of administrators, and refused calls."""
+    AUTHENTICATION = "authentication"
+    """Every decision on a passcode."""
+    UPKEEP = "upkeep"
+    """What the cluster does by itself: resealing, backups, certificates."""
+
+
+RANKS = {each: rank for rank, each in enumerate(EventClass)}
+"""A full channel drops notices of the highest number first."""
+
+_ACTIONS: dict[EventClass, str] = {
+    EventClass.ADMINISTRATION: """
+        ActivateKey AddMember AdmitNode AllowCertificate Approve CancelReset
+        ChangePassword CreateAdministrator CreateBackup CreateJoinTicket
+        DenyCertificate InitializeCluster BeginEpoch OpenCluster KeepAuthorities
+        NoteSkipStatement RegisterAgent RegisterPasskey RegisterRadiusClient Reject
+        RemoveAdministrator RemoveAgent RemoveMember RemovePasskey RemoveSecondFactor
+        ResetAdministrator RotateRadiusSecret SetSecondFactor UpdateAdministrator
+        UpdateAgent UpdatePolicy UpdateRadiusClient SaveChannel RemoveChannel
+        SendNoticesAgain FailNotices NOTICES_DROPPED APPROVAL_ENDED ENTRY_SKIPPED
+        RESET_CANCELED RESET_IN_FORCE
+    """,
+    EventClass.EMERGENCY: """
+        SaveEmergencyAccess IssueFixedTokencode IssueTokencodesInBulk RequestBulkIssue
+        DisableEmergencyAccess ReinstateToken CODES_VOIDED RECOVERED_TOKEN_ACCEPTED
+        RECOVERED_TOKEN_REFUSED SET_EXHAUSTED SET_LOW
+    """,
+    EventClass.TOKENS: """
+        CreateUser UpdateUser DeleteUser UnlockUser EnrollToken AssignToken
+        UnassignToken EnableToken DisableToken UpdateToken DeleteToken ReplaceToken
+        ResynchronizeToken SetPin ClearPin PIN_CHOSEN
+    """,
+    EventClass.SESSIONS: """
+        OpenSession Reauthenticate EndSession CloseSession ApproveBrowserLogin
+        RefuseBrowserLogin CollectBrowserLogin NoteRefusedCalls
+    """,
+    EventClass.AUTHENTICATION: "Authenticate ContinueAuthentication",
+    EventClass.UPKEEP: """
+        ActivateDueKey NoteAuthorityKeys NoteBackup RaiseFeatureLevel RenewCertificate
+        ReplaceSeals RetireAuthority RetireKey TransferPrimary
+    """,
+}
+
+CLASSES = {
+    action: event_class
+    for event_class, actions in _ACTIONS.items()
+    for action in actions.split()
+}
+"""The class of each action in the audit log."""
+
+
+def class_of(action: str) -> EventClass:
+    """Return the class of an action. One that is not listed is never overlooked."""
+    return CLASSES.get(action, EventClass.ADMINISTRATION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A way by which the cluster tells events to another system."""
+
+    name: str
+    channel: NameKey
+    """The folded name, by which it is found."""
+    kind: ChannelKind
+    enabled: bool
+    address: str
+    """The URL of a webhook."""
+    classes: tuple[EventClass, ...]
+    """The events that it wants; never empty."""
+    allow_private: bool
+    """Whether the address may be private or local: else it could reach inner systems."""
+    authority: str
+    """The authorities of its certificate in PEM; empty: those of the node's system."""
+    sealed_secret: bytes = field(repr=False)
+    """Sealed with a key of the ring."""
+    key_id: KeyId
+    version: int
+    """The index of its last change: no other channel, and no earlier one, has it."""
+
+    @property
+    def target(self) -> str:
+        """The target of its events in the audit log."""
+        return channel_target(self.channel)
+
+
+def channel_target(channel: NameKey) -> str:
+    """Return how the audit log names a channel."""
+    return f"channel {channel}"
+
+
+def notice_id(cluster_id: str, index: int, number: int) -> str:
+    """Return the id of an event: the same at every delivery, and of no other event."""
+    return f"{cluster_id}-{index}-{number}"

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels, and the notices that wait for them."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.notices import Channel, EventClass
+from sparecode_node.queries import pages
+from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
+from sparecode_node.statemachine.tables.notices import COLUMNS, channel_in
+
+NUMBER_DIGITS_MAX = 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNotice:
+    """A notice, with the event that it tells."""
+
+    number: int
+    notice_id: str
+    event_class: EventClass
+    event: AuditEvent
+    since_ms: int
+    """Deliveries are tried since then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeView:
+    """A notice that is not delivered, without the content of its event."""
+
+    number: int
+    notice_id: str
+    channel: str
+    """The channel's name as it is displayed."""
+    event_class: EventClass
+    action: str
+    sequence: int
+    at_ms: int
+    dead: bool
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelView:
+    """A channel with the state of its notices."""
+
+    channel: Channel
+    waiting: int
+    dead: int
+    oldest_at_ms: int | None
+    """When the oldest waiting notice happened; None: none waits."""
+
+
+async def channels(transaction: ReadTransaction) -> list[Channel]:
+    """Return all channels, ordered by name."""
+    rows = await transaction.all(f"SELECT {COLUMNS} FROM channels ORDER BY channel")
+    return [channel_in(tuple(row)) for row in rows]
+
+
+async def find(transaction: ReadTransaction, channel: NameKey) -> Channel | None:
+    """Return a channel; None: there is none of this name."""
+    row = await transaction.one(
+        f"SELECT {COLUMNS} FROM channels WHERE channel = :channel", channel=channel
+    )
+    return None if row is None else channel_in(tuple(row))
+
+
+async def views(transaction: ReadTransaction) -> tuple[ChannelView, ...]:
+    """Return all channels with the state of their notices, ordered by name."""
+    rows = await transaction.all(
+        "SELECT channel, count(*) FILTER (WHERE NOT dead) AS waiting, "
+        "count(*) FILTER (WHERE dead) AS dead, "
+        "min(at_ms) FILTER (WHERE NOT dead) AS oldest FROM notices GROUP BY channel"
+    )
+    counts = {row["channel"]: row for row in rows}
+    return tuple(
+        ChannelView(
+            channel=each,
+            waiting=counts[each.channel]["waiting"] if each.channel in counts else 0,
+            dead=counts[each.channel]["dead"] if each.channel in counts else 0,
+            oldest_at_ms=counts[each.channel]["oldest"]
+            if each.channel in counts
+            else None,
+        )
+        for each in await channels(transaction)
+    )
+
+
+async def waiting(
+    transaction: ReadTransaction,
+    channel: NameKey,
+    *,
+    without: Sequence[int],
+    most: int,
+) -> list[StoredNotice]:
+    """Return the oldest notices of a channel that are no dead letters."""
+    rows = await transaction.all(
+        "SELECT * FROM notices WHERE channel = :channel AND dead = 0 "
+        "AND number NOT IN (SELECT value FROM json_each(:without)) "
+        "ORDER BY number LIMIT :most",
+        channel=channel,
+        without=json.dumps(list(without)),
+        most=most,
+    )
+    return [_notice(row) for row in rows]
+
+
+async def overdue(
+    transaction: ReadTransaction, channel: NameKey, *, before_ms: int, most: int
+) -> tuple[int, ...]:
+    """Return the numbers of notices whose deliveries are tried since before a time."""
+    rows = await transaction.all(
+        "SELECT number FROM notices WHERE channel = :channel AND dead = 0 "
+        "AND since_ms <= :before ORDER BY number LIMIT :most",
+        channel=channel,
+        before=before_ms,
+        most=most,
+    )
+    return tuple(row["number"] for row in rows)
+
+
+async def page(
+    transaction: ReadTransaction,
+    *,
+    channel: NameKey,
+    dead_only: bool,
+    size: int,
+    page_token: str,
+) -> Page[NoticeView]:
+    """Return a page of notices that are not delivered, oldest first."""
+    after = pages.decode(page_token)
+    if after and not (
+        after.isascii() and after.isdigit() and len(after) <= NUMBER_DIGITS_MAX
+    ):
+        raise PageTokenError
+    rows = await transaction.all(
+        """
+        SELECT number, notice_id, name, class, action, sequence, at_ms, dead, cause
+        FROM notices JOIN channels USING (channel)
+        WHERE number > :after AND (:channel = '' OR channel = :channel)
+            AND (NOT :dead_only OR dead)
+        ORDER BY number LIMIT :rows
+        """,
+        after=int(after or 0),
+        channel=channel,
+        dead_only=dead_only,
+        rows=size + 1,
+    )
+    found = [
+        NoticeView(
+            number=row["number"],
+            notice_id=row["notice_id"],
+            channel=row["name"],
+            event_class=EventClass(row["class"]),
+            action=row["action"],
+            sequence=row["sequence"],
+            at_ms=row["at_ms"],
+            dead=bool(row["dead"]),
+            cause=row["cause"],
+        )
+        for row in rows
+    ]
+    return pages.page(found, size, lambda each: str(each.number))
+
+
+def _notice(row: sqlite3.Row) -> StoredNotice:
+    return StoredNotice(
+        number=row["number"],
+        notice_id=row["notice_id"],
+        event_class=EventClass(row["class"]),
+        event=AuditEvent(
+            sequence=row["sequence"],
+            at_ms=row["at_ms"],
+            actor=row["actor"],
+            node=row["node"],
+            action=row["action"],
+            target=row["target"],
+            outcome=row["outcome"],
+            reason=row["reason"],
+            detail=row["detail"],
+        ),
+        since_ms=row["since_ms"],
+    )

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The addresses that a channel may connect to.
+
+A channel could otherwise be used to reach what only the node can reach, such as inner
+systems or a cloud's metadata (SSRF). So a name is resolved once, every address is
+checked, and the connection goes to a checked address: a name that resolves otherwise a
+moment later changes nothing.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from urllib.parse import SplitResult, urlsplit
+
+import httpcore
+
+URL_MAX = 1024
+HOST_MAX = 253
+HTTPS_PORT = 443
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_EMBEDDING = tuple(
+    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
+)
+"""Networks whose addresses stand for IPv4 addresses (RFC 6052, 8215 and 3056)."""
+
+
+class AddressError(Exception):
+    """An address that a channel may not connect to. The message names the reason."""
+
+
+def parse_url(value: str) -> SplitResult:
+    """
+    Return the parts of a webhook's URL.
+
+    Raises `AddressError` with what it must be.
+    """
+    if len(value) > URL_MAX:
+        raise AddressError(f"must have at most {URL_MAX} characters")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise AddressError("must be in printable ASCII, without spaces")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise AddressError("must be a URL") from None
+    if parts.scheme != "https" or not parts.hostname:
+        raise AddressError("must begin with https:// and a host")
+    if "@" in parts.netloc:
+        raise AddressError("must hold no user name or password")
+    if parts.fragment or port == 0 or len(parts.hostname) > HOST_MAX:
+        raise AddressError("must be a URL without a fragment, with a valid port")
+    return parts
+
+
+def check(host: str, address: IpAddress, *, allow_private: bool) -> None:
+    """Refuse an address of *host* that a channel may not use. Raises `AddressError`."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if (
+        address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or (address.is_reserved and not address.is_loopback)
+    ):
+        raise AddressError(f"{host} is {address}, to which no channel connects")
+    embedded = isinstance(address, ipaddress.IPv6Address) and any(
+        address in network for network in _EMBEDDING
+    )
+    if (embedded or not address.is_global) and not allow_private:
+        raise AddressError(
+            f"{host} is {address}, a private or local address, and the channel does "
+            "not allow these"
+        )
+
+
+def checked(
+    host: str, found: Iterable[str], *, allow_private: bool
+) -> tuple[IpAddress, ...]:
+    """Return the addresses of *host*. One that is refused refuses all of them."""
+    addresses = tuple(
+        dict.fromkeys(ipaddress.ip_address(each.partition("%")[0]) for each in found)
+    )
+    for address in addresses:
+        check(host, address, allow_private=allow_private)
+    return addresses
+
+
+async def resolve(
+    host: str, port: int, *, allow_private: bool
+) -> tuple[IpAddress, ...]:
+    """Resolve a host once. Raises `AddressError`, and `OSError` if it has no address."""
+    results = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )
+    return checked(
+        host, (str(result[4][0]) for result in results), allow_private=allow_private
+    )
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """
+    Opens the connections of an HTTP client, only to checked addresses.
+
+    TLS still checks the certificate for the host of the URL, not for the address.
+    """
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - As its base has it.
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first checked address that answers."""
+        addresses: Sequence[IpAddress] = await resolve(
+            host, port, allow_private=self._allow_private
+        )
+        for address in addresses[:-1]:
+            try:
+                return await self._backend.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except httpcore.ConnectError:
+                continue
+        return await self._backend.connect_tcp(
+            str(addresses[-1]), port, timeout, local_address, socket_options
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, for the client's retries, of which there are none."""
+        await self._backend.sleep(seconds)

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: channels, and the notices that wait for them."""
+
+import base64
+import binascii
+import ipaddress
+import ssl
+from collections.abc import Sequence
+
+from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.notices import (
+    SETTLED_MAX,
+    Channel,
+    ChannelKind,
+    EventClass,
+)
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import notices
+from sparecode_node.queries.notices import ChannelView, NoticeView
+from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.queries.views import Page
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import InvalidFieldError, refusal
+from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.notices.addresses import AddressError, check, parse_url
+from sparecode_node.services.proposing import Proposer, applied
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.channel_seals import ChannelSeals
+from sparecode_node.statemachine.commands.notices import (
+    RemoveChannel,
+    SaveChannel,
+    SendNoticesAgain,
+)
+from sparecode_node.statemachine.results import Applied
+
+AUTHORITY_MAX = 16 * 1024
+"""Characters of the authorities of a channel, in PEM."""
+SECRET_PREFIX = "whsec_"
+SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
+"""Bounds of Standard Webhooks."""
+SECRET_MAX = 128
+NUMBER_MAX = 2**63 - 1
+
+
+class Channels:
+    """
+    Manages channels.
+
+    Methods raise `InvalidFieldError`, `NotSignedInError`, `NotPermittedError`,
+    `ApprovalNeededError`, `Refused` and `ProposeError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        reader: Reader,
+        state: LocalState,
+        seals: ChannelSeals,
+    ) -> None:
+        self._proposer = proposer
+        self._reader = reader
+        self._state = state
+        self._seals = seals
+
+    @idempotent
+    async def create(
+        self,
+        context: CallContext,
+        *,
+        name: str,
+        kind: ChannelKind,
+        address: str,
+        classes: Sequence[EventClass],
+        secret: str,
+        allow_private: bool = False,
+        authority: str = "",
+    ) -> Applied:
+        """Add a channel. It begins with the events after this change (P3)."""
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        key = fold(_name(name))
+        _check_address(address, allow_private=allow_private)
+        wanted = _classes(classes)
+        if not wanted:
+            raise InvalidFieldError("classes", "must name at least one class")
+        _check_authority(authority)
+        _check_secret(secret)
+
+        async def prepare() -> SaveChannel:
+            key_id = self._seals.active_key
+            return SaveChannel(
+                channel=key,
+                name=name,
+                kind=kind,
+                version=0,
+                enabled=True,
+                address=address,
+                classes=wanted,
+                allow_private=allow_private,
+                authority=authority,
+                sealed_secret=self._seals.seal_channel_secret(key, secret, key_id),
+                key_id=key_id,
+            )
+
+        return applied(
+            await self._proposer.propose_fresh(context, session, deadline, prepare)
+        )
+
+    @idempotent
+    async def update(
+        self,
+        context: CallContext,
+        *,
+        name: str,
+        enabled: bool | None = None,
+        address: str | None = None,
+        classes: Sequence[EventClass] = (),
+        allow_private: bool | None = None,
+        authority: str | None = None,
+        secret: str = "",
+    ) -> Applied:
+        """Change a channel (P3). None and no *classes* or *secret* keep a value."""
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        key = fold(_name(name))
+        wanted = _classes(classes)
+        _check_authority(authority or "")
+        if secret:
+            _check_secret(secret)
+
+        async def prepare() -> SaveChannel:
+            known = await self._known(key)
+            key_id = self._seals.active_key
+            new_address = known.address if address is None else address
+            private = known.allow_private if allow_private is None else allow_private
+            _check_address(new_address, allow_private=private)
+            return SaveChannel(
+                channel=key,
+                name=known.name,
+                kind=known.kind,
+                version=known.version,
+                enabled=known.enabled if enabled is None else enabled,
+                address=new_address,
+                classes=wanted or tuple(known.classes),
+                allow_private=private,
+                authority=known.authority if authority is None else authority,
+                sealed_secret=self._seals.seal_channel_secret(key, secret, key_id)
+                if secret
+                else None,
+                key_id=key_id,
+            )
+
+        return applied(
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
+        )
+
+    @idempotent
+    async def remove(self, context: CallContext, *, name: str) -> Applied:
+        """Remove a channel, and the notices that wait for it (P3)."""
+        command = RemoveChannel(channel=fold(_name(name)))
+        return await self._proposer.change(context, command)
+
+    @idempotent
+    async def send_again(
+        self, context: CallContext, *, channel: str, numbers: Sequence[int] = ()
+    ) -> Applied:
+        """Deliver dead letters again: those of *numbers*, or all."""
+        if len(numbers) > SETTLED_MAX:
+            raise InvalidFieldError("numbers", f"must have at most {SETTLED_MAX}")
+        if any(not 0 < number <= NUMBER_MAX for number in numbers):
+            raise InvalidFieldError("numbers", "must be numbers of notices")
+        command = SendNoticesAgain(
+            channel=fold(_name(channel, "channel")), numbers=tuple(numbers)
+        )
+        return await self._proposer.change(context, command)
+
+    async def list(
+        self, context: CallContext, *, stale_ok: bool = False
+    ) -> Read[tuple[ChannelView, ...]]:
+        """Return all channels with the state of their notices, by name."""
+
+        async def query(
+            transaction: ReadTransaction, _: int
+        ) -> tuple[ChannelView, ...]:
+            return await notices.views(transaction)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def notices(
+        self,
+        context: CallContext,
+        *,
+        channel: str = "",
+        dead_only: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+    ) -> Read[Page[NoticeView]]:
+        """Return a page of notices that are not delivered, oldest first."""
+        size = fields.page_size(page_size)
+        key = fold(_name(channel, "channel")) if channel else NameKey("")
+
+        async def query(transaction: ReadTransaction, _: int) -> Page[NoticeView]:
+            return await notices.page(
+                transaction,
+                channel=key,
+                dead_only=dead_only,
+                size=size,
+                page_token=page_token,
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def _known(self, channel: NameKey) -> Channel:
+        async with self._state.transaction() as transaction:
+            known = await notices.find(transaction, channel)
+        if known is None:
+            raise refusal(
+                Rejected(
+                    Reason.CHANNEL_UNKNOWN, f"there is no channel {channel}", "name"
+                )
+            )
+        return known
+
+
+def _name(name: str, field: str = "name") -> str:
+    return fields.text(field, name, at_least=1, at_most=fields.AGENT_NAME_MAX)
+
+
+def _classes(classes: Sequence[EventClass]) -> tuple[str, ...]:
+    """Return the classes in their own order, each once."""
+    return tuple(each.value for each in EventClass if each in classes)
+
+
+def _check_address(address: str, *, allow_private: bool) -> None:
+    try:
+        host = parse_url(address).hostname or ""
+        try:
+            literal = ipaddress.ip_address(host)
+        except ValueError:
+            return  # A name is resolved, and checked, at each connection.
+        check(host, literal, allow_private=allow_private)
+    except AddressError as error:
+        raise InvalidFieldError("address", str(error)) from None
+
+
+def _check_authority(authority: str) -> None:
+    if len(authority) > AUTHORITY_MAX:
+        raise InvalidFieldError(
+            "authority", f"must have at most {AUTHORITY_MAX} characters"
+        )
+    if not authority:
+        return
+    try:
+        ssl.create_default_context(cadata=authority)
+    except (ssl.SSLError, ValueError):
+        raise InvalidFieldError("authority", "must be certificates in PEM") from None
+
+
+def _check_secret(secret: str) -> None:
+    fields.secret("secret", secret, at_most=SECRET_MAX)
+    prefix, encoded = secret[: len(SECRET_PREFIX)], secret[len(SECRET_PREFIX) :]
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if prefix != SECRET_PREFIX or not SECRET_BYTES_MIN <= len(key) <= SECRET_BYTES_MAX:
+        raise InvalidFieldError(
+            "secret",
+            f"must be {SECRET_PREFIX} and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} "
+            "bytes in base64",
+        )

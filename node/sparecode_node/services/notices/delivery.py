@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Delivers notices (N2). Every node runs this, but only the primary works.
+
+It reads the outbox, which holds only what was committed, and never waits in an answer's
+path. A delivery is acknowledged by a command, many at a time. A primary that fails
+before that leaves the rest to the next one, so a notice may arrive twice, under the same
+id. What was tried lately is only in memory: a new primary tries at once.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import tenacity
+
+from sparecode_node.domain.ids import NameKey, RequestId
+from sparecode_node.domain.notices import GIVE_UP_MS, SETTLED_MAX, Channel
+from sparecode_node.queries import cluster, notices
+from sparecode_node.queries.notices import StoredNotice
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.notices.outcomes import Attempt, Outcome
+from sparecode_node.services.notices.webhook import WebhookSender
+from sparecode_node.services.secrets.channel_seals import ChannelSeals
+from sparecode_node.services.secrets.keyring import UnknownKeyError
+from sparecode_node.services.secrets.sealing import BrokenSealError
+from sparecode_node.statemachine.commands import Command, UnstampedCall
+from sparecode_node.statemachine.commands.notices import (
+    AcknowledgeNotices,
+    FailNotices,
+)
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""Between two searches for work."""
+ATTEMPT_S = 5.0
+BATCH = 128
+AT_ONCE = 8
+"""Requests of one channel at the same time; those about one subject follow each other."""
+PAUSE_FIRST_S, PAUSE_MAX_S = 1.0, 300.0
+"""Of a channel whose receiver is down: the bounds of a wait that doubles."""
+RETRY_FIRST_S, RETRY_MAX_S = 5.0, 6 * 3600.0
+"""Of one notice that the receiver did not take."""
+
+PAUSE = tenacity.wait_random_exponential(multiplier=PAUSE_FIRST_S, max=PAUSE_MAX_S)
+RETRY = tenacity.wait_exponential(
+    multiplier=RETRY_FIRST_S, max=RETRY_MAX_S
+) + tenacity.wait_random(0, RETRY_FIRST_S)
+
+
+def wait_s(wait: Callable[[tenacity.RetryCallState], float], failures: int) -> float:
+    """Return the wait after this many failures."""
+    state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
+    state.attempt_number = failures
+    return max(wait(state), PAUSE_FIRST_S)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Retry:
+    failures: int
+    due_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """The deliveries of one channel, as long as its settings stay the same."""
+
+    channel: Channel
+    sender: WebhookSender
+    state: LocalState
+    clock: Clock
+    propose: Callable[[Command], Awaitable[None]]
+    """Proposes a command of this node. Raises `ProposeError`."""
+    _paused_until_s: float = 0.0
+    _failures: int = 0
+    """Since the receiver was last reached."""
+    _retries: dict[int, _Retry] = field(default_factory=dict)
+    _delivered: set[int] = field(default_factory=set)
+    """Delivered and not acknowledged yet."""
+    last_cause: str = ""
+    """Why the last attempt failed; empty: it did not."""
+
+    async def step(self) -> bool:
+        """
+        Deliver some notices, and return whether there may be more to do at once.
+
+        Raises `ProposeError`.
+        """
+        await self._acknowledge()
+        now_s = self.clock.monotonic_s()
+        if now_s < self._paused_until_s:
+            return False
+        delayed = [
+            number for number, retry in self._retries.items() if retry.due_s > now_s
+        ]
+        async with self.state.transaction() as transaction:
+            batch = await notices.waiting(
+                transaction,
+                self.channel.channel,
+                without=delayed,
+                most=1 if self._failures else BATCH,
+            )
+        if not batch:
+            return False
+        lines: dict[str, list[StoredNotice]] = {}
+        for each in batch:
+            lines.setdefault(each.event.target, []).append(each)
+        room = asyncio.Semaphore(AT_ONCE)
+        failed_before = self._failures
+        async with asyncio.TaskGroup() as group:
+            for line in lines.values():
+                group.create_task(self._deliver(line, room, failed_before))
+        await self._acknowledge()
+        return self._failures == 0
+
+    async def _deliver(
+        self, line: Sequence[StoredNotice], room: asyncio.Semaphore, failed_before: int
+    ) -> None:
+        """Deliver the notices about one subject, one after the other."""
+        for notice in line:
+            async with room:
+                if self._failures > failed_before:
+                    return  # The receiver is down; do not wait for it again and again.
+                attempt = await self.sender.send(notice, self.clock.now_ms())
+            await self._settle(notice, attempt)
+            if attempt.outcome in (Outcome.UNREACHABLE, Outcome.GONE):
+                return
+
+    async def _settle(self, notice: StoredNotice, attempt: Attempt) -> None:
+        self.last_cause = attempt.cause
+        now_s = self.clock.monotonic_s()
+        overdue = self.clock.now_ms() - notice.since_ms >= GIVE_UP_MS
+        match attempt.outcome:
+            case Outcome.DELIVERED:
+                self._delivered.add(notice.number)
+                self._retries.pop(notice.number, None)
+                if self._failures:
+                    self._failures = 0
+                    self._retries.clear()  # The receiver is back: all may be tried.
+            case Outcome.REFUSED if overdue:
+                await self._fail((notice.number,), attempt.cause)
+            case Outcome.REFUSED:
+                self._failures = 0
+                before = self._retries.get(notice.number)
+                failures = before.failures + 1 if before else 1
+                self._retries[notice.number] = _Retry(
+                    failures=failures, due_s=now_s + wait_s(RETRY, failures)
+                )
+            case Outcome.UNREACHABLE:
+                self._failures += 1
+                self._paused_until_s = now_s + wait_s(PAUSE, self._failures)
+                log.debug(
+                    "channel %s cannot deliver: %s", self.channel.name, attempt.cause
+                )
+                if overdue:
+                    await self._fail(await self._overdue(), attempt.cause)
+            case Outcome.GONE:
+                self._failures += 1
+                await self._fail((notice.number,), attempt.cause, disable=True)
+
+    async def _overdue(self) -> tuple[int, ...]:
+        async with self.state.transaction() as transaction:
+            return await notices.overdue(
+                transaction,
+                self.channel.channel,
+                before_ms=self.clock.now_ms() - GIVE_UP_MS,
+                most=SETTLED_MAX,
+            )
+
+    async def _fail(
+        self, numbers: tuple[int, ...], cause: str, *, disable: bool = False
+    ) -> None:
+        for number in numbers:
+            self._retries.pop(number, None)
+        await self.propose(
+            FailNotices(
+                channel=self.channel.channel,
+                numbers=numbers,
+                cause=cause,
+                disable=disable,
+            )
+        )
+        log.warning(
+            "notices_not_delivered",
+            extra={
+                "channel": self.channel.name,
+                "notices": len(numbers),
+                "cause": cause,
+            },
+        )
+
+    async def _acknowledge(self) -> None:
+        """Let the state forget what was delivered. Raises `ProposeError`."""
+        while self._delivered:
+            numbers = tuple(sorted(self._delivered)[:SETTLED_MAX])
+            await self.propose(
+                AcknowledgeNotices(channel=self.channel.channel, numbers=numbers)
+            )
+            self._delivered.difference_update(numbers)
+
+
+class Delivery:
+    """Keeps a lane for each channel while this node is the primary."""
+
+    def __init__(
+        self,
+        *,
+        replicator: Replicator,
+        state: LocalState,
+        seals: ChannelSeals,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._replicator = replicator
+        self._state = state
+        self._seals = seals
+        self._clock = clock
+        self._entropy = entropy
+        self._lanes: dict[NameKey, Lane] = {}
+        self._tasks: dict[NameKey, asyncio.Task[None]] = {}
+        self._unusable: dict[NameKey, int] = {}
+        """Versions of channels that cannot be used; each was logged once."""
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        try:
+            while True:
+                await self.step()
+                await asyncio.sleep(LOOK_S)
+        finally:
+            for channel in list(self._lanes):
+                await self._end(channel)
+
+    async def step(self) -> None:
+        """Begin and end lanes, so that they follow the channels in the state."""
+        wanted: dict[NameKey, Channel] = {}
+        if self._replicator.primary == self._replicator.node_id:
+            async with self._state.transaction() as transaction:
+                if await cluster.is_open(transaction):  # Else another may deliver (E2).
+                    wanted = {
+                        each.channel: each
+                        for each in await notices.channels(transaction)
+                        if each.enabled
+                    }
+        for channel, lane in list(self._lanes.items()):
+            if wanted.get(channel) != lane.channel:
+                await self._end(channel)
+        for each in wanted.values():
+            if each.channel not in self._lanes:
+                await self._begin(each)
+
+    async def _begin(self, channel: Channel) -> None:
+        if self._unusable.get(channel.channel) == channel.version:
+            return
+        try:
+            secret = self._seals.unseal_channel_secret(
+                channel.channel, channel.sealed_secret, channel.key_id
+            )
+            sender = await WebhookSender.open(channel, secret, self._seals.cluster_id)
+        except UnknownKeyError as error:
+            log.debug("channel %s must wait for a key: %s", channel.name, error)
+            return
+        except (BrokenSealError, ssl.SSLError, ValueError) as error:
+            self._unusable[channel.channel] = channel.version
+            log.warning(
+                "channel_unusable",
+                extra={"channel": channel.name, "cause": str(error)},
+            )
+            return
+        lane = Lane(
+            channel=channel,
+            sender=sender,
+            state=self._state,
+            clock=self._clock,
+            propose=self._propose,
+        )
+        self._lanes[channel.channel] = lane
+        self._tasks[channel.channel] = asyncio.create_task(
+            _run(lane), name=f"channel {channel.name}"
+        )
+
+    async def _end(self, channel: NameKey) -> None:
+        task, lane = self._tasks.pop(channel), self._lanes.pop(channel)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await lane.sender.close()
+
+    async def _propose(self, command: Command) -> None:
+        node_id = self._replicator.node_id
+        call = UnstampedCall.of_node(node_id, command, RequestId(self._entropy.uuid()))
+        await self._replicator.propose(Proposal(call=call), timeout_s=ATTEMPT_S)
+
+
+async def _run(lane: Lane) -> None:
+    """Deliver for one channel until cancelled."""
+    while True:
+        more = False
+        try:
+            more = await lane.step()
+        except* ProposeError as errors:
+            log.debug("deliveries cannot be recorded now: %s", errors.exceptions[0])
+        if not more:
+            await asyncio.sleep(LOOK_S)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers of channels and of the notices that wait for them."""
+
+from dataclasses import replace
+
+from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.notices import (
+    CHANNELS_MAX,
+    SETTLED_MAX,
+    Channel,
+    EventClass,
+)
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.notices import (
+    AcknowledgeNotices,
+    FailNotices,
+    RemoveChannel,
+    SaveChannel,
+    SendNoticesAgain,
+)
+from sparecode_node.statemachine.tables import notices as tables
+
+
+def save_channel(applying: Applying, command: SaveChannel) -> Rejected | None:
+    """Apply `SaveChannel`."""
+    known = tables.find(applying.db, command.channel)
+    refused = _check(applying, command, known)
+    if refused is not None:
+        return refused
+    channel = Channel(
+        name=command.name,
+        channel=command.channel,
+        kind=command.kind,
+        enabled=command.enabled,
+        address=command.address,
+        classes=tuple(EventClass(each) for each in command.classes),
+        allow_private=command.allow_private,
+        authority=command.authority,
+        sealed_secret=b"" if command.sealed_secret is None else command.sealed_secret,
+        key_id=command.key_id,
+        version=applying.index,
+    )
+    if known is not None and command.sealed_secret is None:
+        channel = replace(
+            channel, sealed_secret=known.sealed_secret, key_id=known.key_id
+        )
+    applying.detail = _words(channel, known, new_secret=bool(command.sealed_secret))
+    tables.save(applying.db, channel)
+    return None
+
+
+def _check(
+    applying: Applying, command: SaveChannel, known: Channel | None
+) -> Rejected | None:
+    if command.sealed_secret is not None and command.key_id != applying.keys.active:
+        return Rejected(Reason.STALE_PARAMETERS)
+    if command.version and known is None:
+        return _unknown(command.channel)
+    if known is not None and not command.version:
+        return Rejected(
+            Reason.CHANNEL_EXISTS, f"channel {command.name} already exists", "name"
+        )
+    if known is not None and known.version != command.version:
+        return Rejected(
+            Reason.VERSION,
+            f"channel {known.name} has changed since it was read: read it again",
+        )
+    if known is None and tables.count(applying.db) >= CHANNELS_MAX:
+        return Rejected(
+            Reason.CHANNELS_FULL,
+            f"there are {CHANNELS_MAX} channels already: remove one first",
+        )
+    return None
+
+
+def _words(channel: Channel, known: Channel | None, *, new_secret: bool) -> str:
+    """Return the settings of a channel in words: an approver decides by them."""
+    words = [
+        f"{channel.kind} to {channel.address}",
+        f"tells {' '.join(channel.classes)}",
+    ]
+    if channel.allow_private:
+        words.append("the address may be private")
+    if channel.authority:
+        words.append("certificate of an authority of its own")
+    if not channel.enabled:
+        words.append("disabled")
+    elif known is not None and not known.enabled:
+        words.append("enabled again")
+    if new_secret:
+        words.append("new secret")
+    return ", ".join(words)
+
+
+def remove_channel(applying: Applying, command: RemoveChannel) -> Rejected | None:
+    """Apply `RemoveChannel`."""
+    known = tables.find(applying.db, command.channel)
+    if known is None:
+        return _unknown(command.channel)
+    waiting = tables.remove(applying.db, command.channel)
+    applying.detail = f"{known.kind} to {known.address}"
+    if waiting:
+        applying.detail += f", {plural(waiting, 'notice')} discarded"
+    return None
+
+
+def acknowledge_notices(applying: Applying, command: AcknowledgeNotices) -> None:
+    """Apply `AcknowledgeNotices`. Notices that are gone already are passed over."""
+    tables.acknowledge(applying.db, command.channel, command.numbers[:SETTLED_MAX])
+
+
+def fail_notices(applying: Applying, command: FailNotices) -> Rejected | None:
+    """Apply `FailNotices`."""
+    known = tables.find(applying.db, command.channel)
+    if known is None:
+        return _unknown(command.channel)
+    dead = tables.fail(
+        applying.db, command.channel, command.numbers[:SETTLED_MAX], command.cause
+    )
+    applying.detail = f"{plural(dead, 'notice')} not delivered: {command.cause}"
+    if command.disable and known.enabled:
+        tables.save(applying.db, replace(known, enabled=False, version=applying.index))
+        applying.detail += ", the receiver wants no more: disabled"
+    return None
+
+
+def send_notices_again(
+    applying: Applying, command: SendNoticesAgain
+) -> Rejected | None:
+    """Apply `SendNoticesAgain`."""
+    if tables.find(applying.db, command.channel) is None:
+        return _unknown(command.channel)
+    again = tables.revive(
+        applying.db, command.channel, command.numbers, applying.now_ms
+    )
+    applying.detail = plural(again, "notice")
+    return None
+
+
+def _unknown(channel: NameKey) -> Rejected:
+    return Rejected(Reason.CHANNEL_UNKNOWN, f"there is no channel {channel}", "name")

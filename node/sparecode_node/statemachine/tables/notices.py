@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of channels, and of the notices that wait for their delivery: the outbox."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
+
+NOTICE_TABLES = """
+CREATE TABLE channels (
+    channel TEXT PRIMARY KEY,        -- NFKC, casefold
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    enabled INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    classes TEXT NOT NULL,           -- separated by spaces
+    allow_private INTEGER NOT NULL,
+    authority TEXT NOT NULL,         -- PEM; empty: those of the system
+    sealed_secret BLOB NOT NULL,
+    key_id INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    kept INTEGER NOT NULL,           -- its rows in `notices`
+    dropped INTEGER NOT NULL,        -- that no audit event has told yet
+    drops_told_ms INTEGER NOT NULL   -- when the last one did
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE notices (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order of the events
+    channel TEXT NOT NULL REFERENCES channels (channel) ON DELETE CASCADE,
+    notice_id TEXT NOT NULL,         -- the same for every channel
+    rank INTEGER NOT NULL,           -- of its class: the highest is dropped first
+    class TEXT NOT NULL,
+    sequence INTEGER NOT NULL,       -- in the audit log
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    node TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,       -- deliveries are tried since then
+    dead INTEGER NOT NULL,
+    cause TEXT NOT NULL              -- why it is a dead letter
+) STRICT;
+CREATE INDEX notices_of_channel ON notices (channel, dead, number);
+CREATE INDEX notices_to_drop ON notices (channel, dead DESC, rank DESC, number);
+"""
+"""Here, because `schema` has 500 lines already."""
+
+COLUMNS = (
+    "channel, name, kind, enabled, address, classes, allow_private, authority, "
+    "sealed_secret, key_id, version"
+)
+
+
+def channel_in(row: Sequence[Any]) -> Channel:
+    """Return the channel in a row of `COLUMNS`."""
+    values = dict(zip(COLUMNS.split(", "), row, strict=True))
+    return Channel(
+        **values
+        | {
+            "kind": ChannelKind(values["kind"]),
+            "enabled": bool(values["enabled"]),
+            "classes": tuple(EventClass(each) for each in values["classes"].split()),
+            "allow_private": bool(values["allow_private"]),
+        }
+    )
+
+
+def find(db: sqlite3.Connection, channel: NameKey) -> Channel | None:
+    """Return a channel; None: there is none of this name."""
+    row = db.execute(
+        f"SELECT {COLUMNS} FROM channels WHERE channel = ?", (channel,)
+    ).fetchone()
+    return None if row is None else channel_in(row)
+
+
+def count(db: sqlite3.Connection) -> int:
+    """Return the number of channels."""
+    (number,) = db.execute("SELECT count(*) FROM channels").fetchone()
+    return int(number)
+
+
+def wanting(db: sqlite3.Connection, event_class: EventClass) -> list[tuple[str, int]]:
+    """Return the enabled channels that want a class, each with its number of notices."""
+    rows = db.execute(
+        "SELECT channel, kept, classes FROM channels WHERE enabled ORDER BY channel"
+    )
+    return [
+        (channel, kept)
+        for channel, kept, classes in rows
+        if event_class in classes.split()
+    ]
+
+
+def save(db: sqlite3.Connection, channel: Channel) -> None:
+    """Save a channel. Its notices stay."""
+    names = COLUMNS.split(", ")
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+    db.execute(
+        f"INSERT INTO channels ({COLUMNS}, kept, dropped, drops_told_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0) "
+        f"ON CONFLICT (channel) DO UPDATE SET {changes}",
+        (
+            channel.channel,
+            channel.name,
+            channel.kind,
+            channel.enabled,
+            channel.address,
+            " ".join(channel.classes),
+            channel.allow_private,
+            channel.authority,
+            channel.sealed_secret,
+            channel.key_id,
+            channel.version,
+        ),
+    )
+
+
+def remove(db: sqlite3.Connection, channel: NameKey) -> int:
+    """Remove a channel with its notices, and return how many these were."""
+    done = db.execute("DELETE FROM notices WHERE channel = ?", (channel,))
+    db.execute("DELETE FROM channels WHERE channel = ?", (channel,))
+    return done.rowcount
+
+
+def add(
+    db: sqlite3.Connection,
+    channel: str,
+    event: AuditEvent,
+    *,
+    notice_id: str,
+    event_class: EventClass,
+    rank: int,
+) -> None:
+    """Add the notice of an event for a channel."""
+    db.execute(
+        "INSERT INTO notices (channel, notice_id, rank, class, sequence, at_ms, actor, "
+        "node, action, target, outcome, reason, detail, since_ms, dead, cause) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '')",
+        (
+            channel,
+            notice_id,
+            rank,
+            event_class,
+            event.sequence,
+            event.at_ms,
+            event.actor,
+            event.node,
+            event.action,
+            event.target,
+            event.outcome,
+            event.reason,
+            event.detail,
+            event.at_ms,
+        ),
+    )
+    db.execute("UPDATE channels SET kept = kept + 1 WHERE channel = ?", (channel,))
+
+
+def drop_one(
+    db: sqlite3.Connection, channel: str, *, now_ms: int, every_ms: int
+) -> int:
+    """
+    Drop the oldest dead letter of a channel, or else the oldest of the lowest class.
+
+    Returns how many were dropped since the last audit event that told of it, if it was
+    at least *every_ms* ago; 0: no event is due.
+    """
+    db.execute(
+        "DELETE FROM notices WHERE number = (SELECT number FROM notices "
+        "WHERE channel = ? ORDER BY dead DESC, rank DESC, number LIMIT 1)",
+        (channel,),
+    )
+    _subtract(db, channel, 1)
+    (dropped, told_ms) = db.execute(
+        "UPDATE channels SET dropped = dropped + 1 WHERE channel = ? "
+        "RETURNING dropped, drops_told_ms",
+        (channel,),
+    ).fetchone()
+    if now_ms - told_ms < every_ms:
+        return 0
+    db.execute(
+        "UPDATE channels SET dropped = 0, drops_told_ms = ? WHERE channel = ?",
+        (now_ms, channel),
+    )
+    return int(dropped)
+
+
+def acknowledge(
+    db: sqlite3.Connection, channel: NameKey, numbers: Sequence[int]
+) -> None:
+    """Delete delivered notices of a channel."""
+    done = db.executemany(
+        "DELETE FROM notices WHERE number = ? AND channel = ?",
+        [(number, channel) for number in numbers],
+    )
+    _subtract(db, channel, done.rowcount)
+
+
+def fail(
+    db: sqlite3.Connection, channel: NameKey, numbers: Sequence[int], cause: str
+) -> int:
+    """Make notices dead letters, and return how many were none before."""
+    done = db.executemany(
+        "UPDATE notices SET dead = 1, cause = ? "
+        "WHERE number = ? AND channel = ? AND NOT dead",
+        [(cause, number, channel) for number in numbers],
+    )
+    return done.rowcount
+
+
+def revive(
+    db: sqlite3.Connection, channel: NameKey, numbers: Sequence[int], now_ms: int
+) -> int:
+    """Let dead letters wait again, all or those of *numbers*; return how many."""
+    if not numbers:
+        done = db.execute(
+            "UPDATE notices SET dead = 0, cause = '', since_ms = ? "
+            "WHERE channel = ? AND dead",
+            (now_ms, channel),
+        )
+        return done.rowcount
+    done = db.executemany(
+        "UPDATE notices SET dead = 0, cause = '', since_ms = ? "
+        "WHERE number = ? AND channel = ? AND dead",
+        [(now_ms, number, channel) for number in numbers],
+    )
+    return done.rowcount
+
+
+def _subtract(db: sqlite3.Connection, channel: str, number: int) -> None:
+    db.execute(
+        "UPDATE channels SET kept = kept - ? WHERE channel = ?", (number, channel)
+    )
