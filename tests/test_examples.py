@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 import help_desk
+import portal
 import sign_in
 import watch_codes
 from sign_in_async import sign_in_all
@@ -40,9 +42,11 @@ def test_every_example_is_on_the_page_and_in_a_test():
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert names == set(re.findall(r"\]\((\w+\.py)\)", page))
     for name in names - {"test_sign_in.py"}:
-        assert re.search(
-            rf"^(import|from) {name.removesuffix('.py')}\b", tests, re.MULTILINE
+        stem = name.removesuffix(".py")
+        imported = (
+            rf"^(import|from) {stem}\b|importorskip\(\"flask\"\).*import {stem}\b"
         )
+        assert re.search(imported, tests, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,63 @@ def test_codes_expire_when_time_passes(cluster: FakeCluster):
     assert not answer.accepted
     with pytest.raises(ValueError, match="never goes back"):
         cluster.advance(timedelta(days=-1))
+
+
+def test_the_portal_signs_in_for_nginx(cluster: FakeCluster):
+    """A code opens once, a new PIN is asked for, and a stale cookie opens nothing."""
+    token = cluster.add_user("portal-user", pin="4719")
+    cluster.agent("vpn")
+    app = portal.app(lambda: cluster.async_agent("vpn"))
+
+    async def run() -> None:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="https://portal.test"
+            ) as browser,
+        ):
+            typed = {"username": "portal-user", "passcode": token.passcode()}
+            assert (await browser.get("/auth")).status_code == 401
+            assert (await browser.post("/login", data=typed)).status_code == 303
+            signed_in = await browser.get("/auth")
+            assert signed_in.status_code == 204
+            assert signed_in.headers["X-User"] == "portal-user"
+            browser.cookies.clear()
+            assert (await browser.post("/login", data=typed)).status_code == 403
+            assert (await browser.get("/auth")).status_code == 401
+
+            await asyncio.to_thread(cluster.admin().clear_pin, token.serial)
+            typed = {"username": "portal-user", "passcode": token.tokencode()}
+            step = await browser.post("/login", data=typed)
+            assert "A new PIN" in step.text
+            assert (await browser.get("/auth")).status_code == 401
+            typed = {"new_pin": "3682", "tokencode": token.tokencode()}
+            assert (await browser.post("/login", data=typed)).status_code == 303
+            assert (await browser.get("/auth")).status_code == 204
+
+            browser.cookies.clear()
+            with cluster.no_quorum():
+                assert (await browser.post("/login", data=typed)).status_code == 503
+
+    asyncio.run(run())
+
+
+def test_a_flask_application_signs_in(cluster: FakeCluster):
+    """A code opens once; without a decision no one enters."""
+    pytest.importorskip("flask")
+    import flask_login  # noqa: PLC0415 - Flask is not installed everywhere.
+
+    token = cluster.add_user("flask-user", pin="4719")
+    app = flask_login.create_app(cluster.agent("vpn"), "a key")
+    typed = {"username": "flask-user", "passcode": token.passcode()}
+    browser, other = app.test_client(), app.test_client()
+    secure = {"base_url": "https://flask.test"}
+    assert browser.post("/login", data=typed, **secure).status_code == 303
+    assert browser.get("/", **secure).text == "Welcome."
+    assert other.post("/login", data=typed, **secure).status_code == 403
+    assert other.get("/", **secure).status_code == 302
+    with cluster.no_quorum():
+        assert other.post("/login", data=typed, **secure).status_code == 503
 
 
 def test_python_on_the_page_can_be_copied(tmp_path: Path):
