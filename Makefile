@@ -406,6 +406,10 @@ bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECON
 bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 2 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals
 
+.PHONY: bench-radius
+bench-radius: $(INSTALLED) ## Compare RADIUS with gRPC, and the times of its refusals: 2 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.radius
+
 .PHONY: bench-hashing
 bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in three nodes: 4 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.hashing

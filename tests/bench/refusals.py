@@ -2,8 +2,8 @@
 """
 Compare the time of refusals of every kind, alternating (A6): they must be equal.
 
-`make bench-refusals` runs this part alone: on three nodes, through the agents' gRPC, the
-only door for passcodes.
+`make bench-refusals` runs this part alone: on three nodes, through the agents' gRPC.
+`make bench-radius` does so by RADIUS.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
     """Send every kind once per round, in random order, and compare the medians."""
     chance = random.Random(SEED)
     took: dict[str, list[float]] = {}
-    with _agent(estate) as agent:
+    with agent_of(estate) as agent:
         for number in range(rounds):
             order = kinds(estate, number)
             for kind in order:
@@ -127,7 +127,7 @@ def measure_attempts(
     chance = random.Random(SEED)
     names = _with_tokens(estate, users)
     worst_ms = 0.0
-    with _agent(estate) as agent:
+    with agent_of(estate) as agent:
         for attempt, wait_s in enumerate((0, *waits_s), start=1):
             time.sleep(wait_s)
             took: dict[str, list[float]] = {kind: [] for kind in TOKENS}
@@ -160,7 +160,7 @@ def measure_attempts(
 
 
 @contextlib.contextmanager
-def _agent(estate: Estate) -> Iterator[Agent]:
+def agent_of(estate: Estate) -> Iterator[Agent]:
     """Return an agent that calls a replica."""
     certificates = estate.cluster.certificates
     with Agent(
