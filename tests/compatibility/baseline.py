@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 BUILDS = ROOT / "var" / "baseline"
 HTMX = "node/sparecode_node/console/static/htmx.min.js"
 ICONS = "node/sparecode_node/console/icons"
+FONTS = "node/sparecode_node/console/fonts"
 
 FACTS = """
 import json
@@ -85,7 +86,8 @@ def build(commit: str) -> Release:
         _run("git", "-C", ROOT, "archive", "--output", archive, commit)
         _run("tar", "--extract", "--file", archive, "--directory", source)
         # Fetched at set-up, so no commit has them.
-        shutil.copytree(ROOT / ICONS, source / ICONS, dirs_exist_ok=True)
+        for name in (ICONS, FONTS):
+            shutil.copytree(ROOT / name, source / name, dirs_exist_ok=True)
         shutil.copy(ROOT / HTMX, source / HTMX)
         _run(
             *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),

@@ -102,7 +102,7 @@ def test_bill_of_materials_has_the_files_that_are_not_from_python() -> None:
             "dependencies": [{"ref": "root", "dependsOn": ["grpcio"]}],
         }
     )
-    htmx, icons = bom["components"][-2:]
+    htmx, icons, fonts = bom["components"][-3:]
     lock = json.loads((sbom.CONSOLE / "assets" / "package-lock.json").read_text())
     assert htmx["version"] == lock["packages"]["node_modules/htmx.org"]["version"]
     assert htmx["hashes"] == [
@@ -113,6 +113,7 @@ def test_bill_of_materials_has_the_files_that_are_not_from_python() -> None:
     ]
     assert bom["dependencies"][0]["dependsOn"] == [
         "grpcio",
+        fonts["bom-ref"],
         htmx["bom-ref"],
         icons["bom-ref"],
     ]

@@ -127,6 +127,7 @@ VIEWS: dict[str, View] = {
     "/tokens": tokens.manage_existing,
     "/tokens/{serial}": tokens.view,
     "/tokens/{serial}/emergency-access": emergency_access.manage,
+    "/tokens/{serial}/emergency-access/sheet.pdf": emergency_access.download_pdf,
     "/tokens/{serial}/emergency-access/sheet.txt": emergency_access.download,
     "/tokens/{serial}/{action}": token_actions.act,
     "/users": users.search,
@@ -141,6 +142,7 @@ POST_ONLY = frozenset(
         "/audit/verify",
         "/issue-codes",
         "/selection",
+        "/tokens/{serial}/emergency-access/sheet.pdf",
         "/tokens/{serial}/emergency-access/sheet.txt",
     }
 )

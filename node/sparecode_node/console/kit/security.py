@@ -39,6 +39,7 @@ SECRET_FIELDS = frozenset(
         "passkey",
         "password",
         "password_again",
+        "pdf_password",
         "pin",
         "pin_again",
         "second_factor",

@@ -1,56 +1,167 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sheet of codes as a text file; the printed one is in emergency_saved.html."""
+"""The sheet of codes, in the language of its user: what it says, and as a text file."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from sparecode_node.console.kit import languages
 from sparecode_node.console.kit.forms import Form, zone_of
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import code_words
-from sparecode_node.console.kit.rendering import plain_time, utc
+from sparecode_node.console.kit.rendering import in_words, number, plain_time, utc
 from sparecode_node.queries.views import TokenView
 from sparecode_node.services.emergency.emergency_access import ShownCode
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.fields import TIME_MAX_MS
 
 
-def text_of(
-    token: TokenView, codes: Sequence[ShownCode], form: Form, issuer: str
-) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """What was committed with the codes."""
+
+    ends_at_ms: int | None
+    """None: the codes are valid until they are used or voided."""
+    issued_at_ms: int | None
+    """None: not known, so the sheet does not say it."""
+    index: int | None
+    """The log index of the commit; None: not known."""
+    issuer: str
+    is_fixed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """The texts of a sheet, for every form that it has: page, text, other files."""
+
+    language: str
+    direction: str
+    """As in HTML: `ltr` or `rtl`."""
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    """Labels and values."""
+    rules: str
+    """How the codes are used."""
+    codes: tuple[ShownCode, ...]
+    keeping: str
+    """How to keep the sheet."""
+    issued: str
+    """When and by whom it was issued; empty: not known."""
+
+
+def language_of(token: TokenView) -> str:
+    """Return the language of a token's sheet: that of the page."""
+    del token
+    return languages.current()
+
+
+def sheet_of(
+    token: TokenView,
+    codes: Sequence[ShownCode],
+    issue: Issue,
+    show: Callable[[int], str] = plain_time,
+) -> Sheet:
+    """Return the texts of a sheet. *show*: how it writes times."""
+    with languages.using(language_of(token)):
+        user = token.username
+        if token.display_name:
+            user = f"{token.display_name} ({token.username})"
+        ends = issue.ends_at_ms
+        return Sheet(
+            language=languages.current(),
+            direction=languages.direction(),
+            title=_("Emergency access tokencodes"),
+            facts=(
+                (_("User"), user),
+                (_("Token serial number"), token.serial),
+                (
+                    _("Valid until"),
+                    _("used or voided") if ends is None else show(ends),
+                ),
+                (_("Sign in with"), code_words(token)),
+            ),
+            rules=(
+                _("This code may be used until it expires.")
+                if issue.is_fixed
+                else _("Each code works once. Tick it off when you have used it.")
+            )
+            + " "
+            + _("Upper or lower case, with or without the hyphen."),
+            codes=tuple(codes),
+            keeping=_(
+                "Keep this sheet separate from the PIN. Destroy it when the token is back."
+            ),
+            issued=_issued(issue, show),
+        )
+
+
+def _issued(issue: Issue, show: Callable[[int], str]) -> str:
+    if issue.issued_at_ms is None:
+        return ""
+    at = show(issue.issued_at_ms)
+    if issue.index is None:
+        return _("Issued %(time)s by %(issuer)s.", time=at, issuer=issue.issuer)
+    return _(
+        "Issued %(time)s by %(issuer)s, log index %(index)s.",
+        time=at,
+        issuer=issue.issuer,
+        index=number(issue.index),
+    )
+
+
+def issue_of(form: Form, issuer: str) -> Issue:
     """
-    Return the text. *form*: of the button, with the times and the browser's time zone.
+    Return what was committed, as the form of a button says.
 
     The browser has the only copy of the codes, and of what was committed with them.
     """
-    zone = _zone(form.text("zone"))
-    ends, issued = _time(form.text("ends"), zone), _time(form.text("issued"), zone)
-    user = token.username
-    if token.display_name:
-        user = f"{token.display_name} ({token.username})"
     index = form.text("index")
-    facts = (
-        ("User", user),
-        ("Token serial number", token.serial),
-        ("Valid until", ends or "used or voided"),
-        ("Sign in with", code_words(token)),
+    return Issue(
+        ends_at_ms=_moment(form.text("ends")),
+        issued_at_ms=_moment(form.text("issued")),
+        index=int(index) if index.isascii() and index.isdigit() else None,
+        issuer=issuer,
+        is_fixed=form.flag("fixed"),
     )
-    once = "Each code works once. Tick it off when you have used it."
-    if form.flag("fixed"):
-        once = "This code may be used until it expires."
+
+
+def of_form(
+    token: TokenView, codes: Sequence[ShownCode], form: Form, issuer: str
+) -> Sheet:
+    """Return the sheet. *form*: of the button, with the browser's time zone."""
+    zone = _zone(form.text("zone"))
+    return sheet_of(
+        token, codes, issue_of(form, issuer), lambda at_ms: in_zone(at_ms, zone)
+    )
+
+
+def text_of(
+    token: TokenView, codes: Sequence[ShownCode], form: Form, issuer: str
+) -> str:
+    """Return the sheet as text. *form*: of the button, with the browser's time zone."""
+    sheet = of_form(token, codes, form, issuer)
+    width = max(len(name) for name, _value in sheet.facts) + 2
     lines = [
-        "Emergency access tokencodes",
+        sheet.title,
         "",
-        *(f"{name + ':':<21}{value}" for name, value in facts),
+        *(f"{name + ':':<{width}}{value}" for name, value in sheet.facts),
         "",
-        f"{once} Upper or lower case, with or without the hyphen.",
+        sheet.rules,
         "",
-        *(f"[ ] {code.ordinal:>3}  {code.code}" for code in codes),
+        *(f"[ ] {code.ordinal:>3}  {code.code}" for code in sheet.codes),
         "",
-        "Keep this sheet separate from the PIN. Destroy it when the token is back.",
+        sheet.keeping,
+        *([sheet.issued] if sheet.issued else []),
     ]
-    if issued:
-        at = f", log index {index}" if index.isascii() and index.isdigit() else ""
-        lines.append(f"Issued {issued} by {issuer}{at}.")
     return "\r\n".join(lines) + "\r\n"
+
+
+def in_zone(at_ms: int, zone: dt.tzinfo) -> str:
+    """Return a time in a zone, and in UTC."""
+    shown = plain_time(at_ms)
+    if zone is dt.UTC:
+        return shown
+    return f"{in_words(utc(at_ms).astimezone(zone))} {zone} ({shown})"
 
 
 def _zone(name: str) -> dt.tzinfo:
@@ -60,11 +171,7 @@ def _zone(name: str) -> dt.tzinfo:
         return dt.UTC
 
 
-def _time(at_ms: str, zone: dt.tzinfo) -> str:
-    """Return a time in the browser's zone, and in UTC; empty: there is none."""
+def _moment(at_ms: str) -> int | None:
     if not (at_ms.isascii() and at_ms.isdigit()) or int(at_ms) > TIME_MAX_MS:
-        return ""
-    shown = plain_time(int(at_ms))
-    if zone is dt.UTC:
-        return shown
-    return f"{utc(int(at_ms)).astimezone(zone):%Y-%m-%d %H:%M} {zone} ({shown})"
+        return None
+    return int(at_ms)

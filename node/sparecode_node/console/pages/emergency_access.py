@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console.kit import explanations, rendering, sheet
+from sparecode_node.console.kit import explanations, rendering, sheet, sheet_pdf
 from sparecode_node.console.kit.explanations import Obstacle
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.recovery import RECOVERY
@@ -150,6 +150,24 @@ async def download(visit: Visit) -> Response:
         text,
         headers={
             "content-disposition": f'attachment; filename="tokencodes-{token.serial}.txt"'
+        },
+    )
+
+
+async def download_pdf(visit: Visit) -> Response:
+    """Return the same as a PDF, encrypted with the password on the browser's page."""
+    serial = visit.request.path_params["serial"]
+    secret = visit.form.secret("pdf_password")
+    if not sheet_pdf.PASSWORD.fullmatch(secret):
+        raise InvalidFieldError("pdf_password", "must be the password on the page")
+    token = await tokens.find(visit, serial)
+    by = visit.session.administrator if visit.session else ""
+    made = sheet.of_form(token, _codes(visit.form), visit.form, by)
+    return Response(
+        await sheet_pdf.pdf_of(made, secret, visit.site.clock.now_ms()),
+        media_type="application/pdf",
+        headers={
+            "content-disposition": f'attachment; filename="tokencodes-{token.serial}.pdf"'
         },
     )
 
@@ -437,6 +455,7 @@ async def _saved(
         recovery=RECOVERY[_recovery(values)][0] if issued else "",
         obstacles=after.obstacles if after else (),
         unlocked=unlocked,
+        pdf_password=sheet_pdf.password(visit.site.entropy),
     )
 
 

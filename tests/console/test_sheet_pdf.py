@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sheet as an encrypted PDF: it opens with its password only, and holds every code."""
+
+import io
+import logging
+
+import pypdf
+import pytest
+from pypdf import PasswordType
+
+from sparecode_node.console.kit import sheet_pdf
+from sparecode_node.console.kit.sheet import Sheet
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.emergency.emergency_access import ShownCode
+from tests.console.desk import Desk
+from tests.console.test_emergency_access import in_days
+from tests.services.one_node import SERIAL
+
+pytestmark = pytest.mark.asyncio
+
+SECRET = "ABCDE-FGHJK-MNPQR-STVWX"
+
+
+def sheet(name: str, codes: int = 2, language: str = "en") -> Sheet:
+    return Sheet(
+        language=language,
+        direction="rtl" if language == "ar" else "ltr",
+        title="Emergency access tokencodes",
+        facts=(("User", name), ("Token serial number", SERIAL)),
+        rules="Each code works once.",
+        codes=tuple(
+            ShownCode(ordinal=number, code=f"AB{number:02}-WXYZ")
+            for number in range(1, codes + 1)
+        ),
+        keeping="Keep this sheet.",
+        issued="",
+    )
+
+
+def opened(content: bytes, secret: str = SECRET) -> pypdf.PdfReader:
+    reader = pypdf.PdfReader(io.BytesIO(content))
+    assert reader.is_encrypted
+    assert reader.decrypt(secret) is not PasswordType.NOT_DECRYPTED
+    return reader
+
+
+async def test_it_opens_with_the_password_only_by_aes_256() -> None:
+    content = await sheet_pdf.pdf_of(sheet("Alice"), SECRET, 0)
+    reader = pypdf.PdfReader(io.BytesIO(content))
+    for wrong in ("", SECRET.lower(), SECRET[:-1]):
+        assert reader.decrypt(wrong) is PasswordType.NOT_DECRYPTED
+    encryption = reader.trailer["/Encrypt"]
+    assert (encryption["/V"], encryption["/Length"]) == (5, 256)
+    assert b"AB01" not in content
+    assert "AB01-WXYZ" in opened(content).pages[0].extract_text()
+
+
+@pytest.mark.parametrize("codes", [1, 10, 20, 50, 100])
+async def test_every_code_is_on_one_page(codes: int) -> None:
+    content = await sheet_pdf.pdf_of(sheet("Alice", codes), SECRET, 0)
+    (page,) = opened(content).pages
+    text = page.extract_text()
+    for number in range(1, codes + 1):
+        assert f"AB{number:02}-WXYZ" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë Müller", "Ελένη", "Наталья", "ليلى حداد", "נועה", "佐藤 (sato)", ""]
+)
+async def test_names_of_any_alphabet_make_a_file(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A letter that the fonts lack is a box, and is not logged."""
+    with caplog.at_level(logging.WARNING):
+        content = await sheet_pdf.pdf_of(sheet(name), SECRET, 0)
+    text = opened(content).pages[0].extract_text()
+    assert not caplog.records
+    if name == "佐藤 (sato)":
+        assert "□□ (sato)" in text
+    elif name.isascii() or "M" in name or name in ("Ελένη", "Наталья"):
+        assert name in text
+
+
+async def test_a_password_is_drawn_for_each_file() -> None:
+    drawn = {sheet_pdf.password(SystemEntropy()) for _ in range(50)}
+    assert len(drawn) == 50
+    assert all(sheet_pdf.PASSWORD.fullmatch(each) for each in drawn)
+
+
+async def test_the_page_shows_the_password_and_the_file_opens_with_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"/tokens/{SERIAL}/emergency-access")
+    await browser.send("Generate Codes", count="3")
+    page = await browser.send("Save", **in_days(3))
+    action = f"/tokens/{SERIAL}/emergency-access/sheet"
+    form = page.form(f"{action}.txt")
+    secret = form.value("pdf_password")
+    assert secret in page.text
+    with caplog.at_level(logging.DEBUG, "sparecode_node"):
+        answer = await browser.client.post(f"{action}.pdf", data=dict(form.fields))
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["cache-control"] == "no-store"
+    assert secret not in caplog.text
+    text = opened(answer.content, secret).pages[0].extract_text()
+    assert form.values("code")[-1] in text
+    assert SERIAL in text
+    for wrong in ("", "secret", secret.lower()):
+        answer = await browser.client.post(
+            f"{action}.pdf", data=dict(form.fields) | {"pdf_password": wrong}
+        )
+        assert answer.status_code == 422
