@@ -23,6 +23,8 @@ from sparecode.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
     emergency_access_pb2,
+    notices_pb2,
+    notices_pb2_grpc,
     tokens_pb2,
     tokens_pb2_grpc,
     types_pb2,
@@ -86,7 +88,19 @@ async def issue(node: LoopbackNode, serial: str) -> list[str]:
 
 
 async def add_people(node: LoopbackNode) -> None:
-    """Add users with tokens of each kind, an administrator, and two RADIUS clients."""
+    """Add users with tokens of each kind, an administrator, RADIUS clients, a channel."""
+    await node.call(
+        notices_pb2_grpc.NoticeServiceStub,
+        "CreateChannel",
+        notices_pb2.CreateChannelRequest(
+            request_id=new_id(),
+            name="siem",
+            kind=notices_pb2.CHANNEL_KIND_WEBHOOK,
+            address="https://siem.example/in",
+            classes=[notices_pb2.EVENT_CLASS_UPKEEP],
+            secret="whsec_" + "A" * 32,
+        ),
+    )
     for name in ("gate", "switch"):
         await node.call(
             agents_pb2_grpc.AgentServiceStub,

@@ -13,11 +13,14 @@ from standardwebhooks import Webhook
 from sparecode_client.values.notices import new_webhook_secret
 from sparecode_node.domain.notices import GIVE_UP_MS, ChannelKind, EventClass
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.notices import addresses, webhook
 from sparecode_node.services.notices.addresses import checked, parse_url
 from sparecode_node.services.notices.delivery import RETRY_MAX_S, Lane
+from sparecode_node.services.notices.outcomes import Attempt
+from sparecode_node.services.notices.webhook import WebhookSender
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.statemachine import outbox
 from tests.services.one_node import PIN, OneNode
@@ -325,6 +328,35 @@ async def test_a_receiver_that_is_down_is_tried_seldom(
     while waiting(node):
         await working.step()
     assert len(set(hook.ids)) == 20
+
+
+async def test_a_bug_pauses_one_channel_and_stops_no_primary(
+    node: OneNode, hook: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(N2) Otherwise one notice would stop one primary after the other."""
+
+    class Broken(WebhookSender):
+        async def send(self, notice: StoredNotice, now_ms: int) -> Attempt:
+            raise RuntimeError(notice.notice_id, now_ms)
+
+    await create(node, hook.url)
+    await add_users(node, "alice")
+    working = await lane(node)
+    whole = working.sender
+    working.sender = Broken(
+        address=whole.address,
+        signer=whole.signer,
+        cluster_id=whole.cluster_id,
+        pool=whole.pool,
+    )
+    assert not await working.work()
+    assert "channel_failed" in caplog.text
+    working.sender = whole
+    assert not await working.work()
+    assert hook.requests == []
+    node.clock.pass_s(600)
+    await working.work()
+    assert len(hook.requests) == 1
 
 
 async def test_a_redirect_is_not_followed(node: OneNode, hook: Receiver) -> None:

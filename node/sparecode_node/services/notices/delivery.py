@@ -86,6 +86,23 @@ class Lane:
     last_cause: str = ""
     """Why the last attempt failed; empty: it did not."""
 
+    async def work(self) -> bool:
+        """
+        Take a step, and return whether there may be more to do at once.
+
+        A bug with one notice must not stop one primary after the other: it is logged,
+        and the channel pauses.
+        """
+        try:
+            return await self.step()
+        except* ProposeError as errors:
+            log.debug("deliveries cannot be recorded now: %s", errors.exceptions[0])
+        except* Exception:
+            log.exception("channel_failed", extra={"channel": self.channel.name})
+            self._failures += 1
+            self._paused_until_s = self.clock.monotonic_s() + PAUSE_MAX_S
+        return False
+
     async def step(self) -> bool:
         """
         Deliver some notices, and return whether there may be more to do at once.
@@ -300,10 +317,5 @@ class Delivery:
 async def _run(lane: Lane) -> None:
     """Deliver for one channel until cancelled."""
     while True:
-        more = False
-        try:
-            more = await lane.step()
-        except* ProposeError as errors:
-            log.debug("deliveries cannot be recorded now: %s", errors.exceptions[0])
-        if not more:
+        if not await lane.work():
             await asyncio.sleep(LOOK_S)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode notices`: channels, and notices that are not delivered."""
+
+import json
+from pathlib import Path
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from standardwebhooks import Webhook
+
+from sparecode.v1 import notices_pb2 as pb
+from sparecode_client.cli.terminal.exit_codes import UsageError
+from tests.client import answers
+from tests.client.conftest import Cli
+
+SERVICE = "NoticeService"
+SIEM = pb.Channel(
+    name="siem",
+    kind=pb.CHANNEL_KIND_WEBHOOK,
+    enabled=True,
+    address="https://siem.example/in",
+    classes=[pb.EVENT_CLASS_ADMINISTRATION, pb.EVENT_CLASS_EMERGENCY],
+    waiting_count=3,
+    dead_count=1,
+    oldest_time=Timestamp(seconds=1_800_000_000),
+)
+DEAD = pb.Notice(
+    number=7,
+    notice_id="c-8-1",
+    channel="siem",
+    event_class=pb.EVENT_CLASS_EMERGENCY,
+    action="SET_LOW",
+    dead=True,
+    cause="answered 500",
+)
+
+
+@pytest.fixture
+def notices(cli: Cli) -> Cli:
+    for name in ("CreateChannel", "UpdateChannel", "RemoveChannel", "SendNoticesAgain"):
+        answer = getattr(pb, f"{name}Response")(commit=answers.COMMIT)
+        cli.node.answer(f"{SERVICE}/{name}", answer)
+    cli.node.answer(f"{SERVICE}/ListChannels", pb.ListChannelsResponse(channels=[SIEM]))
+    cli.node.answer(f"{SERVICE}/ListNotices", pb.ListNoticesResponse(notices=[DEAD]))
+    return cli
+
+
+def test_a_channel_needs_an_event_and_sends_its_secret(
+    notices: Cli, tmp_path: Path
+) -> None:
+    """(N5) The secret comes from a file, never from the command line."""
+    file = tmp_path / "hook.secret"
+    file.write_text("whsec_abc\n", encoding="utf-8")
+    words = ("notices", "channels", "create", "siem", "https://siem.example/in")
+    refused = notices(*words, "--secret-file", str(file))
+    assert isinstance(refused.exception, UsageError)
+    notices(*words, "--event", "tokens", "--secret-file", str(file))
+    (request,) = notices.node.requests(f"{SERVICE}/CreateChannel")
+    assert request == pb.CreateChannelRequest(
+        request_id=request.request_id,
+        name="siem",
+        kind=pb.CHANNEL_KIND_WEBHOOK,
+        address="https://siem.example/in",
+        classes=[pb.EVENT_CLASS_TOKENS],
+        secret="whsec_abc",
+    )
+
+
+def test_a_drawn_secret_signs_and_is_another_each_time(notices: Cli) -> None:
+    """(N3) It is printed alone, for a file."""
+    drawn = [notices("notices", "channels", "new-secret").stdout for _ in range(2)]
+    assert len({*drawn}) == 2
+    for each in drawn:
+        assert each.startswith("whsec_")
+        assert Webhook(each.strip())
+
+
+def test_lists_tell_what_waits_and_what_was_given_up(notices: Cli) -> None:
+    """(N2)."""
+    shown = json.loads(notices("notices", "channels", "list", "-o", "json").stdout)
+    (channel,) = shown["channels"]
+    assert (channel["waiting_count"], channel["dead_count"]) == (3, 1)
+    assert channel["classes"] == ["administration", "emergency"]
+    table = notices("notices", "list", "--dead", "--channel", "siem").stdout
+    assert "answered 500" in table
+    (request,) = notices.node.requests(f"{SERVICE}/ListNotices")
+    assert request.dead_only
+    assert request.channel == "siem"
+
+
+def test_changes_send_only_what_was_named(notices: Cli) -> None:
+    """(N5)."""
+    notices("notices", "channels", "disable", "siem")
+    notices("notices", "channels", "update", "siem", "--public-only")
+    notices("notices", "channels", "remove", "siem")
+    notices("notices", "send-again", "siem", "7", "8")
+    disabled, changed = notices.node.requests(f"{SERVICE}/UpdateChannel")
+    assert disabled == pb.UpdateChannelRequest(
+        request_id=disabled.request_id, name="siem", enabled=False
+    )
+    assert changed == pb.UpdateChannelRequest(
+        request_id=changed.request_id, name="siem", allow_private=False
+    )
+    (again,) = notices.node.requests(f"{SERVICE}/SendNoticesAgain")
+    assert (again.channel, list(again.numbers)) == ("siem", [7, 8])
+    (removed,) = notices.node.requests(f"{SERVICE}/RemoveChannel")
+    assert removed.name == "siem"
