@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Languages of the console: catalogues, negotiation, and pages in other languages."""
 
+import io
 import re
+import typing
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from babel import Locale
+from babel.messages import Catalog
+from babel.messages.pofile import read_po
+from jinja2.ext import babel_extract
 
 from sparecode_node.console import app
-from sparecode_node.console.kit import languages, rendering
+from sparecode_node.console.kit import event_words, languages, rendering
+from sparecode_node.domain.explanations import EXPLANATIONS
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.statemachine.commands import Command
 from tests.console.desk import Desk
+from tests.console.test_pages import FOR_SCRIPTS, PAGES
+from tests.services.one_node import SERIAL
 
 TEMPLATES = sorted((Path(app.__file__).parent / "templates").glob("*.html"))
 SHOWN = {"alt", "aria-label", "data-label", "data-unsaved", "placeholder", "title"}
@@ -134,3 +144,151 @@ async def test_a_language_is_chosen_only_by_a_form_of_the_console(desk: Desk):
     )
     assert answer.headers["location"] == "/"
     assert "set-cookie" not in answer.headers
+
+
+CORE = (
+    "sign_in.html",
+    "sheet.html",
+    "emergency_access.html",
+    "emergency_saved.html",
+    "code_sets.html",
+    "layout.html",
+)
+"""What is complete in every language: sign-in, frame, emergency access, the sheet."""
+PLACE = re.compile(r"%\((\w+)\)s")
+
+
+def catalogue(tag: str) -> Catalog:
+    path = languages.CATALOGUES / tag / "LC_MESSAGES" / "console.po"
+    with path.open("rb") as file:
+        return read_po(file, locale=tag)
+
+
+def forms(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
+
+
+def translated(tag: str) -> set[str]:
+    return {
+        forms(message.id)[0]
+        for message in catalogue(tag)
+        if message.id and all(forms(message.string))
+    }
+
+
+def test_german_is_complete():
+    missing = {
+        forms(message.id)[0] for message in catalogue("de") if message.id
+    } - translated("de")
+    assert not missing
+
+
+@pytest.mark.parametrize("tag", sorted(set(languages.languages()) - {"en"}))
+def test_the_core_is_complete_in_every_language(tag):
+    sources = [path.read_bytes() for path in TEMPLATES if path.name in CORE]
+    options = {"extensions": "jinja2.ext.i18n", "trimmed": "true"}
+    used = {
+        forms(text)[0]
+        for source in sources
+        for _, _, text, _ in babel_extract(
+            io.BytesIO(source), ("_", "gettext", "ngettext"), (), options
+        )
+    }
+    assert len(used) > 100
+    assert used <= translated(tag)
+
+
+@pytest.mark.parametrize("tag", sorted(set(languages.languages()) - {"en"}))
+def test_translations_have_the_places_and_marks_of_their_texts(tag):
+    """A lost place loses a value; a lost tag breaks a page. `count` may be a word."""
+    for message in catalogue(tag):
+        if not message.id or not all(forms(message.string)):
+            continue
+        original = forms(message.id)[-1]
+        for text in forms(message.string):
+            places = set(PLACE.findall(text))
+            lacking = set(PLACE.findall(original)) - places
+            assert places <= set(PLACE.findall(original)), original
+            assert not lacking or (message.pluralizable and lacking <= {"number"})
+            assert sorted(re.findall(r"<[^>]*>", text)) == sorted(
+                re.findall(r"<[^>]*>", original)
+            )
+
+
+def test_every_action_outcome_and_reason_has_words_in_the_catalogues():
+    commands = {
+        rendering.english_words(each.__name__) for each in typing.get_args(Command)
+    }
+    assert commands <= set(event_words.ACTIONS)
+    assert {rendering.english_words(each) for each in Reason} == set(
+        event_words.REASONS
+    )
+    words = {each.words for each in EXPLANATIONS.values()}
+    assert words <= set(event_words.EXPLANATIONS)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("tag", ["de", "ar"])
+async def test_every_page_opens_in_every_language(desk: Desk, tag):
+    browser = await desk.administrator()
+    browser.client.headers["accept-language"] = tag
+    for path in PAGES:
+        if path in FOR_SCRIPTS or "export" in path:
+            continue
+        page = await browser.open(path)
+        assert page.status in (200, 404, 409), (path, page.text)
+        assert f'<html lang="{tag}"' in page.response.text, path
+        assert "%(" not in page.text
+
+
+@pytest.mark.asyncio
+async def test_the_audit_log_is_searched_by_the_words_that_it_shows(desk: Desk):
+    browser = await desk.administrator()
+    browser.client.headers["accept-language"] = "de"
+    page = await browser.open("/audit?action=Benutzer%20anlegen")
+    assert "Benutzer anlegen" in page.text
+    assert "Keine passenden Ereignisse." not in page.text
+
+
+@pytest.mark.asyncio
+async def test_the_sheet_is_in_the_language_of_the_user(desk: Desk):
+    """Whatever the language of the administrator; so is the text file."""
+    browser = await desk.administrator()
+    browser.client.headers["accept-language"] = "de"
+    await browser.open("/users/alice")
+    await browser.send("Speichern", action="/users/alice", language="ar")
+    path = f"/tokens/{SERIAL}/emergency-access"
+    await browser.open(path)
+    await browser.send("Codes erzeugen", count="2")
+    ends = {"expires_date": "2023-11-17", "expires_time": "22:13"}
+    page = await browser.send("Speichern", **ends)
+    assert '<html lang="de" dir="ltr"' in page.response.text
+    assert '<section class="sheet" lang="ar" dir="rtl"' in page.response.text
+    assert "احتفظ بهذه الورقة" in page.text
+    assert "Gespeichert." in page.text
+    file = await browser.send("Herunterladen", action=f"{path}/sheet.txt")
+    assert "احتفظ بهذه الورقة" in file.response.text
+    assert page.codes[0] in file.response.text
+
+
+@pytest.mark.asyncio
+async def test_the_sheet_of_an_unknown_language_is_english(desk: Desk):
+    browser = await desk.administrator()
+    browser.client.headers["accept-language"] = "de"
+    await browser.open("/users/alice")
+    page = await browser.send("Speichern", action="/users/alice", language="fr")
+    assert page.form("/users/alice").value("language") == "fr"
+    path = f"/tokens/{SERIAL}/emergency-access"
+    await browser.open(path)
+    await browser.send("Codes erzeugen", count="2")
+    ends = {"expires_date": "2023-11-17", "expires_time": "22:13"}
+    page = await browser.send("Speichern", **ends)
+    assert '<section class="sheet" lang="en" dir="ltr"' in page.response.text
+
+
+@pytest.mark.asyncio
+async def test_a_language_must_exist(desk: Desk):
+    browser = await desk.administrator()
+    await browser.open("/users/alice")
+    page = await browser.send("Save", action="/users/alice", language="klingonisch")
+    assert "Must be the tag of a language, such as de or pt-BR." in page.text

@@ -25,7 +25,7 @@ class UserImport(Caller):
         Import the users in a CSV file, and return the result of each row.
 
         The first line names the columns: `username`, and optionally `display_name`,
-        `email` and `groups`. A bad row never stops the others. *progress* gets every
+        `email`, `language` and `groups`. A bad row never stops the others. *progress* gets every
         result as soon as it is known, and the number of all rows. *within* limits the
         time without a result.
 

@@ -23,11 +23,14 @@ class Users(Caller):
         display_name: str = "",
         email: str = "",
         join_groups: Sequence[str] = (),
+        language: str = "",
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
         """
         Add a user. Agents can admit users by group, see *join_groups*.
+
+        *language*: of what is written for the user, a tag of BCP 47 such as `de`.
 
         Raises:
             AlreadyExists: The username is taken.
@@ -38,6 +41,7 @@ class Users(Caller):
             display_name=display_name,
             email=email,
             join_groups=join_groups,
+            language=language,
         )
         answer = await self._client.unary(
             lambda node: node.users.CreateUser, request, within=within
@@ -99,7 +103,7 @@ class Users(Caller):
             position=position_in(answer.position),
         )
 
-    async def update_user(
+    async def update_user(  # noqa: PLR0913 - One argument per field.
         self,
         username: str,
         *,
@@ -108,6 +112,7 @@ class Users(Caller):
         enabled: bool | None = None,
         join_groups: Sequence[str] = (),
         leave_groups: Sequence[str] = (),
+        language: str | None = None,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -120,6 +125,7 @@ class Users(Caller):
             enabled=enabled,
             join_groups=join_groups,
             leave_groups=leave_groups,
+            language=language,
         )
         answer = await self._client.unary(
             lambda node: node.users.UpdateUser, request, within=within
@@ -224,5 +230,6 @@ def user_in(user: users_pb2.User, position: ReadPosition | None = None) -> User:
         emergency_failures=user.emergency_failures,
         locked=user.locked,
         groups=tuple(user.groups),
+        language=user.language,
         position=position,
     )

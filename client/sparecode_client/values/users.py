@@ -21,6 +21,8 @@ class User:
     locked: bool
     groups: tuple[str, ...] = ()
     """Groups of the user, in the form used for comparison."""
+    language: str = ""
+    """Of what is written for the user, a tag of BCP 47; empty: not known."""
     position: ReadPosition | None = None
     """None in a list: see the position of the page."""
 

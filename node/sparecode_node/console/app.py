@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 from sparecode_node.console.kit import idle
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.language_choice import Languages
-from sparecode_node.console.kit.navigation import role_words
+from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.navigation import role_in_sentence
 from sparecode_node.console.kit.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
@@ -256,7 +257,7 @@ async def _visit(
         return bare.page(
             "problem.html",
             status=problem.status,
-            title="This node was removed",
+            title=_("This node was removed"),
             words=problem.words,
         )
     if request.method != "POST":
@@ -265,7 +266,7 @@ async def _visit(
     try:
         form = Form.parse(await body_of(request))
     except (TooLargeError, InvalidFieldError):
-        return PlainTextResponse("This is not a form of the console.", 400)
+        return PlainTextResponse(_("This is not a form of the console."), 400)
     except ClientDisconnect:
         return PlainTextResponse("", 400)
     visit = Visit(site, request, form=form, secret=secret, bearer=bearer)
@@ -281,9 +282,11 @@ async def _visit(
     return visit.page(
         "problem.html",
         status=403,
-        title="Form refused",
-        words="This form does not belong to your present session at this console. "
-        "Nothing was changed. Go back, reload the page, and send the form again.",
+        title=_("Form refused"),
+        words=_(
+            "This form does not belong to your present session at this console. "
+            "Nothing was changed. Go back, reload the page, and send the form again."
+        ),
     )
 
 
@@ -302,12 +305,17 @@ def _error_page(visit: Visit, error: Exception) -> Response:
     ):
         return visit.redirect(passkeys.PAGE)
     problem = advised(explain(error), visit.may)
-    title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
+    title = {404: _("Not found"), 503: _("Not possible now")}.get(
+        problem.status, _("Refused")
+    )
     if isinstance(error, NotPermittedError):
-        role = role_words(visit.session.role).lower() if visit.session else ""
-        title = "Not permitted"
+        role = role_in_sentence(visit.session.role) if visit.session else ""
+        title = _("Not permitted")
         problem = Problem(
-            words=f"The role {role} cannot do this. Ask an administrator whose role can.",
+            words=_(
+                "The role %(role)s cannot do this. Ask an administrator whose role can.",
+                role=role,
+            ),
             status=403,
         )
     return visit.page(
@@ -315,15 +323,15 @@ def _error_page(visit: Visit, error: Exception) -> Response:
     )
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     words = {
-        404: "There is no such page.",
-        405: "This page does not accept this method.",
+        404: _("There is no such page."),
+        405: _("This page does not accept this method."),
     }
     return PlainTextResponse(words.get(status, "Refused."), status)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     log.error("page failed by a bug", extra={"path": request.url.path}, exc_info=error)
-    return PlainTextResponse("Internal error. The node's log has the details.", 500)
+    return PlainTextResponse(_("Internal error. The node's log has the details."), 500)

@@ -9,6 +9,8 @@ from sparecode_node.domain.ids import FIRST_KEY, KeyId, NameKey, UserId
 USERNAME_LENGTH_MAX = 128
 DISPLAY_NAME_LENGTH_MAX = 256
 EMAIL_LENGTH_MAX = 254
+LANGUAGE_LENGTH_MAX = 35
+"""Room for every tag of BCP 47 (RFC 5646, section 4.4.1)."""
 
 
 def fold(name: str) -> NameKey:
@@ -46,6 +48,8 @@ class User:
     code_salt: bytes
     tag_key_id: KeyId = FIRST_KEY
     """Key of the ring that the name tag was made with."""
+    language: str = ""
+    """Of what is written for the user, a tag of BCP 47; empty: not known."""
 
     def changed(self) -> "User":
         """Return the user with the next version: candidates made for it become stale."""

@@ -32,6 +32,7 @@ LIVE_CODES = """
 _VIEW = f"""
 SELECT tokens.*, coalesce(username, '') AS username,
     coalesce(display_name, '') AS display_name, coalesce(email, '') AS email,
+    coalesce(language, '') AS language,
     {LIVE_CODES} AS live_codes
 FROM tokens LEFT JOIN users USING (user_id)
 """
@@ -218,6 +219,7 @@ def _view(row: sqlite3.Row) -> TokenView:
         username=row["username"],
         display_name=row["display_name"],
         email=row["email"],
+        language=row["language"],
         enabled=bool(row["enabled"]),
         expires_at_ms=row["expires_at_ms"],
         lost=bool(row["lost"]),

@@ -20,7 +20,7 @@ from sparecode_node.statemachine.tables.former import (
     WAITING_SETS_MAX,
 )
 
-_COLUMNS = "user_id, username, name_key, display_name, email, enabled"
+_COLUMNS = "user_id, username, name_key, display_name, email, enabled, language"
 
 
 class UserOrder(enum.StrEnum):
@@ -182,7 +182,8 @@ async def get(
     """Return one user."""
     row = await transaction.one(
         """
-        SELECT user_id, username, name_key, display_name, email, enabled FROM users
+        SELECT user_id, username, name_key, display_name, email, enabled, language
+        FROM users
         WHERE name_key = :name_key
         """,
         name_key=name_key,
@@ -343,4 +344,5 @@ async def _view(
         emergency_failures=failures[Factor.EMERGENCY],
         locked=any(lockout["locked"] for lockout in lockouts.values()),
         groups=tuple(str(group["group_key"]) for group in groups),
+        language=row["language"],
     )

@@ -58,6 +58,8 @@ class UserView:
     locked: bool
     """Whether a factor is waiting or locked at the time of the answer."""
     groups: tuple[str, ...] = ()
+    language: str = ""
+    """Of what is written for the user, a tag of BCP 47; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class TokenView:
     display_name: str = ""
     """Display name of the user."""
     email: str = ""
+    language: str = ""
+    """Language of the user; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             display_name=request.display_name,
             email=request.email,
             join_groups=tuple(request.join_groups),
+            language=request.language,
         )
         return pb.CreateUserResponse(commit=conversion.commit(self._node_id, applied))
 
@@ -117,6 +118,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             enabled=request.enabled if request.HasField("enabled") else None,
             join_groups=tuple(request.join_groups),
             leave_groups=tuple(request.leave_groups),
+            language=request.language if request.HasField("language") else None,
         )
         return pb.UpdateUserResponse(commit=conversion.commit(self._node_id, applied))
 
@@ -207,4 +209,5 @@ def _user(user: UserView) -> pb.User:
         emergency_failures=user.emergency_failures,
         locked=user.locked,
         groups=user.groups,
+        language=user.language,
     )

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from email.errors import HeaderParseError, MessageDefect
 from email.headerregistry import Address
 
+from babel import Locale, UnknownLocaleError
+
 from sparecode_node.domain.addresses import host_of, in_one_spelling
 from sparecode_node.domain.agents import GROUPS_MAX
 from sparecode_node.domain.ids import (
@@ -29,7 +31,7 @@ from sparecode_node.domain.tokencodes import (
     SECURID_SERIAL,
     Algorithm,
 )
-from sparecode_node.domain.users import fold
+from sparecode_node.domain.users import LANGUAGE_LENGTH_MAX, fold
 from sparecode_node.replication.links.tls import NAME_SUFFIX
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -205,6 +207,22 @@ def email(value: str) -> str:
             "email", "must be an e-mail address, as in a@example.com"
         )
     return value
+
+
+def language(value: str) -> str:
+    """Return the tag of a language (BCP 47) as CLDR writes it, or nothing."""
+    text("language", value, at_most=LANGUAGE_LENGTH_MAX)
+    if not value:
+        return value
+    try:
+        known = Locale.parse(value.strip(), sep="-")
+    except (UnknownLocaleError, ValueError):
+        known = None
+    if known is None or known.modifier:
+        raise InvalidFieldError(
+            "language", "must be the tag of a language, such as de or pt-BR"
+        )
+    return str(known).replace("_", "-")
 
 
 def secret(name: str, value: str, *, at_most: int) -> str:

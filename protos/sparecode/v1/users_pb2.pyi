@@ -35,6 +35,7 @@ class User(_message.Message):
     EMERGENCY_FAILURES_FIELD_NUMBER: _builtins.int
     LOCKED_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """Unique after NFKC normalization and case folding. 1 to 128 characters."""
     display_name: _builtins.str
@@ -49,6 +50,10 @@ class User(_message.Message):
     """Consecutive failures of the emergency factor."""
     locked: _builtins.bool
     """Either factor is delayed or locked at the time of the response."""
+    language: _builtins.str
+    """The language of what is written for the user, such as the sheet of codes, as a tag
+    of BCP 47. Empty: not known.
+    """
     @_builtins.property
     def token_serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The serials of the user's tokens."""
@@ -69,10 +74,11 @@ class User(_message.Message):
         emergency_failures: _builtins.int = ...,
         locked: _builtins.bool = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "groups", b"groups", "locked", b"locked", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "groups", b"groups", "language", b"language", "locked", b"locked", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +95,7 @@ class CreateUserRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     username: _builtins.str
@@ -97,6 +104,10 @@ class CreateUserRequest(_message.Message):
     """The name shown to people. At most 256 characters."""
     email: _builtins.str
     """The email address. At most 254 characters."""
+    language: _builtins.str
+    """The language of what is written for the user, as a tag of BCP 47 such as `de` or
+    `pt-BR`. At most 35 characters.
+    """
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Groups that the user joins, in any case. At most 32 names of 1 to 64 characters."""
@@ -109,10 +120,11 @@ class CreateUserRequest(_message.Message):
         display_name: _builtins.str = ...,
         email: _builtins.str = ...,
         join_groups: _abc.Iterable[_builtins.str] | None = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "language", b"language", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,8 +169,8 @@ class ImportUsersRequest(_message.Message):
     """
     content: _builtins.bytes
     """Comma-separated values in UTF-8: at most 1 MiB and 10,000 rows. The first line
-    names the columns: `username` and, optionally, `display_name`, `email` and `groups`
-    (names separated by semicolons). Each user is added with all columns or not at all.
+    names the columns: `username` and, optionally, `display_name`, `email`, `language`
+    and `groups` (names separated by semicolons). Each user is added with all columns or not at all.
     """
     from_row: _builtins.int
     """Skip the rows before this one. A retry sets it to the first row without a result.
@@ -405,6 +417,7 @@ class UpdateUserRequest(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     username: _builtins.str
@@ -415,6 +428,8 @@ class UpdateUserRequest(_message.Message):
     """The new email address, if set."""
     enabled: _builtins.bool
     """If set: enables (true) or disables (false) the user."""
+    language: _builtins.str
+    """The new language, if set: a tag of BCP 47, or empty for none."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Groups that the user joins, in any case. At most 32 names of 1 to 64 characters."""
@@ -433,10 +448,11 @@ class UpdateUserRequest(_message.Message):
         enabled: _builtins.bool | None = ...,
         join_groups: _abc.Iterable[_builtins.str] | None = ...,
         leave_groups: _abc.Iterable[_builtins.str] | None = ...,
+        language: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "leave_groups", b"leave_groups", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
@@ -444,12 +460,16 @@ class UpdateUserRequest(_message.Message):
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
+    _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__email) -> _WhichOneofReturnType__email | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
 
 Global___UpdateUserRequest: _TypeAlias = UpdateUserRequest  # noqa: Y015
 

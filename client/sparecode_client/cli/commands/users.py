@@ -27,6 +27,13 @@ Email = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Email address; at most 254 characters."),
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG",
+        help="Language of what is written for the user, such as de or pt-BR.",
+    ),
+]
 Join = Annotated[
     list[str] | None,
     typer.Option(metavar="GROUP", help="Add the user to a group. May repeat."),
@@ -54,6 +61,7 @@ def create(
     ],
     display_name: DisplayName = None,
     email: Email = None,
+    language: Language = None,
     join: Join = None,
 ) -> None:
     """Add a user."""
@@ -63,6 +71,7 @@ def create(
             username,
             display_name=display_name or "",
             email=email or "",
+            language=language or "",
             join_groups=join or (),
             request_id=settings.request_id,
         )
@@ -80,8 +89,8 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="CSV file with a column username, and optionally display_name, email "
-            "and groups (separated by semicolons). At most 1 MiB and 10,000 rows.",
+            help="CSV file with a column username, and optionally display_name, email, "
+            "language and groups (separated by semicolons). At most 1 MiB and 10,000 rows.",
         ),
     ],
 ) -> None:
@@ -118,6 +127,7 @@ def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) 
             ("User name", user.username),
             ("Display name", user.display_name),
             ("Email", user.email),
+            ("Language", user.language or "not known"),
             ("State", state(user)),
             ("Tokens", ", ".join(user.token_serials) or "none"),
             ("Groups", ", ".join(user.groups) or "none"),
@@ -228,16 +238,18 @@ def update(
     username: Username,
     display_name: DisplayName = None,
     email: Email = None,
+    language: Language = None,
     join: Join = None,
     leave: Annotated[
         list[str] | None,
         typer.Option(metavar="GROUP", help="Remove the user from a group. May repeat."),
     ] = None,
 ) -> None:
-    """Change a user's display name, email address or groups."""
-    if (display_name, email, join, leave) == (None,) * 4:
+    """Change a user's display name, email address, language or groups."""
+    if (display_name, email, language, join, leave) == (None,) * 5:
         raise typer.BadParameter(
-            "nothing to change: use --display-name, --email, --join or --leave",
+            "nothing to change: use --display-name, --email, --language, --join or "
+            "--leave",
             ctx=context,
         )
     settings = settings_of(context)
@@ -246,6 +258,7 @@ def update(
             username,
             display_name=display_name,
             email=email,
+            language=language,
             join_groups=join or (),
             leave_groups=leave or (),
             request_id=settings.request_id,

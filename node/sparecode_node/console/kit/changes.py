@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from starlette.responses import Response
 
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import NOTICE_COOKIE, set_cookie
 from sparecode_node.console.kit.visits import Visit
@@ -99,9 +100,11 @@ async def change(
         made = await attempt(visit, method, make, fields=fields)
     except ApprovalNeededError as error:
         waits = Notice(
-            words="Not done yet: another super administrator must approve it "
-            f"(approval {error.approval_id}). The page Approvals shows why."
-            + " Make the change again after the approval."
+            words=_(
+                "Not done yet: another super administrator must approve it (approval %(approval_id)s). The page Approvals shows why.",
+                approval_id=error.approval_id,
+            )
+            + f" {_('Make the change again after the approval.')}"
             * (method in PERMITTED),
             waiting=True,
         )

@@ -5,7 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from sparecode_node.console.kit import languages, rendering
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
+from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.people.explanations import (
     METHOD,
@@ -16,18 +20,18 @@ from sparecode_node.services.people.explanations import (
 May = Callable[[str], bool]
 
 _REMEDIES = {
-    Reason.TOKEN_DISABLED: ("enable", "Enable", "TokenService/EnableToken"),
-    Reason.TOKEN_EXPIRED: ("replace", "Replace", "TokenService/ReplaceToken"),
-    Reason.TOKEN_NOT_ASSIGNED: ("assign", "Assign", "TokenService/AssignToken"),
-    Reason.PIN_NOT_SET: ("set-pin", "Set PIN", "TokenService/SetPin"),
+    Reason.TOKEN_DISABLED: ("enable", N_("Enable"), "TokenService/EnableToken"),
+    Reason.TOKEN_EXPIRED: ("replace", N_("Replace"), "TokenService/ReplaceToken"),
+    Reason.TOKEN_NOT_ASSIGNED: ("assign", N_("Assign"), "TokenService/AssignToken"),
+    Reason.PIN_NOT_SET: ("set-pin", N_("Set PIN"), "TokenService/SetPin"),
     Reason.TOKEN_OUT_OF_STEP: (
         "resynchronize",
-        "Resynchronize",
+        N_("Resynchronize"),
         "TokenService/ResynchronizeToken",
     ),
     Reason.RECOVERED_TOKEN_REFUSED: (
         "reinstate",
-        "Reinstate",
+        N_("Reinstate"),
         "TokenService/ReinstateToken",
     ),
 }
@@ -80,7 +84,7 @@ def obstacles(visit: Visit, explanation: UserExplanation) -> list[Obstacle]:
 def _obstacle(visit: Visit, blocker: ExplainedBlocker, username: str) -> Obstacle:
     remedy, link = _remedy(visit.may, blocker, username)
     return Obstacle(
-        words=blocker.words,
+        words=_words(blocker),
         remedy="" if remedy == visit.path else remedy,
         link=link,
         advice="" if remedy and remedy != visit.path else blocker.next_step,
@@ -89,17 +93,74 @@ def _obstacle(visit: Visit, blocker: ExplainedBlocker, username: str) -> Obstacl
     )
 
 
+def _words(blocker: ExplainedBlocker) -> str:
+    """Return what stands in the way, in the language of the page."""
+    if languages.current() == languages.ENGLISH:
+        return blocker.words
+    reason, serial = Reason(blocker.reason), blocker.serial
+    if reason is Reason.LOCKED and blocker.factor:
+        return _lock(blocker)
+    if reason is Reason.USER_NOT_ALLOWED:
+        return _(
+            "The allow lists of these agents exclude the user: %(agents)s.",
+            agents=", ".join(blocker.agents),
+        )
+    words = {
+        Reason.USER_DISABLED: _("The user is disabled: every passcode is refused."),
+        Reason.TOKEN_NOT_ASSIGNED: (
+            _("Token %(serial)s is not assigned to a user.", serial=serial)
+            if serial
+            else _("The user has no token.")
+        ),
+        Reason.TOKEN_DISABLED: _(
+            "Token %(serial)s is disabled, and so are its codes.", serial=serial
+        ),
+        Reason.TOKEN_EXPIRED: _(
+            "Token %(serial)s has expired, and its codes ended with it.", serial=serial
+        ),
+        Reason.PIN_NOT_SET: _(
+            "Token %(serial)s needs a PIN and has none.", serial=serial
+        ),
+        Reason.TOKEN_OUT_OF_STEP: _(
+            "Token %(serial)s needs to be resynchronized.", serial=serial
+        ),
+        Reason.RECOVERED_TOKEN_REFUSED: _(
+            "Token %(serial)s counts as lost: its tokencodes are refused.",
+            serial=serial,
+        ),
+    }
+    return words.get(reason, blocker.words)
+
+
+def _lock(blocker: ExplainedBlocker) -> str:
+    failures = rendering.count(blocker.failures, "wrong passcode")
+    what = _("Tokencodes") if blocker.factor == Factor.TOKEN else _("Emergency codes")
+    if blocker.ends_at_ms is None:
+        return _(
+            "%(what)s: locked after %(failures)s, until an administrator unlocks the "
+            "user.",
+            what=what,
+            failures=failures,
+        )
+    return _(
+        "%(what)s: locked until %(time)s after %(failures)s.",
+        what=what,
+        time=rendering.plain_time(blocker.ends_at_ms, seconds=True),
+        failures=failures,
+    )
+
+
 def _remedy(may: May, blocker: ExplainedBlocker, username: str) -> tuple[str, str]:
     """Return address and words of the link; both empty: the role may not use it."""
     reason = Reason(blocker.reason)
     person = f"/users/{quote(username, safe='')}"
     if reason is Reason.LOCKED and may("UserService/UnlockUser"):
-        return person, "Unlock"
+        return person, _("Unlock")
     if reason is Reason.USER_DISABLED and may("UserService/UpdateUser"):
-        return person, "Enable the user"
+        return person, _("Enable the user")
     if reason is Reason.USER_NOT_ALLOWED and may("AgentService/UpdateAgent"):
-        return "/agents", "Agents"
+        return "/agents", _("Agents")
     action, words, method = _REMEDIES.get(reason, ("", "", ""))
     if action and blocker.serial and may(method):
-        return f"/tokens/{quote(blocker.serial, safe='')}/{action}", words
+        return f"/tokens/{quote(blocker.serial, safe='')}/{action}", _(words)
     return "", ""

@@ -6,6 +6,7 @@ import zoneinfo
 from collections.abc import Container, Mapping
 from urllib.parse import parse_qsl, urlencode
 
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.services.errors import InvalidFieldError
 
 FIELDS_MAX = 400
@@ -34,7 +35,9 @@ class Form:
                 )
             )
         except ValueError:
-            raise InvalidFieldError("", "this is not a form of the console") from None
+            raise InvalidFieldError(
+                "", _("this is not a form of the console")
+            ) from None
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -73,7 +76,9 @@ class Form:
             not (typed.isascii() and typed.isdecimal())
             or len(typed) > _WHOLE_DIGITS_MAX
         ):
-            raise InvalidFieldError(name, f"{what} must be a whole number")
+            raise InvalidFieldError(
+                name, _("%(what)s must be a whole number", what=what)
+            )
         return int(typed)
 
     def moment_ms(self, name: str) -> int:
@@ -84,23 +89,35 @@ class Form:
         """
         date, time = self.text(f"{name}_date"), self.text(f"{name}_time")
         if not date or not time:
-            missing = "date" if not date else "time of day"
-            raise InvalidFieldError(name, f"the {missing} is missing")
+            raise InvalidFieldError(
+                name,
+                _("the date is missing")
+                if not date
+                else _("the time of day is missing"),
+            )
         try:
             local = dt.datetime.fromisoformat(f"{date}T{time}")
         except ValueError:
             raise InvalidFieldError(
                 name,
-                f"“{date} {time}” is not a date and time; enter them as 2026-12-31 and 17:00",
+                _(
+                    "“%(date)s %(time)s” is not a date and time; enter them as 2026-12-31 and 17:00",
+                    date=date,
+                    time=time,
+                ),
             ) from None
         if local.tzinfo is not None:
-            raise InvalidFieldError(name, "choose the time zone in its own field")
+            raise InvalidFieldError(name, _("choose the time zone in its own field"))
         aware = local.replace(tzinfo=zone_of(name, self.text(f"{name}_zone", "UTC")))
         back = aware.astimezone(dt.UTC).astimezone(aware.tzinfo)
         if back.replace(tzinfo=None) != local:
             raise InvalidFieldError(
                 name,
-                f"{time} does not exist on {date} in this time zone: clocks skip it",
+                _(
+                    "%(time)s does not exist on %(date)s in this time zone: clocks skip it",
+                    time=time,
+                    date=date,
+                ),
             )
         return round(aware.timestamp() * 1000)
 
@@ -114,5 +131,8 @@ def zone_of(name: str, key: str) -> dt.tzinfo:
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidFieldError(
             name,
-            f"“{key}” is not a time zone; enter UTC or a name such as Europe/Berlin",
+            _(
+                "“%(key)s” is not a time zone; enter UTC or a name such as Europe/Berlin",
+                key=key,
+            ),
         ) from None

@@ -20,6 +20,7 @@ from typing import Final
 from babel import Locale
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from markupsafe import Markup
 
 CATALOGUES: Final = Path(__file__).parents[1] / "languages"
 ENGLISH: Final = "en"
@@ -94,7 +95,9 @@ def accepted(header: str) -> list[str]:
 
 def gettext(message: str, **values: object) -> str:
     """Return a text in the language of the page, with *values* for its `%(names)s`."""
-    text = _catalogue(_current.get()).gettext(message)
+    text = plain_gettext(message)
+    if any(isinstance(value, Markup) for value in values.values()):
+        return Markup(text) % values  # noqa: S704 - The rest of the values is escaped.
     return text % values if values else text
 
 
@@ -115,7 +118,8 @@ def plural(one: str, more: str) -> tuple[str, str]:
 
 def plain_gettext(message: str) -> str:
     """Return a text whose values the template fills in."""
-    return _catalogue(_current.get()).gettext(message)
+    # The key "" has the header of the catalogue.
+    return _catalogue(_current.get()).gettext(message) if message else ""
 
 
 def plain_ngettext(one: str, more: str, many: int) -> str:

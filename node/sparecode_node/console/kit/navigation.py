@@ -3,6 +3,9 @@
 
 from collections.abc import Callable
 
+from sparecode_node.console.kit import languages
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm
@@ -12,44 +15,44 @@ May = Callable[[str], bool]
 Link = tuple[str, str]
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
-    ("", (("/", "Dashboard", "SessionService/WhoAmI"),)),
+    ("", (("/", N_("Dashboard"), "SessionService/WhoAmI"),)),
     (
-        "Authentication",
+        N_("Authentication"),
         (
-            ("/tokens", "SecurID Tokens", "TokenService/ListTokens"),
-            ("/users", "Users", "UserService/ListUsers"),
+            ("/tokens", N_("SecurID Tokens"), "TokenService/ListTokens"),
+            ("/users", N_("Users"), "UserService/ListUsers"),
         ),
     ),
     (
-        "Access",
+        N_("Access"),
         (
-            ("/agents", "Agents", "AgentService/ListAgents"),
+            ("/agents", N_("Agents"), "AgentService/ListAgents"),
             (
                 "/denied-certificates",
-                "Denied certificates",
+                N_("Denied certificates"),
                 "AgentService/ListDeniedCertificates",
             ),
         ),
     ),
     (
-        "Administration",
+        N_("Administration"),
         (
             (
                 "/administrators",
-                "Administrators",
+                N_("Administrators"),
                 "AdministratorService/ListAdministrators",
             ),
-            ("/approvals", "Approvals", "AdministratorService/ListApprovals"),
-            ("/policy", "Policy", "PolicyService/GetPolicy"),
+            ("/approvals", N_("Approvals"), "AdministratorService/ListApprovals"),
+            ("/policy", N_("Policy"), "PolicyService/GetPolicy"),
         ),
     ),
     (
-        "System",
+        N_("System"),
         (
-            ("/audit", "Audit log", "AuditService/ListAuditEvents"),
-            ("/cluster", "Cluster", "ClusterService/GetStatus"),
-            ("/backups", "Backups", "ClusterService/GetStatus"),
-            ("/keys", "Key ring", "ClusterService/GetStatus"),
+            ("/audit", N_("Audit log"), "AuditService/ListAuditEvents"),
+            ("/cluster", N_("Cluster"), "ClusterService/GetStatus"),
+            ("/backups", N_("Backups"), "ClusterService/GetStatus"),
+            ("/keys", N_("Key ring"), "ClusterService/GetStatus"),
         ),
     ),
 )
@@ -72,17 +75,20 @@ ICONS = {
 """The icon of each link."""
 
 ROLES = {
-    Role.SUPER_ADMIN: "Super administrator",
-    Role.HELP_DESK: "Help desk",
-    Role.AUDITOR: "Auditor",
-    Role.OPERATOR: "Operator",
+    Role.SUPER_ADMIN: N_("Super administrator"),
+    Role.HELP_DESK: N_("Help desk"),
+    Role.AUDITOR: N_("Auditor"),
+    Role.OPERATOR: N_("Operator"),
 }
 
 
 def navigation(may: May) -> list[tuple[str, list[Link]]]:
     """Return the navigation's groups, with the links that the role may use."""
     groups = [
-        (group, [(address, words) for address, words, method in links if may(method)])
+        (
+            _(group),
+            [(address, _(words)) for address, words, method in links if may(method)],
+        )
         for group, links in _NAVIGATION
     ]
     return [(group, links) for group, links in groups if links]
@@ -90,7 +96,13 @@ def navigation(may: May) -> list[tuple[str, list[Link]]]:
 
 def role_words(role: str) -> str:
     """Return the label of a role."""
-    return ROLES[Role(role)]
+    return _(ROLES[Role(role)])
+
+
+def role_in_sentence(role: str) -> str:
+    """Return the label of a role within a sentence."""
+    words = role_words(role)
+    return words.lower() if languages.current() == languages.ENGLISH else words
 
 
 def kind_words(algorithm: Algorithm) -> str:
@@ -102,16 +114,16 @@ def pin_words(token: TokenView) -> str:
     """Return how a token's passcode is composed."""
     match token.pin_rule:
         case PinRule.NONE:
-            return "Tokencode alone, without a PIN"
+            return _("Tokencode alone, without a PIN")
         case PinRule.PREPENDED:
-            words = "PIN followed by the tokencode"
+            words = _("PIN followed by the tokencode")
         case PinRule.PINPAD:
-            words = "PIN folded into the tokencode"
-    return words if token.pin_set else f"{words}; no PIN is set"
+            words = _("PIN folded into the tokencode")
+    return words if token.pin_set else f"{words}; {_('no PIN is set')}"
 
 
 def code_words(token: TokenView) -> str:
     """Return how an emergency code of a token is entered (A1)."""
     if token.pin_rule is PinRule.NONE:
-        return "The code alone, in place of the tokencode"
-    return "PIN followed by the code"
+        return _("The code alone, in place of the tokencode")
+    return _("PIN followed by the code")

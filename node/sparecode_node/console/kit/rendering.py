@@ -52,7 +52,6 @@ COUNTED = (
     plural("%(number)s code", "%(number)s codes"),
     plural("%(number)s day", "%(number)s days"),
     plural("%(number)s disabled user", "%(number)s disabled users"),
-    plural("%(number)s earlier code is", "%(number)s earlier codes are"),
     plural("%(number)s entry", "%(number)s entries"),
     plural("%(number)s live code", "%(number)s live codes"),
     plural("%(number)s live emergency code", "%(number)s live emergency codes"),
@@ -64,6 +63,7 @@ COUNTED = (
     plural("%(number)s unused code", "%(number)s unused codes"),
     plural("%(number)s user", "%(number)s users"),
     plural("%(number)s wrong code", "%(number)s wrong codes"),
+    plural("%(number)s wrong passcode", "%(number)s wrong passcodes"),
     plural("%(number)s wrong secret", "%(number)s wrong secrets"),
     plural("%(number)s wrong token passcode", "%(number)s wrong token passcodes"),
 )
@@ -102,6 +102,7 @@ def _environment() -> Environment:
         base64=base64_text,
         number=number,
         role=navigation.role_words,
+        translated=languages.plain_gettext,
         kind=navigation.kind_words,
         action_words=action_words,
         actor_words=actor_words,
@@ -118,7 +119,7 @@ def _environment() -> Environment:
         navigation=navigation.navigation,
         token_links=token_menu.token_links,
         action_links=token_menu.action_links,
-        recovery_words=lambda policy: RECOVERY[policy][0],
+        recovery_words=lambda policy: gettext(RECOVERY[policy][0]),
         pin_words=navigation.pin_words,
         code_words=navigation.code_words,
     )
@@ -166,9 +167,9 @@ def moment(at_ms: int) -> Markup:
     )
 
 
-def plain_time(at_ms: int) -> str:
+def plain_time(at_ms: int, *, seconds: bool = False) -> str:
     """Return a time in UTC as plain text."""
-    return f"{in_words(utc(at_ms))} UTC"
+    return f"{in_words(utc(at_ms), seconds=seconds)} UTC"
 
 
 def in_words(at: dt.datetime, *, seconds: bool = False) -> str:
@@ -241,6 +242,11 @@ def number(value: int) -> str:
 
 
 def action_words(action: str) -> str:
+    """Return an action in the words of the page's language, if it has them."""
+    return gettext(english_words(action))
+
+
+def english_words(action: str) -> str:
     """Return an action in words: “UnlockUser” becomes “Unlock user”."""
     name = action.rpartition("/")[2]
     parts = name.split("_") if "_" in name else _WORD.findall(name) or [name]
@@ -266,7 +272,7 @@ def actor_words(actor: str) -> str:
     """Return the actor of an event; a person is shown without the kind of caller."""
     name = actor.removeprefix("administrator:")
     # The rest is a keyed hash, which means nothing to a reader.
-    return "unknown name" if name.startswith("unknown ") else name
+    return gettext("unknown name") if name.startswith("unknown ") else name
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from sparecode_node.console.kit import languages
 from sparecode_node.console.kit.forms import Form, zone_of
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import code_words
-from sparecode_node.console.kit.rendering import in_words, number, plain_time, utc
+from sparecode_node.console.kit.rendering import in_words, number, plain_time, time, utc
 from sparecode_node.queries.views import TokenView
 from sparecode_node.services.emergency.emergency_access import ShownCode
 from sparecode_node.services.errors import InvalidFieldError
@@ -50,9 +50,8 @@ class Sheet:
 
 
 def language_of(token: TokenView) -> str:
-    """Return the language of a token's sheet: that of the page."""
-    del token
-    return languages.current()
+    """Return the language of a token's sheet: its user's, or else that of the page."""
+    return token.language or languages.current()
 
 
 def sheet_of(
@@ -93,6 +92,26 @@ def sheet_of(
             ),
             issued=_issued(issue, show),
         )
+
+
+def printed(
+    token: TokenView,
+    codes: Sequence[ShownCode],
+    ends_at_ms: int | None,
+    issued_at_ms: int,
+    index: int,
+    issuer: str,
+    is_fixed: bool,  # noqa: FBT001 - Templates call it, in the order of their macro.
+) -> Sheet:
+    """Return the texts of the printed sheet, with times that the script converts."""
+    issue = Issue(
+        ends_at_ms=ends_at_ms,
+        issued_at_ms=issued_at_ms,
+        index=index,
+        issuer=issuer,
+        is_fixed=is_fixed,
+    )
+    return sheet_of(token, codes, issue, time)
 
 
 def _issued(issue: Issue, show: Callable[[int], str]) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.queries.views import TokenView
 
@@ -36,52 +38,52 @@ def _is_assigned(token: TokenView) -> bool:
 ACTIONS = (
     TokenAction(
         name="enable",
-        words="Enable",
-        button="Enable token",
-        done="The token is enabled.",
+        words=N_("Enable"),
+        button=N_("Enable token"),
+        done=N_("The token is enabled."),
         method="TokenService/EnableToken",
         offered=lambda token: not token.enabled,
     ),
     TokenAction(
         name="disable",
-        words="Disable",
-        button="Disable token",
-        done="The token is disabled.",
+        words=N_("Disable"),
+        button=N_("Disable token"),
+        done=N_("The token is disabled."),
         method="TokenService/DisableToken",
         offered=lambda token: token.enabled,
         destructive=True,
     ),
     TokenAction(
         name="assign",
-        words="Assign to User",
-        button="Assign token",
-        done="The token is assigned.",
+        words=N_("Assign to User"),
+        button=N_("Assign token"),
+        done=N_("The token is assigned."),
         method="TokenService/AssignToken",
         offered=lambda token: not token.username,
     ),
     TokenAction(
         name="replace",
-        words="Replace With Another Token",
-        button="Replace token",
-        done="This token replaces the earlier one.",
+        words=N_("Replace With Another Token"),
+        button=N_("Replace token"),
+        done=N_("This token replaces the earlier one."),
         method="TokenService/ReplaceToken",
         offered=_is_assigned,
         destructive=True,
     ),
     TokenAction(
         name="unassign",
-        words="Unassign From User",
-        button="Unassign token",
-        done="The token is unassigned.",
+        words=N_("Unassign From User"),
+        button=N_("Unassign token"),
+        done=N_("The token is unassigned."),
         method="TokenService/UnassignToken",
         offered=_is_assigned,
         destructive=True,
     ),
     TokenAction(
         name="set-pin",
-        words="Set PIN",
-        button="Set PIN",
-        done="The PIN is set.",
+        words=N_("Set PIN"),
+        button=N_("Set PIN"),
+        done=N_("The PIN is set."),
         method="TokenService/SetPin",
         offered=lambda token: (
             bool(token.username) and token.pin_rule is not PinRule.NONE
@@ -89,42 +91,42 @@ ACTIONS = (
     ),
     TokenAction(
         name="clear-pin",
-        words="Clear PIN",
-        button="Clear PIN",
-        done="The PIN is cleared.",
+        words=N_("Clear PIN"),
+        button=N_("Clear PIN"),
+        done=N_("The PIN is cleared."),
         method="TokenService/ClearPin",
         offered=lambda token: token.pin_set,
         destructive=True,
     ),
     TokenAction(
         name="resynchronize",
-        words="Resynchronize",
-        button="Resynchronize token",
-        done="The token is resynchronized.",
+        words=N_("Resynchronize"),
+        button=N_("Resynchronize token"),
+        done=N_("The token is resynchronized."),
         method="TokenService/ResynchronizeToken",
         offered=lambda _: True,
     ),
     TokenAction(
         name="reinstate",
-        words="Reinstate",
-        button="Reinstate token",
-        done="The token is accepted again.",
+        words=N_("Reinstate"),
+        button=N_("Reinstate token"),
+        done=N_("The token is accepted again."),
         method="TokenService/ReinstateToken",
         offered=lambda token: token.lost,
     ),
     TokenAction(
         name="expiration",
-        words="Change Expiration",
-        button="Save",
-        done="The expiration is changed.",
+        words=N_("Change Expiration"),
+        button=N_("Save"),
+        done=N_("The expiration is changed."),
         method="TokenService/UpdateToken",
         offered=lambda _: True,
     ),
     TokenAction(
         name="delete",
-        words="Delete",
-        button="Delete token",
-        done="The token is deleted.",
+        words=N_("Delete"),
+        button=N_("Delete token"),
+        done=N_("The token is deleted."),
         method="TokenService/DeleteToken",
         offered=lambda _: True,
         destructive=True,
@@ -135,7 +137,7 @@ ACTIONS = (
 def action_links(token: TokenView, may: May) -> list[Link]:
     """Return links to the actions that make sense now and that the role may do."""
     return [
-        (f"/tokens/{quote(token.serial)}/{action.name}", action.words)
+        (f"/tokens/{quote(token.serial)}/{action.name}", _(action.words))
         for action in ACTIONS
         if may(action.method) and action.offered(token)
     ]
@@ -146,7 +148,7 @@ def token_links(token: TokenView, may: May) -> list[Link]:
     address = f"/tokens/{quote(token.serial)}"
     links = []
     if may("EmergencyAccessService/GetEmergencyAccess"):
-        links.append((f"{address}/emergency-access", "Emergency Access Tokencodes"))
+        links.append((f"{address}/emergency-access", _("Emergency Access Tokencodes")))
     if may("TokenService/GetToken"):
-        links.append((address, "View"))
+        links.append((address, _("View")))
     return links + action_links(token, may)

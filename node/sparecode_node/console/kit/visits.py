@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sparecode_node.console.kit import languages, rendering
+from sparecode_node.console.kit import languages, rendering, sheet
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
@@ -199,6 +199,7 @@ class Visit:
             "now_ms": self.site.clock.now_ms(),
             "language": languages.current(),
             "direction": languages.direction(),
+            "printed": sheet.printed,
             **values,
         }
         response = HTMLResponse(

@@ -9,7 +9,9 @@ rules do not know: the name of the field on the page, and what to do next.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from sparecode_node.console.kit.navigation import role_words
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.navigation import role_in_sentence
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import (
@@ -70,72 +72,109 @@ class Advice:
 
 
 _WORDS: dict[Reason, str] = {
-    Reason.SIGN_IN_REFUSED: "The name or password is wrong, or the wait after a wrong "
-    "password is not over yet. Try again in a moment.",
-    Reason.PASSWORD_CHANGE_NEEDED: "This password is temporary. Choose your own first.",
-    Reason.REAUTHENTICATION_NEEDED: "Confirm with your password that it is you.",
-    Reason.SELF_SERVICE_FORBIDDEN: "You cannot do this for yourself. Ask another "
-    "administrator.",
-    Reason.DRAFT_STALE: "Something about this user, token or policy has changed since "
-    "the codes were generated, or they are already saved. Generate codes again.",
-    Reason.RECOVERY_WEAKENED: "This token was marked lost with “Deny authentication "
-    "with token”. Confirm below that you want to replace it with the weaker option.",
-    Reason.RECOVERY_NEEDS_END: "This option needs an expiration: without one the token "
-    "would never work again. Choose “Expires on”; kept codes need an expiration too.",
-    Reason.RECOVERY_END_TOO_LATE: "With this option the codes must expire before the "
-    "token itself does, or the token would never work again.",
-    Reason.LIFETIME_PAST: "This time is in the past. Choose a later one.",
-    Reason.TOKEN_DISABLED: "The token is disabled.",
-    Reason.TOKEN_EXPIRED: "The token has expired.",
-    Reason.TOKEN_NOT_ASSIGNED: "The token is not assigned.",
-    Reason.USER_DISABLED: "The user is disabled.",
-    Reason.PIN_NOT_SET: "The token needs a PIN and has none.",
-    Reason.TOKEN_NOT_LOST: "The token is not marked as lost.",
-    Reason.TOKENCODES_NOT_CONSECUTIVE: "These are not two consecutive tokencodes of "
-    "this token. Wait for two new ones.",
-    Reason.WRONG_PASSWORD: "The old password is wrong.",
-    Reason.SECOND_FACTOR_NEEDED: "Your account has a second factor. Enter the code that "
-    "your app shows now, and your password again.",
-    Reason.SECOND_FACTOR_WRONG: "This code is wrong or was already used. Wait for the "
-    "next one and enter it with your password.",
-    Reason.SECOND_FACTOR_REQUIRED: "The policy requires a second factor. Set it up first.",
-    Reason.PASSKEY_NEEDED: "Your account has a passkey. Enter your password again, then "
-    "use the passkey.",
-    Reason.PASSKEY_WRONG: "The passkey was not accepted. Enter your password again, then "
-    "use a passkey of this account.",
-    Reason.BROWSER_LOGIN_UNKNOWN: "No sign-in with this code waits for you: it has ended or "
-    "was already decided, or the code is wrong.",
-    Reason.VERSION: "Another administrator has changed this in the meantime. The page shows the "
-    "newest values: check them, then save again.",
-    Reason.REQUEST_TABLE_FULL: "The cluster is overloaded. Nothing was changed. Try again "
-    "in a few seconds.",
-    Reason.STALE_PARAMETERS: "Another change came at the same time. Nothing was "
-    "changed. Try again.",
-    Reason.REQUEST_ID_REUSED: "This page was sent before with other values. "
-    "Nothing was changed this time. Check it and send it again.",
-    Reason.USER_HAS_TOKENS: "The user still has tokens.",
-    Reason.PIN_NOT_USED: "This token is used without a PIN.",
-    Reason.LAST_SUPER_ADMIN: "This is the last super administrator who can sign in, "
-    "so the change could not be undone.",
+    Reason.SIGN_IN_REFUSED: N_(
+        "The name or password is wrong, or the wait after a wrong "
+        "password is not over yet. Try again in a moment."
+    ),
+    Reason.PASSWORD_CHANGE_NEEDED: N_(
+        "This password is temporary. Choose your own first."
+    ),
+    Reason.REAUTHENTICATION_NEEDED: N_("Confirm with your password that it is you."),
+    Reason.SELF_SERVICE_FORBIDDEN: N_(
+        "You cannot do this for yourself. Ask another administrator."
+    ),
+    Reason.DRAFT_STALE: N_(
+        "Something about this user, token or policy has changed since "
+        "the codes were generated, or they are already saved. Generate codes again."
+    ),
+    Reason.RECOVERY_WEAKENED: N_(
+        "This token was marked lost with “Deny authentication "
+        "with token”. Confirm below that you want to replace it with the weaker option."
+    ),
+    Reason.RECOVERY_NEEDS_END: N_(
+        "This option needs an expiration: without one the token "
+        "would never work again. Choose “Expires on”; kept codes need an expiration too."
+    ),
+    Reason.RECOVERY_END_TOO_LATE: N_(
+        "With this option the codes must expire before the "
+        "token itself does, or the token would never work again."
+    ),
+    Reason.LIFETIME_PAST: N_("This time is in the past. Choose a later one."),
+    Reason.TOKEN_DISABLED: N_("The token is disabled."),
+    Reason.TOKEN_EXPIRED: N_("The token has expired."),
+    Reason.TOKEN_NOT_ASSIGNED: N_("The token is not assigned."),
+    Reason.USER_DISABLED: N_("The user is disabled."),
+    Reason.PIN_NOT_SET: N_("The token needs a PIN and has none."),
+    Reason.TOKEN_NOT_LOST: N_("The token is not marked as lost."),
+    Reason.TOKENCODES_NOT_CONSECUTIVE: N_(
+        "These are not two consecutive tokencodes of this token. Wait for two new ones."
+    ),
+    Reason.WRONG_PASSWORD: N_("The old password is wrong."),
+    Reason.SECOND_FACTOR_NEEDED: N_(
+        "Your account has a second factor. Enter the code that "
+        "your app shows now, and your password again."
+    ),
+    Reason.SECOND_FACTOR_WRONG: N_(
+        "This code is wrong or was already used. Wait for the "
+        "next one and enter it with your password."
+    ),
+    Reason.SECOND_FACTOR_REQUIRED: N_(
+        "The policy requires a second factor. Set it up first."
+    ),
+    Reason.PASSKEY_NEEDED: N_(
+        "Your account has a passkey. Enter your password again, then use the passkey."
+    ),
+    Reason.PASSKEY_WRONG: N_(
+        "The passkey was not accepted. Enter your password again, then "
+        "use a passkey of this account."
+    ),
+    Reason.BROWSER_LOGIN_UNKNOWN: N_(
+        "No sign-in with this code waits for you: it has ended or "
+        "was already decided, or the code is wrong."
+    ),
+    Reason.VERSION: N_(
+        "Another administrator has changed this in the meantime. The page shows the "
+        "newest values: check them, then save again."
+    ),
+    Reason.REQUEST_TABLE_FULL: N_(
+        "The cluster is overloaded. Nothing was changed. Try again in a few seconds."
+    ),
+    Reason.STALE_PARAMETERS: N_(
+        "Another change came at the same time. Nothing was changed. Try again."
+    ),
+    Reason.REQUEST_ID_REUSED: N_(
+        "This page was sent before with other values. "
+        "Nothing was changed this time. Check it and send it again."
+    ),
+    Reason.USER_HAS_TOKENS: N_("The user still has tokens."),
+    Reason.PIN_NOT_USED: N_("This token is used without a PIN."),
+    Reason.LAST_SUPER_ADMIN: N_(
+        "This is the last super administrator who can sign in, "
+        "so the change could not be undone."
+    ),
 }
 
 _ADVICE: dict[Reason, Advice] = {
     reason: Advice(words=words, method=method)
     for reason, words, method in (
-        (Reason.TOKEN_DISABLED, "Enable it first.", "TokenService/EnableToken"),
+        (Reason.TOKEN_DISABLED, N_("Enable it first."), "TokenService/EnableToken"),
         (
             Reason.TOKEN_EXPIRED,
-            "Replace it with another one.",
+            N_("Replace it with another one."),
             "TokenService/ReplaceToken",
         ),
         (
             Reason.TOKEN_NOT_ASSIGNED,
-            "Assign it to a user first.",
+            N_("Assign it to a user first."),
             "TokenService/AssignToken",
         ),
-        (Reason.USER_DISABLED, "Enable the user first.", "UserService/UpdateUser"),
-        (Reason.PIN_NOT_SET, "Set a PIN first.", "TokenService/SetPin"),
-        (Reason.USER_HAS_TOKENS, "Unassign them first.", "TokenService/UnassignToken"),
+        (Reason.USER_DISABLED, N_("Enable the user first."), "UserService/UpdateUser"),
+        (Reason.PIN_NOT_SET, N_("Set a PIN first."), "TokenService/SetPin"),
+        (
+            Reason.USER_HAS_TOKENS,
+            N_("Unassign them first."),
+            "TokenService/UnassignToken",
+        ),
     )
 }
 """What to do first, for the roles that may."""
@@ -187,11 +226,13 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             return Problem(words=sentence(message), field=named.get(field, field))
         case NotPermittedError():
             return Problem(
-                words="Your role cannot do this. Ask an administrator whose role can.",
+                words=_(
+                    "Your role cannot do this. Ask an administrator whose role can."
+                ),
                 status=403,
             )
         case Refused(rejected=rejected):
-            words = _WORDS.get(rejected.reason) or rejected.detail
+            words = _(_WORDS.get(rejected.reason, "")) or rejected.detail
             field = named.get(rejected.field) or _FIELDS.get(
                 rejected.reason, rejected.field
             )
@@ -203,45 +244,57 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             )
         case OutcomeUnknownError():
             return Problem(
-                words="The primary was lost while it handled this, so the outcome is "
-                "unknown. Send the same form again: it is never applied twice.",
+                words=_(
+                    "The primary was lost while it handled this, so the outcome is "
+                    "unknown. Send the same form again: it is never applied twice."
+                ),
                 status=503,
                 retry=True,
             )
         case RateError(retry_after_s=wait_s):
             return Problem(
-                words=f"Too many requests. Wait {max(1, round(wait_s))} s, then send it "
-                "again.",
+                words=_(
+                    "Too many requests. Wait %(seconds)s s, then send it again.",
+                    seconds=max(1, round(wait_s)),
+                ),
                 status=429,
             )
         case OverloadedError():
             return Problem(
-                words="This node is overloaded. Nothing was changed. Try again in a "
-                "few seconds.",
+                words=_(
+                    "This node is overloaded. Nothing was changed. Try again in a "
+                    "few seconds."
+                ),
                 status=503,
             )
         case RemovedError():
             return Problem(
-                words="This node was removed from the cluster and shows nothing any "
-                "more. Nothing was changed. Use another node’s console. Operators find "
-                "the next steps in docs/runbooks/removed-node.md.",
+                words=_(
+                    "This node was removed from the cluster and shows nothing any "
+                    "more. Nothing was changed. Use another node’s console. Operators find "
+                    "the next steps in docs/runbooks/removed-node.md."
+                ),
                 status=503,
             )
         case StoppingError():
             return Problem(
-                words="This node is stopping. Try again on another node’s console.",
+                words=_("This node is stopping. Try again on another node’s console."),
                 status=503,
             )
         case OlderMemberError():
             return Problem(
-                words="One of the nodes runs an older release that does not know this. "
-                "Nothing was changed. Ask the operator to upgrade it.",
+                words=_(
+                    "One of the nodes runs an older release that does not know this. "
+                    "Nothing was changed. Ask the operator to upgrade it."
+                ),
                 status=503,
             )
         case _:
             return Problem(
-                words="Too few nodes are in contact to decide, so nothing was changed. "
-                "Try again, or use another node’s console.",
+                words=_(
+                    "Too few nodes are in contact to decide, so nothing was changed. "
+                    "Try again, or use another node’s console."
+                ),
                 status=503,
             )
 
@@ -250,14 +303,19 @@ def advised(problem: Problem, may: Callable[[str], bool]) -> Problem:
     """Return the problem with its advice; of a role that may not, whom to ask."""
     if problem.advice is None:
         return problem
-    words = problem.advice.words
+    words = _(problem.advice.words)
     if not may(problem.advice.method):
         roles = [
-            role_words(role).lower()
+            role_in_sentence(role)
             for role in Role
             if permitted(role, problem.advice.method)
         ]
-        words = f"{words[:-1]}: your role may not, so ask a {' or '.join(roles)}."
+        either = " " + _("or") + " "
+        words = _(
+            "%(advice)s: your role may not, so ask a %(roles)s.",
+            advice=words[:-1],
+            roles=either.join(roles),
+        )
     return replace(problem, words=f"{problem.words} {words}", advice=None)
 
 

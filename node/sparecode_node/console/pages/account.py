@@ -4,6 +4,7 @@
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change, redirect_with_notice
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import set_device_cookie
 from sparecode_node.console.kit.visits import SIGN_IN, Visit
@@ -57,8 +58,10 @@ async def password(visit: Visit) -> Response:
             "AdministratorService/ChangePassword",
             change_password,
             to=SIGN_IN,
-            words="Your password is changed, and all your sessions have ended. Sign in "
-            "with the new password.",
+            words=_(
+                "Your password is changed, and all your sessions have ended. Sign in "
+                "with the new password."
+            ),
         )
         if answer is not None:
             return await _signed_in_again(visit, answer, device_cookie)
@@ -82,10 +85,11 @@ async def _signed_in_again(
     if signed_in is None:
         set_device_cookie(answer, name, device_cookie)
         return answer
-    words = "Your password is changed. You are signed in with the new one; all your "
-    response = redirect_with_notice(
-        visit, "/", Notice(words=words + "other sessions have ended.")
+    words = _(
+        "Your password is changed. You are signed in with the new one; all your other "
+        "sessions have ended."
     )
+    response = redirect_with_notice(visit, "/", Notice(words=words))
     sign_in.keep_session(visit, response, signed_in)
     return response
 
@@ -93,5 +97,5 @@ async def _signed_in_again(
 def _new_password(visit: Visit) -> str:
     new = visit.form.secret("new_password")
     if new != visit.form.secret("new_password_again"):
-        raise InvalidFieldError("new_password_again", "the two passwords differ")
+        raise InvalidFieldError("new_password_again", _("the two passwords differ"))
     return new

@@ -7,6 +7,8 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import ROLES
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.administrators import Role
@@ -19,11 +21,12 @@ from sparecode_node.services.fields import PAGE_SIZE_MAX
 from sparecode_node.services.people.administrators import Link
 
 ROLE_DESCRIPTIONS: Final = {
-    Role.SUPER_ADMIN.value: "Everything",
-    Role.HELP_DESK.value: "Find users and tokens, issue and turn off emergency access, "
-    "unlock, clear PINs",
-    Role.AUDITOR.value: "Read everything, change nothing",
-    Role.OPERATOR.value: "Operate the cluster; no access to user data",
+    Role.SUPER_ADMIN.value: N_("Everything"),
+    Role.HELP_DESK.value: N_(
+        "Find users and tokens, issue and turn off emergency access, unlock, clear PINs"
+    ),
+    Role.AUDITOR.value: N_("Read everything, change nothing"),
+    Role.OPERATOR.value: N_("Operate the cluster; no access to user data"),
 }
 
 ROLE_LABELS: Final = {role.value: words for role, words in ROLES.items()}
@@ -59,8 +62,10 @@ async def add(visit: Visit) -> Response:
                 password=_password(visit),
             ),
             to="/administrators",
-            words="The administrator is created and must choose a password at the first "
-            "sign-in.",
+            words=_(
+                "The administrator is created and must choose a password at the first "
+                "sign-in."
+            ),
         )
         if answer is not None:
             return answer
@@ -121,7 +126,9 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 "AdministratorService/RemoveAdministrator",
                 lambda call: administrators.remove(call, name=name),
                 to="/administrators",
-                words="The administrator is removed, and all their sessions have ended.",
+                words=_(
+                    "The administrator is removed, and all their sessions have ended."
+                ),
             )
         case "enable" | "disable" as action:
             return await change(
@@ -131,7 +138,11 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     call, name=name, enabled=action == "enable"
                 ),
                 to=here,
-                words=f"The administrator is {action}d.",
+                words=(
+                    _("The administrator is enabled.")
+                    if action == "enable"
+                    else _("The administrator is disabled.")
+                ),
             )
         case "role":
             return await change(
@@ -139,7 +150,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 method,
                 lambda call: administrators.update(call, name=name, role=_role(visit)),
                 to=here,
-                words="The role is changed.",
+                words=_("The role is changed."),
             )
         case "remove-second-factor":
             return await change(
@@ -147,8 +158,10 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 "AdministratorService/RemoveSecondFactor",
                 lambda call: visit.site.services.second_factors.remove(call, name=name),
                 to=here,
-                words="The second factor is removed, and all sessions of the "
-                "administrator have ended.",
+                words=_(
+                    "The second factor is removed, and all sessions of the "
+                    "administrator have ended."
+                ),
             )
         case "cancel-reset":
             return await change(
@@ -156,7 +169,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 "AdministratorService/CancelReset",
                 lambda call: administrators.cancel_reset(call, name=name),
                 to=here,
-                words="The reset is canceled.",
+                words=_("The reset is canceled."),
             )
         case "link":
             return await change(
@@ -164,7 +177,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 method,
                 lambda call: administrators.update(call, name=name, link=_link(visit)),
                 to=here,
-                words="The linked user is changed.",
+                words=_("The linked user is changed."),
             )
         case _:
             return await change(
@@ -174,7 +187,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     call, name=name, old_password="", new_password=_password(visit)
                 ),
                 to=here,
-                words="The password is set and must be changed at the next sign-in.",
+                words=_("The password is set and must be changed at the next sign-in."),
                 fields={"new_password": "password"},
             )
 
@@ -183,7 +196,7 @@ def _role(visit: Visit) -> Role:
     try:
         return Role(visit.form.text("role"))
     except ValueError:
-        raise InvalidFieldError("role", "choose a role") from None
+        raise InvalidFieldError("role", _("choose a role")) from None
 
 
 def _link(visit: Visit) -> Link:
@@ -193,5 +206,5 @@ def _link(visit: Visit) -> Link:
 def _password(visit: Visit) -> str:
     password = visit.form.secret("password")
     if password != visit.form.secret("password_again"):
-        raise InvalidFieldError("password_again", "the two passwords differ")
+        raise InvalidFieldError("password_again", _("the two passwords differ"))
     return password

@@ -7,14 +7,16 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.snippets import SNIPPETS
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
 PROTECTS: Final = {
-    Protects.AUTHENTICATION_MANAGER.value: "Resources of this system",
-    Protects.CLOUD.value: "Cloud resources: emergency codes are refused",
+    Protects.AUTHENTICATION_MANAGER.value: N_("Resources of this system"),
+    Protects.CLOUD.value: N_("Cloud resources: emergency codes are refused"),
 }
 
 FIELDS: Final = {
@@ -63,7 +65,7 @@ async def add(visit: Visit) -> Response:
                 restricted=visit.form.flag("restricted"),
             ),
             to=address(name),
-            words="The agent is registered.",
+            words=_("The agent is registered."),
             fields=FIELDS,
         )
         if answer is not None:
@@ -98,7 +100,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 "AgentService/RemoveAgent",
                 lambda call: agents.remove(call, name=name),
                 to="/agents",
-                words="The agent is removed.",
+                words=_("The agent is removed."),
             )
         case "enable" | "disable" as action:
             return await change(
@@ -106,7 +108,11 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 method,
                 lambda call: agents.update(call, name=name, enabled=action == "enable"),
                 to=here,
-                words=f"The agent is {action}d.",
+                words=(
+                    _("The agent is enabled.")
+                    if action == "enable"
+                    else _("The agent is disabled.")
+                ),
             )
         case "admit":
             return await change(
@@ -114,7 +120,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 method,
                 lambda call: agents.update(call, name=name, add_usernames=[username]),
                 to=here,
-                words=f"{username} is on the allow list.",
+                words=_("%(username)s is on the allow list.", username=username),
                 fields=FIELDS,
             )
         case "turn-away":
@@ -125,7 +131,9 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     call, name=name, remove_usernames=[username]
                 ),
                 to=here,
-                words=f"{username} is no longer on the allow list.",
+                words=_(
+                    "%(username)s is no longer on the allow list.", username=username
+                ),
                 fields=FIELDS,
             )
         case _:
@@ -139,7 +147,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     restricted=visit.form.flag("restricted"),
                 ),
                 to=here,
-                words="The agent is changed.",
+                words=_("The agent is changed."),
                 fields=FIELDS,
             )
 
@@ -168,7 +176,7 @@ async def certificates(visit: Visit) -> Response:
         results=results,
         marks={
             CertificateMark.FINGERPRINT.value: "SHA-256 fingerprint",
-            CertificateMark.SERIAL_NUMBER.value: "Serial number",
+            CertificateMark.SERIAL_NUMBER.value: _("Serial number"),
         },
     )
 
@@ -184,7 +192,7 @@ async def _judge_certificate(visit: Visit) -> Response | None:
             "AgentService/AllowCertificate",
             lambda call: agents.allow(call, **named),
             to="/denied-certificates",
-            words="The certificate is allowed again.",
+            words=_("The certificate is allowed again."),
             fields=FIELDS,
         )
     return await change(
@@ -192,6 +200,6 @@ async def _judge_certificate(visit: Visit) -> Response | None:
         "AgentService/DenyCertificate",
         lambda call: agents.deny(call, **named, note=form.text("note")),
         to="/denied-certificates",
-        words="The certificate is denied from now on, on open connections too.",
+        words=_("The certificate is denied from now on, on open connections too."),
         fields=FIELDS,
     )

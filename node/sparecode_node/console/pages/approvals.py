@@ -4,6 +4,7 @@
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.queries.views import Page
@@ -31,17 +32,17 @@ async def _decide(visit: Visit) -> Response | None:
             visit,
             "AdministratorService/Approve",
             lambda call: approvals.approve(
-                call, approval_id=visit.form.whole("approval_id", "the approval")
+                call, approval_id=visit.form.whole("approval_id", _("the approval"))
             ),
             to="/approvals",
-            words="Approved.",
+            words=_("Approved."),
         )
     return await change(
         visit,
         "AdministratorService/Reject",
         lambda call: approvals.reject(
-            call, approval_id=visit.form.whole("approval_id", "the approval")
+            call, approval_id=visit.form.whole("approval_id", _("the approval"))
         ),
         to="/approvals",
-        words="Rejected: the change will not be made.",
+        words=_("Rejected: the change will not be made."),
     )

@@ -10,9 +10,12 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from sparecode_node.console.kit.rendering import action_words
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.rendering import action_words, english_words
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import Page
@@ -24,9 +27,9 @@ from sparecode_node.statemachine.commands import Command
 PAGE_SIZE: Final = 50
 
 OUTCOMES: Final = {
-    "": "Any outcome",
+    "": N_("Any outcome"),
     **{
-        outcome: action_words(outcome)
+        outcome: english_words(outcome)
         for outcome in (
             "applied",
             "accepted",
@@ -39,7 +42,7 @@ OUTCOMES: Final = {
     },
 }
 
-COMMANDS: Final = {
+COMMANDS: Final[dict[str, str]] = {
     command.__name__.lower(): command.__name__ for command in typing.get_args(Command)
 }
 """Actions by their words in lower case, without spaces."""
@@ -108,7 +111,7 @@ async def export(visit: Visit) -> Response:
     try:
         form = ExportFormat(visit.form.text("format", ExportFormat.CSV.value))
     except ValueError:
-        raise InvalidFieldError("format", "must be csv or json_lines") from None
+        raise InvalidFieldError("format", _("must be csv or json_lines")) from None
     pieces = await visit.site.services.audit.export(
         visit.call("AuditService/ExportAuditEvents", within_s=READ_S),
         form=form,
@@ -140,7 +143,7 @@ def _filter(visit: Visit) -> AuditFilter:
         action=_action(form.text("action")),
         target=form.text("target"),
         outcome=form.text("outcome"),
-        reason="_".join(form.text("reason").lower().split()),
+        reason=_reason(form.text("reason")),
         authentication_id=form.text("authentication_id").lower(),
     )
 
@@ -154,9 +157,20 @@ def _actor(typed: str) -> str:
 
 def _action(typed: str) -> str:
     """Return an action as the log names it: “Unlock user” is `UnlockUser`."""
+    for name in COMMANDS.values():
+        if action_words(name).casefold() == typed.casefold():
+            return name
     words = typed.split()
     # An event that is not a command has another form: “Set low” is `SET_LOW`.
     return COMMANDS.get("".join(words).lower()) or "_".join(words).upper()
+
+
+def _reason(typed: str) -> str:
+    """Return a reason as the log names it: “Token expired” is `token_expired`."""
+    for reason in Reason:
+        if action_words(reason.value).casefold() == typed.casefold():
+            return reason.value
+    return "_".join(typed.lower().split())
 
 
 def _day_ms(visit: Visit, name: str) -> int | None:
@@ -168,7 +182,7 @@ def _day_ms(visit: Visit, name: str) -> int | None:
         day = dt.date.fromisoformat(typed)
     except ValueError:
         raise InvalidFieldError(
-            name, f"“{typed}” is not a date; enter it as 2026-12-31"
+            name, _("“%(typed)s” is not a date; enter it as 2026-12-31", typed=typed)
         ) from None
     begins = dt.datetime.combine(day, dt.time(), dt.UTC)
     return round(begins.timestamp() * 1000)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.console.pages.review import if_not_open
 from sparecode_node.services.cluster.status import ClusterStatus, ListedMember
@@ -49,11 +50,23 @@ def health(status: ClusterStatus) -> Health:
     members = len(status.members)
     reachable = sum(member.reachable for member in status.members)
     if not status.quorum:
-        return Health(words=f"No quorum: {reachable} of {members} nodes", good=False)
+        return Health(
+            words=_(
+                "No quorum: %(reachable)s of %(members)s nodes",
+                reachable=reachable,
+                members=members,
+            ),
+            good=False,
+        )
     if status.primary is None:
-        return Health(words="No primary: the nodes are electing one", good=False)
+        return Health(words=_("No primary: the nodes are electing one"), good=False)
     if reachable < members:
         return Health(
-            words=f"{members - reachable} of {members} nodes down", good=False
+            words=_(
+                "%(down)s of %(members)s nodes down",
+                down=members - reachable,
+                members=members,
+            ),
+            good=False,
         )
-    return Health(words="All nodes in contact", good=True)
+    return Health(words=_("All nodes in contact"), good=True)

@@ -9,6 +9,7 @@ link that opens the attacker's request (RFC 8628, 5.4). An approval needs a rece
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import attempt, change
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.browser_logins import normalized_code, shown_code
 from sparecode_node.queries.browser_logins import WaitingLogin
@@ -57,8 +58,10 @@ async def _approve(visit: Visit, code: str) -> Response | None:
         APPROVE_BROWSER_LOGIN,
         lambda call: visit.site.services.browser_logins.approve(call, user_code=code),
         to=PAGE,
-        words="Approved. The command line signs in within a few seconds, if you stay "
-        "signed in here until then.",
+        words=_(
+            "Approved. The command line signs in within a few seconds, if you stay "
+            "signed in here until then."
+        ),
     )
 
 
@@ -68,5 +71,5 @@ async def _refuse(visit: Visit, code: str) -> Response | None:
         REFUSE_BROWSER_LOGIN,
         lambda call: visit.site.services.browser_logins.refuse(call, user_code=code),
         to=PAGE,
-        words="Refused. The program that asked gets no session.",
+        words=_("Refused. The program that asked gets no session."),
     )

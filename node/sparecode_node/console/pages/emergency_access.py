@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from sparecode_node.console.kit import explanations, rendering, sheet, sheet_pdf
 from sparecode_node.console.kit.explanations import Obstacle
 from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
@@ -159,7 +160,7 @@ async def download_pdf(visit: Visit) -> Response:
     serial = visit.request.path_params["serial"]
     secret = visit.form.secret("pdf_password")
     if not sheet_pdf.PASSWORD.fullmatch(secret):
-        raise InvalidFieldError("pdf_password", "must be the password on the page")
+        raise InvalidFieldError("pdf_password", _("must be the password on the page"))
     token = await tokens.find(visit, serial)
     by = visit.session.administrator if visit.session else ""
     made = sheet.of_form(token, _codes(visit.form), visit.form, by)
@@ -306,7 +307,7 @@ async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues
         generated = await visit.site.services.emergency.generate(
             visit.call(f"{SERVICE}/GenerateTokencodes"),
             serial=serial,
-            count=visit.form.whole("count", "the number of tokencodes"),
+            count=visit.form.whole("count", _("the number of tokencodes")),
         )
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
@@ -338,10 +339,10 @@ async def _save(
     except ApprovalNeededError as error:
         visit.add(
             Problem(
-                words="You have assigned this token, enrolled it, or set or cleared its "
-                "PIN, so another super administrator must approve (approval "
-                f"{error.approval_id}). Nothing is lost: save again after the "
-                "approval.",
+                words=_(
+                    "You have assigned this token, enrolled it, or set or cleared its PIN, so another super administrator must approve (approval %(approval_id)s). Nothing is lost: save again after the approval.",
+                    approval_id=error.approval_id,
+                ),
                 status=409,
             )
         )
@@ -370,11 +371,12 @@ async def _unlock(visit: Visit, subject: Subject, values: FormValues) -> str:
             visit.call(UNLOCK, request_id=values.unlock_id), username=username
         )
     except ApprovalNeededError as error:
-        return (
-            f"Another super administrator must approve that {username} is unlocked "
-            f"(approval {error.approval_id})."
+        return _(
+            "Another super administrator must approve that %(username)s is unlocked (approval %(approval_id)s).",
+            username=username,
+            approval_id=error.approval_id,
         )
-    return f"{username} is unlocked, too."
+    return _("%(username)s is unlocked, too.", username=username)
 
 
 async def _commit(
@@ -398,17 +400,19 @@ async def _save_set(
     visit: Visit, serial: str, values: FormValues
 ) -> EmergencyAccessSaved:
     if not values.draft:
-        raise InvalidFieldError("codes", "generate the codes first, then save them")
-    if visit.form.whole("count", "the number of tokencodes") != len(values.codes):
+        raise InvalidFieldError("codes", _("generate the codes first, then save them"))
+    if visit.form.whole("count", _("the number of tokencodes")) != len(values.codes):
         raise InvalidFieldError(
             "count",
-            f"you have generated {len(values.codes)} codes: generate again, or restore "
-            "the number",
+            _(
+                "you have generated %(values)s codes: generate again, or restore the number",
+                values=len(values.codes),
+            ),
         )
     try:
         draft = base64.b64decode(values.draft, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidFieldError("codes", "generate the codes again") from None
+        raise InvalidFieldError("codes", _("generate the codes again")) from None
     return await visit.site.services.emergency.save(
         visit.call(f"{SERVICE}/SaveEmergencyAccess", request_id=values.request_id),
         serial=serial,
@@ -420,7 +424,7 @@ async def _save_set(
 async def _issue_fixed(visit: Visit, serial: str, values: FormValues) -> IssuedCodes:
     if values.lifetime == "never":
         raise InvalidFieldError(
-            "expires", "a temporary fixed tokencode must end: choose “Expires on”"
+            "expires", _("a temporary fixed tokencode must end: choose “Expires on”")
         )
     return await visit.site.services.emergency.issue_fixed(
         visit.call(f"{SERVICE}/IssueFixedTokencode", request_id=values.request_id),
@@ -445,14 +449,15 @@ async def _saved(
     with contextlib.suppress(*EXPLAINED):
         after = await _find(visit, before.token.serial)
     issued = done if isinstance(done, IssuedCodes) else None
+    token = (after or before).token
     return visit.page(
         "emergency_saved.html",
-        token=(after or before).token,
+        token=token,
         lost=after.token.lost if after else None,
         saved=issued.saved if issued else done,
         issued=issued,
         fixed=values.kind == "fixed",
-        recovery=RECOVERY[_recovery(values)][0] if issued else "",
+        recovery=_(RECOVERY[_recovery(values)][0]) if issued else "",
         obstacles=after.obstacles if after else (),
         unlocked=unlocked,
         pdf_password=sheet_pdf.password(visit.site.entropy),
@@ -478,5 +483,5 @@ def _recovery(values: FormValues) -> RecoveryPolicy:
         return RecoveryPolicy(values.recovery)
     except ValueError:
         raise InvalidFieldError(
-            "recovery", "choose what happens if the token becomes available"
+            "recovery", _("choose what happens if the token becomes available")
         ) from None

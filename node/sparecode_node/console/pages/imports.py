@@ -11,6 +11,7 @@ from typing import Final
 from starlette.responses import Response
 
 from sparecode_node.console.kit.languages import N_, gettext
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain, sentence
 from sparecode_node.domain.outcomes import Reason
@@ -28,7 +29,7 @@ IMPORT_USERS: Final = "UserService/ImportUsers"
 CHARACTERS_MAX: Final = 20_000
 """Of a file: it must fit in a form. `sparecode users import` takes larger ones."""
 IMPORT_S: Final = 60.0
-EXAMPLE: Final = "username,display_name,email,groups"
+EXAMPLE: Final = "username,display_name,email,language,groups"
 IMPORT_TOKENS: Final = "TokenService/ImportTokenFile"
 TOKEN_EXAMPLE: Final = "serial,seed,algorithm,digits,pin_rule"
 PIN_RULES: Final[Mapping[str, str]] = {
@@ -125,7 +126,7 @@ async def _imported(
         visit.keep_request_id()
         visit.add(explain(error))
     rest = [
-        Row(number=row.number, user=row.user, problem="Not decided yet.")
+        Row(number=row.number, user=row.user, problem=_("Not decided yet."))
         for row in rows[len(done) :]
     ]
     return [*done, *rest], bool(rest)

@@ -7,6 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import attempt, redirect_with_notice
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.services.context import CallContext
@@ -44,5 +45,5 @@ async def _begin(visit: Visit, call: CallContext) -> RotationProgress | None:
 
 def _notice(rotation: RotationProgress) -> str:
     if rotation.resumed:
-        return "A rotation was already under way; no other was started."
-    return f"Key {rotation.key_id} is active on all nodes."
+        return _("A rotation was already under way; no other was started.")
+    return _("Key %(key_id)s is active on all nodes.", key_id=rotation.key_id)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from starlette.responses import PlainTextResponse, Response
 
 from sparecode_node.console.kit.changes import attempt, change, redirect_with_notice
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import Problem
@@ -92,8 +93,10 @@ async def _ticket(visit: Visit) -> JoinTicket | None:
     except ApprovalNeededError as error:
         visit.add(
             Problem(
-                words="Another super administrator must approve this ticket (approval "
-                f"{error.approval_id}). Make the same ticket again after the approval.",
+                words=_(
+                    "Another super administrator must approve this ticket (approval %(approval_id)s). Make the same ticket again after the approval.",
+                    approval_id=error.approval_id,
+                ),
                 status=409,
             )
         )
@@ -118,8 +121,10 @@ async def add(visit: Visit) -> Response:
             ADD,
             make,
             to="/cluster",
-            words=f"{node_id} is admitted. Start it with this cluster’s key ring: it "
-            "catches up and then votes.",
+            words=_(
+                "%(node_id)s is admitted. Start it with this cluster’s key ring: it catches up and then votes.",
+                node_id=node_id,
+            ),
             fields=FIELDS,
         )
         if answer is not None:
@@ -168,7 +173,9 @@ async def keep_authorities(visit: Visit) -> Response:
                 call, node_id=node_id, reason=visit.form.text("reason")
             ),
             to="/cluster",
-            words=f"The authorities stay whose keys {node_id} has had.",
+            words=_(
+                "The authorities stay whose keys %(node_id)s has had.", node_id=node_id
+            ),
             fields={"node_id": "reason"},
         )
         if answer is not None:
@@ -190,7 +197,7 @@ async def transfer_primary(visit: Visit) -> Response:
             fields={"": "target"},
         )
         if leads is not None:
-            words = f"{leads} is the primary now."
+            words = _("%(leads)s is the primary now.", leads=leads)
             return redirect_with_notice(visit, "/cluster", Notice(words=words))
     return visit.page("primary.html", cluster=await status_of(visit))
 
@@ -209,24 +216,34 @@ def remaining_cluster(status: ClusterStatus, leaving: NodeId) -> RemainingCluste
 
 
 def _after_removal(visit: Visit, node_id: NodeId, removal: Removal) -> Response:
-    wipe = "Stop it and wipe its disk: it still holds the key ring and the state."
+    wipe = _("Stop it and wipe its disk: it still holds the key ring and the state.")
     if removal.new_key_id is not None:
-        wipe += f" Key {removal.new_key_id} is active, and replaces the key that it has had."
+        wipe += " " + _(
+            "Key %(new_key_id)s is active, and replaces the key that it has had.",
+            new_key_id=removal.new_key_id,
+        )
     elif removal.rotation_problem:
-        wipe += f" The ring’s key was not replaced: {removal.rotation_problem}."
+        wipe += " " + _(
+            "The ring’s key was not replaced: %(rotation_problem)s.",
+            rotation_problem=removal.rotation_problem,
+        )
     if removal.due_authorities:
-        wipe += (
-            " It has had the keys of the authorities for "
-            f"{' and '.join(removal.due_authorities)}: replace these "
-            "(docs/runbooks/new-authority.md)."
+        wipe += " " + _(
+            "It has had the keys of the authorities for %(names)s: replace these "
+            "(docs/runbooks/new-authority.md).",
+            names=", ".join(removal.due_authorities),
         )
     if node_id != visit.site.node_id:
-        notice = Notice(words=f"{node_id} is no longer a member. {wipe}")
+        notice = Notice(
+            words=_("%(node_id)s is no longer a member.", node_id=node_id) + " " + wipe
+        )
         return redirect_with_notice(visit, "/cluster", notice)
     # This page was served by the removed node, which decides nothing anymore.
     return visit.page(
         "problem.html",
         status=200,
-        title=f"{node_id} is no longer a member",
-        words=f"{wipe} It served this page: continue on another node’s console.",
+        title=_("%(node_id)s is no longer a member", node_id=node_id),
+        words=wipe
+        + " "
+        + _("It served this page: continue on another node’s console."),
     )

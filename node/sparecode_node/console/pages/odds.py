@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.domain.issuing import ODDS_ONE_IN, code_space, odds_problem
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
@@ -26,12 +27,12 @@ def guess_odds(policy: Policy) -> tuple[Odds, ...]:
     return tuple(
         _row(f"{size}, {words}", live, rule, policy)
         for size, live in (
-            ("Default set", policy.codes_per_set_default),
-            ("Largest set", policy.codes_per_set_max),
+            (_("Default set"), policy.codes_per_set_default),
+            (_("Largest set"), policy.codes_per_set_max),
         )
         for words, rule in (
-            ("token with a PIN", PinRule.PREPENDED),
-            ("token without a PIN", PinRule.NONE),
+            (_("token with a PIN"), PinRule.PREPENDED),
+            (_("token without a PIN"), PinRule.NONE),
         )
     )
 

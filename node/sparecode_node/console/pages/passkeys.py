@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.security import VISIT_COOKIE
 from sparecode_node.console.kit.site import Site
 from sparecode_node.console.kit.visits import Visit
@@ -27,7 +29,7 @@ PAGE = "/account/passkeys"
 OPTIONS = "/sign-in/passkey"
 """Where the script gets a challenge before the sign-in."""
 JSON = "application/json"
-NOT_MADE = "The browser made no passkey. Try again with a script-enabled browser."
+NOT_MADE = N_("The browser made no passkey. Try again with a script-enabled browser.")
 
 
 async def manage(visit: Visit) -> Response:
@@ -80,7 +82,7 @@ def sign_in_options(site: Site) -> Callable[[Request], Awaitable[Response]]:
 async def _register(visit: Visit) -> Response | None:
     answer = visit.form.secret("passkey")
     if not answer:
-        raise InvalidFieldError("", NOT_MADE)
+        raise InvalidFieldError("", _(NOT_MADE))
     return await change(
         visit,
         REGISTER_PASSKEY,
@@ -88,8 +90,10 @@ async def _register(visit: Visit) -> Response | None:
             call, label=visit.form.text("label"), answer=answer
         ),
         to=PAGE,
-        words="The passkey is registered: sign-in now also asks for it. All your other "
-        "sessions have ended.",
+        words=_(
+            "The passkey is registered: sign-in now also asks for it. All your other "
+            "sessions have ended."
+        ),
     )
 
 
@@ -105,6 +109,6 @@ async def _remove(visit: Visit) -> Response | None:
             call, credential_id=credential_id
         ),
         to=PAGE,
-        words="The passkey is removed. All your other sessions have ended.",
+        words=_("The passkey is removed. All your other sessions have ended."),
         fields={"credential_id": ""},
     )

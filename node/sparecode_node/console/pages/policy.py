@@ -12,6 +12,7 @@ from typing import Any
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain, sentence
 from sparecode_node.console.pages.odds import Odds, guess_odds
@@ -30,7 +31,7 @@ async def edit(visit: Visit) -> Response:
         visit.require("PolicyService/UpdatePolicy")
         try:
             values = _values(visit)
-            version = visit.form.whole("version", "the version")
+            version = visit.form.whole("version", _("the version"))
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
@@ -59,7 +60,7 @@ async def edit(visit: Visit) -> Response:
         problem=problem,
         display_value=display_value,
         boxes=" ".join(
-            knob.name for _, knobs in GROUPS for knob in knobs if knob.is_box
+            knob.name for _group, knobs in GROUPS for knob in knobs if knob.is_box
         ),
         may_save=visit.may("PolicyService/UpdatePolicy"),
     )
@@ -74,7 +75,9 @@ async def _save(visit: Visit, version: int, values: dict[str, Any]) -> Response 
             call, version=version, values=values
         ),
         to="/policy",
-        words=f"The policy is changed. It is now version {version + 1}.",
+        words=_(
+            "The policy is changed. It is now version %(version)s.", version=version + 1
+        ),
         fields=by_public_name,
     )
 
@@ -92,7 +95,7 @@ def display_value(policy: Policy, knob: PolicyField) -> str:
 def _values(visit: Visit) -> dict[str, Any]:
     """Return the input by the field names of `Policy`. Raises `InvalidFieldError`."""
     values: dict[str, Any] = {}
-    for _, knobs in GROUPS:
+    for _group, knobs in GROUPS:
         for knob in knobs:
             if knob.is_box:
                 values[knob.name] = visit.form.flag(knob.name)
@@ -113,7 +116,9 @@ def _value(visit: Visit, knob: PolicyField) -> int | str | None:
         number = Decimal(typed[:_NUMBER_CHARACTERS_MAX])
         value = int(number * knob.unit_ms)
     except (InvalidOperation, ValueError, OverflowError):
-        raise InvalidFieldError(knob.name, f"enter a number of {knob.unit}") from None
+        raise InvalidFieldError(
+            knob.name, _("enter a number of %(unit)s", unit=_(knob.unit))
+        ) from None
     if value < 0:
-        raise InvalidFieldError(knob.name, "must not be negative")
+        raise InvalidFieldError(knob.name, _("must not be negative"))
     return value

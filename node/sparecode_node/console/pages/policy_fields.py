@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, fields
 
+from sparecode_node.console.kit.languages import N_
 from sparecode_node.domain.policy import (
     DAY_MS,
     HOUR_MS,
@@ -65,207 +66,234 @@ _DEFAULTS = {field.name: field.default for field in fields(Policy)}
 
 _CHOICES = {
     "administrators_second_factor": {
-        FactorRule.OPTIONAL.value: "Optional",
-        FactorRule.ANY.value: "Any: code or passkey",
-        FactorRule.PASSKEY.value: "Passkey",
+        FactorRule.OPTIONAL.value: N_("Optional"),
+        FactorRule.ANY.value: N_("Any: code or passkey"),
+        FactorRule.PASSKEY.value: N_("Passkey"),
     }
 }
 
 _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
-        "Emergency access tokencodes",
+        N_("Emergency access tokencodes"),
         (
             (
                 "code_length",
-                "Symbols per code",
+                N_("Symbols per code"),
                 "",
-                "Codes already issued stay valid: their length is added to the accepted lengths.",
+                N_(
+                    "Codes already issued stay valid: their length is added to the accepted lengths."
+                ),
             ),
             (
                 "further_code_lengths",
-                "Other accepted lengths",
+                N_("Other accepted lengths"),
                 "",
-                "Each one adds two hashes to every sign-in. Remove a length when no code of it is live.",
+                N_(
+                    "Each one adds two hashes to every sign-in. Remove a length when no code of it is live."
+                ),
             ),
             (
                 "code_alphabet",
-                "Alphabet",
+                N_("Alphabet"),
                 "",
-                "If it has letters, a code never looks like a tokencode.",
+                N_("If it has letters, a code never looks like a tokencode."),
             ),
-            ("codes_per_set_default", "Default codes per set", "", ""),
-            ("codes_per_set_max", "Maximum codes per set", "", ""),
-            ("set_low_threshold", "Report a set as low at this many codes", "", ""),
+            ("codes_per_set_default", N_("Default codes per set"), "", ""),
+            ("codes_per_set_max", N_("Maximum codes per set"), "", ""),
+            ("set_low_threshold", N_("Report a set as low at this many codes"), "", ""),
             (
                 "lifetime_ms_max",
-                "Longest lifetime",
-                "days",
-                "Leave empty to allow codes without an expiration.",
+                N_("Longest lifetime"),
+                N_("days"),
+                N_("Leave empty to allow codes without an expiration."),
             ),
-            ("draft_lifetime_ms", "Time between Generate and Save", "minutes", ""),
+            (
+                "draft_lifetime_ms",
+                N_("Time between Generate and Save"),
+                N_("minutes"),
+                "",
+            ),
             (
                 "former_code_retention_ms",
-                "Recognize codes of former sets for",
-                "days",
-                "Such a code does not count as a guess.",
+                N_("Recognize codes of former sets for"),
+                N_("days"),
+                N_("Such a code does not count as a guess."),
             ),
         ),
     ),
     (
-        "Lockout",
+        N_("Lockout"),
         (
-            ("lock_from_failures", "Lock after this many failures", "", ""),
-            ("lock_ms", "First lock", "minutes", "Doubles with each further failure."),
-            ("lock_ms_max", "Longest lock", "hours", ""),
+            ("lock_from_failures", N_("Lock after this many failures"), "", ""),
+            (
+                "lock_ms",
+                N_("First lock"),
+                N_("minutes"),
+                N_("Doubles with each further failure."),
+            ),
+            ("lock_ms_max", N_("Longest lock"), N_("hours"), ""),
             (
                 "lock_until_unlocked",
-                "Keep users locked until an administrator unlocks them",
+                N_("Keep users locked until an administrator unlocks them"),
                 "",
                 "",
             ),
             (
                 "factor_off_at_failures",
-                "Disable the factor after this many failures in total",
+                N_("Disable the factor after this many failures in total"),
                 "",
-                "An attacker never has more guesses than this.",
+                N_("An attacker never has more guesses than this."),
             ),
         ),
     ),
     (
-        "PINs and tokens",
+        N_("PINs and tokens"),
         (
             (
                 "pin_letters",
-                "PINs may contain letters",
+                N_("PINs may contain letters"),
                 "",
-                "Adds a hash to every sign-in.",
+                N_("Adds a hash to every sign-in."),
             ),
             (
                 "pin_blocklist",
-                "Refuse new PINs that are easy to guess",
+                N_("Refuse new PINs that are easy to guess"),
                 "",
-                "Repeated digits, runs, years, dates, common PINs, and parts of the user’s name.",
+                N_(
+                    "Repeated digits, runs, years, dates, common PINs, and parts of the user’s name."
+                ),
             ),
-            ("pin_length_min", "Shortest PIN", "", ""),
-            ("pin_length_max", "Longest PIN", "", ""),
-            ("tokens_per_user_max", "Maximum tokens per user", "", ""),
+            ("pin_length_min", N_("Shortest PIN"), "", ""),
+            ("pin_length_max", N_("Longest PIN"), "", ""),
+            ("tokens_per_user_max", N_("Maximum tokens per user"), "", ""),
             (
                 "totp_window_steps",
-                "Time steps accepted around now",
+                N_("Time steps accepted around now"),
                 "",
-                "In each direction, after correcting for the learned drift.",
+                N_("In each direction, after correcting for the learned drift."),
             ),
-            ("hotp_look_ahead", "Counters accepted ahead", "", ""),
+            ("hotp_look_ahead", N_("Counters accepted ahead"), "", ""),
             (
                 "next_tokencode_from_failures",
-                "Ask for the next tokencode after this many wrong ones",
+                N_("Ask for the next tokencode after this many wrong ones"),
                 "",
-                "0: never.",
+                N_("0: never."),
             ),
             (
                 "resynchronize_window_steps",
-                "Time steps searched to resynchronize",
+                N_("Time steps searched to resynchronize"),
                 "",
                 "",
             ),
-            ("resynchronize_look_ahead", "Counters searched to resynchronize", "", ""),
+            (
+                "resynchronize_look_ahead",
+                N_("Counters searched to resynchronize"),
+                "",
+                "",
+            ),
         ),
     ),
     (
-        "Administrators and backups",
+        N_("Administrators and backups"),
         (
             (
                 "second_approver",
-                "Sensitive changes need a second super administrator’s approval",
+                N_("Sensitive changes need a second super administrator’s approval"),
                 "",
                 "",
             ),
             (
                 "administrators_second_factor",
-                "Second factor of administrators",
+                N_("Second factor of administrators"),
                 "",
-                "Without it, a session can only set one up.",
+                N_("Without it, a session can only set one up."),
             ),
             (
                 "passkey_domain",
-                "Passkey domain",
+                N_("Passkey domain"),
                 "",
-                "The domain of all consoles, such as sparecode.example.com. Cannot change while there are passkeys. Leave empty to offer none.",
+                N_(
+                    "The domain of all consoles, such as sparecode.example.com. Cannot change while there are passkeys. Leave empty to offer none."
+                ),
             ),
             (
                 "issued_sets_per_hour",
-                "Sets an administrator may issue within an hour without approval",
+                N_("Sets an administrator may issue within an hour without approval"),
                 "",
-                "Further sets need another super administrator’s approval.",
+                N_("Further sets need another super administrator’s approval."),
             ),
             (
                 "issued_sets_per_day",
-                "Sets an administrator may issue within a day without approval",
+                N_("Sets an administrator may issue within a day without approval"),
                 "",
                 "",
             ),
             (
                 "unlocks_per_day",
-                "Unlocks of a user within a day without approval",
+                N_("Unlocks of a user within a day without approval"),
                 "",
-                "By all administrators together. Further unlocks need another super administrator’s approval.",
+                N_(
+                    "By all administrators together. Further unlocks need another super administrator’s approval."
+                ),
             ),
             (
                 "backup_recipients",
-                "Backup recipients",
+                N_("Backup recipients"),
                 "",
-                "age public keys, separated by spaces. Leave empty to disable backups.",
+                N_(
+                    "age public keys, separated by spaces. Leave empty to disable backups."
+                ),
             ),
             (
                 "reset_delay_ms",
-                "Announce a local reset of an administrator for",
-                "minutes",
-                "A super administrator who signs in during this time cancels it.",
+                N_("Announce a local reset of an administrator for"),
+                N_("minutes"),
+                N_("A super administrator who signs in during this time cancels it."),
             ),
             (
                 "rotate_after_removal",
-                "Removing a member also replaces the ring’s key",
+                N_("Removing a member also replaces the ring’s key"),
                 "",
-                "The removed member has had it.",
+                N_("The removed member has had it."),
             ),
             (
                 "authorities_due_after_removal",
-                "Removing a member with the authorities’ keys makes these due",
+                N_("Removing a member with the authorities’ keys makes these due"),
                 "",
-                "The dashboard reminds until they are replaced.",
+                N_("The dashboard reminds until they are replaced."),
             ),
-            ("session_lifetime_ms", "Sessions end after", "hours", ""),
+            ("session_lifetime_ms", N_("Sessions end after"), N_("hours"), ""),
             (
                 "session_idle_ms",
-                "End a session that is not used after",
-                "minutes",
-                "In browsers, on the command line and in scripts.",
+                N_("End a session that is not used after"),
+                N_("minutes"),
+                N_("In browsers, on the command line and in scripts."),
             ),
             (
                 "session_unused_ms",
-                "Further limit of a session without use",
-                "hours",
-                "The lower of both limits counts.",
+                N_("Further limit of a session without use"),
+                N_("hours"),
+                N_("The lower of both limits counts."),
             ),
             (
                 "privileged_session_lifetime_ms",
-                "Sessions of super administrators end after",
-                "hours",
-                "If that is earlier.",
+                N_("Sessions of super administrators end after"),
+                N_("hours"),
+                N_("If that is earlier."),
             ),
             (
                 "privileged_session_idle_ms",
-                "End a super administrator’s session that is not used after",
-                "minutes",
-                "If that is earlier.",
+                N_("End a super administrator’s session that is not used after"),
+                N_("minutes"),
+                N_("If that is earlier."),
             ),
         ),
     ),
     (
-        "Requests",
+        N_("Requests"),
         (
-            ("request_retention_ms", "Keep outcomes for", "minutes", ""),
-            ("requests_max", "Maximum outcomes kept", "", ""),
+            ("request_retention_ms", N_("Keep outcomes for"), N_("minutes"), ""),
+            ("requests_max", N_("Maximum outcomes kept"), "", ""),
         ),
     ),
 )
@@ -288,12 +316,12 @@ def _groups() -> tuple[tuple[str, tuple[PolicyField, ...]], ...]:
         PolicyField(
             name=name,
             words=public_name(name).replace("_", " ").capitalize(),
-            unit="seconds" if "_ms" in name else "",
+            unit=N_("seconds") if "_ms" in name else "",
         )
         for name in _DEFAULTS
         if name not in known
     )
-    return groups + ((("Other", others),) if others else ())
+    return groups + (((N_("Other"), others),) if others else ())
 
 
 GROUPS = _groups()

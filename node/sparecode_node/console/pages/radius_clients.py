@@ -7,6 +7,8 @@ from typing import Final
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import attempt, change
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.agents import PROTECTS, protects_in
 from sparecode_node.console.pages.agents import address as agent_address
@@ -23,7 +25,7 @@ ROTATE: Final = "AgentService/RotateRadiusSecret"
 UPDATE: Final = "AgentService/UpdateRadiusClient"
 
 OVERLAPS: Final = {
-    "0": "Not at all: it may be known to others",
+    "0": N_("Not at all: it may be known to others"),
     "1": "1 hour",
     "24": "1 day",
     "168": "7 days",
@@ -33,9 +35,9 @@ OVERLAPS: Final = {
 NEW: Final = RadiusSettings(networks=())
 """What the form of a new client shows."""
 SIGNATURES: Final = {
-    "required": "Required",
-    "first": "Required once the client has sent one: unsafe until then",
-    "optional": "Not required: unsafe",
+    "required": N_("Required"),
+    "first": N_("Required once the client has sent one: unsafe until then"),
+    "optional": N_("Not required: unsafe"),
 }
 """Which requests need a Message-Authenticator."""
 FIELDS: Final = {
@@ -83,7 +85,7 @@ async def edit(visit: Visit) -> Response:
             UPDATE,
             lambda call: _update(visit, call, name),
             to=agent_address(name),
-            words="The RADIUS client is changed.",
+            words=_("The RADIUS client is changed."),
             fields=FIELDS,
         )
         if answer is not None:
@@ -101,7 +103,7 @@ async def _update(visit: Visit, call: CallContext, name: str) -> Applied:
     settings = _settings_in(visit)
     if not settings.networks:
         # For the use case none means no change.
-        raise InvalidFieldError("networks", "must name at least one network")
+        raise InvalidFieldError("networks", _("must name at least one network"))
     return await visit.site.services.radius_clients.update(
         call, name=name, **dataclasses.asdict(settings)
     )
@@ -112,7 +114,7 @@ def _settings_in(visit: Visit) -> RadiusSettings:
     form = visit.form
     signatures = form.text("signatures", "required")
     if signatures not in SIGNATURES:
-        raise InvalidFieldError("signatures", "choose one of the settings")
+        raise InvalidFieldError("signatures", _("choose one of the settings"))
     return RadiusSettings(
         networks=tuple(form.text("networks").replace(",", " ").split()),
         allow_unsigned=signatures != "required",
@@ -122,7 +124,7 @@ def _settings_in(visit: Visit) -> RadiusSettings:
         prompts_for_passcode=form.flag("prompts"),
         filter_id=form.text("filter_id"),
         class_attribute=form.text("class_attribute"),
-        session_timeout_s=form.whole("session_timeout", "the session timeout")
+        session_timeout_s=form.whole("session_timeout", _("the session timeout"))
         if form.text("session_timeout")
         else 0,
     )
@@ -159,7 +161,7 @@ async def _settings(visit: Visit, name: str) -> RadiusSettings:
 async def _rotate(visit: Visit, call: CallContext, name: str) -> NewSecret:
     hours = visit.form.text("overlap_hours")
     if hours not in OVERLAPS:
-        raise InvalidFieldError("overlap_hours", "choose one of the times")
+        raise InvalidFieldError("overlap_hours", _("choose one of the times"))
     return await visit.site.services.radius_clients.rotate_secret(
         call, name=name, overlap_ms=int(hours) * HOUR_MS
     )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.security import SECRET_FIELDS, Origin
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
@@ -86,7 +87,7 @@ async def confirm(visit: Visit) -> Response | None:
         if isinstance(error, Refused) and (
             error.rejected.reason is Reason.WRONG_PASSWORD
         ):
-            problem = replace(problem, words="The password is wrong.")
+            problem = replace(problem, words=_("The password is wrong."))
         visit.add(problem)
         return ask(visit)
     return None if visit.form.flag(CARRIED) else visit.redirect(visit.path)

@@ -4,6 +4,7 @@
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.console.kit.words import UNAVAILABLE
 from sparecode_node.queries.review import Review
@@ -22,7 +23,7 @@ async def open_cluster(visit: Visit) -> Response:
                 call, review=visit.form.text("review")
             ),
             to="/cluster",
-            words="The cluster is open and serves agents.",
+            words=_("The cluster is open and serves agents."),
             fields={"review": ""},
         )
         if answer is not None:

@@ -19,6 +19,8 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.outcomes import Reason
@@ -31,7 +33,7 @@ ENROLL = "AdministratorService/EnrollSecondFactor"
 CONFIRM = "AdministratorService/ConfirmSecondFactor"
 SECRET = re.compile(r"[A-Z2-7]{16,128}", re.ASCII)
 QR_PIXELS_A_MODULE = 4
-ENDED = "this secret was shown too long ago: set up the second factor again"
+ENDED = N_("this secret was shown too long ago: set up the second factor again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +105,10 @@ async def _confirm(visit: Visit, pending: PendingSecret | None) -> Response | No
                 call, draft=draft, code=visit.form.text("second_factor")
             )
         except (binascii.Error, ValueError):
-            raise InvalidFieldError("", ENDED) from None
+            raise InvalidFieldError("", _(ENDED)) from None
         except Refused as refused:
             if refused.rejected.reason is Reason.DRAFT_STALE:
-                raise InvalidFieldError("", ENDED) from None
+                raise InvalidFieldError("", _(ENDED)) from None
             raise
 
     return await change(
@@ -114,8 +116,10 @@ async def _confirm(visit: Visit, pending: PendingSecret | None) -> Response | No
         CONFIRM,
         make,
         to="/account",
-        words="Your second factor is set: from now on, sign-in also asks for a code from "
-        "your app. All your other sessions have ended.",
+        words=_(
+            "Your second factor is set: from now on, sign-in also asks for a code from "
+            "your app. All your other sessions have ended."
+        ),
         fields={"code": "second_factor", "draft": ""},
     )
 

@@ -9,6 +9,8 @@ from typing import Final
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import Committed, redirect_with_notice
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, advised, explain
@@ -58,25 +60,27 @@ ACTIONS: Final = {
         Action(
             name="unlock",
             method="UserService/UnlockUser",
-            label="Unlock",
-            means="Their counts of wrong passcodes become 0, and every wait ends.",
-            done="Unlocked",
+            label=N_("Unlock"),
+            means=N_("Their counts of wrong passcodes become 0, and every wait ends."),
+            done=N_("Unlocked"),
             make=_unlock,
         ),
         Action(
             name="enable",
             method="UserService/UpdateUser",
-            label="Enable",
-            means="They can sign in again, with the tokens and codes that are valid.",
-            done="Enabled",
+            label=N_("Enable"),
+            means=N_(
+                "They can sign in again, with the tokens and codes that are valid."
+            ),
+            done=N_("Enabled"),
             make=_enable,
         ),
         Action(
             name="disable",
             method="UserService/UpdateUser",
-            label="Disable",
-            means="They are refused on every node at once, with tokens and codes.",
-            done="Disabled",
+            label=N_("Disable"),
+            means=N_("They are refused on every node at once, with tokens and codes."),
+            done=N_("Disabled"),
             make=_disable,
             is_danger=True,
         ),
@@ -104,7 +108,7 @@ async def act(visit: Visit) -> Response:
     action = ACTIONS.get(visit.form.text("action"))
     names = list(dict.fromkeys(visit.form.all("user")))[:MOST]
     if action is None or not names:
-        notice = Notice(words="Choose users in the list first.", waiting=True)
+        notice = Notice(words=_("Choose users in the list first."), waiting=True)
         return redirect_with_notice(visit, "/users", notice)
     visit.require(action.method)
     results: list[Result] = []
@@ -128,8 +132,10 @@ async def _do(visit: Visit, action: Action, username: str) -> Result:
     except ApprovalNeededError as error:
         return Result(
             username=username,
-            words="Another super administrator must approve it (approval "
-            f"{error.approval_id}).",
+            words=_(
+                "Another super administrator must approve it (approval %(approval_id)s).",
+                approval_id=error.approval_id,
+            ),
             mark="wait",
         )
     except OutcomeUnknownError as error:
@@ -138,4 +144,4 @@ async def _do(visit: Visit, action: Action, username: str) -> Result:
     except EXPLAINED as error:
         words = advised(explain(error), visit.may).words
         return Result(username=username, words=words, mark="bad")
-    return Result(username=username, words=action.done, mark="good")
+    return Result(username=username, words=_(action.done), mark="good")

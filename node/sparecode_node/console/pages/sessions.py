@@ -4,6 +4,7 @@
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.administrators import Permission, Role, may
 from sparecode_node.queries.sessions import SessionListing
@@ -24,7 +25,7 @@ async def manage(visit: Visit) -> Response:
                 call, session_id=visit.form.text("session_id")
             ),
             to="/sessions",
-            words="The session has ended, on every node.",
+            words=_("The session has ended, on every node."),
             fields={"session_id": ""},
         )
         if answer is not None:

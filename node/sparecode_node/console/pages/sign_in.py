@@ -11,6 +11,8 @@ from starlette.responses import Response
 from sparecode_node.console.kit import idle
 from sparecode_node.console.kit.changes import redirect_with_notice
 from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.rendering import span, within
 from sparecode_node.console.kit.security import (
@@ -35,14 +37,14 @@ from sparecode_node.services.people.sessions import SignedIn
 
 VISIT_BYTES = 18
 UNCERTAIN = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
-SIGNED_OUT_LOCALLY = (
+SIGNED_OUT_LOCALLY = N_(
     "You are signed out in this browser. The cluster could not be reached to end the session "
     "itself. No one else holds it, and it ends with its lifetime."
 )
 VISIT_SECRET = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
-ENDED = (
+ENDED = N_(
     "A session ends after a while without use, after some hours in any case, and when the "
     "password changes or an administrator ends it."
 )
@@ -50,8 +52,14 @@ ENDED = (
 
 def ended_words(used_ms: int | None, now_ms: int) -> str:
     """Return why a session has ended, and when this browser last used it."""
-    used = f", and was last used {within(used_ms, now_ms)}" if used_ms else ""
-    return f"Your session has ended{used}. {ENDED}"
+    if used_ms:
+        words = _(
+            "Your session has ended, and was last used %(distance)s.",
+            distance=within(used_ms, now_ms),
+        )
+    else:
+        words = _("Your session has ended.")
+    return f"{words} {_(ENDED)}"
 
 
 async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
@@ -72,7 +80,7 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
         forget_cookie(response, SESSION_COOKIE)
         return response
     if kept := _kept_form(visit):
-        words = f"{ended or 'Your session has ended.'} Sign in to continue."
+        words = f"{ended or _('Your session has ended.')} {_('Sign in to continue.')}"
         visit.add(Problem(words=words, status=401))
         response = await _sign_in_page(visit, next_path=path, kept=kept)
     else:
@@ -85,7 +93,7 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
 def _say(response: Response, ended: str) -> None:
     """Show once, on the sign-in page, why the session has ended."""
     if ended:
-        notice = Notice(words=f"{ended} Sign in to continue.", waiting=True)
+        notice = Notice(words=f"{ended} {_('Sign in to continue.')}", waiting=True)
         set_cookie(response, NOTICE_COOKIE, notice.to_cookie())
 
 
@@ -95,7 +103,7 @@ async def explain_unknown_session(visit: Visit) -> Response:
 
     The session may be valid: keep its cookie, and keep the input as after its end.
     """
-    words = (
+    words = _(
         "Too few nodes are in contact, and this one does not know your session yet. You "
         "are still signed in: try again in a moment, or on another node’s console."
     )
@@ -104,7 +112,9 @@ async def explain_unknown_session(visit: Visit) -> Response:
     if kept := _kept_form(visit):
         visit.add(Problem(words=words, status=503))
         return await _sign_in_page(visit, next_path=local_path(visit.path), kept=kept)
-    return visit.page("problem.html", status=503, title="Not possible now", words=words)
+    return visit.page(
+        "problem.html", status=503, title=_("Not possible now"), words=words
+    )
 
 
 def _kept_form(visit: Visit) -> str:
@@ -221,7 +231,10 @@ def _after_sign_in(visit: Visit, bearer: str) -> Response:
 async def end_idle_session(visit: Visit, idle_ms: int) -> Response:
     """End the session of an idle browser, and ask to sign in again."""
     await _end_session(visit)
-    words = f"You were signed out: this browser was not used for {span(idle_ms)}."
+    words = _(
+        "You were signed out: this browser was not used for %(span)s.",
+        span=span(idle_ms),
+    )
     return await ask_to_sign_in(visit, words)
 
 
@@ -251,7 +264,7 @@ async def sign_out(visit: Visit) -> Response:
     try:
         await visit.site.services.sessions.logout(call)
     except UNCERTAIN:
-        return _after_sign_out(visit, Notice(words=SIGNED_OUT_LOCALLY, waiting=True))
+        return _after_sign_out(visit, Notice(words=_(SIGNED_OUT_LOCALLY), waiting=True))
     return _after_sign_out(visit)
 
 

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sparecode_node.console.kit.changes import Committed, change
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.rendering import utc
 from sparecode_node.console.kit.token_menu import ACTIONS, TokenAction
 from sparecode_node.console.kit.visits import Visit
@@ -65,7 +66,7 @@ async def _do(visit: Visit, serial: str, action: TokenAction) -> Response | None
         action.method,
         lambda call: _MAKERS[action.name](visit, call, serial),
         to=to,
-        words=action.done,
+        words=_(action.done),
         fields=FIELDS,
     )
 
@@ -77,7 +78,7 @@ def _next_page(visit: Visit, serial: str, action: TokenAction) -> str:
         other = visit.form.text("replacement")
         if not other:
             raise InvalidFieldError(
-                "replacement", "enter the serial number of the replacement"
+                "replacement", _("enter the serial number of the replacement")
             )
         return tokens.address(other)
     return tokens.address(serial)
@@ -113,7 +114,7 @@ async def _unassign(visit: Visit, call: CallContext, serial: str) -> Committed:
 async def _set_pin(visit: Visit, call: CallContext, serial: str) -> Committed:
     pin = visit.form.secret("pin")
     if pin != visit.form.secret("pin_again"):
-        raise InvalidFieldError("pin_again", "the two PINs differ")
+        raise InvalidFieldError("pin_again", _("the two PINs differ"))
     return await visit.site.services.tokens.set_pin(call, serial=serial, pin=pin)
 
 

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from sparecode_node.console.kit import explanations, paging
+from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.navigation import kind_words
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
@@ -16,16 +17,16 @@ from sparecode_node.queries.views import TokenView
 PAGE_SIZE = 25
 
 STATES = {
-    "": "Any state",
-    "emergency": "In emergency access",
-    "normal": "Not in emergency access",
-    "enabled": "Enabled",
-    "disabled": "Disabled",
+    "": N_("Any state"),
+    "emergency": N_("In emergency access"),
+    "normal": N_("Not in emergency access"),
+    "enabled": N_("Enabled"),
+    "disabled": N_("Disabled"),
 }
 
 
 ALGORITHMS = {
-    "": "Any type",
+    "": N_("Any type"),
     **{algorithm.value: kind_words(algorithm) for algorithm in Algorithm},
 }
 

@@ -8,6 +8,8 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit import explanations, paging
 from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.console.pages import selection
@@ -17,10 +19,10 @@ from sparecode_node.queries.views import Page, TokenView
 PAGE_SIZE: Final = 25
 
 STATES: Final = {
-    "": "Any state",
-    "locked": "Locked or waiting",
-    "enabled": "Enabled",
-    "disabled": "Disabled",
+    "": N_("Any state"),
+    "locked": N_("Locked or waiting"),
+    "enabled": N_("Enabled"),
+    "disabled": N_("Disabled"),
 }
 
 FIELDS: Final = {"search": "q", "page": ""}
@@ -77,9 +79,10 @@ async def add(visit: Visit) -> Response:
                 username=username,
                 display_name=visit.form.text("display_name"),
                 email=visit.form.text("email"),
+                language=visit.form.text("language"),
             ),
             to=address(username),
-            words="The user is created.",
+            words=_("The user is created."),
         )
         if answer is not None:
             return answer
@@ -126,7 +129,7 @@ async def _change(visit: Visit, username: str) -> Response | None:
                 "UserService/UnlockUser",
                 lambda call: users.unlock(call, username=username),
                 to=here,
-                words="The user is unlocked: both failure counts are 0.",
+                words=_("The user is unlocked: both failure counts are 0."),
             )
         case "enable" | "disable" as action:
             return await change(
@@ -136,7 +139,11 @@ async def _change(visit: Visit, username: str) -> Response | None:
                     call, username=username, enabled=action == "enable"
                 ),
                 to=here,
-                words=f"The user is {action}d.",
+                words=(
+                    _("The user is enabled.")
+                    if action == "enable"
+                    else _("The user is disabled.")
+                ),
             )
         case "delete":
             return await change(
@@ -144,7 +151,7 @@ async def _change(visit: Visit, username: str) -> Response | None:
                 "UserService/DeleteUser",
                 lambda call: users.delete(call, username=username),
                 to="/users",
-                words="The user is deleted.",
+                words=_("The user is deleted."),
             )
         case _:
             return await change(
@@ -155,7 +162,8 @@ async def _change(visit: Visit, username: str) -> Response | None:
                     username=username,
                     display_name=visit.form.text("display_name"),
                     email=visit.form.text("email"),
+                    language=visit.form.text("language"),
                 ),
                 to=here,
-                words="The user is changed.",
+                words=_("The user is changed."),
             )

@@ -113,7 +113,7 @@ function localTimes() {
   }
   for (const each of document.querySelectorAll("time.local")) {
     each.classList.remove("local");
-    const { lang } = document.documentElement;
+    const { lang } = each.closest("[lang]");
     // English: as ISO 8601, like the texts of the node.
     const format = new Intl.DateTimeFormat(lang === "en" ? "en-GB" : lang, {
       year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit",

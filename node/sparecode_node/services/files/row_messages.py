@@ -133,7 +133,7 @@ def _values(row: FileRow | UserFileRow) -> Iterable[object]:
 
 
 def _user_row(values: Sequence[Any]) -> UserFileRow:
-    row, problem, first, username, display_name, email, groups = values
+    row, problem, first, username, display_name, email, groups, language = values
     return UserFileRow(
         row=int(row),
         user=UserRow(
@@ -141,6 +141,7 @@ def _user_row(values: Sequence[Any]) -> UserFileRow:
             display_name=str(display_name),
             email=str(email),
             groups=str(groups),
+            language=str(language),
         ),
         problem=str(problem),
         first=int(first),

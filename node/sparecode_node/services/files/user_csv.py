@@ -8,7 +8,7 @@ from sparecode_node.services.files.csv_files import read_csv
 
 ROWS_MAX = 10_000
 NEEDED = ("username",)
-KNOWN = ("display_name", "email", "groups")
+KNOWN = ("display_name", "email", "groups", "language")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,7 @@ class UserRow:
     display_name: str = ""
     email: str = ""
     groups: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,11 +28,12 @@ from sparecode_node.statemachine.commands.users import (
 from sparecode_node.statemachine.results import Applied
 
 
-def check_new(username: str, display_name: str, email: str) -> None:
+def check_new(username: str, display_name: str, email: str, language: str = "") -> None:
     """Check the fields of a new user. Raises `InvalidFieldError`."""
     fields.new_username(username)
     fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
     fields.email(email)
+    fields.language(language)
 
 
 def creation(
@@ -43,9 +44,10 @@ def creation(
     display_name: str,
     email: str,
     groups: Sequence[GroupKey],
+    language: str = "",
 ) -> CreateUser:
     """Return the command that adds a user. Raises `InvalidFieldError`."""
-    check_new(username, display_name, email)
+    check_new(username, display_name, email, language)
     name_key = fold(username)
     key_id = sealing.active_key
     return CreateUser(
@@ -59,6 +61,7 @@ def creation(
         pin_salt=entropy.token_bytes(SALT_BYTES),
         code_salt=entropy.token_bytes(SALT_BYTES),
         join_groups=tuple(groups),
+        language=fields.language(language),
     )
 
 
@@ -93,8 +96,13 @@ class Users:
         display_name: str,
         email: str,
         join_groups: Sequence[str] = (),
+        language: str = "",
     ) -> Applied:
-        """Add a user, as a member of *join_groups*."""
+        """
+        Add a user, as a member of *join_groups*.
+
+        *language*: of what is written for the user, a tag of BCP 47.
+        """
         command = creation(
             self._sealing,
             self._entropy,
@@ -102,6 +110,7 @@ class Users:
             display_name=display_name,
             email=email,
             groups=fields.groups("join_groups", join_groups),
+            language=language,
         )
         return await self._proposer.change(context, command)
 
@@ -202,6 +211,7 @@ class Users:
         enabled: bool | None = None,
         join_groups: Sequence[str] = (),
         leave_groups: Sequence[str] = (),
+        language: str | None = None,
     ) -> Applied:
         """Change a user. None leaves a value unchanged."""
         fields.username(username)
@@ -216,6 +226,7 @@ class Users:
             enabled=enabled,
             join_groups=fields.groups("join_groups", join_groups),
             leave_groups=fields.groups("leave_groups", leave_groups),
+            language=None if language is None else fields.language(language),
         )
         if set(command.join_groups) & set(command.leave_groups):
             raise InvalidFieldError(

@@ -38,7 +38,8 @@ class UserFile:
 
     content: bytes
     """
-    CSV in UTF-8 with a column `username`; `display_name`, `email`, `groups` are optional.
+    CSV in UTF-8 with a column `username`; `display_name`, `email`, `groups` and
+    `language` are optional.
     """
     from_row: int = 0
     """Rows before it are skipped: a retry starts where the import stopped."""
@@ -161,6 +162,7 @@ class UserImport:
                 display_name=user.display_name,
                 email=user.email,
                 groups=_groups(user.groups),
+                language=user.language,
             )
 
         outcome = await proposer.propose(number, command, user)
@@ -181,7 +183,7 @@ def _problem(row: UserFileRow) -> str:
     if row.first != row.row:
         return f"row {row.first} of this file has the same username"
     try:
-        check_new(user.username, user.display_name, user.email)
+        check_new(user.username, user.display_name, user.email, user.language)
         _groups(user.groups)
     except InvalidFieldError as error:
         return str(error)

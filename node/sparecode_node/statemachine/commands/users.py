@@ -23,6 +23,7 @@ class CreateUser:
     """Key of the ring that the tag was made with."""
     join_groups: tuple[GroupKey, ...] = ()
     """Initial groups: the user is added with all of them, or not at all."""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class UpdateUser:
     enabled: bool | None
     join_groups: tuple[GroupKey, ...] = ()
     leave_groups: tuple[GroupKey, ...] = ()
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

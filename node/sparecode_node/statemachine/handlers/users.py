@@ -60,6 +60,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         pin_salt=command.pin_salt,
         code_salt=command.code_salt,
         tag_key_id=command.key_id,
+        language=command.language,
     )
     user_tables.save_user(db, user)
     known_secrets.note_user(applying, user)
@@ -77,6 +78,8 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         user = replace(user, display_name=command.display_name)
     if command.email is not None:
         user = replace(user, email=command.email)
+    if command.language is not None:
+        user = replace(user, language=command.language)
     if command.enabled is not None:
         user = replace(user, enabled=command.enabled)
         applying.detail = "enabled" if command.enabled else "disabled"

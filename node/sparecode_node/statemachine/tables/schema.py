@@ -344,7 +344,8 @@ CREATE TABLE users (
     auth_version INTEGER NOT NULL,
     pin_salt BLOB NOT NULL,
     code_salt BLOB NOT NULL,
-    tag_key_id INTEGER NOT NULL
+    tag_key_id INTEGER NOT NULL,
+    language TEXT NOT NULL DEFAULT ''            -- BCP 47; empty: not known
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lockouts (

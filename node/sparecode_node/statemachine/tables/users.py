@@ -10,7 +10,7 @@ from sparecode_node.statemachine.tables.rows import Row, upsert
 
 USER_COLUMNS = (
     "user_id, username, name_key, name_tag, display_name, email, enabled, "
-    "auth_version, pin_salt, code_salt, tag_key_id"
+    "auth_version, pin_salt, code_salt, tag_key_id, language"
 )
 
 
@@ -28,6 +28,7 @@ def user_of(row: Row) -> User:
         pin_salt=row[8],
         code_salt=row[9],
         tag_key_id=row[10],
+        language=row[11],
     )
 
 
@@ -70,6 +71,7 @@ def save_user(db: sqlite3.Connection, user: User) -> None:
         pin_salt=user.pin_salt,
         code_salt=user.code_salt,
         tag_key_id=user.tag_key_id,
+        language=user.language,
     )
 
 
