@@ -85,7 +85,7 @@ force_prompt require_message_authenticator retry=1
 account required pam_permit.so
 
 # In the server's configuration
-plugin /usr/lib/openvpn/openvpn-plugin-auth-pam.so "sparecode-openvpn Passcode PASSWORD"
+plugin /usr/lib/openvpn/openvpn-plugin-auth-pam.so "sparecode-openvpn login USERNAME Passcode PASSWORD"
 setenv deferred_auth_pam 1
 auth-gen-token
 """,
