@@ -92,6 +92,7 @@ async def open_door(node: OneNode, folder: Path) -> AsyncIterator[Door]:
                 continuation=node.services.continuation,
                 entropy=SystemEntropy(),
             ),
+            seals=node.services.radius_seals,
             check_open=lambda: None,
             refusals=node.refusals,
             clock=node.clock,

@@ -286,6 +286,12 @@ async def test_a_broken_challenge_is_a_wrong_field(door: Door) -> None:
         assert assert_refused(response, 400, "FIELD")["field"] == "challenge"
 
 
+async def test_a_malformed_tokencode_is_a_wrong_field(door: Door) -> None:
+    """(K3) It does not answer the challenge."""
+    response = await door.post("/v1/continue", challenge="AQAB", tokencode="12")
+    assert assert_refused(response, 400, "FIELD")["field"] == "tokencode"
+
+
 async def test_a_long_body_is_refused(door: Door) -> None:
     """A body without a length, too."""
 
@@ -473,3 +479,25 @@ async def test_a_connection_does_not_live_forever(
     async with asyncio.timeout(app.REQUEST_S / 2):
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_every_refusal_costs_the_same(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A6, T4) Users who exist, who do not, and who are locked: hashes and entries."""
+    derive, hashes = door.node.kdf.derive, []
+
+    async def counted(inputs: list[object], **options: object) -> object:
+        hashes.append(len(inputs))
+        return await derive(inputs, **options)
+
+    monkeypatch.setattr(door.node.kdf, "derive", counted)
+    costs = []
+    for username in ("alice", "no-such-user", "alice", "alice", "alice"):
+        entries = len(door.node.replicator.entries)
+        hashes.clear()
+        answer = await door.authenticate(WRONG, username)
+        assert answer.json()["decision"] == "REFUSED"
+        costs.append((tuple(hashes), len(door.node.replicator.entries) - entries))
+    assert set(costs) == {costs[0]}
+    assert sum(costs[0][0]) >= 2

@@ -147,6 +147,7 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
                 continuation=parts.services.continuation,
                 entropy=parts.entropy,
             ),
+            seals=parts.services.radius_seals,
             check_open=parts.condition.check_open,
             refusals=parts.refusals,
             clock=parts.clock,

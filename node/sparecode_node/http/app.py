@@ -19,20 +19,27 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sparecode_node.http import description
 from sparecode_node.http.callers import address_of, caller_of
-from sparecode_node.http.problems import NO_STORE, RequestError, problem, problem_of
+from sparecode_node.http.privacyidea import Failures, PrivacyIdea
+from sparecode_node.http.problems import (
+    NO_STORE,
+    Problems,
+    RequestError,
+    problem,
+    problem_of,
+)
 from sparecode_node.http.v1 import (
     AUTHENTICATE,
     CONTINUE,
     DEADLINE_S,
+    Reply,
     Steps,
-    encoded,
 )
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.ended_calls import EndedCall
 from sparecode_node.services.error_table import (
@@ -42,6 +49,7 @@ from sparecode_node.services.error_table import (
     UnidentifiedError,
     answer_for,
 )
+from sparecode_node.services.secrets.radius_seals import RadiusSeals
 from sparecode_node.web.server import HEAD_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -52,7 +60,9 @@ CALLS_MAX = 256
 REQUEST_S = 10.0
 """Time for a handshake, and for a whole request to arrive."""
 
-Step = Callable[[AgentCaller, Request], Awaitable[AgentAnswer]]
+BY_POST = "this path has another method: passcodes belong into a body, by POST"
+
+Step = Callable[[AgentCaller, Request], Awaitable[Reply]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -61,6 +71,7 @@ class Parts:
     """What the door needs of its node."""
 
     steps: Steps
+    seals: RadiusSeals
     check_open: Callable[[], object]
     """Raises `RemovedError` if this node answers no calls any more."""
     refusals: Refusals
@@ -71,6 +82,15 @@ class Parts:
 def build_app(parts: Parts) -> ASGIApp:
     """Return the application of one node's door."""
     calls, steps = Calls(parts), parts.steps
+    failed = Failures(parts.clock)
+    privacyidea = PrivacyIdea(steps=steps, seals=parts.seals, clock=parts.clock)
+
+    async def other_method(_: Request) -> Response:
+        return failed(405, "METHOD", BY_POST, headers={"allow": "POST"})
+
+    async def unsupported(_: Request) -> Response:
+        return failed(501, "UNSUPPORTED", "not supported: use /validate/check")
+
     routes = Starlette(
         routes=[
             Route(
@@ -85,6 +105,21 @@ def build_app(parts: Parts) -> ASGIApp:
                 calls.endpoint(CONTINUE, steps.next),
                 methods=["POST"],
             ),
+            Route(
+                "/validate/check",
+                calls.endpoint(
+                    AUTHENTICATE,
+                    privacyidea.check,
+                    steps.authentication.check_room,
+                    failed,
+                ),
+                methods=["POST"],
+            ),
+            Route("/validate/check", other_method, methods=["GET"]),
+            Route("/validate/triggerchallenge", unsupported, methods=["GET", "POST"]),
+            Route("/validate/polltransaction", unsupported, methods=["GET", "POST"]),
+            Route("/openapi.json", description.openapi, methods=["GET"]),
+            Route("/docs", description.docs, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
@@ -111,10 +146,14 @@ class Calls:
         self._open = 0
 
     def endpoint(
-        self, method: str, step: Step, check_room: Callable[[], object] = lambda: None
+        self,
+        method: str,
+        step: Step,
+        check_room: Callable[[], object] = lambda: None,
+        failed: Problems = problem,
     ) -> Endpoint:
         """
-        Wrap a step as an endpoint.
+        Wrap a step as an endpoint. *failed* builds the answer to what is refused.
 
         *check_room* raises `OverloadedError` if the call would be shed later. It is then
         shed before its body is read.
@@ -124,7 +163,7 @@ class Calls:
             ended = EndedCall(audience=Audience.AGENT, listener=LISTENER, method=method)
             began_s = self._parts.clock.monotonic_s()
             try:
-                return await self._answer(request, step, check_room, ended)
+                return await self._answer(request, step, check_room, ended, failed)
             finally:
                 ended.seconds = self._parts.clock.monotonic_s() - began_s
                 self._parts.on_ended(ended)
@@ -137,6 +176,7 @@ class Calls:
         step: Step,
         check_room: Callable[[], object],
         ended: EndedCall,
+        failed: Problems,
     ) -> Response:
         fields = {"method": ended.method, "caller": address_of(request)}
         actor = NOBODY
@@ -152,17 +192,17 @@ class Calls:
                     answer = await step(caller, request)
         except RequestError as error:
             ended.code = Code.INVALID_ARGUMENT.name
-            return problem(
+            return failed(
                 error.status, error.reason, error.detail, headers=error.headers
             )
         except ClientDisconnect:
             ended.code = Code.CANCELLED.name
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - Handled there.
-            return self._failed(error, request, fields, actor, ended)
-        ended.code, ended.decision = Code.OK.name, answer.decision.value
+            return self._failed(error, request, fields, actor, ended, failed)
+        ended.code, ended.decision = Code.OK.name, answer.decision
         log.debug("call answered", extra={**fields, "code": "OK"})
-        return JSONResponse(encoded(answer), headers=NO_STORE)
+        return JSONResponse(answer.body, headers=NO_STORE)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -182,12 +222,13 @@ class Calls:
         fields: dict[str, str],
         actor: str,
         ended: EndedCall,
+        failed: Problems,
     ) -> Response:
         """Return what the table of errors has for *error*."""
         answer = answer_for(error, Audience.AGENT)
         if answer is None:
             log.error("call failed by a bug", extra=fields, exc_info=error)
-            return problem(500, "INTERNAL", "internal error")
+            return failed(500, "INTERNAL", "internal error")
         ended.code = answer.code.name
         if isinstance(error, UnidentifiedError | NoCredentialsError):
             # It reaches no use case, so it has to be recorded here.
@@ -204,15 +245,14 @@ class Calls:
                 "call refused",
                 extra={**fields, "code": answer.code.name, "reason": answer.reason},
             )
-        return problem_of(answer)
+        return problem_of(answer, failed)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     if status == 405:  # noqa: PLR2004
-        detail = "this path has another method: passcodes belong into a body, by POST"
-        return problem(405, "METHOD", detail, headers=headers)
+        return problem(405, "METHOD", BY_POST, headers=headers)
     if status == 404:  # noqa: PLR2004
         return problem(404, "PATH", "there is no such path; see /openapi.json")
     return problem(status, "MALFORMED", "the request is malformed")

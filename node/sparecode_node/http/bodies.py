@@ -54,21 +54,32 @@ class Fields:
         self._values = values
 
     @classmethod
-    def parse(cls, body: bytes, known: frozenset[str]) -> "Fields":
-        """Return the fields of a body that may have the *known* ones. Raises `RequestError`."""
+    def any(cls, body: bytes) -> "Fields":
+        """Return the fields of a JSON object. Raises `RequestError`."""
         try:
             values = json.loads(body)
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             raise RequestError(400, "MALFORMED", "the body is not a JSON object")
-        if not values.keys() <= known:
+        return cls(values)
+
+    @classmethod
+    def parse(cls, body: bytes, known: frozenset[str]) -> "Fields":
+        """Return the fields of an object that has *known* ones alone, as `any`."""
+        fields = cls.any(body)
+        if not fields.names <= known:
             raise RequestError(
                 400,
                 "MALFORMED",
                 f"the body has an unknown field; known are {', '.join(sorted(known))}",
             )
-        return cls(values)
+        return fields
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all fields."""
+        return frozenset(self._values)
 
     def text(self, name: str, *, required: bool = False) -> str:
         """Return a text; empty: it is missing. Raises `InvalidFieldError`."""

@@ -4,6 +4,7 @@
 import http
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 from starlette.responses import JSONResponse
 
@@ -26,6 +27,21 @@ STATUS: Mapping[Code, int] = {
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
+
+
+class Problems(Protocol):
+    """Builds the answer to what is refused, in the form that a client reads."""
+
+    def __call__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        field: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> JSONResponse:
+        """Return the answer."""
 
 
 class RequestError(Exception):
@@ -72,14 +88,14 @@ def problem(
     )
 
 
-def problem_of(answer: Answer) -> JSONResponse:
-    """Return what the table of errors answers, in whole seconds."""
+def problem_of(answer: Answer, failed: Problems = problem) -> JSONResponse:
+    """Return what the table of errors answers; *failed* gives it its form."""
     headers = {}
     if answer.retry_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(answer.retry_s)))
     if answer.code is Code.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
-    return problem(
+    return failed(
         STATUS[answer.code],
         answer.reason,
         answer.words,

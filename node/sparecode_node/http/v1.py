@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/v1/authenticate` and `/v1/continue`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -27,6 +28,14 @@ NEXT_FIELDS = frozenset({"challenge", "tokencode", "new_pin", "request_id"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The JSON of an answer, and the decision for the counters; empty: there was none."""
+
+    body: Mapping[str, object] = field(repr=False)
+    decision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
     """Both steps of an authentication."""
 
@@ -34,34 +43,42 @@ class Steps:
     continuation: Continuation
     entropy: Entropy
 
-    async def first(self, caller: AgentCaller, request: Request) -> AgentAnswer:
+    async def first(self, caller: AgentCaller, request: Request) -> Reply:
         """Judge a passcode."""
         fields = await _fields(request, FIRST_FIELDS)
-        return await self.authentication.authenticate(
-            self._context(caller, request, AUTHENTICATE, fields),
+        answer = await self.authentication.authenticate(
+            self.context(caller, request, AUTHENTICATE, fields.text("request_id")),
             username=fields.text("username", required=True),
             passcode=fields.text("passcode", required=True),
             client_address=fields.text("client_address"),
             resource=fields.text("resource"),
         )
+        return _reply(answer)
 
-    async def next(self, caller: AgentCaller, request: Request) -> AgentAnswer:
+    async def next(self, caller: AgentCaller, request: Request) -> Reply:
         """Judge the answer to a challenge."""
         fields = await _fields(request, NEXT_FIELDS)
-        return await self.continuation.continue_authentication(
-            self._context(caller, request, CONTINUE, fields),
-            challenge=fields.octets("challenge"),
-            next_tokencode=fields.text("tokencode", required=True),
-            new_pin=fields.text("new_pin"),
-        )
+        try:
+            answer = await self.continuation.continue_authentication(
+                self.context(caller, request, CONTINUE, fields.text("request_id")),
+                challenge=fields.octets("challenge"),
+                next_tokencode=fields.text("tokencode", required=True),
+                new_pin=fields.text("new_pin"),
+            )
+        except InvalidFieldError as error:
+            if error.field != "next_tokencode":
+                raise
+            raise InvalidFieldError("tokencode", error.message) from None
+        return _reply(answer)
 
-    def _context(
-        self, caller: AgentCaller, request: Request, method: str, fields: Fields
+    def context(
+        self, caller: AgentCaller, request: Request, method: str, in_body: str
     ) -> CallContext:
+        """Return the context of a use case. *in_body*: the request id that is there."""
         address = address_of(request)
         return CallContext(
             caller=caller,
-            request_id=_request_id(request, fields) or self.entropy.uuid(),
+            request_id=_request_id(request, in_body) or self.entropy.uuid(),
             method=method,
             deadline_s=DEADLINE_S,
             peer=address,
@@ -70,15 +87,15 @@ class Steps:
         )
 
 
-def encoded(answer: AgentAnswer) -> dict[str, str]:
+def _reply(answer: AgentAnswer) -> Reply:
     """Return an answer as JSON has it."""
-    body = {
+    body: dict[str, object] = {
         "decision": answer.decision.name,
         "authentication_id": answer.authentication_id,
     }
     if answer.challenge:
         body["challenge"] = as_text(answer.challenge)
-    return body
+    return Reply(body=body, decision=answer.decision.value)
 
 
 async def _fields(request: Request, known: frozenset[str]) -> Fields:
@@ -87,13 +104,12 @@ async def _fields(request: Request, known: frozenset[str]) -> Fields:
     return Fields.parse(await body_of(request), known)
 
 
-def _request_id(request: Request, fields: Fields) -> str:
+def _request_id(request: Request, in_body: str) -> str:
     """
     Return the id that a retry repeats: the header `Idempotency-Key`, or `request_id`.
 
     Empty: the caller has none, and no retry of this request is recognized.
     """
-    in_body = fields.text("request_id")
     keys = request.headers.getlist(IDEMPOTENCY_KEY)
     if not keys:
         return in_body

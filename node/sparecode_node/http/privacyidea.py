@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+privacyIDEA's `/validate/check`, so that its plug-ins work with this node.
+
+Its server has no request ids, and its clients send the passcode in a form. A dialog
+goes on by `transaction_id`, which is sealed like the State of RADIUS: any node can
+continue it (K3). A new PIN takes three answers: the PIN, the PIN again, a tokencode.
+"""
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qsl, unquote
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from sparecode_node.domain.challenges import NextStep
+from sparecode_node.domain.passcodes import normalized
+from sparecode_node.domain.users import fold
+from sparecode_node.http.bodies import JSON, Fields, as_text, body_of, media_type
+from sparecode_node.http.problems import NO_STORE, RequestError
+from sparecode_node.http.v1 import AUTHENTICATE, CONTINUE, Reply, Steps
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.authentication.decisions import AgentAnswer
+from sparecode_node.services.context import AgentCaller
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.secrets.radius_seals import (
+    NEW_PIN_MAX,
+    RadiusSeals,
+    RadiusState,
+)
+from sparecode_node.services.secrets.sealing import BrokenSealError
+from sparecode_node.statemachine.results import Decision
+
+VERSION = importlib.metadata.version("sparecode")
+FORM = "application/x-www-form-urlencoded"
+FIELDS_MAX = 32
+DECODED_ONCE = ("privacyidea-cp", "privacyidea-ldap-proxy", "simplesamlphp")
+"""User-Agents whose passcode is percent-encoded once. All others encode it twice."""
+UNKNOWN_CHALLENGE = b"-"
+"""No challenge of any cluster: its answer is refused in a commit, and charges no one."""
+
+ENTER_NEXT = "Wait for the next tokencode, then enter it:"
+ENTER_NEW_PIN = "Enter a new PIN:"
+REPEAT_PIN = "Enter the new PIN again:"
+PIN_THEN_NEXT = "Wait for the next tokencode, then enter the tokencode alone:"
+PINS_DIFFER = "The PINs differ. Enter a new PIN:"
+CODES: Mapping[int, int] = {400: 905, 401: 4033, 403: 4033, 405: 905, 413: 905}
+"""privacyIDEA's numbers of errors; -500 stands for the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The fields of a request."""
+
+    username: str
+    passcode: str = field(repr=False)
+    transaction_id: bytes = field(repr=False)
+    """Empty: a dialog begins."""
+    realm: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacyIdea:
+    """Answers `/validate/check`."""
+
+    steps: Steps
+    seals: RadiusSeals
+    clock: Clock
+
+    async def check(self, caller: AgentCaller, request: Request) -> Reply:
+        """Judge a passcode, or what the user has entered after a challenge."""
+        check = await read(request)
+        if not check.transaction_id:
+            answer = await self.steps.authentication.authenticate(
+                self.steps.context(caller, request, AUTHENTICATE, ""),
+                username=check.username,
+                passcode=check.passcode,
+                client_address=check.client,
+                resource=check.realm,
+            )
+            return self._reply(answer, check)
+        try:
+            state = self.seals.unseal_state(
+                check.transaction_id, caller.identity, fold(check.username)
+            )
+        except BrokenSealError:
+            return await self._refuse(caller, request, check)
+        if state.challenge.step is NextStep.NEW_PIN and not state.repeated:
+            if not await self.steps.continuation.is_answerable(caller, state.challenge):
+                return await self._refuse(caller, request, check)
+            return await self._new_pin(state, check.passcode)
+        try:
+            return self._reply(
+                await self._continued(
+                    caller,
+                    request,
+                    self.seals.seal_challenge(state.challenge),
+                    check.passcode,
+                    state.new_pin,
+                ),
+                check,
+            )
+        except InvalidFieldError as error:
+            # Nothing was judged, and the challenge can still be answered (K3).
+            if error.field == "new_pin":
+                return self._ask_new_pin(state, error.message)
+            if error.field != "next_tokencode":
+                raise
+            prompt = PIN_THEN_NEXT if state.new_pin else ENTER_NEXT
+            return self._challenged(prompt, state)
+
+    async def _continued(
+        self,
+        caller: AgentCaller,
+        request: Request,
+        challenge: bytes,
+        tokencode: str,
+        new_pin: str,
+    ) -> AgentAnswer:
+        return await self.steps.continuation.continue_authentication(
+            self.steps.context(caller, request, CONTINUE, ""),
+            challenge=challenge,
+            next_tokencode=tokencode,
+            new_pin=new_pin,
+        )
+
+    async def _refuse(
+        self, caller: AgentCaller, request: Request, check: Check
+    ) -> Reply:
+        """Refuse in a commit, as a challenge of another cluster (U1)."""
+        answer = await self._continued(caller, request, UNKNOWN_CHALLENGE, "000000", "")
+        return self._reply(answer, check)
+
+    async def _new_pin(self, state: RadiusState, entered: str) -> Reply:
+        """Answer a new PIN, or its repetition. Nothing is decided yet."""
+        pin = normalized(entered)
+        if state.new_pin:
+            if pin != state.new_pin:
+                return self._challenged(PINS_DIFFER, replace(state, new_pin=""))
+            return self._challenged(PIN_THEN_NEXT, replace(state, repeated=True))
+        problem = await self.steps.continuation.new_pin_problem(state.challenge, pin)
+        if not pin or len(pin.encode()) > NEW_PIN_MAX:
+            problem = problem or f"a PIN has 1 to {NEW_PIN_MAX} characters"
+        if problem:
+            return self._ask_new_pin(state, problem)
+        return self._challenged(REPEAT_PIN, replace(state, new_pin=pin))
+
+    def _ask_new_pin(self, state: RadiusState, problem: str) -> Reply:
+        return self._challenged(
+            f"{problem[:1].upper()}{problem[1:]}. {ENTER_NEW_PIN}",
+            replace(state, new_pin="", repeated=False),
+        )
+
+    def _reply(self, answer: AgentAnswer, check: Check) -> Reply:
+        if answer.challenge:
+            challenge = self.seals.unseal_challenge(answer.challenge)
+            state = RadiusState(challenge=challenge, name_key=fold(check.username))
+            asks_pin = challenge.step is NextStep.NEW_PIN
+            return self._challenged(
+                ENTER_NEW_PIN if asks_pin else ENTER_NEXT,
+                state,
+                decision=answer.decision.value,
+            )
+        accepted = answer.decision is Decision.ACCEPTED
+        return Reply(
+            body=self._body(
+                {"message": "matching 1 tokens" if accepted else "wrong otp value"},
+                "ACCEPT" if accepted else "REJECT",
+            ),
+            decision=answer.decision.value,
+        )
+
+    def _challenged(
+        self, message: str, state: RadiusState, *, decision: str = ""
+    ) -> Reply:
+        """Return a challenge. Neither serial nor kind of the token leave the node."""
+        transaction_id = as_text(self.seals.seal_state(state))
+        challenge = {
+            "serial": "",
+            "type": "hotp",
+            "client_mode": "interactive",
+            "message": message,
+            "transaction_id": transaction_id,
+        }
+        detail = {
+            "message": message,
+            "messages": [message],
+            "transaction_id": transaction_id,
+            "multi_challenge": [challenge],
+        }
+        return Reply(body=self._body(detail, "CHALLENGE"), decision=decision)
+
+    def _body(
+        self, detail: Mapping[str, object], authentication: str
+    ) -> dict[str, object]:
+        return {
+            **envelope(self.clock.now_ms()),
+            "detail": detail,
+            "result": {
+                "status": True,
+                "value": authentication == "ACCEPT",
+                "authentication": authentication,
+            },
+        }
+
+
+def envelope(now_ms: int) -> dict[str, object]:
+    """Return what each answer has around its result."""
+    return {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "time": now_ms / 1000,
+        "version": f"Sparecode {VERSION}",
+        "versionnumber": VERSION,
+        "signature": "",
+    }
+
+
+class Failures:
+    """Errors in the form of privacyIDEA: the same statuses and headers as a problem."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __call__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        field: str = "",  # noqa: ARG002 - The words name it.
+        headers: Mapping[str, str] | None = None,
+    ) -> JSONResponse:
+        """Return an error."""
+        error = {"code": CODES.get(status, -500), "message": f"{reason}: {detail}"}
+        body = {
+            **envelope(self._clock.now_ms()),
+            "detail": None,
+            "result": {"status": False, "error": error},
+        }
+        return JSONResponse(body, status, headers={**NO_STORE, **(headers or {})})
+
+
+async def read(request: Request) -> Check:
+    """Return the fields of a form or of JSON. Raises `RequestError`, `InvalidFieldError`."""
+    kind = media_type(request)
+    if kind not in (FORM, JSON):
+        raise RequestError(415, "MEDIA_TYPE", f"the body must be {FORM} or {JSON}")
+    body = await body_of(request)
+    fields = Fields.any(body) if kind == JSON else Fields(_form(body))
+    username = fields.text("user", required=True)
+    passcode = fields.text("pass", required=True)
+    agent = request.headers.get("user-agent", "").lower()
+    if not agent.startswith(DECODED_ONCE):
+        try:
+            passcode = unquote(passcode, errors="strict")
+        except UnicodeDecodeError:
+            raise InvalidFieldError("pass", "must be Unicode text") from None
+    name = "transaction_id" if fields.text("transaction_id") else "state"
+    return Check(
+        username=username,
+        passcode=passcode,
+        transaction_id=fields.octets(name) if fields.text(name) else b"",
+        realm=fields.text("realm"),
+        client=fields.text("client"),
+    )
+
+
+def _form(body: bytes) -> dict[str, object]:
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=FIELDS_MAX,
+        )
+    except ValueError:
+        raise RequestError(400, "MALFORMED", "the body is not a form") from None
+    return dict(pairs)
