@@ -670,29 +670,3 @@ def test_a_lost_node_is_removed_at_another_console(
     expect(page.locator("#members tbody tr")).to_have_count(2)
     window.close()
     assert estate.accepts(three, holder, holder.tokencode())
-
-
-@pytest.mark.parametrize("tag", ["de", "ar"])
-def test_pages_in_other_languages_are_accessible_and_fit_a_phone(
-    chromium: Browser, estate: Estate, shown: Exhibition, tag: str
-) -> None:
-    """German words are long, and Arabic pages are written from right to left."""
-    window = new_window(chromium)
-    page = window.new_page()
-    problems: dict[str, list[str]] = {}
-    widths: dict[str, int] = {}
-    page.goto(f"{url(estate, 2)}/sign-in")
-    page.locator(f".languages button[lang={tag}]").click()
-    _look(page, "sign-in", problems, widths)
-    page.locator(".languages button[lang=en]").click()
-    sign_in(page, url(estate, 2), ADMINISTRATOR, estate.cluster.password)
-    page.locator(f".languages button[lang={tag}]").click()
-    expect(page.locator("html")).to_have_attribute("lang", tag)
-    for exhibit in exhibits(shown):
-        if exhibit.prepare is None:
-            page.goto(url(estate, 2) + exhibit.path)
-            expect(page.locator("html")).to_have_attribute("lang", tag)
-            _look(page, exhibit.name, problems, widths)
-    window.close()
-    assert {name: each for name, each in problems.items() if each} == {}
-    assert {name: px for name, px in widths.items() if px > PHONE["width"]} == {}
