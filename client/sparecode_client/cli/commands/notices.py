@@ -37,7 +37,12 @@ Name = Annotated[
 ]
 Classes = Annotated[
     list[EventClass] | None,
-    typer.Option("--event", help="A class of events that it tells. May repeat."),
+    typer.Option(
+        "--event",
+        metavar="CLASS",
+        help="A class of events that it tells: administration, emergency, tokens, "
+        "sessions, authentication or upkeep. May repeat.",
+    ),
 ]
 AuthorityFile = Annotated[
     Path | None,
