@@ -293,6 +293,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         reset_delay=lasting(timedelta(hours=1)),
         rotate_after_removal=False,
         authorities_due_after_removal=True,
+        replace_authorities_after_removal=True,
         pin_blocklist=True,
         issued_sets_per_hour=30,
         issued_sets_per_day=100,

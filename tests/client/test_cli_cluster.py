@@ -412,6 +412,21 @@ def test_authorities_are_kept_for_a_reason(cli: Cli) -> None:
     assert (request.node_id, request.reason) == ("n3", "disk destroyed")
 
 
+def test_the_replacement_of_authorities_is_started_and_finished(cli: Cli) -> None:
+    """(P6a)."""
+    method = "ClusterService/ReplaceAuthorities"
+    cli.node.answer(method, cluster_pb2.ReplaceAuthoritiesResponse())
+    result = cli("cluster", "replace-authorities", "n3")
+    assert "n3 has had get successors" in result.stdout
+    result = cli("cluster", "replace-authorities", "n3", "--finish")
+    assert "n3 has had are trusted no longer" in result.stdout
+    requests = cli.node.requests(method)
+    assert [(each.node_id, each.finish) for each in requests] == [
+        ("n3", False),
+        ("n3", True),
+    ]
+
+
 def status_answer() -> cluster_pb2.WatchStatusResponse:
     return cluster_pb2.WatchStatusResponse(
         status=cluster_pb2.GetStatusResponse(

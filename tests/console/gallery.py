@@ -167,7 +167,8 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("cluster-ticket-approval", "/cluster/ticket", _ticket)
     yield Exhibit("cluster-add", "/cluster/add")
     yield Exhibit("cluster-remove", "/cluster/members/n3/remove")
-    yield Exhibit("cluster-keep", "/cluster/authorities/n3/keep")
+    for step in ("keep", "replace"):
+        yield Exhibit(f"cluster-{step}", f"/cluster/authorities/n3/{step}")
     yield Exhibit("cluster-primary", "/cluster/primary")
     yield Exhibit("backups", "/backups")
     yield Exhibit("backups-taken", "/backups", _take_backup)

@@ -46,6 +46,7 @@ PAGES = {
     "/cluster": "ClusterService/GetStatus",
     "/cluster/add": "ClusterService/AddMember",
     "/cluster/authorities/n3/keep": "ClusterService/KeepAuthorities",
+    "/cluster/authorities/n3/replace": "ClusterService/ReplaceAuthorities",
     "/cluster/members/n3/remove": "ClusterService/RemoveMember",
     "/cluster/primary?target=n3": "ClusterService/TransferPrimary",
     "/cluster/review": "ClusterService/GetReview",
@@ -195,6 +196,7 @@ FORMS = (
         {"reason": "destroyed"},
         "ClusterService/KeepAuthorities",
     ),
+    ("/cluster/authorities/n3/replace", {}, "ClusterService/ReplaceAuthorities"),
     ("/backups", {}, "ClusterService/CreateBackup"),
     ("/keys", {}, "ClusterService/RotateKeys"),
     *(

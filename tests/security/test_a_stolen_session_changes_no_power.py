@@ -121,6 +121,11 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
             request_id=new_id(), node_id="n9", reason="it is mine now"
         ),
     ),
+    "replaced authorities": (
+        ClusterServiceStub,
+        "ReplaceAuthorities",
+        cluster_pb2.ReplaceAuthoritiesRequest(request_id=new_id(), node_id="n9"),
+    ),
     "recipients": (
         PolicyServiceStub,
         "UpdatePolicy",
@@ -135,6 +140,11 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         PolicyServiceStub,
         "UpdatePolicy",
         policy(authorities_due_after_removal=False),
+    ),
+    "successors": (
+        PolicyServiceStub,
+        "UpdatePolicy",
+        policy(replace_authorities_after_removal=False),
     ),
 }
 
@@ -181,6 +191,7 @@ def request_again(request: Any) -> Any:
         again.policy.backup_recipients = ""
         again.policy.rotate_after_removal = False
         again.policy.authorities_due_after_removal = True
+        again.policy.replace_authorities_after_removal = True
     return again
 
 

@@ -35,6 +35,8 @@ POWER = (
     (ClusterServiceStub, "AddMember", {"node_id": "n4", "address": "n4:7301"}),
     (ClusterServiceStub, "RemoveMember", {"node_id": "n1"}),
     (ClusterServiceStub, "KeepAuthorities", {"node_id": "n1", "reason": "mine"}),
+    (ClusterServiceStub, "ReplaceAuthorities", {"node_id": "n1"}),
+    (ClusterServiceStub, "ReplaceAuthorities", {"node_id": "n1", "finish": True}),
     (ClusterServiceStub, "RotateKeys", {"at_once": True}),
     (
         AgentServiceStub,

@@ -80,6 +80,7 @@ MATRIX = {
     "ClusterService/AddMember": "S",
     "ClusterService/CreateJoinTicket": "S",
     "ClusterService/KeepAuthorities": "S",
+    "ClusterService/ReplaceAuthorities": "S",
     "ClusterService/ListMembers": "SAO",
     "ClusterService/RemoveMember": "S",
     "ClusterService/RotateKeys": "S",

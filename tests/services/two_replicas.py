@@ -76,6 +76,8 @@ class TwoReplicas:
         """What every member that answers says of its recovery bundle."""
         self.authorities: dict[str, tuple[AuthorityKey, ...]] = {}
         """The authorities that members trust, by node id."""
+        self.shown: dict[str, tuple[str, ...]] = {}
+        """Fingerprints of the authorities that signed what members show, by node id."""
         self.leads = False
         """Whether this node leads, and not another one."""
         self.transfers: list[NodeId | None] = []
@@ -206,6 +208,7 @@ class TwoReplicas:
             audit_head=self._local._audit.head.hex(),
             recovery_bundle=self.recovery_bundle,
             authorities=self.authorities.get(NODE, ()),
+            shown_authorities=self.shown.get(NODE, ()),
         )
         other = replace(
             this,
@@ -215,6 +218,7 @@ class TwoReplicas:
             applied_index=len(self.entries),
             clock_ms=NOW_MS + 250,
             authorities=self.authorities.get("n0", ()),
+            shown_authorities=self.shown.get("n0", ()),
         )
         if self.down:
             other = MemberStatus(node_id=NodeId("n0"), reachable=False)

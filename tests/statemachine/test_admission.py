@@ -94,6 +94,8 @@ def test_commands_about_users_are_listed() -> None:
         "AddMember",
         "RemoveMember",
         "KeepAuthorities",
+        "ReplaceAuthorities",
+        "FinishAuthorities",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Apply checks its tokens.
         "Reject",

@@ -101,11 +101,14 @@ from sparecode_node.statemachine.commands.keys import (
 from sparecode_node.statemachine.commands.membership import (
     AddMember,
     AdmitNode,
+    AnnounceAuthority,
     CreateJoinTicket,
+    FinishAuthorities,
     KeepAuthorities,
     NoteAuthorityKeys,
     RemoveMember,
     RenewCertificate,
+    ReplaceAuthorities,
     RetireAuthority,
 )
 from sparecode_node.statemachine.commands.notices import (
@@ -340,6 +343,7 @@ class World:
                 | RenewCertificate()
                 | NoteAuthorityKeys()
                 | RetireAuthority()
+                | AnnounceAuthority()
                 | ResetAdministrator()
                 | RaiseFeatureLevel()
                 | ActivateDueKey()
@@ -777,6 +781,25 @@ class World:
                 return KeepAuthorities(
                     node_id=NodeId(arguments["node"]), reason=arguments["reason"]
                 )
+            case "replace-authorities":
+                return ReplaceAuthorities(node_id=NodeId(arguments["node"]))
+            case "finish-authorities":
+                return FinishAuthorities(
+                    node_id=NodeId(arguments["node"]),
+                    successors=tuple(
+                        key.fingerprint for key in authority_keys(arguments)
+                    ),
+                )
+            case "announce-authority":
+                (key,) = authority_keys(arguments)
+                return AnnounceAuthority(
+                    node_id=NodeId(arguments["node"]),
+                    authority=key.authority,
+                    replaces=arguments["replaces"],
+                    fingerprint=key.fingerprint,
+                    certificate=arguments.get("certificate", "new").encode(),
+                    proof=b"proof",
+                )
             case "add-member":
                 return AddMember(
                     node_id=NodeId(arguments["node"]), address=arguments["address"]
@@ -981,6 +1004,7 @@ class World:
                 "pin_letters",
                 "pin_blocklist",
                 "authorities_due_after_removal",
+                "replace_authorities_after_removal",
             ):
                 values[name] = value == "yes"
             else:

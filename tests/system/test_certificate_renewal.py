@@ -2,6 +2,7 @@
 """Certificates are replaced under load, without a restart and without a lost call."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -25,6 +26,7 @@ from sparecode_client import (
     AsyncAgent,
     AuditFilter,
     NotPermitted,
+    Refused,
     Unavailable,
 )
 from sparecode_client.connection.channels import LOOK_S
@@ -345,6 +347,10 @@ async def test_authorities_are_replaced_without_a_lost_call(
     old = shutil.copytree(cluster.certificates, cluster.directory / "old")
     procedure = Procedure(rest, tmp_path)
     async with Estate(rest) as estate:
+        policy = await estate.admin.get_policy()
+        await estate.admin.update_policy(
+            dataclasses.replace(policy, replace_authorities_after_removal=False)
+        )
         await until_recorded(estate.admin, gone.node_id)
         removal = await estate.admin.remove_member(gone.node_id)
         assert removal.due_authorities == ("members", "agents")
@@ -381,6 +387,89 @@ async def test_authorities_are_replaced_without_a_lost_call(
     ) as stranger:
         with pytest.raises(Unavailable):
             await stranger.authenticate("busy", "123456")
+
+
+class Clients(LocalCluster):
+    """The cluster, as agents and administrators with their own copies see it."""
+
+    @property
+    def members_ca(self) -> Path:
+        """Their copy of the members' authority."""
+        return self.directory / "clients-ca.pem"
+
+
+async def until_trusted(admin: AsyncAdmin) -> str:
+    """Return who has made the successors, once every member trusts them."""
+    async with asyncio.timeout(2 * PATIENCE.total_seconds()):
+        while True:
+            status = await admin.get_status()
+            made = {each.fingerprint for each in status.successors}
+            if len(made) == len(AUTHORITIES) and all(
+                made <= {*each.members_authorities, *each.agents_authorities}
+                for each in status.members
+            ):
+                return status.successors[0].node_id
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.timeout(420)
+async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    """
+    (P6a) The removal starts it; the operator follows the runbook, under load.
+
+    No node's file of authorities changes: the state says what is trusted, also after a
+    restart. The old authorities then open no door.
+    """
+    gone = cluster.nodes[-1]
+    rest = Clients(cluster.directory, cluster.nodes[:-1], testing=True)
+    shutil.copy(cluster.members_ca, rest.members_ca)
+    old = shutil.copytree(cluster.certificates, cluster.directory / "old")
+    files = [cluster.certificates / f"{each}-ca.pem" for each in AUTHORITIES]
+    before = [each.read_bytes() for each in files]
+    procedure = Procedure(rest, tmp_path)
+    async with Estate(rest) as estate, callers(estate, "busy-2") as answered:
+        await until_recorded(estate.admin, gone.node_id)
+        await estate.admin.remove_member(gone.node_id)
+        await asyncio.to_thread(gone.stop)
+        name = await until_trusted(estate.admin)
+        maker = next(node for node in rest.nodes if node.node_id == name)
+        await more(answered, 30)
+        with pytest.raises(Refused, match="shows a certificate"):
+            await estate.admin.replace_authorities(gone.node_id, finish=True)
+    await procedure.at(maker, "Give the successors to agents and administrators")
+    with rest.members_ca.open("ab") as copy:
+        copy.write((tmp_path / "new/members-ca.pem").read_bytes())
+    async with Estate(rest) as estate, callers(estate, "busy-3") as answered:
+        await procedure.everywhere("New certificates of the members")
+        await until_shown(rest)
+        await more(answered, 30)
+        await procedure.at(maker, "New certificates of the agents")
+        for end in ("key", "pem"):
+            put(
+                cluster.certificates / f"{AGENT}.{end}",
+                (tmp_path / f"new/{AGENT}.{end}").read_bytes(),
+            )
+        await more(answered, 30)
+        assert all(knocks(node, old / "n2.pem") for node in rest.nodes)
+    async with Estate(rest) as estate, callers(estate, "busy-4") as answered:
+        await estate.admin.replace_authorities(gone.node_id, finish=True)
+        await until_none_is_due(estate.admin)
+        await more(answered, 30)
+        wanted = AuditFilter(action="RetireAuthority")
+        assert len((await estate.admin.list_audit_events(wanted)).items) == 2
+    await asyncio.to_thread(rest.nodes[0].stop)
+    await asyncio.to_thread(rest.nodes[0].start)
+    await asyncio.to_thread(rest.wait_ready, rest.nodes[0])
+    assert [each.read_bytes() for each in files] == before
+    assert not any(knocks(node, old / "n2.pem") for node in rest.nodes)
+    async with Estate(rest) as estate, callers(estate, "busy-5") as answered:
+        await more(answered, 30)
+        assert all(each.reachable for each in (await estate.admin.get_status()).members)
+
+
+AUTHORITIES = ("members", "agents")
 
 
 async def _until_renewed(cluster: LocalCluster, times: int) -> None:

@@ -10,6 +10,7 @@ from sparecode.v1 import (
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_in, time_in
 from sparecode_client.values.cluster import (
+    AuthoritySuccessor,
     ClusterStatus,
     DueAuthority,
     Member,
@@ -126,8 +127,21 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 node_id=each.node_id,
                 since_time=time_in(each, "since_time"),
                 cause=each.cause,
+                started=each.started,
             )
             for each in status.due_authorities
+        ),
+        successors=tuple(
+            AuthoritySuccessor(
+                authority=each.authority,
+                replaces=each.replaces,
+                fingerprint=each.fingerprint,
+                node_id=each.node_id,
+                since_time=time_in(each, "since_time"),
+                certificate=each.certificate,
+                sole=each.sole,
+            )
+            for each in status.successors
         ),
         voters=len(voters),
         reachable_voters=reachable,
@@ -154,6 +168,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 recovery_bundle=member.recovery_bundle,
                 members_authorities=tuple(member.members_authorities),
                 agents_authorities=tuple(member.agents_authorities),
+                shown_authorities=tuple(member.shown_authorities),
             )
             for member in status.members
         ),

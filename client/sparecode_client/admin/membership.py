@@ -159,3 +159,29 @@ class Memberships(Caller):
             within=within,
         )
         return commit_in(answer.commit)
+
+    async def replace_authorities(
+        self,
+        node_id: str,
+        *,
+        finish: bool = False,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Start to replace the authorities whose keys the removed member *node_id* has had.
+
+        A member that has the keys makes the successors, and all members trust both. With
+        *finish* they trust only the successors, which all members must use by then.
+        Raises `ApprovalNeeded`.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.ReplaceAuthorities,
+            cluster_pb2.ReplaceAuthoritiesRequest(
+                request_id=request_id or new_request_id(),
+                node_id=node_id,
+                finish=finish,
+            ),
+            within=within,
+        )
+        return commit_in(answer.commit)

@@ -45,6 +45,8 @@ class Member:
     """
     agents_authorities: tuple[str, ...] = ()
     """Those of the agents' authorities."""
+    shown_authorities: tuple[str, ...] = ()
+    """Those of the members' authorities that signed the certificates it shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,28 @@ class DueAuthority:
     """When the member was removed."""
     cause: str
     """Why it is due: policy, request."""
+    started: bool = False
+    """Whether a member that has its key is to make its successor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthoritySuccessor:
+    """An authority that takes the place of one that is to be replaced."""
+
+    authority: str
+    """Whose certificates it signs: members, agents."""
+    replaces: str
+    """Fingerprint of the replaced authority."""
+    fingerprint: str
+    """SHA-256 of its public key, in hexadecimal digits."""
+    node_id: str
+    """The member that has made it, and has its key."""
+    since_time: datetime | None
+    """When it was announced."""
+    certificate: str
+    """PEM."""
+    sole: bool = False
+    """Whether the replaced authority is trusted no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +127,8 @@ class ClusterStatus:
     """The removed member because of which another key is due; empty: none."""
     due_authorities: tuple[DueAuthority, ...] = ()
     """The authorities that are to be replaced."""
+    successors: tuple[AuthoritySuccessor, ...] = ()
+    """Those that members have announced; each member judges them by itself."""
     voters: int = 0
     """Number of members that count for a quorum."""
     reachable_voters: int = 0

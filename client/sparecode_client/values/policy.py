@@ -98,6 +98,8 @@ class Policy:
 
     None: as above.
     """
+    replace_authorities_after_removal: bool | None = None
+    """Whether a member makes the successors of authorities that are due. None: as above."""
     position: ReadPosition | None = None
     """None in a policy that was not read from a node."""
 

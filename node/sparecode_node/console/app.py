@@ -106,6 +106,7 @@ VIEWS: dict[str, View] = {
     "/cluster": cluster.show,
     "/cluster/add": membership.add,
     "/cluster/authorities/{node_id}/keep": membership.keep_authorities,
+    "/cluster/authorities/{node_id}/replace": membership.replace_authorities,
     "/cluster/members/{node_id}/remove": membership.remove,
     "/cluster/primary": membership.transfer_primary,
     "/cluster/review": review.open_cluster,

@@ -25,8 +25,9 @@ from sparecode_node.config import (
     LogLevel,
     MutualListenerConfig,
 )
-from sparecode_node.domain.membership import AuthorityKey
-from sparecode_node.membership.authority import trusted
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.membership.authority import signers, trusted
+from sparecode_node.membership.successors import trusted_pem
 from sparecode_node.replication.members import MEMBER_URI
 from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 ListenerT = TypeVar("ListenerT", bound=ListenerConfig)
 
 CHECK_S = 5.0
+KINDS = {"peers": AuthorityKind.MEMBERS, "agents": AuthorityKind.AGENTS}
+"""The listeners whose authorities may have successors (P6a)."""
+
 WARN_DAYS = (30, 7, 1)
 """A warning is logged when fewer than this many days are left, once for each."""
 
@@ -70,6 +74,11 @@ class Certificates:
     def authorities(self) -> tuple[AuthorityKey, ...]:
         """Return the members' and agents' authorities that this node trusts now."""
         return trusted(self["peers"].ca or b"", self["agents"].ca or b"")
+
+    def shown_authorities(self) -> tuple[str, ...]:
+        """Return the fingerprints of the members' authorities that signed what it shows."""
+        shown = frozenset(files.certificate for files in self._files.values())
+        return signers(shown, self["peers"].ca or b"")
 
     def ends(self) -> Mapping[str, CertificateEnds]:
         """Return when the certificates expire, by listener. Thread-safe."""
@@ -139,6 +148,10 @@ class Certificates:
         )
         if name == "peers":
             _check_name(self._config, files)
+        if name in KINDS and files.ca is not None:
+            # Successors are trusted beside the authorities in the file.
+            ca = trusted_pem(self._config, KINDS[name], files.ca)
+            files = dataclasses.replace(files, ca=ca)
         return files
 
     def _warn(self) -> None:

@@ -67,7 +67,6 @@ from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.cluster.authority_watch import AuthorityWatch
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
@@ -264,15 +263,8 @@ class Node:
             ),
             "skip_notes",
         )
-        authority_watch = AuthorityWatch(
-            replicator=replicator,
-            state=state,
-            entropy=self._entropy,
-            keys=self._welcome.authority_keys,
-            trusted=certificates.authorities,
-        )
         for work, name in (
-            (authority_watch.run(), "authorities"),
+            *self._welcome.authority_work(replicator, state, certificates.authorities),
             (key_holder.run(), "keys"),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
@@ -445,6 +437,7 @@ class Node:
                 version=VERSION,
                 recovery_bundle=lambda: bundle_state(config, key_holder.ring).value,
                 authorities=certificates.authorities,
+                shown_authorities=certificates.shown_authorities,
                 observer=measures,
                 keys=key_holder.exchange,
                 on_malformed=self._refusals.log.malformed,

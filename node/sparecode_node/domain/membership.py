@@ -78,6 +78,44 @@ class AuthorityKey:
         return f"{self.authority} {self.fingerprint[:SHORT_DIGITS]}"
 
 
+SUCCESSOR_BYTES_MAX = 4096
+"""Of the certificate of a successor, and of its proof."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Successor:
+    """
+    An authority that replaces one whose key a removed member has had (P6a).
+
+    The state records what a member announces and cannot judge it. Each node checks the
+    proof before it trusts the successor.
+    """
+
+    authority: AuthorityKind
+    replaces: str
+    """Fingerprint of the authority that it replaces, see `AuthorityKey`."""
+    node_id: NodeId
+    """The member that has made it, and has its key."""
+    fingerprint: str
+    certificate: bytes
+    """DER."""
+    proof: bytes
+    """Signature by the key of the replaced authority."""
+    since_ms: int = 0
+    sole: bool = False
+    """Whether the replaced authority is trusted no longer: its replacement is finished."""
+
+    @property
+    def key(self) -> AuthorityKey:
+        """The name of its key."""
+        return AuthorityKey(authority=self.authority, fingerprint=self.fingerprint)
+
+    @property
+    def replaced(self) -> AuthorityKey:
+        """The name of the key that it replaces."""
+        return AuthorityKey(authority=self.authority, fingerprint=self.replaces)
+
+
 def fingerprints(keys: Iterable[AuthorityKey], kind: AuthorityKind) -> tuple[str, ...]:
     """Return the fingerprints of the authorities of one kind."""
     return tuple(key.fingerprint for key in keys if key.authority is kind)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sparecode_node.config import Config
-from sparecode_node.membership.authority import authority_of_key
+from sparecode_node.membership.authority import FileAuthority, authority_of_key
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.membership.files import (
     PRIVATE,
@@ -43,7 +43,14 @@ def authority_files(config: Config) -> dict[str, bytes]:
         key = key_beside(path)
         if name in (MEMBERS_CA, AGENTS_CA) and key.exists():
             result[key_beside(Path(name)).name] = key.read_bytes()
-    return result
+    authority = FileAuthority(config)
+    for name, content in (
+        (MEMBERS_CA, authority.members_ca),
+        (AGENTS_CA, authority.agents_ca),
+    ):
+        if name in result:  # Their successors sign certificates, too.
+            result[name] = content()
+    return result | authority.made.files()
 
 
 def restored_files(

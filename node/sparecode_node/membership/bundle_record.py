@@ -11,12 +11,14 @@ import enum
 import hashlib
 import json
 import logging
+from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
 from sparecode_node.config import Config
 from sparecode_node.membership.files import PRIVATE, key_beside, put
 from sparecode_node.membership.preparation import ring_file
+from sparecode_node.membership.successors import SuccessorFiles
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def bundle_state(config: Config, ring: KeyRing | None = None) -> BundleState:
 
     *ring* is the ring of a running node; by default it is read from its file.
     """
-    if not any(key_beside(ca).exists() for ca in (config.peers.ca, config.agents.ca)):
+    if not any(path.exists() for path in _key_files(config)):
         return BundleState.NOT_HERE
     try:
         content = json.loads((config.node.data_dir / RECORD).read_bytes())
@@ -67,10 +69,19 @@ def bundle_state(config: Config, ring: KeyRing | None = None) -> BundleState:
 def _keys(config: Config, ring: KeyRing) -> list[str]:
     """Return marks of the keys that a bundle has if exported now. Raises `ValueError`."""
     marks = {f"ring {ring.cluster_id} {ring.active}"}
-    for path in (key_beside(config.peers.ca), key_beside(config.agents.ca)):
+    for path in _key_files(config):
         if path.exists():
             marks.add(f"authority {_mark(path.read_bytes())}")
     return sorted(marks)
+
+
+def _key_files(config: Config) -> tuple[Path, ...]:
+    """Return where the keys of authorities and of their successors may be."""
+    return (
+        key_beside(config.peers.ca),
+        key_beside(config.agents.ca),
+        *SuccessorFiles(config).key_files(),
+    )
 
 
 def _mark(key: bytes) -> str:

@@ -2,10 +2,13 @@
 """The admission of new nodes by a running member."""
 
 import asyncio
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sparecode_node.config import Config
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, Successor
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import PeerTls
@@ -14,6 +17,10 @@ from sparecode_node.rpc.authority_calls import AuthorityCalls
 from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.cluster.authority_replacement import (
+    AuthorityReplacement,
+)
+from sparecode_node.services.cluster.authority_watch import AuthorityWatch
 from sparecode_node.services.cluster.joining import Admissions
 from sparecode_node.services.cluster.membership_sync import MembershipSync
 from sparecode_node.services.cluster.renewals import Renewals
@@ -38,9 +45,44 @@ class Welcome:
         """Return the certificates of the members' authorities, DER."""
         return self._authority.members_ca_der()
 
-    def authority_keys(self) -> tuple[AuthorityKey, ...]:
-        """Return the authorities whose keys this node has."""
-        return self._authority.keys()
+    def authority_work(
+        self,
+        replicator: Replicator,
+        state: LocalState,
+        trusted: Callable[[], tuple[AuthorityKey, ...]],
+    ) -> tuple[tuple[Coroutine[Any, Any, None], str], ...]:
+        """
+        Return what a running node does about authorities that are due, with names (P6a).
+
+        *trusted* returns the authorities that this node trusts.
+        """
+        watch = AuthorityWatch(
+            replicator=replicator,
+            state=state,
+            entropy=self._entropy,
+            keys=self._authority.keys,
+            trusted=trusted,
+        )
+        replacement = AuthorityReplacement(
+            replicator=replicator,
+            state=state,
+            clock=self._clock,
+            entropy=self._entropy,
+            accepted=self._accepted,
+            make=self._make_successor,
+        )
+        return (watch.run(), "authorities"), (replacement.run(), "replacement")
+
+    def _accepted(self) -> tuple[Successor, ...]:
+        """Return the successors of authorities that this node trusts."""
+        return tuple(
+            each for kind in AuthorityKind for each in self._authority.accepted(kind)
+        )
+
+    def _make_successor(self, key: AuthorityKey) -> Successor | None:
+        """Return a successor made by this node; None: it lacks the authority's key."""
+        now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
+        return self._authority.made.make(key, NodeId(self._config.node.id), now)
 
     def servicer(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
         """Return the servicer for the peers listener; it refuses all nodes until `begin`."""
@@ -53,7 +95,7 @@ class Welcome:
         return PeerTls(
             certificate=peers.certificate.read_bytes(),
             key=peers.key.read_bytes(),
-            ca=peers.ca.read_bytes(),
+            ca=self._authority.members_ca(),
         )
 
     def begin(

@@ -4,9 +4,13 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import AuthorityKey, Successor
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.tables.authorities import keys_in
+from sparecode_node.statemachine.tables.authorities import (
+    ALL_SUCCESSORS,
+    keys_in,
+    successors_in,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,8 @@ class DueAuthority:
     since_ms: int
     cause: str
     """A `DueCause`."""
+    started: bool = False
+    """Whether a member is to make its successor."""
 
 
 async def known(transaction: ReadTransaction) -> frozenset[AuthorityKey]:
@@ -47,7 +53,8 @@ async def keys_of(
 async def due(transaction: ReadTransaction) -> tuple[DueAuthority, ...]:
     """Return the authorities that are to be replaced, by member; members' ones first."""
     rows = await transaction.all(
-        "SELECT authority, fingerprint, node_id, since_ms, cause FROM due_authorities "
+        "SELECT authority, fingerprint, node_id, since_ms, cause, started "
+        "FROM due_authorities "
         "ORDER BY node_id, authority DESC, fingerprint"
     )
     return tuple(
@@ -57,6 +64,23 @@ async def due(transaction: ReadTransaction) -> tuple[DueAuthority, ...]:
             node_id=NodeId(row["node_id"]),
             since_ms=row["since_ms"],
             cause=row["cause"],
+            started=bool(row["started"]),
         )
         for row in rows
     )
+
+
+async def holders(transaction: ReadTransaction, key: AuthorityKey) -> frozenset[NodeId]:
+    """Return the nodes that have had the key of an authority, also removed ones."""
+    rows = await transaction.all(
+        "SELECT node_id FROM authority_keys "
+        "WHERE authority = :authority AND fingerprint = :fingerprint",
+        authority=key.authority.value,
+        fingerprint=key.fingerprint,
+    )
+    return frozenset(NodeId(row["node_id"]) for row in rows)
+
+
+async def successors(transaction: ReadTransaction) -> tuple[Successor, ...]:
+    """Return the announced successors, the earliest first. Their proofs are not checked."""
+    return successors_in(await transaction.all(ALL_SUCCESSORS))

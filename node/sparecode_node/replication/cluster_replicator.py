@@ -83,6 +83,8 @@ class ClusterConfig:
     """Returns the state of this node's recovery bundle; reads files."""
     authorities: Callable[[], tuple[AuthorityKey, ...]] = tuple
     """Returns the authorities that this node trusts now."""
+    shown_authorities: Callable[[], tuple[str, ...]] = tuple
+    """Returns the fingerprints of those that signed the certificates it shows."""
     feature_level: int = NEWEST
     skip_folder: SkipFolder | None = None
     """Has the statements about entries that the operators skip (E3)."""
@@ -477,5 +479,6 @@ class ClusterReplicator:
             audit_head=head[1],
             recovery_bundle=await asyncio.to_thread(self._config.recovery_bundle),
             authorities=await asyncio.to_thread(self._config.authorities),
+            shown_authorities=await asyncio.to_thread(self._config.shown_authorities),
             last_entry=status.last_entry,
         )

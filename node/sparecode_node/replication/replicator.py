@@ -99,6 +99,8 @@ class MemberStatus:
     """Whether a recovery bundle has its keys; see membership/bundle_record.py."""
     authorities: tuple[AuthorityKey, ...] = ()
     """The authorities that it trusts now; empty: unknown."""
+    shown_authorities: tuple[str, ...] = ()
+    """Fingerprints of the members' authorities that signed what it shows; empty: unknown."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of its log, committed or not."""
     match_index: int = 0

@@ -75,14 +75,20 @@ class AuthorityCalls:
         return None if answered is None else grant_of(answered[1])
 
     async def renew(
-        self, certificate_request: bytes, members: Sequence[Member]
+        self,
+        certificate_request: bytes,
+        members: Sequence[Member],
+        *,
+        new_authority: bool = False,
     ) -> tuple[NodeId, bytes] | None:
         """
         Return a new certificate for this member, PEM, and who signed it, or None.
 
-        Raises `RelayedError` if a member refuses.
+        *new_authority*: a successor of the members' authority signs it. Raises `RelayedError` if a member refuses.
         """
-        request = pb.RenewCertificateRequest(certificate_request=certificate_request)
+        request = pb.RenewCertificateRequest(
+            certificate_request=certificate_request, new_authority=new_authority
+        )
         answered = await self._first_answer(
             "RenewCertificate", request, members, CALL_S
         )

@@ -154,6 +154,21 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             commit=conversion.commit(self._node_id, applied)
         )
 
+    async def ReplaceAuthorities(
+        self, request: pb.ReplaceAuthoritiesRequest, context: Context
+    ) -> pb.ReplaceAuthoritiesResponse:
+        """Start to replace authorities, or finish it."""
+        applied = await self._changes.replace_authorities(
+            calls.session_call(
+                context, "ClusterService/ReplaceAuthorities", request.request_id
+            ),
+            node_id=request.node_id,
+            finish=request.finish,
+        )
+        return pb.ReplaceAuthoritiesResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
+
     async def TransferPrimary(
         self, request: pb.TransferPrimaryRequest, context: Context
     ) -> pb.TransferPrimaryResponse:
@@ -307,8 +322,21 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
                 node_id=each.node_id,
                 since_time=conversion.timestamp(each.since_ms),
                 cause=each.cause,
+                started=each.started,
             )
             for each in status.due_authorities
+        ],
+        successors=[
+            pb.AuthoritySuccessor(
+                authority=each.authority,
+                replaces=each.replaces,
+                fingerprint=each.fingerprint,
+                node_id=each.node_id,
+                since_time=conversion.timestamp(each.since_ms),
+                certificate=each.certificate,
+                sole=each.sole,
+            )
+            for each in status.successors
         ],
     )
 
@@ -354,4 +382,5 @@ def _member(member: MemberView) -> pb.Member:
         recovery_bundle=member.recovery_bundle,
         members_authorities=member.members_authorities,
         agents_authorities=member.agents_authorities,
+        shown_authorities=member.shown_authorities,
     )

@@ -137,6 +137,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
                 member,
                 shown,
                 request.certificate_request,
+                new_authority=request.new_authority,
                 timeout_s=min(time_left_s(context), JOIN_MAX_S),
             )
         except (InvalidFieldError, ProposeError, Refused) as error:

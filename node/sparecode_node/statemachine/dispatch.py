@@ -78,6 +78,12 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return authorities.retire_authority(applying, command)
         case commands.KeepAuthorities() as command:
             return authorities.keep_authorities(applying, command)
+        case commands.ReplaceAuthorities() as command:
+            return authorities.replace_authorities(applying, command)
+        case commands.AnnounceAuthority() as command:
+            return authorities.announce_authority(applying, command)
+        case commands.FinishAuthorities() as command:
+            return authorities.finish_authorities(applying, command)
         case commands.OpenSession() as command:
             return sessions.open_session(applying, command)
         case commands.Reauthenticate() as command:

@@ -20,6 +20,7 @@ POLICY_FIELDS = (
     # What follows a removal: a thief must not leave keys in force.
     "rotate_after_removal",
     "authorities_due_after_removal",
+    "replace_authorities_after_removal",
 )
 """The fields of the policy whose change is a change of power."""
 
@@ -59,6 +60,8 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.AddMember()
             | commands.RemoveMember()
             | commands.KeepAuthorities()
+            | commands.ReplaceAuthorities()
+            | commands.FinishAuthorities()
             | commands.ActivateKey()
             # A shared secret, and who may use it, open the door of agents.
             | commands.RegisterRadiusClient()

@@ -2,15 +2,19 @@
 """`sparecode-node authority`: the keys of the authorities, from a recovery bundle."""
 
 import os
+import ssl
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sparecode_node.config import Config
+from sparecode_node.domain.membership import AuthorityKind
+from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.bundle_files import key_in
-from sparecode_node.membership.files import PRIVATE, key_beside, put, read
+from sparecode_node.membership.files import PRIVATE, PUBLIC, key_beside, put, read
 from sparecode_node.membership.preparation import StartError, ring_file
+from sparecode_node.membership.successors import SuccessorFiles, is_name
 from sparecode_node.services.cluster.bundles import Bundle, BundleError
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
@@ -25,9 +29,49 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def authority() -> None:
-    """Keep `restore` a command of its own."""
+@app.command()
+def export(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="New folder.", metavar="FOLDER")],
+) -> None:
+    """
+    Write the successors of this node's authorities to a folder.
+
+    Agents and administrators append members-ca.pem to their copies. The keys are in the
+    folder if this node has made the successors. `sparecode-node certificates FOLDER`
+    signs new certificates of agents with them.
+    """
+    config = loaded(context)
+    files = FileAuthority(config)
+    written = []
+    try:
+        for kind in AuthorityKind:
+            successor = next(reversed(files.accepted(kind)), None)
+            if successor is None:
+                continue
+            stem = folder / f"{kind}-ca"
+            pem = ssl.DER_cert_to_PEM_cert(successor.certificate).encode()
+            written.append(_new(stem.with_suffix(".pem"), pem, PUBLIC))
+            made = files.made.authority(successor)
+            if made is not None:
+                written.append(_new(stem.with_suffix(".key"), made.key_pem, PRIVATE))
+    except (OSError, StartError, ValueError) as error:
+        fail(str(error))
+    if not written:
+        fail(
+            "this node trusts no successor of an authority: sparecode cluster status "
+            "shows what is due"
+        )
+    for path in written:
+        typer.echo(f"Wrote {path}.")
+
+
+def _new(path: Path, content: bytes, mode: int) -> Path:
+    """Write a file that must not exist yet. Raises `StartError`."""
+    if path.exists():
+        raise StartError(f"{path} exists: use a new folder")
+    put(path, content, mode)
+    return path
 
 
 @app.command()
@@ -91,7 +135,9 @@ def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
         content = key_in(bundle, read(certificate))
         if content is not None:
             keys[key_beside(certificate)] = content
-    if key_beside(config.peers.ca) not in keys:
+    made = SuccessorFiles(config)
+    successors = [name for name in bundle.files if is_name(name)]
+    if key_beside(config.peers.ca) not in keys and not successors:
         raise StartError(
             f"{path} has no key that belongs to {config.peers.ca}: use a bundle that was "
             "exported on a node with the authority's key, after the authority was made"
@@ -104,6 +150,11 @@ def _restore(config: Config, bundle: Bundle, path: Path) -> tuple[Path, ...]:
     for key, content in keys.items():
         put(key, content, PRIVATE)
         _give_to_owner(key, config.peers.key)
+    for name in successors:
+        path = made.put(name, bundle.files[name])
+        _give_to_owner(path.parent, config.peers.key)
+        _give_to_owner(path, config.peers.key)
+        keys[path] = bundle.files[name]
     return tuple(keys)
 
 

@@ -4,6 +4,7 @@
 import asyncio
 import datetime as dt
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from cryptography.hazmat.primitives import serialization
@@ -27,7 +28,16 @@ from sparecode_node.tool.doctor.state import check_journal
 from sparecode_node.tool.terminal import fail, loaded
 
 
-def renew_certificate(context: typer.Context) -> None:
+def renew_certificate(
+    context: typer.Context,
+    *,
+    new_authority: Annotated[
+        bool,
+        typer.Option(
+            "--new-authority", help="Have the successor of the authority sign it."
+        ),
+    ] = False,
+) -> None:
     """
     Renew this node's certificate, before it expires.
 
@@ -35,10 +45,14 @@ def renew_certificate(context: typer.Context) -> None:
     new certificate has the same key and the same names. Other members must be running,
     and must accept the present certificate: if it has expired, see
     docs/runbooks/expired-certificates.md.
+
+    While the members' authority is replaced, --new-authority has its successor sign the
+    certificate. First append the successor to the copies of agents and administrators:
+    docs/runbooks/new-authority.md.
     """
     config = loaded(context)
     try:
-        signer, certificate = _renew(config)
+        signer, certificate = _renew(config, new_authority=new_authority)
         written = _write(config, certificate)
     except (KeyRingError, RelayedError, StartError) as error:
         fail(str(error))
@@ -50,23 +64,27 @@ def renew_certificate(context: typer.Context) -> None:
     )
 
 
-def _renew(config: Config) -> tuple[NodeId, bytes]:
+def _renew(config: Config, *, new_authority: bool) -> tuple[NodeId, bytes]:
     """Return the member that signed, and the new certificate in PEM."""
     shown, key = read(config.peers.certificate), _key(config.peers.key)
     own = NodeId(config.node.id)
     authority = FileAuthority(config)
-    if authority.can_sign():
+    if authority.can_sign() and not new_authority:
         now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
         return own, authority.sign(own, key.public_key(), hosts_in(shown), now)
-    tls = PeerTls(
-        certificate=shown, key=read(config.peers.key), ca=read(config.peers.ca)
-    )
+    try:
+        ca = authority.members_ca()
+    except (OSError, ValueError) as error:
+        raise StartError(f"{config.peers.ca}: {error}") from error
+    tls = PeerTls(certificate=shown, key=read(config.peers.key), ca=ca)
     members = [
         Member(node_id=node_id, address=address)
-        for node_id, address in _others(config).items()
+        for node_id, address in _members(config, own=new_authority).items()
     ]
     request = certificate_request(key, own)
-    answer = asyncio.run(AuthorityCalls(lambda: tls).renew(request, members))
+    answer = asyncio.run(
+        AuthorityCalls(lambda: tls).renew(request, members, new_authority=new_authority)
+    )
     if answer is None:
         names = ", ".join(each.node_id for each in members) or "no other member"
         raise StartError(
@@ -77,15 +95,27 @@ def _renew(config: Config) -> tuple[NodeId, bytes]:
     return answer
 
 
-def _others(config: Config) -> dict[NodeId, str]:
-    """Return the other members, from the journal or else `node.toml`."""
+def _members(config: Config, *, own: bool) -> dict[NodeId, str]:
+    """
+    Return the other members, from the journal or else `node.toml`.
+
+    *own*: this one as well. It runs, and only the cluster knows whether all members
+    trust a successor.
+    """
     path, ring = config.node.data_dir / JOURNAL, ring_file(config).load()
     try:
         running = is_in_use(path)
     except OSError:
         running = False
     journal, _ = check_journal(path, node_id=config.node.id, ring=ring, running=running)
-    return dict(other_members(config, journal, ring))
+    found = dict(other_members(config, journal, ring))
+    if own and journal is not None:
+        found |= {
+            member.node_id: member.address
+            for member in journal.configuration.members
+            if member.address
+        }
+    return found
 
 
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -132,6 +132,7 @@ class Member(_message.Message):
     RECOVERY_BUNDLE_FIELD_NUMBER: _builtins.int
     MEMBERS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     AGENTS_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    SHOWN_AUTHORITIES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The member's node ID."""
     reachable: _builtins.bool
@@ -178,6 +179,10 @@ class Member(_message.Message):
     def agents_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The agents' authorities that it trusts, in the same form."""
 
+    @_builtins.property
+    def shown_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The members' authorities that have signed the certificates it shows, in the same form."""
+
     def __init__(
         self,
         *,
@@ -197,10 +202,11 @@ class Member(_message.Message):
         recovery_bundle: _builtins.str = ...,
         members_authorities: _abc.Iterable[_builtins.str] | None = ...,
         agents_authorities: _abc.Iterable[_builtins.str] | None = ...,
+        shown_authorities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "members_authorities", b"members_authorities", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "members_authorities", b"members_authorities", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "shown_authorities", b"shown_authorities", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,6 +251,7 @@ class GetStatusResponse(_message.Message):
     PENDING_RESETS_FIELD_NUMBER: _builtins.int
     ROTATION_DUE_FIELD_NUMBER: _builtins.int
     DUE_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    SUCCESSORS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -283,6 +290,13 @@ class GetStatusResponse(_message.Message):
     def due_authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___DueAuthority]:
         """The authorities that are to be replaced, because a removed member has had their keys."""
 
+    @_builtins.property
+    def successors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuthoritySuccessor]:
+        """The successors of authorities that members have announced. Each member checks the
+        proof by itself: `Member.members_authorities` and `Member.agents_authorities` say
+        whether it trusts them.
+        """
+
     def __init__(
         self,
         *,
@@ -297,14 +311,63 @@ class GetStatusResponse(_message.Message):
         pending_resets: _abc.Iterable[Global___PendingReset] | None = ...,
         rotation_due: _builtins.str = ...,
         due_authorities: _abc.Iterable[Global___DueAuthority] | None = ...,
+        successors: _abc.Iterable[Global___AuthoritySuccessor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "successors", b"successors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class AuthoritySuccessor(_message.Message):
+    """An authority that takes the place of one that is to be replaced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SOLE_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """Whose certificates it signs: `members` or `agents`."""
+    replaces: _builtins.str
+    """The SHA-256 hash of the public key of the replaced authority, in hexadecimal digits."""
+    fingerprint: _builtins.str
+    """The same of the successor."""
+    node_id: _builtins.str
+    """The member that has made it, and has its key."""
+    certificate: _builtins.str
+    """Its certificate, PEM."""
+    sole: _builtins.bool
+    """The replaced authority is trusted no longer."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was announced."""
+
+    def __init__(
+        self,
+        *,
+        authority: _builtins.str = ...,
+        replaces: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        certificate: _builtins.str = ...,
+        sole: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate", b"certificate", "fingerprint", b"fingerprint", "node_id", b"node_id", "replaces", b"replaces", "since_time", b"since_time", "sole", b"sole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthoritySuccessor: _TypeAlias = AuthoritySuccessor  # noqa: Y015
 
 @_typing.final
 class DueAuthority(_message.Message):
@@ -319,6 +382,7 @@ class DueAuthority(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
     authority: _builtins.str
     """Whose certificates it signs: `members` or `agents`."""
     fingerprint: _builtins.str
@@ -327,6 +391,8 @@ class DueAuthority(_message.Message):
     """The removed member that has had its key."""
     cause: _builtins.str
     """Why it is due: `policy`, or `request` of the administrator who removed the member."""
+    started: _builtins.bool
+    """A member that has its key is to make its successor."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """When the member was removed."""
@@ -339,10 +405,11 @@ class DueAuthority(_message.Message):
         node_id: _builtins.str = ...,
         since_time: _timestamp_pb2.Timestamp | None = ...,
         cause: _builtins.str = ...,
+        started: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cause", b"cause", "fingerprint", b"fingerprint", "node_id", b"node_id", "since_time", b"since_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cause", b"cause", "fingerprint", b"fingerprint", "node_id", b"node_id", "since_time", b"since_time", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1191,6 +1258,60 @@ class KeepAuthoritiesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeepAuthoritiesResponse: _TypeAlias = KeepAuthoritiesResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceAuthoritiesRequest(_message.Message):
+    """A request to replace authorities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    node_id: _builtins.str
+    """The removed member that has had their keys."""
+    finish: _builtins.bool
+    """End the trust in the authorities. Every member must use their successors."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        finish: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "node_id", b"node_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceAuthoritiesRequest: _TypeAlias = ReplaceAuthoritiesRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceAuthoritiesResponse(_message.Message):
+    """The replacement is started, or finished."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceAuthoritiesResponse: _TypeAlias = ReplaceAuthoritiesResponse  # noqa: Y015
 
 @_typing.final
 class RotateKeysRequest(_message.Message):

@@ -90,6 +90,11 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesResponse.FromString,
                 _registered_method=True)
+        self.ReplaceAuthorities = channel.unary_unary(
+                '/sparecode.v1.ClusterService/ReplaceAuthorities',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesResponse.FromString,
+                _registered_method=True)
         self.RotateKeys = channel.unary_stream(
                 '/sparecode.v1.ClusterService/RotateKeys',
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.SerializeToString,
@@ -186,6 +191,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplaceAuthorities(self, request, context):
+        """Starts to replace the authorities that are due because of a removed member, or ends
+        the trust in them once every member uses their successors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKeys(self, request, context):
         """Replaces the cluster's secret key while the cluster serves, and streams the
         progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -252,6 +265,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.KeepAuthorities,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesResponse.SerializeToString,
+            ),
+            'ReplaceAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceAuthorities,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesResponse.SerializeToString,
             ),
             'RotateKeys': grpc.unary_stream_rpc_method_handler(
                     servicer.RotateKeys,
@@ -557,6 +575,33 @@ class ClusterService:
             '/sparecode.v1.ClusterService/KeepAuthorities',
             sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.KeepAuthoritiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/ReplaceAuthorities',
+            sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

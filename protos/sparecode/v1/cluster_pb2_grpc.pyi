@@ -71,6 +71,10 @@ class ClusterServiceStub:
     """Records why authorities stay although a removed member has had their keys. They are
     no longer shown as due.
     """
+    ReplaceAuthorities: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ReplaceAuthoritiesRequest, _cluster_pb2.ReplaceAuthoritiesResponse]
+    """Starts to replace the authorities that are due because of a removed member, or ends
+    the trust in them once every member uses their successors.
+    """
     RotateKeys: _grpc.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]
     """Replaces the cluster's secret key while the cluster serves, and streams the
     progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -119,6 +123,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     KeepAuthorities: _aio.UnaryUnaryMultiCallable[_cluster_pb2.KeepAuthoritiesRequest, _cluster_pb2.KeepAuthoritiesResponse]  # type: ignore[assignment]
     """Records why authorities stay although a removed member has had their keys. They are
     no longer shown as due.
+    """
+    ReplaceAuthorities: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ReplaceAuthoritiesRequest, _cluster_pb2.ReplaceAuthoritiesResponse]  # type: ignore[assignment]
+    """Starts to replace the authorities that are due because of a removed member, or ends
+    the trust in them once every member uses their successors.
     """
     RotateKeys: _aio.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Replaces the cluster's secret key while the cluster serves, and streams the
@@ -231,6 +239,16 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_pb2.KeepAuthoritiesResponse, _abc.Awaitable[_cluster_pb2.KeepAuthoritiesResponse]]:
         """Records why authorities stay although a removed member has had their keys. They are
         no longer shown as due.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceAuthorities(
+        self,
+        request: _cluster_pb2.ReplaceAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.ReplaceAuthoritiesResponse, _abc.Awaitable[_cluster_pb2.ReplaceAuthoritiesResponse]]:
+        """Starts to replace the authorities that are due because of a removed member, or ends
+        the trust in them once every member uses their successors.
         """
 
     @_abc_1.abstractmethod

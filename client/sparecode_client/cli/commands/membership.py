@@ -43,7 +43,7 @@ _WATCHED = (*COLUMNS[:-1],)
 @app.command()
 def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
     """
-    List the members, and the nodes that will become members.
+    List the members and the nodes that are joining.
 
     A voter counts towards the quorum. A learner receives the log and becomes a voter
     when it has caught up.
@@ -213,8 +213,8 @@ def remove(
 
     The member has had the key ring, and perhaps the authorities' keys. If it may be in
     the wrong hands, add --rotate-keys. The policy rotate_after_removal always replaces
-    the ring's key. Certificates are files, so you replace the authorities yourself, as
-    the runbook new-authority.md describes: `sparecode cluster status` reminds of it.
+    the ring's key. The policy replace_authorities_after_removal starts to replace the
+    authorities: `sparecode cluster status` names the next step.
 
     If it turns out later that a removed member is in the wrong hands, run the command
     again with --rotate-keys.
@@ -294,6 +294,45 @@ def keep_authorities(
     settings.output.done(
         f"The authorities stay whose keys {node} has had", commit, node_id=node
     )
+
+
+@app.command(
+    "replace-authorities",
+    epilog="Example: sparecode cluster replace-authorities n3",
+    short_help="Replace authorities whose keys a removed member has had.",
+)
+def replace_authorities(
+    context: typer.Context,
+    node: Annotated[
+        str,
+        typer.Argument(metavar="NODE", help="Removed member that has had their keys."),
+    ],
+    *,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="End the trust in the old authorities.")
+    ] = False,
+) -> None:
+    """
+    Start to replace the authorities whose keys a removed member has had.
+
+    A member that has the keys makes their successors, and all members trust both. The
+    policy replace_authorities_after_removal does it at the removal. The runbook
+    new-authority.md describes the next steps. Then --finish ends the trust in the old
+    authorities: certificates that these signed are refused from then on.
+
+    Another super administrator must approve both, if there is one.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.replace_authorities(
+            node, finish=finish, request_id=settings.request_id
+        )
+    words = (
+        f"The authorities whose keys {node} has had are trusted no longer"
+        if finish
+        else f"The authorities whose keys {node} has had get successors"
+    )
+    settings.output.done(words, commit, node_id=node)
 
 
 @app.command()

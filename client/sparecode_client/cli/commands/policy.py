@@ -29,6 +29,7 @@ _NONE = (
     "reset_delay",
     "rotate_after_removal",
     "authorities_due_after_removal",
+    "replace_authorities_after_removal",
     "pin_blocklist",
     "issued_sets_per_hour",
     "issued_sets_per_day",

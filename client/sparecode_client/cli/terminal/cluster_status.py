@@ -6,7 +6,12 @@ from datetime import timedelta
 
 from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.words import plural, show_time
-from sparecode_client.values.cluster import ClusterStatus, Member
+from sparecode_client.values.cluster import (
+    AuthoritySuccessor,
+    ClusterStatus,
+    DueAuthority,
+    Member,
+)
 
 COLUMNS = ("Node", "Role", ">Term", ">Commit", ">Applied", ">Lag", ">Clock", "Version")
 """Columns about a member."""
@@ -94,11 +99,74 @@ def authority_warnings(status: ClusterStatus) -> list[str]:
     since = {each.node_id: each.since_time for each in status.due_authorities}
     return [
         f"WARNING: {node_id} was removed on {show_time(time)} and has had the keys of "
-        f"the authorities for {due_kinds(status, node_id)}. Replace these: "
-        "docs/runbooks/new-authority.md. To record why they stay: sparecode cluster "
+        f"the authorities for {due_kinds(status, node_id)}. {_next_step(status, node_id)} "
+        "See docs/runbooks/new-authority.md. To record why they stay: sparecode cluster "
         f"keep-authorities {node_id} --reason REASON. {_trusting(status, node_id)}"
         for node_id, time in since.items()
     ]
+
+
+def _next_step(status: ClusterStatus, node_id: str) -> str:
+    """Return which step of the replacement is next (runbook new-authority.md)."""
+    due = [each for each in status.due_authorities if each.node_id == node_id]
+    if not all(each.started for each in due):
+        return f"Next: sparecode cluster replace-authorities {node_id}."
+    makers: dict[str, str] = {}
+    for each in due:
+        made = _trusted_successor(status, each)
+        if made is None:
+            return _waiting(status, each)
+        makers[each.authority] = made.node_id
+        if made.sole:
+            return "Every member drops them within seconds."
+    old = {each.fingerprint for each in due if each.authority == "members"}
+    behind = [
+        member.node_id
+        for member in status.members
+        if not member.shown_authorities or old & set(member.shown_authorities)
+    ]
+    where = " and ".join(
+        f"{kind} on {maker}" for kind, maker in sorted(makers.items(), reverse=True)
+    )
+    if old and behind:
+        return (
+            f"Every member trusts their successors (keys: {where}). Next: give the new "
+            "members' authority to agents and administrators. Then run on each of "
+            f"{', '.join(behind)}: sparecode-node renew-certificate --new-authority."
+        )
+    return (
+        f"Every member uses their successors (keys: {where}). Next: new certificates for "
+        f"agents, then: sparecode cluster replace-authorities {node_id} --finish."
+    )
+
+
+def _trusted_successor(
+    status: ClusterStatus, due: DueAuthority
+) -> AuthoritySuccessor | None:
+    """Return the successor of an authority that every member trusts."""
+    for each in status.successors:
+        if (each.authority, each.replaces) != (due.authority, due.fingerprint):
+            continue
+        if all(
+            each.fingerprint
+            in (*member.members_authorities, *member.agents_authorities)
+            for member in status.members
+        ):
+            return each
+    return None
+
+
+def _waiting(status: ClusterStatus, due: DueAuthority) -> str:
+    announced = any(
+        (each.authority, each.replaces) == (due.authority, due.fingerprint)
+        for each in status.successors
+    )
+    if announced:
+        return "A successor was announced, and not every member trusts it yet."
+    return (
+        f"A member that has the key of the authority for {due.authority} makes a successor "
+        "within a minute. If no member has it, make new authorities yourself."
+    )
 
 
 def due_kinds(status: ClusterStatus, node_id: str) -> str:

@@ -25,6 +25,7 @@ from sparecode_node.statemachine.results import Applied
 TICKET: Final = "ClusterService/CreateJoinTicket"
 ADD: Final = "ClusterService/AddMember"
 KEEP: Final = "ClusterService/KeepAuthorities"
+REPLACE: Final = "ClusterService/ReplaceAuthorities"
 REMOVE: Final = "ClusterService/RemoveMember"
 TRANSFER: Final = "ClusterService/TransferPrimary"
 
@@ -181,6 +182,34 @@ async def keep_authorities(visit: Visit) -> Response:
         if answer is not None:
             return answer
     return visit.page("authorities_keep.html", node_id=node_id)
+
+
+async def replace_authorities(visit: Visit) -> Response:
+    """Start to replace authorities that are due, or finish it (P6a)."""
+    visit.require(REPLACE)
+    node_id = NodeId(visit.request.path_params["node_id"])
+    finish = (
+        visit.ticked("finish") or visit.request.query_params.get("step") == "finish"
+    )
+    if visit.is_form:
+        words = (
+            f"The authorities whose keys {node_id} has had are trusted no longer."
+            if finish
+            else f"The authorities whose keys {node_id} has had get successors."
+        )
+        answer = await change(
+            visit,
+            REPLACE,
+            lambda call: visit.site.services.membership.replace_authorities(
+                call, node_id=node_id, finish=finish
+            ),
+            to="/cluster",
+            words=words,
+            fields={"node_id": "finish"},
+        )
+        if answer is not None:
+            return answer
+    return visit.page("authorities_replace.html", node_id=node_id, finish=finish)
 
 
 async def transfer_primary(visit: Visit) -> Response:

@@ -262,6 +262,15 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "",
                 N_("The dashboard reminds until they are replaced."),
             ),
+            (
+                "replace_authorities_after_removal",
+                N_("Authorities that are due are replaced"),
+                "",
+                N_(
+                    "A member that has their keys makes new authorities, which all "
+                    "members trust."
+                ),
+            ),
             ("session_lifetime_ms", N_("Sessions end after"), N_("hours"), ""),
             (
                 "session_idle_ms",

@@ -217,6 +217,7 @@ async def ask_status(
             )
             for fingerprint in shown[:AUTHORITIES_MAX]
         ),
+        shown_authorities=tuple(answer.shown_authorities[:AUTHORITIES_MAX]),
         last_entry=(answer.last_term, answer.last_index),
     )
 
@@ -237,6 +238,7 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         recovery_bundle=status.recovery_bundle,
         members_authorities=fingerprints(status.authorities, AuthorityKind.MEMBERS),
         agents_authorities=fingerprints(status.authorities, AuthorityKind.AGENTS),
+        shown_authorities=status.shown_authorities,
         last_term=status.last_entry[0],
         last_index=status.last_entry[1],
     )

@@ -79,6 +79,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.AddMember,
         commands.RemoveMember,
         commands.KeepAuthorities,
+        commands.ReplaceAuthorities,
     ),
     "AdministratorService": (
         commands.CreateAdministrator,

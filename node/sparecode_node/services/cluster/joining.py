@@ -53,8 +53,12 @@ class MemberAuthority(Protocol):
     def agents_ca(self) -> bytes:
         """Return the agents' authorities, PEM."""
 
-    def can_sign(self) -> bool:
-        """Return whether this node holds the key of the members' authority."""
+    def can_sign(self, successor: str = "") -> bool:
+        """
+        Return whether this node holds the key of the members' authority.
+
+        *successor*: the fingerprint of one of its successors instead.
+        """
 
     def sign(
         self,
@@ -62,8 +66,9 @@ class MemberAuthority(Protocol):
         key: ec.EllipticCurvePublicKey,
         hosts: Sequence[str],
         now: dt.datetime,
+        successor: str = "",
     ) -> bytes:
-        """Return a member's certificate, PEM."""
+        """Return a member's certificate, PEM. *successor*: see `can_sign`."""
 
     def keys(self) -> tuple[AuthorityKey, ...]:
         """Return the authorities whose keys this node holds."""

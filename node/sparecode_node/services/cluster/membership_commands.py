@@ -14,6 +14,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
+from sparecode_node.services.cluster.authority_use import used_successors
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
@@ -26,8 +27,10 @@ from sparecode_node.statemachine.commands.cluster import TransferPrimary
 from sparecode_node.statemachine.commands.membership import (
     AddMember,
     CreateJoinTicket,
+    FinishAuthorities,
     KeepAuthorities,
     RemoveMember,
+    ReplaceAuthorities,
 )
 from sparecode_node.statemachine.results import Applied, JoinTicketCreated
 
@@ -232,6 +235,33 @@ class MembershipCommands:
             reason=fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX),
         )
         return await self._proposer.change(context, command)
+
+    @idempotent
+    async def replace_authorities(
+        self, context: CallContext, *, node_id: str, finish: bool = False
+    ) -> Applied:
+        """
+        Start to replace the authorities whose keys a removed member has had (P6a).
+
+        A member that has the keys makes their successors, and every member trusts these
+        beside the old ones. *finish*: only the successors are trusted from now on. Raises
+        `Refused` (`AUTHORITY_NOT_DUE`; `MEMBER_NOT_READY` if a member does not use the
+        successors, or cannot be asked).
+        """
+        removed = fields.node_id("node_id", node_id)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        command: FinishAuthorities | ReplaceAuthorities
+        if finish:
+            used = await used_successors(
+                self._replicator, self._state, removed, timeout_s=deadline.left_s()
+            )
+            command = FinishAuthorities(node_id=removed, successors=used)
+        else:
+            command = ReplaceAuthorities(node_id=removed)
+        return applied(
+            await self._proposer.propose(context, session, deadline, command)
+        )
 
     async def _rotate(self, context: CallContext, removed: NodeId) -> Removal:
         """Start a rotation. If it cannot start, the member stays removed."""

@@ -22,6 +22,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import NAME_SUFFIX
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.cluster.authority_use import trusted_successor
 from sparecode_node.services.cluster.joining import (
     MemberAuthority,
     fingerprint_of,
@@ -66,16 +67,25 @@ class Renewals:
         shown: bytes,
         certificate_request: bytes,
         *,
+        new_authority: bool = False,
         timeout_s: float,
     ) -> bytes:
         """
         Return a new certificate for *member*, PEM.
 
-        *shown*: the certificate of its handshake, PEM. Raises `RateError`, `Refused`
-        (`AUTHORITY_MISSING`, `JOINER_CERTIFICATE`, `MEMBER_REMOVED`) and `ProposeError`.
+        *shown*: the certificate of its handshake, PEM. *new_authority*: a successor of
+        the authority signs, which every member trusts (P6a). Raises `RateError`, `Refused`
+        (`AUTHORITY_MISSING`, `JOINER_CERTIFICATE`, `MEMBER_NOT_READY`, `MEMBER_REMOVED`)
+        and `ProposeError`.
         """
         self._rates.renewal(member)
-        if not self._authority.can_sign():
+        deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
+        successor = ""
+        if new_authority:
+            successor = await trusted_successor(
+                self._replicator, self._state, timeout_s=deadline.left_s()
+            )
+        if not self._authority.can_sign(successor):
             raise _refused(
                 Reason.AUTHORITY_MISSING,
                 f"{self._replicator.node_id} does not have the key of the members' "
@@ -91,7 +101,6 @@ class Renewals:
         call = UnstampedCall.of_node(
             self._replicator.node_id, command, RequestId(self._entropy.uuid())
         )
-        deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
         result = await self._replicator.propose(
             Proposal(call=call), timeout_s=deadline.left_s()
         )
@@ -105,7 +114,7 @@ class Renewals:
         named = [each.hosts for each in known if each.node_id == member]
         hosts = (named[0] if named else None) or hosts_in(shown)
         now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
-        certificate = self._authority.sign(member, key, hosts, now)
+        certificate = self._authority.sign(member, key, hosts, now, successor)
         log.warning("certificate_renewed", extra={"member": member})
         return certificate
 

@@ -3,11 +3,12 @@
 
 import asyncio
 import enum
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKind, fingerprints
+from sparecode_node.domain.membership import AuthorityKind, Successor, fingerprints
 from sparecode_node.queries import authorities, cluster, membership, resets, seals
 from sparecode_node.queries.authorities import DueAuthority
 from sparecode_node.queries.cluster import LastBackup
@@ -56,8 +57,28 @@ class MemberView:
     members_authorities: tuple[str, ...] = ()
     """Fingerprints of the members' authorities that it trusts now; empty: unknown."""
     agents_authorities: tuple[str, ...] = ()
+    shown_authorities: tuple[str, ...] = ()
+    """Fingerprints of the members' authorities that signed what it shows."""
     votes: bool = True
     """False: a learner, which receives everything and counts for no quorum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessorView:
+    """An authority that a member has announced; each member judges its proof."""
+
+    authority: str
+    """An `AuthorityKind`."""
+    replaces: str
+    """Fingerprint of the authority that it replaces."""
+    fingerprint: str
+    node_id: NodeId
+    """The member that has made it."""
+    since_ms: int
+    certificate: str
+    """PEM."""
+    sole: bool = False
+    """Whether the replaced authority is trusted no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +102,8 @@ class ClusterStatus:
     """The removed member because of which another key is due; empty: none (P6)."""
     due_authorities: tuple[DueAuthority, ...] = ()
     """The authorities that are to be replaced (P6a)."""
+    successors: tuple[SuccessorView, ...] = ()
+    """Those that members have announced; each member judges the proofs."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
@@ -216,6 +239,7 @@ class Cluster:
             pending_resets = await resets.pending(transaction)
             rotation_due = await seals.rotation_due(transaction)
             due_authorities = await authorities.due(transaction)
+            successors = await authorities.successors(transaction)
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -233,7 +257,20 @@ class Cluster:
             pending_resets=pending_resets,
             rotation_due=rotation_due,
             due_authorities=due_authorities,
+            successors=tuple(map(_successor, successors)),
         )
+
+
+def _successor(each: Successor) -> SuccessorView:
+    return SuccessorView(
+        authority=each.authority.value,
+        replaces=each.replaces,
+        fingerprint=each.fingerprint,
+        node_id=each.node_id,
+        since_ms=each.since_ms,
+        certificate=ssl.DER_cert_to_PEM_cert(each.certificate),
+        sole=each.sole,
+    )
 
 
 def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
@@ -270,5 +307,6 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
         recovery_bundle=member.recovery_bundle,
         members_authorities=fingerprints(member.authorities, AuthorityKind.MEMBERS),
         agents_authorities=fingerprints(member.authorities, AuthorityKind.AGENTS),
+        shown_authorities=member.shown_authorities,
         votes=votes,
     )

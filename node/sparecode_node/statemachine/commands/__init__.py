@@ -70,11 +70,14 @@ from sparecode_node.statemachine.commands.keys import (
 from sparecode_node.statemachine.commands.membership import (
     AddMember,
     AdmitNode,
+    AnnounceAuthority,
     CreateJoinTicket,
+    FinishAuthorities,
     KeepAuthorities,
     NoteAuthorityKeys,
     RemoveMember,
     RenewCertificate,
+    ReplaceAuthorities,
     RetireAuthority,
 )
 from sparecode_node.statemachine.commands.notices import (
@@ -154,6 +157,9 @@ Command = (
     | NoteAuthorityKeys
     | RetireAuthority
     | KeepAuthorities
+    | ReplaceAuthorities
+    | AnnounceAuthority
+    | FinishAuthorities
     | CreateBackup
     | NoteBackup
     | NoteRefusedCalls

@@ -75,6 +75,39 @@ class KeepAuthorities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceAuthorities:
+    """Start to replace the authorities whose keys a removed member has had (P6a)."""
+
+    node_id: NodeId
+    """The removed member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnounceAuthority:
+    """Announce the successor of an authority that is due, as its maker tells (P6a)."""
+
+    node_id: NodeId
+    """The member that has made the successor."""
+    authority: AuthorityKind
+    replaces: str
+    """Fingerprint of the authority that is due."""
+    fingerprint: str
+    certificate: bytes
+    """DER."""
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishAuthorities:
+    """Trust authorities no longer whose successors are in use (P6a)."""
+
+    node_id: NodeId
+    """The removed member that has had their keys."""
+    successors: tuple[str, ...]
+    """Fingerprints of those that every member uses, as the called node has seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddMember:
     """Add a node that already has the key ring and a certificate."""
 

@@ -25,6 +25,8 @@ Change = (
     | commands.OpenCluster
     | commands.AddMember
     | commands.KeepAuthorities
+    | commands.ReplaceAuthorities
+    | commands.FinishAuthorities
     | commands.CreateJoinTicket
     | commands.AssignToken
     | commands.EnableToken

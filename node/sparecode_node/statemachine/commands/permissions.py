@@ -56,6 +56,8 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.AddMember: Permission.ADMIT_MEMBERS,
     commands.RemoveMember: Permission.REMOVE_MEMBERS,
     commands.KeepAuthorities: Permission.ROTATE_KEYS,
+    commands.ReplaceAuthorities: Permission.ROTATE_KEYS,
+    commands.FinishAuthorities: Permission.ROTATE_KEYS,
     commands.CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

@@ -56,3 +56,4 @@ class UpdatePolicy:
     administrators_second_factor: str | None = None
     passkey_domain: str | None = None
     authorities_due_after_removal: bool | None = None
+    replace_authorities_after_removal: bool | None = None

@@ -25,7 +25,6 @@ from sparecode_node.statemachine.admission import permission_of
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
-    CreateAdministrator,
     RemoveAdministrator,
     UpdateAdministrator,
 )
@@ -36,15 +35,13 @@ from sparecode_node.statemachine.commands.emergency_access import (
     RequestBulkIssue,
     SaveEmergencyAccess,
 )
-from sparecode_node.statemachine.commands.epochs import OpenCluster
 from sparecode_node.statemachine.commands.membership import (
-    AddMember,
     CreateJoinTicket,
+    FinishAuthorities,
     KeepAuthorities,
+    ReplaceAuthorities,
 )
-from sparecode_node.statemachine.commands.notices import RemoveChannel, SaveChannel
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
 from sparecode_node.statemachine.commands.users import UnlockUser
 from sparecode_node.statemachine.feature_level import (
@@ -56,6 +53,7 @@ from sparecode_node.statemachine.feature_level import (
 )
 from sparecode_node.statemachine.handlers import allowances, known_secrets
 from sparecode_node.statemachine.handlers.allowances import ISSUES
+from sparecode_node.statemachine.handlers.sensitive_changes import is_sensitive
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -180,7 +178,7 @@ def _other_approver(applying: Applying, name: AdministratorName) -> bool:
 
 def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | None:
     """Return how the command must wait without a permit; None: it need not."""
-    if _is_sensitive(applying, administrator):
+    if is_sensitive(applying, administrator):
         return Hold(ApprovalKind.CHANGE, "")
     if applying.feature_level >= KNOWN_SECRETS:
         held = known_secrets.hold_needed(applying, administrator)
@@ -215,48 +213,6 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
     return None
 
 
-def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
-    """Return whether it grants power, or takes it from one who could object."""
-    command = applying.call.command
-    match command:
-        case UpdatePolicy() | CreateAdministrator() | OpenCluster() | KeepAuthorities():
-            return True
-        case SaveChannel() | RemoveChannel():
-            return True  # It decides what leaves the cluster, and what stays untold.
-        case UpdateAdministrator() if _relinks(applying, administrator, command):
-            return True
-        case UpdateAdministrator():
-            if command.enabled is False:
-                return command.role is not None or _rules(applying, command.name)
-            return command.role is not None or command.enabled is not None
-        case RemoveAdministrator():
-            return _rules(applying, command.name)
-        case RemoveSecondFactor():
-            return True
-        case AddMember():
-            return applying.feature_level >= MEMBERS_ARE_POWER
-        case ChangePassword():
-            # Setting another administrator's password allows signing in as them.
-            return command.name != administrator.name
-        case _:
-            return False
-
-
-def _relinks(
-    applying: Applying, administrator: Administrator, command: UpdateAdministrator
-) -> bool:
-    """
-    Return whether it changes another administrator's link to a user (I10).
-
-    The link decides whose codes they may not issue, and what they may not approve.
-    """
-    return (
-        applying.feature_level >= EXACT_APPROVALS
-        and (command.no_user or command.user is not None)
-        and command.name != administrator.name
-    )
-
-
 def _basis(applying: Applying) -> str:
     """
     Return what the request relies on and does not name, as it is now.
@@ -267,7 +223,7 @@ def _basis(applying: Applying) -> str:
     command = applying.call.command
     if isinstance(command, known_secrets.TOKEN_CHANGES + known_secrets.USER_CHANGES):
         return known_secrets.basis(applying)
-    if isinstance(command, KeepAuthorities):
+    if isinstance(command, KeepAuthorities | ReplaceAuthorities | FinishAuthorities):
         return authority_tables.due_because_of(applying.db, command.node_id)
     if applying.feature_level < EXACT_APPROVALS or not isinstance(
         command,
@@ -295,11 +251,6 @@ def _second_factors(administrator: Administrator) -> str:
     if not administrator.passkeys:
         return code
     return f"{code} and {plural(administrator.passkeys, 'passkey')}"
-
-
-def _rules(applying: Applying, name: AdministratorName) -> bool:
-    administrator = administrator_tables.find_administrator(applying.db, name)
-    return administrator is not None and administrator.rules
 
 
 def _ask(applying: Applying, held: Hold) -> Result:

@@ -2,20 +2,32 @@
 """
 Handlers of the authorities' keys: which members have had them, and what follows (P6a).
 
-The state has the fingerprints of keys, never a key. Certificates of members and agents
-are files that operators own, so the cluster replaces no authority itself: it records
-that one is due until no member trusts it, or an administrator keeps it.
+The state has the fingerprints of keys, never a key. It records that an authority is due
+until no member trusts it, or an administrator keeps it. A member that has its key makes
+a successor and announces it with a proof. Nothing here checks the proof, because
+libraries of two releases might judge it differently: each node does before it trusts the
+successor (`membership/successors.py`).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import KEYS_MAX, AuthorityKey, DueCause
+from sparecode_node.domain.membership import (
+    KEYS_MAX,
+    SUCCESSOR_BYTES_MAX,
+    AuthorityKey,
+    DueCause,
+    Successor,
+)
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.membership import (
+    AnnounceAuthority,
+    FinishAuthorities,
     KeepAuthorities,
     NoteAuthorityKeys,
+    ReplaceAuthorities,
     RetireAuthority,
 )
 from sparecode_node.statemachine.feature_level import DUE_AUTHORITIES
@@ -67,9 +79,97 @@ def mark_due(
         return ()
     keys = tables.keys_of(applying.db, node_id)
     cause = DueCause.REQUEST if requested else DueCause.POLICY
+    started = applying.policy.replace_authorities_after_removal
     for key in keys:
-        tables.save_due(applying.db, node_id, key, applying.now_ms, cause)
+        tables.save_due(
+            applying.db, node_id, key, applying.now_ms, cause, started=started
+        )
     return keys
+
+
+def replace_authorities(
+    applying: Applying, command: ReplaceAuthorities
+) -> Rejected | None:
+    """Apply `ReplaceAuthorities`: a member that has the keys makes the successors."""
+    started = tables.start(applying.db, command.node_id)
+    if not started:
+        return _not_due(command.node_id)
+    applying.detail = f"{in_words(started)} get successors"
+    return None
+
+
+def announce_authority(
+    applying: Applying, command: AnnounceAuthority
+) -> Rejected | None:
+    """Apply `AnnounceAuthority`, for an authority that is due, and for its maker alone."""
+    successor = Successor(
+        authority=command.authority,
+        replaces=command.replaces,
+        node_id=command.node_id,
+        fingerprint=command.fingerprint,
+        certificate=command.certificate,
+        proof=command.proof,
+        since_ms=applying.now_ms,
+    )
+    known = membership_tables.find_node(applying.db, command.node_id)
+    if command.node_id != applying.call.node_id or (
+        known is not None and known.removed
+    ):
+        return Rejected(
+            Reason.STALE_PARAMETERS, "only a member announces a successor, its own"
+        )
+    if not tables.is_started(applying.db, successor.replaced):
+        return Rejected(
+            Reason.STALE_PARAMETERS, f"{successor.replaced} is not to be replaced"
+        )
+    if any(
+        each.sole and each.replaced == successor.replaced
+        for each in tables.successors(applying.db)
+    ):
+        return Rejected(
+            Reason.STALE_PARAMETERS, f"{successor.replaced} has been replaced"
+        )
+    if max(len(command.certificate), len(command.proof)) > SUCCESSOR_BYTES_MAX:
+        return Rejected(Reason.STALE_PARAMETERS, "the announcement is too large")
+    held = tables.keys_of(applying.db, command.node_id)
+    if successor.replaced not in held:
+        return Rejected(
+            Reason.STALE_PARAMETERS,
+            f"{command.node_id} has not recorded the key of {successor.replaced}",
+        )
+    if successor.key not in held and len(held) >= KEYS_MAX:
+        return Rejected(
+            Reason.STALE_PARAMETERS, f"{command.node_id} has recorded too many keys"
+        )
+    tables.save_successor(applying.db, successor)
+    record_keys(applying, command.node_id, (successor.key,))
+    applying.detail = f"{successor.key} is to replace {successor.replaces[:16]}"
+    return None
+
+
+def finish_authorities(
+    applying: Applying, command: FinishAuthorities
+) -> Rejected | None:
+    """Apply `FinishAuthorities`: only the named successors are trusted from now on."""
+    due = tables.due_keys(applying.db, command.node_id)
+    if not due:
+        return _not_due(command.node_id)
+    chosen = {
+        each.replaced: each
+        for each in tables.successors(applying.db)
+        if each.fingerprint in command.successors
+    }
+    if missing := [key for key in due if key not in chosen]:
+        return Rejected(
+            Reason.MEMBER_NOT_READY, f"{in_words(missing)} have no successor"
+        )
+    for key in due:
+        tables.save_successor(applying.db, replace(chosen[key], sole=True))
+        tables.forget_successors(applying.db, key)
+    applying.detail = ", ".join(
+        f"{chosen[key].key} in place of {key.fingerprint[:16]}" for key in due
+    )
+    return None
 
 
 def retire_authority(applying: Applying, command: RetireAuthority) -> Rejected | None:
@@ -80,6 +180,7 @@ def retire_authority(applying: Applying, command: RetireAuthority) -> Rejected |
         return Rejected(
             Reason.STALE_PARAMETERS, "no member is known to have had this key"
         )
+    tables.forget_successors(applying.db, key)
     applying.detail = f"no member trusts it; {', '.join(members)} had its key"
     return None
 
@@ -88,13 +189,17 @@ def keep_authorities(applying: Applying, command: KeepAuthorities) -> Rejected |
     """Apply `KeepAuthorities`. The event names the administrator and the reason."""
     kept = tables.forget_due(applying.db, command.node_id)
     if not kept:
-        return Rejected(
-            Reason.AUTHORITY_NOT_DUE,
-            f"no authority is due because of {command.node_id}",
-            "node_id",
-        )
+        return _not_due(command.node_id)
     applying.detail = f"{in_words(kept)} stay: {command.reason}"
     return None
+
+
+def _not_due(node_id: NodeId) -> Rejected:
+    return Rejected(
+        Reason.AUTHORITY_NOT_DUE,
+        f"no authority is due because of {node_id}",
+        "node_id",
+    )
 
 
 def in_words(keys: Iterable[AuthorityKey]) -> str:

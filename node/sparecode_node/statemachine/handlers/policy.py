@@ -37,6 +37,7 @@ FIELD_LEVELS = {
     "reset_delay_ms": feature_level.DELAYED_RESETS,
     "rotate_after_removal": feature_level.MEMBERS_ARE_POWER,
     "authorities_due_after_removal": feature_level.DUE_AUTHORITIES,
+    "replace_authorities_after_removal": feature_level.DUE_AUTHORITIES,
     "pin_blocklist": feature_level.PIN_BLOCKLIST,
     "issued_sets_per_hour": feature_level.ALLOWANCES,
     "issued_sets_per_day": feature_level.ALLOWANCES,

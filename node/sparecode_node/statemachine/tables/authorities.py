@@ -3,9 +3,15 @@
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Any
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, DueCause
+from sparecode_node.domain.membership import (
+    AuthorityKey,
+    AuthorityKind,
+    DueCause,
+    Successor,
+)
 
 AUTHORITY_TABLES = """
 CREATE TABLE authority_keys (           -- members that were given them, see P6a
@@ -22,7 +28,20 @@ CREATE TABLE due_authorities (          -- to be replaced, see P6a
     node_id TEXT NOT NULL,           -- the removed member that has had the key
     since_ms INTEGER NOT NULL,
     cause TEXT NOT NULL,             -- policy, request
+    started INTEGER NOT NULL,        -- a member is to make a successor
     PRIMARY KEY (authority, fingerprint, node_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE authority_successors (  -- each node checks the proof, see P6a
+    authority TEXT NOT NULL,
+    replaces TEXT NOT NULL,          -- fingerprint of the authority that was due
+    node_id TEXT NOT NULL,           -- the member that has made it
+    fingerprint TEXT NOT NULL,
+    certificate BLOB NOT NULL,       -- DER
+    proof BLOB NOT NULL,             -- signature by the key of the replaced one
+    since_ms INTEGER NOT NULL,
+    sole INTEGER NOT NULL,           -- the replaced one is trusted no longer
+    PRIMARY KEY (authority, replaces, node_id)
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -70,14 +89,96 @@ def save_due(
     key: AuthorityKey,
     now_ms: int,
     cause: DueCause,
+    *,
+    started: bool,
 ) -> None:
-    """Record that an authority is due; it keeps its time, and a request is a new cause."""
+    """
+    Record that an authority is due, and whether its replacement is started.
+
+    It keeps its time, a request is a new cause, and what is started stays so.
+    """
     db.execute(
         "INSERT INTO due_authorities "
-        "(authority, fingerprint, node_id, since_ms, cause) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET cause = excluded.cause "
-        f"WHERE excluded.cause = '{DueCause.REQUEST}'",
-        (key.authority, key.fingerprint, node_id, now_ms, cause),
+        "(authority, fingerprint, node_id, since_ms, cause, started) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        f"cause = CASE excluded.cause WHEN '{DueCause.REQUEST}' "
+        "THEN excluded.cause ELSE cause END, "
+        "started = max(started, excluded.started)",
+        (key.authority, key.fingerprint, node_id, now_ms, cause, int(started)),
+    )
+
+
+def start(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
+    """Start to replace what is due because of a member; return these authorities."""
+    db.execute("UPDATE due_authorities SET started = 1 WHERE node_id = ?", (node_id,))
+    return due_keys(db, node_id)
+
+
+def is_started(db: sqlite3.Connection, key: AuthorityKey) -> bool:
+    """Return whether an authority is due and its replacement is started."""
+    row = db.execute(
+        "SELECT 1 FROM due_authorities "
+        "WHERE authority = ? AND fingerprint = ? AND started",
+        (key.authority, key.fingerprint),
+    ).fetchone()
+    return row is not None
+
+
+def successors(db: sqlite3.Connection) -> tuple[Successor, ...]:
+    """Return the announced successors, the earliest first."""
+    return successors_in(db.execute(ALL_SUCCESSORS))
+
+
+ALL_SUCCESSORS = (
+    "SELECT authority, replaces, node_id, fingerprint, certificate, proof, since_ms, "
+    "sole FROM authority_successors ORDER BY since_ms, node_id, authority, replaces"
+)
+
+
+def successors_in(
+    rows: Iterable[sqlite3.Row | tuple[Any, ...]],
+) -> tuple[Successor, ...]:
+    """Return the successors in rows of `ALL_SUCCESSORS`."""
+    return tuple(
+        Successor(
+            authority=AuthorityKind(row[0]),
+            replaces=row[1],
+            node_id=NodeId(row[2]),
+            fingerprint=row[3],
+            certificate=row[4],
+            proof=row[5],
+            since_ms=row[6],
+            sole=bool(row[7]),
+        )
+        for row in rows
+    )
+
+
+def save_successor(db: sqlite3.Connection, successor: Successor) -> None:
+    """Save a successor, in place of an earlier one that its maker announced."""
+    db.execute(
+        "INSERT OR REPLACE INTO authority_successors (authority, replaces, node_id, "
+        "fingerprint, certificate, proof, since_ms, sole) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            successor.authority,
+            successor.replaces,
+            successor.node_id,
+            successor.fingerprint,
+            successor.certificate,
+            successor.proof,
+            successor.since_ms,
+            int(successor.sole),
+        ),
+    )
+
+
+def forget_successors(db: sqlite3.Connection, replaced: AuthorityKey) -> None:
+    """Forget the successors of an authority that are not in its place yet."""
+    db.execute(
+        "DELETE FROM authority_successors "
+        "WHERE authority = ? AND replaces = ? AND NOT sole",
+        (replaced.authority, replaced.fingerprint),
     )
 
 
@@ -91,15 +192,21 @@ def due_because_of(db: sqlite3.Connection, node_id: NodeId) -> str:
     return ", ".join(" ".join(row) for row in rows)
 
 
-def forget_due(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
-    """Forget that authorities are due because of a member; return these."""
+def due_keys(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
+    """Return the authorities that are due because of a member."""
     rows = db.execute(
         "SELECT authority, fingerprint FROM due_authorities WHERE node_id = ? "
         "ORDER BY authority DESC, fingerprint",
         (node_id,),
-    ).fetchall()
-    db.execute("DELETE FROM due_authorities WHERE node_id = ?", (node_id,))
+    )
     return keys_in(rows)
+
+
+def forget_due(db: sqlite3.Connection, node_id: NodeId) -> tuple[AuthorityKey, ...]:
+    """Forget that authorities are due because of a member; return these."""
+    keys = due_keys(db, node_id)
+    db.execute("DELETE FROM due_authorities WHERE node_id = ?", (node_id,))
+    return keys
 
 
 def forget(db: sqlite3.Connection, key: AuthorityKey) -> tuple[NodeId, ...]:

@@ -108,6 +108,7 @@ DROP TABLE former_codes;
 DROP TABLE allowance_counts;
 DROP TABLE authority_keys;
 DROP TABLE due_authorities;
+DROP TABLE authority_successors;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;
 DROP TABLE channels;

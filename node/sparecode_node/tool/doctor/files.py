@@ -3,6 +3,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
@@ -10,7 +11,9 @@ from cryptography.exceptions import InvalidSignature
 
 from sparecode_node.config import Config, ListenerConfig
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import AuthorityKind
 from sparecode_node.membership.files import EVERYWHERE
+from sparecode_node.membership.successors import trusted_pem
 from sparecode_node.replication.links.tls import NAME_SUFFIX, target_name
 from sparecode_node.replication.members import MEMBER_URI
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
@@ -22,11 +25,11 @@ WARN_DAYS = 30
 def check_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
     """Check the certificate, key and authorities of every listener."""
     for name, listener in config.tls_listeners.items():
-        yield from _check_listener(name, listener, config.node.id, now)
+        yield from _check_listener(name, listener, config, now)
 
 
 def _check_listener(
-    name: str, listener: ListenerConfig, node_id: str, now: dt.datetime
+    name: str, listener: ListenerConfig, config: Config, now: dt.datetime
 ) -> Iterator[Finding]:
     try:
         files = TlsFiles.read(
@@ -53,7 +56,9 @@ def _check_listener(
             f"restrict it with: chmod 600 {listener.key}",
         )
     if name == "peers":
-        yield from _check_names(files, listener.certificate, node_id)
+        ca = trusted_pem(config, AuthorityKind.MEMBERS, files.ca or b"")
+        files = replace(files, ca=ca)
+        yield from _check_names(files, listener.certificate, config.node.id)
     else:
         yield from _check_address(name, listener, files)
 

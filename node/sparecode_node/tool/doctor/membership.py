@@ -163,21 +163,25 @@ def check_initialized(
 
 def check_authority(config: Config) -> Finding:
     """Check whether this node can sign the certificates of nodes that join."""
-    key = key_beside(config.peers.ca)
-    if not key.exists():
+    key, authority = key_beside(config.peers.ca), FileAuthority(config)
+    if not key.exists() and not authority.can_sign():
         return ok(
             "joining",
             f"{key} does not exist: nodes that join here get their certificate from "
             "another member; if no other member has the key: sparecode-node authority "
             "restore",
         )
-    if not FileAuthority(config).can_sign():
+    if authority.has_replaced_key():
+        return ok(
+            "joining",
+            f"the authority of {key} has been replaced: nodes that join here get their "
+            "certificate from another member (docs/runbooks/new-authority.md)",
+        )
+    if not authority.can_sign():
         return fail(
             "joining", f"{key} does not match {config.peers.ca}: no node can join here"
         )
-    return ok(
-        "joining", f"this node signs certificates for nodes that join, with {key}"
-    )
+    return ok("joining", "this node signs certificates for nodes that join")
 
 
 def check_bundle(config: Config) -> Finding:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sparecode/internal/v1/joining.proto\x12\x15sparecode.internal.v1\"\xbe\x01\n\nJoinTicket\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x13\n\x0b\x61uthorities\x18\x04 \x03(\x0c\x12\x32\n\x07members\x18\x05 \x03(\x0b\x32!.sparecode.internal.v1.JoinMember\x12\x12\n\nends_at_ms\x18\x06 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\r\n\x05hosts\x18\x08 \x03(\t\".\n\nJoinMember\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\xb9\x01\n\x0bJoinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x1d\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0cH\x00\x12\x15\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0cH\x00\x12\r\n\x05hosts\x18\x05 \x03(\t\x12\x1a\n\x12ticket_certificate\x18\x06 \x01(\x0c\x12\x18\n\x10ticket_signature\x18\x07 \x01(\x0c\x42\n\n\x08identity\"\xaa\x01\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x12\n\nmembers_ca\x18\x02 \x01(\x0c\x12\x11\n\tagents_ca\x18\x03 \x01(\x0c\x12\x16\n\x0esealed_secrets\x18\x04 \x01(\x0c\x12\x32\n\x07members\x18\x05 \x03(\x0b\x32!.sparecode.internal.v1.JoinMember\x12\x12\n\ncluster_id\x18\x06 \x01(\t\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x32\xd6\x01\n\x0eJoiningService\x12O\n\x04Join\x12\".sparecode.internal.v1.JoinRequest\x1a#.sparecode.internal.v1.JoinResponse\x12s\n\x10RenewCertificate\x12..sparecode.internal.v1.RenewCertificateRequest\x1a/.sparecode.internal.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sparecode/internal/v1/joining.proto\x12\x15sparecode.internal.v1\"\xbe\x01\n\nJoinTicket\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x13\n\x0b\x61uthorities\x18\x04 \x03(\x0c\x12\x32\n\x07members\x18\x05 \x03(\x0b\x32!.sparecode.internal.v1.JoinMember\x12\x12\n\nends_at_ms\x18\x06 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\r\n\x05hosts\x18\x08 \x03(\t\".\n\nJoinMember\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\xb9\x01\n\x0bJoinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x1d\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0cH\x00\x12\x15\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0cH\x00\x12\r\n\x05hosts\x18\x05 \x03(\t\x12\x1a\n\x12ticket_certificate\x18\x06 \x01(\x0c\x12\x18\n\x10ticket_signature\x18\x07 \x01(\x0c\x42\n\n\x08identity\"\xaa\x01\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x12\n\nmembers_ca\x18\x02 \x01(\x0c\x12\x11\n\tagents_ca\x18\x03 \x01(\x0c\x12\x16\n\x0esealed_secrets\x18\x04 \x01(\x0c\x12\x32\n\x07members\x18\x05 \x03(\x0b\x32!.sparecode.internal.v1.JoinMember\x12\x12\n\ncluster_id\x18\x06 \x01(\t\"M\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\x12\x15\n\rnew_authority\x18\x02 \x01(\x08\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x32\xd6\x01\n\x0eJoiningService\x12O\n\x04Join\x12\".sparecode.internal.v1.JoinRequest\x1a#.sparecode.internal.v1.JoinResponse\x12s\n\x10RenewCertificate\x12..sparecode.internal.v1.RenewCertificateRequest\x1a/.sparecode.internal.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,9 +40,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINRESPONSE']._serialized_start=492
   _globals['_JOINRESPONSE']._serialized_end=662
   _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=664
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=718
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=720
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=767
-  _globals['_JOININGSERVICE']._serialized_start=770
-  _globals['_JOININGSERVICE']._serialized_end=984
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=741
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=743
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=790
+  _globals['_JOININGSERVICE']._serialized_start=793
+  _globals['_JOININGSERVICE']._serialized_end=1007
 # @@protoc_insertion_point(module_scope)

@@ -222,16 +222,20 @@ class RenewCertificateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    NEW_AUTHORITY_FIELD_NUMBER: _builtins.int
     certificate_request: _builtins.bytes
     """A certificate request (PKCS #10, DER). Only its key and signature are used."""
+    new_authority: _builtins.bool
+    """Have a successor of the members' authority sign it, and no other authority."""
     def __init__(
         self,
         *,
         certificate_request: _builtins.bytes = ...,
+        new_authority: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "new_authority", b"new_authority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

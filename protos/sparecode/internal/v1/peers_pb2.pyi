@@ -1231,6 +1231,7 @@ class GetMemberStatusResponse(_message.Message):
     RECOVERY_BUNDLE_FIELD_NUMBER: _builtins.int
     MEMBERS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     AGENTS_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    SHOWN_AUTHORITIES_FIELD_NUMBER: _builtins.int
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
     is_primary: _builtins.bool
@@ -1271,6 +1272,10 @@ class GetMemberStatusResponse(_message.Message):
     def agents_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The agents' authorities that it trusts now, in the same form."""
 
+    @_builtins.property
+    def shown_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The members' authorities that have signed the certificates that it shows."""
+
     def __init__(
         self,
         *,
@@ -1287,12 +1292,13 @@ class GetMemberStatusResponse(_message.Message):
         recovery_bundle: _builtins.str = ...,
         members_authorities: _abc.Iterable[_builtins.str] | None = ...,
         agents_authorities: _abc.Iterable[_builtins.str] | None = ...,
+        shown_authorities: _abc.Iterable[_builtins.str] | None = ...,
         last_index: _builtins.int = ...,
         last_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "members_authorities", b"members_authorities", "recovery_bundle", b"recovery_bundle", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "members_authorities", b"members_authorities", "recovery_bundle", b"recovery_bundle", "shown_authorities", b"shown_authorities", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
