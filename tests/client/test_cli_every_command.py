@@ -27,8 +27,8 @@ from tests.client.every_command import (
 )
 from tests.client.fakes import Failure
 
-LOCAL = {"explain"}
-"""It asks no node."""
+LOCAL = {"explain", "notices channels new-secret"}
+"""They ask no node."""
 FILES = {"audit export", "cluster backup"}
 """They write what they receive into a file."""
 VALUES = {

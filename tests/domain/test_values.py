@@ -214,6 +214,7 @@ def test_emergency_codes_do_not_cover_the_cloud() -> None:
 READS = {
     Permission.READ_USERS,
     Permission.READ_AGENTS,
+    Permission.READ_NOTICES,
     Permission.READ_CLUSTER,
     Permission.READ_AUDIT,
     Permission.READ_POLICY,
@@ -248,6 +249,8 @@ READS = {
             Role.OPERATOR,
             {
                 Permission.READ_CLUSTER,
+                Permission.READ_NOTICES,
+                Permission.SEND_NOTICES,
                 Permission.CHANGE_CLUSTER,
                 Permission.CREATE_BACKUPS,
                 Permission.REJECT,

@@ -30,6 +30,7 @@ CONTENTS: Mapping[str, Any] = {
     "first_tokencode": "123456",
     "further_code_lengths": "",
     "interval": Duration(seconds=1),
+    "language": "de",
     "leave_groups": "guests",
     "new_password": "fifteen or more",
     "new_pin": "4711",

@@ -82,10 +82,10 @@ ARGUMENTS = {
     "tokens.set_pin": "serial pin",
     "tokens.unassign": "serial",
     "tokens.update": "serial expires_at_ms never_expires",
-    "users.create": "username display_name email join_groups",
+    "users.create": "username display_name email join_groups language",
     "users.delete": "username",
     "users.unlock": "username",
-    "users.update": "username display_name email enabled join_groups leave_groups",
+    "users.update": "username display_name email enabled join_groups leave_groups language",
 }
 """The arguments of every use case that changes the state. Never rename or remove one."""
 

@@ -99,4 +99,7 @@ def test_commands_about_users_are_listed() -> None:
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Apply checks its tokens.
         "Reject",
+        "SaveChannel",
+        "RemoveChannel",
+        "SendNoticesAgain",
     }

@@ -501,6 +501,8 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "RetireAuthority",
         "ActivateDueKey",
         "ResetAdministrator",
+        "AcknowledgeNotices",
+        "FailNotices",
     }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others
@@ -523,6 +525,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "TouchSessions",
     }
     assert exceptional == without_target | {
+        "AcknowledgeNotices",
         "ApproveBrowserLogin",
         "CollectBrowserLogin",
         "RefuseBrowserLogin",
@@ -535,6 +538,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "ContinueAuthentication",
         "DenyCertificate",
         "EndSession",
+        "FailNotices",
         "InitializeCluster",
         "NoteRefusedCalls",
         "NoteSkipStatement",
@@ -542,10 +546,12 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "RaiseFeatureLevel",
         "Reauthenticate",
         "Reject",
+        "RemoveChannel",
         "ReplaceSeals",
         "RequestBulkIssue",
         "RetireAuthority",
         "RetireKey",
+        "SendNoticesAgain",
         "TransferPrimary",
         "UpdatePolicy",
     }

@@ -10,6 +10,7 @@ import pytest
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.commands.browser_logins import StartBrowserLogin
 from sparecode_node.statemachine.commands.cluster import PassBarrier
+from sparecode_node.statemachine.commands.notices import AcknowledgeNotices
 from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.tables.formats import columns
@@ -21,6 +22,7 @@ WITHOUT_EVENT = {
     PassBarrier.__name__: "barrier",
     TouchSessions.__name__: "touch",
     StartBrowserLogin.__name__: "start-login",
+    AcknowledgeNotices.__name__: "acknowledge",
 }
 """Commands that give no power, and their directives in scripts."""
 
