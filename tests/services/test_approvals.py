@@ -8,8 +8,10 @@ from contextlib import aclosing
 import pytest
 import pytest_asyncio
 
+from sparecode_client.values.notices import new_webhook_secret
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.services.emergency.bulk_issue import BulkResult
@@ -21,9 +23,11 @@ from sparecode_node.services.errors import (
     Refused,
 )
 from sparecode_node.services.people.administrators import Link
+from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.test_administrators import change, create, settled, sign_in
 from tests.services.test_bulk_issue import METHOD, bulk, rows, terms
+from tests.services.test_rotation import begin, finish
 
 pytestmark = pytest.mark.asyncio
 
@@ -266,3 +270,30 @@ async def test_pending_requests_of_one_author_are_bounded(pair: Pair) -> None:
     with pytest.raises(Refused) as raised:
         await create(pair.node, "one more", role=Role.HELP_DESK)
     assert raised.value.rejected.reason is Reason.APPROVALS_FULL
+
+
+async def test_a_pending_channel_is_sealed_again_with_its_secret(pair: Pair) -> None:
+    """(P3, P5, N3) It signs with the secret of the request, whatever the key is by then."""
+    node, secret = pair.node, new_webhook_secret()
+    with pytest.raises(ApprovalNeededError) as raised:
+        await node.channels.create(
+            node.admin("NoticeService/CreateChannel"),
+            name="siem",
+            kind=ChannelKind.WEBHOOK,
+            address="https://siem.example/in",
+            classes=[EventClass.TOKENS],
+            secret=secret,
+            allow_private=False,
+            authority="",
+        )
+    before = node.sealing.active_key
+    node.replicator.leads = True
+    await begin(node)
+    await finish(node)
+    await pair.approve(raised.value.approval_id)
+    (read,) = (await node.channels.list(node.admin("NoticeService/ListChannels"))).value
+    assert read.channel.key_id == node.sealing.active_key != before
+    opened = ChannelSeals(node.ring).unseal_channel_secret(
+        read.channel.channel, read.channel.sealed_secret, read.channel.key_id
+    )
+    assert opened == secret
