@@ -88,19 +88,20 @@ async def issue(node: LoopbackNode, serial: str) -> list[str]:
 
 
 async def add_people(node: LoopbackNode) -> None:
-    """Add users with tokens of each kind, an administrator, RADIUS clients, a channel."""
-    await node.call(
-        notices_pb2_grpc.NoticeServiceStub,
-        "CreateChannel",
-        notices_pb2.CreateChannelRequest(
-            request_id=new_id(),
-            name="siem",
-            kind=notices_pb2.CHANNEL_KIND_WEBHOOK,
-            address="https://siem.example/in",
-            classes=[notices_pb2.EVENT_CLASS_UPKEEP],
-            secret="whsec_" + "A" * 32,
-        ),
-    )
+    """Add users with tokens of each kind, an administrator, RADIUS clients, channels."""
+    for name in ("siem", "pager"):
+        await node.call(
+            notices_pb2_grpc.NoticeServiceStub,
+            "CreateChannel",
+            notices_pb2.CreateChannelRequest(
+                request_id=new_id(),
+                name=name,
+                kind=notices_pb2.CHANNEL_KIND_WEBHOOK,
+                address=f"https://{name}.example/in",
+                classes=[notices_pb2.EVENT_CLASS_UPKEEP],
+                secret="whsec_" + "A" * 32,
+            ),
+        )
     for name in ("gate", "switch"):
         await node.call(
             agents_pb2_grpc.AgentServiceStub,
@@ -341,6 +342,7 @@ async def test_seal_moved_to_another_row_does_not_open(tmp_path: Path) -> None:
         SealKind.CODE_TAGS,  # See tests/services/test_former_codes.py.
         SealKind.FORMER_CODES,
         SealKind.PENDING_CHANGE,
+        SealKind.PENDING_CHANNEL,  # See tests/services/test_approvals.py.
         SealKind.PENDING_RESET,
         SealKind.SECOND_FACTOR,
     }
