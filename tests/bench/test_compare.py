@@ -46,11 +46,12 @@ def test_ratios_are_medians_of_what_both_commits_measured() -> None:
 def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Return git of a repository that stands for this one, with one commit."""
     root = tmp_path / "root"
-    for path in (compare.SMOKE, compare.HTMX):
+    fetched = (compare.HTMX, compare.ICONS / "one", compare.FONTS / "one")
+    for path in (compare.SMOKE, *fetched):
         (root / path).parent.mkdir(parents=True)
         (root / path).write_text("earlier")
     (root / "node/software").write_text("earlier")
-    (root / ".gitignore").write_text(f"{compare.HTMX}\nvar/\n")
+    (root / ".gitignore").write_text("\n".join([*map(str, fetched), "var/"]))
     monkeypatch.setattr(compare, "ROOT", root)
     monkeypatch.setattr(compare, "FOLDER", root / "var/compare")
 
@@ -75,7 +76,8 @@ def test_the_other_tree_has_its_software_and_the_loads_of_this_one(
     with tree_of("HEAD") as tree:
         assert (tree / "node/software").read_text() == "earlier"
         assert (tree / compare.SMOKE).read_text() == "later"
-        assert (tree / compare.HTMX).read_text() == "earlier"
+        for path in (compare.HTMX, compare.ICONS / "one", compare.FONTS / "one"):
+            assert (tree / path).read_text() == "earlier"
     assert not tree.exists()
     assert len(git("worktree", "list").splitlines()) == 1
     assert (compare.ROOT / "node/software").read_text() == "later"
