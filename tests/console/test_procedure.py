@@ -169,7 +169,7 @@ def test_codes_are_copied_and_downloaded_and_then_gone_from_the_browser(
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "\n".join(codes)
     with page.expect_download() as begun:
-        page.get_by_role("button", name="Download").click()
+        page.get_by_role("button", name="Download", exact=True).click()
     sheet = begun.value.path().read_text()
     assert all(f"[ ] {n:>3}  {code}" in sheet for n, code in enumerate(codes, start=1))
     page.get_by_role("link", name="Done").click()
