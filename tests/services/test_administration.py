@@ -612,6 +612,7 @@ async def test_every_command_has_a_method(node: OneNode) -> None:
             "IssueTokencodesInBulk": "BulkIssueTokencodes",
             "RequestBulkIssue": "BulkIssueTokencodes",
             "ActivateKey": "RotateKeys",
+            "FinishAuthorities": "ReplaceAuthorities",
             "SetSecondFactor": "ConfirmSecondFactor",
         }.get(command.__name__, command.__name__): permission
         for command, permission in PERMISSIONS.items()
