@@ -3,6 +3,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 
 import pypdf
 import pytest
@@ -15,8 +17,6 @@ from sparecode_node.services.emergency.emergency_access import ShownCode
 from tests.console.desk import Desk
 from tests.console.test_emergency_access import in_days
 from tests.services.one_node import SERIAL
-
-pytestmark = pytest.mark.asyncio
 
 SECRET = "ABCDE-FGHJK-MNPQR-STVWX"
 
@@ -44,6 +44,7 @@ def opened(content: bytes, secret: str = SECRET) -> pypdf.PdfReader:
     return reader
 
 
+@pytest.mark.asyncio
 async def test_it_opens_with_the_password_only_by_aes_256() -> None:
     content = await sheet_pdf.pdf_of(sheet("Alice"), SECRET, 0)
     reader = pypdf.PdfReader(io.BytesIO(content))
@@ -55,6 +56,7 @@ async def test_it_opens_with_the_password_only_by_aes_256() -> None:
     assert "AB01-WXYZ" in opened(content).pages[0].extract_text()
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("codes", [1, 10, 20, 50, 100])
 async def test_every_code_is_on_one_page(codes: int) -> None:
     content = await sheet_pdf.pdf_of(sheet("Alice", codes), SECRET, 0)
@@ -64,6 +66,7 @@ async def test_every_code_is_on_one_page(codes: int) -> None:
         assert f"AB{number:02}-WXYZ" in text
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "name", ["Zoë Müller", "Ελένη", "Наталья", "ليلى حداد", "נועה", "佐藤 (sato)", ""]
 )
@@ -81,12 +84,23 @@ async def test_names_of_any_alphabet_make_a_file(
         assert name in text
 
 
+def test_a_node_that_draws_no_file_does_not_load_fpdf() -> None:
+    """It takes 25 MB; where numpy is installed, also a call that the unit forbids."""
+    script = "import sys, sparecode_node.console.app; print('fpdf' in sys.modules)"
+    done = subprocess.run(
+        (sys.executable, "-c", script), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.asyncio
 async def test_a_password_is_drawn_for_each_file() -> None:
     drawn = {sheet_pdf.password(SystemEntropy()) for _ in range(50)}
     assert len(drawn) == 50
     assert all(sheet_pdf.PASSWORD.fullmatch(each) for each in drawn)
 
 
+@pytest.mark.asyncio
 async def test_the_page_shows_the_password_and_the_file_opens_with_it(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:

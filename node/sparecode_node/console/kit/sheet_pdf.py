@@ -10,13 +10,13 @@ import asyncio
 import datetime as dt
 import re
 from pathlib import Path
-from typing import Final
-
-from fpdf import FPDF
-from fpdf.enums import AccessPermission, EncryptionMethod
+from typing import TYPE_CHECKING, Final
 
 from sparecode_node.console.kit.sheet import Sheet
 from sparecode_node.services.ambient import Entropy
+
+if TYPE_CHECKING:
+    from fpdf import FPDF
 
 FOLDER: Final = Path(__file__).parents[1] / "fonts"
 FONTS: Final = {
@@ -56,6 +56,10 @@ async def pdf_of(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
 
 
 def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
+    # With the first file: fpdf takes 25 MB, and most nodes never draw one.
+    from fpdf import FPDF  # noqa: PLC0415
+    from fpdf.enums import AccessPermission, EncryptionMethod  # noqa: PLC0415
+
     pdf = FPDF(format="A4")
     pdf.set_encryption(
         owner_password=secret,
@@ -87,7 +91,7 @@ def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
 
 
 def _lines(
-    pdf: FPDF,
+    pdf: "FPDF",
     text: str,
     align: str,
     *,
@@ -111,7 +115,7 @@ def _lines(
     pdf.ln(after)
 
 
-def _codes(pdf: FPDF, sheet: Sheet) -> None:
+def _codes(pdf: "FPDF", sheet: Sheet) -> None:
     """Write the codes in columns, each with a box to tick off; read downwards."""
     columns, height, size = next(
         look for most, look in _LOOKS if len(sheet.codes) <= most
@@ -133,7 +137,7 @@ def _codes(pdf: FPDF, sheet: Sheet) -> None:
     pdf.set_xy(pdf.l_margin, top + rows * height + 5)
 
 
-def _shown(pdf: FPDF, text: str) -> str:
+def _shown(pdf: "FPDF", text: str) -> str:
     """Return a text with a box for each letter that the present font lacks."""
     known = getattr(pdf.current_font, "cmap", {})
     return "".join(each if ord(each) in known else MISSING for each in text)
