@@ -50,7 +50,7 @@ class Files:
     def agents_ca(self) -> bytes:
         return b"agents"
 
-    def can_sign(self) -> bool:
+    def can_sign(self, successor: str = "") -> bool:
         return True
 
     def sign(
@@ -59,6 +59,7 @@ class Files:
         key: ec.EllipticCurvePublicKey,
         hosts: Sequence[str],
         now: object,
+        successor: str = "",
     ) -> bytes:
         return MEMBERS.certify_member(node_id, key, hosts=hosts, now=NOW)
 

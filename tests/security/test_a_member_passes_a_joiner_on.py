@@ -49,7 +49,7 @@ N3 = MEMBERS.issue_member("n3", hosts=("n3.example",), now=NOW)
 class NoKey(Files):
     """The files of a member without the authorities' keys."""
 
-    def can_sign(self) -> bool:
+    def can_sign(self, successor: str = "") -> bool:
         return False
 
 

@@ -51,7 +51,7 @@ class Files:
     def agents_ca(self) -> bytes:
         return b"agents"
 
-    def can_sign(self) -> bool:
+    def can_sign(self, successor: str = "") -> bool:
         return self.signs
 
     def sign(
@@ -60,6 +60,7 @@ class Files:
         key: ec.EllipticCurvePublicKey,
         hosts: Sequence[str],
         now: dt.datetime,
+        successor: str = "",
     ) -> bytes:
         return MEMBERS.certify_member(node_id, key, hosts=hosts, now=now)
 
