@@ -40,7 +40,7 @@ def config_of(folder: Path) -> Config:
     return cast(
         "Config",
         SimpleNamespace(
-            node=SimpleNamespace(id="n1"),
+            node=SimpleNamespace(id="n1", data_dir=folder / "data"),
             peers=listener,
             tls_listeners=dict.fromkeys(LISTENERS, listener),
         ),

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, Successor
 from sparecode_node.membership.certificates import Issued
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.joining import Admissions
@@ -62,6 +62,9 @@ class Files:
         successor: str = "",
     ) -> bytes:
         return MEMBERS.certify_member(node_id, key, hosts=hosts, now=NOW)
+
+    def accepted(self, kind: AuthorityKind) -> tuple[Successor, ...]:
+        return ()
 
     def keys(self) -> tuple[AuthorityKey, ...]:
         return AUTHORITIES

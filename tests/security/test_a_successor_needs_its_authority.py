@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode.v1 import cluster_pb2 as pb
@@ -32,21 +32,23 @@ from sparecode_node.domain.membership import (
 from sparecode_node.membership.authority import FileAuthority, signers, trusted
 from sparecode_node.membership.bundle_record import BundleState, bundle_state
 from sparecode_node.membership.certificates import Authority
+from sparecode_node.membership.own_tls import member_tls
 from sparecode_node.membership.preparation import STATE
-from sparecode_node.membership.successors import FOLDER, announcement
+from sparecode_node.membership.successors import FOLDER, announcement, signed_content
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.authority_replacement import (
     WAIT_S,
     AuthorityReplacement,
 )
 from sparecode_node.services.cluster.authority_use import trusted_successor
+from sparecode_node.services.cluster.joining import fingerprint_of
 from sparecode_node.services.errors import Refused
 from sparecode_node.statemachine.commands.membership import (
     AnnounceAuthority,
     NoteAuthorityKeys,
 )
 from sparecode_node.statemachine.tables import formats
-from sparecode_node.statemachine.tables.authorities import save_successor
+from sparecode_node.statemachine.tables.authorities import save_successor, successors
 from tests.rpc.loopback_node import new_id, running_node
 from tests.security.administrators import SUPER_ADMIN, administrator, root
 from tests.security.test_a_joiner_gets_what_its_ticket_says import AUTHORITIES
@@ -63,7 +65,7 @@ from tests.security.test_an_authority_outlives_its_machine import (
     n1,
     n2,
 )
-from tests.services.one_node import OneNode, one_node
+from tests.services.one_node import PROOF, OneNode, one_node
 from tests.services.two_replicas import NODE
 
 __all__ = ["cheap_hashing", "n1", "n2"]
@@ -302,7 +304,7 @@ class Maker:
             node_id=NODE,
             fingerprint="cc" * 32,
             certificate=b"certificate",
-            proof=b"proof",
+            proof=PROOF,
         )
 
 
@@ -444,7 +446,8 @@ async def test_trust_in_the_old_ends_when_all_use_the_new(
         )
 
     async def sign() -> str:
-        return await trusted_successor(node.replicator, node.state, timeout_s=5)
+        accepted = successors(node.primary_db)
+        return await trusted_successor(node.replicator, accepted, timeout_s=5)
 
     old, new = AUTHORITIES[0].fingerprint, NEWER[0].fingerprint
     both = (*AUTHORITIES, *NEWER)
@@ -475,6 +478,114 @@ async def test_trust_in_the_old_ends_when_all_use_the_new(
     assert node.primary_db.execute(
         "SELECT min(sole) FROM authority_successors"
     ).fetchone() == (1,)
+
+
+def announcing(maker: str, fingerprint: str, proof: bytes) -> AnnounceAuthority:
+    """Return the announcement of a successor of the members' authority."""
+    return AnnounceAuthority(
+        node_id=NodeId(maker),
+        authority=MEMBERS,
+        replaces=AUTHORITIES[0].fingerprint,
+        fingerprint=fingerprint * 32,
+        certificate=b"certificate",
+        proof=proof,
+    )
+
+
+def chosen(node: OneNode) -> list[tuple[str, int]]:
+    """Return the successors of the members' authority, and whether they are alone."""
+    rows: list[tuple[str, int]] = node.primary_db.execute(
+        "SELECT fingerprint, sole FROM authority_successors "
+        "WHERE authority = 'members' ORDER BY since_ms, node_id"
+    ).fetchall()
+    return rows
+
+
+async def finish_on(node: OneNode, shown: dict[str, tuple[str, ...]]) -> None:
+    """End the trust in the old, while both members trust everything that was announced."""
+    every = (*AUTHORITIES, *(each.key for each in successors(node.primary_db)))
+    node.replicator.authorities.update({NODE: every, "n0": every})
+    node.replicator.shown.update(shown)
+    await node.membership.replace_authorities(
+        node.admin("ClusterService/ReplaceAuthorities"), node_id="n3", finish=True
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_proved_is_never_chosen(removal: OneNode) -> None:
+    """(P6a) Although it was announced first, by a member that claims to have the key."""
+    commit(removal, announcing("n0", "dd", b"forged"))
+    removal.replicator.leads = True
+    await replacement(removal, Maker()).step()
+    new = NEWER[0].fingerprint
+    await finish_on(removal, {NODE: (new,), "n0": (new,)})
+    assert chosen(removal) == [(new, 1)]
+
+
+@pytest.mark.asyncio
+async def test_an_announcement_stays_as_it_is(announced_removal: OneNode) -> None:
+    """(P6a) Members may use certificates of it already, and nothing else has its name."""
+    node = announced_removal
+    before = chosen(node)
+    commit(node, announcing(NODE, "ee", PROOF))
+    commit(node, announcing("n0", "cc", b"forged"))
+    commit(node, announcing("n0", "aa", PROOF))
+    assert {each.replaces for each in successors(node.primary_db)} == {
+        each.fingerprint for each in AUTHORITIES
+    }
+    assert AUTHORITIES[0].fingerprint not in dict(chosen(node))
+    assert chosen(node) == before
+
+
+@pytest.mark.asyncio
+async def test_no_member_is_cut_off_by_a_second_successor(
+    announced_removal: OneNode,
+) -> None:
+    """(P6a) Of two successors one ends: no member may show a certificate of it."""
+    node = announced_removal
+    commit(node, announcing("n0", "dd", PROOF))
+    first, second = "dd" * 32, NEWER[0].fingerprint
+    assert [each for each, _ in chosen(node)] == [first, second]
+    with pytest.raises(
+        Refused, match="n0 shows a certificate of an authority that ends"
+    ):
+        await finish_on(node, {NODE: (first,), "n0": (second,)})
+    await finish_on(node, {NODE: (first,), "n0": (first,)})
+    assert chosen(node) == [(first, 1)]
+
+
+def test_a_state_that_cannot_be_read_renews_no_trust(n1: Machine, n2: Machine) -> None:
+    """(P6a) A node without its successors would trust an authority that has ended."""
+    for made in (signed(n1, Authority.create("newer", now=NOW)),):
+        announce(n2, dataclasses.replace(made, sole=True))
+        assert trusts(n2) == {made.fingerprint}
+    state = n2.config.node.data_dir / STATE
+    state.write_bytes(b"no database" * 1000)
+    with pytest.raises(OSError, match="not a database"):
+        trusts(n2)
+
+
+def test_an_odd_certificate_stops_no_node(n1: Machine, n2: Machine) -> None:
+    """(P6a) Its version is one that the library refuses, and its proof is right."""
+    before = trusts(n2)
+    made = signed(n1, Authority.create("newer", now=NOW))
+    odd = made.certificate.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+    assert odd != made.certificate
+    unsigned = dataclasses.replace(made, certificate=odd)
+    key = private((n1.folder / "tls/members-ca.key").read_bytes())
+    proof = key.sign(signed_content(unsigned), ec.ECDSA(hashes.SHA256()))
+    announce(n2, dataclasses.replace(unsigned, proof=proof))
+    assert trusts(n2) == before
+
+
+def test_the_tools_of_a_stopped_node_trust_its_successors(
+    n1: Machine, n2: Machine
+) -> None:
+    """(P6a) `recover` asks the other members: it must not take them for gone."""
+    made = signed(n1, Authority.create("newer", now=NOW))
+    announce(n2, made)
+    known = x509.load_pem_x509_certificates(member_tls(n2.config, NOW).ca)
+    assert made.fingerprint in {fingerprint_of(each.public_key()) for each in known}
 
 
 @pytest.mark.asyncio

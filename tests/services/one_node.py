@@ -57,6 +57,7 @@ from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Decision
 from sparecode_node.statemachine.snapshots import write_snapshot
+from sparecode_node.statemachine.tables.authorities import successors
 from tests.services.two_replicas import NODE, FakeClock, TwoReplicas
 
 ROOT = "root"
@@ -69,6 +70,9 @@ CONSOLES = (
     "https://n2.sparecode.test:7302",
     "https://elsewhere.test",
 )
+
+PROOF = b"proof"
+"""What stands for a right proof in the announcement of an authority's successor."""
 
 
 def seed_of(serial: str) -> bytes:
@@ -352,6 +356,9 @@ async def one_node(
             consoles=dict(zip(("n1", "n2", "n3"), CONSOLES, strict=True)),
             limits=limits or UNLIMITED,
             authorities=lambda: (b"authority",),
+            successors=lambda: tuple(
+                each for each in successors(primary_db) if each.proof == PROOF
+            ),
         ),
     )
     try:

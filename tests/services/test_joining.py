@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, Successor
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import NoQuorumError
@@ -63,6 +63,9 @@ class Files:
         successor: str = "",
     ) -> bytes:
         return MEMBERS.certify_member(node_id, key, hosts=hosts, now=now)
+
+    def accepted(self, kind: AuthorityKind) -> tuple[Successor, ...]:
+        return ()
 
     def keys(self) -> tuple[AuthorityKey, ...]:
         return ()

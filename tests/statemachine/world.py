@@ -787,7 +787,11 @@ class World:
                 return FinishAuthorities(
                     node_id=NodeId(arguments["node"]),
                     successors=tuple(
-                        key.fingerprint for key in authority_keys(arguments)
+                        f"{key.authority} {key.fingerprint}"
+                        for key in authority_keys(arguments)
+                    ),
+                    nodes=tuple(
+                        NodeId(each) for each in arguments.get("nodes", "").split()
                     ),
                 )
             case "announce-authority":

@@ -150,7 +150,10 @@ class Certificates:
             _check_name(self._config, files)
         if name in KINDS and files.ca is not None:
             # Successors are trusted beside the authorities in the file.
-            ca = trusted_pem(self._config, KINDS[name], files.ca)
+            try:
+                ca = trusted_pem(self._config, KINDS[name], files.ca)
+            except (OSError, ValueError) as error:
+                raise TlsFileError(f"[{name}] its authorities: {error}") from error
             files = dataclasses.replace(files, ca=ca)
         return files
 

@@ -245,6 +245,7 @@ class Node:
             limits=rate_limits(config),
             packet_counts=self._radius_packets,
             authorities=self._welcome.authorities,
+            successors=self._welcome.accepted,
             consoles=config.console.addresses if config.console else {},
         )
         membership_sync = self._welcome.begin(replicator, state, key_holder.ring)

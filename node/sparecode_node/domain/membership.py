@@ -106,6 +106,11 @@ class Successor:
     """Whether the replaced authority is trusted no longer: its replacement is finished."""
 
     @property
+    def name(self) -> str:
+        """Its kind and fingerprint: one key could stand for both kinds."""
+        return f"{self.authority} {self.fingerprint}"
+
+    @property
     def key(self) -> AuthorityKey:
         """The name of its key."""
         return AuthorityKey(authority=self.authority, fingerprint=self.fingerprint)

@@ -8,7 +8,6 @@ can sign certificates. If no node has it, certificates come from the operator's 
 authority.
 """
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,6 @@ from pathlib import Path
 from sparecode_node.config import Config, ListenerConfig
 from sparecode_node.membership.certificates import sync_directory, write_file
 from sparecode_node.membership.preparation import StartError
-from sparecode_node.replication.links.tls import PeerTls
-from sparecode_node.rpc.tls import TlsFiles
 
 PRIVATE, PUBLIC = 0o600, 0o644
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - such a listener has no address of its own.
@@ -59,17 +56,6 @@ def listening_hosts(config: Config, pairs: Sequence[Pair]) -> tuple[str, ...]:
         if Pair(certificate=listener.certificate, key=listener.key) in pairs
     ]
     return tuple(dict.fromkeys(each for each in hosts if each not in EVERYWHERE))
-
-
-def member_tls(config: Config, now: dt.datetime) -> PeerTls:
-    """Return what this node shows to other members. Raises `TlsFileError`."""
-    files = TlsFiles.read(
-        certificate=config.peers.certificate,
-        key=config.peers.key,
-        ca=config.peers.ca,
-        now=now,
-    )
-    return PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
 
 
 def key_beside(certificate: Path) -> Path:

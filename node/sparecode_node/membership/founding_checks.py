@@ -15,7 +15,7 @@ import enum
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.membership.files import member_tls
+from sparecode_node.membership.own_tls import member_tls
 from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership.certificates import sync_directory
-from sparecode_node.membership.files import NewFile, member_tls, put
+from sparecode_node.membership.files import NewFile, put
+from sparecode_node.membership.own_tls import member_tls
 from sparecode_node.membership.preparation import (
     JOURNAL,
     NEW,

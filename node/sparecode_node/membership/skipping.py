@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership import recovery
-from sparecode_node.membership.files import PRIVATE, member_tls, put, read
+from sparecode_node.membership.files import PRIVATE, put, read
+from sparecode_node.membership.own_tls import member_tls, members_authorities
 from sparecode_node.membership.preparation import (
     JOURNAL,
     SKIPS,
@@ -63,7 +64,9 @@ def try_here(config: Config) -> Trial:
             data / COPY,
             Identity(_cluster_id(config), config.node.id),
             {member: str(address) for member, address in config.members.items()},
-            SkipSettings(folder=folder_of(config), authorities=read(config.peers.ca)),
+            SkipSettings(
+                folder=folder_of(config), authorities=members_authorities(config)
+            ),
         )
     except (SchemaError, StartRefusedError, sqlite3.Error) as error:
         raise StartError(str(error)) from error
@@ -159,7 +162,7 @@ def sign_here(
 
 def add(config: Config, files: Sequence[Path]) -> list[SkipStatement]:
     """Keep statements of other members; return them. Raises `StartError`."""
-    cluster_id, authorities = _cluster_id(config), read(config.peers.ca)
+    cluster_id, authorities = _cluster_id(config), members_authorities(config)
     statements = []
     for file in files:
         try:

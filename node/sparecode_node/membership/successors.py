@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -89,6 +89,7 @@ def is_proved(successor: Successor, authorities: Iterable[x509.Certificate]) -> 
         if (
             isinstance(key, ec.EllipticCurvePublicKey)
             and fingerprint_of(key) == successor.replaces
+            and _is_root(authority)
         ):
             with contextlib.suppress(InvalidSignature):
                 key.verify(
@@ -100,16 +101,50 @@ def is_proved(successor: Successor, authorities: Iterable[x509.Certificate]) -> 
     return False
 
 
+UNUSABLE = (
+    InvalidSignature,
+    TypeError,
+    UnsupportedAlgorithm,
+    ValueError,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for certificates that it cannot use. They are announced by
+other members, so any content is possible."""
+
+
 def _is_authority(successor: Successor) -> bool:
     """Return whether the certificate is what `Authority.create` makes for its key."""
+    if successor.fingerprint == successor.replaces:
+        return False
     try:
         certificate = x509.load_der_x509_certificate(successor.certificate)
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-        certificate.verify_directly_issued_by(certificate)
         named = fingerprint_of(certificate.public_key()) == successor.fingerprint
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except UNUSABLE:
         return False
-    return named and basic.value.ca and basic.value.path_length == 0
+    return (
+        named
+        and _is_root(certificate)
+        and basic.value.ca
+        and basic.value.path_length == 0
+    )
+
+
+def _is_root(authority: x509.Certificate) -> bool:
+    """
+    Return whether an authority has signed itself.
+
+    The certificates of an intermediate one would be trusted for its root's sake, also
+    after its successor is alone. So operators replace it.
+    """
+    try:
+        authority.verify_directly_issued_by(authority)
+    except UNUSABLE:
+        return False
+    return True
 
 
 def accepted(
@@ -126,7 +161,13 @@ def accepted(
     found: list[Successor] = []
     waiting = [each for each in successors if each.authority is kind]
     while True:
-        proved = [each for each in waiting if is_proved(each, known)]
+        keys = {fingerprint_of(each.public_key()) for each in known}
+        proved = [
+            each
+            for each in waiting
+            # Not one that it has: an authority would end with its own successor.
+            if each.fingerprint not in keys and is_proved(each, known)
+        ]
         if not proved:
             return tuple(found)
         found += proved
@@ -135,14 +176,22 @@ def accepted(
 
 
 def announced(state: Path) -> tuple[Successor, ...]:
-    """Return the successors in a node's state; none: it has no state of this format."""
+    """
+    Return the successors in a node's state; none: it has no state of this format.
+
+    Raises `OSError`: without them, a node would trust an authority that has ended.
+    """
     if not state.exists():
         return ()
-    with contextlib.closing(sqlite3.connect(read_only_uri(state), uri=True)) as db:
-        try:
-            return successors_in(db.execute(ALL_SUCCESSORS))
-        except sqlite3.OperationalError:
-            return ()  # Below feature level 2 a stopped node has no such table.
+    try:
+        with contextlib.closing(sqlite3.connect(read_only_uri(state), uri=True)) as db:
+            # Below feature level 2 a stopped node has no such table.
+            known = db.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'authority_successors'"
+            ).fetchone()
+            return successors_in(db.execute(ALL_SUCCESSORS)) if known else ()
+    except sqlite3.Error as error:
+        raise OSError(f"{state}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +233,7 @@ def trusted_pem(config: Config, kind: AuthorityKind, pem: bytes) -> bytes:
     """
     Return what a node trusts, PEM: those in *pem*, its file, and their successors.
 
-    Raises `ValueError`.
+    Raises `OSError` and `ValueError`.
     """
     found = announced(config.node.data_dir / STATE)
     return trust(pem, kind, found).pem if found else pem

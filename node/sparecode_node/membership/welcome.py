@@ -68,12 +68,12 @@ class Welcome:
             state=state,
             clock=self._clock,
             entropy=self._entropy,
-            accepted=self._accepted,
+            accepted=self.accepted,
             make=self._make_successor,
         )
         return (watch.run(), "authorities"), (replacement.run(), "replacement")
 
-    def _accepted(self) -> tuple[Successor, ...]:
+    def accepted(self) -> tuple[Successor, ...]:
         """Return the successors of authorities that this node trusts."""
         return tuple(
             each for kind in AuthorityKind for each in self._authority.accepted(kind)

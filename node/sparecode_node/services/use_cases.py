@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sparecode_node.domain.membership import Successor
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.authorization import Authorization
@@ -113,6 +114,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     backup_source: BackupSource,
     limits: RateLimits = DEFAULT_LIMITS,
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
+    successors: Callable[[], tuple[Successor, ...]] = tuple,
     consoles: Mapping[str, str] = NO_CONSOLES,
     packet_counts: PacketCounts | None = None,
 ) -> Services:
@@ -294,6 +296,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             rotation=rotation,
             rates=rates,
             authorities=authorities,
+            successors=successors,
         ),
         resets=Resets(
             replicator=replicator,

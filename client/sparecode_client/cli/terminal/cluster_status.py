@@ -144,9 +144,12 @@ def _trusted_successor(
     status: ClusterStatus, due: DueAuthority
 ) -> AuthoritySuccessor | None:
     """Return the successor of an authority that every member trusts."""
+    members = {member.node_id for member in status.members}
     for each in status.successors:
         if (each.authority, each.replaces) != (due.authority, due.fingerprint):
             continue
+        if each.node_id not in members:
+            continue  # Its maker was removed, too: another member makes one.
         if all(
             each.fingerprint
             in (*member.members_authorities, *member.agents_authorities)

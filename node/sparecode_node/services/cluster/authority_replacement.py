@@ -65,14 +65,14 @@ class AuthorityReplacement:
             await asyncio.sleep(LOOK_S)
             try:
                 await self.step()
-            except (ProposeError, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 log.warning("authority_not_replaced", extra={"cause": str(error)})
 
     async def step(self) -> None:
         """
         Make what is missing, if it is this node's turn.
 
-        Raises `ProposeError`; `OSError` and `ValueError` for unusable files.
+        Raises `OSError` and `ValueError` for unusable files.
         """
         own = self._replicator.node_id
         members = {member.node_id for member in self._replicator.members()}
@@ -105,7 +105,14 @@ class AuthorityReplacement:
         }
         for key in sorted(self._since_s, key=str):
             if own in holders[key] and self._is_its_turn(key, holders[key]):
-                await self._replace(key)
+                try:
+                    await self._replace(key)
+                except (ProposeError, OSError, ValueError) as error:
+                    # The other authority is replaced all the same.
+                    log.warning(
+                        "authority_not_replaced",
+                        extra={"authority": str(key), "cause": str(error)},
+                    )
 
     def _is_its_turn(self, key: AuthorityKey, holders: frozenset[NodeId]) -> bool:
         """Return whether this node makes the successor, and not another one first."""

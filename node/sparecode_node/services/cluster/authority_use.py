@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether every member uses the successors of authorities that are due (P6a)."""
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, Successor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import authorities, membership
 from sparecode_node.queries.state import LocalState
@@ -12,24 +15,39 @@ from sparecode_node.services.errors import Refused, refusal
 STATUS_S = 2.0
 
 
+def in_use(
+    accepted: Sequence[Successor], replaced: AuthorityKey, members: Collection[NodeId]
+) -> Successor | None:
+    """
+    Return the successor of an authority that members take certificates of.
+
+    *accepted*: those whose proof this node has checked, the earliest first. It is the
+    first one whose maker is still a member.
+    """
+    for each in accepted:
+        if each.replaced == replaced and each.node_id in members:
+            return each
+    return None
+
+
 async def trusted_successor(
-    replicator: Replicator, state: LocalState, *, timeout_s: float
+    replicator: Replicator, accepted: Sequence[Successor], *, timeout_s: float
 ) -> str:
     """
-    Return the fingerprint of the members' newest authority, which all members trust.
+    Return the fingerprint of the successor of the members' authority that signs.
 
-    A certificate of an authority that one member does not trust would cut its owner off.
-    Raises `Refused` (`AUTHORITY_MISSING`, `MEMBER_NOT_READY`).
+    *accepted*: those whose proof this node has checked. A certificate of an authority
+    that one member does not trust would cut its owner off. Raises `Refused`
+    (`AUTHORITY_MISSING`, `MEMBER_NOT_READY`).
     """
     members = {member.node_id for member in replicator.members()}
-    async with state.transaction() as transaction:
-        successors = await authorities.successors(transaction)
-    statuses = await _statuses(replicator, members, timeout_s)
-    made = [
+    waiting = [
         each
-        for each in successors
-        if each.authority is AuthorityKind.MEMBERS and each.node_id in members
+        for each in accepted
+        # One that is alone already signs without being asked.
+        if each.authority is AuthorityKind.MEMBERS and not each.sole
     ]
+    made = [each for each in waiting if in_use(waiting, each.replaced, members) is each]
     if not made:
         raise refusal(
             Rejected(
@@ -37,6 +55,7 @@ async def trusted_successor(
                 "the members' authority has no successor: see sparecode cluster status",
             )
         )
+    statuses = await _statuses(replicator, members, timeout_s)
     for each in made:
         if all(each.key in status.authorities for status in statuses):
             return each.fingerprint
@@ -56,16 +75,30 @@ async def _statuses(
     return tuple(each for each in statuses if each.node_id in members)
 
 
-async def used_successors(
-    replicator: Replicator, state: LocalState, removed: NodeId, *, timeout_s: float
-) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What ends the trust in authorities that are due: the rest of the command."""
+
+    successors: tuple[str, ...]
+    """The names of the successors that all members use."""
+    nodes: tuple[NodeId, ...]
+    """The nodes that were asked: all that are admitted."""
+
+
+async def use_of_successors(
+    replicator: Replicator,
+    state: LocalState,
+    accepted: Sequence[Successor],
+    removed: NodeId,
+    *,
+    timeout_s: float,
+) -> Use:
     """
-    Return the fingerprints of the successors that all members use.
+    Return the successors, in use by all members, of what is due because of *removed*.
 
-    They are those of what is due because of *removed*.
-
-    Every member must answer, trust them, and show no certificate of an authority that is
-    due. Raises `Refused` (`MEMBER_NOT_READY`) and names a member that is not there yet.
+    *accepted*: those whose proof this node has checked. Every member must answer, trust
+    them, and show no certificate that would be refused afterwards. Raises `Refused`
+    (`MEMBER_NOT_READY`) and names a member that is not there yet.
     """
     members = {member.node_id for member in replicator.members()}
     async with state.transaction() as transaction:
@@ -76,39 +109,57 @@ async def used_successors(
             for each in await authorities.due(transaction)
             if each.node_id == removed
         }
-        successors = await authorities.successors(transaction)
         nodes = await membership.nodes(transaction)
     statuses = await _statuses(replicator, members, timeout_s)
-    if joining := {each.node_id for each in nodes if not each.removed} - members:
+    admitted = {each.node_id for each in nodes if not each.removed}
+    if joining := admitted - members:
         raise _not_ready(f"{min(joining)} is about to join: wait until it is a member")
-    used = []
+    chosen = []
     for key in sorted(due, key=str):
-        trusted = [
-            each.fingerprint
-            for each in successors
-            if each.replaced == key
-            and each.node_id in members
-            and all(each.key in status.authorities for status in statuses)
-        ]
-        if not trusted:
+        successor = in_use(accepted, key, members)
+        if successor is None or not all(
+            successor.key in status.authorities for status in statuses
+        ):
             raise _not_ready(
                 f"there is no successor of the authority for {key} that every member "
                 "trusts: see sparecode cluster status"
             )
-        used.append(trusted[0])
-        for status in statuses:
-            _check_shown(status, key)
-    return tuple(used)
+        chosen.append(successor.name)
+        if key.authority is AuthorityKind.MEMBERS:
+            ended = _ended(accepted, key, successor)
+            for status in statuses:
+                _check_shown(status, ended)
+    return Use(successors=tuple(chosen), nodes=tuple(sorted(admitted)))
 
 
-def _check_shown(status: MemberStatus, due: AuthorityKey) -> None:
+def _ended(
+    accepted: Sequence[Successor], due: AuthorityKey, chosen: Successor
+) -> frozenset[str]:
+    """
+    Return the fingerprints of what is trusted no longer once *chosen* is alone.
+
+    Those are the authority that is due, its other successors, and theirs.
+    """
+    ended = {due.fingerprint}
+    while True:
+        more = {
+            each.fingerprint
+            for each in accepted
+            if each.authority is due.authority
+            and each.replaces in ended
+            and each.fingerprint != chosen.fingerprint
+        }
+        if more <= ended:
+            return frozenset(ended)
+        ended |= more
+
+
+def _check_shown(status: MemberStatus, ended: frozenset[str]) -> None:
     """Refuse a member whose certificate would be refused by the others."""
-    if due.authority is not AuthorityKind.MEMBERS:
-        return
-    if not status.shown_authorities or due.fingerprint in status.shown_authorities:
+    if not status.shown_authorities or ended.intersection(status.shown_authorities):
         raise _not_ready(
-            f"{status.node_id} shows a certificate of the authority that is due: run "
-            "there: sparecode-node renew-certificate --new-authority"
+            f"{status.node_id} shows a certificate of an authority that ends: run there: "
+            "sparecode-node renew-certificate --new-authority"
         )
 
 

@@ -20,7 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.domain.membership import AuthorityKey, certificate_hosts
+from sparecode_node.domain.membership import (
+    AuthorityKey,
+    AuthorityKind,
+    Successor,
+    certificate_hosts,
+)
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.membership import TicketTerms
@@ -72,6 +77,9 @@ class MemberAuthority(Protocol):
 
     def keys(self) -> tuple[AuthorityKey, ...]:
         """Return the authorities whose keys this node holds."""
+
+    def accepted(self, kind: AuthorityKind) -> tuple[Successor, ...]:
+        """Return the successors whose proof this node has checked, the earliest first."""
 
     def secrets(self, *, with_authority: bool) -> MemberSecrets:
         """Return the key ring, and *with_authority* the authorities' keys, too."""

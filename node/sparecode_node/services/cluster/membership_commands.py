@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import KeyId, NodeId, RequestId
+from sparecode_node.domain.membership import Successor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import authorities, membership
 from sparecode_node.queries import policy as policies
@@ -14,7 +15,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
-from sparecode_node.services.cluster.authority_use import used_successors
+from sparecode_node.services.cluster.authority_use import use_of_successors
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
@@ -72,8 +73,14 @@ class MembershipCommands:
         rotation: Rotation,
         rates: Rates,
         authorities: Callable[[], tuple[bytes, ...]],
+        successors: Callable[[], tuple[Successor, ...]],
     ) -> None:
-        """Keep *authorities*, which returns the members' authorities for tickets, DER."""
+        """
+        Keep the functions that read this node's files.
+
+        *authorities* returns the members' authorities for tickets, DER, and *successors*
+        those whose proof this node has checked.
+        """
         self._proposer = proposer
         self._replicator = replicator
         self._sealing = sealing
@@ -81,6 +88,7 @@ class MembershipCommands:
         self._rotation = rotation
         self._rates = rates
         self._authorities = authorities
+        self._successors = successors
 
     @idempotent
     async def transfer_primary(self, context: CallContext, *, target: str) -> NodeId:
@@ -253,10 +261,16 @@ class MembershipCommands:
         session = await self._proposer.begin(context, deadline)
         command: FinishAuthorities | ReplaceAuthorities
         if finish:
-            used = await used_successors(
-                self._replicator, self._state, removed, timeout_s=deadline.left_s()
+            use = await use_of_successors(
+                self._replicator,
+                self._state,
+                await asyncio.to_thread(self._successors),
+                removed,
+                timeout_s=deadline.left_s(),
             )
-            command = FinishAuthorities(node_id=removed, successors=used)
+            command = FinishAuthorities(
+                node_id=removed, successors=use.successors, nodes=use.nodes
+            )
         else:
             command = ReplaceAuthorities(node_id=removed)
         return applied(

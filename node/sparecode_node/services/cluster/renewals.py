@@ -10,12 +10,14 @@ are those that the authority has signed before.
 The renewal is in the log, and so in the audit log, before anything is signed.
 """
 
+import asyncio
 import datetime as dt
 import logging
 
 from cryptography import x509
 
 from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.membership import AuthorityKind
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.state import LocalState
@@ -82,8 +84,11 @@ class Renewals:
         deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
         successor = ""
         if new_authority:
+            accepted = await asyncio.to_thread(
+                self._authority.accepted, AuthorityKind.MEMBERS
+            )
             successor = await trusted_successor(
-                self._replicator, self._state, timeout_s=deadline.left_s()
+                self._replicator, accepted, timeout_s=deadline.left_s()
             )
         if not self._authority.can_sign(successor):
             raise _refused(

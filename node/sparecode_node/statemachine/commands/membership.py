@@ -104,7 +104,9 @@ class FinishAuthorities:
     node_id: NodeId
     """The removed member that has had their keys."""
     successors: tuple[str, ...]
-    """Fingerprints of those that every member uses, as the called node has seen."""
+    """Names of those that every member uses, as the called node has seen."""
+    nodes: tuple[NodeId, ...] = ()
+    """The admitted nodes at that time: another one was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

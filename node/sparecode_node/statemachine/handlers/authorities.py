@@ -122,13 +122,8 @@ def announce_authority(
         return Rejected(
             Reason.STALE_PARAMETERS, f"{successor.replaced} is not to be replaced"
         )
-    if any(
-        each.sole and each.replaced == successor.replaced
-        for each in tables.successors(applying.db)
-    ):
-        return Rejected(
-            Reason.STALE_PARAMETERS, f"{successor.replaced} has been replaced"
-        )
+    if refused := _announced_before(applying, successor):
+        return refused
     if max(len(command.certificate), len(command.proof)) > SUCCESSOR_BYTES_MAX:
         return Rejected(Reason.STALE_PARAMETERS, "the announcement is too large")
     held = tables.keys_of(applying.db, command.node_id)
@@ -147,6 +142,31 @@ def announce_authority(
     return None
 
 
+def _announced_before(applying: Applying, successor: Successor) -> Rejected | None:
+    """
+    Refuse an announcement that would change or hide an earlier one.
+
+    Members may use certificates of the earlier one. And the end of a replacement names a
+    successor by its key.
+    """
+    if successor.fingerprint == successor.replaces:
+        return Rejected(Reason.STALE_PARAMETERS, "an authority does not replace itself")
+    for each in tables.successors(applying.db):
+        if each.key == successor.key:
+            return Rejected(
+                Reason.STALE_PARAMETERS, f"{successor.key} has been announced"
+            )
+        if each.replaced == successor.replaced and each.sole:
+            return Rejected(
+                Reason.STALE_PARAMETERS, f"{successor.replaced} has been replaced"
+            )
+        if each.replaced == successor.replaced and each.node_id == successor.node_id:
+            return Rejected(
+                Reason.STALE_PARAMETERS, f"{each.node_id} has announced another one"
+            )
+    return None
+
+
 def finish_authorities(
     applying: Applying, command: FinishAuthorities
 ) -> Rejected | None:
@@ -154,10 +174,15 @@ def finish_authorities(
     due = tables.due_keys(applying.db, command.node_id)
     if not due:
         return _not_due(command.node_id)
+    if membership_tables.admitted(applying.db) != command.nodes:
+        return Rejected(
+            Reason.STALE_PARAMETERS,
+            "a node was admitted or removed since the members were asked",
+        )
     chosen = {
         each.replaced: each
         for each in tables.successors(applying.db)
-        if each.fingerprint in command.successors
+        if each.name in command.successors
     }
     if missing := [key for key in due if key not in chosen]:
         return Rejected(

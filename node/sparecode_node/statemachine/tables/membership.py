@@ -78,6 +78,12 @@ def find_node(db: sqlite3.Connection, node_id: NodeId) -> KnownNode | None:
     return _node(row) if row else None
 
 
+def admitted(db: sqlite3.Connection) -> tuple[NodeId, ...]:
+    """Return the nodes that were admitted and not removed; not those of the beginning."""
+    rows = db.execute("SELECT node_id FROM nodes WHERE NOT removed ORDER BY node_id")
+    return tuple(NodeId(row[0]) for row in rows)
+
+
 def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
     """Return the node that joined with this address."""
     row = db.execute(

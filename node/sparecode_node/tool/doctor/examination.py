@@ -6,7 +6,7 @@ import datetime as dt
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.membership.files import member_tls
+from sparecode_node.membership.own_tls import member_tls
 from sparecode_node.membership.preparation import JOURNAL, STATE
 from sparecode_node.replication.offline.inspection import is_in_use
 from sparecode_node.rpc.tls import TlsFileError

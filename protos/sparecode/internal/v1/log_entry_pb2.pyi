@@ -3924,23 +3924,29 @@ class FinishAuthorities(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     SUCCESSORS_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node ID of the removed member."""
     @_builtins.property
     def successors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The successors that every member uses: the SHA-256 hashes of their public keys, in
-        hexadecimal digits.
+        """The successors that every member uses: whose certificates they sign, a space, and
+        the SHA-256 hash of the public key, in hexadecimal digits.
         """
+
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The IDs of the nodes that were admitted when the members were asked, in order."""
 
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         successors: _abc.Iterable[_builtins.str] | None = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "successors", b"successors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "nodes", b"nodes", "successors", b"successors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
