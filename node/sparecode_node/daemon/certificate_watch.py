@@ -152,7 +152,9 @@ class Certificates:
             # Successors are trusted beside the authorities in the file.
             try:
                 ca = trusted_pem(self._config, KINDS[name], files.ca)
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                raise TlsFileError(str(error)) from error  # It names the state.
+            except ValueError as error:
                 raise TlsFileError(f"[{name}] its authorities: {error}") from error
             files = dataclasses.replace(files, ca=ca)
         return files
