@@ -163,6 +163,13 @@ def check_initialized(
 
 def check_authority(config: Config) -> Finding:
     """Check whether this node can sign the certificates of nodes that join."""
+    try:
+        return _authority_finding(config)
+    except OSError as error:
+        return warn("joining", f"not checked: {error}")
+
+
+def _authority_finding(config: Config) -> Finding:
     key, authority = key_beside(config.peers.ca), FileAuthority(config)
     if not key.exists() and not authority.can_sign():
         return ok(
