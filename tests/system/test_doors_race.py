@@ -28,8 +28,8 @@ NODES = 3
 
 @pytest.fixture(scope="module")
 def ports() -> list[int]:
-    """Return three ports for each node: RADIUS, RadSec and HTTP."""
-    return free_ports(3 * NODES)
+    """Return the port of each node's RadSec; its other doors have theirs."""
+    return free_ports(NODES)
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,12 @@ def cluster(
     tmp_path_factory: pytest.TempPathFactory, ports: list[int]
 ) -> Iterator[LocalCluster]:
     """Start three nodes that serve RADIUS over UDP and TLS, and HTTP."""
-    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
-    for number, node in enumerate(cluster.nodes):
+    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True, doors=True)
+    for node, port in zip(cluster.nodes, ports, strict=True):
         ours = cluster.certificates / node.node_id
         files = f'certificate = "{ours}.pem"\nkey = "{ours}.key"\n'
-        udp, tls, http = (ports[number + NODES * door] for door in range(3))
         node.config.write_text(
-            node.config.read_text()
-            + f'\n[radius]\nlisten = ["{HOST}:{udp}"]\n'
-            + f'\n[radsec]\nlisten = "{HOST}:{tls}"\n{files}'
-            + f'\n[http]\nlisten = "{HOST}:{http}"\n{files}'
+            node.config.read_text() + f'\n[radsec]\nlisten = "{HOST}:{port}"\n{files}'
         )
     try:
         cluster.start()
@@ -138,14 +134,14 @@ async def test_thirty_tries_of_each_code_through_all_doors_are_accepted_once(
     context = trusting(cluster.certificates, AGENT)
     async with AsyncExitStack() as clients, Estate(cluster) as estate:
         web = [
-            await clients.enter_async_context(client_of(port, context))
-            for port in ports[2 * NODES :]
+            await clients.enter_async_context(client_of(node.ports.http, context))
+            for node in cluster.nodes
         ]
         pipes = []
-        for port in ports[NODES : 2 * NODES]:
+        for port in ports:
             pipes.append(await pipe(cluster.certificates, port))
             clients.push_async_callback(pipes[-1].close)
-        client = await nas(estate, ports[:NODES], "gate")
+        client = await nas(estate, "gate")
         doors = Doors(estate, client, pipes, web)
         holders = await each(
             [f"racer-{number:03}" for number in range(CODES)],
