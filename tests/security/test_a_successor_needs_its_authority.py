@@ -514,12 +514,20 @@ async def finish_on(node: OneNode, shown: dict[str, tuple[str, ...]]) -> None:
 @pytest.mark.asyncio
 async def test_what_is_not_proved_is_never_chosen(removal: OneNode) -> None:
     """(P6a) Although it was announced first, by a member that claims to have the key."""
-    commit(removal, announcing("n0", "dd", b"forged"))
+    commit(removal, announcing("n0", "cc", b"forged"))
     removal.replicator.leads = True
     await replacement(removal, Maker()).step()
     new = NEWER[0].fingerprint
     await finish_on(removal, {NODE: (new,), "n0": (new,)})
-    assert chosen(removal) == [(new, 1)]
+    (left,) = [
+        each for each in successors(removal.primary_db) if each.authority is MEMBERS
+    ]
+    assert (left.fingerprint, left.node_id, left.proof, left.sole) == (
+        new,
+        NODE,
+        PROOF,
+        True,
+    )
 
 
 @pytest.mark.asyncio
@@ -528,7 +536,6 @@ async def test_an_announcement_stays_as_it_is(announced_removal: OneNode) -> Non
     node = announced_removal
     before = chosen(node)
     commit(node, announcing(NODE, "ee", PROOF))
-    commit(node, announcing("n0", "cc", b"forged"))
     commit(node, announcing("n0", "aa", PROOF))
     assert {each.replaces for each in successors(node.primary_db)} == {
         each.fingerprint for each in AUTHORITIES
@@ -563,6 +570,20 @@ def test_a_state_that_cannot_be_read_renews_no_trust(n1: Machine, n2: Machine) -
     state.write_bytes(b"no database" * 1000)
     with pytest.raises(OSError, match="not a database"):
         trusts(n2)
+
+
+def test_a_file_with_the_successor_ends_the_old_one_too(
+    n1: Machine, n2: Machine
+) -> None:
+    """(P6a) A node that joined during the replacement has both in its file."""
+    newer = Authority.create("newer", now=NOW)
+    made = signed(n1, newer)
+    with n2.config.peers.ca.open("ab") as file:
+        file.write(newer.pem)
+    announce(n2, made)
+    assert len(trusts(n2)) == 2
+    announce(n2, dataclasses.replace(made, sole=True))
+    assert trusts(n2) == {made.fingerprint}
 
 
 def test_an_odd_certificate_stops_no_node(n1: Machine, n2: Machine) -> None:

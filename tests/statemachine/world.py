@@ -787,7 +787,7 @@ class World:
                 return FinishAuthorities(
                     node_id=NodeId(arguments["node"]),
                     successors=tuple(
-                        f"{key.authority} {key.fingerprint}"
+                        f"{key.authority} {key.fingerprint} {arguments.get('of', 'n1')}"
                         for key in authority_keys(arguments)
                     ),
                     nodes=tuple(

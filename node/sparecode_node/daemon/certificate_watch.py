@@ -153,7 +153,7 @@ class Certificates:
             try:
                 ca = trusted_pem(self._config, KINDS[name], files.ca)
             except OSError as error:
-                raise TlsFileError(str(error)) from error  # It names the state.
+                raise TlsFileError(f"{error.filename}: {error.strerror}") from error
             except ValueError as error:
                 raise TlsFileError(f"[{name}] its authorities: {error}") from error
             files = dataclasses.replace(files, ca=ca)

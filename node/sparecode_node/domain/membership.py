@@ -107,8 +107,8 @@ class Successor:
 
     @property
     def name(self) -> str:
-        """Its kind and fingerprint: one key could stand for both kinds."""
-        return f"{self.authority} {self.fingerprint}"
+        """Kind, fingerprint and maker: others may announce the same key without proof."""
+        return f"{self.authority} {self.fingerprint} {self.node_id}"
 
     @property
     def key(self) -> AuthorityKey:

@@ -13,6 +13,7 @@ operator, and a packaged node cannot write there.
 
 import contextlib
 import datetime as dt
+import errno
 import logging
 import re
 import sqlite3
@@ -161,18 +162,21 @@ def accepted(
     found: list[Successor] = []
     waiting = [each for each in successors if each.authority is kind]
     while True:
-        keys = {fingerprint_of(each.public_key()) for each in known}
-        proved = [
-            each
-            for each in waiting
-            # Not one that it has: an authority would end with its own successor.
-            if each.fingerprint not in keys and is_proved(each, known)
-        ]
-        if not proved:
+        # Not one that has a successor: an authority would end with its own.
+        ended = {each.replaces for each in found}
+        proved = next(
+            (
+                each
+                for each in waiting
+                if each.fingerprint not in ended and is_proved(each, known)
+            ),
+            None,
+        )
+        if proved is None:
             return tuple(found)
-        found += proved
-        known += [x509.load_der_x509_certificate(each.certificate) for each in proved]
-        waiting = [each for each in waiting if each not in proved]
+        waiting.remove(proved)
+        found.append(proved)
+        known.append(x509.load_der_x509_certificate(proved.certificate))
 
 
 def announced(state: Path) -> tuple[Successor, ...]:
@@ -191,7 +195,7 @@ def announced(state: Path) -> tuple[Successor, ...]:
             ).fetchone()
             return successors_in(db.execute(ALL_SUCCESSORS)) if known else ()
     except sqlite3.Error as error:
-        raise OSError(f"{state}: {error}") from error
+        raise OSError(errno.EIO, str(error), str(state)) from error
 
 
 @dataclass(frozen=True, slots=True)

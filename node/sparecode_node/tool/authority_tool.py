@@ -46,9 +46,14 @@ def export(
     written = []
     try:
         for kind in AuthorityKind:
-            successor = next(reversed(files.accepted(kind)), None)
-            if successor is None:
+            accepted = files.accepted(kind)
+            waiting = [each for each in accepted if not each.sole] or accepted
+            if not waiting:
                 continue
+            # Of two, the one that it has made: `cluster status` names the maker.
+            successor = next(
+                (each for each in waiting if files.made.authority(each)), waiting[0]
+            )
             stem = folder / f"{kind}-ca"
             pem = ssl.DER_cert_to_PEM_cert(successor.certificate).encode()
             written.append(_new(stem.with_suffix(".pem"), pem, PUBLIC))

@@ -69,10 +69,10 @@ def _renew(config: Config, *, new_authority: bool) -> tuple[NodeId, bytes]:
     shown, key = read(config.peers.certificate), _key(config.peers.key)
     own = NodeId(config.node.id)
     authority = FileAuthority(config)
-    if authority.can_sign() and not new_authority:
-        now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
-        return own, authority.sign(own, key.public_key(), hosts_in(shown), now)
     try:
+        if not new_authority and authority.can_sign():
+            now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
+            return own, authority.sign(own, key.public_key(), hosts_in(shown), now)
         ca = authority.members_ca()
     except (OSError, ValueError) as error:
         raise StartError(f"{config.peers.ca}: {error}") from error

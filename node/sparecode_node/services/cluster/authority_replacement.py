@@ -139,7 +139,12 @@ class AuthorityReplacement:
         result = await self._replicator.propose(
             Proposal(call=call), timeout_s=ATTEMPT_S
         )
-        if not isinstance(result, Rejected):
+        if isinstance(result, Rejected):
+            log.warning(
+                "authority_not_replaced",
+                extra={"authority": str(key), "cause": result.detail},
+            )
+        else:
             log.warning(
                 "authority_announced",
                 extra={"authority": str(made.key), "replaces": str(key)},

@@ -56,7 +56,7 @@ async def trusted_successor(
             )
         )
     statuses = await _statuses(replicator, members, timeout_s)
-    for each in made:
+    for each in reversed(made):  # One may replace another one that is due, too.
         if all(each.key in status.authorities for status in statuses):
             return each.fingerprint
     raise _not_ready(

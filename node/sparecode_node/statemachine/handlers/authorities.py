@@ -111,9 +111,8 @@ def announce_authority(
         proof=command.proof,
         since_ms=applying.now_ms,
     )
-    known = membership_tables.find_node(applying.db, command.node_id)
-    if command.node_id != applying.call.node_id or (
-        known is not None and known.removed
+    if command.node_id != applying.call.node_id or _is_removed(
+        applying, command.node_id
     ):
         return Rejected(
             Reason.STALE_PARAMETERS, "only a member announces a successor, its own"
@@ -142,20 +141,20 @@ def announce_authority(
     return None
 
 
+def _is_removed(applying: Applying, node_id: NodeId) -> bool:
+    known = membership_tables.find_node(applying.db, node_id)
+    return known is not None and known.removed
+
+
 def _announced_before(applying: Applying, successor: Successor) -> Rejected | None:
     """
     Refuse an announcement that would change or hide an earlier one.
 
-    Members may use certificates of the earlier one. And the end of a replacement names a
-    successor by its key.
+    Members may use certificates of the earlier one.
     """
     if successor.fingerprint == successor.replaces:
         return Rejected(Reason.STALE_PARAMETERS, "an authority does not replace itself")
     for each in tables.successors(applying.db):
-        if each.key == successor.key:
-            return Rejected(
-                Reason.STALE_PARAMETERS, f"{successor.key} has been announced"
-            )
         if each.replaced == successor.replaced and each.sole:
             return Rejected(
                 Reason.STALE_PARAMETERS, f"{successor.replaced} has been replaced"
@@ -182,7 +181,7 @@ def finish_authorities(
     chosen = {
         each.replaced: each
         for each in tables.successors(applying.db)
-        if each.name in command.successors
+        if each.name in command.successors and not _is_removed(applying, each.node_id)
     }
     if missing := [key for key in due if key not in chosen]:
         return Rejected(
@@ -192,7 +191,8 @@ def finish_authorities(
         tables.save_successor(applying.db, replace(chosen[key], sole=True))
         tables.forget_successors(applying.db, key)
     applying.detail = ", ".join(
-        f"{chosen[key].key} in place of {key.fingerprint[:16]}" for key in due
+        f"{chosen[key].key} of {chosen[key].node_id} in place of {key.fingerprint[:16]}"
+        for key in due
     )
     return None
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the certificates of a node's listeners."""
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,9 +56,12 @@ def _check_listener(
             f"restrict it with: chmod 600 {listener.key}",
         )
     if name == "peers":
-        with contextlib.suppress(OSError):  # `check_state` reports it.
+        try:
             ca = trusted_pem(config, AuthorityKind.MEMBERS, files.ca or b"")
-            files = replace(files, ca=ca)
+        except (OSError, ValueError) as error:
+            yield warn("certificate", f"{words}; its authority is not checked: {error}")
+            return
+        files = replace(files, ca=ca)
         yield from _check_names(files, listener.certificate, config.node.id)
     else:
         yield from _check_address(name, listener, files)

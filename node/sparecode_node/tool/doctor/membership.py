@@ -164,12 +164,12 @@ def check_initialized(
 def check_authority(config: Config) -> Finding:
     """Check whether this node can sign the certificates of nodes that join."""
     try:
-        return _authority_finding(config)
-    except OSError as error:
+        return _check_authority(config)
+    except (OSError, ValueError) as error:
         return warn("joining", f"not checked: {error}")
 
 
-def _authority_finding(config: Config) -> Finding:
+def _check_authority(config: Config) -> Finding:
     key, authority = key_beside(config.peers.ca), FileAuthority(config)
     if not key.exists() and not authority.can_sign():
         return ok(

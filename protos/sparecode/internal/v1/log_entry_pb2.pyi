@@ -3929,8 +3929,8 @@ class FinishAuthorities(_message.Message):
     """The node ID of the removed member."""
     @_builtins.property
     def successors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The successors that every member uses: whose certificates they sign, a space, and
-        the SHA-256 hash of the public key, in hexadecimal digits.
+        """The successors that every member uses. Separated by spaces: whose certificates they
+        sign, the SHA-256 hash of the public key in hexadecimal digits, and who made it.
         """
 
     @_builtins.property
