@@ -40,7 +40,11 @@ def world() -> World:
 
 @pytest.mark.parametrize(
     ("command", "field"),
-    [(command, name) for command, names in ABOUT_USERS.items() for name in names],
+    [
+        (command, name)
+        for command, names in ABOUT_USERS.items()
+        for name in sorted(names)
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_administrators_may_not_act_for_themselves(
