@@ -79,7 +79,7 @@ def test_authorities_that_a_removed_member_has_had_are_found(tmp_path: Path) -> 
     since = ms(dt.timedelta(days=3))
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executemany(
-            "INSERT INTO due_authorities VALUES (?, ?, 'n4', ?, 'policy')",
+            "INSERT INTO due_authorities VALUES (?, ?, 'n4', ?, 'policy', 0)",
             [("agents", "bb", since), ("members", "aa", since)],
         )
         db.commit()

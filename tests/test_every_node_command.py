@@ -38,6 +38,7 @@ DONE: dict[str, tuple[str, ...]] = {
 }
 """Commands that have something to do there, with arguments."""
 REFUSED: dict[str, tuple[str, ...]] = {
+    "authority export": ("new",),
     "backup show": ("the.bundle",),
     "backup verify": ("the.bundle", "--key", "backup.key"),
     "init": ("--administrator", "admin", "--password-file", "password"),
