@@ -319,10 +319,20 @@ def replacement(node: OneNode, maker: Maker) -> AuthorityReplacement:
     )
 
 
+async def start_by_policy(node: OneNode) -> None:
+    policy = await node.policies.get(node.admin("PolicyService/GetPolicy"))
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=policy.value.version,
+        values={"replace_authorities_after_removal": True},
+    )
+
+
 @pytest_asyncio.fixture
 async def removal(tmp_path: Path) -> AsyncIterator[OneNode]:
     """Return a node, n1, after the removal of n3; n1 and n0 have had the keys."""
     async with one_node(tmp_path) as node:
+        await start_by_policy(node)
         for each in (NODE, "n0", "n3"):
             commit(node, NoteAuthorityKeys(node_id=NodeId(each), keys=AUTHORITIES))
         await remove(node, "n3")
@@ -404,12 +414,6 @@ async def test_nothing_is_made_while_nothing_is_due(tmp_path: Path) -> None:
         )
         commit(node, old)
         assert announced(node) == []
-        policy = await node.policies.get(node.admin("PolicyService/GetPolicy"))
-        await node.policies.update(
-            node.admin("PolicyService/UpdatePolicy"),
-            version=policy.value.version,
-            values={"replace_authorities_after_removal": False},
-        )
         await remove(node, "n3")
         assert not any(each.started for each in await due(node))
         commit(node, old)

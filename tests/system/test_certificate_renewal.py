@@ -347,10 +347,6 @@ async def test_authorities_are_replaced_without_a_lost_call(
     old = shutil.copytree(cluster.certificates, cluster.directory / "old")
     procedure = Procedure(rest, tmp_path)
     async with Estate(rest) as estate:
-        policy = await estate.admin.get_policy()
-        await estate.admin.update_policy(
-            dataclasses.replace(policy, replace_authorities_after_removal=False)
-        )
         await until_recorded(estate.admin, gone.node_id)
         removal = await estate.admin.remove_member(gone.node_id)
         assert removal.due_authorities == ("members", "agents")
@@ -430,6 +426,10 @@ async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
     before = [each.read_bytes() for each in files]
     procedure = Procedure(rest, tmp_path)
     async with Estate(rest) as estate, callers(estate, "busy-2") as answered:
+        policy = await estate.admin.get_policy()
+        await estate.admin.update_policy(
+            dataclasses.replace(policy, replace_authorities_after_removal=True)
+        )
         await until_recorded(estate.admin, gone.node_id)
         await estate.admin.remove_member(gone.node_id)
         await asyncio.to_thread(gone.stop)
