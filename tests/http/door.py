@@ -16,6 +16,7 @@ from sparecode_node.http.server import HttpServer
 from sparecode_node.http.v1 import Steps
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.authentication.prompts import Prompts
 from sparecode_node.services.ended_calls import EndedCall
 from tests.services.one_node import OneNode
 
@@ -92,7 +93,10 @@ async def open_door(node: OneNode, folder: Path) -> AsyncIterator[Door]:
                 continuation=node.services.continuation,
                 entropy=SystemEntropy(),
             ),
-            seals=node.services.radius_seals,
+            prompts=Prompts(
+                continuation=node.services.continuation,
+                seals=node.services.radius_seals,
+            ),
             check_open=lambda: None,
             refusals=node.refusals,
             clock=node.clock,

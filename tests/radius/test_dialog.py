@@ -16,6 +16,7 @@ from sparecode_node.queries import seals
 from sparecode_node.radius import dialog, packets
 from sparecode_node.radius.dialog import NO_LOCAL_USER, REPEATED_MS
 from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.authentication import prompts
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.keys.rotation import Phase
 from sparecode_node.services.load import rates
@@ -617,4 +618,4 @@ async def test_the_command_that_tests_a_client_reads_the_answers(door):
     reply = await ask(door.node.tokencode())
     assert reply is not None
     assert reply.code is RadiusCode.CHALLENGE
-    assert reply.message == dialog.ENTER_NEW_PIN
+    assert reply.message == prompts.ENTER_NEW_PIN

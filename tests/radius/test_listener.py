@@ -22,6 +22,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
+from sparecode_node.services.authentication import prompts
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.errors import Refused
 from sparecode_node.statemachine.results import Decision
@@ -439,20 +440,20 @@ async def test_a_new_pin_takes_three_answers(door):
         return reply.code, text, b"".join(reply.get(packets.STATE, []))
 
     code, text, state = await send(door.node.tokencode())
-    assert (code, text) == (AccessChallenge, dialog.ENTER_NEW_PIN)
+    assert (code, text) == (AccessChallenge, prompts.ENTER_NEW_PIN)
     code, text, state = await send("1", state)
     assert code == AccessChallenge
-    assert text == f"A PIN is 4 to 8 digits. {dialog.ENTER_NEW_PIN}"
+    assert text == f"A PIN is 4 to 8 digits. {prompts.ENTER_NEW_PIN}"
     code, text, state = await send("82649173", state)
-    assert (code, text) == (AccessChallenge, dialog.REPEAT_PIN)
+    assert (code, text) == (AccessChallenge, prompts.REPEAT_PIN)
     code, text, _ = await send("82649174", state)
-    assert (code, text) == (AccessChallenge, dialog.PINS_DIFFER)
+    assert (code, text) == (AccessChallenge, prompts.PINS_DIFFER)
     code, text, state = await send("82649173", state)
-    assert (code, text) == (AccessChallenge, dialog.PIN_THEN_NEXT)
+    assert (code, text) == (AccessChallenge, prompts.PIN_THEN_NEXT)
     assert len(state) <= 253
     assert b"82649173" not in state
     code, text, state = await send("none", state)
-    assert (code, text) == (AccessChallenge, dialog.PIN_THEN_NEXT)
+    assert (code, text) == (AccessChallenge, prompts.PIN_THEN_NEXT)
     door.node.clock.pass_s(30)
     code, _, _ = await send(door.node.tokencode(), state)
     assert code == AccessAccept

@@ -23,6 +23,7 @@ from sparecode_node.replication.cluster_replicator import ClusterReplicator
 from sparecode_node.rpc import tickets
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.authentication.prompts import Prompts
 from sparecode_node.services.ended_calls import EndedCall
 from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.use_cases import Services
@@ -147,7 +148,10 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
                 continuation=parts.services.continuation,
                 entropy=parts.entropy,
             ),
-            seals=parts.services.radius_seals,
+            prompts=Prompts(
+                continuation=parts.services.continuation,
+                seals=parts.services.radius_seals,
+            ),
             check_open=parts.condition.check_open,
             refusals=parts.refusals,
             clock=parts.clock,

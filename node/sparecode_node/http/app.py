@@ -40,6 +40,7 @@ from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.authentication.prompts import Prompts
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.ended_calls import EndedCall
 from sparecode_node.services.error_table import (
@@ -49,7 +50,6 @@ from sparecode_node.services.error_table import (
     UnidentifiedError,
     answer_for,
 )
-from sparecode_node.services.secrets.radius_seals import RadiusSeals
 from sparecode_node.web.server import HEAD_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Parts:
     """What the door needs of its node."""
 
     steps: Steps
-    seals: RadiusSeals
+    prompts: Prompts
     check_open: Callable[[], object]
     """Raises `RemovedError` if this node answers no calls any more."""
     refusals: Refusals
@@ -83,7 +83,7 @@ def build_app(parts: Parts) -> ASGIApp:
     """Return the application of one node's door."""
     calls, steps = Calls(parts), parts.steps
     failed = Failures(parts.clock)
-    privacyidea = PrivacyIdea(steps=steps, seals=parts.seals, clock=parts.clock)
+    privacyidea = PrivacyIdea(steps=steps, prompts=parts.prompts, clock=parts.clock)
 
     async def other_method(_: Request) -> Response:
         return failed(405, "METHOD", BY_POST, headers={"allow": "POST"})

@@ -9,27 +9,26 @@ continue it (K3). A new PIN takes three answers: the PIN, the PIN again, a token
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from sparecode_node.domain.challenges import NextStep
-from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.users import fold
 from sparecode_node.http.bodies import JSON, Fields, as_text, body_of, media_type
 from sparecode_node.http.problems import NO_STORE, RequestError
 from sparecode_node.http.v1 import AUTHENTICATE, CONTINUE, Reply, Steps
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authentication.decisions import AgentAnswer
+from sparecode_node.services.authentication.prompts import (
+    UNKNOWN_CHALLENGE,
+    Prompt,
+    Prompts,
+    wants_pin,
+)
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.secrets.radius_seals import (
-    NEW_PIN_MAX,
-    RadiusSeals,
-    RadiusState,
-)
 from sparecode_node.services.secrets.sealing import BrokenSealError
 from sparecode_node.statemachine.results import Decision
 
@@ -38,14 +37,6 @@ FORM = "application/x-www-form-urlencoded"
 FIELDS_MAX = 32
 DECODED_ONCE = ("privacyidea-cp", "privacyidea-ldap-proxy", "simplesamlphp")
 """User-Agents whose passcode is percent-encoded once. All others encode it twice."""
-UNKNOWN_CHALLENGE = b"-"
-"""No challenge of any cluster: its answer is refused in a commit, and charges no one."""
-
-ENTER_NEXT = "Wait for the next tokencode, then enter it:"
-ENTER_NEW_PIN = "Enter a new PIN:"
-REPEAT_PIN = "Enter the new PIN again:"
-PIN_THEN_NEXT = "Wait for the next tokencode, then enter the tokencode alone:"
-PINS_DIFFER = "The PINs differ. Enter a new PIN:"
 CODES: Mapping[int, int] = {400: 905, 401: 4033, 403: 4033, 405: 905, 413: 905}
 """privacyIDEA's numbers of errors; -500 stands for the others."""
 
@@ -67,7 +58,7 @@ class PrivacyIdea:
     """Answers `/validate/check`."""
 
     steps: Steps
-    seals: RadiusSeals
+    prompts: Prompts
     clock: Clock
 
     async def check(self, caller: AgentCaller, request: Request) -> Reply:
@@ -83,21 +74,21 @@ class PrivacyIdea:
             )
             return self._reply(answer, check)
         try:
-            state = self.seals.unseal_state(
+            state = self.prompts.opened(
                 check.transaction_id, caller.identity, fold(check.username)
             )
         except BrokenSealError:
             return await self._refuse(caller, request, check)
-        if state.challenge.step is NextStep.NEW_PIN and not state.repeated:
+        if wants_pin(state):
             if not await self.steps.continuation.is_answerable(caller, state.challenge):
                 return await self._refuse(caller, request, check)
-            return await self._new_pin(state, check.passcode)
+            return self._asked(await self.prompts.after_pin(state, check.passcode))
         try:
             return self._reply(
                 await self._continued(
                     caller,
                     request,
-                    self.seals.seal_challenge(state.challenge),
+                    self.prompts.challenge_in(state),
                     check.passcode,
                     state.new_pin,
                 ),
@@ -105,12 +96,7 @@ class PrivacyIdea:
             )
         except InvalidFieldError as error:
             # Nothing was judged, and the challenge can still be answered (K3).
-            if error.field == "new_pin":
-                return self._ask_new_pin(state, error.message)
-            if error.field != "next_tokencode":
-                raise
-            prompt = PIN_THEN_NEXT if state.new_pin else ENTER_NEXT
-            return self._challenged(prompt, state)
+            return self._asked(self.prompts.again(error, state, check.transaction_id))
 
     async def _continued(
         self,
@@ -134,35 +120,11 @@ class PrivacyIdea:
         answer = await self._continued(caller, request, UNKNOWN_CHALLENGE, "000000", "")
         return self._reply(answer, check)
 
-    async def _new_pin(self, state: RadiusState, entered: str) -> Reply:
-        """Answer a new PIN, or its repetition. Nothing is decided yet."""
-        pin = normalized(entered)
-        if state.new_pin:
-            if pin != state.new_pin:
-                return self._challenged(PINS_DIFFER, replace(state, new_pin=""))
-            return self._challenged(PIN_THEN_NEXT, replace(state, repeated=True))
-        problem = await self.steps.continuation.new_pin_problem(state.challenge, pin)
-        if not pin or len(pin.encode()) > NEW_PIN_MAX:
-            problem = problem or f"a PIN has 1 to {NEW_PIN_MAX} characters"
-        if problem:
-            return self._ask_new_pin(state, problem)
-        return self._challenged(REPEAT_PIN, replace(state, new_pin=pin))
-
-    def _ask_new_pin(self, state: RadiusState, problem: str) -> Reply:
-        return self._challenged(
-            f"{problem[:1].upper()}{problem[1:]}. {ENTER_NEW_PIN}",
-            replace(state, new_pin="", repeated=False),
-        )
-
     def _reply(self, answer: AgentAnswer, check: Check) -> Reply:
         if answer.challenge:
-            challenge = self.seals.unseal_challenge(answer.challenge)
-            state = RadiusState(challenge=challenge, name_key=fold(check.username))
-            asks_pin = challenge.step is NextStep.NEW_PIN
-            return self._challenged(
-                ENTER_NEW_PIN if asks_pin else ENTER_NEXT,
-                state,
-                decision=answer.decision.value,
+            state = self.prompts.begun(answer.challenge, fold(check.username))
+            return self._asked(
+                self.prompts.first(state), decision=answer.decision.value
             )
         accepted = answer.decision is Decision.ACCEPTED
         return Reply(
@@ -173,11 +135,9 @@ class PrivacyIdea:
             decision=answer.decision.value,
         )
 
-    def _challenged(
-        self, message: str, state: RadiusState, *, decision: str = ""
-    ) -> Reply:
+    def _asked(self, prompt: Prompt, *, decision: str = "") -> Reply:
         """Return a challenge. Neither serial nor kind of the token leave the node."""
-        transaction_id = as_text(self.seals.seal_state(state))
+        transaction_id, message = as_text(prompt.state), prompt.message
         challenge = {
             "serial": "",
             "type": "hotp",

@@ -2,8 +2,7 @@
 """
 A request becomes a use case of agents, and its decision an answer.
 
-The user's next tokencode and new PIN take further packets. Everything that the next
-packet needs is sealed in its State, so any node can continue (K3).
+The user's next tokencode and new PIN take further packets, which any node can answer.
 """
 
 import ipaddress
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.challenges import NextStep
 from sparecode_node.domain.ids import NameKey, RequestId
-from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.users import fold
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import Answer, accepted, challenged, rejected
@@ -25,6 +23,12 @@ from sparecode_node.services.access.security_log import (
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
+from sparecode_node.services.authentication.prompts import (
+    UNKNOWN_CHALLENGE,
+    Prompt,
+    Prompts,
+    wants_pin,
+)
 from sparecode_node.services.context import RADIUS, AgentCaller, CallContext
 from sparecode_node.services.errors import InvalidFieldError, RateError
 from sparecode_node.services.fields import (
@@ -32,11 +36,7 @@ from sparecode_node.services.fields import (
     RESOURCE_MAX,
 )
 from sparecode_node.services.load.rates import THIS_AGENT
-from sparecode_node.services.secrets.radius_seals import (
-    NEW_PIN_MAX,
-    RadiusSeals,
-    RadiusState,
-)
+from sparecode_node.services.secrets.radius_seals import RadiusSeals, RadiusState
 from sparecode_node.services.secrets.sealing import BrokenSealError
 from sparecode_node.statemachine.results import Decision
 
@@ -53,8 +53,6 @@ AUTHENTICATE = "AuthenticationService/Authenticate"
 CONTINUE = "AuthenticationService/ContinueAuthentication"
 REPEATED_MS = 30_000
 """How long a request under a new identifier can be a repeated one."""
-UNKNOWN_CHALLENGE = b"-"
-"""No challenge of any cluster: its answer is refused in a commit, and charges no one."""
 
 ENTER_PASSCODE = "Enter your PIN and tokencode:"
 PROMPT_STATE = b"passcode "
@@ -65,11 +63,6 @@ It permits nothing: a passcode with it is judged as one without. What follows is
 for copies of the request, and another one for each request: a proxy may take requests
 with equal States for one session.
 """
-ENTER_NEXT = "Wait for the next tokencode, then enter it:"
-ENTER_NEW_PIN = "Enter a new PIN:"
-REPEAT_PIN = "Enter the new PIN again:"
-PIN_THEN_NEXT = "Wait for the next tokencode, then enter the tokencode alone:"
-PINS_DIFFER = "The PINs differ. Enter a new PIN:"
 ONLY_PAP = "This server needs PAP"
 TOO_FAST = "Too many tries. Wait some seconds, then try again"
 PIN_NEEDS_SIGNATURE = "A new PIN is needed, but it cannot be chosen here"
@@ -101,6 +94,7 @@ class Dialog:
     ) -> None:
         self._authentication = authentication
         self._continuation = continuation
+        self._prompts = Prompts(continuation=continuation, seals=seals)
         self._seals = seals
         self._security_log = security_log
 
@@ -228,7 +222,7 @@ class Dialog:
         """Answer what the user has entered after a challenge."""
         sealed, password = request.first(packets.STATE), credentials.password
         try:
-            state = self._seals.unseal_state(
+            state = self._prompts.opened(
                 sealed, source.client.identity, credentials.name_key
             )
         except BrokenSealError:
@@ -236,19 +230,19 @@ class Dialog:
         choosing = state.challenge.step is NextStep.NEW_PIN
         if request.is_garbled or (choosing and not request.is_signed):
             return await self._refuse(source, request, credentials, request_id, state)
-        if choosing and not state.repeated:
+        if wants_pin(state):
             if not await self._continuation.is_answerable(
                 _caller(source, request), state.challenge
             ):
                 return await self._refuse(source, request, credentials, request_id)
-            return await self._new_pin(state, password)
+            return _asked(await self._prompts.after_pin(state, password))
         try:
             return await self._decide(
                 source,
                 request,
                 credentials,
                 request_id,
-                challenge=self._challenge_in(state),
+                challenge=self._prompts.challenge_in(state),
                 tokencode=password,
                 new_pin=state.new_pin,
             )
@@ -259,42 +253,7 @@ class Dialog:
                 return await self._refuse(
                     source, request, credentials, request_id, state
                 )
-            if error.field == "new_pin":
-                return self._ask_new_pin(state, error.message)
-            prompt = PIN_THEN_NEXT if state.new_pin else ENTER_NEXT
-            return challenged(prompt, sealed, echo=True)
-
-    async def _new_pin(self, state: RadiusState, password: str) -> Answer:
-        """Answer a new PIN, or its repetition. Nothing is decided yet."""
-        pin = normalized(password)
-        if state.new_pin:
-            if pin != state.new_pin:
-                return challenged(
-                    PINS_DIFFER,
-                    self._seals.seal_state(replace(state, new_pin="")),
-                    echo=False,
-                )
-            return challenged(
-                PIN_THEN_NEXT,
-                self._seals.seal_state(replace(state, repeated=True)),
-                echo=True,
-            )
-        problem = await self._continuation.new_pin_problem(state.challenge, pin)
-        if not pin or len(pin.encode()) > NEW_PIN_MAX:
-            problem = problem or f"a PIN has 1 to {NEW_PIN_MAX} characters"
-        if problem:
-            return self._ask_new_pin(state, problem)
-        return challenged(
-            REPEAT_PIN, self._seals.seal_state(replace(state, new_pin=pin)), echo=False
-        )
-
-    def _ask_new_pin(self, state: RadiusState, problem: str) -> Answer:
-        """Ask for another PIN, because *problem*."""
-        return challenged(
-            f"{problem[:1].upper()}{problem[1:]}. {ENTER_NEW_PIN}",
-            self._seals.seal_state(replace(state, new_pin="", repeated=False)),
-            echo=False,
-        )
+            return _asked(self._prompts.again(error, state, sealed))
 
     async def _refuse(
         self,
@@ -309,7 +268,7 @@ class Dialog:
 
         *state*: whose user's rate it counts in. None: it did not open.
         """
-        sealed = self._challenge_in(state) if state else b""
+        sealed = self._prompts.challenge_in(state) if state else b""
         return await self._decide(
             source,
             request,
@@ -320,14 +279,6 @@ class Dialog:
             new_pin="",
             is_guess=False,
         )
-
-    def _challenge_in(self, state: RadiusState) -> bytes:
-        """
-        Return the sealed challenge of a State: the same for each copy of a packet (D3).
-
-        Another key may be active by the next copy, so the key of the State seals it.
-        """
-        return self._seals.seal_challenge(state.challenge, state.key_id)
 
     async def _decide(
         self,
@@ -362,17 +313,16 @@ class Dialog:
                 return rejected()
             case _:
                 pass
-        challenge = self._seals.unseal_challenge(answer.challenge)
-        if challenge.step is NextStep.NEW_PIN and not request.is_signed:
+        state = self._prompts.begun(answer.challenge, name_key)
+        if state.challenge.step is NextStep.NEW_PIN and not request.is_signed:
             # Replayed with changed octets, the packet with the PIN would reveal it:
             # the answers tell digits from other characters.
             return rejected(PIN_NEEDS_SIGNATURE)
-        sealed = self._seals.seal_state(
-            RadiusState(challenge=challenge, name_key=name_key)
-        )
-        if challenge.step is NextStep.NEW_PIN:
-            return challenged(ENTER_NEW_PIN, sealed, echo=False)
-        return challenged(ENTER_NEXT, sealed, echo=True)
+        return _asked(self._prompts.first(state))
+
+
+def _asked(prompt: Prompt) -> Answer:
+    return challenged(prompt.message, prompt.state, echo=prompt.echo)
 
 
 def is_no_guess(password: str) -> bool:
