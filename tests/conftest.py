@@ -19,16 +19,21 @@ from tests.databases import close_databases
 settings.register_profile("sparecode", deadline=None)
 settings.load_profile("sparecode")
 
-# Folders of tests that may run beside any other: they start no node and no browser,
-# measure no time, and use no fixed port.
+# Folders of tests that may run beside any other: they start no process of a node and no
+# browser, compare no times, and use no fixed port.
 BESIDE_OTHERS = (
     "client",
     "console",
     "domain",
     "fuzz",
+    "http",
+    "metrics",
+    "packages",
     "queries",
+    "radius",
     "replication",
     "rpc",
+    "security",
     "services",
     "simulation",
     "statemachine",
