@@ -285,6 +285,7 @@ class Admin(Blocking[AsyncAdmin]):
     remove_channel = _Method(AsyncAdmin.remove_channel)
     list_notices = _Method(AsyncAdmin.list_notices)
     send_notices_again = _Method(AsyncAdmin.send_notices_again)
+    test_channel = _Method(AsyncAdmin.test_channel)
 
     get_status = _Method(AsyncAdmin.get_status)
     transfer_primary = _Method(AsyncAdmin.transfer_primary)

@@ -105,3 +105,23 @@ def test_changes_send_only_what_was_named(notices: Cli) -> None:
     assert (again.channel, list(again.numbers)) == ("siem", [7, 8])
     (removed,) = notices.node.requests(f"{SERVICE}/RemoveChannel")
     assert removed.name == "siem"
+
+
+def test_a_test_shows_the_exchange_and_fails_with_it(notices: Cli) -> None:
+    """(N2) A script can tell whether the receiver took it."""
+    answer = pb.TestChannelResponse(
+        delivered=True,
+        sent="POST https://siem.example/in\n\n{}",
+        received="HTTP 204\n",
+        node_id="n2",
+    )
+    notices.node.answer(f"{SERVICE}/TestChannel", answer)
+    taken = notices("notices", "test", "siem")
+    assert taken.exit_code == 0
+    for words in ("POST https://siem.example/in", "HTTP 204", "Delivered by n2"):
+        assert words in taken.stdout
+    answer.delivered, answer.cause = False, "answered 500"
+    notices.node.answer(f"{SERVICE}/TestChannel", answer)
+    failed = notices("notices", "test", "siem")
+    assert failed.exit_code == 3
+    assert "NOT DELIVERED by n2: answered 500" in failed.stdout

@@ -206,6 +206,18 @@ CASES = {
         fires=on("sparecode_administrator_resets_pending", "0x40", "1x40"),
         quiet=on("sparecode_administrator_resets_pending", "0x40", "0x40"),
     ),
+    "SparecodeNoticesWait": Case(
+        fires=on(
+            "sparecode_notices_oldest_timestamp_seconds", "1x40", "1x40", channel="siem"
+        ),
+        quiet=on(
+            "sparecode_notices_oldest_timestamp_seconds", "0x40", "1300x40", channel="s"
+        ),
+    ),
+    "SparecodeNoticesGivenUp": Case(
+        fires=on("sparecode_notices_dead", "0x40", "1x40", channel="siem"),
+        quiet=on("sparecode_notices_dead", "0x40", "0x40", channel="siem"),
+    ),
     "SparecodeUpgradeUnfinished": Case(
         fires={
             **on("sparecode_feature_level_known", "2x40", "1x40"),

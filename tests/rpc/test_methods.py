@@ -76,6 +76,7 @@ USE_CASES = {
     "NoticeService/ListNotices": "channels.notices",
     "NoticeService/RemoveChannel": "channels.remove",
     "NoticeService/SendNoticesAgain": "channels.send_again",
+    "NoticeService/TestChannel": "channels.test",
     "NoticeService/UpdateChannel": "channels.update",
     "ClusterService/CreateBackup": "backups.create",
     "ClusterService/GetReview": "epoch_review.review",

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notices: written with their events, delivered at least once, to a real receiver (N)."""
 
+import contextlib
 import datetime as dt
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest_asyncio
 from standardwebhooks import Webhook
 
 from sparecode_client.values.notices import new_webhook_secret
+from sparecode_node.daemon.metrics.events import EventCounts, Queue
 from sparecode_node.domain.notices import GIVE_UP_MS, ChannelKind, EventClass
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.notices import StoredNotice
@@ -26,6 +29,7 @@ from sparecode_node.statemachine import outbox
 from tests.services.one_node import PIN, OneNode
 from tests.services.receiver import AUTHORITY, OK, Receiver, receiver
 from tests.services.test_rotation import begin, finish
+from tests.services.two_replicas import NODE
 
 pytestmark = pytest.mark.asyncio
 
@@ -514,3 +518,53 @@ async def test_a_stolen_session_changes_no_channel(
         with pytest.raises(Refused) as refused:
             await change()
         assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+
+
+async def test_a_test_shows_the_exchange_and_leaves_no_notice(
+    node: OneNode, hook: Receiver
+) -> None:
+    """(N2, N3) From a replica, also of a disabled channel; the secret is not shown."""
+    await create(node, hook.url)
+    await node.channels.update(node.admin(UPDATE), name="siem", enabled=False)
+    before = waiting(node)
+    call = node.admin("NoticeService/TestChannel")
+    taken = await node.channels.test(call, name="SIEM")
+    assert (taken.delivered, taken.node_id) == (True, NODE)
+    assert taken.sent.startswith(f"POST {hook.url}\n")
+    assert hook.requests[0][1].decode() in taken.sent
+    assert json.loads(hook.requests[0][1])["data"]["action"] == "TestChannel"
+    assert "webhook-signature: v1," in taken.sent
+    assert SECRET not in taken.sent
+    assert taken.received == "HTTP 204\n\n"
+    hook.answer = lambda _: (
+        b"HTTP/1.1 500 X\r\nContent-Length: 70000\r\n\r\n\x1b[2Jno" + b"." * 70_000
+    )
+    refused = await node.channels.test(call, name="siem")
+    assert (refused.delivered, refused.cause) == (False, "answered 500")
+    assert refused.received.startswith("HTTP 500\n\n?[2Jno")
+    assert len(refused.received) <= webhook.SHOWN_MAX
+    assert waiting(node) == before
+    with pytest.raises(Refused) as unknown:
+        await node.channels.test(call, name="other")
+    assert unknown.value.rejected.reason is Reason.CHANNEL_UNKNOWN
+
+
+async def test_attempts_are_counted_by_channel_and_outcome(
+    node: OneNode, hook: Receiver, tmp_path: Path
+) -> None:
+    """(N2) The metrics show what waits, on every node, and what this node has tried."""
+    await create(node, hook.url)
+    await add_users(node, "alice", "bob")
+    hook.answer = lambda _: STATUS.format(500).encode() if "alice" in last(hook) else OK
+    await (await lane(node)).step()
+    assert node.delivery._counts.attempts() == {
+        ("siem", "delivered"): 1,
+        ("siem", "failed"): 1,
+    }
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        node.primary_db.backup(copy)
+        (at_ms,) = copy.execute("SELECT min(at_ms) FROM notices").fetchone()
+    counts = EventCounts(tmp_path / "copy.db")
+    counts.take()
+    (queue,) = counts.queues
+    assert queue == Queue(channel="siem", waiting=1, dead=0, oldest_ms=at_ms)

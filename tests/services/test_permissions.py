@@ -68,6 +68,7 @@ MATRIX = {
     "NoticeService/ListNotices": "SAO",
     "NoticeService/RemoveChannel": "S",
     "NoticeService/SendNoticesAgain": "SO",
+    "NoticeService/TestChannel": "SO",
     "NoticeService/UpdateChannel": "S",
     "AuditService/ExportAuditEvents": "SA",
     "AuditService/GetCheckpoint": "SA",

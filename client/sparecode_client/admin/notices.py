@@ -13,7 +13,13 @@ from sparecode_client.connection.wire import (
     position_in,
     time_in,
 )
-from sparecode_client.values.notices import Channel, ChannelKind, EventClass, Notice
+from sparecode_client.values.notices import (
+    Channel,
+    ChannelKind,
+    ChannelTest,
+    EventClass,
+    Notice,
+)
 from sparecode_client.values.results import Commit, Page
 
 
@@ -156,6 +162,27 @@ class Notices(Caller):
             lambda node: node.notices.SendNoticesAgain, request, within=within
         )
         return commit_in(answer.commit)
+
+    async def test_channel(
+        self, name: str, *, within: timedelta | None = None
+    ) -> ChannelTest:
+        """
+        Let a node send a test notice, and return the exchange.
+
+        A receiver that does not take it is no error: see `ChannelTest.delivered`.
+        """
+        answer = await self._client.unary(
+            lambda node: node.notices.TestChannel,
+            notices_pb2.TestChannelRequest(name=name),
+            within=within,
+        )
+        return ChannelTest(
+            delivered=answer.delivered,
+            cause=answer.cause,
+            sent=answer.sent,
+            received=answer.received,
+            node_id=answer.node_id,
+        )
 
 
 def _classes_out(

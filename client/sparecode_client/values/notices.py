@@ -66,6 +66,21 @@ class Notice:
     """Why it is one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelTest:
+    """What a test notice sent, and what the receiver answered."""
+
+    delivered: bool
+    """Whether the receiver took it."""
+    cause: str
+    """Why not; empty: it did."""
+    sent: str
+    received: str
+    """The beginning of the answer; empty: there was none."""
+    node_id: str
+    """The node that sent it."""
+
+
 def new_webhook_secret() -> str:
     """Draw a secret that signs webhooks, in the form of Standard Webhooks."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"

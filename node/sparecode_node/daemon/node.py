@@ -72,6 +72,7 @@ from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.condition import Condition
+from sparecode_node.services.notices.delivery_counts import DeliveryCounts
 from sparecode_node.services.people.founding import Founder, FoundingError
 from sparecode_node.services.secrets.kdf import PROFILES, Kdf
 from sparecode_node.services.secrets.keyring import KeyRingError
@@ -122,6 +123,7 @@ class Node:
         self._key_holder: KeyHolder | None = None
         self._doors = Doors()
         self._radius_packets = PacketCounts()
+        self._deliveries = DeliveryCounts()
         self._welcome = Welcome(config, self._refusals, clock, entropy)
 
     @property
@@ -244,6 +246,7 @@ class Node:
             ),
             limits=rate_limits(config),
             packet_counts=self._radius_packets,
+            delivery_counts=self._deliveries,
             authorities=self._welcome.authorities,
             successors=self._welcome.accepted,
             consoles=config.console.addresses if config.console else {},
@@ -369,6 +372,7 @@ class Node:
                 certificates=certificates.ends,
                 security=self._refusals.log,
                 radius_packets=self._radius_packets.published,
+                deliveries=self._deliveries.attempts,
             ),
             measures,
             address,

@@ -130,6 +130,21 @@ class NoticeServicer(pb_grpc.NoticeServiceServicer):
             commit=conversion.commit(self._node_id, applied)
         )
 
+    async def TestChannel(
+        self, request: pb.TestChannelRequest, context: Context
+    ) -> pb.TestChannelResponse:
+        """Send a test notice."""
+        tested = await self._channels.test(
+            calls.session_call(context, "NoticeService/TestChannel"), name=request.name
+        )
+        return pb.TestChannelResponse(
+            delivered=tested.delivered,
+            cause=tested.cause,
+            sent=tested.sent,
+            received=tested.received,
+            node_id=tested.node_id,
+        )
+
 
 def _classes(numbers: Sequence[pb.EventClass.ValueType]) -> tuple[EventClass, ...]:
     return tuple(conversion.enum_value("classes", each, CLASSES) for each in numbers)

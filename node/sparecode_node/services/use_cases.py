@@ -33,6 +33,7 @@ from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.notices.channels import Channels
 from sparecode_node.services.notices.delivery import Delivery
+from sparecode_node.services.notices.delivery_counts import DeliveryCounts
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
@@ -117,6 +118,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     successors: Callable[[], tuple[Successor, ...]] = tuple,
     consoles: Mapping[str, str] = NO_CONSOLES,
     packet_counts: PacketCounts | None = None,
+    delivery_counts: DeliveryCounts | None = None,
 ) -> Services:
     """
     Build every use case over a replicator and its state.
@@ -262,7 +264,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         radius_seals=radius_seals,
         packet_counts=packet_counts,
         channels=Channels(
-            proposer=proposer, reader=reader, state=state, seals=channel_seals
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            seals=channel_seals,
+            tests=CostlyReads(rates),
+            clock=clock,
+            entropy=entropy,
         ),
         delivery=Delivery(
             replicator=replicator,
@@ -270,6 +278,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             seals=channel_seals,
             clock=clock,
             entropy=entropy,
+            counts=delivery_counts or DeliveryCounts(),
         ),
         cluster=Cluster(
             replicator=replicator,

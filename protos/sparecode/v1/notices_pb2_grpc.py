@@ -65,6 +65,11 @@ class NoticeServiceStub:
                 request_serializer=sparecode_dot_v1_dot_notices__pb2.SendNoticesAgainRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_notices__pb2.SendNoticesAgainResponse.FromString,
                 _registered_method=True)
+        self.TestChannel = channel.unary_unary(
+                '/sparecode.v1.NoticeService/TestChannel',
+                request_serializer=sparecode_dot_v1_dot_notices__pb2.TestChannelRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_notices__pb2.TestChannelResponse.FromString,
+                _registered_method=True)
 
 
 class NoticeServiceServicer:
@@ -114,6 +119,15 @@ class NoticeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TestChannel(self, request, context):
+        """Sends a test notice from the called node, and returns what was sent and received.
+        Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
+        each node, at the rate of costly reads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NoticeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +160,11 @@ def add_NoticeServiceServicer_to_server(servicer, server):
                     servicer.SendNoticesAgain,
                     request_deserializer=sparecode_dot_v1_dot_notices__pb2.SendNoticesAgainRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_notices__pb2.SendNoticesAgainResponse.SerializeToString,
+            ),
+            'TestChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestChannel,
+                    request_deserializer=sparecode_dot_v1_dot_notices__pb2.TestChannelRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_notices__pb2.TestChannelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +330,33 @@ class NoticeService:
             '/sparecode.v1.NoticeService/SendNoticesAgain',
             sparecode_dot_v1_dot_notices__pb2.SendNoticesAgainRequest.SerializeToString,
             sparecode_dot_v1_dot_notices__pb2.SendNoticesAgainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.NoticeService/TestChannel',
+            sparecode_dot_v1_dot_notices__pb2.TestChannelRequest.SerializeToString,
+            sparecode_dot_v1_dot_notices__pb2.TestChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,11 @@ class NoticeServiceStub:
     """Returns notices that are not delivered, oldest first, without their contents."""
     SendNoticesAgain: _grpc.UnaryUnaryMultiCallable[_notices_pb2.SendNoticesAgainRequest, _notices_pb2.SendNoticesAgainResponse]
     """Delivers dead letters again, under their earlier IDs."""
+    TestChannel: _grpc.UnaryUnaryMultiCallable[_notices_pb2.TestChannelRequest, _notices_pb2.TestChannelResponse]
+    """Sends a test notice from the called node, and returns what was sent and received.
+    Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
+    each node, at the rate of costly reads.
+    """
 
 @_typing.type_check_only
 class NoticeServiceAsyncStub(NoticeServiceStub):
@@ -67,6 +72,11 @@ class NoticeServiceAsyncStub(NoticeServiceStub):
     """Returns notices that are not delivered, oldest first, without their contents."""
     SendNoticesAgain: _aio.UnaryUnaryMultiCallable[_notices_pb2.SendNoticesAgainRequest, _notices_pb2.SendNoticesAgainResponse]  # type: ignore[assignment]
     """Delivers dead letters again, under their earlier IDs."""
+    TestChannel: _aio.UnaryUnaryMultiCallable[_notices_pb2.TestChannelRequest, _notices_pb2.TestChannelResponse]  # type: ignore[assignment]
+    """Sends a test notice from the called node, and returns what was sent and received.
+    Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
+    each node, at the rate of costly reads.
+    """
 
 class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages channels, and lists the notices that wait for them."""
@@ -120,5 +130,16 @@ class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notices_pb2.SendNoticesAgainResponse, _abc.Awaitable[_notices_pb2.SendNoticesAgainResponse]]:
         """Delivers dead letters again, under their earlier IDs."""
+
+    @_abc_1.abstractmethod
+    def TestChannel(
+        self,
+        request: _notices_pb2.TestChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notices_pb2.TestChannelResponse, _abc.Awaitable[_notices_pb2.TestChannelResponse]]:
+        """Sends a test notice from the called node, and returns what was sent and received.
+        Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
+        each node, at the rate of costly reads.
+        """
 
 def add_NoticeServiceServicer_to_server(servicer: NoticeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import content, secret
@@ -287,6 +287,37 @@ def send_again(
     settings.output.done(
         f"Notices of channel {channel} are sent again", commit, name=channel
     )
+
+
+@app.command(
+    epilog="Example: sparecode notices test siem", short_help="Send a test notice."
+)
+def test(context: typer.Context, channel: Name) -> None:
+    """
+    Send a test notice through a channel, and show what was sent and received.
+
+    The node that is called sends it, at once. Exit code 3: the receiver did not take it.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        tested = admin.test_channel(channel)
+    output = settings.output
+    if output.is_json:
+        output.json(tested)
+    else:
+        for title, words in (("Sent", tested.sent), ("Received", tested.received)):
+            if words:
+                output.say(f"{title}:")
+                for line in words.splitlines():
+                    output.say(f"  {line}".rstrip())
+                output.say()
+        output.say(
+            f"Delivered by {tested.node_id}"
+            if tested.delivered
+            else f"NOT DELIVERED by {tested.node_id}: {tested.cause}"
+        )
+    if not tested.delivered:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
 app.add_typer(channels, name="channels")

@@ -310,6 +310,31 @@ AUTHORITIES_DUE = Metric(
     Kind.GAUGE,
     "Authorities that are to be replaced, because a removed member has had their keys.",
 )
+NOTICES_WAITING = Metric(
+    "sparecode_notices_waiting",
+    Kind.GAUGE,
+    "Notices that wait for their delivery, by channel.",
+    ("channel",),
+)
+NOTICES_DEAD = Metric(
+    "sparecode_notices_dead",
+    Kind.GAUGE,
+    "Dead letters, by channel: notices whose delivery was given up.",
+    ("channel",),
+)
+NOTICES_OLDEST = Metric(
+    "sparecode_notices_oldest_timestamp_seconds",
+    Kind.GAUGE,
+    "Time of the oldest event that waits for its delivery, by channel; 0: none waits.",
+    ("channel",),
+)
+NOTICE_DELIVERIES = Metric(
+    "sparecode_notice_deliveries_total",
+    Kind.COUNTER,
+    "Attempts of this node to deliver a notice, by channel and outcome (`delivered`, "
+    "`failed`). Only the primary delivers: use the sum over the nodes.",
+    ("channel", "outcome"),
+)
 RESETS_PENDING = Metric(
     "sparecode_administrator_resets_pending",
     Kind.GAUGE,

@@ -18,6 +18,7 @@ from sparecode_node.rpc.tls import CertificateEnds
 from sparecode_node.services.access import security_log
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.load.condition import Condition
+from sparecode_node.services.notices import delivery_counts
 from sparecode_node.services.secrets.kdf import Kdf, Lane
 from sparecode_node.statemachine.feature_level import NEWEST
 
@@ -36,6 +37,7 @@ class Sources:
     certificates: Callable[[], Mapping[str, CertificateEnds]]
     security: SecurityLog
     radius_packets: Callable[[], Mapping[tuple[str, str], int]]
+    deliveries: Callable[[], Mapping[tuple[str, str], int]]
 
 
 _Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -124,7 +126,26 @@ class NodeCollector(Collector):
             catalog.AUTHORITIES_DUE: [((), sources.events.due_authorities)],
             catalog.RADIUS_PACKETS: list(sources.radius_packets().items()),
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],
+            **_notices(sources),
         }
+
+
+def _notices(sources: Sources) -> dict[Metric, _Samples]:
+    """Return the metrics of channels. `sources.events` has just read the state."""
+    queues = sources.events.queues
+    counts = sources.deliveries()
+    return {
+        catalog.NOTICES_WAITING: [((each.channel,), each.waiting) for each in queues],
+        catalog.NOTICES_DEAD: [((each.channel,), each.dead) for each in queues],
+        catalog.NOTICES_OLDEST: [
+            ((each.channel,), each.oldest_ms / 1000) for each in queues
+        ],
+        catalog.NOTICE_DELIVERIES: [
+            ((each.channel, outcome), counts.get((each.channel, outcome), 0))
+            for each in queues
+            for outcome in delivery_counts.OUTCOMES
+        ],
+    }
 
 
 def _family(metric: Metric, samples: _Samples) -> Family:

@@ -6,12 +6,24 @@ import contextlib
 import re
 import sqlite3
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 _WORD = re.compile(r"[A-Za-z_]{0,40}")
 OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What waits for one channel."""
+
+    channel: str
+    waiting: int
+    dead: int
+    oldest_ms: int
+    """When the oldest waiting event happened; 0: none waits."""
 
 
 class EventCounts:
@@ -31,6 +43,8 @@ class EventCounts:
         """Requested resets of administrators that are not in force yet (P4)."""
         self.due_authorities = 0
         """Authorities whose keys a removed member has had, and that are due (P6a)."""
+        self.queues: tuple[Queue, ...] = ()
+        """The channels, by name."""
         with self._open() as db:
             self.sequence = _newest(db)
 
@@ -50,6 +64,7 @@ class EventCounts:
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"
             ).fetchone()
+            self.queues = _queues(db)
             rows = db.execute(
                 "SELECT action, outcome, reason, count(*) FROM audit_events "
                 "WHERE sequence > ? AND sequence <= ? GROUP BY action, outcome, reason",
@@ -72,6 +87,27 @@ def _newest(db: sqlite3.Connection) -> int:
         "SELECT coalesce(max(sequence), 0) FROM audit_events"
     ).fetchone()
     return int(sequence)
+
+
+def _queues(db: sqlite3.Connection) -> tuple[Queue, ...]:
+    """Return what waits for each channel. An index answers it, however much waits."""
+    rows = db.execute(
+        """
+        SELECT channel,
+            (SELECT count(*) FROM notices AS each
+                WHERE each.channel = channels.channel AND dead = 0),
+            (SELECT count(*) FROM notices AS each
+                WHERE each.channel = channels.channel AND dead = 1),
+            coalesce((SELECT at_ms FROM notices AS each
+                WHERE each.channel = channels.channel AND dead = 0
+                ORDER BY number LIMIT 1), 0)
+        FROM channels ORDER BY channel
+        """
+    )
+    return tuple(
+        Queue(channel=channel, waiting=waiting, dead=dead, oldest_ms=oldest_ms)
+        for channel, waiting, dead, oldest_ms in rows
+    )
 
 
 def _meta(db: sqlite3.Connection, name: str) -> int:

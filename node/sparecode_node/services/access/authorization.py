@@ -151,6 +151,7 @@ _READS: dict[str, Permission] = {
     "AgentService/ListDeniedCertificates": Permission.READ_AGENTS,
     "NoticeService/ListChannels": Permission.READ_NOTICES,
     "NoticeService/ListNotices": Permission.READ_NOTICES,
+    "NoticeService/TestChannel": Permission.SEND_NOTICES,
     "AdministratorService/ListAdministrators": Permission.READ_ADMINISTRATORS,
     "AdministratorService/ListApprovals": Permission.READ_APPROVALS,
     "PolicyService/GetPolicy": Permission.READ_POLICY,

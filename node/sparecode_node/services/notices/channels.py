@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: channels, and the notices that wait for them."""
 
+import asyncio
 import base64
 import binascii
 import ipaddress
 import ssl
 from collections.abc import Sequence
 
-from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.ids import NameKey, NodeId
 from sparecode_node.domain.notices import (
     SETTLED_MAX,
     Channel,
@@ -17,14 +19,24 @@ from sparecode_node.domain.notices import (
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import notices
-from sparecode_node.queries.notices import ChannelView, NoticeView
+from sparecode_node.queries.notices import ChannelView, NoticeView, StoredNotice
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.views import Page
 from sparecode_node.services import fields
-from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.access.authorization import Session
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError, refusal
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.notices.addresses import AddressError, check, parse_url
+from sparecode_node.services.notices.outcomes import (
+    Attempt,
+    ChannelTest,
+    Exchange,
+    Outcome,
+)
+from sparecode_node.services.notices.senders import UnusableError, open_sender
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
@@ -42,6 +54,10 @@ SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 """Bounds of Standard Webhooks."""
 SECRET_MAX = 128
 NUMBER_MAX = 2**63 - 1
+TEST_ACTION = "TestChannel"
+"""The action of a test notice. No event of the audit log has it."""
+ANSWER_S = 0.5
+"""What a test leaves of the caller's time for the answer."""
 
 
 class Channels:
@@ -59,11 +75,17 @@ class Channels:
         reader: Reader,
         state: LocalState,
         seals: ChannelSeals,
+        tests: CostlyReads,
+        clock: Clock,
+        entropy: Entropy,
     ) -> None:
         self._proposer = proposer
         self._reader = reader
         self._state = state
         self._seals = seals
+        self._tests = tests
+        self._clock = clock
+        self._entropy = entropy
 
     @idempotent
     async def create(
@@ -214,16 +236,89 @@ class Channels:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    async def test(self, context: CallContext, *, name: str) -> ChannelTest:
+        """
+        Send a test notice from this node, and return the exchange.
+
+        It is no event, and nothing is kept of it. A disabled channel can be tested, too.
+        Raises `RateError` and `OverloadedError`, as for costly reads (Q3).
+        """
+        deadline = self._reader.deadline(context)
+        key = fold(_name(name))
+
+        async def query(
+            transaction: ReadTransaction, _: int, session: Session
+        ) -> tuple[Channel | None, Session]:
+            return await notices.find(transaction, key), session
+
+        read = await self._reader.read_for(context, query, stale_ok=False)
+        channel, session = read.value
+        if channel is None:
+            raise _unknown(key)
+        async with self._tests.turn(session.administrator, deadline):
+            notice = self._test_notice(channel, session, read.node_id)
+            exchange = await self._exchange(channel, notice, deadline)
+        return ChannelTest(
+            delivered=exchange.attempt.outcome is Outcome.DELIVERED,
+            cause=exchange.attempt.cause,
+            sent=exchange.sent,
+            received=exchange.received,
+            node_id=read.node_id,
+        )
+
+    async def _exchange(
+        self, channel: Channel, notice: StoredNotice, deadline: Deadline
+    ) -> Exchange:
+        try:
+            sender = await open_sender(channel, self._seals)
+        except UnusableError as error:
+            return _nothing_sent(str(error))
+        try:
+            async with asyncio.timeout(max(deadline.left_s() - ANSWER_S, 0)):
+                return await sender.exchange(notice, self._clock.now_ms())
+        except TimeoutError:
+            return _nothing_sent("no answer within the time of the call")
+        finally:
+            await sender.close()
+
+    def _test_notice(
+        self, channel: Channel, session: Session, node_id: NodeId
+    ) -> StoredNotice:
+        now_ms = self._clock.now_ms()
+        return StoredNotice(
+            number=0,
+            notice_id=f"{self._seals.cluster_id}-test-{self._entropy.uuid()}",
+            event_class=EventClass.ADMINISTRATION,
+            event=AuditEvent(
+                sequence=0,
+                at_ms=now_ms,
+                actor=f"administrator:{session.administrator}",
+                node=node_id,
+                action=TEST_ACTION,
+                target=channel.target,
+                outcome="applied",
+                reason="",
+                detail="a test of this channel: nothing has happened",
+            ),
+            since_ms=now_ms,
+        )
+
     async def _known(self, channel: NameKey) -> Channel:
         async with self._state.transaction() as transaction:
             known = await notices.find(transaction, channel)
         if known is None:
-            raise refusal(
-                Rejected(
-                    Reason.CHANNEL_UNKNOWN, f"there is no channel {channel}", "name"
-                )
-            )
+            raise _unknown(channel)
         return known
+
+
+def _nothing_sent(cause: str) -> Exchange:
+    return Exchange(sent="", received="", attempt=Attempt(Outcome.UNREACHABLE, cause))
+
+
+def _unknown(channel: NameKey) -> Exception:
+    return refusal(
+        Rejected(Reason.CHANNEL_UNKNOWN, f"there is no channel {channel}", "name")
+    )
 
 
 def _name(name: str, field: str = "name") -> str:

@@ -10,7 +10,6 @@ id. What was tried lately is only in memory: a new primary tries at once.
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,11 +23,15 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.notices.delivery_counts import DeliveryCounts
 from sparecode_node.services.notices.outcomes import Attempt, Outcome
-from sparecode_node.services.notices.webhook import WebhookSender
+from sparecode_node.services.notices.senders import (
+    KeyAwaitedError,
+    Sender,
+    UnusableError,
+    open_sender,
+)
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
-from sparecode_node.services.secrets.keyring import UnknownKeyError
-from sparecode_node.services.secrets.sealing import BrokenSealError
 from sparecode_node.statemachine.commands import Command, UnstampedCall
 from sparecode_node.statemachine.commands.notices import (
     AcknowledgeNotices,
@@ -72,11 +75,12 @@ class Lane:
     """The deliveries of one channel, as long as its settings stay the same."""
 
     channel: Channel
-    sender: WebhookSender
+    sender: Sender
     state: LocalState
     clock: Clock
     propose: Callable[[Command], Awaitable[None]]
     """Proposes a command of this node. Raises `ProposeError`."""
+    counts: DeliveryCounts
     _paused_until_s: float = 0.0
     _failures: int = 0
     """Since the receiver was last reached."""
@@ -151,6 +155,9 @@ class Lane:
 
     async def _settle(self, notice: StoredNotice, attempt: Attempt) -> None:
         self.last_cause = attempt.cause
+        self.counts.count(
+            self.channel.channel, delivered=attempt.outcome is Outcome.DELIVERED
+        )
         now_s = self.clock.monotonic_s()
         overdue = self.clock.now_ms() - notice.since_ms >= GIVE_UP_MS
         match attempt.outcome:
@@ -233,12 +240,14 @@ class Delivery:
         seals: ChannelSeals,
         clock: Clock,
         entropy: Entropy,
+        counts: DeliveryCounts,
     ) -> None:
         self._replicator = replicator
         self._state = state
         self._seals = seals
         self._clock = clock
         self._entropy = entropy
+        self._counts = counts
         self._lanes: dict[NameKey, Lane] = {}
         self._tasks: dict[NameKey, asyncio.Task[None]] = {}
         self._unusable: dict[NameKey, int] = {}
@@ -276,14 +285,11 @@ class Delivery:
         if self._unusable.get(channel.channel) == channel.version:
             return
         try:
-            secret = self._seals.unseal_channel_secret(
-                channel.channel, channel.sealed_secret, channel.key_id
-            )
-            sender = await WebhookSender.open(channel, secret, self._seals.cluster_id)
-        except UnknownKeyError as error:
+            sender = await open_sender(channel, self._seals)
+        except KeyAwaitedError as error:
             log.debug("channel %s must wait for a key: %s", channel.name, error)
             return
-        except (BrokenSealError, ssl.SSLError, ValueError) as error:
+        except UnusableError as error:
             self._unusable[channel.channel] = channel.version
             log.warning(
                 "channel_unusable",
@@ -296,6 +302,7 @@ class Delivery:
             state=self._state,
             clock=self._clock,
             propose=self._propose,
+            counts=self._counts,
         )
         self._lanes[channel.channel] = lane
         self._tasks[channel.channel] = asyncio.create_task(

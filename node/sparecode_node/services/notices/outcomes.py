@@ -4,6 +4,8 @@
 import enum
 from dataclasses import dataclass
 
+from sparecode_node.domain.ids import NodeId
+
 
 class Outcome(enum.Enum):
     """What became of one attempt."""
@@ -23,3 +25,25 @@ class Attempt:
 
     outcome: Outcome
     cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What one attempt sent, and what the receiver answered, for a person to read."""
+
+    sent: str
+    received: str
+    """Empty: nothing. Only its beginning."""
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelTest:
+    """What a test notice sent, and what the receiver answered."""
+
+    delivered: bool
+    cause: str
+    sent: str
+    received: str
+    node_id: NodeId
+    """The node that sent it."""

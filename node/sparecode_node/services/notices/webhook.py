@@ -19,13 +19,15 @@ from standardwebhooks import Webhook
 from sparecode_node.domain.notices import Channel
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.services.notices.addresses import AddressError, CheckedBackend
-from sparecode_node.services.notices.outcomes import Attempt, Outcome
+from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 
 TOTAL_S = 15.0
 """For one request with its whole answer, however slowly it arrives."""
 CONNECT_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024
 """A longer answer is cut: only the status counts."""
+SHOWN_MAX = 1000
+"""Bytes of an answer that a test of the channel shows."""
 CONNECTIONS = 8
 CAUSE_MAX = 160
 """Characters of a cause, which becomes a detail in the audit log."""
@@ -73,6 +75,10 @@ class WebhookSender:
 
     async def send(self, notice: StoredNotice, now_ms: int) -> Attempt:
         """Send one notice; every failure is an `Attempt`, not an exception."""
+        return (await self.exchange(notice, now_ms)).attempt
+
+    async def exchange(self, notice: StoredNotice, now_ms: int) -> Exchange:
+        """Send one notice, and return what was sent and received."""
         body = cloud_event(notice, self.cluster_id)
         now = dt.datetime.fromtimestamp(now_ms // 1000, tz=dt.UTC)
         headers: dict[str | bytes, str | bytes] = {
@@ -82,6 +88,28 @@ class WebhookSender:
             "webhook-timestamp": str(now_ms // 1000),
             "webhook-signature": self.signer.sign(notice.notice_id, now, body),
         }
+        received: list[bytes] = []
+        attempt = await self._attempt(body, headers, received)
+        return Exchange(
+            sent="\n".join(
+                [
+                    f"POST {self.address}",
+                    *(f"{name!s}: {value!s}" for name, value in headers.items()),
+                    "",
+                    body,
+                ]
+            ),
+            received=_shown(b"".join(received)),
+            attempt=attempt,
+        )
+
+    async def _attempt(
+        self,
+        body: str,
+        headers: dict[str | bytes, str | bytes],
+        received: list[bytes],
+    ) -> Attempt:
+        """Send a request, and append what is to be shown of the answer to *received*."""
         try:
             async with (
                 asyncio.timeout(TOTAL_S),
@@ -93,8 +121,11 @@ class WebhookSender:
                     extensions={"timeout": {"connect": CONNECT_S}},
                 ) as response,
             ):
+                received.append(f"HTTP {response.status}\n\n".encode())
                 size = 0
                 async for piece in response.aiter_stream():
+                    if size < SHOWN_MAX:
+                        received.append(piece[:SHOWN_MAX])
                     size += len(piece)
                     if size > ANSWER_BYTES_MAX:
                         break
@@ -126,6 +157,12 @@ def _cause(error: Exception) -> str:
     return "".join(each if each.isprintable() else "?" for each in words) or (
         type(error).__name__
     )
+
+
+def _shown(received: bytes) -> str:
+    """Return the beginning of an answer, without characters that move a terminal."""
+    text = received[:SHOWN_MAX].decode(errors="replace").replace("\r\n", "\n")
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
 def _tls(authority: str) -> ssl.SSLContext:
