@@ -525,7 +525,7 @@ async def test_a_second_administrator_approves(desk: Desk) -> None:
     page = await root.send("Save", set_low_threshold="5")
     assert "Not done yet: another super administrator must approve" in page.text
     page = await root.open("/approvals")
-    assert "set_low_threshold 2 -> 5" in page.text
+    assert "Report a set as low at this many codes: from 2 to 5" in page.text
     assert page.buttons & {"Approve", "Withdraw", "Reject"} == {"Withdraw"}
     page = await dora.open("/approvals")
     assert {"Approve", "Reject"} <= page.buttons

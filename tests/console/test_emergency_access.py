@@ -121,6 +121,29 @@ async def test_a_save_sent_twice_is_applied_once(desk: Desk) -> None:
     assert without_password(second) == without_password(first)
 
 
+async def test_codes_that_could_not_be_saved_are_not_shown(desk: Desk) -> None:
+    """With a date in the past nothing is generated: it would be read out in vain."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count="2", **in_days(-1))
+    assert page.codes == []
+    assert "This time is in the past" in page.text
+    page = await browser.send("Generate Codes", count="2", **in_days(1))
+    assert len(page.codes) == 2
+
+
+async def test_the_page_of_a_user_leads_to_emergency_access(desk: Desk) -> None:
+    browser = await desk.administrator()
+    page = await browser.open("/users/alice")
+    assert f'class="button primary" href="{PAGE}"' in page.response.text
+    await desk.node.add_user("bob", serial="two")
+    await desk.node.tokens.disable(
+        desk.node.admin("TokenService/DisableToken"), serial="two"
+    )
+    page = await browser.open("/users/bob")
+    assert 'class="button primary" href=' not in page.response.text
+
+
 async def test_a_wrong_field_is_named_and_the_input_is_kept(
     desk: Desk,
 ) -> None:

@@ -292,3 +292,24 @@ async def test_a_language_must_exist(desk: Desk):
     await browser.open("/users/alice")
     page = await browser.send("Save", action="/users/alice", language="klingonisch")
     assert "Must be the tag of a language, such as de or pt-BR." in page.text
+
+
+@pytest.mark.parametrize(
+    ("tag", "isolated"), [("en", False), ("de", False), ("ar", True)]
+)
+def test_english_words_on_a_page_from_right_to_left_keep_their_order(tag, isolated):
+    """Otherwise the full stop of an English sentence is in front of it."""
+    missing = "A text without a translation."
+    with languages.using(tag):
+        texts = (
+            languages.gettext(missing),
+            languages.ngettext("%(n)s flag", "%(n)s flags", 3, n=3),
+        )
+    marks = (languages.LEFT_TO_RIGHT, languages.END)
+    for text, plain in zip(texts, (missing, "3 flags"), strict=True):
+        assert text == (f"{marks[0]}{plain}{marks[1]}" if isolated else plain)
+
+
+def test_translated_words_have_no_marks_of_direction():
+    with languages.using("ar"):
+        assert languages.LEFT_TO_RIGHT not in languages.gettext("Saved.")

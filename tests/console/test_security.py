@@ -161,6 +161,12 @@ async def test_a_form_carried_to_another_console_changes_nothing_by_itself(
     assert "2023-12-24" in answer.text
     page = await browser.open(PAGE)
     assert "No emergency access tokencodes yet" in page.text
+    stranger = await desk.browser()
+    answer = await stranger.client.post(PAGE, data=form, headers=headers)
+    assert answer.status_code == 401
+    # That browser has had no session here, so none has ended.
+    assert "not signed in at the console of n1. Your input is kept." in answer.text
+    assert "has ended" not in answer.text
     for changed in (
         {"headers": {**headers, "origin": "https://evil.test"}},
         {"data": {**form, "action": "save"}},

@@ -24,6 +24,8 @@ from markupsafe import Markup
 
 CATALOGUES: Final = Path(__file__).parents[1] / "languages"
 ENGLISH: Final = "en"
+LEFT_TO_RIGHT: Final = "\N{LEFT-TO-RIGHT ISOLATE}"
+END: Final = "\N{POP DIRECTIONAL ISOLATE}"
 _PREFERRED_MAX = 20
 """The languages of a browser that are looked at; others are ignored."""
 _HEADER_MAX = 400
@@ -103,7 +105,7 @@ def gettext(message: str, **values: object) -> str:
 
 def ngettext(one: str, more: str, many: int, **values: object) -> str:
     """Return the text for a number of things, with *values* for its `%(names)s`."""
-    return _catalogue(_current.get()).ngettext(one, more, many) % values
+    return plain_ngettext(one, more, many) % values
 
 
 def N_(message: str) -> str:  # noqa: N802 - The name that extraction knows.
@@ -119,12 +121,27 @@ def plural(one: str, more: str) -> tuple[str, str]:
 def plain_gettext(message: str) -> str:
     """Return a text whose values the template fills in."""
     # The key "" has the header of the catalogue.
-    return _catalogue(_current.get()).gettext(message) if message else ""
+    if not message:
+        return ""
+    return _isolated(_catalogue(_current.get()).gettext(message), (message,))
 
 
 def plain_ngettext(one: str, more: str, many: int) -> str:
     """Return the text for a number of things, whose values the template fills in."""
-    return _catalogue(_current.get()).ngettext(one, more, many)
+    text = _catalogue(_current.get()).ngettext(one, more, many)
+    return _isolated(text, (one, more))
+
+
+def _isolated(text: str, english: tuple[str, ...]) -> str:
+    """
+    Return a text that may be English for lack of a translation, for the page.
+
+    On a page from right to left such a text would have its full stop in front. The
+    characters around it (Unicode, UAX #9) keep it from left to right.
+    """
+    if text not in english or direction() == "ltr":
+        return text
+    return f"{LEFT_TO_RIGHT}{text}{END}"
 
 
 @functools.cache

@@ -304,6 +304,11 @@ def _codes(form: Form) -> tuple[ShownCode, ...]:
 async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues:
     """Draw codes; they are not active until saved."""
     try:
+        if _is_past(visit, values):
+            # Codes that cannot be saved would only be read out in vain.
+            words = _("This time is in the past. Choose a later one.")
+            visit.add(Problem(words=words, field="expires"))
+            return values
         generated = await visit.site.services.emergency.generate(
             visit.call(f"{SERVICE}/GenerateTokencodes"),
             serial=serial,
@@ -319,6 +324,12 @@ async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues
         codes=generated.codes,
         request_id=visit.new_id(),
     )
+
+
+def _is_past(visit: Visit, values: FormValues) -> bool:
+    """Return whether the codes would end before now. Raises `InvalidFieldError`."""
+    ends_at_ms = _lifetime(visit.form, values).ends_at_ms
+    return ends_at_ms is not None and ends_at_ms <= visit.site.clock.now_ms()
 
 
 async def _save(

@@ -80,7 +80,7 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
         forget_cookie(response, SESSION_COOKIE)
         return response
     if kept := _kept_form(visit):
-        words = f"{ended or _('Your session has ended.')} {_('Sign in to continue.')}"
+        words = f"{ended or _unknown_here(visit)} {_('Sign in to continue.')}"
         visit.add(Problem(words=words, status=401))
         response = await _sign_in_page(visit, next_path=path, kept=kept)
     else:
@@ -88,6 +88,15 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
         _say(response, ended)
     forget_cookie(response, SESSION_COOKIE)
     return response
+
+
+def _unknown_here(visit: Visit) -> str:
+    """Return why a browser without a session must sign in; its session may be elsewhere."""
+    return _(
+        "This browser is not signed in at the console of %(node_id)s. Your input is "
+        "kept.",
+        node_id=visit.site.node_id,
+    )
 
 
 def _say(response: Response, ended: str) -> None:
