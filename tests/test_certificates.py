@@ -15,6 +15,7 @@ from sparecode_node.membership.certificates import (
     write_certificates,
     write_file,
 )
+from sparecode_node.replication.links.member_keys import key_in
 
 NOW = dt.datetime(2026, 3, 4, 5, 6, tzinfo=dt.UTC)
 
@@ -138,7 +139,21 @@ def test_nothing_is_overwritten_without_force(tmp_path):
 
     write(tmp_path, members=["n1"], force=True)
     changed = {p.name for p in tmp_path.iterdir() if p.read_bytes() != before[p]}
-    assert changed == {"n1.pem", "n1.key"}
+    assert changed == {"n1.pem"}
+
+
+@pytest.mark.parametrize("lost", ["n1.pem", "n1.key"])
+def test_a_node_keeps_its_key(tmp_path, lost):
+    """(P5a) By its key file or its old certificate; the other members know it by it."""
+    write(tmp_path, members=["n1"])
+    key = key_in((tmp_path / "n1.pem").read_bytes())
+    (tmp_path / lost).unlink()
+    written = write(tmp_path, members=["n1"], force=True)
+    assert [path.name for path in written] == ["n1.pem"]
+    assert key_in((tmp_path / "n1.pem").read_bytes()) == key
+    (tmp_path / "n1.key").write_text("not a key")
+    write(tmp_path, members=["n1"], force=True)
+    assert key_in((tmp_path / "n1.pem").read_bytes()) != key
 
 
 def test_certificates_are_valid_now_and_expire(tmp_path):

@@ -52,6 +52,16 @@ def test_sample_states_the_real_defaults(path):
     assert load_config(path, {}) == before
 
 
+def test_a_key_of_a_member_can_be_accepted(path):
+    """(P5a) By this node, for a key that the cluster could not record."""
+    assert load_config(path, {}).accept_keys == {}
+    edit(path, "#accept_keys", "accept_keys")
+    with pytest.raises(ConfigError, match="n2 = 'HEX': expected the SHA-256"):
+        load_config(path, {})
+    edit(path, '"HEX"', f'"{"AB" * 32}"')
+    assert load_config(path, {}).accept_keys == {"n2": "ab" * 32}
+
+
 def test_engine_and_file_have_the_same_defaults():
     assert raft_settings(load_config(SAMPLE, {})) == RaftSettings()
 

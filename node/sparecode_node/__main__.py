@@ -370,7 +370,9 @@ def certificates(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Replace existing certificates of nodes and agents."
+            "--force",
+            help="Replace existing certificates of nodes, which keep their keys, and of "
+            "agents.",
         ),
     ] = False,
 ) -> None:

@@ -191,6 +191,8 @@ class Config:
     """The listener for agents over HTTP. None: this node has none."""
     members: Mapping[str, Address] = field(hash=False)
     """Address of every member's peers listener, including this node's."""
+    accept_keys: Mapping[str, str] = field(hash=False, default_factory=dict)
+    """The keys that members may show beside the recorded ones (P5a), by node id."""
     keys_file: Path
     """The key ring, which the node writes when keys are rotated."""
     wrapping_key_file: Path | None = None
@@ -222,21 +224,8 @@ class Config:
 
 
 _SECTIONS = (
-    "node",
-    "agents",
-    "peers",
-    "admin",
-    "metrics",
-    "console",
-    "radius",
-    "radsec",
-    "http",
-    "cluster",
-    "keys",
-    "raft",
-    "kdf",
-    "limits",
-    "log",
+    "node agents peers admin metrics console radius radsec http cluster keys raft kdf "
+    "limits log"
 )
 
 
@@ -250,10 +239,10 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for name in tables:
-        if name not in _SECTIONS:
+        if name not in _SECTIONS.split():
             raise ConfigError(
                 f"{path}: [{name}]: unknown section; the sections are "
-                f"{', '.join(f'[{known}]' for known in _SECTIONS)}"
+                f"{', '.join(f'[{known}]' for known in _SECTIONS.split())}"
             )
 
     def section(name: str) -> Section:
@@ -266,6 +255,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     keys = section("keys")
     config = Config(
         path=path,
+        accept_keys=peers.fingerprints("accept_keys"),
         node=node,
         agents=_mutual_listener(agents, "0.0.0.0:7300"),
         peers=_mutual_listener(peers, "0.0.0.0:7301"),

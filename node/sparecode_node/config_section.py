@@ -9,6 +9,7 @@ from pathlib import Path
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _PORT_MAX = 65535
+_SHA_256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class ConfigError(Exception):
@@ -104,6 +105,19 @@ class Section:
             self._known.append(key)
             return None
         return self.table(key)
+
+    def fingerprints(self, key: str) -> dict[str, str]:
+        """Return the SHA-256 fingerprints in a table, in hexadecimal digits."""
+        values: dict[str, str] = {}
+        for name, value in (self.table_or_none(key) or {}).items():
+            if not isinstance(value, str) or not _SHA_256.fullmatch(value):
+                raise self.error(
+                    key,
+                    f"{name} = {quoted(value)}: expected the SHA-256 of its public key, "
+                    "64 hexadecimal digits, as `doctor` on that node shows it",
+                )
+            values[name] = value.lower()
+        return values
 
     def file(self, key: str) -> Path:
         """Return a path; a relative path starts at the folder of this file."""

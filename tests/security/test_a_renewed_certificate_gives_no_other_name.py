@@ -19,6 +19,7 @@ from sparecode_node.replication.members import Member
 from sparecode_node.services.cluster.renewals import hosts_in
 from sparecode_node.services.secrets.tickets import door_of
 from tests.rpc.edge import MEMBERS, NOW, failure
+from tests.security.test_a_joiner_gets_what_its_ticket_says import KEY
 from tests.security.test_a_member_passes_a_joiner_on import (
     N3,
     Cluster,
@@ -31,8 +32,10 @@ from tests.security.test_a_member_passes_a_joiner_on import (
 pytestmark = pytest.mark.asyncio
 
 
-async def renew(running: Cluster, own: Issued) -> pb.RenewCertificateResponse:
-    key = ec.generate_private_key(ec.SECP256R1())
+async def renew(
+    running: Cluster, own: Issued, key: ec.EllipticCurvePrivateKey | None = None
+) -> pb.RenewCertificateResponse:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     async with stub(running.authority, own) as authority:
         return await authority.RenewCertificate(
             pb.RenewCertificateRequest(certificate_request=csr(key)), timeout=5
@@ -69,7 +72,7 @@ async def test_the_names_are_those_of_the_ticket(
         n4 = Member(node_id=NodeId("n4"), address="10.0.0.4:7301")
         monkeypatch.setattr(running.node.replicator, "members", lambda: (n4,))
         other = MEMBERS.issue_member("n4", hosts=["n1.example"], now=NOW)
-        answer = await renew(running, other)
+        answer = await renew(running, other, KEY)
         assert set(hosts_in(answer.certificate)) == {"localhost", "10.0.0.4"}
 
 

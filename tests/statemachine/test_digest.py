@@ -153,6 +153,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         "INSERT INTO authority_successors "
         "VALUES ('agents', 'aa', 'n2', 'bb', x'01', x'02', 1, 0)"
     )
+    db.execute("INSERT INTO member_keys VALUES ('n1', 'aa', 'bb', 1)")
     db.execute("INSERT INTO passkeys VALUES (x'01', 'root', 'Laptop', x'02', 1, 2, 3)")
     db.execute("INSERT INTO skipped_entries VALUES (7, 1, 'digest', 'cluster', 1)")
     db.execute("INSERT INTO skip_statements VALUES (7, 'n1', 'ada', 'bug', 1, '{}')")

@@ -497,6 +497,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "AdmitNode",  # Its ticket.
         "RenewCertificate",
         "NoteAuthorityKeys",
+        "NoteMemberKey",
         "AnnounceAuthority",
         "RetireAuthority",
         "ActivateDueKey",

@@ -106,6 +106,7 @@ from sparecode_node.statemachine.commands.membership import (
     FinishAuthorities,
     KeepAuthorities,
     NoteAuthorityKeys,
+    NoteMemberKey,
     RemoveMember,
     RenewCertificate,
     ReplaceAuthorities,
@@ -342,6 +343,7 @@ class World:
                 | NoteBackup()
                 | RenewCertificate()
                 | NoteAuthorityKeys()
+                | NoteMemberKey()
                 | RetireAuthority()
                 | AnnounceAuthority()
                 | ResetAdministrator()
@@ -767,6 +769,10 @@ class World:
                     address=arguments.get("address", "10.0.0.4:7301"),
                     key_fingerprint=arguments.get("key", "k1"),
                     authorities=authority_keys(arguments),
+                )
+            case "note-key":
+                return NoteMemberKey(
+                    node_id=NodeId(arguments["node"]), fingerprint=arguments["key"]
                 )
             case "note-authority":
                 return NoteAuthorityKeys(
@@ -1270,6 +1276,7 @@ class World:
             yield from self._show_sets(arguments["sets"])
         if "keys" in arguments:
             yield from self._show_keys()
+        yield from self._show_member_keys("member-keys" in arguments)
         if "sessions" in arguments:
             for row in self.db.execute(
                 "SELECT session_id, used_at_ms FROM sessions ORDER BY session_id"
@@ -1296,6 +1303,11 @@ class World:
                 *words, dead, cause = row
                 state = f" dead ({cause})" if dead else ""
                 yield " ".join(map(str, words)) + state
+
+    def _show_member_keys(self, wanted: bool) -> Iterator[str]:
+        for node_id, key in sorted(self.machine.member_keys.items()) if wanted else ():
+            former = f" or {key.former}" if key.former else ""
+            yield f"{node_id} {key.fingerprint}{former}"
 
     def _show_keys(self) -> Iterator[str]:
         keys = key_tables.keys_of(self.db)

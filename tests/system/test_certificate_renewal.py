@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 from cryptography import x509
 from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 from prometheus_client.parser import text_string_to_metric_families
 
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_client import (
     AsyncAdmin,
     AsyncAgent,
@@ -433,6 +436,8 @@ async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
         await until_recorded(estate.admin, gone.node_id)
         await estate.admin.remove_member(gone.node_id)
         await asyncio.to_thread(gone.stop)
+        for node in rest.nodes:
+            await no_certificate_makes_a_member(rest, node, cluster)
         name = await until_trusted(estate.admin)
         maker = next(node for node in rest.nodes if node.node_id == name)
         await more(answered, 30)
@@ -467,6 +472,37 @@ async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
     async with Estate(rest) as estate, callers(estate, "busy-5") as answered:
         await more(answered, 30)
         assert all(each.reachable for each in (await estate.admin.get_status()).members)
+
+
+async def no_certificate_makes_a_member(
+    rest: Clients, called: LocalNode, cluster: LocalCluster
+) -> None:
+    """
+    Attack a node as the removed machine does, in the name of another member (P5a).
+
+    It has the authority's key, and so a certificate for any member. It asks for the
+    ring's new key, moves the primary, begins a link, and announces its own successor.
+    """
+    other = next(each for each in rest.nodes if each is not called)
+    forged = authority(cluster, "members-ca").issue_member(other.node_id, now=now())
+    credentials = grpc.ssl_channel_credentials(
+        (cluster.certificates / "members-ca.pem").read_bytes(),
+        forged.key,
+        forged.certificate,
+    )
+    name = f"{called.node_id}.members.sparecode"
+    options = [("grpc.ssl_target_name_override", name)]
+    address = f"{called.ports.host}:{called.ports.peers}"
+    async with grpc.aio.secure_channel(address, credentials, options) as channel:
+        stub = peers_pb2_grpc.PeerServiceStub(channel)
+        for call in (
+            stub.Link(iter(()), wait_for_ready=True),
+            stub.FetchKey(peers_pb2.FetchKeyRequest(key_id=1)),
+            stub.TransferPrimary(peers_pb2.TransferPrimaryRequest()),
+            stub.Forward(peers_pb2.ForwardRequest()),
+        ):
+            assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert await call.details() == "another key"
 
 
 AUTHORITIES = ("members", "agents")

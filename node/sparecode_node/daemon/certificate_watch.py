@@ -44,6 +44,10 @@ WARN_DAYS = (30, 7, 1)
 """A warning is logged when fewer than this many days are left, once for each."""
 
 
+async def _allow(name: str, files: TlsFiles) -> None:
+    """Use all new files."""
+
+
 class Certificates:
     """The certificates that each listener presents and trusts. `run` it in the loop."""
 
@@ -53,15 +57,20 @@ class Certificates:
         clock: Clock,
         *,
         on_renewed: Callable[[str, TlsFiles], Awaitable[None]],
+        on_changing: Callable[[str, TlsFiles], Awaitable[None]] = _allow,
     ) -> None:
         """
         Read the files. Raises `TlsFileError`.
+
+        *on_changing* is called with the same before they are used, and may refuse them
+        for now: it raises `TlsFileError`.
 
         *on_renewed* is called with a listener's name and its new files.
         """
         self._config = config
         self._clock = clock
         self._on_renewed = on_renewed
+        self._on_changing = on_changing
         self._reload = asyncio.Event()
         self._refused: dict[str, str] = {}
         self._warned: dict[str, int] = {}
@@ -118,6 +127,8 @@ class Certificates:
         for name in self._files:
             try:
                 files = await asyncio.to_thread(self._read, name)
+                if files != self._files[name]:
+                    await self._on_changing(name, files)
             except TlsFileError as error:
                 if self._refused.get(name) != str(error):
                     log.error(  # noqa: TRY400 - the message is enough.

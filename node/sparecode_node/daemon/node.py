@@ -29,6 +29,7 @@ from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.daemon.metrics.observation import Observation
 from sparecode_node.daemon.tracing import set_up_tracing
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.bundle_record import bundle_state
 from sparecode_node.membership.founding_checks import refuse_blank
 from sparecode_node.membership.preparation import (
@@ -53,6 +54,7 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
+from sparecode_node.replication.links.member_keys import MemberKeys, key_in
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.log.skips import SkipFolder
@@ -69,6 +71,7 @@ from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
+from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.condition import Condition
@@ -124,6 +127,8 @@ class Node:
         self._doors = Doors()
         self._radius_packets = PacketCounts()
         self._deliveries = DeliveryCounts()
+        self._member_keys = MemberKeys(config.accept_keys)
+        self._own_key: OwnKey | None = None
         self._welcome = Welcome(config, self._refusals, clock, entropy)
 
     @property
@@ -141,6 +146,7 @@ class Node:
             log.warning("restart_needed", extra={"sections": " ".join(fixed)})
         if self._certificates is not None:
             self._certificates.configure(config)
+        self._member_keys.permitted = config.accept_keys
         if self._key_holder is not None:
             self._key_holder.rewrap(ring_file(config))
         self._doors.reload(config)
@@ -208,7 +214,10 @@ class Node:
         make_data_dir(config.node.data_dir)
         refuse_interrupted(config)
         certificates = Certificates(
-            config, self._clock, on_renewed=self._show_certificate
+            config,
+            self._clock,
+            on_renewed=self._show_certificate,
+            on_changing=self._record_key,
         )
         key_holder = await open_key_holder(config, _peer_tls(certificates["peers"]))
         refuse_blank(config, key_holder.ring.cluster_id)
@@ -267,7 +276,15 @@ class Node:
             ),
             "skip_notes",
         )
+        self._own_key = OwnKey(
+            replicator=replicator,
+            entropy=self._entropy,
+            shown=lambda: key_in(certificates["peers"].certificate),
+            recorded=lambda: self._member_keys.recorded(NodeId(config.node.id)),
+            feature_level=lambda: replicator.replica_status.feature_level,
+        )
         for work, name in (
+            (self._own_key.run(), "own_key"),
             *self._welcome.authority_work(replicator, state, certificates.authorities),
             (key_holder.run(), "keys"),
             (services.resealer.run(), "resealing"),
@@ -404,6 +421,17 @@ class Node:
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
+    async def _record_key(self, name: str, files: TlsFiles) -> None:
+        """Let the cluster record another key of this member before it is shown (P5a)."""
+        if name == "peers" and self._own_key is not None:
+            try:
+                await self._own_key.replace(key_in(files.certificate))
+            except (KeyNotRecordedError, ProposeError) as error:
+                raise TlsFileError(
+                    f"{self._config.peers.certificate}: the cluster has not recorded its "
+                    f"new key yet: {error}"
+                ) from error
+
     async def _show_certificate(self, name: str, files: TlsFiles) -> None:
         """Pass a new certificate to listeners that do not read it at each handshake."""
         if name == "peers" and self._replicator is not None:
@@ -420,6 +448,7 @@ class Node:
             processes=processes,
             on_applied=measures.applied,
             on_keys=key_holder.follow,
+            on_member_keys=self._member_keys.follow,
         )
 
     def _make_replicator(
@@ -430,7 +459,7 @@ class Node:
         state: StateFile,
     ) -> ClusterReplicator:
         config = self._config
-        servicer = self._welcome.servicer(state.read_doors)
+        servicer = self._welcome.servicer(state.read_doors, self._member_keys)
         return ClusterReplicator(
             ClusterConfig(
                 cluster_id=key_holder.ring.cluster_id,
@@ -446,6 +475,7 @@ class Node:
                 observer=measures,
                 keys=key_holder.exchange,
                 on_malformed=self._refusals.log.malformed,
+                member_keys=self._member_keys,
             ),
             clock=self._clock,
             salt=self._entropy.token_bytes(SALT_BYTES),

@@ -55,6 +55,27 @@ class KnownNode:
     """Whether its removal asked for other keys: it may be in the wrong hands (P6a)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberKey:
+    """
+    The public key that a member shows, as the state has recorded it (P5a).
+
+    A certificate names a member, and who has an authority's key can make one for any
+    member. The key belongs to the member alone.
+    """
+
+    fingerprint: str
+    """SHA-256 of the public key (SubjectPublicKeyInfo, DER), in hexadecimal digits."""
+    former: str = ""
+    """
+    The previous one, until the member has told that it shows the new one; else empty.
+    """
+
+    def accepts(self, fingerprint: str) -> bool:
+        """Return whether the member may show a key with this fingerprint."""
+        return fingerprint in {self.fingerprint, self.former} - {""}
+
+
 class AuthorityKind(enum.StrEnum):
     """Whose certificates an authority signs. The values are in the log."""
 

@@ -77,7 +77,7 @@ _ACTIONS: dict[EventClass, str] = {
     """,
     EventClass.AUTHENTICATION: "Authenticate ContinueAuthentication",
     EventClass.UPKEEP: """
-        ActivateDueKey NoteAuthorityKeys NoteBackup RaiseFeatureLevel RenewCertificate
+        ActivateDueKey NoteAuthorityKeys NoteMemberKey NoteBackup RaiseFeatureLevel RenewCertificate
         ReplaceSeals RetireAuthority RetireKey TransferPrimary
     """,
 }

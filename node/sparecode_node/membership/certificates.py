@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -283,8 +284,10 @@ def write_certificates(
     Write certificates (`NAME.pem`) and keys (`NAME.key`, mode 0600) to *directory*.
 
     The first call creates the authorities. Later calls use them to add nodes and
-    agents. Existing files are overwritten only with *force*. The authorities are
-    never overwritten, because the certificates that they signed are in use.
+    agents. Existing files are overwritten only with *force*, and a node keeps its key, by
+    which the other members know it (P5a): that of its key file, or of its certificate.
+    The authorities are never overwritten, because the certificates that they signed are
+    in use.
     Returns the files written. Raises `CertificatesError`.
     """
     names = (*members, *agents)
@@ -301,8 +304,15 @@ def write_certificates(
     agents_ca, more = _open_authority(directory, AGENTS_CA, now=now)
     files += more
     for member in members:
-        issued = members_ca.issue_member(member, hosts=hosts, now=now, days=days)
-        files += _files(directory, member, issued)
+        key = _present_key(directory, member)
+        if key is None:
+            issued = members_ca.issue_member(member, hosts=hosts, now=now, days=days)
+            files += _files(directory, member, issued)
+            continue
+        certificate = members_ca.certify_member(
+            member, key, hosts=hosts, now=now, days=days
+        )
+        files.append(_File(_paths(directory, member)[0], certificate, 0o644))
     for agent in agents:
         files += _files(
             directory, agent, agents_ca.issue_agent(agent, now=now, days=days)
@@ -325,6 +335,20 @@ class _File:
 
 def _paths(directory: Path, name: str) -> tuple[Path, Path]:
     return directory / f"{name}.pem", directory / f"{name}.key"
+
+
+def _present_key(directory: Path, member: str) -> ec.EllipticCurvePublicKey | None:
+    """Return the public key of a node's files; None: it has none that can be certified."""
+    certificate, key = _paths(directory, member)
+    try:
+        present = (
+            serialization.load_pem_private_key(key.read_bytes(), None).public_key()
+            if key.exists()
+            else x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+        )
+    except (OSError, TypeError, ValueError, UnsupportedAlgorithm):
+        return None  # There is none, or it cannot be used.
+    return present if isinstance(present, ec.EllipticCurvePublicKey) else None
 
 
 def _open_authority(

@@ -11,6 +11,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, Successor
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.rpc.authority_calls import AuthorityCalls
@@ -84,9 +85,11 @@ class Welcome:
         now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
         return self._authority.made.make(key, NodeId(self._config.node.id), now)
 
-    def servicer(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
+    def servicer(
+        self, read_doors: Callable[[], tuple[bytes, ...]], member_keys: MemberKeys
+    ) -> JoiningServicer:
         """Return the servicer for the peers listener; it refuses all nodes until `begin`."""
-        self._servicer = JoiningServicer(read_doors, self._refusals)
+        self._servicer = JoiningServicer(read_doors, self._refusals, member_keys)
         return self._servicer
 
     def _tls(self) -> PeerTls:

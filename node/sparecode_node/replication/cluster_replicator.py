@@ -35,6 +35,7 @@ from sparecode_node.replication.errors import (
     RemovedError,
 )
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
+from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.log.skips import SkipFolder, SkipSettings
@@ -90,6 +91,8 @@ class ClusterConfig:
     """Has the statements about entries that the operators skip (E3)."""
     observer: Observer = field(default_factory=Unobserved)
     keys: KeyExchange = field(default_factory=lambda: KeyExchange(NoKeys()))
+    member_keys: MemberKeys = field(default_factory=MemberKeys)
+    """The keys that members must show (P5a)."""
     on_malformed: Callable[[str, str], object] = lambda *_: None
     """Called with method and peer of a call to this member that does not decode."""
 
@@ -153,6 +156,7 @@ class ClusterReplicator:
             config.keys,
             level=config.feature_level,
             on_malformed=config.on_malformed,
+            member_keys=config.member_keys,
             patience_s=config.raft.election_min_s,
         )
         self._forwarding = ForwardQueues(self._transport.channel, self._observer)

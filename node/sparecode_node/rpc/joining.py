@@ -14,6 +14,7 @@ from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.links.member_keys import MemberKeys, key_shown
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.rpc.authority_calls import RelayedError
 from sparecode_node.rpc.calls import time_left_s
@@ -41,8 +42,13 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
     """
 
     def __init__(
-        self, read_certificates: Callable[[], tuple[bytes, ...]], refusals: Refusals
+        self,
+        read_certificates: Callable[[], tuple[bytes, ...]],
+        refusals: Refusals,
+        member_keys: MemberKeys | None = None,
     ) -> None:
+        """*member_keys*: the keys that calling members must show (P5a); None: any."""
+        self._member_keys = member_keys or MemberKeys()
         self._read_certificates = read_certificates
         self._refusals = refusals
         self._joining: Admissions | None = None
@@ -77,7 +83,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         certificate, member = _ticket_certificate(context), None
         if certificate is None and request.ticket_certificate:
             certificate = request.ticket_certificate
-            member = caller(context.auth_context())
+            member = self._member(context)
         joiner = Joiner(
             ticket_certificate=certificate or b"",
             request_id=request.request_id,
@@ -123,7 +129,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         self, request: pb.RenewCertificateRequest, context: Context
     ) -> pb.RenewCertificateResponse:
         """Sign a new certificate for the calling member."""
-        member, renewals = caller(context.auth_context()), self._renewals
+        member, renewals = self._member(context), self._renewals
         if renewals is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
         if member is None or not renewals.is_member(member):
@@ -147,6 +153,14 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
             status = status_of(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)
         return pb.RenewCertificateResponse(certificate=certificate)
+
+    def _member(self, context: Context) -> NodeId | None:
+        """Return the member that calls, if it shows its key (P5a)."""
+        shown = context.auth_context()
+        member = caller(shown)
+        if member is None or self._member_keys.accepts(member, key_shown(shown)):
+            return member
+        return None
 
     def _turned_away(self, context: Context, reason: str) -> None:
         self._refusals.log.note(

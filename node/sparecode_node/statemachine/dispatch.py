@@ -72,6 +72,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return membership.remove_member(applying, command)
         case commands.RenewCertificate() as command:
             return membership.renew_certificate(applying, command)
+        case commands.NoteMemberKey() as command:
+            return membership.note_member_key(applying, command)
         case commands.NoteAuthorityKeys() as command:
             return authorities.note_authority_keys(applying, command)
         case commands.RetireAuthority() as command:

@@ -79,6 +79,12 @@ The state knows which members have had authorities' keys, and a removal records 
 these authorities are due (P6a).
 """
 
+MEMBER_KEYS = 2
+"""
+From this level on, the state has the public key of each member, and its renewed
+certificate is for that key (P5a).
+"""
+
 CLIENT_WAITS = 2
 """From this level on, known clients of an administrator have counts of their own (L7)."""
 

@@ -8,12 +8,14 @@ everything else that a decision needs.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.keys import KeysInState
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
 from sparecode_node.statemachine import (
@@ -56,6 +58,7 @@ from sparecode_node.statemachine.skipping import (
 )
 from sparecode_node.statemachine.tables import formats, meta
 from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables.agents import certificate_denied
 from sparecode_node.statemachine.targets import person_of, target_of
 
@@ -67,8 +70,15 @@ CHANGES_BEGINNING = (
     commands.ReplaceSeals,
     commands.RetireKey,
     commands.RaiseFeatureLevel,
+    commands.BeginEpoch,
+    commands.NoteMemberKey,
+    commands.AdmitNode,
+    commands.RemoveMember,
 )
-"""Commands after which the policy, the keys and the feature level are read again."""
+"""
+Commands after which the policy, the keys of the ring and of the members, and the feature
+level are read again.
+"""
 
 UNRECORDED = (
     commands.PassBarrier,
@@ -129,6 +139,11 @@ class StateMachine:
     def now_ms(self) -> int:
         """The newest time of any applied call. It never goes back (T5)."""
         return self._now_ms
+
+    @property
+    def member_keys(self) -> Mapping[NodeId, MemberKey]:
+        """The public keys that members may show (P5a); replaced, never changed."""
+        return self._member_keys
 
     @property
     def keys(self) -> KeysInState:
@@ -389,9 +404,10 @@ class StateMachine:
             meta.write(self._db, REQUESTS_TIME, self._requests_ms)
 
     def _load_beginning(self) -> None:
-        """Read the policy, the keys and the feature level."""
+        """Read the policy, the keys of ring and members, and the feature level."""
         policy = find_policy(self._db)
         self._initialized = policy is not None
         self._policy = policy or Policy()
         self._keys = key_tables.keys_of(self._db)
+        self._member_keys = membership_tables.member_keys(self._db)
         self._feature_level = feature_level.read(self._db)

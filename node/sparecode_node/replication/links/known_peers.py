@@ -12,6 +12,7 @@ from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.hello import from_message, to_message
+from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft.admission import Refusal, refusal
 from sparecode_node.replication.raft.rollback import Hello
@@ -25,7 +26,10 @@ NOT_A_MEMBER = "not a member"
 class KnownPeers:
     """Members and guests of one node."""
 
-    def __init__(self, node_id: NodeId, cluster_id: str) -> None:
+    def __init__(
+        self, node_id: NodeId, cluster_id: str, keys: MemberKeys | None = None
+    ) -> None:
+        self._keys = keys or MemberKeys()
         self.node_id = node_id
         """This node."""
         self.changed = asyncio.Event()
@@ -97,6 +101,10 @@ class KnownPeers:
             return "shows no journal and address"
         hello = from_message(shown)
         return self.refusal(peer, hello) or hello
+
+    def shows_its_key(self, peer: NodeId, key: str) -> bool:
+        """Return whether this is the key of the node that a certificate names (P5a)."""
+        return self._keys.accepts(peer, key)
 
     def why_unknown(self, peer: NodeId) -> str:
         """Return why a node that is not a member is none."""

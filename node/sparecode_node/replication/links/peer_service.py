@@ -23,6 +23,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.links.known_peers import NOT_A_MEMBER, KnownPeers
+from sparecode_node.replication.links.member_keys import key_shown
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
@@ -51,6 +52,8 @@ class _Inbound:
 
     reading: asyncio.Task[bool]
     hello: Hello
+    key: str
+    """The fingerprint of the key in its certificate."""
 
 
 class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
@@ -78,6 +81,9 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         peer = caller(context.auth_context())
         if peer is None or peer == self._peers.node_id:
             await self._refuse(context, str(peer), NOT_A_MEMBER)
+        # For every call: a member may have another key since its connection began.
+        if not self._peers.shows_its_key(peer, key_shown(context.auth_context())):
+            await self._refuse(context, peer, Refusal.ANOTHER_KEY.value)
         return peer
 
     async def _caller(self, context: Context) -> NodeId:
@@ -170,11 +176,14 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         )
         if why := self._peers.refusal(peer, hello):  # It may be new since the greeting.
             await self._refuse(context, peer, why)
+        key = key_shown(context.auth_context())
+        if not self._peers.shows_its_key(peer, key):
+            await self._refuse(context, peer, Refusal.ANOTHER_KEY.value)
         reading = asyncio.create_task(self._read(peer, hello, request_iterator))
         # From here on no message of an older link is delivered.
         if older := self._inbound.get(peer):
             older.reading.cancel()
-        inbound = self._inbound[peer] = _Inbound(reading, hello)
+        inbound = self._inbound[peer] = _Inbound(reading, hello, key)
         self._next_link.set()
         self._next_link = asyncio.Event()
         self._peers.link_began(peer, hello)
@@ -215,7 +224,9 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     def close_refused(self) -> None:
         """End the links of nodes that are refused by now."""
         for peer, inbound in self._inbound.items():
-            if self._peers.refusal(peer, inbound.hello):
+            if self._peers.refusal(
+                peer, inbound.hello
+            ) or not self._peers.shows_its_key(peer, inbound.key):
                 inbound.reading.cancel()
 
     async def _read(

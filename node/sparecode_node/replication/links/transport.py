@@ -36,6 +36,7 @@ from sparecode_node.replication.links.limits import (
     waiting_options,
 )
 from sparecode_node.replication.links.liveness import LinkWatch
+from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.outbound import OutboundLink
 from sparecode_node.replication.links.peer_service import PeerServicer
 from sparecode_node.replication.links.tls import (
@@ -164,6 +165,7 @@ class PeerTransport:
         *,
         level: int = NEWEST,
         on_malformed: Callable[[str, str], object] = lambda *_: None,
+        member_keys: MemberKeys | None = None,
         patience_s: float = DEFAULTS.election_min_s,
     ) -> None:
         """
@@ -172,12 +174,15 @@ class PeerTransport:
         *on_malformed* is called with the method and the peer of a call whose message
         does not decode.
 
+        *member_keys*: the keys that members must show (P5a); None: any.
+
         Another connection to a member is opened if one does not answer for *patience_s*.
         """
         self._addresses = addresses
         self._level = level
         self._on_malformed = on_malformed
-        self._peers = KnownPeers(addresses.node_id, cluster_id)
+        self._member_keys = member_keys or MemberKeys()
+        self._peers = KnownPeers(addresses.node_id, cluster_id, self._member_keys)
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -218,6 +223,11 @@ class PeerTransport:
     async def start(self, engine: EngineThread, calls: PeerCalls) -> None:
         """Listen, and dial the others. The engine runs already."""
         self._engine = engine
+        loop = asyncio.get_running_loop()
+        # Links of nodes whose key is not the recorded one any more end.
+        self._member_keys.on_change = lambda: loop.call_soon_threadsafe(
+            self._peers.changed.set
+        )
         self.take_status(
             await engine.run(lambda replica: replica.status(), timeout_s=START_S)
         )
@@ -366,6 +376,9 @@ class PeerTransport:
 
     async def stop(self) -> None:
         """Close the links and the listener."""
+        self._member_keys.on_change = (
+            None  # The loop may end before the engine's thread.
+        )
         if self._task is not None:
             await _end([self._task])
         await _end(self._watches.values())

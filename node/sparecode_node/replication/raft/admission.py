@@ -43,6 +43,7 @@ class Refusal(enum.StrEnum):
     ANOTHER_JOURNAL = "another journal"
     ROLLED_BACK = "restored from an older copy"
     OTHER_STATE = "skipped entries differ"
+    ANOTHER_KEY = "another key"
 
 
 ADVICE = {
@@ -55,13 +56,17 @@ ADVICE = {
     Refusal.ROLLED_BACK: f"{rollback.ADVICE} (docs/runbooks/restored-machine.md)",
     Refusal.OTHER_STATE: "one node has skipped an entry of the log that the other has"
     f" applied, so their states differ ({RUNBOOK})",
+    Refusal.ANOTHER_KEY: "this node's certificate has another key than the one that the"
+    " cluster has recorded; if an operator has replaced the key, let the members accept it"
+    " (docs/runbooks/expired-certificates.md)",
 }
 """What happened, and what the operator does next."""
 
-FINAL = frozenset(set(Refusal) - {Refusal.OTHER_STATE})
+FINAL = frozenset(set(Refusal) - {Refusal.OTHER_STATE, Refusal.ANOTHER_KEY})
 """
 A node that one member refuses for such a reason is refused by all, for good. If skipped
-entries differ, the majority goes on, whatever a single node says.
+entries differ, the majority goes on, whatever a single node says. And a member may lag behind
+the record of a new key.
 """
 
 

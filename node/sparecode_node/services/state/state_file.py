@@ -3,11 +3,13 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.keys import KeysInState
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.replicator import Stamper
@@ -38,13 +40,15 @@ class StateFile:
         processes: StateProcesses,
         on_applied: Callable[[float], object] | None = None,
         on_keys: Callable[[KeysInState], object] | None = None,
+        on_member_keys: Callable[[Mapping[NodeId, MemberKey]], object] | None = None,
     ) -> None:
         """
-        Both callbacks run in the engine's thread.
+        Keep the callbacks, which run in the engine's thread.
 
         *on_applied* gets the seconds that each entry took. *on_keys* gets the keys of
-        the ring that the state uses, at the start and after each change, before an
-        entry counts as applied. *processes* read the whole state.
+        the ring that the state uses, and *on_member_keys* those of the members (P5a): at
+        the start and after each change, before an entry counts as applied. *processes*
+        read the whole state.
         """
         self._path = path
         self._sealing = sealing
@@ -52,6 +56,7 @@ class StateFile:
         self._processes = processes
         self._on_applied = on_applied
         self._on_keys = on_keys
+        self._on_member_keys = on_member_keys
         self._state: StateMachine | None = None
 
     @property
@@ -76,7 +81,11 @@ class StateFile:
             # Closed twice if all goes well: `Checkpoints` must be closed after it.
             cleanup.callback(db.close)
             state = _WatchedStateMachine(
-                db, self._clock, self._on_applied, self._on_keys
+                db,
+                self._clock,
+                self._on_applied,
+                self._on_keys,
+                self._on_member_keys,
             )
             checkpoints = Checkpoints(self._path, sums)
             cleanup.callback(checkpoints.close)
@@ -140,12 +149,15 @@ class _WatchedStateMachine(StateMachine):
         clock: Clock,
         on_applied: Callable[[float], object] | None,
         on_keys: Callable[[KeysInState], object] | None,
+        on_member_keys: Callable[[Mapping[NodeId, MemberKey]], object] | None,
     ) -> None:
         super().__init__(db)
         self._clock = clock
         self._on_applied = on_applied
         self._on_keys = on_keys
+        self._on_member_keys = on_member_keys
         self._reported: KeysInState | None = None
+        self._reported_members: Mapping[NodeId, MemberKey] | None = None
         self.checkpointer: Checkpointer | None = None
         self.on_monotonic: Callable[[int], object] | None = None
         """Gets the monotonic time that the state has reached, after each entry."""
@@ -187,3 +199,9 @@ class _WatchedStateMachine(StateMachine):
         if self._on_keys is not None and self.keys != self._reported:
             self._reported = self.keys
             self._on_keys(self.keys)
+        if (
+            self._on_member_keys is not None
+            and self.member_keys != self._reported_members
+        ):
+            self._reported_members = self.member_keys
+            self._on_member_keys(self.member_keys)

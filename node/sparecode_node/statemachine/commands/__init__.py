@@ -75,6 +75,7 @@ from sparecode_node.statemachine.commands.membership import (
     FinishAuthorities,
     KeepAuthorities,
     NoteAuthorityKeys,
+    NoteMemberKey,
     RemoveMember,
     RenewCertificate,
     ReplaceAuthorities,
@@ -155,6 +156,7 @@ Command = (
     | RemoveMember
     | RenewCertificate
     | NoteAuthorityKeys
+    | NoteMemberKey
     | RetireAuthority
     | KeepAuthorities
     | ReplaceAuthorities

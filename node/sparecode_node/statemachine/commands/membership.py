@@ -50,6 +50,15 @@ class RenewCertificate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteMemberKey:
+    """Record the public key that a member shows, as the member tells (P5a)."""
+
+    node_id: NodeId
+    fingerprint: str
+    """SHA-256 of the key in its certificate, in hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoteAuthorityKeys:
     """Record the authorities whose keys a member has, as the member tells (P6a)."""
 

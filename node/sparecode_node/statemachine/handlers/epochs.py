@@ -35,6 +35,7 @@ _HANDED_OUT = (
     "browser_logins",
     "join_tickets",
     "nodes",
+    "member_keys",
     "administrator_resets",
 )
 """

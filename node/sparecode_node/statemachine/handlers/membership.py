@@ -16,6 +16,7 @@ from sparecode_node.domain.membership import (
     TICKET_MS,
     TICKETS_MAX,
     KnownNode,
+    MemberKey,
     Ticket,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -24,12 +25,14 @@ from sparecode_node.statemachine.commands.membership import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
+    NoteMemberKey,
     RemoveMember,
     RenewCertificate,
 )
 from sparecode_node.statemachine.feature_level import (
     DUE_AUTHORITIES,
     DURABLE_ROTATIONS,
+    MEMBER_KEYS,
     MEMBERS_ARE_POWER,
 )
 from sparecode_node.statemachine.handlers import authorities
@@ -125,6 +128,7 @@ def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
     if refused := _add(applying, ticket.node_id, command.address, hosts):
         return refused
     tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
+    _record_key(applying, ticket.node_id, command.key_fingerprint)
     if ticket.with_authority:
         applying.detail += ", gets the keys of the authorities"
         authorities.record_keys(applying, ticket.node_id, command.authorities)
@@ -162,6 +166,7 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
         command.rotate_keys or (known is not None and known.suspect)
     )
     _save(applying, command.node_id, address, removed=True, suspect=suspect)
+    tables.forget_member_key(applying.db, command.node_id)
     if applying.feature_level >= DURABLE_ROTATIONS and (
         command.rotate_keys or applying.policy.rotate_after_removal
     ):
@@ -183,7 +188,49 @@ def renew_certificate(applying: Applying, command: RenewCertificate) -> Rejected
             Reason.MEMBER_REMOVED, f"{command.node_id} was removed from the cluster"
         )
     applying.detail = f"key {command.key_fingerprint}"
+    recorded = tables.member_keys(applying.db).get(command.node_id)
+    if recorded is not None and not recorded.accepts(command.key_fingerprint):
+        return Rejected(
+            Reason.JOINER_CERTIFICATE,
+            f"the certificate of {command.node_id} is renewed for the key that the "
+            "cluster has recorded, and not for another one",
+        )
     return None
+
+
+def note_member_key(applying: Applying, command: NoteMemberKey) -> Rejected | None:
+    """
+    Apply `NoteMemberKey`.
+
+    The previous key stays valid until the member tells the new one a second time: then
+    it shows that one to all.
+    """
+    if command.node_id != applying.call.node_id:
+        return Rejected(
+            Reason.STALE_PARAMETERS, "a member speaks for itself, not for another"
+        )
+    known = tables.find_node(applying.db, command.node_id)
+    if known is not None and known.removed:
+        return Rejected(
+            Reason.MEMBER_REMOVED, f"{command.node_id} was removed from the cluster"
+        )
+    recorded = tables.member_keys(applying.db).get(command.node_id)
+    former = ""
+    if recorded is not None and recorded.fingerprint != command.fingerprint:
+        former = recorded.fingerprint
+    _record_key(applying, command.node_id, command.fingerprint, former)
+    applying.detail = f"key {command.fingerprint}"
+    if former:
+        applying.detail += f" in place of {former}"
+    return None
+
+
+def _record_key(
+    applying: Applying, node_id: NodeId, fingerprint: str, former: str = ""
+) -> None:
+    if applying.feature_level >= MEMBER_KEYS:
+        key = MemberKey(fingerprint=fingerprint, former=former)
+        tables.save_member_key(applying.db, node_id, key, applying.now_ms)
 
 
 def _save(

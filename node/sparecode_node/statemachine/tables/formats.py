@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
+from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
@@ -74,6 +75,7 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
+        + MEMBER_KEY_TABLES
         + NOTICE_TABLES
         + schema.PASSKEY_TABLES
         + RADIUS_TABLES
@@ -109,6 +111,7 @@ DROP TABLE allowance_counts;
 DROP TABLE authority_keys;
 DROP TABLE due_authorities;
 DROP TABLE authority_successors;
+DROP TABLE member_keys;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;
 DROP TABLE channels;

@@ -5,7 +5,16 @@ import json
 import sqlite3
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import KnownNode, Ticket
+from sparecode_node.domain.membership import KnownNode, MemberKey, Ticket
+
+MEMBER_KEY_TABLES = """
+CREATE TABLE member_keys (              -- what members show to each other, see P5a
+    node_id TEXT PRIMARY KEY,        -- not of removed members
+    fingerprint TEXT NOT NULL,       -- SHA-256 of the public key, hex
+    former TEXT NOT NULL,            -- the previous one, for a moment; else empty
+    since_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
 
 _TICKET = (
     "node_id, ticket_id, certificate, good_until_ms, ends_at_ms, used_by, address, "
@@ -106,6 +115,31 @@ def save_node(db: sqlite3.Connection, node: KnownNode) -> None:
             int(node.suspect),
         ),
     )
+
+
+def member_keys(db: sqlite3.Connection) -> dict[NodeId, MemberKey]:
+    """Return the public keys of the members that have told theirs."""
+    rows = db.execute("SELECT node_id, fingerprint, former FROM member_keys")
+    return {
+        NodeId(node_id): MemberKey(fingerprint=fingerprint, former=former)
+        for node_id, fingerprint, former in rows
+    }
+
+
+def save_member_key(
+    db: sqlite3.Connection, node_id: NodeId, key: MemberKey, now_ms: int
+) -> None:
+    """Save the public key of a member, in place of an earlier one."""
+    db.execute(
+        "INSERT OR REPLACE INTO member_keys (node_id, fingerprint, former, since_ms) "
+        "VALUES (?, ?, ?, ?)",
+        (node_id, key.fingerprint, key.former, now_ms),
+    )
+
+
+def forget_member_key(db: sqlite3.Connection, node_id: NodeId) -> None:
+    """Forget the public key of a removed member."""
+    db.execute("DELETE FROM member_keys WHERE node_id = ?", (node_id,))
 
 
 def _node(row: tuple[str, str, int, int, str | None, int]) -> KnownNode:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
+from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
@@ -474,6 +475,7 @@ CREATE TABLE audit_events (
     + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
+    + MEMBER_KEY_TABLES
     + NOTICE_TABLES
     + PASSKEY_TABLES
     + RADIUS_TABLES

@@ -32,6 +32,7 @@ from sparecode_node.tool.doctor.membership import (
     shown_hello,
     voters_among,
 )
+from sparecode_node.tool.doctor.own_key import check_own_key
 from sparecode_node.tool.doctor.radius import check_radius
 from sparecode_node.tool.doctor.ring import check_key_ring
 from sparecode_node.tool.doctor.skips import check_stop
@@ -51,6 +52,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     udp = config.radius.listen if config.radius else ()
     results.append(check_ports(_addresses(config), udp=udp, running=running))
     results += check_certificates(config, now)
+    results += check_own_key(config)
     ring, findings = check_key_ring(config)
     results += findings
     prepared = is_prepared(config, ring)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The public key that each member must show, beside its certificate (P5a).
+
+A certificate names a member, and who has an authority's key can make one for any member:
+a removed machine may have it. So a member is known by its key, which the state records.
+A node that has not read the state yet, and a member that has not told its key, are known
+by the certificate alone.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import MemberKey
+
+AuthContext = Mapping[str, Iterable[bytes]]
+_CERTIFICATE = "x509_pem_cert"
+
+
+class MemberKeys:
+    """
+    The keys of members: by the state, and by this node's operator.
+
+    The engine's thread writes them, and all threads read them.
+    """
+
+    def __init__(self, permitted: Mapping[str, str] | None = None) -> None:
+        self.permitted = permitted or {}
+        """The keys that this node's operator lets members show, too, by node id."""
+        self._recorded: Mapping[NodeId, MemberKey] = {}
+        self.on_change: Callable[[], object] | None = None
+        """Called in the engine's thread after each change."""
+
+    def follow(self, recorded: Mapping[NodeId, MemberKey]) -> None:
+        """Take the keys that the state has recorded. Called in the engine's thread."""
+        self._recorded = recorded
+        if self.on_change is not None:
+            self.on_change()
+
+    def recorded(self, node_id: NodeId) -> MemberKey | None:
+        """Return the key of a member by the state, None if there is none."""
+        return self._recorded.get(node_id)
+
+    def accepts(self, node_id: NodeId, fingerprint: str) -> bool:
+        """Return whether a member may show this key; empty: a call that shows none."""
+        recorded = self._recorded.get(node_id)
+        return (
+            recorded is None
+            or recorded.accepts(fingerprint)
+            or self.permitted.get(node_id) == fingerprint
+        )
+
+
+def key_shown(auth_context: AuthContext) -> str:
+    """Return the fingerprint of the key in a caller's certificate; empty: it shows none."""
+    return key_in(next(iter(auth_context.get(_CERTIFICATE, ())), b""))
+
+
+@functools.lru_cache(maxsize=64)  # Every call shows one.
+def key_in(certificate: bytes) -> str:
+    """
+    Return the fingerprint of the key in a certificate, PEM; the first one of a chain.
+
+    Empty for a certificate that TLS accepts and the library does not.
+    """
+    try:
+        key = x509.load_pem_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+    return hashlib.sha256(
+        key.public_bytes(
+            serialization.Encoding.DER,
+            serialization.PublicFormat.SubjectPublicKeyInfo,
+        )
+    ).hexdigest()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tells the state which public key this member shows to the others (P5a).
+
+A node that joins with a ticket has its key recorded by the commit that admits it. All
+others tell theirs themselves: founders, members that were added by hand, and members of
+a cluster that release 0.1.0 has begun. A key that replaces another one is recorded before
+it is shown, by a call over links that show the recorded one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sparecode_node.domain.ids import RequestId
+from sparecode_node.domain.membership import MemberKey
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.membership import NoteMemberKey
+from sparecode_node.statemachine.feature_level import MEMBER_KEYS
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Between two looks at the certificate and the state."""
+ATTEMPT_S = 5.0
+
+
+class KeyNotRecordedError(Exception):
+    """The cluster has not recorded another key; the message gives the reason."""
+
+
+class OwnKey:
+    """The record of this member's own key."""
+
+    def __init__(
+        self,
+        *,
+        replicator: Replicator,
+        entropy: Entropy,
+        shown: Callable[[], str],
+        recorded: Callable[[], MemberKey | None],
+        feature_level: Callable[[], int],
+    ) -> None:
+        """
+        *shown* returns the fingerprint of the key that this node shows now; empty: none.
+
+        *recorded* returns the key by the state.
+        """
+        self._replicator = replicator
+        self._entropy = entropy
+        self._shown = shown
+        self._recorded = recorded
+        self._feature_level = feature_level
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                await self.step()
+            except (KeyNotRecordedError, ProposeError) as error:
+                log.debug("the key cannot be recorded yet: %s", error)
+            await asyncio.sleep(LOOK_S)
+
+    async def step(self) -> None:
+        """
+        Record the key that this node shows, if the state does not have it alone.
+
+        Raises `KeyNotRecordedError` and `ProposeError`.
+        """
+        shown = self._shown()
+        own = self._replicator.node_id
+        is_member = any(each.node_id == own for each in self._replicator.members())
+        if not shown or not is_member or self._feature_level() < MEMBER_KEYS:
+            return
+        if self._recorded() != MemberKey(fingerprint=shown):
+            await self._record(shown)
+
+    async def replace(self, fingerprint: str) -> None:
+        """
+        Record a key that this node is about to show in place of the present one.
+
+        The others accept both until `step` has found that this node shows the new one.
+        Raises `KeyNotRecordedError` and `ProposeError`.
+        """
+        recorded = self._recorded()
+        if recorded is not None and not recorded.accepts(fingerprint):
+            await self._record(fingerprint)
+
+    async def _record(self, fingerprint: str) -> None:
+        own = self._replicator.node_id
+        call = UnstampedCall.of_node(
+            own,
+            NoteMemberKey(node_id=own, fingerprint=fingerprint),
+            RequestId(self._entropy.uuid()),
+        )
+        result = await self._replicator.propose(
+            Proposal(call=call), timeout_s=ATTEMPT_S
+        )
+        if isinstance(result, Rejected):
+            raise KeyNotRecordedError(result.detail)
+        log.warning("member_key_recorded", extra={"key": fingerprint})

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A certificate alone makes no member: the caller shows the key that the state has (P5a).
+
+The attack: a removed machine has the key of the members' authority. With it, it makes a
+certificate in the name of a member, fetches the ring's new key, moves the primary,
+announces a successor of its own, and has a certificate signed by it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sparecode.internal.v1 import joining_pb2 as pb
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.membership import MemberKey
+from sparecode_node.membership.certificates import Authority
+from sparecode_node.replication.calls.peer_calls import PeerCalls
+from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
+from sparecode_node.replication.links.member_keys import MemberKeys, key_in
+from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Refusal
+from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.cluster.joining import fingerprint_of
+from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.membership import NoteMemberKey
+from sparecode_node.statemachine.feature_level import FIRST, NEWEST
+from sparecode_node.statemachine.tables.membership import member_keys
+from tests.replication.cluster import member_tls, new_authority
+from tests.replication.test_transport import (
+    WAIT_S,
+    Answering,
+    FakeEngine,
+    addresses,
+    code_of,
+    shown,
+    stub_of,
+    vote,
+)
+from tests.rpc.edge import MEMBERS, NOW
+from tests.rpc.loopback_node import new_id
+from tests.security.test_a_member_passes_a_joiner_on import N3, cluster, csr, stub
+from tests.services.one_node import OneNode, one_node
+from tests.services.two_replicas import NODE
+
+__all__ = ["addresses"]
+
+N1, N2 = NodeId("n1"), NodeId("n2")
+PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
+OTHER = MEMBERS.issue_member("n3", hosts=("n3.example",), now=NOW)
+"""A certificate in the name of n3, by the same authority, for another key."""
+
+
+class Called:
+    """Member n1, and the keys that it knows."""
+
+    def __init__(self, members: dict[NodeId, str], authority: Authority) -> None:
+        own = PeerAddresses(node_id=N1, listen=members[N1], members=members)
+        self.engine = FakeEngine(own)
+        self.keys = MemberKeys()
+        self.authority, self.address = authority, members[N1]
+        self.transport = PeerTransport(
+            own,
+            member_tls(authority, "n1"),
+            "test",
+            KeyExchange(NoKeys()),
+            member_keys=self.keys,
+        )
+
+    async def start(self) -> None:
+        self.transport.wire(LoopCalls(asyncio.get_running_loop()))
+        await self.transport.start(
+            cast("EngineThread", self.engine), cast("PeerCalls", Answering())
+        )
+
+
+@contextlib.asynccontextmanager
+async def called(members: dict[NodeId, str]) -> AsyncIterator[Called]:
+    running = Called(members, new_authority())
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.transport.stop()
+
+
+def calls_of(member: Any) -> dict[str, Any]:
+    """Return every call that a member makes to another one, begun."""
+    pb2 = peers_pb2
+    return {
+        "Link": member.Link(
+            iter([frames.encode(vote(1))]), metadata=shown("n2"), wait_for_ready=True
+        ),
+        "FetchKey": member.FetchKey(pb2.FetchKeyRequest()),
+        "HoldKey": member.HoldKey(pb2.HoldKeyRequest()),
+        "Forward": member.Forward(pb2.ForwardRequest()),
+        "GetReadIndex": member.GetReadIndex(pb2.GetReadIndexRequest()),
+        "TransferPrimary": member.TransferPrimary(pb2.TransferPrimaryRequest()),
+        "ChangeMembers": member.ChangeMembers(pb2.ChangeMembersRequest()),
+        "GetMemberStatus": member.GetMemberStatus(pb2.GetMemberStatusRequest()),
+        "Ping": member.Ping(pb2.PingRequest()),
+    }
+
+
+@pytest.mark.asyncio
+async def test_the_authoritys_key_makes_no_member(
+    addresses: dict[NodeId, str],
+) -> None:
+    """(P5a) Every call in the name of n2 is refused, also while n2 itself has a link."""
+    async with called(addresses) as n1:
+        genuine = member_tls(n1.authority, "n2")
+        n1.keys.follow({N2: MemberKey(fingerprint=key_in(genuine.certificate))})
+        channel, member = stub_of(genuine, n1.address, "n1")
+        link = member.Link(wait_for_ready=True, metadata=shown("n2"))
+        async with channel, asyncio.timeout(WAIT_S):
+            await link.initial_metadata()
+            other, attacker = stub_of(member_tls(n1.authority, "n2"), n1.address, "n1")
+            async with other:
+                refused = {
+                    name: (await code_of(call), await call.details())
+                    for name, call in calls_of(attacker).items()
+                }
+            denied = PERMISSION_DENIED, Refusal.ANOTHER_KEY.value
+            assert refused == dict.fromkeys(refused, denied)
+            assert ("message", "n2", 1) not in n1.engine.guard.events
+            # The member goes on.
+            await member.Ping(peers_pb2.PingRequest())
+            await member.TransferPrimary(peers_pb2.TransferPrimaryRequest())
+            await member.FetchKey(peers_pb2.FetchKeyRequest())
+            link.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_renewed_certificate_has_the_same_key(
+    addresses: dict[NodeId, str],
+) -> None:
+    """(P5a) So it is accepted at once; and the operator of a node may accept another."""
+    async with called(addresses) as n1:
+        first = member_tls(n1.authority, "n2")
+        key = key_in(first.certificate)
+        n1.keys.follow({N2: MemberKey(fingerprint="0" * 64)})
+        channel, member = stub_of(first, n1.address, "n1")
+        async with channel:
+            ping = member.Ping(peers_pb2.PingRequest(), wait_for_ready=True)
+            assert await code_of(ping) is PERMISSION_DENIED
+            n1.keys.permitted = {"n2": key}
+            await member.Ping(peers_pb2.PingRequest())
+            n1.keys.permitted = {"n3": key}
+            assert await code_of(member.Ping(peers_pb2.PingRequest())) is (
+                PERMISSION_DENIED
+            )
+            n1.keys.follow({N2: MemberKey(fingerprint="0" * 64, former=key)})
+            await member.Ping(peers_pb2.PingRequest())
+
+
+@pytest.mark.asyncio
+async def test_a_link_ends_when_its_key_is_not_the_members_any_more(
+    addresses: dict[NodeId, str],
+) -> None:
+    """(P5a) The key was stolen, and the operator has replaced it."""
+    async with called(addresses) as n1:
+        stolen = member_tls(n1.authority, "n2")
+        n1.keys.follow({N2: MemberKey(fingerprint=key_in(stolen.certificate))})
+        channel, member = stub_of(stolen, n1.address, "n1")
+        async with channel, asyncio.timeout(WAIT_S):
+            link = member.Link(wait_for_ready=True, metadata=shown("n2"))
+            await link.initial_metadata()
+            n1.keys.follow({N2: MemberKey(fingerprint="0" * 64)})
+            assert await code_of(link) is grpc.StatusCode.ABORTED
+
+
+@pytest.mark.asyncio
+async def test_no_certificate_is_signed_for_another_key(tmp_path: Path) -> None:
+    """(P5a) Neither for a caller with another key, nor for another key than the member's."""
+    async with cluster(tmp_path) as running:
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = pb.RenewCertificateRequest(certificate_request=csr(key))
+        keys = running.authority.servicer._member_keys
+        keys.follow({NodeId("n3"): MemberKey(fingerprint=key_in(N3.certificate))})
+        async with stub(running.authority, OTHER) as forger:
+            renewal = forger.RenewCertificate(request, timeout=5)
+            assert await code_of(renewal) is PERMISSION_DENIED
+            passed = forger.Join(
+                pb.JoinRequest(ticket_certificate=running.called.doors[0]), timeout=5
+            )
+            assert await code_of(passed) is PERMISSION_DENIED
+        note(running.node, "n3", key_in(N3.certificate))
+        async with stub(running.authority, N3) as member:
+            renewal = member.RenewCertificate(request, timeout=5)
+            assert await code_of(renewal) is grpc.StatusCode.FAILED_PRECONDITION
+        note(running.node, "n3", fingerprint_of(key.public_key()))
+        running.node.clock.now += 10_000
+        async with stub(running.authority, N3) as member:
+            await member.RenewCertificate(request, timeout=5)
+
+
+def note(node: OneNode, member: str, fingerprint: str) -> None:
+    """Record a key as its member does."""
+    own = NodeId(member)
+    command = NoteMemberKey(node_id=own, fingerprint=fingerprint)
+    call = UnstampedCall.of_node(own, command, RequestId(new_id()))
+    node.replicator.commit([Proposal(call=call)])
+
+
+class Own:
+    """What a node shows, and the task that records it."""
+
+    def __init__(self, node: OneNode) -> None:
+        self.node = node
+        self.shown = "k1"
+        self.level = NEWEST
+        self.task = OwnKey(
+            replicator=node.replicator,
+            entropy=SystemEntropy(),
+            shown=lambda: self.shown,
+            recorded=self.recorded,
+            feature_level=lambda: self.level,
+        )
+
+    def recorded(self) -> MemberKey | None:
+        return member_keys(self.node.primary_db).get(NODE)
+
+
+@pytest.mark.asyncio
+async def test_a_member_tells_its_own_key_once(tmp_path: Path) -> None:
+    """(P5a) From the level on that has such a record."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        own.level = FIRST
+        await own.task.step()
+        assert own.recorded() is None
+        own.level = NEWEST
+        await own.task.step()
+        assert own.recorded() == MemberKey(fingerprint="k1")
+        before = len(node.replicator.entries)
+        await own.task.step()
+        assert len(node.replicator.entries) == before
+
+
+@pytest.mark.asyncio
+async def test_another_key_is_recorded_before_it_is_shown(tmp_path: Path) -> None:
+    """(P5a) Until then, and until the member shows it, the present one is valid."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+        await own.task.replace("k1")
+        assert own.recorded() == MemberKey(fingerprint="k1")
+        await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
+        own.shown = "k2"
+        await own.task.step()
+        assert own.recorded() == MemberKey(fingerprint="k2")
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_not_shown_without_its_record(tmp_path: Path) -> None:
+    """(P5a) The others would refuse it. The node keeps the present one and tries again."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+        node.replicator.down = NoPrimaryError("no primary")
+        with pytest.raises((KeyNotRecordedError, NoPrimaryError)):
+            await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k1")
