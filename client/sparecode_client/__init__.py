@@ -45,8 +45,10 @@ from sparecode_client.values.administrators import (
     EnrolledSecondFactor,
 )
 from sparecode_client.values.agents import (
+    AgentKeys,
     AgentProtects,
     DeniedCertificate,
+    NewAgentKey,
     NewRadiusSecret,
     RadiusActivity,
     RadiusSettings,
@@ -106,6 +108,7 @@ __all__ = [
     "Administrator",
     "AdministratorRole",
     "Agent",
+    "AgentKeys",
     "AgentProtects",
     "AlreadyExists",
     "Approval",
@@ -143,6 +146,7 @@ __all__ = [
     "Member",
     "MemberRole",
     "MemberStanding",
+    "NewAgentKey",
     "NewRadiusSecret",
     "NewToken",
     "NodeFailed",

@@ -275,6 +275,7 @@ class Admin(Blocking[AsyncAdmin]):
     register_radius_client = _Method(AsyncAdmin.register_radius_client)
     update_radius_client = _Method(AsyncAdmin.update_radius_client)
     rotate_radius_secret = _Method(AsyncAdmin.rotate_radius_secret)
+    create_agent_key = _Method(AsyncAdmin.create_agent_key)
     deny_certificate = _Method(AsyncAdmin.deny_certificate)
     allow_certificate = _Method(AsyncAdmin.allow_certificate)
     list_denied_certificates = _Method(AsyncAdmin.list_denied_certificates)

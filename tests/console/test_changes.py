@@ -9,7 +9,7 @@ import pyrage
 import pytest
 
 from sparecode_node.console.pages.policy_fields import GROUPS
-from sparecode_node.console.pages.snippets import SNIPPETS
+from sparecode_node.console.pages.snippets import CURL, SNIPPETS
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy
@@ -391,6 +391,31 @@ async def test_the_page_of_a_radius_client_has_configurations_to_copy(
         assert " ".join(each.text.split()) in page.text, each.key
         assert f"```\n{each.text}```\n" in documented, each.key
     assert "Configuration to copy" not in (await browser.open(f"/agents/{VPN}")).text
+
+
+async def test_a_bearer_key_is_shown_once(desk: Desk) -> None:
+    """(D5) With a text to copy, which the documentation has, too."""
+    browser = await desk.administrator()
+    page = await browser.open(f"/agents/{VPN}")
+    assert "has no bearer key" in page.text
+    await browser.open(page.links["Create a bearer key"])
+    page = await browser.send("Create the key", networks="10.1.0.7, 2001:db8::/64")
+    assert "sparecode_" in page.text
+    assert " ".join(CURL.text.split()) in page.text
+    documented = (Path(__file__).parents[2] / "docs/http.md").read_text()
+    assert f"```\n{CURL.text}```\n" in documented
+    page = await browser.open(f"/agents/{VPN}")
+    assert "sparecode_" not in page.text
+    for words in ("Bearer key since", "10.1.0.7/32, 2001:db8::/64", "curl"):
+        assert words in page.text, words
+    await browser.open(page.links["Replace the key"])
+    page = await browser.send("Create the key", networks="nowhere")
+    assert "ust be IP addresses" in page.text
+    page = await browser.send("Create the key", networks="", overlap_hours="1")
+    assert "sparecode_" in page.text
+    assert "Old key works until" in (await browser.open(f"/agents/{VPN}")).text
+    page = await browser.open(f"/agent-keys/{GATE}")
+    assert "is a RADIUS client" in page.text
 
 
 async def test_the_settings_of_a_radius_client_are_changed(desk: Desk) -> None:

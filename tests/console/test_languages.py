@@ -27,6 +27,7 @@ SHOWN = {"alt", "aria-label", "data-label", "data-unsaved", "placeholder", "titl
 NAMES = {
     "Class",
     "Filter-Id",
+    "HTTP",
     "Message-Authenticator",
     "RADIUS",
     "Session-Timeout",

@@ -97,6 +97,7 @@ async def open_door(node: OneNode, folder: Path) -> AsyncIterator[Door]:
                 continuation=node.services.continuation,
                 seals=node.services.radius_seals,
             ),
+            agent_keys=node.services.agent_keys,
             check_open=lambda: None,
             refusals=node.refusals,
             clock=node.clock,

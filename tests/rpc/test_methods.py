@@ -64,6 +64,7 @@ USE_CASES = {
     "AdministratorService/RemoveSecondFactor": "second_factors.remove",
     "AgentService/RegisterRadiusClient": "radius_clients.register",
     "AgentService/RotateRadiusSecret": "radius_clients.rotate_secret",
+    "AgentService/CreateAgentKey": "agent_keys.create",
     "AgentService/UpdateRadiusClient": "radius_clients.update",
     "AuditService/ExportAuditEvents": "audit.export",
     "AuditService/GetCheckpoint": "audit.checkpoint",

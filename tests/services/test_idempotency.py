@@ -61,6 +61,7 @@ ARGUMENTS = {
     "policies.update": "version values",
     "radius_clients.register": "name networks protects restricted allow_unsigned allow_unsigned_proxied unsigned_until_signed repeats_with_new_authenticator prompts_for_passcode filter_id class_attribute session_timeout_s",
     "radius_clients.rotate_secret": "name overlap_ms",
+    "agent_keys.create": "name overlap_ms networks",
     "radius_clients.update": "name networks allow_unsigned allow_unsigned_proxied unsigned_until_signed repeats_with_new_authenticator prompts_for_passcode filter_id class_attribute session_timeout_s",
     "rotation.rotate": "at_once keep_old_key",
     "second_factors.confirm": "draft code",

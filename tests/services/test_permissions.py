@@ -61,6 +61,7 @@ MATRIX = {
     "AgentService/RegisterRadiusClient": "S",
     "AgentService/RemoveAgent": "S",
     "AgentService/RotateRadiusSecret": "S",
+    "AgentService/CreateAgentKey": "S",
     "AgentService/UpdateAgent": "S",
     "AgentService/UpdateRadiusClient": "S",
     "NoticeService/CreateChannel": "S",

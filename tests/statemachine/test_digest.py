@@ -127,6 +127,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("reset-admin", {"name": "eve", "password": "lent"}),
         # A RADIUS client and its secret.
         ("register-radius", {"name": "gate", "networks": "192.0.2.0/24"}),
+        ("create-key", {"name": "vpn", "id": "k1", "key": "first"}),
         # A set that counts towards the allowance of its issuer.
         ("save", {"serial": "1004", "set": "C"}),
         ("sign-in", {"as": "eve", "password": "wrong", "device": "laptop"}),

@@ -54,6 +54,7 @@ from sparecode_node.statemachine.commands.administrators import (
 )
 from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
+    CreateAgentKey,
     DenyCertificate,
     RegisterAgent,
     RemoveAgent,
@@ -638,6 +639,16 @@ class World:
                     key_id=KeyId(int(arguments.get("key", KEY))),
                     overlap_ms=1000 * int(arguments.get("overlap", "0")),
                 )
+            case "create-key":
+                return CreateAgentKey(
+                    name_key=fold(arguments["name"]),
+                    bearer_id=arguments["id"],
+                    digest=arguments["key"].encode(),
+                    networks=tuple(
+                        filter(None, arguments.get("networks", "").split("+"))
+                    ),
+                    overlap_ms=1000 * int(arguments.get("overlap", "0")),
+                )
             case "remove-agent":
                 return RemoveAgent(name_key=fold(arguments["name"]))
             case "deny-certificate":
@@ -1083,6 +1094,7 @@ class World:
             certificate_serial_number=arguments.get("serial-number", ""),
             radius_secret_id=arguments.get("radius-secret", ""),
             radius_signed="signed" in arguments,
+            bearer_id=arguments.get("bearer", ""),
         )
 
     def _continue(self, arguments: Arguments) -> ContinueAuthentication:
@@ -1117,6 +1129,7 @@ class World:
             certificate_serial_number=arguments.get("serial-number", ""),
             client_address=arguments.get("client", ""),
             resource=arguments.get("resource", ""),
+            bearer_id=arguments.get("bearer", ""),
         )
 
     def _readings(self, arguments: Arguments, user: User | None) -> Iterator[Reading]:

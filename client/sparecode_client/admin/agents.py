@@ -16,8 +16,10 @@ from sparecode_client.connection.wire import (
     time_in,
 )
 from sparecode_client.values.agents import (
+    AgentKeys,
     AgentProtects,
     DeniedCertificate,
+    NewAgentKey,
     NewRadiusSecret,
     RadiusActivity,
     RadiusSettings,
@@ -245,6 +247,34 @@ class Agents(Caller):
         )
         return NewRadiusSecret(secret=answer.secret, commit=commit_in(answer.commit))
 
+    async def create_agent_key(
+        self,
+        name: str,
+        *,
+        overlap: timedelta,
+        networks: Sequence[str] = (),
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> NewAgentKey:
+        """
+        Give an agent a new bearer key for calls by HTTP, and return it.
+
+        The previous key works for *overlap* more, at most 30 days. Those replaced
+        earlier keep their ends; with no overlap they stop at once, too. *networks*: the
+        addresses that the key may be used from; empty: any. No call returns the key
+        again, not even a retry: if the answer is lost, `InvalidArgument` says so.
+        """
+        request = agents_pb2.CreateAgentKeyRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            overlap=_duration(overlap),
+            networks=networks,
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.CreateAgentKey, request, within=within
+        )
+        return NewAgentKey(key=answer.key, commit=commit_in(answer.commit))
+
     async def deny_certificate(
         self,
         *,
@@ -326,6 +356,13 @@ def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
         radius=radius_in(agent.radius) if agent.HasField("radius") else None,
         secret_create_time=time_in(agent, "secret_create_time"),
         former_secret_end_time=time_in(agent, "former_secret_end_time"),
+        keys=AgentKeys(
+            create_time=time_in(agent.keys, "create_time"),
+            networks=tuple(agent.keys.networks),
+            former_end_time=time_in(agent.keys, "former_end_time"),
+        )
+        if agent.HasField("keys")
+        else None,
         radius_activity=RadiusActivity(
             last_packet_time=time_in(agent.radius_activity, "last_packet_time"),
             packets={

@@ -69,6 +69,7 @@ def review_in(review: cluster_pb2.GetReviewResponse) -> ClusterReview:
                 identity=each.identity,
                 enabled=each.enabled,
                 restricted=each.restricted,
+                key_create_time=time_in(each, "key_create_time"),
             )
             for each in review.agents
         ),

@@ -60,6 +60,26 @@ class NewRadiusSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewAgentKey:
+    """A bearer key of an agent, for calls by HTTP. No call returns it again."""
+
+    key: str = field(repr=False)
+    commit: Commit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKeys:
+    """What is known of the bearer keys of an agent. The keys are not stored."""
+
+    create_time: datetime | None
+    """When the current key was drawn; None: only replaced ones work."""
+    networks: tuple[str, ...]
+    """The networks that the current key may be used from; empty: any."""
+    former_end_time: datetime | None
+    """When the last replaced key stops working; None: none works."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredAgent:
     """An agent: a program that checks passcodes."""
 
@@ -80,6 +100,8 @@ class RegisteredAgent:
     """When the current secret of a RADIUS client was drawn."""
     former_secret_end_time: datetime | None = None
     """When the replaced secret of a RADIUS client stops working; None: it has none."""
+    keys: AgentKeys | None = None
+    """Its bearer keys; None: it has none."""
     radius_activity: RadiusActivity | None = None
     """What the called node has seen of a RADIUS client; None for other agents."""
 

@@ -24,6 +24,8 @@ class ReviewedAgent:
     identity: str
     enabled: bool
     restricted: bool
+    key_create_time: datetime | None
+    """When its bearer key was drawn; None: it has none. A later one is not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ from sparecode_node.console.kit.words import EXPLAINED, Problem, advised, explai
 from sparecode_node.console.pages import (
     account,
     administrators,
+    agent_keys,
     agents,
     approvals,
     audit,
@@ -97,6 +98,7 @@ VIEWS: dict[str, View] = {
     "/administrators": administrators.list_all,
     "/administrators/{name:path}": administrators.view,
     "/agents": agents.list_all,
+    "/agent-keys/{name:path}": agent_keys.create,
     "/agents/{name:path}": agents.view,
     "/approvals": approvals.decide,
     "/audit": audit.browse,

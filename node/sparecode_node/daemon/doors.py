@@ -152,6 +152,7 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
                 continuation=parts.services.continuation,
                 seals=parts.services.radius_seals,
             ),
+            agent_keys=parts.services.agent_keys,
             check_open=parts.condition.check_open,
             refusals=parts.refusals,
             clock=parts.clock,

@@ -12,6 +12,9 @@ GROUPS_MAX = 32
 ALLOWED_USERS_MAX = 2_000
 """Maximum users on one agent's allow list."""
 
+REPLACED_KEYS_MAX = 3
+"""Maximum replaced bearer keys of one agent that still work."""
+
 
 class Protects(enum.StrEnum):
     """What an agent protects. Emergency codes do not cover `CLOUD` (A4)."""
@@ -39,7 +42,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A program that checks passcodes, known by its certificate or a RADIUS secret."""
+    """A program that checks passcodes, known by its certificate, a bearer key or a RADIUS secret."""
 
     name: str
     identity: AgentIdentity

@@ -52,7 +52,7 @@ RANKS = {each: rank for rank, each in enumerate(EventClass)}
 _ACTIONS: dict[EventClass, str] = {
     EventClass.ADMINISTRATION: """
         ActivateKey AddMember AdmitNode AllowCertificate Approve CancelReset
-        ChangePassword CreateAdministrator CreateBackup CreateJoinTicket
+        ChangePassword CreateAdministrator CreateAgentKey CreateBackup CreateJoinTicket
         DenyCertificate InitializeCluster BeginEpoch OpenCluster KeepAuthorities
         NoteSkipStatement RegisterAgent RegisterPasskey RegisterRadiusClient Reject
         RemoveAdministrator RemoveAgent RemoveMember RemovePasskey RemoveSecondFactor

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sparecode_node.http import description
-from sparecode_node.http.callers import address_of, caller_of
+from sparecode_node.http.callers import Callers, address_of
 from sparecode_node.http.privacyidea import Failures, PrivacyIdea
 from sparecode_node.http.problems import (
     NO_STORE,
@@ -50,6 +50,7 @@ from sparecode_node.services.error_table import (
     UnidentifiedError,
     answer_for,
 )
+from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.web.server import HEAD_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Parts:
 
     steps: Steps
     prompts: Prompts
+    agent_keys: AgentKeys
     check_open: Callable[[], object]
     """Raises `RemovedError` if this node answers no calls any more."""
     refusals: Refusals
@@ -143,6 +145,7 @@ class Calls:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._callers = Callers(keys=parts.agent_keys, clock=parts.clock)
         self._open = 0
 
     def endpoint(
@@ -183,7 +186,7 @@ class Calls:
         try:
             self._parts.check_open()
             # Before the body: a stranger must not fill the places with slow bodies.
-            caller = caller_of(request, self._parts.clock)
+            caller = await self._callers.of(request)
             fields["caller"] = caller.identity
             actor = f"agent:{caller.identity}"
             with self._place():

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent that calls: its certificate names it, as over gRPC."""
+"""The agent that calls: its certificate names it, as over gRPC, or else its bearer key."""
 
 import datetime as dt
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
@@ -9,7 +10,10 @@ from sparecode_node.services.access.agent_certificates import read_certificate
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.error_table import NoCredentialsError, UnidentifiedError
+from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.web.server import certificate_of
+
+SCHEME = "bearer"
 
 
 def address_of(request: Request) -> str:
@@ -17,13 +21,26 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def caller_of(request: Request, clock: Clock) -> AgentCaller:
-    """Return the agent. Raises `NoCredentialsError`, `UnidentifiedError`."""
-    der = certificate_of(request.state)
-    if not der:
-        raise NoCredentialsError
-    certificate = read_certificate(der)
-    now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
-    if certificate.ends_at <= now:  # Since the handshake.
-        raise UnidentifiedError
-    return AgentCaller(identity=certificate.identity, certificate=certificate.marks)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callers:
+    """Finds the agent of a call. A caller with a certificate needs no key."""
+
+    keys: AgentKeys
+    clock: Clock
+
+    async def of(self, request: Request) -> AgentCaller:
+        """Return the agent. Raises `NoCredentialsError`, `UnidentifiedError`, `RateError`."""
+        der = certificate_of(request.state)
+        if der:
+            return self._named_by(der)
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != SCHEME:
+            raise NoCredentialsError
+        return await self.keys.caller(key.strip(), address_of(request))
+
+    def _named_by(self, der: bytes) -> AgentCaller:
+        certificate = read_certificate(der)
+        now = dt.datetime.fromtimestamp(self.clock.now_ms() / 1000, dt.UTC)
+        if certificate.ends_at <= now:  # Since the handshake.
+            raise UnidentifiedError
+        return AgentCaller(identity=certificate.identity, certificate=certificate.marks)

@@ -6,7 +6,7 @@ import sqlite3
 from sparecode_node.domain.agents import Certificate, CertificateMark, Protects
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import pages, radius
+from sparecode_node.queries import agent_keys, pages, radius
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
@@ -165,4 +165,5 @@ async def _view(
         radius=facts.settings if facts else None,
         secret_created_at_ms=facts.secret_created_at_ms if facts else None,
         former_secret_ends_at_ms=facts.former_secret_ends_at_ms if facts else None,
+        keys=await agent_keys.facts_of(transaction, row["identity"], now_ms),
     )

@@ -25,6 +25,8 @@ class ReviewedAgent:
     identity: str
     enabled: bool
     restricted: bool
+    key_created_at_ms: int | None
+    """When its bearer key was drawn; None: it has none. A later one is not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,10 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
     answers = [
         [tuple(row) for row in await transaction.all(query)] for query in REVIEWED
     ]
-    administrators, agents, users, certificates, radius_clients, networks = answers
+    administrators, agents, users, certificates, radius_clients, networks, keys = (
+        answers
+    )
+    key_times = {row[0]: row[3] for row in keys}
     meta = {
         row["name"]: row["value"]
         for row in await transaction.all("SELECT name, value FROM meta")
@@ -103,6 +108,7 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
                 identity=row[1],
                 enabled=bool(row[2]),
                 restricted=bool(row[3]),
+                key_created_at_ms=key_times.get(row[1]),
             )
             for row in agents
         ),

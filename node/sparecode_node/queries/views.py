@@ -156,6 +156,18 @@ class RadiusActivityView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKeysView:
+    """What administrators may know of an agent's bearer keys: times and networks."""
+
+    created_at_ms: int | None
+    """When the current key was drawn; None: only replaced ones work."""
+    networks: tuple[str, ...]
+    """The addresses that it may be used from; empty: any."""
+    former_ends_at_ms: int | None
+    """When the last replaced key stops working; None: none works."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentView:
     """A program that checks passcodes."""
 
@@ -176,6 +188,8 @@ class AgentView:
     """When the current secret of a RADIUS client was drawn."""
     former_secret_ends_at_ms: int | None = None
     """When the replaced secret of a RADIUS client stops working; None: it has none."""
+    keys: AgentKeysView | None = None
+    """What is known of its bearer keys; None: it has none."""
     radius_activity: RadiusActivityView | None = None
     """What this node has seen of a RADIUS client; None for other agents."""
 

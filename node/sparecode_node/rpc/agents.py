@@ -7,27 +7,31 @@ from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.queries.views import (
+    AgentKeysView,
     AgentView,
     DeniedCertificateView,
     RadiusActivityView,
 )
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
+from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.radius_clients import RadiusClients
 
 
 class AgentServicer(pb_grpc.AgentServiceServicer):
-    """Translates between the wire, `Agents` and `RadiusClients`."""
+    """Translates between the wire, `Agents`, `AgentKeys` and `RadiusClients`."""
 
     def __init__(
         self,
         node_id: str,
         agents: Agents,
+        agent_keys: AgentKeys,
         radius_clients: RadiusClients,
     ) -> None:
         self._node_id = node_id
         self._agents = agents
+        self._agent_keys = agent_keys
         self._radius_clients = radius_clients
 
     async def RegisterAgent(
@@ -173,6 +177,22 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             commit=conversion.commit(self._node_id, new), secret=new.secret
         )
 
+    async def CreateAgentKey(
+        self, request: pb.CreateAgentKeyRequest, context: Context
+    ) -> pb.CreateAgentKeyResponse:
+        """Give an agent a new bearer key."""
+        new = await self._agent_keys.create(
+            calls.session_call(
+                context, "AgentService/CreateAgentKey", request.request_id
+            ),
+            name=request.name,
+            overlap_ms=conversion.duration_milliseconds("overlap", request.overlap),
+            networks=tuple(request.networks),
+        )
+        return pb.CreateAgentKeyResponse(
+            commit=conversion.commit(self._node_id, new), key=new.key
+        )
+
     async def DenyCertificate(
         self, request: pb.DenyCertificateRequest, context: Context
     ) -> pb.DenyCertificateResponse:
@@ -261,6 +281,14 @@ def _activity(activity: RadiusActivityView) -> pb.RadiusActivity:
     )
 
 
+def _keys(keys: AgentKeysView) -> pb.AgentKeys:
+    return pb.AgentKeys(
+        create_time=conversion.timestamp(keys.created_at_ms),
+        networks=keys.networks,
+        former_end_time=conversion.timestamp(keys.former_ends_at_ms),
+    )
+
+
 def _agent(agent: AgentView) -> pb.Agent:
     return pb.Agent(
         name=agent.name,
@@ -274,6 +302,7 @@ def _agent(agent: AgentView) -> pb.Agent:
         radius=None if agent.radius is None else _radius(agent.radius),
         secret_create_time=conversion.timestamp(agent.secret_created_at_ms),
         former_secret_end_time=conversion.timestamp(agent.former_secret_ends_at_ms),
+        keys=None if agent.keys is None else _keys(agent.keys),
         radius_activity=None
         if agent.radius_activity is None
         else _activity(agent.radius_activity),

@@ -263,6 +263,7 @@ def _review(review: Review) -> pb.GetReviewResponse:
                 identity=each.identity,
                 enabled=each.enabled,
                 restricted=each.restricted,
+                key_create_time=conversion.timestamp(each.key_created_at_ms),
             )
             for each in review.agents
         ],

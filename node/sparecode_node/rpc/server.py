@@ -297,7 +297,9 @@ def _add_administration(
         EmergencyAccessServicer(node_id, services.emergency, services.bulk), server
     )
     agents_pb2_grpc.add_AgentServiceServicer_to_server(
-        AgentServicer(node_id, services.agents, services.radius_clients),
+        AgentServicer(
+            node_id, services.agents, services.agent_keys, services.radius_clients
+        ),
         server,
     )
     cluster_pb2_grpc.add_ClusterServiceServicer_to_server(

@@ -15,7 +15,7 @@ NO_CERTIFICATE = Certificate(fingerprint="", serial_number="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCaller:
-    """An authentication agent, named by its certificate."""
+    """An authentication agent, named by its certificate, its key or its secret."""
 
     identity: AgentIdentity
     certificate: Certificate = NO_CERTIFICATE
@@ -23,15 +23,17 @@ class AgentCaller:
     """The secret that a RADIUS client has used; empty: another agent."""
     radius_signed: bool = False
     """It has signed the request, and need not sign before it has done so once."""
+    bearer_id: str = ""
+    """The bearer key that it has shown; empty: none."""
 
     @property
     def key(self) -> str:
         """
-        The key of its rate: each certificate has a rate of its own.
+        The key of its rate: each certificate and each bearer key has a rate of its own.
 
         A stolen certificate must not use up the rate of the one that replaces it.
         """
-        return f"{self.identity} {self.certificate.fingerprint}"
+        return f"{self.identity} {self.bearer_id or self.certificate.fingerprint}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,8 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
     NoCredentialsError: Answer(
         code=Code.UNAUTHENTICATED,
         reason="CREDENTIALS",
-        words="the caller is unknown; show a client certificate of the agents' authority",
+        words="the caller is unknown; show a client certificate of the agents' authority, "
+        "or a bearer key that works from this address",
     ),
     CertificateDeniedError: Answer(
         code=Code.PERMISSION_DENIED,

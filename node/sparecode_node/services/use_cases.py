@@ -35,6 +35,7 @@ from sparecode_node.services.notices.channels import Channels
 from sparecode_node.services.notices.delivery import Delivery
 from sparecode_node.services.notices.delivery_counts import DeliveryCounts
 from sparecode_node.services.people.administrators import Administrators
+from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.browser_logins import BrowserLogins
@@ -80,6 +81,7 @@ class Services:
     emergency: Emergency
     bulk: BulkIssue
     agents: Agents
+    agent_keys: AgentKeys
     radius_clients: RadiusClients
     radius_seals: RadiusSeals
     packet_counts: PacketCounts
@@ -254,6 +256,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             pace=pace,
         ),
         agents=Agents(proposer=proposer, reader=reader, packet_counts=packet_counts),
+        agent_keys=AgentKeys(
+            proposer=proposer,
+            state=state,
+            rates=rates,
+            clock=clock,
+            entropy=entropy,
+        ),
         radius_clients=RadiusClients(
             proposer=proposer,
             state=state,

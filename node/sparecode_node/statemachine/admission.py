@@ -63,6 +63,7 @@ NOT_ABOUT_USERS = (
     commands.RegisterRadiusClient,
     commands.UpdateRadiusClient,
     commands.RotateRadiusSecret,
+    commands.CreateAgentKey,
 )
 """Commands whose `name_key` is not the name of a user."""
 

@@ -8,6 +8,7 @@ from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.handlers import (
     administrators,
+    agent_keys,
     agents,
     approvals,
     authentication,
@@ -168,6 +169,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return radius.update_radius_client(applying, command)
         case commands.RotateRadiusSecret() as command:
             return radius.rotate_radius_secret(applying, command)
+        case commands.CreateAgentKey() as command:
+            return agent_keys.create_agent_key(applying, command)
         case commands.SaveChannel() as command:
             return notices.save_channel(applying, command)
         case commands.RemoveChannel() as command:

@@ -21,6 +21,7 @@ _ENDING = (
     "browser_logins",
     "allowance_counts",
     "radius_secrets",
+    "agent_keys",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

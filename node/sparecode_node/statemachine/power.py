@@ -63,10 +63,11 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.ReplaceAuthorities()
             | commands.FinishAuthorities()
             | commands.ActivateKey()
-            # A shared secret, and who may use it, open the door of agents.
+            # A secret or a key, and who may use it, open the door of agents.
             | commands.RegisterRadiusClient()
             | commands.UpdateRadiusClient()
             | commands.RotateRadiusSecret()
+            | commands.CreateAgentKey()
             # A channel tells other systems who signs in, and warns of a thief.
             | commands.SaveChannel()
             | commands.RemoveChannel()

@@ -64,7 +64,9 @@ def target_of(
             return "policy"
         case commands.RegisterAgent():
             return command.identity
-        case commands.UpdateAgent() | commands.RemoveAgent():
+        case (
+            commands.UpdateAgent() | commands.RemoveAgent() | commands.CreateAgentKey()
+        ):
             # As at its registration: all events of an agent have one target.
             agent = agent_tables.find_agent_by_name(db, command.name_key)
             return agent.identity if agent else command.name_key

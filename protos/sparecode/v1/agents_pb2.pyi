@@ -39,6 +39,7 @@ class Agent(_message.Message):
     FORMER_SECRET_END_TIME_FIELD_NUMBER: _builtins.int
     RADIUS_ACTIVITY_FIELD_NUMBER: _builtins.int
     SECRET_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -79,6 +80,10 @@ class Agent(_message.Message):
     def secret_create_time(self) -> _timestamp_pb2.Timestamp:
         """When the current secret of a RADIUS client was drawn."""
 
+    @_builtins.property
+    def keys(self) -> Global___AgentKeys:
+        """Its bearer keys. Not set: it has none."""
+
     def __init__(
         self,
         *,
@@ -94,14 +99,51 @@ class Agent(_message.Message):
         former_secret_end_time: _timestamp_pb2.Timestamp | None = ...,
         radius_activity: Global___RadiusActivity | None = ...,
         secret_create_time: _timestamp_pb2.Timestamp | None = ...,
+        keys: Global___AgentKeys | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["former_secret_end_time", b"former_secret_end_time", "radius", b"radius", "radius_activity", b"radius_activity", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "radius", b"radius", "radius_activity", b"radius_activity", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class AgentKeys(_message.Message):
+    """What is known of the bearer keys of an agent. The keys themselves are not stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    FORMER_END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the current key was drawn. Not set: only replaced ones work."""
+
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that the current key may be used from. Empty: any."""
+
+    @_builtins.property
+    def former_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the replaced key stops working. Of several, the last one. Not set: none works."""
+
+    def __init__(
+        self,
+        *,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        former_end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former_end_time", b"former_end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former_end_time", b"former_end_time", "networks", b"networks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentKeys: _TypeAlias = AgentKeys  # noqa: Y015
 
 @_typing.final
 class RadiusSettings(_message.Message):
@@ -876,6 +918,76 @@ class RotateRadiusSecretResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateRadiusSecretResponse: _TypeAlias = RotateRadiusSecretResponse  # noqa: Y015
+
+@_typing.final
+class CreateAgentKeyRequest(_message.Message):
+    """A request for a new bearer key of an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    name: _builtins.str
+    """The agent's name, in any case."""
+    @_builtins.property
+    def overlap(self) -> _duration_pb2.Duration:
+        """How long the previous key still works: at most 30 days. Those replaced earlier keep
+        their ends; at most 3 replaced keys work. Zero or not set: all stop at once.
+        """
+
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses that the key may be used from, as IPv4 or IPv6 networks: at most 16.
+        Empty: any.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        overlap: _duration_pb2.Duration | None = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "networks", b"networks", "overlap", b"overlap", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAgentKeyRequest: _TypeAlias = CreateAgentKeyRequest  # noqa: Y015
+
+@_typing.final
+class CreateAgentKeyResponse(_message.Message):
+    """The agent has a new bearer key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The new key: `sparecode_` and 43 characters."""
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAgentKeyResponse: _TypeAlias = CreateAgentKeyResponse  # noqa: Y015
 
 @_typing.final
 class DenyCertificateRequest(_message.Message):

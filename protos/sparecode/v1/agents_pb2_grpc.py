@@ -75,6 +75,11 @@ class AgentServiceStub:
                 request_serializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretResponse.FromString,
                 _registered_method=True)
+        self.CreateAgentKey = channel.unary_unary(
+                '/sparecode.v1.AgentService/CreateAgentKey',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.CreateAgentKeyRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.CreateAgentKeyResponse.FromString,
+                _registered_method=True)
         self.DenyCertificate = channel.unary_unary(
                 '/sparecode.v1.AgentService/DenyCertificate',
                 request_serializer=sparecode_dot_v1_dot_agents__pb2.DenyCertificateRequest.SerializeToString,
@@ -154,6 +159,14 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateAgentKey(self, request, context):
+        """Gives an agent a new bearer key, for calls by HTTP. The response holds the key, which
+        no call returns again. The previous key works for a while.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DenyCertificate(self, request, context):
         """Denies a certificate: from the commit on, every agent that calls with it is
         refused.
@@ -218,6 +231,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.RotateRadiusSecret,
                     request_deserializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretResponse.SerializeToString,
+            ),
+            'CreateAgentKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAgentKey,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.CreateAgentKeyRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.CreateAgentKeyResponse.SerializeToString,
             ),
             'DenyCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.DenyCertificate,
@@ -452,6 +470,33 @@ class AgentService:
             '/sparecode.v1.AgentService/RotateRadiusSecret',
             sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretRequest.SerializeToString,
             sparecode_dot_v1_dot_agents__pb2.RotateRadiusSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAgentKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/CreateAgentKey',
+            sparecode_dot_v1_dot_agents__pb2.CreateAgentKeyRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.CreateAgentKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

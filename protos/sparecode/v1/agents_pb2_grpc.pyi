@@ -53,6 +53,10 @@ class AgentServiceStub:
     """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
     RotateRadiusSecret: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RotateRadiusSecretRequest, _agents_pb2.RotateRadiusSecretResponse]
     """Gives a RADIUS client a new shared secret. The previous secret works for a while."""
+    CreateAgentKey: _grpc.UnaryUnaryMultiCallable[_agents_pb2.CreateAgentKeyRequest, _agents_pb2.CreateAgentKeyResponse]
+    """Gives an agent a new bearer key, for calls by HTTP. The response holds the key, which
+    no call returns again. The previous key works for a while.
+    """
     DenyCertificate: _grpc.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]
     """Denies a certificate: from the commit on, every agent that calls with it is
     refused.
@@ -87,6 +91,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Changes the settings of a RADIUS client. UpdateAgent changes what every agent has."""
     RotateRadiusSecret: _aio.UnaryUnaryMultiCallable[_agents_pb2.RotateRadiusSecretRequest, _agents_pb2.RotateRadiusSecretResponse]  # type: ignore[assignment]
     """Gives a RADIUS client a new shared secret. The previous secret works for a while."""
+    CreateAgentKey: _aio.UnaryUnaryMultiCallable[_agents_pb2.CreateAgentKeyRequest, _agents_pb2.CreateAgentKeyResponse]  # type: ignore[assignment]
+    """Gives an agent a new bearer key, for calls by HTTP. The response holds the key, which
+    no call returns again. The previous key works for a while.
+    """
     DenyCertificate: _aio.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]  # type: ignore[assignment]
     """Denies a certificate: from the commit on, every agent that calls with it is
     refused.
@@ -166,6 +174,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agents_pb2.RotateRadiusSecretResponse, _abc.Awaitable[_agents_pb2.RotateRadiusSecretResponse]]:
         """Gives a RADIUS client a new shared secret. The previous secret works for a while."""
+
+    @_abc_1.abstractmethod
+    def CreateAgentKey(
+        self,
+        request: _agents_pb2.CreateAgentKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.CreateAgentKeyResponse, _abc.Awaitable[_agents_pb2.CreateAgentKeyResponse]]:
+        """Gives an agent a new bearer key, for calls by HTTP. The response holds the key, which
+        no call returns again. The previous key works for a while.
+        """
 
     @_abc_1.abstractmethod
     def DenyCertificate(

@@ -572,6 +572,7 @@ class ReviewedAgent(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
+    KEY_CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     identity: _builtins.str
@@ -580,6 +581,12 @@ class ReviewedAgent(_message.Message):
     """True if the agent may call."""
     restricted: _builtins.bool
     """True if the agent admits only users on its allow list."""
+    @_builtins.property
+    def key_create_time(self) -> _timestamp_pb2.Timestamp:
+        """When its bearer key was drawn. A key that was drawn later is not valid any more. Not
+        set: it has none.
+        """
+
     def __init__(
         self,
         *,
@@ -587,10 +594,11 @@ class ReviewedAgent(_message.Message):
         identity: _builtins.str = ...,
         enabled: _builtins.bool = ...,
         restricted: _builtins.bool = ...,
+        key_create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_create_time", b"key_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "identity", b"identity", "name", b"name", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "identity", b"identity", "key_create_time", b"key_create_time", "name", b"name", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

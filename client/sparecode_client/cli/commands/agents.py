@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import agent_test, radius_clients
+from sparecode_client.cli.commands import agent_keys, agent_test, radius_clients
+from sparecode_client.cli.commands.agent_keys import key_facts
 from sparecode_client.cli.commands.radius_clients import radius_facts
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
@@ -28,6 +29,7 @@ app = typer.Typer(
     short_help="Manage agents, the programs that check passcodes.",
 )
 app.add_typer(radius_clients.app)
+app.add_typer(agent_keys.app)
 app.add_typer(agent_test.app)
 
 
@@ -152,6 +154,7 @@ def show(context: typer.Context, name: Name, stale_ok: StaleOk = False) -> None:
             ("State", "enabled" if agent.enabled else "disabled"),
             ("Admits", admits_of(agent)),
             *radius_facts(agent),
+            *key_facts(agent),
             *(
                 [("Groups", ", ".join(agent.allowed_groups))]
                 * bool(agent.allowed_groups)

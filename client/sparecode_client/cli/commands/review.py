@@ -114,6 +114,15 @@ def show(output: Output, contents: ClusterReview) -> None:
             for each in contents.agents
         ),
     )
+    with_keys = [each for each in contents.agents if each.key_create_time is not None]
+    if with_keys:
+        output.say()
+        output.say("Bearer keys of agents. Was one replaced since then?")
+        output.say("If so, replace it once more: sparecode agents key")
+        output.table(
+            ["Name", "Key since"],
+            ([each.name, show_second(each.key_create_time)] for each in with_keys),
+        )
     if contents.radius_clients:
         output.say()
         output.say(

@@ -29,6 +29,7 @@ ACTIONS = (
     N_("Collect browser login"),
     N_("Continue authentication"),
     N_("Create administrator"),
+    N_("Create agent key"),
     N_("Create backup"),
     N_("Create join ticket"),
     N_("Create user"),

@@ -10,7 +10,7 @@ from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
-from sparecode_node.console.pages.snippets import SNIPPETS
+from sparecode_node.console.pages.snippets import CURL, SNIPPETS
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
@@ -86,7 +86,12 @@ async def view(visit: Visit) -> Response:
             call, name, stale_ok=stale_ok
         ),
     )
-    return visit.page("agent.html", agent=agent, protects=PROTECTS, snippets=SNIPPETS)
+    return visit.page(
+        "agent.html",
+        agent=agent,
+        protects=PROTECTS,
+        snippets=SNIPPETS if agent.radius else (CURL,),
+    )
 
 
 async def _change(visit: Visit, name: str) -> Response | None:

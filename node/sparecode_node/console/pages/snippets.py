@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Configurations of RADIUS clients, to copy.
+Configurations of agents, to copy.
 
-`docs/radius.md` has the same texts. 10.1.0.1 and 10.1.0.2 stand for two nodes.
+`docs/radius.md` and `docs/http.md` have the same texts. 10.1.0.1 and 10.1.0.2 stand for two nodes.
 """
 
 from dataclasses import dataclass
@@ -90,4 +90,15 @@ setenv deferred_auth_pam 1
 auth-gen-token
 """,
 )
+CURL = Snippet(
+    key="curl",
+    title="curl",
+    text="""\
+printf 'header = "Authorization: Bearer %s"\\n' "$(cat KEYFILE)" |
+curl --config - --cacert members-ca.pem \\
+    --json '{"username": "alice", "passcode": "4711123456"}' \\
+    https://10.1.0.1:7305/v1/authenticate
+""",
+)
+"""The key is in no argument: other users of the machine see those."""
 SNIPPETS = (PAM_RADIUS, FREERADIUS, OPENVPN)

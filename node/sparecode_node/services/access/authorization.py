@@ -69,6 +69,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.RegisterRadiusClient,
         commands.UpdateRadiusClient,
         commands.RotateRadiusSecret,
+        commands.CreateAgentKey,
     ),
     "NoticeService": (commands.RemoveChannel, commands.SendNoticesAgain),
     "ClusterService": (

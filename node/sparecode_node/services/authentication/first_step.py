@@ -220,6 +220,7 @@ class Authentication:
             certificate_serial_number=attempt.request.agent.certificate.serial_number,
             radius_secret_id=attempt.request.agent.radius_secret_id,
             radius_signed=attempt.request.agent.radius_signed,
+            bearer_id=attempt.request.agent.bearer_id,
         )
         clear = tuple(split.code for split in passcode_splits if not split.emergency)
         return self._decisions.proposal(attempt.request, command, clear)

@@ -224,6 +224,7 @@ class Continuation:
             resource=attempt.resource,
             radius_secret_id=attempt.request.agent.radius_secret_id,
             radius_signed=attempt.request.agent.radius_signed,
+            bearer_id=attempt.request.agent.bearer_id,
         )
         return self._decisions.proposal(attempt.request, command, (attempt.tokencode,))
 

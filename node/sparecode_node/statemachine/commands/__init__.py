@@ -23,6 +23,7 @@ from sparecode_node.statemachine.commands.administrators import (
 )
 from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
+    CreateAgentKey,
     DenyCertificate,
     RegisterAgent,
     RemoveAgent,
@@ -207,6 +208,7 @@ Command = (
     | RegisterRadiusClient
     | UpdateRadiusClient
     | RotateRadiusSecret
+    | CreateAgentKey
     | SaveChannel
     | RemoveChannel
     | AcknowledgeNotices

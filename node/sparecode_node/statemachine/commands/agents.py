@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands on agents and their certificates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.ids import AgentIdentity, GroupKey, NameKey
@@ -41,6 +41,25 @@ class RemoveAgent:
     """Remove an agent. Its calls stay in the audit log."""
 
     name_key: NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateAgentKey:
+    """Give an agent a bearer key; the previous one works for *overlap_ms* more."""
+
+    name_key: NameKey
+    bearer_id: str
+    """
+    Names the key.
+
+    It follows from the request and the agent. So a request whose id is not remembered
+    any more cannot replace the key that it drew.
+    """
+    digest: bytes = field(repr=False)
+    """SHA-256 of the key."""
+    networks: tuple[str, ...]
+    """The addresses that it may be used from; empty: any."""
+    overlap_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ class Authenticate:
     """The secret that the RADIUS client has used; empty: another agent."""
     radius_signed: bool = False
     """Signed, by a RADIUS client that need not sign before it has done so once."""
+    bearer_id: str = ""
+    """The bearer key that the agent has shown; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +80,5 @@ class ContinueAuthentication:
     """The secret that the RADIUS client has used; empty: another agent."""
     radius_signed: bool = False
     """Signed, by a RADIUS client that need not sign before it has done so once."""
+    bearer_id: str = ""
+    """The bearer key that the agent has shown; empty: none."""

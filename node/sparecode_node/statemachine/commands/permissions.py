@@ -45,6 +45,7 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.RegisterRadiusClient: Permission.CHANGE_AGENTS,
     commands.UpdateRadiusClient: Permission.CHANGE_AGENTS,
     commands.RotateRadiusSecret: Permission.CHANGE_AGENTS,
+    commands.CreateAgentKey: Permission.CHANGE_AGENTS,
     commands.SaveChannel: Permission.CHANGE_CHANNELS,
     commands.RemoveChannel: Permission.CHANGE_CHANNELS,
     commands.SendNoticesAgain: Permission.SEND_NOTICES,

@@ -34,6 +34,7 @@ from sparecode_node.statemachine.commands.authentication import (
 )
 from sparecode_node.statemachine.feature_level import FORMER_CODES, UNJUDGED_PINS
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
+from sparecode_node.statemachine.tables import agent_keys as key_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
@@ -241,6 +242,7 @@ def _find_agent(applying: Applying, command: Judged) -> Agent | None:
 
     A RADIUS client has used a secret that still works. The called node may be behind,
     and a certificate with the identity of a RADIUS client could come from any address.
+    So has an agent with a bearer key.
     """
     db = applying.db
     agent = agent_tables.find_agent(db, command.agent)
@@ -250,6 +252,10 @@ def _find_agent(applying: Applying, command: Judged) -> Agent | None:
         and not radius_tables.secret_works(
             db, command.agent, command.radius_secret_id, applying.now_ms
         )
+    ):
+        return None
+    if command.bearer_id and not key_tables.key_works(
+        db, command.agent, command.bearer_id, applying.now_ms
     ):
         return None
     return agent

@@ -16,8 +16,8 @@ from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.handlers.emergency_access import void_live
+from sparecode_node.statemachine.tables import agent_keys, meta, radius
 from sparecode_node.statemachine.tables import approvals as approval_tables
-from sparecode_node.statemachine.tables import meta, radius
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
@@ -73,6 +73,7 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
     for table in _HANDED_OUT:
         db.execute(f"DELETE FROM {table}")
     radius.delete_replaced_secrets(db)
+    agent_keys.delete_replaced_keys(db)
     end_tokencodes(applying)
     db.execute(
         "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ?", (Algorithm.HOTP,)

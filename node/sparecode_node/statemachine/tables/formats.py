@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.statemachine.tables import schema
+from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
@@ -69,6 +70,7 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.AUTHENTICATION_ID
         + ";"
         + schema.AUTHENTICATION_INDEX
+        + AGENT_KEY_TABLES
         + ALLOWANCE_TABLES
         + AUTHORITY_TABLES
         + schema.BROWSER_LOGIN_TABLES
@@ -106,6 +108,7 @@ ALTER TABLE requests DROP COLUMN in_reserve;
 DROP INDEX audit_events_by_authentication;
 DROP INDEX audit_events_of_decisions;
 ALTER TABLE audit_events DROP COLUMN authentication_id;
+DROP TABLE agent_keys;
 DROP TABLE former_codes;
 DROP TABLE allowance_counts;
 DROP TABLE authority_keys;

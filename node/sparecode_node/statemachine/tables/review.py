@@ -26,6 +26,13 @@ RADIUS_CLIENTS = """
     ORDER BY identity, secret_id
 """
 """Each with its current secret: one that was rotated after the backup is valid again."""
+AGENT_KEYS = """
+    SELECT identity, name, bearer_id, created_at_ms, networks
+    FROM agent_keys JOIN agents USING (identity)
+    WHERE ends_at_ms IS NULL
+    ORDER BY identity, bearer_id
+"""
+"""Each agent's current key: one that was replaced after the backup is valid again."""
 RADIUS_NETWORKS = "SELECT identity, network FROM radius_networks ORDER BY network"
 REVIEWED = (
     ADMINISTRATORS,
@@ -34,10 +41,11 @@ REVIEWED = (
     DENIED_CERTIFICATES,
     RADIUS_CLIENTS,
     RADIUS_NETWORKS,
+    AGENT_KEYS,
 )
 """
 A query without rows adds nothing to the mark. So a member that does not know the last
-two computes the same mark: below feature level 2 there are no RADIUS clients.
+three computes the same mark: below feature level 2 there are no RADIUS clients and keys.
 """
 
 MARK_DIGITS = 16

@@ -9,6 +9,7 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 
 from pathlib import Path
 
+from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
@@ -462,6 +463,7 @@ CREATE TABLE audit_events (
     + """) STRICT;
 """
     + AUTHENTICATION_INDEX
+    + AGENT_KEY_TABLES
     + _AGENT_TABLES
     + ALLOWANCE_TABLES
     + _APPROVAL_TABLES

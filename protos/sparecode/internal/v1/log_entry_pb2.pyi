@@ -140,6 +140,7 @@ class Call(_message.Message):
     REGISTER_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
     UPDATE_RADIUS_CLIENT_FIELD_NUMBER: _builtins.int
     ROTATE_RADIUS_SECRET_FIELD_NUMBER: _builtins.int
+    CREATE_AGENT_KEY_FIELD_NUMBER: _builtins.int
     SAVE_CHANNEL_FIELD_NUMBER: _builtins.int
     REMOVE_CHANNEL_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGE_NOTICES_FIELD_NUMBER: _builtins.int
@@ -476,6 +477,10 @@ class Call(_message.Message):
         """Gives a RADIUS client a new secret."""
 
     @_builtins.property
+    def create_agent_key(self) -> Global___CreateAgentKey:
+        """Gives an agent a new bearer key."""
+
+    @_builtins.property
     def save_channel(self) -> Global___SaveChannel:
         """Adds or changes a channel."""
 
@@ -582,17 +587,18 @@ class Call(_message.Message):
         register_radius_client: Global___RegisterRadiusClient | None = ...,
         update_radius_client: Global___UpdateRadiusClient | None = ...,
         rotate_radius_secret: Global___RotateRadiusSecret | None = ...,
+        create_agent_key: Global___CreateAgentKey | None = ...,
         save_channel: Global___SaveChannel | None = ...,
         remove_channel: Global___RemoveChannel | None = ...,
         acknowledge_notices: Global___AcknowledgeNotices | None = ...,
         fail_notices: Global___FailNotices | None = ...,
         send_notices_again: Global___SendNoticesAgain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_agent_key", b"create_agent_key", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_agent_key", b"create_agent_key", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "replace_authorities", "announce_authority", "finish_authorities", "note_member_key", "register_radius_client", "update_radius_client", "rotate_radius_secret", "save_channel", "remove_channel", "acknowledge_notices", "fail_notices", "send_notices_again"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "replace_authorities", "announce_authority", "finish_authorities", "note_member_key", "register_radius_client", "update_radius_client", "rotate_radius_secret", "create_agent_key", "save_channel", "remove_channel", "acknowledge_notices", "fail_notices", "send_notices_again"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -2523,6 +2529,46 @@ class RotateRadiusSecret(_message.Message):
 Global___RotateRadiusSecret: _TypeAlias = RotateRadiusSecret  # noqa: Y015
 
 @_typing.final
+class CreateAgentKey(_message.Message):
+    """Gives an agent a new bearer key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    OVERLAP_MS_FIELD_NUMBER: _builtins.int
+    name_key: _builtins.str
+    """The agent's name, as it is compared."""
+    bearer_id: _builtins.str
+    """The id of the new key."""
+    digest: _builtins.bytes
+    """The SHA-256 hash of the new key."""
+    overlap_ms: _builtins.int
+    """How long the previous key still works, in milliseconds."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses that it may be used from. Empty: any."""
+
+    def __init__(
+        self,
+        *,
+        name_key: _builtins.str = ...,
+        bearer_id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+        overlap_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer_id", b"bearer_id", "digest", b"digest", "name_key", b"name_key", "networks", b"networks", "overlap_ms", b"overlap_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAgentKey: _TypeAlias = CreateAgentKey  # noqa: Y015
+
+@_typing.final
 class DenyCertificate(_message.Message):
     """Denies a certificate: every agent that calls with it is refused."""
 
@@ -2783,6 +2829,7 @@ class Authenticate(_message.Message):
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
     RADIUS_SIGNED_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2813,6 +2860,8 @@ class Authenticate(_message.Message):
     """The request has a Message-Authenticator, which its RADIUS client may leave out only
     until it has sent one.
     """
+    bearer_id: _builtins.str
+    """The id of the bearer key that the agent has shown. Empty: none."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """The ways to read the passcode."""
@@ -2835,10 +2884,11 @@ class Authenticate(_message.Message):
         certificate_serial_number: _builtins.str = ...,
         radius_secret_id: _builtins.str = ...,
         radius_signed: _builtins.bool = ...,
+        bearer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "bearer_id", b"bearer_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2917,6 +2967,7 @@ class ContinueAuthentication(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
     RADIUS_SIGNED_FIELD_NUMBER: _builtins.int
+    BEARER_ID_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2949,6 +3000,8 @@ class ContinueAuthentication(_message.Message):
     """The request has a Message-Authenticator, which its RADIUS client may leave out only
     until it has sent one.
     """
+    bearer_id: _builtins.str
+    """The id of the bearer key that the agent has shown. Empty: none."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
         """The challenge. Not set: it was not issued by this cluster."""
@@ -2977,10 +3030,11 @@ class ContinueAuthentication(_message.Message):
         resource: _builtins.str = ...,
         radius_secret_id: _builtins.str = ...,
         radius_signed: _builtins.bool = ...,
+        bearer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "bearer_id", b"bearer_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "client_address", b"client_address", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "resource", b"resource", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
     _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015
