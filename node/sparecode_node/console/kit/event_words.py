@@ -50,6 +50,7 @@ ACTIONS = (
     N_("Keep authorities"),
     N_("Note authority keys"),
     N_("Note backup"),
+    N_("Note member key"),
     N_("Note refused calls"),
     N_("Note skip statement"),
     N_("Notices dropped"),
