@@ -311,7 +311,7 @@ class OneNode:
 
 @contextlib.asynccontextmanager
 async def one_node(
-    folder: Path, limits: RateLimits | None = None
+    folder: Path, limits: RateLimits | None = None, *, founded: bool = True
 ) -> AsyncIterator[OneNode]:
     """Start a node of an initialized cluster, with a signed-in administrator."""
     clock, entropy = FakeClock(), SystemEntropy()
@@ -362,8 +362,9 @@ async def one_node(
         ),
     )
     try:
-        await initialize(node)
-        await node.login()
+        if founded:
+            await initialize(node)
+            await node.login()
         yield node
     finally:
         await state.close()

@@ -2,21 +2,28 @@
 """A session that is not used ends sooner; use is recorded (P2)."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import SessionId
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.access.session_use import SESSIONS_MAX
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.errors import (
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+)
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.digest import digest
-from tests.services.one_node import OneNode
+from tests.services.one_node import OneNode, initialize, one_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -178,3 +185,30 @@ async def test_a_look_at_the_sessions_of_others_is_recorded(node: OneNode) -> No
         "SELECT actor, target FROM audit_events WHERE action = 'NoteRefusedCalls'"
     ).fetchall()
     assert events == [("administrator:desk", "SessionService/ListSessions")]
+
+
+async def test_the_founder_is_not_refused_while_the_cluster_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A sign-in that began before the cluster is told so, and may be repeated.
+
+    It found no administrators: decided later, it was refused as an unknown name (P4).
+    """
+    async with one_node(tmp_path, founded=False) as node:
+        derive = node.kdf.derive
+
+        async def begin_first(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(node.kdf, "derive", derive)
+            await initialize(node)
+            return await derive(*arguments, **options)
+
+        monkeypatch.setattr(node.kdf, "derive", begin_first)
+        with pytest.raises(Refused) as refused:
+            await node.login()
+        assert refused.value.rejected.reason is Reason.NOT_INITIALIZED
+
+        monkeypatch.setattr(node.kdf, "derive", derive)
+        await initialize(node)
+        await node.login()
+        assert await works(node)

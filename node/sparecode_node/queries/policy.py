@@ -16,6 +16,11 @@ async def current(transaction: ReadTransaction) -> Policy:
     return parsed(row["value"]) if row else Policy()
 
 
+async def initialized(transaction: ReadTransaction) -> bool:
+    """Return whether the cluster has begun: its first policy comes with its founder."""
+    return await transaction.one("SELECT 1 FROM policy LIMIT 1") is not None
+
+
 @functools.lru_cache(maxsize=4)
 def parsed(text: str) -> Policy:
     """Return the policy in a row. Cached: every passcode needs it, and it rarely changes."""

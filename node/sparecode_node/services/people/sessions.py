@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passkeys import PasskeyAnswer
 from sparecode_node.domain.policy import FactorRule
 from sparecode_node.domain.users import fold
@@ -23,6 +24,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.access import reauthentication
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import Refused
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.people.device_cookies import (
@@ -131,7 +133,8 @@ class Sessions:
         is right. *passkey* is a browser's answer to `Passkeys.sign_in_options`, instead
         of a code. The context's device cookie tells a known device from strangers (L7);
         its visit is the browser that was given the challenge.
-        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`, `REQUEST_ID_REUSED`),
+        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`, `REQUEST_ID_REUSED`,
+        `NOT_INITIALIZED`),
         `InvalidFieldError`, `ProposeError`, and `RateError` before anything is hashed
         (L7).
         """
@@ -317,8 +320,12 @@ class Sessions:
         The salt is empty while the cluster's feature level knows no devices.
         An unknown name is replaced by its keyed hash: people type their password into
         the name field, and proposed commands are stored.
+        Raises `Refused` (`NOT_INITIALIZED`).
         """
         async with self._state.transaction() as transaction:
+            if not await policies.initialized(transaction):
+                # Otherwise the founder is refused as unknown if the cluster begins next.
+                raise Refused(Rejected(Reason.NOT_INITIALIZED))
             current = await administrators.password_parameters(transaction, name)
             level = await cluster.feature_level(transaction)
             key_id = current.key_id if current else self._sealing.active_key
