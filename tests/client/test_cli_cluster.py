@@ -293,6 +293,17 @@ def test_a_wrong_address_of_a_ticket_is_refused(cli: Cli) -> None:
     assert "is not HOST:PORT" in " ".join(result.stderr.split())
 
 
+def test_a_piped_ticket_comes_without_instructions(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command behind the pipe uses it: `| ssh root@n4 sparecode-node setup --join -`."""
+    cli.node.answer(TICKET, cluster_pb2.CreateJoinTicketResponse(ticket=WORDS))
+    monkeypatch.setattr(membership, "_is_piped", lambda: True)
+    result = cli("cluster", "ticket", "n4", "n4")
+    assert result.stdout == WORDS + "\n"
+    assert not result.stderr
+
+
 def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
     """So it can be redirected to a file. The instructions are on stderr."""
     end = timestamp_pb2.Timestamp(seconds=1_800_000_000)

@@ -74,7 +74,7 @@ export XDG_RUNTIME_DIR=/root/run
 """
 VOTERS_S = 60
 LEVEL_S = 60
-JOIN = re.compile(r"setup --join (n\d)\.ticket$")
+JOIN = re.compile(r"^(sparecode cluster ticket (n\d) .*) \| (.* setup --join -)$")
 TLS = "n1/tls"
 """The folder of certificates on the page, where the unit is not installed."""
 
@@ -101,13 +101,15 @@ class Cluster:
         self.desk.sh("mkdir -p -m 0700 run")
         _, commands = commands_of(PAGE.read_text())
         names = "".join(f"N{each.name[1:]}={each.name} " for each in self.machines)
-        typed, accepted = "", 0
-        for number, command in enumerate(commands, start=1):
+        typed, accepted, number = "", 0, 0
+        for command in commands:
             if command.startswith("make "):
+                number += len(self.machines)  # Each machine has installed the package.
                 continue
+            number += 1
             line = command.replace(TLS, "/etc/sparecode")
             if join := JOIN.search(line):
-                self._join(join[1], line)
+                self._join(join[2], f"{CLIENT}{names}\n{join[1]}", join[3])
                 continue
             if accepted and "authenticate" in line:  # Another node refuses the code.
                 line = f"code=0; {line} || code=$?; test $code = 1"
@@ -123,12 +125,10 @@ class Cluster:
         self._wait_voters()
         return f"{accepted} commands to the first accepted code"
 
-    def _join(self, name: str, command: str) -> None:
-        """Carry a ticket to its machine, and use it there."""
+    def _join(self, name: str, ticket: str, command: str) -> None:
+        """Let the pipe of a ticket end on its machine, as `ssh` does."""
         machine = next(each for each in self.machines if each.name == name)
-        ticket = self.desk.sh(f"cat {name}.ticket; rm {name}.ticket")
-        machine.write(f"/root/{name}.ticket", f"{ticket}\n")
-        machine.sh(f"{command}\nrm {name}.ticket")
+        machine.type(command, self.desk.sh(ticket))
         machine.wait_ready()
 
     def _wait_voters(self) -> None:

@@ -2,6 +2,8 @@
 """`sparecode cluster members`, `ticket`, `add`, `remove` and `watch`."""
 
 import contextlib
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -113,8 +115,11 @@ def ticket(
     Create a ticket that lets one new node join.
 
     The ticket works once, within 15 minutes, and only for a node at this address. It is
-    the only output on stdout, so you can redirect it to a file. Keep it as secret as a
-    password: it gives access to the key ring.
+    the only output on stdout, for a pipe or a file. Keep it as secret as a password: it
+    gives access to the key ring.
+
+    To set up the node at once: sparecode cluster ticket n2 HOST | ssh root@HOST
+    sparecode-node setup --join -
 
     Only super administrators create tickets. If there is another super administrator, they
     must approve: run the same command again after the approval.
@@ -140,10 +145,20 @@ def ticket(
         )
         return
     settings.output.say(join_ticket.ticket)
+    if _is_piped():
+        return  # The command behind the pipe uses it.
     settings.output.note(
         f"Works once, until {show_second(join_ticket.end_time)}. On {node}, run:"
     )
     settings.output.note("    sparecode-node setup --join FILE-WITH-THE-TICKET")
+
+
+def _is_piped() -> bool:
+    """Return whether stdout is a pipe to another command."""
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):  # It is no file.
+        return False
 
 
 @app.command()
