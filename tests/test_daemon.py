@@ -232,8 +232,8 @@ def test_missing_config_option_is_an_error():
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 2
     assert result.stderr == (
-        "sparecode-node: --config FILE is missing: it names node.toml, and stands before "
-        "the command\n"
+        "sparecode-node: name the configuration to run a node: --config FILE or "
+        "SPARECODE_NODE_CONFIG\n"
     )
 
 

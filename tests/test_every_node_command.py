@@ -7,6 +7,7 @@ of a machine that `setup` has made, whose node has not started.
 tests/docs/test_commands.py reads every help.
 """
 
+import dataclasses
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from sparecode_node.__main__ import app
+from sparecode_node.tool import terminal
 
 ADDRESS = "127.7.7.1"
 """No node of another test has it."""
@@ -153,7 +155,7 @@ def test_every_command_names_what_is_wrong_in_the_configuration(
 ) -> None:
     missing = run(name, *ARGUMENTS[name])
     assert missing.exit_code == 2
-    assert missing.stderr.startswith("sparecode-node: --config FILE is missing")
+    assert "--config FILE or SPARECODE_NODE_CONFIG" in missing.stderr
     (machine / "broken.toml").write_text("[node]\nid = 7\n")
 
     done = run(name, *ARGUMENTS[name], config="broken.toml")
@@ -176,6 +178,62 @@ def test_every_misuse_points_to_the_help(name: str) -> None:
     assert "No such option" in lines[-1]
     assert is_plain(done.stderr)
     assert max(map(len, lines)) <= COLUMNS
+
+
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+@pytest.mark.parametrize("option", [("-o", "json"), ("--output=json",)])
+def test_every_misuse_is_json_for_programs(name: str, option: tuple[str, ...]) -> None:
+    """Also of a command whose output is not for programs."""
+    done = run(name, *option, "--no-such-option")
+
+    assert done.exit_code == 2
+    assert not done.stdout
+    (line,) = done.stderr.splitlines()
+    error = json.loads(line)
+    assert (error["reason"], error["exit_code"]) == ("USAGE", 2)
+    assert "No such option" in error["message"]
+
+
+def test_the_configuration_may_be_named_anywhere(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the command, by the environment, or not at all where the unit has it."""
+    runner = CliRunner(env={"SPARECODE_NODE_CONFIG": "n1/node.toml"})
+    for words in (
+        ["check-config", "--config", "n1/node.toml"],
+        ["check-config", "--config=n1/node.toml"],
+        ["--config", "n1/node.toml", "check-config"],
+    ):
+        assert CliRunner().invoke(app, words).stdout.startswith("n1/node.toml: OK")
+    assert runner.invoke(app, ["check-config"]).stdout.startswith("n1/node.toml: OK")
+    places = dataclasses.replace(terminal.SYSTEM, config=machine / "n1/node.toml")
+    monkeypatch.setattr(terminal, "SYSTEM", places)
+    done = run("check-config")
+    assert done.stdout.startswith(f"{machine}/n1/node.toml: OK"), done.output
+
+
+def test_a_node_runs_only_with_a_named_configuration(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip must not start a second node on the files of the unit."""
+    places = dataclasses.replace(terminal.SYSTEM, config=machine / "n1/node.toml")
+    monkeypatch.setattr(terminal, "SYSTEM", places)
+    done = run("")
+    assert done.exit_code == 2
+    assert "name the configuration to run a node" in done.stderr
+
+
+def test_setup_ignores_the_configuration_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes one; on the command line it would be a mistake."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARECODE_NODE_CONFIG", "elsewhere.toml")
+    done = run("setup", *SETUP, "--folder", "n1", "--no-start")
+    assert done.exit_code == 0, done.output
+    refused = run("setup", *SETUP, "--folder", "n2", config="n2/node.toml")
+    assert refused.exit_code == 2
+    assert "use --folder instead of --config" in refused.stderr
 
 
 def test_wrong_values_are_told_in_plain_words() -> None:

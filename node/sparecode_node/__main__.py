@@ -31,6 +31,7 @@ from sparecode_node.config_section import ConfigError
 from sparecode_node.daemon.logs import set_up_logging
 from sparecode_node.membership import founding_checks, preparation
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
+from sparecode_node.membership.node_file import SYSTEM
 from sparecode_node.replication.links.limits import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -48,6 +49,7 @@ from sparecode_node.tool import (
 from sparecode_node.tool.doctor.examination import examine
 from sparecode_node.tool.doctor.findings import Verdict, summary
 from sparecode_node.tool.terminal import (
+    CONFIG_VARIABLE,
     EXIT_REFUSED,
     EXIT_USAGE,
     AsJson,
@@ -57,7 +59,6 @@ from sparecode_node.tool.terminal import (
     ask,
     fail,
     loaded,
-    note_format,
     read_password,
     wants_json,
 )
@@ -118,7 +119,9 @@ def run(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The node's configuration, node.toml. Put it before the command.",
+            help="The node's configuration, anywhere on the line. Commands default to "
+            f"{SYSTEM.config}.",
+            envvar=CONFIG_VARIABLE,
             metavar="FILE",
         ),
     ] = None,
@@ -135,10 +138,15 @@ def run(
 ) -> None:
     """Run the node if no command is given."""
     del version
-    note_format(OutputFormat.TEXT)
     context.obj = config
     if context.invoked_subcommand is not None:
         return
+    if config is None:
+        # A slip must not start a second node, as another user, on a packaged node's files.
+        fail(
+            f"name the configuration to run a node: --config FILE or {CONFIG_VARIABLE}",
+            EXIT_USAGE,
+        )
     loaded_config = loaded(context)
     # The other commands do not need it: they start in two thirds of the time.
     from sparecode_node.daemon.node import Node  # noqa: PLC0415

@@ -24,7 +24,6 @@ from tests.faults.clocks import NodeClock
 
 RUNBOOKS = Path(__file__).parents[2] / "docs/runbooks"
 BLOCK = re.compile(r"^```sh( refused| there)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-CONFIG = "/etc/sparecode/node.toml"
 
 
 @dataclass
@@ -77,7 +76,6 @@ class Operator:
             return
         here = line
         for theirs, ours in (
-            (CONFIG, self.node.config),
             ("/var/lib/sparecode", self.node.directory / "data"),
             ("/etc/sparecode", self.cluster.certificates),
             ("--member n1 --host", f"--member {self.node.node_id} --host"),
@@ -131,6 +129,7 @@ class Operator:
         return {
             **self.node.environment,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SPARECODE_NODE_CONFIG": str(self.node.config),
             "SPARECODE_NODES": nodes or self.node.admin_address,
             "SPARECODE_CA": str(self.cluster.members_ca),
             "SPARECODE_SESSION_FILE": str(self.folder / "session.json"),

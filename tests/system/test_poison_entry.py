@@ -133,9 +133,7 @@ def test_an_entry_that_stops_every_node(cluster: LocalCluster, tmp_path: Path) -
 
     operator.follow("poison-entry.md", cp=give_to_n2)
     cluster.wait_ready(n1, n2)
-    (shown,) = operator.outputs[
-        "sparecode-node --config /etc/sparecode/node.toml skip-entry"
-    ]
+    (shown,) = operator.outputs["sparecode-node skip-entry"]
     assert f"stops at entry {index} of term" in shown
     assert "CreateUser of administrator:admin" in shown
     assert "n3 cannot be reached" in shown

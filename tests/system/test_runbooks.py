@@ -175,9 +175,7 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
     until(lambda: members(operator).keys() == {"n1", "n2", "n4"})
     refused(lost, "was removed from the cluster")
     its_operator.follow("removed-node.md")
-    blank, removed = its_operator.outputs[
-        "sparecode-node --config /etc/sparecode/node.toml doctor"
-    ]
+    blank, removed = its_operator.outputs["sparecode-node doctor"]
     assert "docs/runbooks/blank-node.md" in " ".join(blank.split())
     assert "docs/runbooks/removed-node.md" in " ".join(removed.split())
 
@@ -382,9 +380,7 @@ def test_backups_and_a_restore(operator: Operator, tmp_path: Path) -> None:
     operator = lose_everything(operator, tmp_path)
     try:
         operator.follow("restore.md")
-        (doctor,) = operator.outputs[
-            "sparecode-node --config /etc/sparecode/node.toml doctor"
-        ]
+        (doctor,) = operator.outputs["sparecode-node doctor"]
         assert calm(doctor), doctor
         assert "1 of 1 members" in operator.outputs["sparecode cluster status"][-1]
         until(lambda: members(operator).keys() == {"n1", "n4"})

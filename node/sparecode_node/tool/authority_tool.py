@@ -20,7 +20,7 @@ from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRingError
 from sparecode_node.tool.recovery_tool import PassphraseFile, open_bundle
-from sparecode_node.tool.terminal import fail, loaded
+from sparecode_node.tool.terminal import fail, loaded, tool
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -119,7 +119,7 @@ def restore(
         typer.echo(f"Restored {path}.")
     typer.echo(
         "This node signs certificates for nodes that join. Check it:\n"
-        f"    sparecode-node --config {config.path} doctor"
+        f"    {tool(config)} doctor"
     )
 
 

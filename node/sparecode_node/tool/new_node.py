@@ -108,7 +108,7 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
     Certificates of your own authority are used if they are in place before. After an
     interruption, run the same command again.
     """
-    if context.obj is not None:
+    if named_config(context):
         fail("setup writes node.toml: use --folder instead of --config", EXIT_USAGE)
     if join is not None and (administrator or password_file or agent or host):
         fail(
@@ -121,7 +121,9 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
         parsed = None if ticket is None else from_text(ticket)
         config = _write_config(parsed, node, address, folder)
         if ticket is None or parsed is None:
-            _found(config, administrator, password_file, agent or (), host or ())
+            administrator = _found(
+                config, administrator, password_file, agent or (), host or ()
+            )
         else:
             joined = joiner.join(
                 config,
@@ -134,10 +136,18 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
     except (StartError, InvalidFieldError, CertificatesError, NotATicketError) as error:
         fail(str(error))
     _start(config, start=start)
-    if ticket is None:
-        _say_next(config)
+    if administrator is not None:
+        _say_next(config, administrator)
     else:
         typer.echo("To follow its progress: sparecode cluster members")
+
+
+def named_config(context: typer.Context) -> bool:
+    """Return whether `--config` is on the command line; the environment may have it."""
+    if context.parent is None:
+        return False
+    source = context.parent.get_parameter_source("config")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _write_config(
@@ -216,8 +226,12 @@ def _found(
     password_file: Path | None,
     agents: Sequence[str],
     hosts: Sequence[str],
-) -> None:
-    """Create a cluster of this node alone. Raises `StartError` and others."""
+) -> str:
+    """
+    Create a cluster of this node alone; return the name of its administrator.
+
+    Raises `StartError` and others.
+    """
     founding_checks.refuse_founding(config, SystemClock())
     name = administrator or ask(
         "Name of the first administrator", "--administrator NAME", default="admin"
@@ -249,6 +263,7 @@ def _found(
             f"Wrote {folder / each}.pem and .key, for the agent {each}. Register it: "
             f"sparecode agents register {each}"
         )
+    return name
 
 
 def _start(config: Config, *, start: bool) -> None:
@@ -289,13 +304,13 @@ def _give_to_service(config: Config) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _say_next(config: Config) -> None:
-    admin = config.members[config.node.id].host
+def _say_next(config: Config, administrator: str) -> None:
+    reached = config.members[config.node.id].host
     typer.echo(
-        "Then sign in, from any machine with a copy of that file:\n"
-        f"sparecode login NAME --node {admin} --ca {config.peers.ca}\n"
+        f"Then sign in, from any machine with a copy of {config.peers.ca.name}:\n"
+        f"sparecode login {administrator} --node {reached} --ca {config.peers.ca}\n"
         "For each further node, create a ticket, and set the node up with it:\n"
-        "sparecode cluster ticket n2 HOST"
+        "sparecode cluster ticket n2 HOST | ssh root@HOST sparecode-node setup --join -"
     )
     typer.echo(setup.audit_words(config))
     typer.echo(setup.bundle_words(config))

@@ -33,7 +33,7 @@ from sparecode_node.services.cluster.bundles import (
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
-from sparecode_node.tool.terminal import EXIT_USAGE, fail, loaded, read_password
+from sparecode_node.tool.terminal import EXIT_USAGE, fail, loaded, read_password, tool
 
 PASSPHRASE_CHARACTERS_MIN = 12
 NEW_CLUSTER = "--make-this-node-a-new-cluster"
@@ -318,7 +318,7 @@ def recover(
         if objection := recovery.objection(own, others):
             fail(f"refused: {objection}")
         if not confirmed:
-            print_consequences(own)
+            print_consequences(config, own)
             raise typer.Exit(1)
         cluster = recovery.recover(config, clock=clock, entropy=SystemEntropy())
         give_to_node(config)
@@ -419,7 +419,7 @@ def print_logs(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
         )
 
 
-def print_consequences(own: SurvivingLog) -> None:
+def print_consequences(config: Config, own: SurvivingLog) -> None:
     """Print what a recovery would change, and how to confirm it."""
     lost = ", ".join(
         each.node_id for each in own.members if each.node_id != own.node_id
@@ -435,24 +435,23 @@ Nothing was changed. This would make {own.node_id} a new cluster of one node:
   - Agents are not served until an operator has reviewed and opened the cluster.
 Do it only if the other nodes are lost permanently. First run this command on
 every node that is left, and recover on the one with the most of the log:
-    sparecode-node --config node.toml recover \\
+    {tool(config)} recover \\
         {NEW_CLUSTER}"""
     )
 
 
 def print_next_steps(config: Config, cluster: NewCluster) -> None:
     """Print what to do after a restore or a recovery."""
-    tool = f"sparecode-node --config {config.path}"
     typer.echo(
         f"""This node is the new cluster {cluster.cluster_id}. Next:
   1. Export a new recovery bundle, and start the node:
-         {tool} bundle FILE
+         {tool(config)} bundle FILE
   2. Review the cluster, correct what is out of date, and open it:
          sparecode cluster review
          sparecode cluster open
-  3. Let other nodes join, each with an empty data folder and no key ring:
-         sparecode cluster ticket n2 HOST:PORT > n2.ticket
-         sparecode-node --config node.toml init --join n2.ticket
+  3. Let other nodes join, with ids that no node has had and empty folders:
+         sparecode cluster ticket NODE HOST > the.ticket
+         sparecode-node setup --join the.ticket
   4. Take a backup."""
     )
 

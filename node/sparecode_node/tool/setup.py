@@ -20,7 +20,7 @@ from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
 from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
-from sparecode_node.tool.terminal import EXIT_USAGE, fail
+from sparecode_node.tool.terminal import EXIT_USAGE, fail, tool
 
 # What `setup` and `init` have in common.
 Administrator = Annotated[
@@ -149,7 +149,7 @@ def bundle_words(config: Config) -> str:
     return (
         "The recovery bundle is not exported yet. It holds the key ring and the\n"
         "authorities' keys, encrypted. No backup can be restored without it. Export it,\n"
-        f"and keep it offline:\nsparecode-node --config {config.path} bundle FILE"
+        f"and keep it offline:\n{tool(config)} bundle FILE"
     )
 
 
@@ -161,7 +161,11 @@ def read_ticket(source: str) -> str:
     """
     try:
         if source == "-":
-            return sys.stdin.read(TICKET_CHARACTERS_MAX)
+            if text := sys.stdin.read(TICKET_CHARACTERS_MAX).strip():
+                return text
+            raise StartError(
+                "no ticket came from stdin: the command before the pipe tells why"
+            )
         if source.startswith(TICKET_PREFIX):
             return source
         with Path(source).open() as file:

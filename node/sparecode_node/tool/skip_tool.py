@@ -22,7 +22,7 @@ from sparecode_node.replication.offline.skipping import Trial
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.tool.recovery_tool import give_to_node
-from sparecode_node.tool.terminal import EXIT_REFUSED, EXIT_USAGE, fail, loaded
+from sparecode_node.tool.terminal import EXIT_REFUSED, EXIT_USAGE, fail, loaded, tool
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -123,7 +123,7 @@ def _sign(
         f"Signed in the name of {config.node.id}. From now on this node never applies "
         f"entry {wish.index}. Copy this file to every other member, and add it there:\n"
         f"    {path}\n"
-        f"    sparecode-node --config {config.path} skip-entry --add FILE"
+        f"    {tool(config)} skip-entry --add FILE"
     )
 
 
@@ -157,7 +157,7 @@ def _print(config: Config, trial: Trial, others: Sequence[MemberStatus]) -> None
     _print_decision(decision)
     typer.echo(
         "To sign here that the entry is to be skipped:\n"
-        f"    sparecode-node --config {config.path} skip-entry --index {stop.index} \\\n"
+        f"    {tool(config)} skip-entry --index {stop.index} \\\n"
         f"        --digest {stop.digest} --reason TEXT"
     )
 

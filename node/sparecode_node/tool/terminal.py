@@ -9,7 +9,10 @@ import shutil
 import stat
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
@@ -18,6 +21,7 @@ from typer.core import TyperGroup
 
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
+from sparecode_node.membership.node_file import SYSTEM
 from sparecode_node.services.secrets.keyring import forbidden_bits
 
 EXIT_REFUSED = 1
@@ -29,23 +33,14 @@ SECRET_FILE_BYTES_MAX = 4096
 
 _NOISE = "Value error, "
 """Pydantic, which Typer uses to check values, puts this before its messages."""
+_ANY_MISUSE: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""Click's `UsageError`, which Typer does not export; as a type, its subclass will do."""
+CONFIG_VARIABLE = "SPARECODE_NODE_CONFIG"
 _WIDTH_MIN = 40
 """Minimum width to wrap for, in columns, even if the terminal is narrower."""
 _NO_BREAK = "\u00a0"
 _COMMAND = re.compile(r"`[^`]*`|(?<=: )(?:chmod|sparecode)\b.*$")
 """Commands that people copy: in backquotes, or after the last colon. Never wrapped."""
-
-
-class Group(TyperGroup):
-    """A group of commands whose messages about wrong values are in plain words."""
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
-        """Run a command, which parses the remaining arguments."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix(_NOISE)
-            raise
 
 
 class OutputFormat(enum.StrEnum):
@@ -58,21 +53,62 @@ class OutputFormat(enum.StrEnum):
 _FORMAT: ContextVar[OutputFormat] = ContextVar("format", default=OutputFormat.TEXT)
 
 
-def note_format(output: OutputFormat) -> None:
-    """Set the format of the output, and of errors."""
-    _FORMAT.set(output)
+class Group(TyperGroup):
+    """
+    The commands of `sparecode-node`: `--config` may stand anywhere on the line.
+
+    Messages about wrong usage are in plain words, or JSON for programs.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # The class of Click behind it is private to Typer.
+        """Note the format of the output, then parse the arguments."""
+        args = config_first(args)
+        _FORMAT.set(OutputFormat.JSON if asks_for_json(args) else OutputFormat.TEXT)
+        with plain_usage_errors():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
+        """Run a command, which parses the remaining arguments."""
+        with plain_usage_errors():
+            return super().invoke(ctx)
 
 
-def _note_output(output: OutputFormat) -> OutputFormat:
-    if output is OutputFormat.JSON:  # Not the default: `--json` may stand beside it.
-        note_format(output)
-    return output
+@contextmanager
+def plain_usage_errors() -> Iterator[None]:
+    """Put messages about wrong usage into plain words, or into JSON for programs."""
+    try:
+        yield
+    except _ANY_MISUSE as error:
+        if wants_json():
+            fail(error.format_message().removeprefix(_NOISE), EXIT_USAGE)
+        error.message = error.message.removeprefix(_NOISE)
+        raise
 
 
-def _note_json(as_json: bool) -> bool:  # noqa: FBT001 - Typer calls it so.
-    if as_json:
-        note_format(OutputFormat.JSON)
-    return as_json
+def config_first(args: list[str]) -> list[str]:
+    """Return *args* with `--config` first. Arguments after `--` stay in place."""
+    ours: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for argument in rest:
+        if argument == "--":
+            others += [argument, *rest]
+        elif argument == "--config":
+            ours += [argument, *(value for value in [next(rest, None)] if value)]
+        elif argument.startswith("--config="):
+            ours.append(argument)
+        else:
+            others.append(argument)
+    return ours + others
+
+
+def asks_for_json(args: list[str]) -> bool:
+    """Return whether the arguments ask for output for programs, before they are parsed."""
+    return any(
+        argument in {"--json", "--output=json", "-ojson"}
+        or (argument in {"--output", "-o"} and value == "json")
+        for argument, value in pairwise([*args, ""])
+    )
 
 
 Output = Annotated[
@@ -81,7 +117,6 @@ Output = Annotated[
         "--output",
         "-o",
         help="Output format: text for people, json for programs.",
-        callback=_note_output,
     ),
 ]
 AsJson = Annotated[
@@ -90,7 +125,6 @@ AsJson = Annotated[
         "--json",
         hidden=True,
         help="Release 0.1.0's --output json.",
-        callback=_note_json,
     ),
 ]
 
@@ -126,17 +160,29 @@ def for_terminal(words: str, stream: TextIO) -> str:
 
 
 def loaded(context: typer.Context) -> Config:
-    """Return the configuration that `--config` names; fail if it has an error."""
+    """
+    Return the node's configuration; fail if it has an error.
+
+    It is the file that `--config` or the environment names, else that of the systemd unit.
+    """
     path: Path | None = context.obj
-    if path is None:
+    if path is None and not SYSTEM.config.exists():
         fail(
-            "--config FILE is missing: it names node.toml, and stands before the command",
+            f"{SYSTEM.config} does not exist: name the node's configuration with --config "
+            f"FILE or {CONFIG_VARIABLE}",
             EXIT_USAGE,
         )
     try:
-        return load_config(path)
+        return load_config(path or SYSTEM.config)
     except ConfigError as error:
         fail(str(error), EXIT_USAGE)
+
+
+def tool(config: Config) -> str:
+    """Return how to call `sparecode-node` for this configuration."""
+    if config.path == SYSTEM.config:
+        return "sparecode-node"
+    return f"sparecode-node --config {config.path}"
 
 
 def ask(question: str, option: str, *, default: str = "", secret: bool = False) -> str:

@@ -36,6 +36,7 @@ from sparecode_node.replication.raft.admission import Refusal, explained
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
+from sparecode_node.tool.terminal import tool
 
 
 def check_membership(
@@ -193,7 +194,7 @@ def _check_authority(config: Config) -> Finding:
 
 def check_bundle(config: Config) -> Finding:
     """Check whether a recovery bundle has the keys that only this node may have."""
-    export = f"export one: sparecode-node --config {config.path} bundle FILE"
+    export = f"export one: {tool(config)} bundle FILE"
     match bundle_state(config):
         case BundleState.NOT_HERE:
             return ok(
