@@ -15,7 +15,7 @@ from sparecode_node.membership.certificates import (
     write_certificates,
     write_file,
 )
-from sparecode_node.replication.links.member_keys import key_in
+from sparecode_node.replication.members import key_in
 
 NOW = dt.datetime(2026, 3, 4, 5, 6, tzinfo=dt.UTC)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import Call, RequestKey, UnstampedCall
@@ -32,6 +33,7 @@ class RecordingState:
         """No power cut takes the state back before it."""
         self.entries: list[tuple[int, tuple[Call, ...]]] = []
         self.results: dict[str, Result] = {}
+        self.member_keys: dict[NodeId, MemberKey] = {}
         self.denied: set[str] = set()
         self.skipped: tuple[SkippedEntry, ...] = ()
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.codec import encode_entry
 from sparecode_node.replication.errors import Fatal, ProposeError
@@ -41,7 +42,7 @@ from sparecode_node.replication.log.skips import (
     is_of_the_machine,
     may_be_skipped,
 )
-from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.members import Configuration, Member, key_in
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
 from sparecode_node.statemachine.results import Result
@@ -105,6 +106,7 @@ class Here:
         self.state = PoisonedState()
         self.state.apply(1, ())
         self.voters = ("n1", "n2", "n3")
+        self.authorities = AUTHORITY.pem
 
     def keep(self, *statements: SkipStatement) -> None:
         self.folder.path.mkdir(exist_ok=True)
@@ -128,7 +130,9 @@ class Here:
                 "entry": lambda _self, _index: ENTRY,
             },
         )()
-        settings = SkipSettings(folder=self.folder, authorities=AUTHORITY.pem)
+        settings = SkipSettings(
+            folder=self.folder, authorities=lambda: self.authorities
+        )
         return Skips(settings, journal, self.state)
 
 
@@ -263,6 +267,29 @@ def test_a_denied_certificate_does_not_count(here: Here) -> None:
     here.keep(statement("n1"), second)
     with pytest.raises(Fatal, match="1 of 2 statements"):
         here.apply()
+
+
+def test_another_key_than_the_recorded_one_does_not_count(here: Here) -> None:
+    """(P5a) Who has the authority's key makes a certificate for each member (E3)."""
+    keys = {NodeId(m): key_in(TLS[m].certificate) for m in ("n1", "n2")}
+    here.state.member_keys = {m: MemberKey(fingerprint=k) for m, k in keys.items()}
+    forged = statement("n2", tls=member_tls(AUTHORITY, "n2"))
+    here.keep(statement("n1"), forged)
+    with pytest.raises(Fatal, match="1 of 2 statements"):
+        here.apply()
+    here.keep(statement("n1"), statement("n2"))
+    here.apply()
+
+
+def test_an_authority_counts_while_it_is_trusted(here: Here) -> None:
+    """(P6a) It may be replaced while the node runs."""
+    here.keep(statement("n1"), statement("n2"))
+    skips = here.skips()
+    here.authorities = Authority.create("members", now=NOW).pem
+    with pytest.raises(Fatal):
+        skips.apply(ENTRY, CALLS)
+    here.authorities += AUTHORITY.pem
+    skips.apply(ENTRY, CALLS)
 
 
 def test_bad_statements_alone_stop_no_healthy_node(here: Here) -> None:

@@ -23,8 +23,8 @@ from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.calls.peer_messages import ask_status
 from sparecode_node.replication.errors import StoppingError
+from sparecode_node.replication.links import limits, peer_service, transport
 from sparecode_node.replication.links import outbound as links
-from sparecode_node.replication.links import peer_service, transport
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.limits import (
     MEMBER_CALLS_MAX,
@@ -1235,3 +1235,43 @@ async def test_no_member_has_as_many_calls_under_way_as_are_taken() -> None:
     link, read, snapshot, looks, keys = 1, 1, 1, 4, 2
     own = link + UNDER_WAY_MAX + read + snapshot + looks + keys
     assert of_administrators + own <= MEMBER_CALLS_MAX
+
+
+async def test_a_connection_ends_and_the_next_handshake_checks_again(
+    authority: Authority, addresses: dict[NodeId, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P6a) Also one that was opened while another authority was trusted."""
+    ages = (
+        ("grpc.max_connection_age_ms", 300),
+        ("grpc.max_connection_age_grace_ms", 100),
+    )
+    assert dict(transport.AGES).keys() == dict(ages).keys()
+    monkeypatch.setattr(transport, "AGES", ages)
+    newer = new_authority()
+    async with ends(authority, addresses, "n1") as (one,):
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        async with channel, asyncio.timeout(WAIT_S):
+            await stub.Ping(peers_pb2.PingRequest(), wait_for_ready=True)
+            await one.transport.renew(
+                replace(member_tls(authority, "n1"), ca=newer.pem)
+            )
+            code = grpc.StatusCode.OK
+            while code is grpc.StatusCode.OK:
+                code = await code_of(stub.Ping(peers_pb2.PingRequest()))
+            assert code is grpc.StatusCode.UNAVAILABLE
+    assert dict(limits.AGES)["grpc.max_connection_age_ms"] / 1000 > transport.REFRESH_S
+
+
+async def test_a_member_moves_to_a_new_connection_in_time(
+    authority: Authority, addresses: dict[NodeId, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its links and calls do not wait until the other side ends the old one."""
+    monkeypatch.setattr(transport, "REFRESH_S", 0.2)
+    async with ends(authority, addresses, "n1", "n2") as (one, two):
+        await one.until_seen("connected", "n2", times=2)
+        await two.until_seen("connected", "n1", times=2)
+        one.wire.send("n2", vote(7))
+        await two.until_seen("message", "n1", 7)
+        assert 7 in two.terms("n1")

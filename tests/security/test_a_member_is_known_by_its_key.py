@@ -25,8 +25,9 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
-from sparecode_node.replication.links.member_keys import MemberKeys, key_in
+from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
+from sparecode_node.replication.members import key_in
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls

@@ -54,10 +54,11 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
-from sparecode_node.replication.links.member_keys import MemberKeys, key_in
+from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.log.skips import SkipFolder
+from sparecode_node.replication.members import key_in
 from sparecode_node.rpc.server import (
     ListenError,
     Listeners,

@@ -56,7 +56,7 @@ class Wish:
 
 def try_here(config: Config) -> Trial:
     """Return what stops this node at its next start. Raises `StartError`."""
-    data = config.node.data_dir
+    data, authorities = config.node.data_dir, members_authorities(config)
     try:
         return try_log(
             data / JOURNAL,
@@ -65,7 +65,8 @@ def try_here(config: Config) -> Trial:
             Identity(_cluster_id(config), config.node.id),
             {member: str(address) for member, address in config.members.items()},
             SkipSettings(
-                folder=folder_of(config), authorities=members_authorities(config)
+                folder=folder_of(config),
+                authorities=lambda: authorities,
             ),
         )
     except (SchemaError, StartRefusedError, sqlite3.Error) as error:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What replication needs of the state machine."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.skipping import SkippedEntry
@@ -27,6 +30,10 @@ class AppliedState(Protocol):
     @property
     def skipped(self) -> tuple[SkippedEntry, ...]:
         """The entries that were skipped, oldest first (E3)."""
+
+    @property
+    def member_keys(self) -> Mapping[NodeId, MemberKey]:
+        """The public keys that members may show (P5a)."""
 
     def checkpoint(self) -> int:
         """

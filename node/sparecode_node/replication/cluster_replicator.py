@@ -170,7 +170,8 @@ class ClusterReplicator:
                 salt=salt,
                 raft=config.raft,
                 skips=SkipSettings(
-                    folder=config.skip_folder, authorities=config.tls.ca
+                    folder=config.skip_folder,
+                    authorities=lambda: self._transport.authorities,
                 ),
             ),
             config.directory,

@@ -9,10 +9,14 @@ voter, so a quorum of either has a member of the other's quorum.
 
 import enum
 import functools
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -214,3 +218,22 @@ def founders(
     if joins and me is not None:
         configuration = configuration.with_member(replace(me, role=MemberRole.LEARNER))
     return configuration
+
+
+@functools.lru_cache(maxsize=64)  # Every call shows one.
+def key_in(certificate: bytes) -> str:
+    """
+    Return the fingerprint of the key in a certificate, PEM; the first one of a chain.
+
+    Empty for a certificate that TLS accepts and the library does not.
+    """
+    try:
+        key = x509.load_pem_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+    return hashlib.sha256(
+        key.public_bytes(
+            serialization.Encoding.DER,
+            serialization.PublicFormat.SubjectPublicKeyInfo,
+        )
+    ).hexdigest()

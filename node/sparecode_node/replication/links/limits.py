@@ -89,6 +89,17 @@ def waiting_options(calls_max: int) -> tuple[tuple[str, int], ...]:
     )
 
 
+AGES = (
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+)
+"""
+How long a connection of a member lasts, as those of other callers.
+
+The next handshake checks the certificate again: an authority may be trusted no longer.
+"""
+
+
 def raise_open_files() -> None:
     """Raise this process's limit of open files, up to `OPEN_FILES_MAX`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

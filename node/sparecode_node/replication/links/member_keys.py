@@ -8,16 +8,11 @@ A node that has not read the state yet, and a member that has not told its key, 
 by the certificate alone.
 """
 
-import functools
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import MemberKey
+from sparecode_node.replication.members import key_in
 
 AuthContext = Mapping[str, Iterable[bytes]]
 _CERTIFICATE = "x509_pem_cert"
@@ -60,22 +55,3 @@ class MemberKeys:
 def key_shown(auth_context: AuthContext) -> str:
     """Return the fingerprint of the key in a caller's certificate; empty: it shows none."""
     return key_in(next(iter(auth_context.get(_CERTIFICATE, ())), b""))
-
-
-@functools.lru_cache(maxsize=64)  # Every call shows one.
-def key_in(certificate: bytes) -> str:
-    """
-    Return the fingerprint of the key in a certificate, PEM; the first one of a chain.
-
-    Empty for a certificate that TLS accepts and the library does not.
-    """
-    try:
-        key = x509.load_pem_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return ""
-    return hashlib.sha256(
-        key.public_bytes(
-            serialization.Encoding.DER,
-            serialization.PublicFormat.SubjectPublicKeyInfo,
-        )
-    ).hexdigest()

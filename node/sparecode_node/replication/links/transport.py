@@ -29,6 +29,7 @@ from sparecode_node.replication.links.joiner_certificates import (
 from sparecode_node.replication.links.key_exchange import KeyExchange
 from sparecode_node.replication.links.known_peers import KnownPeers
 from sparecode_node.replication.links.limits import (
+    AGES,
     CALLS_MAX,
     MEMBERS,
     STREAMS_MAX,
@@ -67,6 +68,13 @@ DEFAULTS = RaftSettings()
 
 HELLO_S = 5.0
 """For the engine to tell what to show when a link begins."""
+
+REFRESH_S = 20 * 60.0
+"""
+Between two handshakes with each member: before the called member ends the connection.
+
+So links and calls move to the next connection one member after the other.
+"""
 
 RENEW_S = 2.0
 """For a new connection to be ready, and for calls on the old one to end."""
@@ -185,7 +193,7 @@ class PeerTransport:
         self._peers = KnownPeers(addresses.node_id, cluster_id, self._member_keys)
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.refusals: Mapping[NodeId, str] = {}
         """
         The nodes that refuse this one as a member. Replaced, never changed: other
@@ -235,6 +243,7 @@ class PeerTransport:
         options = (
             *_SERVER_OPTIONS,
             *listener_options(MEMBERS),
+            *AGES,
             *waiting_options(CALLS_MAX),
             streams,
         )
@@ -261,7 +270,10 @@ class PeerTransport:
             ) from error
         await self._server.start()
         await self._dial_all()
-        self._task = asyncio.create_task(self._follow(), name="members")
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="members"),
+            asyncio.create_task(self._refresh(), name="new connections"),
+        ]
 
     def take_status(self, status: ReplicaStatus) -> None:
         """Take a new status of the replica: the members may have changed."""
@@ -362,6 +374,13 @@ class PeerTransport:
         async with self._changing:
             await self._renew_all()
 
+    async def _refresh(self) -> None:
+        """Reach every member over a new connection from time to time."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            async with self._changing:
+                await self._renew_all()
+
     async def _renew_all(self) -> None:
         for peer in tuple(self._links):
             old, channel = self._channels[peer], self._dial(peer)
@@ -379,8 +398,7 @@ class PeerTransport:
         self._member_keys.on_change = (
             None  # The loop may end before the engine's thread.
         )
-        if self._task is not None:
-            await _end([self._task])
+        await _end(self._tasks)
         await _end(self._watches.values())
         self._watches.clear()
         for link in self._links.values():
@@ -392,6 +410,11 @@ class PeerTransport:
         self._links.clear()
         self._channels.clear()
         self._server = None
+
+    @property
+    def authorities(self) -> bytes:
+        """The members' authorities that this node trusts now, PEM. Safe in any thread."""
+        return self._tls.ca
 
     def channel(self, peer: NodeId) -> grpc.aio.Channel | None:
         """Return the channel to another member."""

@@ -17,11 +17,13 @@ import json
 import logging
 import sqlite3
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.log.format import Entry
@@ -33,6 +35,7 @@ from sparecode_node.replication.log.skip_statements import (
     from_text,
     verify,
 )
+from sparecode_node.replication.members import key_in
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.results import Result
@@ -161,8 +164,8 @@ class SkipSettings:
 
     folder: SkipFolder | None = None
     """None: this node skips nothing."""
-    authorities: bytes = b""
-    """The certificates of the members' authorities, PEM."""
+    authorities: Callable[[], bytes] = bytes
+    """Returns the certificates of the members' authorities that are trusted now, PEM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,7 @@ class Signers:
     authorities: bytes
     voters: Collection[str]
     denies: Callable[[Certificate], bool]
+    member_keys: Mapping[NodeId, MemberKey]
     state_ms: int
 
     def problem(self, statement: SkipStatement, entry: SkippedEntry) -> str:
@@ -185,6 +189,11 @@ class Signers:
             return str(error)
         if self.denies(certificate):
             return "its certificate is denied"
+        recorded = self.member_keys.get(NodeId(statement.member))
+        if recorded is not None and not recorded.accepts(
+            key_in(statement.certificate.encode())
+        ):
+            return "its certificate has another key than the recorded one"
         if statement.member not in self.voters:
             return f"{statement.member} is no voter at this entry"
         if statement.at_ms < self.state_ms - EARLIER_MS:
@@ -347,9 +356,10 @@ class Skips:
             cluster_id=self._journal.identity.cluster_id,
         )
         signers = Signers(
-            authorities=self._settings.authorities,
+            authorities=self._settings.authorities(),
             voters=self._journal.configuration_at(index).voters,
             denies=self._state.denies,
+            member_keys=self._state.member_keys,
             state_ms=self._state.now_ms,
         )
         signed = set()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.preparation import STATE
-from sparecode_node.replication.links.member_keys import key_in
+from sparecode_node.replication.members import key_in
 from sparecode_node.statemachine.tables.membership import member_keys
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
