@@ -403,16 +403,19 @@ SECONDS ?= 5
 
 .PHONY: bench
 bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECONDS=5); needs strace
-	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench \
-		--users $(USERS) --seconds $(SECONDS)
+	@status=0; \
+	PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench \
+		--users $(USERS) --seconds $(SECONDS) || status=$$?; \
+	PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.doors || status=$$?; \
+	exit $$status
 
 .PHONY: bench-refusals
 bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 2 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals
 
-.PHONY: bench-radius
-bench-radius: $(INSTALLED) ## Compare RADIUS with gRPC, and the times of its refusals: 2 minutes
-	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.radius
+.PHONY: bench-doors
+bench-doors: $(INSTALLED) ## Compare RADIUS and HTTP with gRPC, also their refusals: 4 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.doors
 
 .PHONY: bench-hashing
 bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in three nodes: 4 minutes

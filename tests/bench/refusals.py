@@ -3,7 +3,7 @@
 Compare the time of refusals of every kind, alternating (A6): they must be equal.
 
 `make bench-refusals` runs this part alone: on three nodes, through the agents' gRPC.
-`make bench-radius` does so by RADIUS.
+`make bench-doors` does so by RADIUS and HTTP.
 """
 
 import contextlib

@@ -3,8 +3,10 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -235,3 +237,129 @@ def test_a_radius_client_needs_its_secret_and_a_server(cli: Cli) -> None:
     assert "use --server HOST:PORT and --secret-file FILE" in " ".join(
         result.stderr.split()
     )
+
+
+class HttpHandler(BaseHTTPRequestHandler):
+    """Answers every passcode alike."""
+
+    answer: tuple[int, dict[str, object]]
+    seen: list[tuple[dict[str, str], dict[str, object]]]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.seen.append(({k.lower(): v for k, v in self.headers.items()}, body))
+        status, answer = self.answer
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def by_http(
+    cli: Cli, pki: Pki, tmp_path: Path
+) -> Iterator[tuple[type[HttpHandler], Callable[..., Result]]]:
+    """Return a server's answers, and a function that runs the command against it."""
+    handler = type("Handler", (HttpHandler,), {"seen": []})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pki.node.certificate, pki.node.key)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    (tmp_path / "passcode").write_text(PASSCODE)
+    (tmp_path / "bearer").write_text("sparecode_key\n")
+    cli.node.answer(
+        "AgentService/GetAgent", pb.GetAgentResponse(agent=pb.Agent(name="vpn"))
+    )
+
+    def run(*attempts: users_pb2.Attempt) -> Result:
+        cli.node.answer(
+            "UserService/ExplainUser", explanation(), explanation(*attempts)
+        )
+        return cli(
+            *("agents", "test", "vpn", "alice"),
+            *("--http", f"127.0.0.1:{server.server_address[1]}"),
+            *("--bearer-file", str(tmp_path / "bearer")),
+            *("--passcode-file", str(tmp_path / "passcode")),
+        )
+
+    yield handler, run
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_bearer_key_is_tested_by_http(
+    by_http: tuple[type[HttpHandler], Callable[..., Result]],
+) -> None:
+    handler, run = by_http
+    handler.answer = (200, {"decision": "REFUSED", "authentication_id": "x"})
+    result = run(attempt(2, "refused", "The user is locked."))
+    assert result.exit_code == 1, result.output
+    assert result.stdout.splitlines() == [
+        "REFUSED",
+        "The user is locked. Unlock the user.",
+    ]
+    ((headers, body),) = handler.seen
+    assert body == {"username": "alice", "passcode": PASSCODE}
+    assert headers["authorization"] == "Bearer sparecode_key"
+    assert headers["idempotency-key"]
+
+
+def test_a_key_that_is_refused_is_explained(
+    by_http: tuple[type[HttpHandler], Callable[..., Result]],
+) -> None:
+    """It is no decision, and the key is not shown."""
+    handler, run = by_http
+    handler.answer = (401, {"reason": "CREDENTIALS", "detail": "unknown"})
+    result = run()
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert result.stdout.startswith("NO DECISION\nCREDENTIALS: unknown\n")
+    assert "sparecode agents key vpn" in " ".join(result.stdout.split())
+    assert "sparecode_key" not in result.output
+
+
+def test_radsec_is_tested_by_a_certificate(cli: Cli, pki: Pki, tmp_path: Path) -> None:
+    """(D1) The reply is checked as over UDP."""
+    (tmp_path / "passcode").write_text(PASSCODE)
+    cli.node.answer(
+        "AgentService/GetAgent", pb.GetAgentResponse(agent=pb.Agent(name="vpn"))
+    )
+    cli.node.answer("UserService/ExplainUser", explanation())
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=pki.agents_ca)
+    tls.load_cert_chain(pki.node.certificate, pki.node.key)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen: list[str] = []
+
+    def serve() -> None:
+        for secret in (radius.RADSEC_SECRET, b"another"):
+            plain, _ = listener.accept()
+            with tls.wrap_socket(plain, server_side=True) as connection:
+                request = AuthPacket(packet=connection.recv(4096), secret=secret)
+                if secret == radius.RADSEC_SECRET:
+                    seen.append(request.PwDecrypt(request[radius.USER_PASSWORD][0]))
+                reply = request.CreateReply()
+                reply.code = AccessReject
+                connection.sendall(reply.ReplyPacket())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    command = (
+        *("agents", "test", "vpn", "alice"),
+        *("--radsec", f"127.0.0.1:{listener.getsockname()[1]}"),
+        *("--certificate", str(pki.agent.certificate), "--key", str(pki.agent.key)),
+        *("--passcode-file", str(tmp_path / "passcode")),
+    )
+    first, second = cli(*command), cli(*command)
+    thread.join()
+    listener.close()
+    assert (first.exit_code, first.stdout) == (1, "REFUSED\n"), first.output
+    assert seen == [PASSCODE]
+    assert second.exit_code == ExitCode.UNAVAILABLE
+    assert second.stdout.startswith("NO ANSWER\n")

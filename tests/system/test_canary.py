@@ -30,6 +30,7 @@ from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.pins import unfolded
 from sparecode_node.domain.tokencodes import Algorithm, HashName, TokencodeParameters
 from sparecode_node.domain.tokencodes import tokencode_at as shown_at
+from tests.system.canary_http import drive_http, serve_http
 from tests.system.canary_operators import operate
 from tests.system.canary_radius import drive_radius, serve_radius
 from tests.system.collector import Collector, collecting
@@ -43,6 +44,7 @@ FILE_SEED = b"canary-seed-in-a-csv"
 PIA_SEED = b"canary-seed-of-pia-b"
 SPARE_SEED = b"canary-seed-spare-on"
 DORA_SEED = b"canary-seed-of-dora-"
+HANS_SEED = b"canary-seed-of-hans-"
 PINS = ("90817263", "90827364", "92847465", "93847561", "95968778")
 """Long ones: fewer digits are found in times and hashes by chance."""
 PIN, CHOSEN_PIN, WRONG_PIN, FOLDED_PIN, NAME_TYPED = PINS
@@ -63,8 +65,8 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def ports() -> list[int]:
-    """Return the ports of one node for RADIUS over UDP and TLS."""
-    return free_ports(2)
+    """Return the ports of one node for RADIUS over UDP and TLS, and for HTTP."""
+    return free_ports(3)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,8 @@ def cluster(
         node.config.write_text(
             text.replace("[raft]", "[raft]\nlog_entries_max = 24\nlog_entries_kept = 8")
         )
-    serve_radius(cluster, ports)
+    serve_radius(cluster, ports[:2])
+    serve_http(cluster, ports[2])
     try:
         cluster.start()
         yield cluster
@@ -134,7 +137,7 @@ async def drive(estate: Estate, ports: list[int]) -> Driven:
     driven.shared.append(
         await drive_radius(
             estate,
-            ports,
+            ports[:2],
             "dora",
             lambda counter: tokencode(counter, DORA_SEED),
             pin=PIN,
@@ -143,6 +146,18 @@ async def drive(estate: Estate, ports: list[int]) -> Driven:
         )
     )
     driven.tokencodes += [tokencode(counter, DORA_SEED) for counter in range(4)]
+    await add(estate, "hans", rule=PinRule.PREPENDED, seed=HANS_SEED)
+    await estate.admin.set_pin("hans", PIN)
+    driven.shared += await drive_http(
+        estate,
+        ports[2],
+        "hans",
+        lambda counter: tokencode(counter, HANS_SEED),
+        pin=PIN,
+        wrong=[WRONG_PIN],
+        chosen=CHOSEN_PIN,
+    )
+    driven.tokencodes += [tokencode(counter, HANS_SEED) for counter in range(4)]
     for form in AuditExportFormat:
         pieces: list[bytes] = []
         await estate.admin.export_audit_events(pieces.append, form=form)
@@ -300,7 +315,7 @@ async def test_no_secret_is_in_anything_that_is_left(
         *driven.shared,
         *driven.codes,
         *(code.replace("-", "") for code in driven.codes),
-        *(SEED, OTHER_SEED, FILE_SEED, PIA_SEED, SPARE_SEED, DORA_SEED),
+        *(SEED, OTHER_SEED, FILE_SEED, PIA_SEED, SPARE_SEED, DORA_SEED, HANS_SEED),
         *(PASSWORD, WRONG_PASSWORD, FILE_PASSWORD, cluster.password),
         *([bearer] if bearer else []),
         *operated.secrets,

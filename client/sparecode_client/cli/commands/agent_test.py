@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode agents test`: one passcode through the door that an agent uses."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.options import Username
+from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.prompts import content, secret
 from sparecode_client.cli.terminal.settings import Settings, settings_of
-from sparecode_client.connection import radius
+from sparecode_client.connection import http, radius
 from sparecode_client.connection.channels import address
 from sparecode_client.connection.radius import RadiusCode
 from sparecode_client.values.agents import RegisteredAgent
@@ -23,8 +25,15 @@ from sparecode_client.values.users import Attempt
 app = typer.Typer()
 
 NO_ANSWER = "no_answer"
+NO_DECISION = "no_decision"
 _DECISIONS = {RadiusCode.ACCEPT: "accepted", RadiusCode.REJECT: "refused"}
 _CHALLENGED = "next_step_required"
+_REASONS = {
+    "CREDENTIALS": "The key is unknown, has ended, or does not work from this machine. "
+    "Create another: sparecode agents key {name}",
+    "CERTIFICATE_REFUSED": "The certificate is denied. See: sparecode agents denied",
+}
+"""What to do if HTTP has no decision, by the reason."""
 _COUNTED = {
     "wrong_secret": "The secret is wrong. Replace it: sparecode agents rotate-secret {name}",
     "proxy_state": "A proxy on the way has removed the Message-Authenticator.",
@@ -48,6 +57,20 @@ class Tested:
     message: str
     """What the client shows to the user; empty: nothing."""
     explanation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where an agent calls that no shared secret identifies, and with what."""
+
+    http: str | None
+    radsec: str | None
+    """Both None: it calls by gRPC."""
+    nodes: tuple[str, ...]
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+    bearer_file: Path | None
 
 
 @app.command(
@@ -77,6 +100,28 @@ def check(
     secret_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Shared secret of the RADIUS client."),
+    ] = None,
+    by_http: Annotated[
+        str | None,
+        typer.Option(
+            "--http",
+            metavar="HOST:PORT",
+            help="Call by HTTP: listener of a node; the default port is 7305.",
+        ),
+    ] = None,
+    by_radsec: Annotated[
+        str | None,
+        typer.Option(
+            "--radsec",
+            metavar="HOST:PORT",
+            help="Call by RadSec: listener of a node; the default port is 2083.",
+        ),
+    ] = None,
+    bearer_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Bearer key for --http, instead of a certificate."
+        ),
     ] = None,
     certificate: Annotated[
         Path | None,
@@ -122,7 +167,8 @@ def check(
     Send one passcode through the door that an agent uses, and explain the answer.
 
     For a RADIUS client, run it on a machine in the client's networks, with the client's
-    secret. For another agent, give its certificate and key. It is a real sign-in: an
+    secret. For another agent, give its certificate and key, or with `--http` its bearer
+    key; without `--http` and `--radsec` it calls by gRPC. It is a real sign-in: an
     accepted code is spent, and a wrong passcode counts as a failure. A next step, such
     as a new PIN, is not continued.
     """
@@ -134,32 +180,37 @@ def check(
             tested = _by_radius(
                 admin, agent, username, server, secret_file, passcode_file
             )
-        elif certificate is None or key is None:
-            raise UsageError(
-                f"agent {agent.name} proves itself by a certificate: use --certificate "
-                "FILE and --key FILE"
-            )
         else:
-            tested = _by_certificate(
+            tested = _by_credentials(
                 settings,
                 agent,
                 username,
-                nodes=tuple(agents_node or ()),
-                ca=agents_ca,
-                certificate=certificate,
-                key=key,
+                door=Door(
+                    http=by_http,
+                    radsec=by_radsec,
+                    nodes=tuple(agents_node or ()),
+                    ca=agents_ca,
+                    certificate=certificate,
+                    key=key,
+                    bearer_file=bearer_file,
+                ),
                 passcode_file=passcode_file,
             )
-        if tested.outcome != NO_ANSWER:
+        if tested.outcome not in (NO_ANSWER, NO_DECISION):
             tested = _explained(admin, tested, earlier)
-    if settings.output.is_json:
-        settings.output.json(tested)
+    _show(settings.output, tested)
+
+
+def _show(output: Output, tested: Tested) -> None:
+    """Show the answer, and exit with what it means."""
+    if output.is_json:
+        output.json(tested)
     else:
-        settings.output.say(tested.outcome.replace("_", " ").upper())
+        output.say(tested.outcome.replace("_", " ").upper())
         for words in (tested.message, tested.explanation):
             if words:
-                settings.output.say(words)
-    if tested.outcome == NO_ANSWER:
+                output.say(words)
+    if tested.outcome in (NO_ANSWER, NO_DECISION):
         raise typer.Exit(ExitCode.UNAVAILABLE)
     if tested.outcome != "accepted":
         raise typer.Exit(ExitCode.REFUSED)
@@ -226,6 +277,112 @@ def _by_radius(
     )
 
 
+def _by_credentials(
+    settings: Settings,
+    agent: RegisteredAgent,
+    username: str,
+    *,
+    door: Door,
+    passcode_file: Path | None,
+) -> Tested:
+    """Call as an agent that no shared secret identifies."""
+    with_key = door.http is not None and door.bearer_file is not None
+    if not with_key and (door.certificate is None or door.key is None):
+        raise UsageError(
+            f"agent {agent.name} proves itself by a certificate: use --certificate "
+            "FILE and --key FILE"
+        )
+    if door.http is not None:
+        return _by_http(settings, agent, username, door, passcode_file)
+    if door.radsec is not None:
+        return _by_radsec(settings, agent, username, door, passcode_file)
+    return _by_grpc(settings, agent, username, door, passcode_file)
+
+
+def _tls(settings: Settings, door: Door) -> ssl.SSLContext:
+    """Return what trusts the nodes, and shows the agent's certificate if it has no key."""
+    try:
+        tls = ssl.create_default_context(cafile=settings.agents_ca(door.ca))
+        if door.bearer_file is None and door.certificate is not None:
+            tls.load_cert_chain(door.certificate, door.key)
+    except OSError as error:  # Also `ssl.SSLError`.
+        raise UsageError(f"certificate or CA cannot be used: {error}") from None
+    return tls
+
+
+def _by_http(
+    settings: Settings,
+    agent: RegisteredAgent,
+    username: str,
+    door: Door,
+    passcode_file: Path | None,
+) -> Tested:
+    server = door.http or ""
+    host, port = _host_and_port(server, http.HTTP_PORT)
+    bearer = content(door.bearer_file).decode().strip() if door.bearer_file else ""
+    try:
+        reply = http.ask(
+            host,
+            port,
+            context=_tls(settings, door),
+            bearer=bearer,
+            username=username,
+            passcode=secret("Passcode", passcode_file),
+        )
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{server}: {error}") from None
+    return Tested(
+        agent=agent.name,
+        username=username,
+        outcome=reply.decision or NO_DECISION,
+        message=f"{reply.reason}: {reply.message}" if reply.reason else "",
+        explanation=_REASONS.get(reply.reason, "").format(name=agent.name),
+    )
+
+
+def _by_radsec(
+    settings: Settings,
+    agent: RegisteredAgent,
+    username: str,
+    door: Door,
+    passcode_file: Path | None,
+) -> Tested:
+    server = door.radsec or ""
+    host, port = _host_and_port(server, radius.RADSEC_PORT)
+    try:
+        reply = radius.ask_by_tls(
+            host,
+            port,
+            context=_tls(settings, door),
+            username=username,
+            passcode=secret("Passcode", passcode_file),
+        )
+    except ImportError:
+        raise UsageError(
+            "RADIUS needs an extra: pip install sparecode[radius]"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{server}: {error}") from None
+    return Tested(
+        agent=agent.name,
+        username=username,
+        outcome=_DECISIONS.get(reply.code, _CHALLENGED) if reply else NO_ANSWER,
+        message=reply.message if reply else "",
+        explanation=""
+        if reply
+        else "The node has closed the connection, or cannot decide now. See: sparecode "
+        "cluster status",
+    )
+
+
+def _host_and_port(server: str, default: int) -> tuple[str, int]:
+    try:
+        host, _, port = address(server, default).rpartition(":")
+        return host.strip("[]"), int(port)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def _silence(before: RegisteredAgent, after: RegisteredAgent) -> str:
     """Return why a packet got no answer, as far as the node knows that was asked."""
     earlier, counts = _packets(before), _packets(after)
@@ -245,20 +402,18 @@ def _packets(agent: RegisteredAgent) -> Mapping[str, int]:
     return agent.radius_activity.packets if agent.radius_activity else {}
 
 
-def _by_certificate(
+def _by_grpc(
     settings: Settings,
     agent: RegisteredAgent,
     username: str,
-    *,
-    nodes: tuple[str, ...],
-    ca: Path | None,
-    certificate: Path,
-    key: Path,
+    door: Door,
     passcode_file: Path | None,
 ) -> Tested:
-    listed = tuple(part.strip() for each in nodes for part in each.split(","))
+    if door.certificate is None or door.key is None:
+        raise TypeError("checked before")
+    listed = tuple(part.strip() for each in door.nodes for part in each.split(","))
     with settings.agent(
-        nodes=listed, ca=ca, certificate=certificate, key=key
+        nodes=listed, ca=door.ca, certificate=door.certificate, key=door.key
     ) as caller:
         answer = caller.authenticate(username, secret("Passcode", passcode_file))
     return Tested(

@@ -93,6 +93,14 @@ class Settings:
             with agent:
                 yield agent
 
+    def agents_ca(self, ca: Path | None) -> Path:
+        """Return the CA of the nodes' certificates for agents. Raises `UsageError`."""
+        stored = self._stored(needed=False)
+        ca = ca or self.ca or (Path(stored.ca) if stored else None)
+        if ca is None:
+            raise UsageError("no CA: use --agents-ca FILE")
+        return ca
+
     def serial(self, admin: Admin, name: str, *, stale_ok: bool = False) -> str:
         """
         Return *name* if it is a serial, or the serial of the only token of that user.

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Compare RADIUS with gRPC, and the times of its refusals (A6): `make bench-radius`.
+Compare RADIUS and HTTP with gRPC, and the times of refusals (A6): `make bench-doors`.
 
-Three nodes with cheap hashing; both doors take turns.
+Three nodes with cheap hashing; the doors take turns.
 """
 
+import json
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from local_cluster.cluster import HOST, free_ports
+import httpx
+from local_cluster.cluster import AGENT, HOST, free_ports
 from pyrad.client import Client
 from pyrad.dictionary import Dictionary
 from pyrad.packet import AccessAccept
@@ -21,12 +23,13 @@ from rich.console import Console
 
 from sparecode.v1 import authentication_pb2
 from sparecode_client import Admin, RadiusSettings
-from tests.bench import radius_load
+from tests.bench import http_load, radius_load
 from tests.bench.estate import Estate
 from tests.bench.load import Load, Measurement
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.refusals import BOUND_MS, SEED, Kind, agent_of, kinds, timed_ms
 from tests.bench.report import Report, Target
+from tests.http.door import trusting
 from tests.radius.door import request
 from tests.results import ROOT
 
@@ -34,7 +37,8 @@ CLIENTS = 64
 SECONDS = 2.0
 ROUNDS = 5
 CALLS_PER_S = 1000
-SHARE = 0.9
+SHARES: Mapping[str, float] = {"RADIUS": 0.9, "HTTP": 0.6}
+"""The least rate of a door, as a share of that of gRPC."""
 REFUSALS = 200
 KNOWN_S = 5.0
 """A node knows a new client within a second."""
@@ -42,22 +46,31 @@ KNOWN_S = 5.0
 
 def main() -> int:
     """Measure; return the exit code."""
-    report = Report(path=ROOT / "var" / "radius.json", command="make bench-radius")
+    report = Report(path=ROOT / "var" / "doors.json", command="make bench-doors")
     calls = int(SECONDS * CALLS_PER_S)
-    users = (2 * ROUNDS * calls) // CODES_EACH * 4 // 3 + 17 * REFUSALS
+    users = (3 * ROUNDS * calls) // CODES_EACH * 4 // 3 + 25 * REFUSALS
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as folder:
         estate = Estate(
-            Path(folder) / "radius", Population(users=users, profile="testing")
+            Path(folder) / "doors", Population(users=users, profile="testing")
         )
-        ports = free_ports(len(estate.cluster.nodes))
-        for node, port in zip(estate.cluster.nodes, ports, strict=True):
-            section = f'\n[radius]\nlisten = ["{HOST}:{port}"]\n'
+        size = len(estate.cluster.nodes)
+        ports = free_ports(2 * size)
+        radius_ports, http_ports = ports[:size], ports[size:]
+        for node, radius_port, http_port in zip(
+            estate.cluster.nodes, radius_ports, http_ports, strict=True
+        ):
+            ours = estate.cluster.certificates / node.node_id
+            section = (
+                f'\n[radius]\nlisten = ["{HOST}:{radius_port}"]\n'
+                f'\n[http]\nlisten = "{HOST}:{http_port}"\n'
+                f'certificate = "{ours}.pem"\nkey = "{ours}.key"\n'
+            )
             node.config.write_text(node.config.read_text() + section)
         with estate:
             secret = register(estate)
             time.sleep(KNOWN_S)
-            compare(estate, report, ports, secret)
-            refuse(estate, report, ports[-1], secret)
+            compare(estate, report, radius_ports, http_ports, secret)
+            refuse(estate, report, radius_ports[-1], http_ports[-1], secret)
     report.write()
     report.show(Console())
     return 0 if all(target.holds for target in report.targets) else 1
@@ -86,16 +99,37 @@ def packets(estate: Estate, secret: str, count: int) -> tuple[str, ...]:
     return tuple(sent)
 
 
-def compare(estate: Estate, report: Report, ports: list[int], secret: str) -> None:
-    """Measure both doors in turn, and compare the medians of their rates."""
-    calls = int(SECONDS * CALLS_PER_S)
-    rates: dict[str, list[float]] = {"gRPC": [], "RADIUS": []}
+def posts(estate: Estate, count: int) -> tuple[str, ...]:
+    """Return HTTP requests with unused codes, as hexadecimal digits."""
+    sent = []
+    for each in estate.take("code", count):
+        asked = authentication_pb2.AuthenticateRequest.FromString(bytes.fromhex(each))
+        body = json.dumps({"username": asked.username, "passcode": asked.passcode})
+        head = (
+            f"POST /v1/authenticate HTTP/1.1\r\nhost: {HOST}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            f"idempotency-key: {asked.request_id}\r\n\r\n"
+        )
+        sent.append((head + body).encode().hex())
+    return tuple(sent)
+
+
+def compare(
+    estate: Estate,
+    report: Report,
+    radius_ports: list[int],
+    http_ports: list[int],
+    secret: str,
+) -> None:
+    """Measure the doors in turn, and compare the medians of their rates."""
+    calls, certificates = int(SECONDS * CALLS_PER_S), estate.cluster.certificates
+    rates: dict[str, list[float]] = {"gRPC": [], "RADIUS": [], "HTTP": []}
     middle: dict[str, Measurement] = {}
     for _ in range(ROUNDS):
         by_grpc = estate.authenticate(clients=CLIENTS, seconds=SECONDS, calls=calls)
         by_radius = radius_load.do(
             Load(
-                addresses=tuple(f"{HOST}:{port}" for port in ports),
+                addresses=tuple(f"{HOST}:{port}" for port in radius_ports),
                 ca="",
                 method="RADIUS Authenticate",
                 requests=packets(estate, secret, calls),
@@ -103,9 +137,26 @@ def compare(estate: Estate, report: Report, ports: list[int], secret: str) -> No
                 seconds=SECONDS,
             )
         )
-        if by_radius.accepted != by_radius.answered:
-            raise ValueError(f"a right passcode was refused: {by_radius}")
-        for name, measured in (("gRPC", by_grpc.measured), ("RADIUS", by_radius)):
+        by_http = http_load.do(
+            Load(
+                addresses=tuple(f"{HOST}:{port}" for port in http_ports),
+                ca=str(estate.cluster.members_ca),
+                certificate=str(certificates / f"{AGENT}.pem"),
+                key=str(certificates / f"{AGENT}.key"),
+                method="HTTP /v1/authenticate",
+                requests=posts(estate, calls),
+                clients=CLIENTS,
+                seconds=SECONDS,
+            )
+        )
+        for each in (by_radius, by_http):
+            if each.accepted != each.answered:
+                raise ValueError(f"a right passcode was refused: {each}")
+        for name, measured in (
+            ("gRPC", by_grpc.measured),
+            ("RADIUS", by_radius),
+            ("HTTP", by_http),
+        ):
             rates[name].append(measured.per_s)
             middle[name] = measured
     for name, measured in middle.items():
@@ -113,19 +164,23 @@ def compare(estate: Estate, report: Report, ports: list[int], secret: str) -> No
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, per_s in medians.items():
         report.add("median of the rounds", **{f"{name}, calls a second": round(per_s)})
-    report.targets.append(
-        Target(
-            name="(D)",
-            words=f"{CLIENTS} clients, cheap hashing: rate of RADIUS, as a share of gRPC",
-            value=medians["RADIUS"] / medians["gRPC"],
-            target=SHARE,
-            at_least=True,
+    for name, share in SHARES.items():
+        report.targets.append(
+            Target(
+                name="(D)",
+                words=f"{CLIENTS} clients, cheap hashing: rate of {name}, as a share of "
+                "gRPC",
+                value=medians[name] / medians["gRPC"],
+                target=share,
+                at_least=True,
+            )
         )
-    )
 
 
-def refuse(estate: Estate, report: Report, port: int, secret: str) -> None:
-    """Send every kind of refusal through both doors, and compare the medians (A6)."""
+def refuse(
+    estate: Estate, report: Report, port: int, http_port: int, secret: str
+) -> None:
+    """Send every kind of refusal through each door, and compare the medians (A6)."""
     client = Client(
         server=HOST,
         authport=port,
@@ -142,12 +197,25 @@ def refuse(estate: Estate, report: Report, port: int, secret: str) -> None:
         packet.add_message_authenticator()
         return bool(client.SendPacket(packet).code == AccessAccept)
 
-    with agent_of(estate) as agent:
+    http = httpx.Client(
+        base_url=f"https://{HOST}:{http_port}",
+        verify=trusting(estate.cluster.certificates, AGENT),
+        timeout=10,
+        trust_env=False,
+    )
+
+    def by_http(username: str, passcode: str) -> bool:
+        response = http.post(
+            "/v1/authenticate", json={"username": username, "passcode": passcode}
+        )
+        return bool(response.json()["decision"] == "ACCEPTED")
+
+    with http, agent_of(estate) as agent:
 
         def by_grpc(username: str, passcode: str) -> bool:
             return agent.authenticate(username, passcode).accepted
 
-        doors = {"gRPC": by_grpc, "RADIUS": by_radius}
+        doors = {"gRPC": by_grpc, "RADIUS": by_radius, "HTTP": by_http}
         took: dict[str, dict[str, list[float]]] = {door: {} for door in doors}
         for number in range(REFUSALS * len(doors)):
             door = [*doors][number % len(doors)]
