@@ -143,7 +143,7 @@ def compare(
                 ca=str(estate.cluster.members_ca),
                 certificate=str(certificates / f"{AGENT}.pem"),
                 key=str(certificates / f"{AGENT}.key"),
-                method="HTTP /v1/authenticate",
+                method="HTTP Authenticate",
                 requests=posts(estate, calls),
                 clients=CLIENTS,
                 seconds=SECONDS,

@@ -53,6 +53,17 @@ async def test_a_right_passcode_is_accepted_once(door: Door) -> None:
     assert "challenge" not in first.json()
 
 
+async def test_an_empty_key_of_a_retry_is_refused(door: Door) -> None:
+    """(Q1) Its program believes that a retry is safe, and it would not be."""
+    response = await door.client.post(
+        "/v1/authenticate",
+        json={"username": "alice", "passcode": WRONG},
+        headers={"idempotency-key": ""},
+    )
+    body = assert_refused(response, 400, "FIELD")
+    assert body["field"] == "request_id"
+
+
 async def test_a_retry_with_the_same_key_gets_the_same_answer(door: Door) -> None:
     """(Q2) The key may be in the header, in quotes or bare, or in the body."""
     passcode, key = await issued(door), str(uuid.uuid4())

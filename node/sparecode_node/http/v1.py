@@ -115,6 +115,8 @@ def _request_id(request: Request, in_body: str) -> str:
         return in_body
     # The draft standard writes it in quotes, most programs do not.
     key = keys[0].removeprefix('"').removesuffix('"')
+    if not key:
+        raise InvalidFieldError("request_id", "is empty in Idempotency-Key")
     if len(keys) > 1 or (in_body and in_body.lower() != key.lower()):
         raise InvalidFieldError(
             "request_id", "differs from Idempotency-Key: send one of them"
