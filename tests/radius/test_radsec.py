@@ -41,6 +41,7 @@ from tests.services.one_node import PIN, SERIAL, AgentIdentity, one_node
 pytestmark = pytest.mark.asyncio
 
 WRONG = "1" * 10
+GUACAMOLE = Path(__file__).parents[2] / "examples/guacamole/radsecproxy.conf"
 
 
 @pytest_asyncio.fixture
@@ -319,6 +320,42 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
         passcode = PIN + issued.codes[1].code
         client.transport.sendto(request("testing", password=passcode))
         assert await client.reply(1.0) is None
+    finally:
+        client.transport.close()
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.skipif(
+    shutil.which("radsecproxy") is None,
+    reason="radsecproxy is missing: make system-packages (radsecproxy)",
+)
+async def test_the_example_for_guacamole_brings_its_requests(tls_door, tmp_path):
+    """Unsigned ones: Guacamole has no setting for it. The other node does not run."""
+    text = GUACAMOLE.read_text()
+    port = await free_udp_port()
+    for written, here in (
+        (":1812", f":{port}"),
+        ("n1.example.net", f"{HOST}\n    port {tls_door.listener.port}"),
+        ("n2.example.net", f"{HOST}\n    port 1"),
+        ("/etc/sparecode/guacamole", str(tls_door.folder / "vpn")),
+        ("/etc/sparecode", str(tls_door.folder)),
+        ("SECRET", "testing"),
+    ):
+        assert written in text, written
+        text = text.replace(written, here)
+    settings = tmp_path / "radsecproxy.conf"
+    settings.write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        *("radsecproxy", "-f", "-c", str(settings)),
+        stdout=sys.stderr,
+        stderr=sys.stderr,
+    )
+    client = await connected(port, HOST)
+    try:
+        passcode = PIN + (await tls_door.door.node.issue()).codes[0].code
+        sent = request("testing", password=passcode, signed=False)
+        assert await answer_of(client, sent) == AccessAccept
     finally:
         client.transport.close()
         process.terminate()
