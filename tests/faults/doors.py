@@ -36,6 +36,7 @@ from sparecode_client import (
     Unavailable,
 )
 from tests.faults.history import History, Kind, Operation, Outcome, Result
+from tests.faults.protocols import NoAnswerError, Protocols, goes_by_radius
 
 T = TypeVar("T")
 
@@ -45,6 +46,8 @@ ANY = "any"
 WITHIN = timedelta(seconds=2.5)
 WITHIN_ANY = timedelta(seconds=6)
 PATIENCE = timedelta(seconds=30)
+HTTP_SHARE = 0.4
+"""Of the requests that are not by RADIUS."""
 REFUSED_TO_REVOKE = "NO_EMERGENCY_ACCESS"
 
 _SEEN = {
@@ -95,6 +98,7 @@ class Doors:
         self._agents: dict[str, AsyncAgent] = {}
         self._admins: dict[str, AsyncAdmin] = {}
         self._numbers = itertools.count(1)
+        self._protocols = Protocols(cluster)
         self.names = [node.directory.name for node in cluster.nodes]
         """
         The nodes, by their machines: a node that joins again has another id, and the
@@ -112,6 +116,8 @@ class Doors:
         )
         await self.admin.register_agent(AGENT, f"sparecode://agent/{AGENT}")
         self.session = session.session
+        await self._open.enter_async_context(self._protocols)
+        await self._protocols.register(self.admin, within=PATIENCE)
         self._admins[ANY] = self.admin
         self._agents[ANY] = await self._open.enter_async_context(self._agent(nodes))
         for node in nodes:
@@ -240,6 +246,32 @@ class Doors:
         await self._record(operation, authenticate)
         return operation
 
+    async def consume_by_any_door(
+        self, code: Code, request_id: str, node: str
+    ) -> Operation:
+        """Try to authenticate with a code, by gRPC, HTTP or RADIUS."""
+        if goes_by_radius(request_id):
+            ask, protocol = self._protocols.by_radius, "RADIUS"
+        elif self._chance.random() < HTTP_SHARE:
+            ask, protocol = self._protocols.by_http, "HTTP"
+        else:
+            return await self.consume(code, request_id, node)
+        operation = self._begin(Kind.CONSUME, code, request_id, node)
+        operation.protocol = protocol
+
+        async def authenticate() -> tuple[Result, int, None]:
+            accepted = await ask(
+                code.holder.username,
+                code.passcode,
+                request_id=request_id,
+                hosts=self._protocols.order(node, self._chance.randrange(8)),
+                within=_within(node),
+            )
+            return Result.ACCEPTED if accepted else Result.REFUSED, 0, None
+
+        await self._record(operation, authenticate)
+        return operation
+
     async def revoke(self, code: Code, request_id: str, node: str) -> Operation:
         """Turn off the emergency access of a code's token."""
         operation = self._begin(Kind.REVOKE, code, request_id, node)
@@ -296,6 +328,12 @@ class Doors:
         except SparecodeError as error:
             operation.unserved = isinstance(error, (Unavailable, Overloaded))
             self._history.not_done(operation, error.reason)
+        except NoAnswerError as error:
+            operation.unserved = True
+            if error.unknown:
+                self._history.unknown(operation, error.words)
+            else:
+                self._history.not_done(operation, error.words)
         except asyncio.CancelledError:
             self._history.unknown(operation, "canceled")
             raise

@@ -70,6 +70,8 @@ class Operation:
     """The reason of a missing answer."""
     index: int = 0
     """The log index in the answer: of the change, or of the state that was read."""
+    protocol: str = ""
+    """Of a consume by another way than gRPC: `HTTP` or `RADIUS`."""
     unserved: bool = False
     """Whether no node served the call for as long as the client tried."""
 
@@ -161,6 +163,7 @@ class History:
             "result": operation.result,
             "index": operation.index,
             "words": operation.words,
+            "protocol": operation.protocol,
             "unserved": operation.unserved,
         }
         self._file.write(json.dumps(line) + "\n")

@@ -20,7 +20,13 @@ KEPT = (
     *("longest_without_success_s", "longest_without_success_during", "restarts"),
     *("longest_without_success_with_quorum_s", "compactions", "snapshots_installed"),
     *("probes", "load", "strikes", "ghosts", "success_after_kill_s", "final_reads"),
-    *("final_digest", "double_spends", "not_linearizable", "acknowledged_and_lost"),
+    *(
+        "final_digest",
+        "consumes",
+        "double_spends",
+        "not_linearizable",
+        "acknowledged_and_lost",
+    ),
 )
 """The figures of a run that the page keeps."""
 
@@ -140,6 +146,10 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         *numbers,
         ("seconds", f"{run['seconds']:,.0f}"),
         ("operations", f"{run['operations']:,} ({kinds})"),
+        *(
+            (f"answered attempts by {protocol}", f"{answered:,} of {count:,}")
+            for protocol, (answered, count) in run.get("consumes", {}).items()
+        ),
         ("codes, users", f"{run['codes']:,}, {run['users']:,}"),
         ("answered", f"{run['answered']:,} ({run['definite_part']:.1%})"),
         ("errors: nothing was done", f"{run['not_done']:,}"),

@@ -15,7 +15,7 @@ from tests.faults import probes
 from tests.faults.checker import Verdict
 from tests.faults.doors import ANY
 from tests.faults.ghosts import Ghosts
-from tests.faults.history import Operation, Outcome
+from tests.faults.history import Kind, Operation, Outcome
 from tests.faults.nemesis import NO_QUORUM, Strike
 from tests.faults.probes import Probes
 from tests.results import now_and_here
@@ -117,6 +117,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         "results": dict(
             Counter(each.result.value for each in operations if each.result is not None)
         ),
+        "consumes": _by_protocol(operations),
         "answered": outcomes[Outcome.ANSWERED],
         "not_done": outcomes[Outcome.NOT_DONE],
         "unknown": outcomes[Outcome.OPEN],
@@ -247,12 +248,29 @@ def _too_little(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
     return why
 
 
+def _by_protocol(operations: Sequence[Operation]) -> dict[str, tuple[int, int]]:
+    """Return the answered and all attempts with a code, by protocol."""
+    protocols: dict[str, list[Operation]] = {}
+    for each in operations:
+        if each.kind is Kind.CONSUME:
+            protocols.setdefault(each.protocol or "gRPC", []).append(each)
+    return {
+        name: (sum(each.outcome is Outcome.ANSWERED for each in found), len(found))
+        for name, found in sorted(protocols.items())
+    }
+
+
 def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
     """Return the report as text."""
     lines = [
         f"{numbers['operations']} operations in {numbers['seconds']:.0f} s on "
         f"{numbers['codes']} codes of {numbers['users']} users: "
         + ", ".join(f"{count} {kind}" for kind, count in numbers["kinds"].items()),
+        "answered attempts with a code, of all: "
+        + ", ".join(
+            f"{answered} of {count} by {protocol}"
+            for protocol, (answered, count) in numbers["consumes"].items()
+        ),
         (
             f"answered {numbers['answered']} ({numbers['definite_part']:.1%}), "
             f"not done {numbers['not_done']}, "

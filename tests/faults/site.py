@@ -13,6 +13,7 @@ from typing import Self
 from local_cluster.cluster import LocalCluster, LocalNode, Ports
 from local_cluster.setup import set_up
 
+from tests.faults import protocols
 from tests.faults.clocks import NodeClock
 from tests.faults.disk_faults import DiskFaults, build
 from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
@@ -117,6 +118,7 @@ class Site:
             )
             library = build(self._directory)
             for node in self.nodes:
+                protocols.serve(node, self.cluster)
                 node.launcher = inside(node.node_id)
                 self._clocks[self.place(node)] = NodeClock(node, self._directory)
                 self._faults[self.place(node)] = DiskFaults(

@@ -108,7 +108,7 @@ class Workload:
         """Try a code from several agents at once; sometimes revoke or read it meanwhile."""
         racers = self._chance.randint(2, RACERS_MAX)
         tries = [
-            self._doors.consume(code, new_request(), self._door())
+            self._doors.consume_by_any_door(code, new_request(), self._door())
             for _ in range(racers)
         ]
         if self._chance.random() < 0.3:
@@ -121,7 +121,7 @@ class Workload:
     async def _plain(self, code: Code) -> list[Operation]:
         """Try a code once, then read it."""
         return [
-            await self._doors.consume(code, new_request(), self._door()),
+            await self._doors.consume_by_any_door(code, new_request(), self._door()),
             await self._doors.read(code, self._doors.any_node()),
         ]
 
@@ -129,7 +129,9 @@ class Workload:
         """Revoke a code, sometimes while an agent tries it."""
         tries = [self._doors.revoke(code, new_request(), self._door())]
         if self._chance.random() < 0.5:
-            tries.append(self._doors.consume(code, new_request(), self._door()))
+            tries.append(
+                self._doors.consume_by_any_door(code, new_request(), self._door())
+            )
         return await asyncio.gather(*tries)
 
     async def _resolve(self, code: Code, operation: Operation) -> bool:
@@ -137,7 +139,7 @@ class Workload:
         if operation.outcome is not Outcome.OPEN or operation.kind is Kind.READ:
             return True
         ask = (
-            self._doors.consume
+            self._doors.consume_by_any_door
             if operation.kind is Kind.CONSUME
             else self._doors.revoke
         )
@@ -154,8 +156,8 @@ class Workload:
         for each in operations:
             if each.result is Result.ACCEPTED and self._chance.random() < 0.6:
                 elsewhere = self._doors.any_node(but=each.node)
-                await self._doors.consume(code, each.request_id, elsewhere)
+                await self._doors.consume_by_any_door(code, each.request_id, elsewhere)
         if self._chance.random() < 0.6:
-            await self._doors.consume(code, new_request(), self._door())
+            await self._doors.consume_by_any_door(code, new_request(), self._door())
         if self._chance.random() < 0.3:
             await self._doors.read(code, self._doors.any_node())
