@@ -144,7 +144,7 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
     "successors": (
         PolicyServiceStub,
         "UpdatePolicy",
-        policy(replace_authorities_after_removal=True),
+        policy(replace_authorities_after_removal=False),
     ),
 }
 
@@ -191,7 +191,7 @@ def request_again(request: Any) -> Any:
         again.policy.backup_recipients = ""
         again.policy.rotate_after_removal = False
         again.policy.authorities_due_after_removal = True
-        again.policy.replace_authorities_after_removal = False
+        again.policy.replace_authorities_after_removal = True
     return again
 
 

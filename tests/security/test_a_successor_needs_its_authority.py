@@ -319,12 +319,13 @@ def replacement(node: OneNode, maker: Maker) -> AuthorityReplacement:
     )
 
 
-async def start_by_policy(node: OneNode) -> None:
+async def start_by_hand(node: OneNode) -> None:
+    """Change the policy: a removal starts no replacement."""
     policy = await node.policies.get(node.admin("PolicyService/GetPolicy"))
     await node.policies.update(
         node.admin("PolicyService/UpdatePolicy"),
         version=policy.value.version,
-        values={"replace_authorities_after_removal": True},
+        values={"replace_authorities_after_removal": False},
     )
 
 
@@ -332,7 +333,6 @@ async def start_by_policy(node: OneNode) -> None:
 async def removal(tmp_path: Path) -> AsyncIterator[OneNode]:
     """Return a node, n1, after the removal of n3; n1 and n0 have had the keys."""
     async with one_node(tmp_path) as node:
-        await start_by_policy(node)
         for each in (NODE, "n0", "n3"):
             commit(node, NoteAuthorityKeys(node_id=NodeId(each), keys=AUTHORITIES))
         await remove(node, "n3")
@@ -414,6 +414,7 @@ async def test_nothing_is_made_while_nothing_is_due(tmp_path: Path) -> None:
         )
         commit(node, old)
         assert announced(node) == []
+        await start_by_hand(node)
         await remove(node, "n3")
         assert not any(each.started for each in await due(node))
         commit(node, old)
@@ -637,3 +638,66 @@ async def test_a_super_administrator_alone_replaces_none(tmp_path: Path) -> None
         assert len(numbers) == 1
         await eve.approve(numbers.pop())
         assert await due_of(running) == ["members", "agents"]
+
+
+async def keep(node: OneNode) -> None:
+    await node.membership.keep_authorities(
+        node.admin("ClusterService/KeepAuthorities"),
+        node_id="n3",
+        reason="its disk was shredded",
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_stays_has_no_successor(announced_removal: OneNode) -> None:
+    """(P6a) Else a successor that no one watches would be trusted forever."""
+    node = announced_removal
+    old = (AUTHORITIES[0].fingerprint,)
+    node.replicator.authorities = dict.fromkeys(("n0", NODE), AUTHORITIES)
+    node.replicator.shown = {"n0": old, NODE: old}
+    await keep(node)
+    assert announced(node) == []
+    assert await due(node) == ()
+
+
+@pytest.mark.asyncio
+async def test_a_successor_in_use_does_not_end(announced_removal: OneNode) -> None:
+    """(P6a) The others would refuse the member that shows its certificate."""
+    node = announced_removal
+    new = next(
+        each.fingerprint
+        for each in successors(node.primary_db)
+        if each.authority is MEMBERS
+    )
+    node.replicator.authorities = dict.fromkeys(("n0", NODE), AUTHORITIES)
+    node.replicator.shown = {"n0": (new,), NODE: (AUTHORITIES[0].fingerprint,)}
+    with pytest.raises(Refused, match="n0 shows a certificate of the successor"):
+        await keep(node)
+    del node.replicator.authorities["n0"]
+    with pytest.raises(Refused, match="n0 does not answer"):
+        await keep(node)
+    assert announced(node) != []
+
+
+@pytest.mark.asyncio
+async def test_a_maker_sees_what_it_has_not_made(
+    removal: OneNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(P6a) Who speaks in its name has the key of its own machine."""
+    maker = Maker()
+    made = maker.make(AUTHORITIES[0])
+    assert made is not None
+    maker.accepted = (made,)
+    task = AuthorityReplacement(
+        replicator=removal.replicator,
+        state=removal.state,
+        clock=removal.clock,
+        entropy=SystemEntropy(),
+        accepted=lambda: maker.accepted,
+        make=maker.make,
+        made_here=lambda each: each.fingerprint != made.fingerprint,
+    )
+    for _ in range(2):
+        await task.step()
+    alarms = [e for e in caplog.records if e.message == "successor_not_made_here"]
+    assert len(alarms) == 1

@@ -2,7 +2,6 @@
 """Certificates are replaced under load, without a restart and without a lost call."""
 
 import asyncio
-import dataclasses
 import datetime as dt
 import json
 import os
@@ -429,10 +428,6 @@ async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
     before = [each.read_bytes() for each in files]
     procedure = Procedure(rest, tmp_path)
     async with Estate(rest) as estate, callers(estate, "busy-2") as answered:
-        policy = await estate.admin.get_policy()
-        await estate.admin.update_policy(
-            dataclasses.replace(policy, replace_authorities_after_removal=True)
-        )
         await until_recorded(estate.admin, gone.node_id)
         await estate.admin.remove_member(gone.node_id)
         await asyncio.to_thread(gone.stop)

@@ -95,7 +95,7 @@ class Policy:
     """Whether removing a member starts a rotation of the ring's key."""
     authorities_due_after_removal: bool = True
     """Whether the authorities are due after the removal of a member with their keys."""
-    replace_authorities_after_removal: bool = False
+    replace_authorities_after_removal: bool = True
     """Whether authorities that are due are replaced: a member makes their successors."""
 
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.

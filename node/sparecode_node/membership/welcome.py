@@ -71,6 +71,7 @@ class Welcome:
             entropy=self._entropy,
             accepted=self.accepted,
             make=self._make_successor,
+            made_here=lambda each: self._authority.made.authority(each) is not None,
         )
         return (watch.run(), "authorities"), (replacement.run(), "replacement")
 

@@ -44,12 +44,14 @@ class AuthorityReplacement:
         entropy: Entropy,
         accepted: Callable[[], tuple[Successor, ...]],
         make: Callable[[AuthorityKey], Successor | None],
+        made_here: Callable[[Successor], bool] = lambda _: True,
     ) -> None:
         """
         Keep the functions that use this node's files.
 
         *accepted* returns the successors that this node trusts, *make* makes one, or
-        returns None if this node does not have the authority's key.
+        returns None if this node does not have the authority's key. *made_here* returns
+        whether this node has made a successor.
         """
         self._replicator = replicator
         self._state = state
@@ -57,6 +59,8 @@ class AuthorityReplacement:
         self._entropy = entropy
         self._accepted = accepted
         self._make = make
+        self._made_here = made_here
+        self._foreign: set[str] = set()
         self._since_s: dict[AuthorityKey, float] = {}
 
     async def run(self) -> None:
@@ -93,6 +97,7 @@ class AuthorityReplacement:
         if not wanted or own not in members:
             self._since_s.clear()
             return
+        await self._alarm()
         # A successor counts only if its proof is right and its maker is a member.
         replaced = {
             each.replaced
@@ -113,6 +118,19 @@ class AuthorityReplacement:
                         "authority_not_replaced",
                         extra={"authority": str(key), "cause": str(error)},
                     )
+
+    async def _alarm(self) -> None:
+        """Log, once, each trusted successor in this node's name that it has not made."""
+        own = self._replicator.node_id
+        for each in await asyncio.to_thread(self._accepted):
+            if each.node_id != own or each.sole or each.name in self._foreign:
+                continue
+            if not await asyncio.to_thread(self._made_here, each):
+                self._foreign.add(each.name)
+                log.error(
+                    "successor_not_made_here",
+                    extra={"authority": str(each.key), "replaces": each.replaces},
+                )
 
     def _is_its_turn(self, key: AuthorityKey, holders: frozenset[NodeId]) -> bool:
         """Return whether this node makes the successor, and not another one first."""

@@ -132,6 +132,38 @@ async def use_of_successors(
     return Use(successors=tuple(chosen), nodes=tuple(sorted(admitted)))
 
 
+async def check_unused(
+    replicator: Replicator, state: LocalState, removed: NodeId, *, timeout_s: float
+) -> None:
+    """
+    Check that the successors of what is due because of *removed* may end.
+
+    A member with a certificate of one would be refused by the others. Raises `Refused`
+    (`MEMBER_NOT_READY`) if one shows it, or does not answer.
+    """
+    members = {member.node_id for member in replicator.members()}
+    async with state.transaction() as transaction:
+        due = {
+            each.fingerprint
+            for each in await authorities.due(transaction)
+            if each.node_id == removed
+        }
+        pending = {
+            each.fingerprint
+            for each in await authorities.successors(transaction)
+            if each.replaces in due and not each.sole
+        }
+    if not pending:
+        return
+    for status in await _statuses(replicator, members, timeout_s):
+        if pending.intersection(status.shown_authorities):
+            raise _not_ready(
+                f"{status.node_id} shows a certificate of the successor: run there: "
+                "sparecode-node renew-certificate, without --new-authority; or finish "
+                "the replacement"
+            )
+
+
 def _ended(
     accepted: Sequence[Successor], due: AuthorityKey, chosen: Successor
 ) -> frozenset[str]:

@@ -15,7 +15,10 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
-from sparecode_node.services.cluster.authority_use import use_of_successors
+from sparecode_node.services.cluster.authority_use import (
+    check_unused,
+    use_of_successors,
+)
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
@@ -236,13 +239,25 @@ class MembershipCommands:
         """
         Record why the authorities stay whose keys a removed member has had (P6a).
 
-        Raises `Refused` (`AUTHORITY_NOT_DUE`).
+        Their successors end, unless they are in place. Raises `Refused`
+        (`AUTHORITY_NOT_DUE`; `MEMBER_NOT_READY` if a member shows a certificate of a
+        successor, or cannot be asked).
         """
         command = KeepAuthorities(
             node_id=fields.node_id("node_id", node_id),
             reason=fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX),
         )
-        return await self._proposer.change(context, command)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await check_unused(
+            self._replicator,
+            self._state,
+            command.node_id,
+            timeout_s=deadline.left_s(),
+        )
+        return applied(
+            await self._proposer.propose(context, session, deadline, command)
+        )
 
     @idempotent
     async def replace_authorities(

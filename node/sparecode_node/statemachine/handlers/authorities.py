@@ -216,7 +216,30 @@ def keep_authorities(applying: Applying, command: KeepAuthorities) -> Rejected |
     if not kept:
         return _not_due(command.node_id)
     applying.detail = f"{in_words(kept)} stay: {command.reason}"
+    if ended := _end_pending(applying, kept):
+        applying.detail += f"; {in_words(ended)} replaces none"
     return None
+
+
+def _end_pending(
+    applying: Applying, kept: Iterable[AuthorityKey]
+) -> tuple[AuthorityKey, ...]:
+    """
+    End the trust in successors of authorities that stay; return these successors.
+
+    Not of an authority that is due because of another member, too, and not of one whose
+    successor has been replaced: that one's successor is in place.
+    """
+    announced = tables.successors(applying.db)
+    replaced = {each.replaced for each in announced if each.sole}
+    ended: list[AuthorityKey] = []
+    for key in kept:
+        pending = [s for s in announced if s.replaced == key and not s.sole]
+        if tables.is_due(applying.db, key) or replaced & {s.key for s in pending}:
+            continue
+        tables.forget_successors(applying.db, key)
+        ended += (each.key for each in pending)
+    return tuple(ended)
 
 
 def _not_due(node_id: NodeId) -> Rejected:

@@ -124,6 +124,15 @@ def is_started(db: sqlite3.Connection, key: AuthorityKey) -> bool:
     return row is not None
 
 
+def is_due(db: sqlite3.Connection, key: AuthorityKey) -> bool:
+    """Return whether an authority is due because of any removed member."""
+    row = db.execute(
+        "SELECT 1 FROM due_authorities WHERE authority = ? AND fingerprint = ?",
+        (key.authority, key.fingerprint),
+    ).fetchone()
+    return row is not None
+
+
 def successors(db: sqlite3.Connection) -> tuple[Successor, ...]:
     """Return the announced successors, the earliest first."""
     return successors_in(db.execute(ALL_SUCCESSORS))
