@@ -88,6 +88,27 @@ def test_authorities_that_a_removed_member_has_had_are_found(tmp_path: Path) -> 
     words = result["authorities"].words
     assert words.startswith("n4 was removed on 2026-05-29 and has had the keys of the")
     assert "authorities for members and agents" in words
+    assert "Next: sparecode cluster replace-authorities n4." in words
+
+
+def test_the_next_step_of_a_replacement_is_named(tmp_path: Path) -> None:
+    """(P6a) As far as the state of this node tells."""
+    path = state(tmp_path, key=dt.timedelta(), backup=dt.timedelta())
+
+    def words() -> str:
+        (found,) = [e for e in check_ages(path, NOW) if e.subject == "authorities"]
+        return found.words
+
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO due_authorities VALUES ('agents', 'b', 'n4', 1, '', 1)")
+        db.commit()
+        assert "announces successors within a minute" in words()
+        db.execute(
+            "INSERT INTO authority_successors "
+            "VALUES ('agents', 'b', 'n1', 'c', x'01', x'02', 1, 0)"
+        )
+        db.commit()
+    assert "replace-authorities n4 --finish" in words()
 
 
 def test_notices_that_wait_too_long_are_found(tmp_path: Path) -> None:

@@ -79,16 +79,20 @@ def _check_rotation(db: sqlite3.Connection) -> Iterator[Finding]:
 def _check_authorities(db: sqlite3.Connection) -> Iterator[Finding]:
     """Below feature level 2 a stopped node's state has no such table."""
     rows = db.execute(
-        "SELECT node_id, group_concat(DISTINCT authority), min(since_ms) "
-        "FROM due_authorities GROUP BY node_id ORDER BY node_id"
+        "SELECT node_id, group_concat(DISTINCT authority), min(since_ms), min(started), "
+        "min(EXISTS (SELECT 1 FROM authority_successors AS made WHERE "
+        "made.authority = due.authority AND made.replaces = due.fingerprint)) "
+        "FROM due_authorities AS due GROUP BY node_id ORDER BY node_id"
     )
-    for node_id, kinds, since_ms in rows.fetchall():
+    for node_id, kinds, since_ms, started, announced in rows.fetchall():
         since = dt.datetime.fromtimestamp(since_ms / 1000, dt.UTC)
         yield warn(
             "authorities",
             f"{node_id} was removed on {since:%Y-%m-%d} and has had the keys of the "
             f"authorities for {' and '.join(sorted(kinds.split(','), reverse=True))}: "
-            "replace these (docs/runbooks/new-authority.md), or record why they stay: "
+            "replace these (docs/runbooks/new-authority.md). "
+            f"{_next_step(node_id, started=started, announced=announced)} "
+            "To record why they stay: "
             f"sparecode cluster keep-authorities {node_id} --reason REASON",
         )
 
@@ -114,6 +118,23 @@ def _check_notices(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding
                 f"channel {name} has not delivered an event for {minutes} minutes: "
                 f"sparecode notices test {name}",
             )
+
+
+def _next_step(node_id: str, *, started: bool, announced: bool) -> str:
+    """Return which step of the replacement is next, as far as the state tells."""
+    if not started:
+        return f"Next: sparecode cluster replace-authorities {node_id}."
+    if not announced:
+        return (
+            "A member that has their keys announces successors within a minute. If no "
+            "member has them, make new authorities yourself."
+        )
+    return (
+        "Successors are announced. Next: give them to agents and administrators, run "
+        "sparecode-node renew-certificate --new-authority on each node, then: sparecode "
+        f"cluster replace-authorities {node_id} --finish. `sparecode cluster status` "
+        "names the nodes that are left."
+    )
 
 
 def _check_backup(
