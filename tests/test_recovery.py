@@ -213,6 +213,19 @@ async def test_an_interrupted_recovery_is_finished(
     assert own.last_index == own.applied_index + 1
 
 
+async def test_the_old_and_the_new_state_both_keep_the_sealed_events(
+    tmp_path: Path,
+) -> None:
+    """(E1) The new one goes on with them, and may replace some of another history."""
+    config, _ = await survivor(tmp_path)
+    sealed = config.node.data_dir / "state-audit.db"
+    sealed.write_bytes(b"sealed events")
+    made = recovery.recover(config, clock=SystemClock(), entropy=SystemEntropy())
+    assert made.kept_in is not None
+    assert (made.kept_in / sealed.name).read_bytes() == sealed.read_bytes()
+    assert not list(made.kept_in.glob("*.part"))
+
+
 async def test_without_files_there_is_nothing_to_recover(tmp_path: Path) -> None:
     config, _ = await survivor(tmp_path)
     shutil.rmtree(config.node.data_dir / "journal")

@@ -137,6 +137,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         world.handle(directive, dict(arguments))
     db = world.db
     db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
+    db.execute("INSERT INTO audit_segments VALUES (1, 1, 1, 7, 7, x'07', x'07')")
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
     db.execute(
         "INSERT INTO channels VALUES ('siem', 'SIEM', 'webhook', 1, 'https://s.example/', "

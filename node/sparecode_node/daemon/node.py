@@ -73,6 +73,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
+from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.condition import Condition
@@ -90,7 +91,6 @@ from sparecode_node.web.server import WebListenError
 
 log = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("sparecode")
-
 EXIT_FATAL = 70
 """Exit code of a node that detected that it is broken (`EX_SOFTWARE`)."""
 
@@ -165,9 +165,8 @@ class Node:
             except _REFUSALS as error:
                 raise StartError(str(error)) from error
             except sqlite3.DatabaseError as error:
-                raise StartError(
-                    f"{self._config.node.data_dir / STATE}: {error}"
-                ) from error
+                state = self._config.node.data_dir / STATE
+                raise StartError(f"{state}: {error}") from error
             log.info("started", extra={"node": self._config.node.id})
             systemd.notify("READY=1")
             await self._stopping.wait()
@@ -230,6 +229,7 @@ class Node:
         measures, processes = Measures(), StateProcesses()
         cleanup.callback(processes.close)
         state_file = self._state_file(key_holder, measures, processes)
+        self._segments = SegmentKeeper(config.node.data_dir / STATE, state_file.stored)
         replicator = self._make_replicator(
             certificates, key_holder, measures, state_file
         )
@@ -288,6 +288,7 @@ class Node:
             (self._own_key.run(), "own_key"),
             *self._welcome.authority_work(replicator, state, certificates.authorities),
             (key_holder.run(), "keys"),
+            (self._segments.run(), "segments"),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
             (services.delivery.run(), "delivery"),
@@ -475,6 +476,7 @@ class Node:
                 shown_authorities=certificates.shown_authorities,
                 observer=measures,
                 keys=key_holder.exchange,
+                segments=self._segments.exchange,
                 on_malformed=self._refusals.log.malformed,
                 member_keys=self._member_keys,
             ),

@@ -54,10 +54,12 @@ def without_authentication(detail: str) -> str:
     return detail.partition(", ")[2] if detail.startswith(AUTHENTICATION) else detail
 
 
+def canonical(event: AuditEvent) -> bytes:
+    """Return an event as canonical JSON: equal events have equal bytes."""
+    # Runs in every commit: `dataclasses.asdict` would copy every value.
+    return _CANONICAL.encode({name: getattr(event, name) for name in _FIELDS}).encode()
+
+
 def chain_hash(previous: bytes, event: AuditEvent) -> bytes:
     """Return SHA-256 over the previous hash and the event as canonical JSON."""
-    canonical = _CANONICAL.encode(
-        # Runs in every commit: `dataclasses.asdict` would copy every value.
-        {name: getattr(event, name) for name in _FIELDS}
-    )
-    return hashlib.sha256(previous + canonical.encode()).digest()
+    return hashlib.sha256(previous + canonical(event)).digest()

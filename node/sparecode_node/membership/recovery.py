@@ -10,6 +10,7 @@ then moved. An interrupted recovery can be run again.
 import asyncio
 import contextlib
 import datetime as dt
+import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
+from sparecode_node.statemachine.sealed_events import file_of
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 from sparecode_node.statemachine.tables.formats import SchemaError
 from sparecode_node.statemachine.tables.schema import read_only_uri
@@ -302,6 +304,23 @@ def _write(
     write_private(new / WHOLE, b"")
 
 
+def _copy_sealed_events(data: Path, old: Path) -> None:
+    """
+    Copy the sealed audit events to the old files; they stay in place, too.
+
+    A state goes on with those of its own history, and replaces others.
+    """
+    file = file_of(data / STATE)
+    for name in (f"{file.name}-wal", file.name):
+        if (data / name).exists() and not (old / name).exists():
+            old.mkdir(mode=0o700, exist_ok=True)
+            part = old / f"{name}.part"
+            shutil.copy(data / name, part)
+            with part.open("rb") as copy:
+                os.fsync(copy.fileno())
+            part.rename(old / name)
+
+
 def move(config: Config) -> Path | None:
     """
     Move a complete new cluster to its place; return the folder of the old files.
@@ -317,6 +336,8 @@ def move(config: Config) -> Path | None:
     if (new / STATE).exists():
         # They belong to the old state: next to the new one, SQLite would apply them.
         parts = [f"{STATE}-wal", f"{STATE}-shm", f"{STATE}-pages", *parts]
+        if (data / STATE).exists():
+            _copy_sealed_events(data, old)
     for name in parts:
         part, place = new / name, data / name
         if place.exists() and (part.exists() or name.startswith(f"{STATE}-")):

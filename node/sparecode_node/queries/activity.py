@@ -12,7 +12,7 @@ from typing import Final
 
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.policy import HOUR_MS
-from sparecode_node.queries import audit
+from sparecode_node.queries import audit, segments
 from sparecode_node.queries.state import ReadTransaction
 
 HOURS: Final = 24
@@ -96,7 +96,10 @@ async def extend(
     hour = now_ms // HOUR_MS
     start_ms = (hour - HOURS + 1) * HOUR_MS
     head = await audit.head(transaction)
-    begin = await audit.first_at(transaction, start_ms, head.sequence)
+    # A node that joined fetches older events in the background, newest first.
+    readable = await segments.first_readable(transaction)
+    begin = await audit.first_at(transaction, start_ms, head.sequence, first=readable)
+    whole = begin if begin > readable or readable == 1 else readable - 1
     if head.sequence - tally.last > rows or not await _continues(transaction, tally):
         tally = Tally()
     if tally.last < tally.first:
@@ -109,7 +112,7 @@ async def extend(
         first=min(first, tally.first),
         last=head.sequence,
         last_hash=head.hash,
-        from_ms=start_ms if first <= begin else await _at(transaction, first),
+        from_ms=start_ms if first <= whole else await _at(transaction, first),
         hours=_sum(start_ms // HOUR_MS, [tally.hours, *counted]),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.audit import without_authentication
 from sparecode_node.domain.ids import NameKey
+from sparecode_node.queries import audit, segments
 from sparecode_node.queries.state import ReadTransaction
 
 _DETAIL = re.compile(
@@ -45,10 +46,14 @@ class Attempt:
 async def latest(
     transaction: ReadTransaction, name_key: NameKey, *, rows: int
 ) -> tuple[Attempt, ...]:
-    """Return at most *rows* attempts, newest first; those of feature level 1 are left out."""
+    """
+    Return at most *rows* attempts, newest first; those of feature level 1 are left out.
+
+    Raises `MissingSegmentError`.
+    """
     events = await transaction.all(
         """
-        SELECT at_ms, actor, node, outcome, reason, detail, authentication_id,
+        SELECT sequence, at_ms, actor, node, outcome, reason, detail, authentication_id,
             (SELECT name FROM agents WHERE identity = substr(actor, 7)) AS agent
         FROM audit_events
         WHERE target = :target AND authentication_id IS NOT NULL
@@ -58,6 +63,8 @@ async def latest(
         target=name_key,
         rows=rows,
     )
+    oldest = events[-1]["sequence"] if len(events) == rows else 1
+    await segments.require(transaction, oldest, audit.SEQUENCE_MAX)
     return tuple(_attempt(event) for event in events)
 
 

@@ -4,13 +4,16 @@ The audit log, for display (U1).
 
 Sequence numbers have no gaps, and time never goes back from one event to the next. So
 a range of times is a range of sequence numbers, and events outside are not read.
+
+Sealed events are in a file of this node. A read of events that this node lacks raises
+`segments.MissingSegmentError`.
 """
 
 import sqlite3
 from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent
-from sparecode_node.queries import pages
+from sparecode_node.queries import pages, segments
 from sparecode_node.queries.pages import PageTokenError
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
@@ -18,9 +21,15 @@ from sparecode_node.queries.views import Page
 SEQUENCE_MAX = 2**63 - 1
 
 _EVENTS = """
-SELECT event.*, before.hash AS previous_hash
+SELECT event.*, coalesce((
+    SELECT before.hash FROM audit_events AS before
+    WHERE before.sequence = event.sequence - 1
+), (
+    -- This node may lack the event before it.
+    SELECT hash_after FROM audit_segments
+    WHERE last_sequence = event.sequence - 1
+)) AS previous_hash
 FROM audit_events AS event
-LEFT JOIN audit_events AS before ON before.sequence = event.sequence - 1
 WHERE event.sequence BETWEEN :first AND :last
     AND (:actor = '' OR event.actor = :actor)
     AND (:action = '' OR event.action = :action)
@@ -153,7 +162,13 @@ async def _records(
         authentication_id=criteria.authentication_id,
         rows=rows,
     )
-    return [_record(row) for row in events]
+    records = [_record(row) for row in events]
+    if len(records) == rows and newest_first:
+        first = records[-1].event.sequence
+    elif len(records) == rows:
+        last = records[-1].event.sequence
+    await segments.require(transaction, first, last)
+    return records
 
 
 def _record(row: sqlite3.Row) -> AuditRecord:
@@ -198,9 +213,30 @@ async def _range(
     return first, last
 
 
-async def first_at(transaction: ReadTransaction, at_ms: int, end: int) -> int:
-    """Return the sequence number of the first event at or after *at_ms*, or *end* + 1."""
-    low, high = 1, end + 1
+async def first_at(
+    transaction: ReadTransaction, at_ms: int, end: int, *, first: int = 1
+) -> int:
+    """
+    Return the sequence number of the first event at or after *at_ms*, or *end* + 1.
+
+    Events before *first* are not read, and do not count. Raises `MissingSegmentError`.
+    """
+    low, high = first, end + 1
+    sealed = await transaction.one(
+        "SELECT max(last_sequence) AS last FROM audit_segments "
+        "WHERE last_at_ms < :at_ms",
+        at_ms=at_ms,
+    )
+    if sealed is not None and sealed["last"]:
+        low = max(low, min(sealed["last"], end) + 1)
+    after = await transaction.one(
+        "SELECT min(first_sequence) AS first FROM audit_segments "
+        "WHERE first_at_ms >= :at_ms",
+        at_ms=at_ms,
+    )
+    if after is not None and after["first"]:
+        high = max(low, min(after["first"], high))
+    await segments.require(transaction, low, high - 1)
     while low < high:
         middle = (low + high) // 2
         row = await transaction.one(

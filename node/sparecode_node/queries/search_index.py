@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from sparecode_node.queries import segments
 from sparecode_node.queries.search_words import PART_CHARACTERS, text_of, words_of
 from sparecode_node.queries.transaction import Candidates, Kind, ReadTransaction
 
@@ -288,7 +289,10 @@ async def _is_past(
         "SELECT hash FROM audit_events WHERE sequence = :sequence",
         sequence=position.sequence,
     )
-    return row is not None and bytes(row["hash"]) == position.hash
+    if row is None or bytes(row["hash"]) != position.hash:
+        return False
+    # A node that was away may lack events since then, which name what has changed.
+    return await segments.first_readable(transaction) <= position.sequence
 
 
 async def _is_small(transaction: ReadTransaction) -> bool:

@@ -19,7 +19,7 @@ from sparecode_node.queries.batched_reads import BatchedReads, Query
 from sparecode_node.queries.search_index import SearchIndex
 from sparecode_node.queries.search_words import matches
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
-from sparecode_node.statemachine.tables.schema import read_only_uri
+from sparecode_node.statemachine.sealed_events import open_log
 
 __all__ = ["LocalState", "ReadTransaction"]
 
@@ -100,9 +100,7 @@ class LocalState:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    opened = sqlite3.connect(
-        read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False
-    )
+    opened = open_log(path, any_thread=True)
     opened.row_factory = sqlite3.Row
     opened.execute("PRAGMA query_only = ON")
     opened.create_function("found", -1, _found, deterministic=True)

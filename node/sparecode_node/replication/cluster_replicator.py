@@ -36,6 +36,10 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.member_keys import MemberKeys
+from sparecode_node.replication.links.segment_exchange import (
+    NoSegments,
+    SegmentExchange,
+)
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.log.skips import SkipFolder, SkipSettings
@@ -93,6 +97,9 @@ class ClusterConfig:
     keys: KeyExchange = field(default_factory=lambda: KeyExchange(NoKeys()))
     member_keys: MemberKeys = field(default_factory=MemberKeys)
     """The keys that members must show (P5a)."""
+    segments: SegmentExchange = field(
+        default_factory=lambda: SegmentExchange(NoSegments())
+    )
     on_malformed: Callable[[str, str], object] = lambda *_: None
     """Called with method and peer of a call to this member that does not decode."""
 
@@ -159,6 +166,7 @@ class ClusterReplicator:
             member_keys=config.member_keys,
             patience_s=config.raft.election_min_s,
         )
+        self._transport.lend(config.segments)
         self._forwarding = ForwardQueues(self._transport.channel, self._observer)
         self._running = False
         self._engine = EngineThread(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     ClockError,
@@ -185,6 +186,13 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         words="this node is stopping and no longer reads its whole state; use another "
         "node, or this one after it restarts",
         retry_s=1.0,
+    ),
+    MissingSegmentError: Answer(
+        code=Code.UNAVAILABLE,
+        reason="AUDIT_SEGMENT_MISSING",
+        words="this node lacks older audit events, which it fetches from the other "
+        "members; try again later, or use another node",
+        retry_s=5.0,
     ),
     OutcomeUnknownError: Answer(
         code=Code.UNAVAILABLE,

@@ -2,7 +2,10 @@
 """
 The audit log: appends events in the transaction of their command (U1).
 
-`domain.audit` computes the hash of each event.
+`domain.audit` computes the hash of each event. From level 2 on, every `SEGMENT_EVENTS`
+events are sealed: a row of `audit_segments` stands for them. A sealed event is no
+longer a part of the replicated state. Each node keeps it in a file of its own
+(`sealed_events`), and then discards it here.
 """
 
 import sqlite3
@@ -10,6 +13,18 @@ import sqlite3
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.statemachine import outbox
+from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables.segments import Segment
+
+SEGMENT_EVENTS = 10_000
+"""
+Events of a segment: 4 MB, a few tenths of a second to store and verify.
+
+Every replica seals after the same event, so after a release only a new level changes it.
+"""
+
+DISCARDED_MAX = 256
+"""Sealed events that one entry discards: a millisecond. It brings at most half as many."""
 
 
 class AuditLog:
@@ -22,9 +37,32 @@ class AuditLog:
         ).fetchone()
         self.sequence: int = row[0] if row else 0
         self.head: bytes = row[1] if row else GENESIS_HASH
+        self.seals = False
+        """Whether the cluster's level has segments."""
+        last = segments.last_sealed(db)
+        self._sealed = last.last_sequence if last else 0
+        first = db.execute("SELECT min(sequence) FROM audit_events").fetchone()
+        self._first: int = first[0] or 1
         self._index = 0
         self._events = 0
         """Events of this entry so far: they name its notices."""
+
+    def discard(self, stored: Segment | None) -> None:
+        """
+        Discard some sealed events; this node's file has those up to a segment's end.
+
+        The newest event stays in any case: the next one continues its chain.
+        """
+        if stored is None or self._first > stored.last_sequence:
+            return
+        # A snapshot of another history may have replaced the state a moment ago.
+        if segments.find(self._db, stored.number) != stored:
+            return
+        end = min(self._first + DISCARDED_MAX, stored.last_sequence + 1, self.sequence)
+        if end <= self._first:
+            return
+        self._db.execute("DELETE FROM audit_events WHERE sequence < ?", (end,))
+        self._first = end
 
     def begin_entry(self, index: int) -> None:
         """Begin with the events of the entry at *index*."""
@@ -72,6 +110,9 @@ class AuditLog:
             ),
         )
         self.sequence, self.head = event.sequence, digest
+        if self.seals and self.sequence - self._sealed >= SEGMENT_EVENTS:
+            # One segment for each event: a log of years is sealed without a pause.
+            self._sealed = segments.seal(self._db, SEGMENT_EVENTS).last_sequence
         self._events += 1
         dropped = outbox.offer(self._db, event, index=self._index, number=self._events)
         for channel, count in dropped.items():

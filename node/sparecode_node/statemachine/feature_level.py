@@ -183,6 +183,10 @@ CHANNELS = 2
 """From here on, channels tell events to other systems (N1)."""
 
 
+AUDIT_SEGMENTS = 2
+"""From here on, old audit events are sealed, and leave the state (U1)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

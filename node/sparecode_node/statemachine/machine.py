@@ -60,6 +60,7 @@ from sparecode_node.statemachine.tables import formats, meta
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables.agents import certificate_denied
+from sparecode_node.statemachine.tables.segments import Segment
 from sparecode_node.statemachine.targets import person_of, target_of
 
 CHANGES_BEGINNING = (
@@ -112,6 +113,12 @@ class StateMachine:
         db.execute("PRAGMA synchronous = NORMAL")
         formats.prepare(db)
         db.execute("PRAGMA foreign_keys = ON")
+        self.stored: Segment | None = None
+        """
+        The sealed segment up to which this node's file has all events of the state.
+
+        Another thread sets it. It decides nothing: sealed events are no state.
+        """
         self._load()
 
     def _load(self) -> None:
@@ -253,6 +260,7 @@ class StateMachine:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             results = work()
+            self._audit.discard(self.stored)
             meta.write(self._db, "applied_index", index)
             self._db.execute("COMMIT")
         except BaseException:
@@ -411,3 +419,4 @@ class StateMachine:
         self._keys = key_tables.keys_of(self._db)
         self._member_keys = membership_tables.member_keys(self._db)
         self._feature_level = feature_level.read(self._db)
+        self._audit.seals = self._feature_level >= feature_level.AUDIT_SEGMENTS

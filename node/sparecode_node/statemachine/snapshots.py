@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine import checkpoints, feature_level
+from sparecode_node.statemachine import checkpoints, feature_level, sealed_events
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.tables import formats, meta, schema
 
@@ -46,6 +46,22 @@ def write_snapshot(state: Path, target: Path) -> SnapshotFacts:
     return read_facts(target)
 
 
+def write_whole(state: Path, target: Path) -> SnapshotFacts:
+    """
+    Copy the state into the new file *target*, with all audit events that this node has.
+
+    For backups: sealed events are not part of a snapshot once this node's other file has
+    them. Raises as `write_snapshot`.
+    """
+    target.touch(mode=0o600)
+    try:
+        _copy(state, target)
+        sealed_events.add_to(target, state)
+    except sqlite3.Error as error:
+        raise SnapshotError(f"{target}: {error}") from error
+    return read_facts(target)
+
+
 def _copy(state: Path, target: Path) -> None:
     # Read-only: SQLite runs a checkpoint when the last connection that can write is
     # closed, and discards its errors.
@@ -63,6 +79,10 @@ def _copy(state: Path, target: Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         copy.execute("PRAGMA journal_mode = MEMORY").fetchall()  # And no third one.
         formats.convert(copy, feature_level.read(copy))
+        (pages,) = copy.execute("PRAGMA page_count").fetchone()
+        (unused,) = copy.execute("PRAGMA freelist_count").fetchone()
+        if unused > pages // 2:
+            copy.execute("VACUUM")  # Years of audit events have just left the state.
 
 
 def read_facts(snapshot: Path) -> SnapshotFacts:

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine.tables.schema import read_only_uri
+from sparecode_node.statemachine.sealed_events import open_log
 
 _WORD = re.compile(r"[A-Za-z_]{0,40}")
 OTHER = "other"
@@ -78,13 +78,12 @@ class EventCounts:
             return dict(self._counts)
 
     def _open(self) -> "contextlib.closing[sqlite3.Connection]":
-        uri = read_only_uri(self._path)
-        return contextlib.closing(sqlite3.connect(uri, uri=True))
+        return contextlib.closing(open_log(self._path))
 
 
 def _newest(db: sqlite3.Connection) -> int:
     (sequence,) = db.execute(
-        "SELECT coalesce(max(sequence), 0) FROM audit_events"
+        "SELECT coalesce(max(sequence), 0) FROM main.audit_events"
     ).fetchone()
     return int(sequence)
 

@@ -24,6 +24,10 @@ from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.links.known_peers import NOT_A_MEMBER, KnownPeers
 from sparecode_node.replication.links.member_keys import key_shown
+from sparecode_node.replication.links.segment_exchange import (
+    SegmentCalls,
+    SegmentExchange,
+)
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
@@ -56,7 +60,7 @@ class _Inbound:
     """The fingerprint of the key in its certificate."""
 
 
-class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
+class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
     """The called side: checks the caller, and cuts off links that a newer one replaces."""
 
     def __init__(
@@ -65,11 +69,13 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         calls: PeerCalls,
         peers: KnownPeers,
         keys: KeyExchange,
+        segments: SegmentExchange,
         *,
         level: int,
     ) -> None:
         self._level = level
         self._keys = keys
+        self._segments = segments
         self._engine = engine
         self._calls = calls
         self._peers = peers

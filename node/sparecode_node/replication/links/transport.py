@@ -40,6 +40,10 @@ from sparecode_node.replication.links.liveness import LinkWatch
 from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.outbound import OutboundLink
 from sparecode_node.replication.links.peer_service import PeerServicer
+from sparecode_node.replication.links.segment_exchange import (
+    NoSegments,
+    SegmentExchange,
+)
 from sparecode_node.replication.links.tls import (
     PeerTls,
     renewable_credentials,
@@ -203,6 +207,7 @@ class PeerTransport:
         self._tls = tls
         self._keys = keys
         keys.connect(channel=self.channel, others=self._peers.other_voters)
+        self._segments = SegmentExchange(NoSegments())
         self._engine: EngineThread | None = None
         self._wire: EngineWire | None = None
         self._server: grpc.aio.Server | None = None
@@ -218,6 +223,11 @@ class PeerTransport:
         """
         self.port = 0
         """The port of the listener, once it is bound."""
+
+    def lend(self, segments: SegmentExchange) -> None:
+        """Exchange sealed audit events with the other members, before the start."""
+        self._segments = segments
+        segments.connect(channel=self.channel, others=self._peers.other_voters)
 
     def wire(self, calls: LoopCalls) -> EngineWire:
         """Return what the engine sends through; called in its thread, once."""
@@ -253,7 +263,12 @@ class PeerTransport:
             maximum_concurrent_rpcs=CALLS_MAX,
         )
         self._servicer = PeerServicer(
-            engine, calls, self._peers, self._keys, level=self._level
+            engine,
+            calls,
+            self._peers,
+            self._keys,
+            self._segments,
+            level=self._level,
         )
         peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
         current: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731

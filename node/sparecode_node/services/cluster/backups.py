@@ -12,6 +12,7 @@ from typing import Self
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.queries import policy as policies
+from sparecode_node.queries import segments
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
@@ -47,7 +48,10 @@ class BackupSource:
     """The source of backups."""
 
     write_snapshot: Callable[[Path], SnapshotFacts]
-    """Writes the state into a new file, and returns its index and digest."""
+    """
+    Writes the state with all audit events of this node into a new file, and returns its
+    index and digest.
+    """
     directory: Path
     """A folder of this node alone: unencrypted files stay in it."""
     version: str
@@ -57,7 +61,7 @@ class BackupSource:
     def of(cls, state: Path, processes: StateProcesses, version: str) -> Self:
         """Return a source for the state file *state*; working files are written beside it."""
         return cls(
-            write_snapshot=lambda target: processes.write(state, target),
+            write_snapshot=lambda target: processes.write_whole(state, target),
             directory=state.parent,
             version=version,
         )
@@ -93,11 +97,16 @@ class Backups:
 
         A command in the log permits and records it; another command records its end
         when the last piece was read. Raises `InvalidFieldError`,
-        `NotSignedInError`, `NotPermittedError`, `Refused` and `ProposeError`; the
-        pieces raise `StoppingError`.
+        `NotSignedInError`, `NotPermittedError`, `Refused`, `ProposeError`, and
+        `MissingSegmentError` if another member has audit events that this one lacks;
+        the pieces raise `StoppingError`.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
+        if len(self._replicator.members()) > 1:
+            # Another member has what this one lacks. A restore must not lose it.
+            async with self._state.transaction() as transaction:
+                await segments.require_all(transaction)
         result = await self._proposer.propose(
             context, session, deadline, CreateBackup()
         )

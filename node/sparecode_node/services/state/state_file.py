@@ -18,6 +18,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.checkpointer import Checkpointer
 from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.state.state_process import StateProcesses
+from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
@@ -26,6 +27,7 @@ from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables.membership import ticket_certificates
 from sparecode_node.statemachine.tables.schema import read_only_uri
+from sparecode_node.statemachine.tables.segments import Segment
 
 
 class StateFile:
@@ -75,6 +77,13 @@ class StateFile:
             sums = open_page_sums(self._path)
         except (LostWriteError, OSError, sqlite3.Error) as error:
             raise StartRefusedError(f"{self._path}: {error}") from error
+        try:
+            sealed_events.create(self._path)
+        except (OSError, sqlite3.Error) as error:
+            sums.close()
+            raise StartRefusedError(
+                f"{sealed_events.file_of(self._path)}: {error}"
+            ) from error
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(sums.close)
             db = sqlite3.connect(self._path)
@@ -107,6 +116,15 @@ class StateFile:
             yield state, stamper
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
+
+    def stored(self, segment: Segment) -> None:
+        """
+        Let apply discard the sealed events up to this segment: the other file has them.
+
+        Safe in any thread.
+        """
+        if self._state is not None:
+            self._state.stored = segment
 
     def write(self, target: Path) -> SnapshotFacts:
         """Write a snapshot of the current state."""

@@ -25,6 +25,7 @@ from sparecode_node.statemachine.snapshots import (
     read_facts,
     read_state,
     write_snapshot,
+    write_whole,
 )
 
 SMALL_BYTES = 8 * 1024 * 1024
@@ -36,6 +37,7 @@ EXIT_REFUSED = 3
 
 WORK: dict[str, Callable[..., SnapshotFacts]] = {
     "write": write_snapshot,
+    "write-whole": write_whole,
     "read": read_facts,
     "look": read_state,
 }
@@ -66,6 +68,10 @@ class StateProcesses:
     def write(self, state: Path, target: Path) -> SnapshotFacts:
         """Copy the state into the new file *target*."""
         return self._run("write", state, target)
+
+    def write_whole(self, state: Path, target: Path) -> SnapshotFacts:
+        """Copy the state into the new file *target*, with all audit events."""
+        return self._run("write-whole", state, target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot."""

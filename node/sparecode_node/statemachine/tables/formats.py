@@ -22,6 +22,7 @@ from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
+from sparecode_node.statemachine.tables.segments import SEGMENT_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 
@@ -84,6 +85,7 @@ ALTER TABLE audit_events ADD COLUMN
         + schema.REFUSAL_TABLES
         + schema.RESET_TABLES
         + schema.SECRET_TABLES
+        + SEGMENT_TABLES
         + schema.SIGN_IN_TABLES
         + SKIP_TABLES,
         back="""
@@ -125,6 +127,7 @@ DROP TABLE radius_networks;
 DROP TABLE radius_clients;
 DROP TABLE equal_refusals;
 DROP TABLE administrator_resets;
+DROP TABLE audit_segments;
 DROP TABLE known_secrets;
 DROP TABLE former_names;
 DROP TABLE user_creators;

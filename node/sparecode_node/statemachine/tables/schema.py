@@ -15,6 +15,7 @@ from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
+from sparecode_node.statemachine.tables.segments import SEGMENT_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 VERSION = 2
@@ -484,6 +485,7 @@ CREATE TABLE audit_events (
     + REFUSAL_TABLES
     + RESET_TABLES
     + SECRET_TABLES
+    + SEGMENT_TABLES
     + SIGN_IN_TABLES
     + SKIP_TABLES
 )

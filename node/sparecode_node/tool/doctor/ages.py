@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.keys import ROTATION_DUE
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, ok, warn
@@ -49,7 +50,9 @@ def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
         return
     key_id, since_ms = row
     if not since_ms:  # The first key is as old as the first event.
+        oldest = next(iter(segments.all_sealed(db)), None)
         (since_ms,) = db.execute("SELECT min(at_ms) FROM audit_events").fetchone()
+        since_ms = oldest.first_at_ms if oldest else since_ms
     if since_ms is None:
         return
     since = dt.datetime.fromtimestamp(since_ms / 1000, dt.UTC)

@@ -13,6 +13,8 @@ from sparecode_node.replication.offline.inspection import (
     read_journal,
 )
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.statemachine.sealed_events import file_of, open_log
+from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.schema import VERSION, read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
@@ -82,9 +84,15 @@ def check_state(
         ) as db:
             db.execute("BEGIN")  # All reads see one moment.
             yield from _check_database(db, journal, ring)
-            yield _check_chain(db)
     except sqlite3.DatabaseError as error:
         yield fail("state", f"{path}: {error}; {_REPLACE}")
+        return
+    try:
+        with contextlib.closing(open_log(path)) as log:
+            log.execute("BEGIN")
+            yield _check_chain(path, log)
+    except sqlite3.DatabaseError as error:
+        yield fail("audit log", f"{error}; {_fetch_again(path)}")
 
 
 def _check_database(
@@ -132,9 +140,17 @@ def _check_database(
         )
 
 
-def _check_chain(db: sqlite3.Connection) -> Finding:
+def _fetch_again(path: Path) -> str:
+    return (
+        f"stop the node, move {file_of(path)} away, and start the node: it fetches "
+        "sealed events from the other members"
+    )
+
+
+def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
     """Recompute the hash of every audit event from the previous one (U1)."""
-    previous, sequence = GENESIS_HASH, 0
+    previous, sequence, missing = GENESIS_HASH, 0, 0
+    sealed = {each.first_sequence: each for each in segments.all_sealed(db)}
     rows = db.execute(
         "SELECT sequence, at_ms, actor, node, action, target, outcome, reason, detail, "
         "hash FROM audit_events ORDER BY sequence"
@@ -152,13 +168,24 @@ def _check_chain(db: sqlite3.Connection) -> Finding:
             "detail",
         )
         event = AuditEvent(**dict(zip(names, fields, strict=True)))
+        while event.sequence > sequence + 1 and (gap := sealed.get(sequence + 1)):
+            sequence, previous = gap.last_sequence, gap.hash_after
+            missing += gap.events
         sequence += 1
         if event.sequence != sequence or chain_hash(previous, event) != stored_hash:
+            in_file = any(sequence <= each.last_sequence for each in sealed.values())
             return fail(
                 "audit log",
                 f"the chain breaks at event {sequence}: the file was changed or is "
-                f"damaged; compare it with the other nodes, then {_REPLACE}",
+                "damaged; compare it with the other nodes, then "
+                f"{_fetch_again(path) if in_file else _REPLACE}",
             )
         previous = stored_hash
     head = previous.hex()[:16] if sequence else "none"
+    if missing:
+        return warn(
+            "audit log",
+            f"{missing} of {sequence} events are missing on this node; it fetches them "
+            "from the other members while it runs",
+        )
     return ok("audit log", f"{sequence} events in an unbroken chain, head {head}")

@@ -1191,6 +1191,54 @@ class SnapshotChunk(_message.Message):
 Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
 
 @_typing.final
+class FetchSegmentRequest(_message.Message):
+    """A request for the audit events of a sealed segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number of the segment."""
+    hash: _builtins.bytes
+    """The hash of the chain after its last event."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSegmentRequest: _TypeAlias = FetchSegmentRequest  # noqa: Y015
+
+@_typing.final
+class FetchSegmentResponse(_message.Message):
+    """Some events of a segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    lines: _builtins.bytes
+    """Whole lines, each an event as canonical JSON, in order. The chain proves them."""
+    def __init__(
+        self,
+        *,
+        lines: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSegmentResponse: _TypeAlias = FetchSegmentResponse  # noqa: Y015
+
+@_typing.final
 class GetMemberStatusRequest(_message.Message):
     """A request for a member's progress."""
 

@@ -80,6 +80,11 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.FromString,
                 _registered_method=True)
+        self.FetchSegment = channel.unary_stream(
+                '/sparecode.internal.v1.PeerService/FetchSegment',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSegmentRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSegmentResponse.FromString,
+                _registered_method=True)
         self.Ping = channel.unary_unary(
                 '/sparecode.internal.v1.PeerService/Ping',
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.PingRequest.SerializeToString,
@@ -155,6 +160,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchSegment(self, request, context):
+        """Sends the audit events of a sealed segment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Ping(self, request, context):
         """Answers at once: the connection carries bytes in both directions.
         """
@@ -209,6 +221,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.FetchKey,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.SerializeToString,
+            ),
+            'FetchSegment': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchSegment,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSegmentRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSegmentResponse.SerializeToString,
             ),
             'Ping': grpc.unary_unary_rpc_method_handler(
                     servicer.Ping,
@@ -460,6 +477,33 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/FetchKey',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/FetchSegment',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSegmentRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSegmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

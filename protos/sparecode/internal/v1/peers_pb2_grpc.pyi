@@ -57,6 +57,8 @@ class PeerServiceStub:
     """Makes the called member store a key that may be activated in its key ring, durably."""
     FetchKey: _grpc.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]
     """Returns a key that the caller lacks."""
+    FetchSegment: _grpc.UnaryStreamMultiCallable[_peers_pb2.FetchSegmentRequest, _peers_pb2.FetchSegmentResponse]
+    """Sends the audit events of a sealed segment."""
     Ping: _grpc.UnaryUnaryMultiCallable[_peers_pb2.PingRequest, _peers_pb2.PingResponse]
     """Answers at once: the connection carries bytes in both directions."""
 
@@ -85,6 +87,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Makes the called member store a key that may be activated in its key ring, durably."""
     FetchKey: _aio.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]  # type: ignore[assignment]
     """Returns a key that the caller lacks."""
+    FetchSegment: _aio.UnaryStreamMultiCallable[_peers_pb2.FetchSegmentRequest, _peers_pb2.FetchSegmentResponse]  # type: ignore[assignment]
+    """Sends the audit events of a sealed segment."""
     Ping: _aio.UnaryUnaryMultiCallable[_peers_pb2.PingRequest, _peers_pb2.PingResponse]  # type: ignore[assignment]
     """Answers at once: the connection carries bytes in both directions."""
 
@@ -164,6 +168,14 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.FetchKeyResponse, _abc.Awaitable[_peers_pb2.FetchKeyResponse]]:
         """Returns a key that the caller lacks."""
+
+    @_abc_1.abstractmethod
+    def FetchSegment(
+        self,
+        request: _peers_pb2.FetchSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_peers_pb2.FetchSegmentResponse], _abc.AsyncIterator[_peers_pb2.FetchSegmentResponse]]:
+        """Sends the audit events of a sealed segment."""
 
     @_abc_1.abstractmethod
     def Ping(

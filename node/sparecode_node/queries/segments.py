@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Sealed segments of the audit log whose events this node lacks, for readers (U1).
+
+A node that joined has the state, and fetches older events in the background. A read
+that needs one of them is refused: it must not look as if there were no such events.
+"""
+
+from sparecode_node.queries.transaction import ReadTransaction
+
+_MISSING = """
+FROM audit_segments AS sealed
+WHERE first_sequence < (SELECT coalesce(min(sequence), 0) FROM main.audit_events)
+    AND last_sequence >= :first AND first_sequence <= :last
+    AND NOT EXISTS (
+        SELECT 1 FROM stored_segments AS stored
+        WHERE stored.number = sealed.number AND stored.hash = sealed.hash_after
+    )
+"""
+_ANY = 2**63 - 1
+
+
+class MissingSegmentError(Exception):
+    """This node lacks audit events that the read needs, and fetches them from members."""
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__(f"this node lacks the audit events {first} to {last}")
+
+
+async def first_readable(transaction: ReadTransaction) -> int:
+    """Return the sequence number from which on this node has all events."""
+    row = await transaction.one(
+        f"SELECT coalesce(max(last_sequence), 0) + 1 AS first {_MISSING}",
+        first=1,
+        last=_ANY,
+    )
+    return 1 if row is None else int(row["first"])
+
+
+async def require_all(transaction: ReadTransaction) -> None:
+    """Raise `MissingSegmentError` if this node lacks an event."""
+    await require(transaction, 1, _ANY)
+
+
+async def require(transaction: ReadTransaction, first: int, last: int) -> None:
+    """Raise `MissingSegmentError` if this node lacks one of these events."""
+    row = await transaction.one(
+        f"SELECT first_sequence, last_sequence {_MISSING} ORDER BY number LIMIT 1",
+        first=first,
+        last=last,
+    )
+    if row is not None and first <= last:
+        raise MissingSegmentError(row["first_sequence"], row["last_sequence"])

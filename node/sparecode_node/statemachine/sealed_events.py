@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The file with the audit events of sealed segments, beside the state's database.
+
+It is a database with the same table. Each node writes its own, so no commit of an entry
+waits for it. It needs no trust: a segment counts as stored only if its events, read back
+from the file, give the two hashes in the state. It may be lost or damaged; then the
+events come from other members again.
+
+Readers see one table: `audit_events` becomes a view of both databases (`open_log`).
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sparecode_node.domain.audit import AuditEvent, canonical, chain_hash
+from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables.schema import (
+    AUTHENTICATION_ID,
+    AUTHENTICATION_INDEX,
+    read_only_uri,
+)
+from sparecode_node.statemachine.tables.segments import Segment
+
+FORMAT = 1
+COLUMNS = "sequence, at_ms, actor, node, action, target, outcome, reason, detail, hash"
+_FIELDS = tuple(field.name for field in fields(AuditEvent))
+
+_TABLES = f"""
+CREATE TABLE audit_events (
+    sequence INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    node TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    {AUTHENTICATION_ID}
+) STRICT;
+{AUTHENTICATION_INDEX}
+CREATE TABLE stored_segments (
+    number INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL               -- of the chain, after its last event
+) STRICT;
+PRAGMA user_version = {FORMAT};
+"""
+
+_VIEWS = """
+CREATE TEMP VIEW audit_events AS
+    SELECT * FROM main.audit_events
+    UNION ALL
+    SELECT * FROM sealed.audit_events WHERE sequence < (
+        SELECT coalesce(min(sequence), 0) FROM main.audit_events
+    );
+CREATE TEMP VIEW stored_segments AS SELECT * FROM sealed.stored_segments;
+"""
+"""
+The state's own events count first: another thread stores them in the file before they
+leave the state, and a reader may see both.
+"""
+_NO_FILE = "CREATE TEMP TABLE stored_segments (number INTEGER, hash BLOB);"
+
+
+Pace = Callable[[Iterable[AuditEvent]], Iterator[AuditEvent]]
+
+"""Yields events, and may pause meanwhile."""
+
+
+class SegmentError(Exception):
+    """The events of a segment are not those that the state knows, or not all of them."""
+
+
+def file_of(state: Path) -> Path:
+    """Return the path of the file that belongs to the state's database *state*."""
+    return state.with_name(f"{state.stem}-audit.db")
+
+
+def open_log(state: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    """
+    Open the state's database read-only, with the events of both files as one table.
+
+    *any_thread*: several threads will use the connection, one at a time. Raises
+    `sqlite3.Error`.
+    """
+    db = sqlite3.connect(
+        read_only_uri(state),
+        uri=True,
+        isolation_level=None,
+        check_same_thread=not any_thread,
+    )
+    try:
+        if (file := file_of(state)).exists():
+            db.execute("ATTACH ? AS sealed", (read_only_uri(file),))
+            db.executescript(_VIEWS)
+        else:
+            db.executescript(_NO_FILE)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def create(state: Path) -> None:
+    """
+    Create the file, if there is none; put one that is damaged aside, and begin another.
+
+    Raises `sqlite3.Error` and `OSError`.
+    """
+    try:
+        _open(file_of(state)).close()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise  # Such as a full disk: the file may be sound.
+        put_aside(state)
+        _open(file_of(state)).close()
+
+
+def put_aside(state: Path) -> None:
+    """Rename a damaged file; what it had comes from other members again."""
+    file = file_of(state)
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+    file.replace(file.with_name(f"{file.name}.damaged"))
+
+
+def add_to(copy: Path, state: Path) -> None:
+    """
+    Add to a copy of the state the sealed events that only the file has.
+
+    The copy is older than what is read here, so no event is in neither. Raises
+    `sqlite3.Error`.
+    """
+    if not (file := file_of(state)).exists():
+        return
+    uri = copy.absolute().as_uri()
+    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = MEMORY").fetchall()  # Without a second file.
+        db.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
+        db.execute("ATTACH ? AS sealed", (read_only_uri(file),))
+        for segment in segments.all_sealed(db):
+            # A segment of another history, or one that is not whole, is left out.
+            db.execute(
+                f"INSERT OR IGNORE INTO main.audit_events ({COLUMNS}) "
+                f"SELECT {COLUMNS} FROM sealed.audit_events "
+                "WHERE sequence BETWEEN ? AND ? AND EXISTS ("
+                "SELECT 1 FROM stored_segments WHERE number = ? AND hash = ?)",
+                (
+                    segment.first_sequence,
+                    segment.last_sequence,
+                    segment.number,
+                    segment.hash_after,
+                ),
+            )
+            rest = (segment.first_sequence, segment.last_sequence)
+            (events,) = db.execute(
+                "SELECT count(*) FROM main.audit_events WHERE sequence BETWEEN ? AND ?",
+                rest,
+            ).fetchone()
+            if events < segment.events:  # So that a missing segment is missing whole.
+                db.execute(
+                    "DELETE FROM main.audit_events WHERE sequence BETWEEN ? AND ? AND "
+                    "sequence < (SELECT max(sequence) FROM main.audit_events)",
+                    rest,
+                )
+
+
+class SealedEvents:
+    """The file's only writer. Any thread may use it, one at a time. Raises `sqlite3.Error`."""
+
+    def __init__(self, state: Path) -> None:
+        """Open the file of the state's database *state*; `create` has made it."""
+        self._db = _open(file_of(state))
+        self._log = open_log(state, any_thread=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        # The last connection can only read: another one would run a checkpoint, and
+        # discard its error.
+        self._db.close()
+        self._log.close()
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the sealed segments that the state knows, oldest first."""
+        return segments.all_sealed(self._log)
+
+    def stored(self) -> dict[int, bytes]:
+        """Return the numbers of the stored segments, each with its hash."""
+        rows = self._db.execute("SELECT number, hash FROM stored_segments")
+        return {number: bytes(value) for number, value in rows}
+
+    def first_in_state(self) -> int:
+        """Return the sequence number of the oldest event in the state's database; 0: none."""
+        (first,) = self._log.execute(
+            "SELECT coalesce(min(sequence), 0) FROM main.audit_events"
+        ).fetchone()
+        return int(first)
+
+    def store_from_state(self, segment: Segment, pace: Pace) -> None:
+        """Store a segment that the state's database still has. Raises `SegmentError`."""
+        rows = self._log.execute(
+            f"SELECT {COLUMNS} FROM main.audit_events WHERE sequence BETWEEN ? AND ? "
+            "ORDER BY sequence",
+            (segment.first_sequence, segment.last_sequence),
+        )
+        self.store(segment, pace(_event(row) for row in rows), pace)
+
+    def store(
+        self, segment: Segment, events: Iterable[AuditEvent], pace: Pace = iter
+    ) -> None:
+        """
+        Store a segment, durably; any earlier content of it is replaced.
+
+        *pace* yields events, and may pause meanwhile.
+        Raises `SegmentError` if the events are not those of the segment.
+        """
+        with self._transaction():
+            self._forget(segment)
+            self._db.executemany(
+                f"INSERT INTO audit_events ({COLUMNS}) VALUES "
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (*(getattr(event, name) for name in _FIELDS), value)
+                    for event, value in linked(segment, events)
+                ),
+            )
+            self._db.execute(
+                "INSERT INTO stored_segments VALUES (?, ?)",
+                (segment.number, segment.hash_after),
+            )
+        # SQLite's own checkpoints would discard an error of the disk.
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.verify(segment, pace)
+
+    def verify(self, segment: Segment, pace: Pace = iter) -> None:
+        """
+        Read a stored segment, and compare it with the state. Raises `SegmentError`.
+
+        A segment that is not the state's own does not count as stored any longer.
+        """
+        try:
+            _verify(self._db, segment, pace)
+        except SegmentError:
+            with self._transaction():
+                self._forget(segment)
+            raise
+
+    def _forget(self, segment: Segment) -> None:
+        self._db.execute(
+            "DELETE FROM stored_segments WHERE number = ?", (segment.number,)
+        )
+        self._db.execute(
+            "DELETE FROM audit_events WHERE sequence BETWEEN ? AND ?",
+            (segment.first_sequence, segment.last_sequence),
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def linked(
+    segment: Segment, events: Iterable[AuditEvent]
+) -> Iterator[tuple[AuditEvent, bytes]]:
+    """
+    Yield the events of a segment, each with its hash.
+
+    Raises `SegmentError` after the last one at the latest, if they are not those that
+    the state knows.
+    """
+    sequence, head = segment.first_sequence - 1, segment.hash_before
+    for event in events:
+        if event.sequence != sequence + 1 or sequence >= segment.last_sequence:
+            raise SegmentError(f"event {sequence + 1} is missing")
+        sequence, head = event.sequence, chain_hash(head, event)
+        yield event, head
+    if sequence != segment.last_sequence or head != segment.hash_after:
+        raise SegmentError(
+            f"the events {segment.first_sequence} to {segment.last_sequence} are not "
+            "those of the cluster's audit log"
+        )
+
+
+def lines_of(
+    state: Path, number: int, hash_after: bytes, *, skip: int, most: int
+) -> bytes | None:
+    """
+    Return events of a segment as canonical JSON, one a line, for another member.
+
+    At most *most* after *skip* others; empty: there are no more. None: the state does
+    not know the segment. Whether events are missing shows where they are verified.
+    """
+    with contextlib.closing(open_log(state)) as log:
+        log.execute("BEGIN")
+        segment = segments.find(log, number)
+        if segment is None or segment.hash_after != hash_after or skip < 0:
+            return None
+        rows = log.execute(
+            f"SELECT {COLUMNS} FROM audit_events WHERE sequence BETWEEN ? AND ? "
+            "ORDER BY sequence",
+            (
+                segment.first_sequence + skip,
+                min(segment.last_sequence, segment.first_sequence + skip + most - 1),
+            ),
+        )
+        return b"".join(canonical(_event(row)) + b"\n" for row in rows)
+
+
+def event_in(line: bytes) -> AuditEvent:
+    """Return the event in a line of `lines_of`. Raises `SegmentError`."""
+    try:
+        content = json.loads(line)
+        event = AuditEvent(**content)
+        for name in _FIELDS:
+            number = name in ("sequence", "at_ms")
+            if type(getattr(event, name)) is not (int if number else str):
+                raise SegmentError("a line is no event")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SegmentError("a line is no event") from error
+    return event
+
+
+def _verify(db: sqlite3.Connection, segment: Segment, pace: Pace) -> None:
+    # What readers see is compared, also the stored hashes, which exports show.
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM audit_events WHERE sequence BETWEEN ? AND ? "
+        "ORDER BY sequence",
+        (segment.first_sequence, segment.last_sequence),
+    ).fetchall()
+    events = pace(_event(row) for row in rows)
+    hashes = (row[-1] for row in rows)
+    for event, value in linked(segment, events):
+        if value != next(hashes):
+            raise SegmentError(f"event {event.sequence} has another hash")
+
+
+def _event(row: Iterable[Any]) -> AuditEvent:
+    return AuditEvent(**dict(zip(_FIELDS, row, strict=False)))
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            db.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
+        # Fails if the file is damaged.
+        db.execute("SELECT count(*) FROM stored_segments").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db

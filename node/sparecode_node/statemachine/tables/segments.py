@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rows of sealed segments: what the state still knows of events that it no longer holds.
+
+A segment is a fixed number of audit events. The two hashes prove its events, wherever
+they are read from.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparecode_node.domain.audit import GENESIS_HASH
+
+SEGMENT_TABLES = """
+CREATE TABLE audit_segments (
+    number INTEGER PRIMARY KEY,      -- from 1 on, without a gap
+    first_sequence INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    first_at_ms INTEGER NOT NULL,
+    last_at_ms INTEGER NOT NULL,
+    hash_before BLOB NOT NULL,       -- of the chain, before the first event
+    hash_after BLOB NOT NULL         -- and after the last one
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A sealed segment of the audit log. Times are in milliseconds since 1970."""
+
+    number: int
+    first_sequence: int
+    last_sequence: int
+    first_at_ms: int
+    last_at_ms: int
+    hash_before: bytes
+    hash_after: bytes
+
+    @property
+    def events(self) -> int:
+        """The number of its events."""
+        return self.last_sequence - self.first_sequence + 1
+
+
+_COLUMNS = (
+    "number, first_sequence, last_sequence, first_at_ms, last_at_ms, hash_before, "
+    "hash_after"
+)
+
+
+def all_sealed(db: sqlite3.Connection) -> tuple[Segment, ...]:
+    """Return the sealed segments, oldest first; none in the format of level 1."""
+    if not db.execute(
+        "SELECT 1 FROM main.sqlite_schema WHERE name = 'audit_segments'"
+    ).fetchone():
+        return ()
+    rows = db.execute(f"SELECT {_COLUMNS} FROM audit_segments ORDER BY number")
+    return tuple(_segment(row) for row in rows)
+
+
+def last_sealed(db: sqlite3.Connection) -> Segment | None:
+    """Return the newest sealed segment."""
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM audit_segments ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else _segment(row)
+
+
+def find(db: sqlite3.Connection, number: int) -> Segment | None:
+    """Return a sealed segment."""
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM audit_segments WHERE number = ?", (number,)
+    ).fetchone()
+    return None if row is None else _segment(row)
+
+
+def seal(db: sqlite3.Connection, events: int) -> Segment:
+    """Seal the oldest *events* events that are in no segment; all are in the state."""
+    before = last_sealed(db)
+    first = 1 if before is None else before.last_sequence + 1
+    last = first + events - 1
+    (first_at_ms,) = db.execute(
+        "SELECT at_ms FROM audit_events WHERE sequence = ?", (first,)
+    ).fetchone()
+    last_at_ms, hash_after = db.execute(
+        "SELECT at_ms, hash FROM audit_events WHERE sequence = ?", (last,)
+    ).fetchone()
+    segment = Segment(
+        number=1 if before is None else before.number + 1,
+        first_sequence=first,
+        last_sequence=last,
+        first_at_ms=first_at_ms,
+        last_at_ms=last_at_ms,
+        hash_before=GENESIS_HASH if before is None else before.hash_after,
+        hash_after=hash_after,
+    )
+    db.execute(
+        f"INSERT INTO audit_segments ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            segment.number,
+            first,
+            last,
+            first_at_ms,
+            last_at_ms,
+            segment.hash_before,
+            hash_after,
+        ),
+    )
+    return segment
+
+
+def _segment(row: Sequence[Any]) -> Segment:
+    number, first, last, first_at_ms, last_at_ms, before, after = row
+    return Segment(
+        number=number,
+        first_sequence=first,
+        last_sequence=last,
+        first_at_ms=first_at_ms,
+        last_at_ms=last_at_ms,
+        hash_before=bytes(before),
+        hash_after=bytes(after),
+    )

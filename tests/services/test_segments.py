@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed audit events: stored in the background, fetched from members, read as before (U1)."""
+
+import asyncio
+import contextlib
+import dataclasses
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from local_cluster.cluster import free_ports
+
+from sparecode.internal.v1 import peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.queries import activity
+from sparecode_node.queries.audit import AuditFilter
+from sparecode_node.queries.segments import MissingSegmentError
+from sparecode_node.replication.links import segment_exchange
+from sparecode_node.replication.links.segment_exchange import (
+    NoSegments,
+    SegmentCalls,
+    SegmentExchange,
+    SegmentNotHeldError,
+    SegmentSource,
+)
+from sparecode_node.services.cluster import segments as keeping
+from sparecode_node.services.cluster.segments import SegmentKeeper
+from sparecode_node.services.error_table import EXCEPTIONS
+from sparecode_node.services.files import age_files
+from sparecode_node.services.files.backup_verification import open_backup
+from sparecode_node.statemachine import audit, sealed_events
+from sparecode_node.statemachine.sealed_events import file_of
+from sparecode_node.statemachine.snapshots import (
+    read_state,
+    write_snapshot,
+    write_whole,
+)
+from sparecode_node.tool.doctor.findings import Verdict
+from sparecode_node.tool.doctor.state import check_state
+from tests.services.one_node import OneNode, one_node
+from tests.services.test_audit import reading, shown
+from tests.services.test_audit_export import exported
+from tests.services.test_backups import name_recipients, write
+
+pytestmark = pytest.mark.asyncio
+
+EVENTS = 8
+"""Of a segment in these tests."""
+N2, N3 = NodeId("n2"), NodeId("n3")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "SEGMENT_EVENTS", EVENTS)
+    monkeypatch.setattr(segment_exchange, "PART_EVENTS", 3)
+    monkeypatch.setattr(keeping, "REST", 0.0)
+    monkeypatch.setattr(keeping, "TURN_EVENTS", 3)
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
+    """Return a node with some history and a file for sealed events."""
+    sealed_events.create(tmp_path / "local.db")
+    async with one_node(tmp_path) as node:
+        for number in range(3 * EVENTS):
+            node.clock.pass_s(10)
+            await node.users.create(
+                node.admin("UserService/CreateUser"),
+                username=f"user{number}",
+                display_name="",
+                email="",
+            )
+        yield node
+
+
+@contextlib.asynccontextmanager
+async def kept(
+    state: Path, on_stored: Callable[[Any], object] = lambda _: None
+) -> AsyncIterator[SegmentKeeper]:
+    keeper = SegmentKeeper(state, on_stored)
+    try:
+        yield keeper
+    finally:
+        keeper._close()
+
+
+async def discard(node: OneNode, path: Path) -> None:
+    """Store everything that is sealed, and let apply discard it."""
+    local = node.replicator._local
+
+    def stored(segment: Any) -> None:
+        local.stored = segment
+
+    async with kept(path, stored) as keeper:
+        await keeper.step()
+    (last,) = node.local_db.execute("SELECT max(sequence) FROM audit_events").fetchone()
+    for _ in range(last):
+        await node.replicator.read_barrier(timeout_s=1)
+    (first,) = node.local_db.execute(
+        "SELECT min(sequence) FROM audit_events"
+    ).fetchone()
+    assert first > 2 * EVENTS
+
+
+async def views(node: OneNode) -> list[object]:
+    """Return what the use cases show of the audit log."""
+    pages: list[object] = []
+    token = ""
+    while True:
+        page = await node.audit.list(
+            reading(node, "ListAuditEvents"),
+            criteria=AuditFilter(),
+            page_size=3,
+            page_token=token,
+        )
+        pages.append(page.value.items)
+        if not (token := page.value.next_page_token):
+            break
+    last = node.clock.now_ms()
+    criteria = [
+        AuditFilter(action="CreateUser"),
+        AuditFilter(target="user3"),
+        AuditFilter(start_ms=last - 150_000, end_ms=last - 50_000),
+    ]
+    verdict = await node.audit.verify_chain(reading(node, "VerifyChain"))
+    return [
+        *pages,
+        *[await shown(node, each) for each in criteria],
+        await exported(node),
+        verdict.value,
+    ]
+
+
+async def test_the_seam_is_not_seen(node: OneNode, tmp_path: Path) -> None:
+    """(U1) Pages, filters, exports and the verified chain stay the same."""
+    node.clock.pass_s(10)
+    before = await views(node)
+    await discard(node, tmp_path / "local.db")
+    assert await views(node) == before
+
+
+# --- Members
+
+
+class Member(SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
+    """Another member, called without TLS."""
+
+    def __init__(self, source: SegmentSource) -> None:
+        self._segments = SegmentExchange(source)
+
+    async def _caller(self, _: Any) -> NodeId:
+        return NodeId("n1")
+
+
+class Lying(NoSegments):
+    """A member that sends other words, or too many."""
+
+    def __init__(self, line: bytes) -> None:
+        self.line = line
+
+    def lend(
+        self,
+        number: int,
+        hash_after: bytes,
+        *,
+        skip: int,
+        most: int,
+    ) -> bytes:
+        return self.line * most if skip < EVENTS else b""
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    exchange: SegmentExchange, **members: SegmentSource
+) -> AsyncIterator[None]:
+    """Let an exchange reach members over gRPC."""
+    async with contextlib.AsyncExitStack() as stack:
+        channels = {}
+        for name, source in members.items():
+            server = grpc.aio.server()
+            peers_pb2_grpc.add_PeerServiceServicer_to_server(Member(source), server)
+            address = f"127.0.0.1:{free_ports(1)[0]}"
+            server.add_insecure_port(address)
+            await server.start()
+            stack.push_async_callback(server.stop, None)
+            channels[NodeId(name)] = await stack.enter_async_context(
+                grpc.aio.insecure_channel(address)
+            )
+        exchange.connect(channel=channels.get, others=lambda: channels)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def joined(node: OneNode, folder: Path) -> AsyncIterator[Path]:
+    """Take away what a node that has installed a snapshot does not have."""
+    path = folder / "local.db"
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute("DELETE FROM audit_events")
+        db.execute("DELETE FROM stored_segments")
+        db.commit()
+    yield path
+
+
+@pytest_asyncio.fixture
+async def whole(node: OneNode, tmp_path: Path) -> AsyncIterator[SegmentKeeper]:
+    """Return another member, which has the log in both of its files."""
+    path = tmp_path / "other.db"
+    write_snapshot(tmp_path / "local.db", path)
+    sealed_events.create(path)
+    async with kept(path) as keeper:
+        await keeper.step()
+        yield keeper
+
+
+async def test_a_node_that_joined_fetches_what_it_lacks(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """(U1) Until then it refuses to show less than there is. It serves newer events."""
+    before = await views(node)
+    async with joined(node, tmp_path) as path, kept(path) as keeper:
+        newest = await node.audit.list(
+            reading(node, "ListAuditEvents"), criteria=AuditFilter(), page_size=1
+        )
+        assert newest.value.items == before[0][:1]  # type: ignore[index]
+        for read in (
+            lambda: shown(node),
+            lambda: shown(node, from_sequence=1),
+            lambda: shown(node, AuditFilter(target="user3")),
+            lambda: shown(node, AuditFilter(end_ms=node.clock.now_ms() - 150_000)),
+            lambda: exported(node),
+            lambda: node.audit.verify_chain(reading(node, "VerifyChain")),
+        ):
+            with pytest.raises(MissingSegmentError):
+                await read()
+        async with linked(keeper.exchange, n2=NoSegments(), n3=whole):
+            await keeper.step()
+        assert keeper.missing == ()
+        assert await views(node) == before
+    assert EXCEPTIONS[MissingSegmentError].reason == "AUDIT_SEGMENT_MISSING"
+
+
+async def test_the_newest_missing_segment_is_fetched_first(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    numbers: list[int] = []
+
+    class Counting(NoSegments):
+        def lend(
+            self, number: int, hash_after: bytes, *, skip: int, most: int
+        ) -> bytes:
+            numbers.append(number)
+            return whole.lend(number, hash_after, skip=skip, most=most)
+
+    async with (
+        joined(node, tmp_path) as path,
+        kept(path) as keeper,
+        linked(keeper.exchange, n2=Counting()),
+    ):
+        await keeper.step()
+    assert list(dict.fromkeys(numbers)) == [3, 2, 1]
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"x" * 100_000 + b"\n", b""])
+async def test_a_member_that_sends_other_events_is_passed_over(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path, line: bytes
+) -> None:
+    """(U1) The chain in the state proves the events of any sender."""
+    async with joined(node, tmp_path) as path, kept(path) as keeper:
+        async with linked(keeper.exchange, n2=Lying(line)):
+            with pytest.raises(SegmentNotHeldError, match="no member has"):
+                await keeper.step()
+            assert [each.number for each in keeper.missing] == [3, 2, 1]
+        async with linked(keeper.exchange, n2=Lying(line), n3=whole):
+            await keeper.step()
+        assert keeper.missing == ()
+
+
+async def test_a_rotten_own_event_comes_from_another_member(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """The state's database may be damaged where the digest no longer looks."""
+    path = tmp_path / "local.db"
+    before = await views(node)
+    node.local_db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+    node.local_db.commit()
+    async with kept(path) as keeper:
+        with pytest.raises(SegmentNotHeldError):
+            await keeper.step()
+        async with linked(keeper.exchange, n2=whole):
+            await keeper.step()
+    await discard(node, path)
+    assert await views(node) == before
+
+
+async def test_a_failing_disk_is_tried_again(
+    node: OneNode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The task goes on, and nothing is discarded meanwhile."""
+    stored: list[Any] = []
+    full = True
+    store = sealed_events.SealedEvents.store
+
+    def failing(*args: Any) -> None:
+        if full:
+            raise sqlite3.OperationalError("database or disk is full")
+        store(*args)
+
+    monkeypatch.setattr(sealed_events.SealedEvents, "store", failing)
+    monkeypatch.setattr(keeping, "RETRY_S", 0.01)
+    keeper = SegmentKeeper(tmp_path / "local.db", stored.append)
+    task = asyncio.create_task(keeper.run())
+    async with asyncio.timeout(20):
+        while "disk is full" not in str([vars(each) for each in caplog.records]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert stored == []
+        full = False
+        while not stored or stored[-1].number < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# --- Backups, dashboard, search, doctor
+
+
+async def test_a_backup_has_every_event_and_a_member_that_lacks_one_makes_none(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """(E1) A restore must not lose audit events."""
+    secret, public = age_files.new_identity()
+    await name_recipients(node, public)
+    path = tmp_path / "local.db"
+    node.backups._source = dataclasses.replace(
+        node.backups._source, write_snapshot=lambda target: write_whole(path, target)
+    )
+    await discard(node, path)
+    await write(node, tmp_path / "a.backup")
+    signed = open_backup(tmp_path / "a.backup", tmp_path / "opened.db", [secret])
+    with contextlib.closing(sqlite3.connect(tmp_path / "opened.db")) as db:
+        (count,) = db.execute("SELECT count(*) FROM audit_events").fetchone()
+    assert count == signed.manifest.audit_sequence > 3 * EVENTS
+    async with joined(node, tmp_path):
+        with pytest.raises(MissingSegmentError):
+            await write(node, tmp_path / "b.backup")
+        # A node that is alone has no other: what it has is better than no backup.
+        node.replicator.gone |= {"n0", "n3"}
+        await write(node, tmp_path / "c.backup")
+        opened = open_backup(tmp_path / "c.backup", tmp_path / "part.db", [secret])
+    assert opened.manifest.audit_sequence > signed.manifest.audit_sequence
+    assert whole.missing == ()
+
+
+async def test_the_doctor_names_missing_and_damaged_events(
+    node: OneNode, tmp_path: Path
+) -> None:
+    path = tmp_path / "local.db"
+
+    def finding() -> Any:
+        (found,) = [
+            each
+            for each in check_state(path, journal=None, ring=None)
+            if each.subject == "audit log"
+        ]
+        return found
+
+    await discard(node, path)
+    assert finding().verdict is Verdict.OK
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+        db.commit()
+    assert finding().verdict is Verdict.FAIL
+    assert "breaks at event 3" in finding().words
+    assert "move" in finding().words
+    async with joined(node, tmp_path):
+        assert finding().verdict is Verdict.WARN
+        assert f"{3 * EVENTS} of" in finding().words
+    file_of(path).write_bytes(b"not a database" * 1000)
+    file_of(path).with_name(f"{file_of(path).name}-wal").unlink(missing_ok=True)
+    assert finding().verdict is Verdict.FAIL
+
+
+async def test_the_dashboard_counts_what_there_is(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """It says from when on it counts, and counts the rest when that has come."""
+
+    async def tally() -> activity.Tally:
+        async with node.state.transaction() as transaction:
+            return await activity.extend(
+                transaction,
+                activity.Tally(),
+                now_ms=node.clock.now_ms(),
+                rows=1000,
+            )
+
+    before = await tally()
+    await discard(node, tmp_path / "local.db")
+    assert await tally() == before
+    async with joined(node, tmp_path):
+        part = await tally()
+    assert part.from_ms > before.from_ms
+    assert part.first > 2 * EVENTS
+
+
+async def test_the_digest_of_a_node_that_joined_is_the_others(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    assert whole.missing == ()
+    async with joined(node, tmp_path) as path:
+        facts = read_state(path)
+    assert facts.digest == node.replicator._primary.digest()
