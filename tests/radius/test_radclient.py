@@ -2,12 +2,14 @@
 """FreeRADIUS's client, which knows nothing of this project, at the RADIUS door."""
 
 import asyncio
+import re
 import shutil
 
 import pytest
 
 from tests.radius.door import Door, open_door
-from tests.services.one_node import PIN
+from tests.radius.test_radsec import free_udp_port
+from tests.services.one_node import PIN, SERIAL
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -71,3 +73,38 @@ async def test_status_server_and_silence(door):
     assert "Received" not in printed
     wrong = await radclient(door, login("1"), *quick, secret="another")
     assert "Received" not in wrong
+
+
+async def test_a_new_pin_is_chosen_to_the_end(door):
+    """(K3) Each answer brings the State of the question along."""
+    await door.node.tokens.clear_pin(
+        door.node.admin("TokenService/ClearPin"), serial=SERIAL
+    )
+    printed = await radclient(door, login(door.node.tokencode()))
+    door.node.clock.pass_s(30)
+    for entered in ("82649173", "82649173", door.node.tokencode()):
+        assert "Received Access-Challenge" in printed
+        (state,) = re.findall(
+            r"State = (0x[0-9a-f]+)", printed.partition("Received")[2]
+        )
+        printed = await radclient(door, login(entered, f"State = {state}"))
+    assert "Received Access-Accept" in printed
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+async def test_a_new_identifier_from_the_same_port_is_as_the_client_is_set(
+    door, repeats
+):
+    """(D3) As pam_radius asks the next server: one request, or another attempt."""
+    await door.node.radius_clients.update(
+        door.node.admin("AgentService/UpdateRadiusClient"),
+        name="vpn",
+        repeats_with_new_authenticator=repeats,
+    )
+    await door.listener.refresh()
+    passcode = PIN + (await door.node.issue()).codes[0].code
+    port = await free_udp_port()
+    sent = login(passcode, "NAS-Port = 7", f"Packet-Src-Port = {port}")
+    assert "Received Access-Accept" in await radclient(door, sent, "-i", "1")
+    again = "Accept" if repeats else "Reject"
+    assert f"Received Access-{again}" in await radclient(door, sent, "-i", "2")
