@@ -376,6 +376,16 @@ sim: $(INSTALLED) ## Simulate SEEDS=1000 runs with faults [FIRST=0] [NODES=3], o
 	@$(SIMULATION) --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 
+.PHONY: sim-nodes
+sim-nodes: SEEDS = 200
+sim-nodes: $(INSTALLED) ## Simulate SEEDS=200 runs of whole nodes, with dying links [FIRST=0] [NODES=3], or one SEED=n
+	@$(SIMULATION) --whole --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
+		--first $(FIRST) --record)
+
+.PHONY: sim-inherited
+sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated runs reach, and ours
+	@$(SIMULATION).inherited
+
 .PHONY: sim-planted
 sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless each is found
 	@$(SIMULATION).planted

@@ -25,8 +25,8 @@ from tests.simulation.campaign import (
     Verdict,
     timed,
 )
-from tests.simulation.comparisons import Comparison
-from tests.simulation.fault_effects import Effect
+from tests.simulation.comparisons import comparisons_of
+from tests.simulation.fault_effects import Effect, effects_of
 
 
 def main() -> int:
@@ -44,21 +44,29 @@ def main() -> int:
         help="a state machine that only remembers, instead of the real one",
     )
     parser.add_argument(
-        "--record", action="store_true", help="put 1,000 seeds and more on the page"
+        "--whole", action="store_true", help="whole nodes, instead of their engines"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="put enough seeds on the page"
     )
     wanted = parser.parse_args()
     if wanted.seeds < 1:
         parser.error("--seeds: at least 1; none would show nothing")
-    campaign = Campaign(nodes=wanted.nodes, recording=wanted.recording)
+    campaign = Campaign(
+        nodes=wanted.nodes, recording=wanted.recording, whole=wanted.whole
+    )
     console = Console()
     if wanted.seed is not None:
         return trace(console, campaign, wanted.seed)
     seeds = range(wanted.first, wanted.first + wanted.seeds)
     verdict = timed(
-        lambda: run(console, campaign, seeds, wanted.jobs), recording=wanted.recording
+        lambda: run(console, campaign, seeds, wanted.jobs),
+        recording=wanted.recording,
+        whole=wanted.whole,
     )
     say(console, campaign, verdict)
-    if wanted.record and wanted.seeds >= report.RECORD_FROM_SEEDS:
+    enough = report.NODES_FROM_SEEDS if wanted.whole else report.RECORD_FROM_SEEDS
+    if wanted.record and wanted.seeds >= enough:
         report.record_campaign(wanted.nodes, wanted.first, verdict)
         console.print(f"written to {report.PAGE.relative_to(ROOT)}")
     return 0 if verdict.holds else 1
@@ -111,14 +119,16 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         "fault", title=f"{outcome.seeds:,} schedules of {campaign.nodes} nodes"
     )
     table.add_column("took effect", justify="right")
-    for effect in Effect:
+    for effect in effects_of(whole=campaign.whole):
         number = outcome.effects[effect]
         style = "red" if effect in verdict.absent_effects else None
         table.add_row(effect.value, f"{number:,}", style=style)
     console.print(table)
     checks = Table("check", title="What the checks compared")
     checks.add_column("of these", justify="right")
-    for comparison in Comparison:
+    for comparison in comparisons_of(
+        whole=campaign.whole, recording=campaign.recording
+    ):
         style = "red" if comparison in verdict.absent_comparisons else None
         checks.add_row(
             comparison.value, f"{outcome.comparisons[comparison]:,}", style=style
@@ -129,6 +139,11 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         f" acknowledged, {outcome.codes_accepted:,} codes and tokencodes spent;"
         f" {verdict.seconds:.0f} s"
     )
+    if campaign.whole:
+        console.print(
+            f"a core left alone: at most {outcome.longest_s:.1f} s without an answer,"
+            f" and {outcome.longest_each_s:.1f} s without one of each of its nodes"
+        )
     for effect in verdict.absent_effects:
         console.print(f"[red]failed: there were no {effect.value}[/]")
     for comparison in verdict.absent_comparisons:
@@ -145,7 +160,9 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         f"[red]{len(outcome.violations)} of {outcome.seeds:,} schedules broke a promise[/]"
     )
     seed, nodes = min(outcome.violations), campaign.nodes
-    again = f"make sim SEED={seed}" + (f" NODES={nodes}" if nodes != 3 else "")
+    again = f"make sim{'-nodes' if campaign.whole else ''} SEED={seed}" + (
+        f" NODES={nodes}" if nodes != 3 else ""
+    )
     console.print(f"again, with its trace: [bold]{again}[/]")
 
 

@@ -21,6 +21,7 @@ from tests.simulation.fault_effects import Effects
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Invariants, Read, Submission, Wish
 from tests.simulation.memberships import Memberships
+from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.scenarios import Scenario
 from tests.simulation.snapshots import SnapshotTraffic
 
@@ -368,6 +369,33 @@ def a_node_that_does_not_start() -> Invariants:
 @breaks("no exception")
 def a_bug() -> Invariants:
     return raising(KeyError("no"), starting=False)
+
+
+def core(*, n1: bool, n2: bool) -> Invariants:
+    """Return what is seen of a core whose nodes answer, or do not answer for long."""
+    bounds, seen = Bounds(), Invariants()
+    bounds.begin(0.0, ["n1", "n2"])
+    for name, answers in (("n1", n1), ("n2", n2)):
+        outcome: Any = Applied(index=2) if answers else NoQuorumError("no")
+        read = Read(f"{name}.1.0", 10.0, floor=0)
+        read.outcomes.append(ReadPoint(index=2, state_ms=0))
+        bounds.asked(name, submission(outcomes=[outcome]), read)
+    longer = BOUND_EACH_S if n1 or n2 else BOUND_S
+    bounds.take_answers(longer)
+    bounds.check(seen, longer, str)
+    assert not seen.violations
+    bounds.check(seen, longer + 0.1, str)
+    return seen
+
+
+@breaks("core answers")
+def a_core_that_answers_nothing() -> Invariants:
+    return core(n1=False, n2=False)
+
+
+@breaks("each of the core answers")
+def a_core_of_which_one_node_answers() -> Invariants:
+    return core(n1=True, n2=False)
 
 
 @breaks("progress")

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.codes import CodesCluster, scenario
-from tests.simulation.comparisons import Comparison, Comparisons
-from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
+from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.faults import Profile
+from tests.simulation.nodes.cluster import NodesCluster
 from tests.simulation.scenarios import Scenario
 
 EVERY_FAULT_FROM_SEEDS = 200
@@ -36,6 +37,10 @@ class Outcome:
     comparisons: Comparisons = field(default_factory=Comparisons)
     violations: dict[int, dict[str, str]] = field(default_factory=dict)
     """Seed -> invariant -> what was seen."""
+    longest_s: float = 0.0
+    """The longest time for which a core left alone gave no answer."""
+    longest_each_s: float = 0.0
+    """And the longest time of one node of a core."""
 
     def add(self, other: "Outcome") -> None:
         """Take in what other seeds have shown."""
@@ -46,6 +51,8 @@ class Outcome:
         self.effects.update(other.effects)
         self.comparisons.update(other.comparisons)
         self.violations.update(other.violations)
+        self.longest_s = max(self.longest_s, other.longest_s)
+        self.longest_each_s = max(self.longest_each_s, other.longest_each_s)
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,13 @@ class Campaign:
     recording: bool = False
     """With the state machine that only remembers, instead of the real one."""
     profile: Profile | None = None
+    whole: bool = False
+    """With whole nodes, instead of their engines."""
 
-    def cluster(self, seed: int) -> SimCluster:
+    def cluster(self, seed: int) -> SimCluster | NodesCluster:
         """Return the cluster of a seed, before anything has happened."""
+        if self.whole:
+            return NodesCluster(seed, self.nodes)
         if self.recording:
             return SimCluster(seed, Scenario(nodes=self.nodes, profile=self.profile))
         return CodesCluster(seed, replace(scenario(self.nodes), profile=self.profile))
@@ -72,7 +83,7 @@ class Campaign:
                 outcome.add(self._run(sim, seed))
         return outcome
 
-    def _run(self, sim: SimCluster, seed: int) -> Outcome:
+    def _run(self, sim: SimCluster | NodesCluster, seed: int) -> Outcome:
         sim.run()
         rules = sim.invariants
         outcome = Outcome(
@@ -84,6 +95,9 @@ class Campaign:
         )
         if isinstance(sim, CodesCluster):
             outcome.codes_accepted = len(sim.rules.accepted)
+        if isinstance(sim, NodesCluster):
+            outcome.longest_s = sim.bounds.longest_s
+            outcome.longest_each_s = sim.bounds.longest_each_s
         if rules.violations:
             outcome.violations[seed] = rules.violations
         return outcome
@@ -123,27 +137,24 @@ class Verdict:
     seconds: float
     recording: bool = False
     """Of the state machine that only remembers, and has no codes."""
+    whole: bool = False
+    """Of whole nodes."""
 
     @property
     def absent_effects(self) -> list[Effect]:
         """Faults that should have taken effect, and never did."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
-        return [effect for effect in Effect if not self.outcome.effects[effect]]
+        wanted = effects_of(whole=self.whole)
+        return [effect for effect in wanted if not self.outcome.effects[effect]]
 
     @property
     def absent_comparisons(self) -> list[Comparison]:
         """Checks that never had anything to compare: they have shown nothing."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
-        return [
-            comparison
-            for comparison in Comparison
-            if not (
-                self.outcome.comparisons[comparison]
-                or (self.recording and comparison.of_codes)
-            )
-        ]
+        wanted = comparisons_of(whole=self.whole, recording=self.recording)
+        return [c for c in wanted if not self.outcome.comparisons[c]]
 
     @property
     def holds(self) -> bool:
@@ -154,8 +165,10 @@ class Verdict:
         return self.outcome.seeds > 0 and not result
 
 
-def timed(run: Callable[[], Outcome], *, recording: bool = False) -> Verdict:
+def timed(
+    run: Callable[[], Outcome], *, recording: bool = False, whole: bool = False
+) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
-    return Verdict(outcome, time.monotonic() - begin, recording)
+    return Verdict(outcome, time.monotonic() - begin, recording, whole)

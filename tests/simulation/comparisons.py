@@ -38,11 +38,35 @@ class Comparison(enum.Enum):
     ISSUED = "uses of a code whose set was issued and not void"
     ENDING = "uses of a code before its end"
 
+    CORE = "calls and reads of a core left alone, each answered"
+    CORE_TIME = "looks at a core that was never without answers for too long"
+
     @property
     def of_codes(self) -> bool:
         """Needs the real state machine."""
         names = list(Comparison)
-        return names.index(self) >= names.index(Comparison.REFERENCE)
+        begin, end = Comparison.REFERENCE, Comparison.ENDING
+        return names.index(begin) <= names.index(self) <= names.index(end)
+
+    @property
+    def of_nodes(self) -> bool:
+        """Needs whole nodes."""
+        return self in (Comparison.CORE, Comparison.CORE_TIME)
+
+
+NOT_IN_NODES = {
+    Comparison.CHANGE,
+    Comparison.CONFIGURATION,
+    Comparison.INSTALLED,
+}
+"""Whole nodes change no members yet."""
+
+
+def comparisons_of(*, whole: bool, recording: bool) -> list[Comparison]:
+    """Return the comparisons that a campaign must have made."""
+    if whole:
+        return [c for c in Comparison if not (c.of_codes or c in NOT_IN_NODES)]
+    return [c for c in Comparison if not (c.of_nodes or (recording and c.of_codes))]
 
 
 Comparisons = collections.Counter[Comparison]

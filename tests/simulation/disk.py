@@ -112,11 +112,16 @@ class Disk:
     def exists(self, name: str) -> bool:
         return name in self.names
 
+    def _existing(self, name: str) -> File:
+        if name not in self.names:
+            raise FileNotFoundError(errno.ENOENT, "no such file", self.where(name))
+        return self.names[name]
+
     def read(self, name: str) -> bytes:
-        return bytes(self.names[name].cached)
+        return bytes(self._existing(name).cached)
 
     def read_at(self, name: str, offset: int, size: int) -> bytes:
-        return bytes(self.names[name].cached[offset : offset + size])
+        return bytes(self._existing(name).cached[offset : offset + size])
 
     def list_names(self) -> list[str]:
         return sorted(self.names)

@@ -66,5 +66,57 @@ class Effect(enum.Enum):
     UNKNOWN = "unknown outcomes"
     REPEATED = "retried requests with the same answer"
 
+    CONNECTION_SILENT = "connections that died silently"
+    CONNECTION_ONE_WAY = "connections that died silently in one direction"
+    BYTES_SWALLOWED = "messages swallowed by a connection that looked alive"
+    CLOSED_LATE = "connections closed at one end first"
+    RECORD_DAMAGED = "damaged records that ended a connection"
+    CONNECTION_RESET = "connections reset"
+    STORM = "reconnect storms"
+    SHORT_LIVED = "connections that ended as soon as they had begun"
+    MESSAGE_HELD = "messages held back by a partition"
+    KEEPALIVE = "dead connections ended by gRPC's own pings"
+    LINK_REPLACED = "dead connections replaced by another one before that"
+    DISK_SLOW = "disks that became slow for a while"
+    REFUSED = "calls answered as not applied"
+    CORE_SILENT = "cores left alone with dead connections between them"
+    CORE_WITHOUT_PRIMARY = "cores left alone without the primary"
+
+    @property
+    def of_nodes(self) -> bool:
+        """Belongs to whole nodes and the connections between them alone."""
+        names = list(Effect)
+        return names.index(self) >= names.index(Effect.CONNECTION_SILENT)
+
+
+IN_NODES = {
+    Effect.KILL,
+    Effect.KILL_IN_FILE_OPERATION,
+    Effect.POWER_LOSS,
+    Effect.PAUSE,
+    Effect.CLOCK_JUMP,
+    Effect.SYNC_FAILED,
+    Effect.DISK_FULL,
+    Effect.ENTRY_LOST,
+    Effect.STORE_BACK,
+    Effect.PARTITION,
+    Effect.PARTITION_ONE_WAY,
+    Effect.SNAPSHOT_TAKEN,
+    Effect.SNAPSHOT_INSTALLED,
+    Effect.ELECTION,
+    Effect.TERM,
+    Effect.CONFLICT,
+    Effect.UNKNOWN,
+    Effect.REPEATED,
+}
+"""The other effects that must occur to whole nodes, too."""
+
+
+def effects_of(*, whole: bool) -> list[Effect]:
+    """Return the effects that a campaign must have, of engines or of whole nodes."""
+    if whole:
+        return [effect for effect in Effect if effect.of_nodes or effect in IN_NODES]
+    return [effect for effect in Effect if not effect.of_nodes]
+
 
 Effects = collections.Counter[Effect]

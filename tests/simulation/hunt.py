@@ -47,12 +47,14 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--profile")
     parser.add_argument("--recording", action="store_true")
+    parser.add_argument("--whole", choices=["yes"])
     wanted = parser.parse_args()
     if not Path(sparecode_node.__file__).is_relative_to(Path.cwd()):
         raise SystemExit(f"this is not the copy: {sparecode_node.__file__}")
     campaign = Campaign(
         nodes=wanted.nodes,
         recording=wanted.recording,
+        whole=bool(wanted.whole),
         profile=Profile[wanted.profile] if wanted.profile else None,
     )
     fell_over = 0

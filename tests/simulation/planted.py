@@ -56,6 +56,7 @@ class Bug:
         return Campaign(
             nodes=int(self.options.get("nodes", "3")),
             profile=Profile[profile] if profile else None,
+            whole="whole" in self.options,
         )
 
 

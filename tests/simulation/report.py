@@ -6,20 +6,29 @@ from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
 from tests.simulation.campaign import Verdict
-from tests.simulation.comparisons import Comparison
-from tests.simulation.fault_effects import Effect
+from tests.simulation.comparisons import Comparison, comparisons_of
+from tests.simulation.fault_effects import Effect, effects_of
 
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"
 RECORD_FROM_SEEDS = 1000
 """Campaigns with fewer seeds are quick checks and do not go to the page."""
 
+NODES_FROM_SEEDS = 200
+"""And of whole nodes, which take more time."""
+
+
+_TIMES = (
+    ("longest time without an answer of a core left alone", "longest_s"),
+    ("longest time without one of each of its nodes", "longest_each_s"),
+)
+
 
 def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
     """Put a campaign on the page."""
     outcome = verdict.outcome
     _record(
-        f"{nodes} nodes",
+        f"{nodes} whole nodes" if verdict.whole else f"{nodes} nodes",
         {
             **now_and_here(),
             "nodes": nodes,
@@ -30,10 +39,18 @@ def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
             "acknowledged": outcome.acknowledged,
             "codes": outcome.codes_accepted,
             "violations": len(outcome.violations),
-            "effects": {effect.name: outcome.effects[effect] for effect in Effect},
+            "whole": verdict.whole,
+            "longest_s": round(outcome.longest_s, 2),
+            "longest_each_s": round(outcome.longest_each_s, 2),
+            "effects": {
+                effect.name: outcome.effects[effect]
+                for effect in effects_of(whole=verdict.whole)
+            },
             "comparisons": {
                 comparison.name: outcome.comparisons[comparison]
-                for comparison in Comparison
+                for comparison in comparisons_of(
+                    whole=verdict.whole, recording=verdict.recording
+                )
             },
         },
     )
@@ -59,7 +76,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         "## Random faults",
         "",
-        row("", *(f"{c['nodes']} nodes" for c in campaigns)),
+        row("", *(_name(c) for c in campaigns)),
         row("---", *("---:" for _ in campaigns)),
         row("command", *(f"`{_command(c)}`" for c in campaigns)),
         row("date", *(c["date"] for c in campaigns)),
@@ -76,8 +93,16 @@ def page(results: dict[str, Any]) -> str:
         row("codes and tokencodes spent", *(f"{c['codes']:,}" for c in campaigns)),
     ]
     lines += [
-        row(effect.value, *(f"{c['effects'].get(effect.name, 0):,}" for c in campaigns))
+        row(effect.value, *(_number(c["effects"], effect.name) for c in campaigns))
         for effect in Effect
+    ]
+    lines += [
+        row(
+            title,
+            *(f"{c[key]} s" if c.get("whole") else "" for c in campaigns),
+        )
+        for title, key in _TIMES
+        if any(c.get("whole") for c in campaigns)
     ]
     if any("comparisons" in campaign for campaign in campaigns):
         lines += ["", *_compared(campaigns)]
@@ -100,7 +125,7 @@ def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "What the checks compared:",
         "",
-        row("", *(f"{c['nodes']} nodes" for c in campaigns)),
+        row("", *(_name(c) for c in campaigns)),
         row("---", *("---:" for _ in campaigns)),
         *(
             row(
@@ -113,6 +138,11 @@ def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
             for comparison in Comparison
         ),
     ]
+
+
+def _name(campaign: dict[str, Any]) -> str:
+    whole = "whole " if campaign.get("whole") else ""
+    return f"{campaign['nodes']} {whole}nodes"
 
 
 def _number(numbers: dict[str, int], name: str) -> str:
@@ -132,4 +162,5 @@ def _of_planted(planted: dict[str, Any]) -> str:
 def _command(campaign: dict[str, Any]) -> str:
     first = f" FIRST={campaign['first']}" if campaign["first"] else ""
     nodes = f" NODES={campaign['nodes']}" if campaign["nodes"] != 3 else ""
-    return f"make sim SEEDS={campaign['seeds']}{first}{nodes}"
+    target = "sim-nodes" if campaign.get("whole") else "sim"
+    return f"make {target} SEEDS={campaign['seeds']}{first}{nodes}"

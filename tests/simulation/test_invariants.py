@@ -85,7 +85,7 @@ def test_what_is_broken_by_hand_is_seen(kind: str, make: Broken) -> None:
 def test_no_check_is_left_out_here() -> None:
     text = "".join(
         path.read_text()
-        for path in Path(__file__).parent.glob("*.py")
+        for path in Path(__file__).parent.rglob("*.py")
         if not path.name.startswith("test_")
     )
     kinds = set(re.findall(r'violated\(\s*"([^"]+)"', text))

@@ -7,8 +7,8 @@ import pytest
 
 from tests.simulation import planted
 from tests.simulation.campaign import EVERY_FAULT_FROM_SEEDS, Outcome, Verdict
-from tests.simulation.comparisons import Comparison, Comparisons
-from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
+from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.hunt import broken_promises
 from tests.simulation.patches import patched
 from tests.simulation.planted import Bug
@@ -63,28 +63,48 @@ EVERYTHING = Outcome(
 
 def test_a_campaign_in_which_everything_bit_and_was_looked_at_holds() -> None:
     assert Verdict(EVERYTHING, 1.0).holds
+    assert Verdict(EVERYTHING, 1.0, whole=True).holds
     assert not Verdict(replace(EVERYTHING, violations={1: {"k": "seen"}}), 1.0).holds
     assert not Verdict(replace(EVERYTHING, seeds=0), 1.0).holds
 
 
-@pytest.mark.parametrize("effect", Effect)
-def test_a_campaign_in_which_a_fault_never_bit_has_failed(effect: Effect) -> None:
-    """Each of them, changes of members too."""
+@pytest.mark.parametrize(
+    ("effect", "whole"),
+    [(effect, whole) for whole in (False, True) for effect in effects_of(whole=whole)],
+)
+def test_a_campaign_in_which_a_fault_never_bit_has_failed(
+    effect: Effect, whole: bool
+) -> None:
+    """Each of them, changes of members too; of engines, and of whole nodes."""
     most = replace(EVERYTHING, effects=EVERYTHING.effects - Effects({effect: 1}))
-    failed = Verdict(most, 1.0)
+    failed = Verdict(most, 1.0, whole=whole)
     assert failed.absent_effects == [effect]
     assert not failed.holds
-    assert Verdict(replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1), 1.0).holds
+    fewer = replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1)
+    assert Verdict(fewer, 1.0, whole=whole).holds
 
 
-@pytest.mark.parametrize("comparison", Comparison)
+@pytest.mark.parametrize("effect", Effect)
+def test_every_fault_must_bite_in_some_campaign(effect: Effect) -> None:
+    assert effect in {*effects_of(whole=False), *effects_of(whole=True)}
+
+
+@pytest.mark.parametrize(
+    ("comparison", "whole"),
+    [
+        (comparison, whole)
+        for whole in (False, True)
+        for comparison in comparisons_of(whole=whole, recording=False)
+    ],
+)
 def test_a_campaign_in_which_a_check_had_nothing_to_compare_has_failed(
-    comparison: Comparison,
+    comparison: Comparison, whole: bool
 ) -> None:
     most = replace(
         EVERYTHING, comparisons=EVERYTHING.comparisons - Comparisons({comparison: 1})
     )
-    failed = Verdict(most, 1.0)
+    failed = Verdict(most, 1.0, whole=whole)
     assert failed.absent_comparisons == [comparison]
     assert not failed.holds
-    assert Verdict(most, 1.0, recording=True).holds == comparison.of_codes
+    if not whole:
+        assert Verdict(most, 1.0, recording=True).holds == comparison.of_codes

@@ -22,7 +22,8 @@ class QuorumWait:
     patience_s: float
     """The longest election timeout."""
     _has_contact: bool = False
-    _callers: set[asyncio.Timeout] = field(default_factory=set)
+    _callers: dict[asyncio.Timeout, None] = field(default_factory=dict)
+    """In the order in which they came, so that simulated runs repeat."""
 
     def take_contact(self, *, has_contact: bool) -> None:
         """Record whether this node is in contact with a quorum."""
@@ -47,11 +48,11 @@ class QuorumWait:
         """
         try:
             async with asyncio.timeout_at(self._end()) as caller:
-                self._callers.add(caller)
+                self._callers[caller] = None
                 try:
                     yield
                 finally:
-                    self._callers.discard(caller)
+                    del self._callers[caller]
         except TimeoutError as error:
             if not caller.expired():
                 raise

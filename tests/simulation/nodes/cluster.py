@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A cluster of whole nodes: everything between a caller and the disk, but gRPC and threads.
+
+First everything goes wrong. Then a majority, the core, is left alone for good, while
+faults go on for the others: from then on callers of the core must get answers within a
+bound. That holds also if links in the core have died before without a word. At last all
+nodes recover, and all states are compared.
+"""
+
+import asyncio
+import contextlib
+import random
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any
+
+from pysyncobj import syncobj
+
+from sparecode_node.domain.ids import NodeId, SessionId
+from sparecode_node.replication.errors import (
+    Fatal,
+    NotAppliedError,
+    OutcomeUnknownError,
+    StartRefusedError,
+)
+from sparecode_node.replication.members import Member
+from sparecode_node.replication.raft.read_index import ReadPoint
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.replication.settings import RaftSettings
+from tests.replication.recording_state import call
+from tests.simulation.comparisons import Comparison
+from tests.simulation.disk import Killed
+from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.invariants import Invariants, Read, Submission
+from tests.simulation.machines import EPOCH_S, RecordingStore
+from tests.simulation.nodes.bounds import Bounds
+from tests.simulation.nodes.channels import Wires
+from tests.simulation.nodes.faults import NodeFaults
+from tests.simulation.nodes.loops import Timeline
+from tests.simulation.nodes.machines import Machine, patched
+from tests.simulation.scenarios import Trace
+
+STEP_S = 0.05
+"""Between two looks at the cluster, and two draws of faults."""
+
+FAULTY_S = 5.0
+CORE_S = 7.0
+HEAL_S = 100.0
+CALL_S = 3.0
+
+PROBE_EACH_S = 0.1
+PROBE_S = 0.5
+"""A probe that takes longer is no answer; another one has begun by then."""
+
+SHORT_LOG = RaftSettings(log_entries_max=24, log_entries_kept=6, member_stalled_s=5.0)
+
+
+class NodesCluster:
+    """Nodes n1..nN, each a `ClusterReplicator` in a process of its own."""
+
+    def __init__(self, seed: int, nodes: int = 3) -> None:
+        self.rng = random.Random(f"{seed} {nodes} whole")
+        self.trace = Trace()
+        self.effects = Effects()
+        self.bounds = Bounds()
+        self.invariants = Invariants()
+        self.invariants.on_violation = lambda kind, seen: self.trace(
+            self.now, f"VIOLATION: {kind}: {seen}"
+        )
+        self.raft = SHORT_LOG
+        self.timeline = Timeline()
+        self.wires = Wires(
+            self.timeline, self.rng, lambda effect: self.effects.update([effect])
+        )
+        self.current: Machine | None = None
+        self.starting: Machine | None = None
+        self.ids = [f"n{i + 1}" for i in range(nodes)]
+        written = tuple(
+            Member(node_id=NodeId(i), address=f"{i}:7301") for i in self.ids
+        )
+        self.nodes: dict[str, Machine] = {
+            i: Machine(self, i, RecordingStore(), written) for i in self.ids
+        }
+        self.wires.processes.update({n.address: n for n in self.nodes.values()})
+        self.faults = NodeFaults(self)
+        self._requests = 0
+        self.core: list[str] = []
+
+    @property
+    def now(self) -> float:
+        return self.timeline.now
+
+    def close(self) -> None:
+        """End what is left of all processes."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            for node in self.nodes.values():
+                if node.is_up():
+                    node.end()
+                for loop, _ in node.gone:
+                    loop.drain()
+        finally:
+            sys.unraisablehook = hook
+
+    @contextlib.contextmanager
+    def world(self) -> Iterator[None]:
+        """Put engines, loops and gRPC under this clock and these dice."""
+        clock, state, wall = syncobj.monotonicTime, random.getstate(), time.time
+        syncobj.monotonicTime = self._clock
+        time.time = self._wall
+        random.seed(self.rng.random())
+        try:
+            with patched(self._machine):
+                for node in self.nodes.values():
+                    self.boot(node)
+                yield
+        finally:
+            syncobj.monotonicTime, time.time = clock, wall
+            random.setstate(state)
+
+    def _machine(self) -> Machine:
+        """Return the machine whose code runs now."""
+        if self.starting is not None:
+            return self.starting
+        loop = asyncio._get_running_loop()
+        return next(n for n in self.nodes.values() if n.loop is loop)
+
+    def _clock(self) -> float:
+        return self.current.engine_s() if self.current else self.now
+
+    def _wall(self) -> float:
+        return self.current.wall_s() if self.current else EPOCH_S + self.now
+
+    # --- Nodes
+
+    def live(self) -> list[Machine]:
+        """Return the nodes whose replica is open."""
+        return [n for n in self.nodes.values() if n.is_up() and n.replica is not None]
+
+    def leader(self) -> Machine | None:
+        leaders = [node for node in self.live() if node.leads]
+        return max(leaders, key=lambda node: node.term, default=None)
+
+    def clocks(self, ids: Collection[str], since: float) -> list[set[float]]:
+        return [self.nodes[i].clocks(since) for i in sorted(ids)]
+
+    def boot(self, node: Machine) -> None:
+        node.restart_at = None
+        self.trace(self.now, f"{node.node_id} starts")
+        node.start()
+
+    def died(self, node: Machine, *, cause: BaseException) -> None:
+        """Record that a process has ended by itself, or was killed inside."""
+        if not node.is_up():
+            return
+        if isinstance(cause, Killed):
+            self.stop(node, power=self.rng.random() < 0.5, cause="killed inside")
+            return
+        expected = isinstance(cause, Fatal | StartRefusedError)
+        if not expected:
+            self.invariants.violated("no exception", f"{node.node_id}: {cause!r}")
+        elif not node.disk.broken:
+            kind = "no halt" if node.replica is not None else "starts unaided"
+            self.invariants.violated(kind, f"{node.node_id}: {cause}")
+        self.stop(node, power=self.rng.random() < 0.5, cause=repr(cause))
+
+    def stop(self, node: Machine, *, power: bool, cause: str) -> None:
+        """End a process; without power, its machine loses what is not synced."""
+        if not node.is_up():
+            return
+        self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
+        self.effects[Effect.POWER_LOSS if power else Effect.KILL] += 1
+        life = f"{node.node_id}.{node.life}."
+        for each in (*self.invariants.submissions, *self.invariants.reads):
+            if each.attempt.startswith(life):
+                each.node_died = True
+        if node.replica is not None:
+            node.remember_what_it_had()
+        node.disk.fuse = None
+        node.disk.failing = False
+        node.has_power = not power
+        self.wires.process_ended(node, power=power)
+        node.end()
+        if power:
+            node.disk.lose_power()
+            node.store.lose_power(self.rng)
+        node.restart_at = self.now + self.rng.choice(
+            [0.01, 0.3, self.rng.uniform(0, 2)]
+        )
+
+    # --- Callers
+
+    def new_request(self) -> str:
+        """Return a request id: often a new one, else one that is asked again."""
+        if self._requests > 5 and self.rng.random() < 0.35:
+            return f"r{self.rng.randint(self._requests - 5, self._requests)}"
+        self._requests += 1
+        return f"r{self._requests}"
+
+    def propose(
+        self, node: Machine, request_id: str, timeout_s: float = CALL_S
+    ) -> Submission:
+        """Let a caller ask a node, and keep what it is told."""
+        count = len(self.invariants.submissions)
+        attempt = f"{node.node_id}.{node.life}.{count}"
+        made = replace(call(request_id, node.node_id), session_id=SessionId(attempt))
+        submission = Submission(request_id, attempt, self.now + timeout_s, made)
+        self.invariants.submissions.append(submission)
+        codes = ("123456",) if self.rng.random() < 0.3 else ()
+        node.spawn(
+            self._ask(
+                node, submission, Proposal(call=made, tokencodes=codes), timeout_s
+            )
+        )
+        return submission
+
+    async def _ask(
+        self,
+        node: Machine,
+        submission: Submission,
+        proposal: Proposal,
+        timeout_s: float,
+    ) -> None:
+        assert node.replicator is not None
+        outcome: Any
+        try:
+            outcome = await node.replicator.propose(proposal, timeout_s=timeout_s)
+        except Exception as error:  # noqa: BLE001 - the invariants judge it.
+            outcome = error
+        if isinstance(outcome, OutcomeUnknownError):
+            self.effects[Effect.UNKNOWN] += 1
+        elif isinstance(outcome, NotAppliedError):
+            self.effects[Effect.REFUSED] += 1
+        elif submission.request_id in self.invariants.acked:
+            self.effects[Effect.REPEATED] += 1
+        self.trace(self.now, f"{node.node_id} answers {submission}: {outcome!r}")
+        self.invariants.on_outcome(submission, outcome)
+
+    def read(self, node: Machine, timeout_s: float = CALL_S) -> Read:
+        """Let a caller read on a node, all that is committed by now."""
+        attempt = f"{node.node_id}.{node.life}.r{len(self.invariants.reads)}"
+        floor = max(self.invariants.applied, default=0)
+        read = Read(attempt, self.now + timeout_s, floor)
+        self.invariants.reads.append(read)
+        node.spawn(self._read(node, read, timeout_s))
+        return read
+
+    async def _read(self, node: Machine, read: Read, timeout_s: float) -> None:
+        assert node.replicator is not None
+        outcome: Any
+        try:
+            await node.replicator.read_barrier(timeout_s=timeout_s)
+            # What a caller reads now.
+            outcome = ReadPoint(index=node.store.state.applied_index, state_ms=0)
+        except Exception as error:  # noqa: BLE001 - the invariants judge it.
+            outcome = error
+        self.invariants.on_read(read, outcome)
+
+    def callers(self) -> None:
+        """Let some callers come."""
+        up = [n for n in self.live() if not n.is_paused()]
+        for _ in range(self.rng.choice([0, 1, 1, 2, 4])):
+            if up:
+                self.propose(self.rng.choice(up), self.new_request())
+        if up and self.rng.random() < 0.4:
+            self.read(self.rng.choice(up))
+
+    # --- Time
+
+    def step(self) -> None:
+        """Let a moment pass, start what is to be started, and look at all nodes."""
+        self.timeline.run_until(self.now + STEP_S)
+        for node in self.nodes.values():
+            if node.restart_at is not None and self.now >= node.restart_at:
+                self.boot(node)
+        for node in self.live():
+            if node.leads and node.term not in self.invariants.leaders:
+                self.effects[Effect.ELECTION] += 1
+                self.trace(self.now, f"{node.node_id} leads in term {node.term}")
+            self.invariants.check_leader(node)
+
+    def run(self) -> None:
+        """Live through all of it."""
+        with self.world():
+            for _ in range(round(2.0 / STEP_S)):
+                self.step()
+            for _ in range(round(FAULTY_S / STEP_S)):
+                self.faults.act(self.ids)
+                self.callers()
+                self.step()
+                self.invariants.check_logs(self.live())
+            self._leave_the_core_alone()
+            self.trace(self.now, "everything heals")
+            if not self._heal():
+                self.invariants.violated("progress", self._describe())
+            self._check()
+        self.effects[Effect.TERM] += max((n.term for n in self.live()), default=0)
+
+    # --- The core
+
+    def _leave_the_core_alone(self) -> None:
+        """Let faults go on for a minority, and see that the others go on working."""
+        leader = self.leader()
+        size = len(self.ids) // 2 + 1
+        others = [i for i in self.ids if leader is None or i != leader.node_id]
+        without_leader = self.rng.random() < 0.6
+        pool = others if without_leader and len(others) >= size else self.ids
+        self.core = sorted(self.rng.sample(pool, size))
+        outside = [i for i in self.ids if i not in self.core]
+        self.trace(self.now, f"{self.core} are left alone")
+        for node_id in self.core:
+            self.faults.mend(self.nodes[node_id])
+        self.faults.mend_between(self.core)
+        primary = leader is not None and leader.node_id in outside
+        self.effects[Effect.CORE_WITHOUT_PRIMARY] += primary
+        if self.rng.random() < 0.5:
+            self.effects[Effect.CORE_SILENT] += 1
+            self.faults.silence(self.core)
+        for node_id in outside:
+            if self.rng.random() < 0.7:
+                self.stop(self.nodes[node_id], power=self.rng.random() < 0.5, cause="k")
+        self.bounds.begin(self.now, self.core)
+        next_at = self.now
+        for _ in range(round(CORE_S / STEP_S)):
+            self.faults.act(outside, core=self.core)
+            if self.now >= next_at:
+                next_at += PROBE_EACH_S
+                self._probe()
+            if self.rng.random() < 0.2:
+                self.callers()
+            self.step()
+            self._see_answers()
+        self.core = []
+
+    def _probe(self) -> None:
+        for node_id in self.core:
+            node = self.nodes[node_id]
+            if node.is_up() and node.replica is not None:
+                self._requests += 1
+                self.bounds.asked(
+                    node_id,
+                    self.propose(node, f"r{self._requests}", PROBE_S),
+                    self.read(node, PROBE_S),
+                )
+
+    def _see_answers(self) -> None:
+        comparisons = self.invariants.comparisons
+        comparisons[Comparison.CORE] += self.bounds.take_answers(self.now)
+        self.bounds.check(self.invariants, self.now, self._describe)
+
+    # --- The end
+
+    def _heal(self) -> bool:
+        for node in self.nodes.values():
+            self.faults.mend(node)
+        self.faults.mend_between(self.ids)
+        self.wires.storm_until = 0.0
+        begin, next_at = self.now, self.now
+        probe: Submission | None = None
+        while self.now < begin + HEAL_S:
+            self.step()
+            up = self.live()
+            if len(up) < len(self.ids):
+                continue
+            acked = probe is not None and any(
+                not isinstance(o, Exception) for o in probe.outcomes
+            )
+            if not acked and self.now >= next_at:
+                next_at = self.now + 0.5
+                self._requests += 1
+                probe = self.propose(self.rng.choice(up), f"r{self._requests}", 1.0)
+            marks = {(n.store.state.applied_index, n.journal.last_index) for n in up}
+            if acked and len(marks) == 1:
+                self.bounds.healed_s = self.now - begin
+                self.invariants.comparisons[Comparison.HEALED] += 1
+                return True
+        return False
+
+    def _check(self) -> None:
+        for _ in range(round((CALL_S + 1.0) / STEP_S)):
+            self.step()
+        self.invariants.check_answers(self.now, 1.0)
+        self.invariants.check_logs(self.live())
+        self.invariants.check_applied()
+        self.invariants.check_states(list(self.nodes.values()))
+
+    def _describe(self) -> str:
+        lines = []
+        for node in self.nodes.values():
+            seen: object = "down"
+            if node.replica is not None:
+                with node.engine():
+                    seen = node.replica.status()
+            lines.append(f"{node.node_id}: {seen}")
+        return "; ".join(lines)

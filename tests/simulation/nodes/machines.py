@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Machines that run a whole `ClusterReplicator`: its loop, its links and its engine.
+
+The engine's thread is stepped at the times at which it would run. What it does costs
+time, drawn for each machine: a sync, an apply, a checkpoint, the work of a worker
+thread. Meanwhile the loop goes on, as in production.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import cluster_replicator
+from sparecode_node.replication.cluster_replicator import (
+    ClusterConfig,
+    ClusterReplicator,
+)
+from sparecode_node.replication.errors import Fatal
+from sparecode_node.replication.links import transport
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.links.transport import PeerAddresses
+from sparecode_node.replication.members import Member
+from sparecode_node.replication.replica.engine_thread import (
+    EngineThread,
+    Job,
+    LoopCalls,
+)
+from sparecode_node.replication.replica.replica import Replica
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
+from tests.replication.recording_state import RecordingState
+from tests.simulation.disk import Disk, File, Killed
+from tests.simulation.fault_effects import Effect
+from tests.simulation.machines import EPOCH_S, Node, RecordingStore, Store, _Applying
+from tests.simulation.nodes.channels import Channel, Server, Wires
+from tests.simulation.nodes.loops import NodeLoop, Timeline
+
+TLS = PeerTls(certificate=b"", key=b"", ca=b"")
+
+NAPS_S = 0.0, 0.0005
+"""How late a thread runs that has been woken."""
+
+
+class World(Protocol):
+    """The surroundings of a machine."""
+
+    now: float
+    rng: random.Random
+    raft: RaftSettings
+    timeline: Timeline
+    wires: Wires
+    current: Any
+    invariants: Any
+
+    def died(self, node: "Machine", *, cause: BaseException) -> None: ...
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How long things take on one machine, and how fast its clock is."""
+
+    sync_s: float
+    apply_s: float
+    beside_s: float
+    rate: float
+
+    @classmethod
+    def drawn(cls, dice: random.Random) -> "Speed":
+        """Draw one of a usual machine, of a slow disk, or of a slow machine."""
+        return cls(
+            sync_s=dice.choice([0.0005, 0.0005, 0.002, 0.01, 0.04]),
+            apply_s=dice.choice([0.0002, 0.0002, 0.001, 0.005]),
+            beside_s=dice.choice([0.001, 0.01, 0.05, 0.3]),
+            rate=dice.choice([1.0, 1.0, 0.98, 1.02, 0.999]),
+        )
+
+
+class TimedDisk(Disk):
+    """A disk whose syncs take time."""
+
+    spend: Callable[[float], object] = staticmethod(lambda _seconds: None)
+    sync_s = 0.0
+
+    def sync(self, file: File) -> None:
+        late = self.rng.random() < 0.01
+        self.spend(self.sync_s * self.rng.uniform(0.5, 20 if late else 2))
+        super().sync(file)
+
+
+class _TimedApplying(_Applying):
+    """The state, whose work takes time."""
+
+    def __init__(self, node: "Machine") -> None:
+        super().__init__(node)
+        self._machine = node
+
+    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        self._machine.spend(self._machine.speed.apply_s)
+        return super().apply(index, calls)
+
+    def checkpoint(self) -> int:
+        self._machine.spend(self._machine.speed.sync_s)
+        return super().checkpoint()
+
+    def install(self, snapshot: str) -> None:
+        super().install(snapshot)
+        self._machine.sim.effects[Effect.SNAPSHOT_INSTALLED] += 1
+
+
+class _StepCalls(LoopCalls):
+    """Calls that arrive in the loop when the thread makes them, not when its step begins."""
+
+    def __init__(self, machine: "Machine") -> None:
+        super().__init__(machine.loop)
+        self._machine = machine
+
+    def post(self, call: Callable[[], object]) -> None:
+        loop = self._machine.loop
+        loop.thread_late_s = self._machine.spent_s
+        loop.call_soon_threadsafe(call)
+        loop.thread_late_s = 0.0
+
+
+class SteppedEngine(EngineThread):
+    """The engine's thread, run step by step by the simulation."""
+
+    def __init__(self, machine: "Machine", *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._machine = machine
+        self._replica: Replica | None = None
+        self._turn = 0
+        self._free_at = 0.0
+        self._next_at = float("inf")
+
+    async def start(self) -> None:
+        """Open journal and state as the thread does."""
+        self._calls = _StepCalls(self._machine)
+        with self._machine.engine():
+            self._open(self._calls)
+        self._thread = mock.sentinel.thread
+        self._wake()
+
+    def _open(self, calls: LoopCalls) -> None:
+        machine = self._machine
+        machine.store.start(machine.disk)
+        machine.applied_at_start = machine.store.state.applied_index
+        self._stamper = machine
+        self._replica = machine.replica = Replica(
+            self._config,
+            storage=machine.disk,
+            state=_TimedApplying(machine),
+            stamper=machine,
+            wire=self._make_wire(calls),
+            wall_ms=self._wall_ms,
+            beside=self._beside,
+        )
+        self._replica.engine.addOnTickCallback(self._published)
+        machine._count_conflicts(machine.journal)
+        effects = machine.sim.effects
+        lost = machine.had_entries - machine.journal.last_index
+        effects[Effect.ENTRY_LOST] += max(0, lost)
+        back = machine.had_applied - machine.applied_at_start
+        effects[Effect.STORE_BACK] += max(0, back)
+
+    def _published(self) -> None:
+        assert self._replica is not None
+        assert self._calls is not None
+        self._publish(self._replica, self._calls)
+
+    async def stop(self) -> None:
+        """Stop as the thread does."""
+        self._stopping = True
+        if self._replica is not None:
+            with self._machine.engine():
+                self._replica.stop()
+        self._thread = self._replica = None
+        self._abandon()
+
+    def post(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._step_in(self._machine.sim.rng.uniform(*NAPS_S))
+
+    def _step_in(self, seconds: float) -> None:
+        """Let the thread run after a while, unless it is to run sooner."""
+        timeline = self._machine.sim.timeline
+        at = max(timeline.now + seconds, self._free_at)
+        if at < self._next_at:
+            self._next_at = at
+            self._turn += 1
+            turn = self._turn
+            timeline.at(at, lambda: self._step(turn))
+
+    def _step(self, turn: int) -> None:
+        machine = self._machine
+        if turn != self._turn or machine.engine_thread is not self or self._stopping:
+            return
+        if machine.is_paused():
+            machine.sim.timeline.at(machine.paused_until, lambda: self._step(turn))
+            return
+        self._next_at = float("inf")
+        replica = self._replica
+        if replica is None:
+            return
+        with machine.engine() as spent:
+            self._woken = False
+            for _ in range(len(self._jobs)):
+                self._jobs.popleft()(replica)
+            replica.tick(0)
+            behind = replica.engine.raftLastApplied < replica.engine.raftCommitIndex
+            self._free_at = machine.sim.timeline.now + spent()
+        if not machine.is_up():
+            return
+        go_on = self._woken or (behind and not replica._journal.is_held)
+        self._step_in(0.0 if go_on else self._config.raft.tick_s)
+
+    def _beside(self, work: Callable[[], object], then: Callable[[], object]) -> None:
+        """Run *work* as a worker thread does, and *then* in a later step."""
+        timeline = self._machine.sim.timeline
+
+        def run() -> None:
+            if self._machine.engine_thread is not self:
+                return
+            errors: list[BaseException] = []
+
+            def tried() -> None:
+                try:
+                    work()
+                except (Exception, Fatal) as error:  # noqa: BLE001 - raised below.
+                    errors.append(error)
+
+            seconds = self._machine.run_beside(tried)
+
+            def go_on(_replica: Replica) -> None:
+                for error in errors:
+                    raise error
+                then()
+
+            timeline.after(seconds, lambda: self.post(go_on))
+
+        timeline.after(self._machine.sim.rng.uniform(0, 0.002), run)
+
+
+class _Snapshots:
+    """`StateSnapshots` on the simulated disk."""
+
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+
+    def write(self, target: Path) -> SnapshotFacts:
+        machine = self._machine
+        body = machine.store.serialize()
+        file = machine.disk.append_to(str(target).partition(":")[2])
+        file.append(body)
+        state = machine.store.state
+        machine.sim.effects[Effect.SNAPSHOT_TAKEN] += 1
+        return SnapshotFacts(index=state.applied_index, digest=machine.store.digest())
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        state = RecordingState()
+        try:
+            state.deserialize(self._machine.disk.read(str(snapshot).partition(":")[2]))
+        except ValueError as error:
+            raise SnapshotError(str(error)) from error
+        return SnapshotFacts(index=state.applied_index, digest=state.digest())
+
+
+class Machine(Node):
+    """A machine with a process, or without one for a while."""
+
+    sim: Any
+
+    def __init__(
+        self, sim: World, node_id: str, store: Store, written: tuple[Member, ...]
+    ) -> None:
+        super().__init__(sim, node_id, store, written)
+        self.speed = Speed.drawn(sim.rng)
+        self.disk: TimedDisk = TimedDisk(node_id, sim.rng, self.sim.effects)
+        self.disk.sync_s = self.speed.sync_s
+        self.disk.spend = self.spend
+        self.server: Server | None = None
+        self.has_power = True
+        self.replicator: ClusterReplicator | None = None
+        self.engine_thread: SteppedEngine | None = None
+        self.gone: list[tuple[NodeLoop, object]] = []
+        """What is left of earlier processes; it runs no more."""
+        self.spent_s = 0.0
+        self.loop = self._new_loop()
+
+    @property
+    def address(self) -> str:
+        return f"{self.node_id}:7301"
+
+    def _new_loop(self) -> NodeLoop:
+        loop = NodeLoop(
+            self.sim.timeline,
+            self.sim.rng,
+            rate=self.speed.rate,
+            run_beside=self.run_beside,
+            on_error=lambda seen: self.sim.invariants.violated(
+                "no exception", f"{self.node_id}: {seen}"
+            ),
+        )
+        loop.paused_until = self.paused_until
+        return loop
+
+    # --- Time
+
+    def spend(self, seconds: float) -> None:
+        """Let time pass inside what is being done now."""
+        self.spent_s += seconds
+
+    def engine_s(self) -> float:
+        """Return this machine's monotonic clock inside a step of the engine."""
+        self.spent_s += 2e-6
+        return float((self.sim.now + self.spent_s) * self.speed.rate)
+
+    def wall_s(self) -> float:
+        return EPOCH_S + self.sim.now + self.spent_s + self.clock_s
+
+    # --- Running
+
+    @contextlib.contextmanager
+    def engine(self) -> Iterator[Callable[[], float]]:
+        """Do something in the engine's thread; the process may not survive it."""
+        before, self.spent_s = self.spent_s, 0.0
+        outer, self.sim.current = self.sim.current, self
+        try:
+            yield lambda: self.spent_s
+        except (Killed, Fatal, Exception) as error:  # noqa: BLE001 - all are findings.
+            self.sim.died(self, cause=error)
+        finally:
+            self.spent_s, self.sim.current = before, outer
+
+    def run_beside(self, work: Callable[[], Any]) -> float:
+        """Do what a worker thread does; return how long it takes."""
+        before, self.spent_s = self.spent_s, 0.0
+        try:
+            work()
+        except Killed as error:
+            self.sim.died(self, cause=error)
+        finally:
+            seconds, self.spent_s = self.spent_s, before
+        return seconds + self.speed.beside_s * self.sim.rng.uniform(0.2, 2)
+
+    def is_up(self) -> bool:
+        return self.replicator is not None
+
+    def start(self) -> None:
+        """Start a process, which serves as soon as it is open."""
+        self.life += 1
+        self.led = False
+        self.replica = None
+        self.has_power = True
+        self.loop = self._new_loop()
+        self.sim.starting = self
+        self.replicator = replicator = ClusterReplicator(
+            ClusterConfig(
+                cluster_id="simulated",
+                addresses=PeerAddresses(
+                    node_id=NodeId(self.node_id),
+                    listen=self.address,
+                    members={m.node_id: m.address for m in self.written},
+                ),
+                tls=TLS,
+                directory=Path(self.node_id),
+                raft=self.sim.raft,
+            ),
+            clock=_Clock(self),
+            salt=self.sim.rng.randbytes(16),
+            open_state=_unused,
+            read_digest=lambda: (0, ""),
+            read_head=lambda: (0, ""),
+            snapshots=_Snapshots(self),
+            on_fatal=lambda _message: None,
+        )
+        self.engine_thread = replicator._engine  # type: ignore[assignment]
+        self.sim.starting = None
+        self.spawn(replicator.start())
+
+    def spawn(self, work: Any) -> "asyncio.Task[Any] | None":
+        """Run a coroutine in this process."""
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self.loop)
+        try:
+            return self.loop.create_task(work)
+        finally:
+            asyncio._set_running_loop(before)
+
+    def end(self) -> None:
+        """Run nothing more of this process."""
+        self.loop.kill()
+        self.gone.append((self.loop, self.replicator))
+        self.replicator = self.engine_thread = self.server = None
+        self.replica = None
+
+    def pause(self, until: float) -> None:
+        """Stop the process for a while, without its knowing."""
+        self.paused_until = self.loop.paused_until = until
+
+
+def _unused() -> Any:
+    """Open no state: `SteppedEngine` has it."""
+    raise AssertionError("the stepped engine opens the state")
+
+
+class _Clock:
+    """The clocks of a machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def now_ms(self) -> int:
+        return int(self._machine.wall_s() * 1000)
+
+    def monotonic_s(self) -> float:
+        return self._machine.loop.time()
+
+
+def patched(machine_of: Callable[[], Machine]) -> contextlib.ExitStack:
+    """Replace gRPC and the engine's thread, until the stack is closed."""
+    stack = contextlib.ExitStack()
+
+    def dial(_peer: NodeId, address: str, _tls: PeerTls) -> Channel:
+        machine = machine_of()
+        return Channel(machine.sim.wires, machine, address)
+
+    def server(*, interceptors: Any = (), **_options: Any) -> Server:
+        machine = machine_of()
+        return Server(
+            machine,
+            interceptors,
+            lambda seen: machine.sim.invariants.violated(
+                "no exception", f"{machine.node_id}: {seen}"
+            ),
+        )
+
+    def engine(*args: Any, **more: Any) -> SteppedEngine:
+        return SteppedEngine(machine_of(), *args, **more)
+
+    for module, name, stand_in in (
+        (transport, "dial", dial),
+        (transport, "new_server", server),
+        (transport, "renewable_credentials", lambda _current: None),
+        (cluster_replicator, "EngineThread", engine),
+    ):
+        stack.enter_context(mock.patch.object(module, name, stand_in))
+    return stack
+
+
+__all__ = ["Machine", "RecordingStore", "Speed", "patched"]
