@@ -106,3 +106,12 @@ def test_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subprocess, "run", missing)
     with pytest.raises(deb.PackageError, match="make package-tools"):
         deb.run("dpkg-buildpackage")
+
+
+def test_fonts_of_the_wheel_that_debian_has_too_are_overridden():
+    """lintian warns of each, and `make deb` fails at a warning."""
+    assets = ROOT / "node/sparecode_node/console/assets/package.json"
+    assert "dejavu-fonts-ttf" in assets.read_text(), "delete the override, too"
+    assert "duplicate-font-file" in " ".join(
+        (DEBIAN / "sparecode.lintian-overrides").read_text().split()
+    )
