@@ -46,6 +46,9 @@ def issue(admin: Admin, username: str, count: int = 5) -> tuple[list[str], list[
 def main() -> int:
     """Print codes for the user that the command line names."""
     environment = os.environ
+    if not sys.argv[1:] or "SPARECODE_PASSWORD_FILE" not in environment:
+        print(__doc__, file=sys.stderr)
+        return 2
     password = Path(environment["SPARECODE_PASSWORD_FILE"]).read_text().strip()
     with Admin(
         environment["SPARECODE_NODES"].split(","), ca=environment["SPARECODE_CA"]

@@ -65,6 +65,9 @@ def decide(agent: Agent, username: str, passcode: str) -> Authentication:
 def main() -> int:
     """Sign a user in at the terminal."""
     environment = os.environ
+    if not sys.argv[1:] or "SPARECODE_AGENT_NODES" not in environment:
+        print(__doc__, file=sys.stderr)
+        return 2
     with Agent(
         environment["SPARECODE_AGENT_NODES"].split(","),
         ca=environment["SPARECODE_CA"],

@@ -9,6 +9,7 @@ import pytest
 
 import sparecode_client
 from sparecode_client import (
+    Admin,
     AlreadyExists,
     AsyncAdmin,
     InvalidArgument,
@@ -24,6 +25,7 @@ from sparecode_client import (
     errors,
 )
 from sparecode_client.connection.client import Client
+from tests.client.conftest import Pki
 from tests.client.fakes import Failure, FakeNode
 
 Code = grpc.StatusCode
@@ -107,3 +109,12 @@ def test_error_tree_in_the_docstring_is_right() -> None:
 def test_unknown_outcome_is_not_caught_as_not_applied() -> None:
     """(A7) `except Unavailable` means that nothing was applied."""
     assert not issubclass(OutcomeUnknown, Unavailable)
+
+
+def test_a_timeout_in_another_type_is_named(pki: Pki, nodes: list[FakeNode]) -> None:
+    """A number of seconds is an easy mistake."""
+    with (
+        Admin([nodes[0].address], ca=pki.ca) as admin,
+        pytest.raises(TypeError, match=r"a timeout is a datetime\.timedelta, not 2"),
+    ):
+        admin.list_users(within=2)  # type: ignore[arg-type]

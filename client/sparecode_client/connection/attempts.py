@@ -62,7 +62,9 @@ class Deadline:
 
     @classmethod
     def after(cls, timeout: timedelta) -> Self:
-        """Return the deadline that is *timeout* from now."""
+        """Return the deadline that is *timeout* from now. Raises `TypeError`."""
+        if not isinstance(timeout, timedelta):
+            raise TypeError(f"a timeout is a datetime.timedelta, not {timeout!r}")
         return cls(asyncio.get_running_loop().time() + timeout.total_seconds())
 
     def remaining_s(self) -> float:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Secrets and files as input. A secret is never a command-line argument."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
     if file is None:
         try:
             answer: str = typer.prompt(
-                prompt, hide_input=True, confirmation_prompt=confirm, err=True
+                prompt,
+                hide_input=not _is_script(),
+                confirmation_prompt=confirm,
+                err=True,
             )
         except typer.Abort:
             # Typer's own exit code for this is 1, which means refused.
@@ -36,6 +40,22 @@ def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
     if not secret:
         raise UsageError(f"{file} is empty")
     return secret
+
+
+def _is_script() -> bool:
+    """
+    Return whether a script answers prompts: there is no terminal that could echo.
+
+    Hiding the input would print a warning from `getpass`.
+    """
+    stdin = sys.__stdin__
+    if stdin is None or sys.stdin is not stdin or stdin.isatty():
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return True
+    return False
 
 
 def content(file: Path) -> bytes:
