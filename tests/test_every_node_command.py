@@ -20,7 +20,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from sparecode_node.__main__ import app
-from sparecode_node.tool import terminal
+from sparecode_node.tool import recovery_tool, terminal
 
 ADDRESS = "127.7.7.1"
 """No node of another test has it."""
@@ -221,6 +221,33 @@ def test_a_node_runs_only_with_a_named_configuration(
     done = run("")
     assert done.exit_code == 2
     assert "name the configuration to run a node" in done.stderr
+
+
+def test_setup_restores_a_backup_on_a_machine_without_a_configuration(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of a `node.toml` by hand; the names of the files are checked first."""
+    restored = []
+    monkeypatch.setattr(
+        recovery_tool,
+        "restore_cluster",
+        lambda config, *files, **options: restored.append((config, files, options)),
+    )
+    words = ("setup", "m1", ADDRESS, "--restore", "backup.key")
+    assert run(*words).exit_code == 2
+    assert run(*words, *BUNDLE, "--agent", "vpn").exit_code == 2
+    missing = run(*words[:-1], "missing.backup", *BUNDLE)
+    assert (missing.exit_code, (machine / "m1").exists()) == (1, False)
+    assert "missing.backup does not exist" in missing.stderr
+
+    done = run(*words, *BUNDLE, "--host", "auth.example.net", "--no-start")
+
+    assert done.exit_code == 0, done.output
+    ((config, files, options),) = restored
+    assert (config.node.id, list(config.members)) == ("m1", ["m1"])
+    assert files == (Path("backup.key"), Path("the.bundle"), Path("backup.key"))
+    assert options["hosts"] == ["auth.example.net"]
+    assert "Start it:\nsparecode-node --config m1/node.toml" in done.stdout
 
 
 def test_setup_ignores_the_configuration_of_the_environment(

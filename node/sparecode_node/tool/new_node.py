@@ -8,7 +8,7 @@ import socket
 import string
 import subprocess
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +35,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.secrets.tickets import JoinTicket
-from sparecode_node.tool import setup
+from sparecode_node.tool import recovery_tool, setup
 from sparecode_node.tool.terminal import EXIT_USAGE, ask, fail, read_password
 
 UNIT = "sparecode-node.service"
@@ -77,6 +77,28 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
         ),
     ] = None,
     host: setup.Hosts = None,
+    restore: Annotated[
+        Path | None,
+        typer.Option(
+            "--restore",
+            help="Restore this backup into a new cluster; needs --bundle and --key.",
+            metavar="BACKUP",
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --restore: recovery bundle of the cluster.", metavar="FILE"
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --restore: file with the secret key of a recipient.",
+            metavar="FILE",
+        ),
+    ] = None,
+    passphrase_file: recovery_tool.PassphraseFile = None,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -99,8 +121,8 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
 
     Prompts for what is not given. Writes node.toml, then does what `init` does:
     creates the authorities, a certificate, the key ring and the first administrator of a
-    new cluster, or joins a cluster with a ticket. Then starts the systemd unit, or prints
-    the command that starts the node.
+    new cluster, or joins a cluster with a ticket, or restores a backup. Then starts the
+    systemd unit, or prints the command that starts the node.
 
     If there is no password file, draws a password, and writes it there. A ticket brings
     its own host names.
@@ -116,6 +138,28 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
             "cluster has them already",
             EXIT_USAGE,
         )
+    if restore is not None or bundle is not None or key is not None:
+        if join is not None or administrator or password_file or agent:
+            fail(
+                "--restore excludes --join, --administrator, --password-file and "
+                "--agent: the backup has them already",
+                EXIT_USAGE,
+            )
+        if restore is None or bundle is None or key is None:
+            fail(
+                "--restore BACKUP, --bundle FILE and --key FILE belong together",
+                EXIT_USAGE,
+            )
+        config = _restore(
+            restore,
+            bundle,
+            key,
+            passphrase_file=passphrase_file,
+            hosts=host or (),
+            write_config=lambda: _write_config(None, node, address, folder),
+        )
+        _start(config, start=start)
+        return
     try:
         ticket = None if join is None else setup.read_ticket(join)
         parsed = None if ticket is None else from_text(ticket)
@@ -140,6 +184,35 @@ def set_up(  # noqa: PLR0913, PLR0917 - options.
         _say_next(config, administrator)
     else:
         typer.echo("To follow its progress: sparecode cluster members")
+
+
+def _restore(
+    backup: Path,
+    bundle: Path,
+    key: Path,
+    *,
+    passphrase_file: Path | None,
+    hosts: Sequence[str],
+    write_config: Callable[[], Config],
+) -> Config:
+    """Restore a backup into a new cluster on this machine; return its configuration."""
+    for path in (backup, bundle, key):
+        if not path.exists():
+            fail(f"{path} does not exist")
+    try:
+        config = write_config()
+    except (StartError, InvalidFieldError) as error:
+        fail(str(error))
+    recovery_tool.restore_cluster(
+        config,
+        backup,
+        bundle,
+        key,
+        passphrase_file=passphrase_file,
+        hosts=hosts,
+        new_authority=False,
+    )
+    return config
 
 
 def named_config(context: typer.Context) -> bool:

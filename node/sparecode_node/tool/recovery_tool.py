@@ -210,7 +210,28 @@ def restore(
     HOTP tokens must be resynchronized. Agents are not served until an operator has
     reviewed and opened the cluster.
     """
-    config = loaded(context)
+    restore_cluster(
+        loaded(context),
+        backup,
+        bundle_file,
+        key,
+        passphrase_file=passphrase_file,
+        hosts=host or (),
+        new_authority=new_authority,
+    )
+
+
+def restore_cluster(
+    config: Config,
+    backup: Path,
+    bundle_file: Path,
+    key: Path,
+    *,
+    passphrase_file: Path | None,
+    hosts: Sequence[str],
+    new_authority: bool,
+) -> None:
+    """Restore a backup into a new cluster on this node, and print what to do next."""
     _refuse_others_files(config)
     clock = SystemClock()
     try:
@@ -218,11 +239,9 @@ def restore(
         contents = open_bundle(bundle_file, identities, passphrase_file)
         now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
         files = (
-            new_authorities(config, hosts=host or (), now=now)
+            new_authorities(config, hosts=hosts, now=now)
             if new_authority
-            else bundle_files.restored_files(
-                config, contents, hosts=host or (), now=now
-            )
+            else bundle_files.restored_files(config, contents, hosts=hosts, now=now)
         )
         cluster, manifest = recovery.restore(
             config,
