@@ -51,7 +51,7 @@ def test_every_command_prints_only_what_a_program_reads(
         assert isinstance(next(yaml.safe_load_all(result.stdout)), dict)
     else:
         # Typer's runner puts line ends of hidden prompts there, as no terminal does.
-        text = result.stdout.lstrip("\n")
+        text = result.stdout.lstrip()
         rows = list(csv.reader(io.StringIO(text), strict=True))
         assert len({len(row) for row in rows}) <= 1
 

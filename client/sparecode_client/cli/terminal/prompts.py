@@ -18,13 +18,15 @@ def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
 
     The prompt goes to stderr: stdout carries only the output of the command.
     """
+    if file is None and _is_script():
+        typed = _next_line(prompt)
+        if confirm and _next_line(f"Repeat: {prompt}") != typed:
+            raise UsageError("the two inputs differ: nothing was done")
+        return typed
     if file is None:
         try:
             answer: str = typer.prompt(
-                prompt,
-                hide_input=not _is_script(),
-                confirmation_prompt=confirm,
-                err=True,
+                prompt, hide_input=True, confirmation_prompt=confirm, err=True
             )
         except typer.Abort:
             # Typer's own exit code for this is 1, which means refused.
@@ -56,6 +58,14 @@ def _is_script() -> bool:
     except OSError:
         return True
     return False
+
+
+def _next_line(prompt: str) -> str:
+    """Return the next line of stdin, without its end."""
+    typer.echo(f"{prompt}: ", nl=False, err=True)
+    if line := sys.stdin.readline():
+        return line.rstrip("\r\n")
+    raise UsageError("no input: nothing was done")
 
 
 def content(file: Path) -> bytes:
