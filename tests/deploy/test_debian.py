@@ -109,7 +109,7 @@ def test_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_fonts_of_the_wheel_that_debian_has_too_are_overridden():
-    """lintian warns of each, and `make deb` fails at a warning."""
+    """Lintian warns of each, and `make deb` fails at a warning."""
     assets = ROOT / "node/sparecode_node/console/assets/package.json"
     assert "dejavu-fonts-ttf" in assets.read_text(), "delete the override, too"
     assert "duplicate-font-file" in " ".join(
