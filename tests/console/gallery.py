@@ -226,6 +226,8 @@ def _agent_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("radius-client-refused", "/new/radius-client", _wrong_network)
     yield Exhibit("radius-secret", f"/radius-secrets/{GATE}")
     yield Exhibit("radius-secret-shown", f"/radius-secrets/{GATE}", _replace_secret)
+    yield Exhibit("agent-key", "/agent-keys/vpn")
+    yield Exhibit("agent-key-shown", "/agent-keys/vpn", _create_key)
     yield Exhibit("denied-certificates", "/denied-certificates")
 
 
@@ -391,6 +393,11 @@ def _wrong_network(page: Page) -> None:
 
 def _replace_secret(page: Page) -> None:
     page.get_by_role("button", name="Replace the secret").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+
+
+def _create_key(page: Page) -> None:
+    page.get_by_role("button", name="Create the key").click()
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
 
 
