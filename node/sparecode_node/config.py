@@ -63,6 +63,8 @@ class NodeConfig:
 
     id: str
     data_dir: Path
+    event_folder: Path | None = None
+    """Where channels write files. None: this node writes none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,8 +253,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
     metrics, console, http = section("metrics"), section("console"), section("http")
-    radsec = section("radsec")
-    keys = section("keys")
+    radsec, keys = section("radsec"), section("keys")
     config = Config(
         path=path,
         accept_keys=peers.fingerprints("accept_keys"),
@@ -303,7 +304,11 @@ def _node(section: Section) -> NodeConfig:
     node_id = section.text("id")
     if not _NODE_ID.fullmatch(node_id):
         raise section.error("id", f"{quoted(node_id)} is not an id: {_NODE_ID_WORDS}")
-    node = NodeConfig(id=node_id, data_dir=section.file("data_dir"))
+    node = NodeConfig(
+        id=node_id,
+        data_dir=section.file("data_dir"),
+        event_folder=section.file_or_none("event_folder"),
+    )
     section.done()
     return node
 

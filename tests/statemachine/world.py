@@ -562,7 +562,7 @@ class World:
                 return SaveChannel(
                     channel=fold(arguments["name"]),
                     name=arguments["name"],
-                    kind=ChannelKind.WEBHOOK,
+                    kind=ChannelKind(arguments.get("kind", "webhook")),
                     version=int(arguments.get("version", "0")),
                     enabled="off" not in arguments,
                     address=arguments.get("address", "https://siem.example/in"),

@@ -43,10 +43,10 @@ class Notices(Caller):
     async def create_channel(  # noqa: PLR0913 - one argument per field.
         self,
         name: str,
-        address: str,
+        address: str = "",
         *,
-        classes: Sequence[EventClass],
-        secret: str,
+        classes: Sequence[EventClass] = (),
+        secret: str = "",
         kind: ChannelKind = ChannelKind.WEBHOOK,
         allow_private: bool = False,
         authority: str = "",
@@ -56,8 +56,10 @@ class Notices(Caller):
         """
         Add a channel, which tells the events after this change.
 
-        *address*: the URL of a webhook. *secret* signs its requests: see
-        `new_webhook_secret`. *authority*: the authorities of its certificate in PEM.
+        *address*: the URL of a webhook, or of a receiver of syslog (`tcp+tls://`); a
+        file has none. *classes* and *secret* are for webhooks; the other kinds tell
+        every event. The secret signs requests: see `new_webhook_secret`. *authority*:
+        the authorities of the receiver's certificate in PEM.
         """
         request = notices_pb2.CreateChannelRequest(
             request_id=request_id or new_request_id(),

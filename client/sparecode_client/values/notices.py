@@ -12,6 +12,10 @@ class ChannelKind(enum.StrEnum):
     """How a channel tells notices."""
 
     WEBHOOK = "webhook"
+    SYSLOG = "syslog"
+    """Every event, in order, by syslog over TLS."""
+    FILE = "file"
+    """Every event, in order, in files on each node."""
 
 
 class EventClass(enum.StrEnum):
@@ -33,7 +37,7 @@ class Channel:
     kind: ChannelKind | None
     enabled: bool
     address: str
-    """The URL of a webhook."""
+    """The URL of a webhook or of a receiver of syslog; empty: a file."""
     classes: tuple[EventClass, ...]
     """The events that it tells."""
     allow_private: bool

@@ -257,6 +257,7 @@ class Node:
             limits=rate_limits(config),
             packet_counts=self._radius_packets,
             delivery_counts=self._deliveries,
+            event_folder=config.node.event_folder,
             authorities=self._welcome.authorities,
             successors=self._welcome.accepted,
             consoles=config.console.addresses if config.console else {},

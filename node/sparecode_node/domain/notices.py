@@ -27,6 +27,18 @@ class ChannelKind(enum.StrEnum):
     """How a channel tells notices. The values are in the log and the state."""
 
     WEBHOOK = "webhook"
+    SYSLOG = "syslog"
+    """Syslog over TLS (RFC 5424 and 5425)."""
+    FILE = "file"
+    """Files on each node, whose folder its `node.toml` names."""
+
+
+STREAMS = frozenset({ChannelKind.SYSLOG, ChannelKind.FILE})
+"""
+Kinds that tell every event, in order, straight from the audit log.
+
+They need no rows in the outbox: only the position up to which events are delivered.
+"""
 
 
 class EventClass(enum.StrEnum):
@@ -105,7 +117,7 @@ class Channel:
     kind: ChannelKind
     enabled: bool
     address: str
-    """The URL of a webhook."""
+    """The URL of a webhook, or of a receiver of syslog; empty: files."""
     classes: tuple[EventClass, ...]
     """The events that it wants; never empty."""
     allow_private: bool

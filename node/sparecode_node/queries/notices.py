@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
-from sparecode_node.domain.notices import Channel, EventClass
-from sparecode_node.queries import pages
+from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
+from sparecode_node.queries import audit, pages
+from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.queries.pages import PageTokenError
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
@@ -79,17 +80,44 @@ async def views(transaction: ReadTransaction) -> tuple[ChannelView, ...]:
         "min(at_ms) FILTER (WHERE NOT dead) AS oldest FROM notices GROUP BY channel"
     )
     counts = {row["channel"]: row for row in rows}
-    return tuple(
-        ChannelView(
-            channel=each,
-            waiting=counts[each.channel]["waiting"] if each.channel in counts else 0,
-            dead=counts[each.channel]["dead"] if each.channel in counts else 0,
-            oldest_at_ms=counts[each.channel]["oldest"]
-            if each.channel in counts
-            else None,
+    found = []
+    for each in await channels(transaction):
+        if each.kind is ChannelKind.SYSLOG:
+            found.append(await _syslog_view(transaction, each))
+            continue
+        row = counts.get(each.channel)
+        found.append(
+            ChannelView(
+                channel=each,
+                waiting=0 if row is None else row["waiting"],
+                dead=0 if row is None else row["dead"],
+                oldest_at_ms=None if row is None else row["oldest"],
+            )
         )
-        for each in await channels(transaction)
+    return tuple(found)
+
+
+async def _syslog_view(transaction: ReadTransaction, channel: Channel) -> ChannelView:
+    """Return a channel that waits with its part of the audit log. Files never wait."""
+    begin = await position(transaction, channel.channel)
+    newest = (await audit.head(transaction)).sequence
+    first = await audit.following(
+        transaction, after=begin, up_to=newest, criteria=AuditFilter(), rows=1
     )
+    return ChannelView(
+        channel=channel,
+        waiting=max(newest - begin, 0),
+        dead=0,
+        oldest_at_ms=first[0].event.at_ms if first else None,
+    )
+
+
+async def position(transaction: ReadTransaction, channel: NameKey) -> int:
+    """Return the sequence number of the last event that a stream has delivered."""
+    row = await transaction.one(
+        "SELECT position FROM channels WHERE channel = :channel", channel=channel
+    )
+    return 0 if row is None else int(row["position"])
 
 
 async def waiting(

@@ -11,7 +11,11 @@ from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.notices.channels import Channels
 
-KINDS = {pb.CHANNEL_KIND_WEBHOOK: ChannelKind.WEBHOOK}
+KINDS = {
+    pb.CHANNEL_KIND_WEBHOOK: ChannelKind.WEBHOOK,
+    pb.CHANNEL_KIND_SYSLOG: ChannelKind.SYSLOG,
+    pb.CHANNEL_KIND_FILE: ChannelKind.FILE,
+}
 CLASSES = {
     pb.EVENT_CLASS_ADMINISTRATION: EventClass.ADMINISTRATION,
     pb.EVENT_CLASS_EMERGENCY: EventClass.EMERGENCY,

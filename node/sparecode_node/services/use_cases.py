@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sparecode_node.domain.membership import Successor
 from sparecode_node.queries.state import LocalState
@@ -121,6 +122,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     consoles: Mapping[str, str] = NO_CONSOLES,
     packet_counts: PacketCounts | None = None,
     delivery_counts: DeliveryCounts | None = None,
+    event_folder: Path | None = None,
 ) -> Services:
     """
     Build every use case over a replicator and its state.
@@ -280,6 +282,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             tests=CostlyReads(rates),
             clock=clock,
             entropy=entropy,
+            folder=event_folder,
         ),
         delivery=Delivery(
             replicator=replicator,
@@ -288,6 +291,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             clock=clock,
             entropy=entropy,
             counts=delivery_counts or DeliveryCounts(),
+            folder=event_folder,
         ),
         cluster=Cluster(
             replicator=replicator,

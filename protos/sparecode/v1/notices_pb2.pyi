@@ -31,6 +31,10 @@ class _ChannelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelKi
     """Not set."""
     CHANNEL_KIND_WEBHOOK: _ChannelKind.ValueType  # 1
     """An HTTPS request for each notice: a CloudEvent, signed as Standard Webhooks says."""
+    CHANNEL_KIND_SYSLOG: _ChannelKind.ValueType  # 2
+    """Every event, in order, by syslog over TLS (RFC 5424 and 5425): an OCSF event in JSON."""
+    CHANNEL_KIND_FILE: _ChannelKind.ValueType  # 3
+    """Every event, in order, as lines of JSON, in files on each node."""
 
 class ChannelKind(_ChannelKind, metaclass=_ChannelKindEnumTypeWrapper):
     """How a channel tells notices."""
@@ -39,6 +43,10 @@ CHANNEL_KIND_UNSPECIFIED: ChannelKind.ValueType  # 0
 """Not set."""
 CHANNEL_KIND_WEBHOOK: ChannelKind.ValueType  # 1
 """An HTTPS request for each notice: a CloudEvent, signed as Standard Webhooks says."""
+CHANNEL_KIND_SYSLOG: ChannelKind.ValueType  # 2
+"""Every event, in order, by syslog over TLS (RFC 5424 and 5425): an OCSF event in JSON."""
+CHANNEL_KIND_FILE: ChannelKind.ValueType  # 3
+"""Every event, in order, as lines of JSON, in files on each node."""
 Global___ChannelKind: _TypeAlias = ChannelKind  # noqa: Y015
 
 class _EventClass:
@@ -104,7 +112,7 @@ class Channel(_message.Message):
     enabled: _builtins.bool
     """Whether it tells anything."""
     address: _builtins.str
-    """The URL of a webhook."""
+    """The URL of a webhook or of a receiver of syslog; empty: a file."""
     allow_private: _builtins.bool
     """Whether the address may be private or local."""
     authority: _builtins.str
@@ -212,22 +220,24 @@ class CreateChannelRequest(_message.Message):
     request_id: _builtins.str
     """Identifies the request: a UUID."""
     name: _builtins.str
-    """The name of the channel. 1 to 64 characters."""
+    """The name of the channel. 1 to 64 characters; of a file: a-z, 0-9 and -."""
     kind: Global___ChannelKind.ValueType
     """How it tells notices."""
     address: _builtins.str
-    """The URL of a webhook, beginning with `https://`."""
+    """The URL of a webhook, beginning with `https://`, or of a receiver of syslog, beginning
+    with `tcp+tls://`; empty: a file, in the folder of each node's `node.toml`.
+    """
     allow_private: _builtins.bool
     """Whether the address may be private or local."""
     authority: _builtins.str
     """The authorities of its certificate in PEM; empty: those of the nodes' systems."""
     secret: _builtins.str
     """The secret that signs webhooks: `whsec_` and 24 to 64 bytes in base64. No call
-    returns it.
+    returns it. Empty for the others.
     """
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[Global___EventClass.ValueType]:
-        """The events that it tells; at least one."""
+        """The events that a webhook tells; at least one. Empty for the others: they tell all."""
 
     def __init__(
         self,
@@ -294,7 +304,7 @@ class UpdateChannelRequest(_message.Message):
     enabled: _builtins.bool
     """Whether it tells anything."""
     address: _builtins.str
-    """The URL of a webhook."""
+    """The URL of a webhook or of a receiver of syslog; empty: a file."""
     allow_private: _builtins.bool
     """Whether the address may be private or local."""
     authority: _builtins.str

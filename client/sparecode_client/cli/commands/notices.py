@@ -13,7 +13,7 @@ from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import content, secret
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
-from sparecode_client.values.notices import EventClass, new_webhook_secret
+from sparecode_client.values.notices import ChannelKind, EventClass, new_webhook_secret
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -107,11 +107,15 @@ def create(
     url: Annotated[
         str,
         typer.Argument(
-            metavar="URL",
-            help="Where its requests go: https://. Put no secret into it.",
+            metavar="[URL]",
+            help="Where it tells events: https:// (webhook) or tcp+tls://HOST:PORT "
+            "(syslog); a file has none. Put no secret into it.",
         ),
-    ],
+    ] = "",
     *,
+    kind: Annotated[
+        ChannelKind, typer.Option(help="How it tells them.")
+    ] = ChannelKind.WEBHOOK,
     event: Classes = None,
     secret_file: SecretFile = None,
     allow_private: Annotated[
@@ -123,19 +127,23 @@ def create(
     authority: AuthorityFile = None,
 ) -> None:
     """
-    Add a webhook: an HTTPS request for each event, signed with its secret.
+    Add a channel, which tells the events after this change.
 
-    It tells the events after this change. `notices channels new-secret` draws a secret.
+    A webhook gets an HTTPS request for each event that it wants, signed with its secret;
+    `notices channels new-secret` draws one. The other kinds tell every event, in order:
+    syslog over TLS, and files in the `event_folder` of each node's node.toml.
     """
-    if not event:
+    is_webhook = kind is ChannelKind.WEBHOOK
+    if is_webhook and not event:
         raise UsageError("name at least one --event that the channel tells")
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.create_channel(
             name,
             url,
-            classes=event,
-            secret=secret("Secret of the channel", secret_file),
+            kind=kind,
+            classes=event or (),
+            secret=secret("Secret of the channel", secret_file) if is_webhook else "",
             allow_private=allow_private,
             authority=content(authority).decode() if authority else "",
             request_id=settings.request_id,

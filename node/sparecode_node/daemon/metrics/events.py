@@ -64,7 +64,7 @@ class EventCounts:
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"
             ).fetchone()
-            self.queues = _queues(db)
+            self.queues = _queues(db, newest)
             rows = db.execute(
                 "SELECT action, outcome, reason, count(*) FROM audit_events "
                 "WHERE sequence > ? AND sequence <= ? GROUP BY action, outcome, reason",
@@ -88,7 +88,7 @@ def _newest(db: sqlite3.Connection) -> int:
     return int(sequence)
 
 
-def _queues(db: sqlite3.Connection) -> tuple[Queue, ...]:
+def _queues(db: sqlite3.Connection, newest: int) -> tuple[Queue, ...]:
     """Return what waits for each channel. An index answers it, however much waits."""
     rows = db.execute(
         """
@@ -100,8 +100,14 @@ def _queues(db: sqlite3.Connection) -> tuple[Queue, ...]:
             coalesce((SELECT at_ms FROM notices AS each
                 WHERE each.channel = channels.channel AND dead = 0
                 ORDER BY number LIMIT 1), 0)
-        FROM channels ORDER BY channel
-        """
+        FROM channels WHERE kind NOT IN ('syslog', 'file')
+        UNION ALL
+        SELECT channel, max(:newest - position, 0), 0,
+            coalesce((SELECT at_ms FROM audit_events WHERE sequence = position + 1), 0)
+        FROM channels WHERE kind = 'syslog'
+        ORDER BY channel
+        """,
+        {"newest": newest},
     )
     return tuple(
         Queue(channel=channel, waiting=waiting, dead=dead, oldest_ms=oldest_ms)

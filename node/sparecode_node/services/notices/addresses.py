@@ -11,7 +11,9 @@ moment later changes nothing.
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import httpcore
@@ -32,9 +34,13 @@ class AddressError(Exception):
     """An address that a channel may not connect to. The message names the reason."""
 
 
-def parse_url(value: str) -> SplitResult:
+SYSLOG_SCHEME, SYSLOG_PORT = "tcp+tls", 6514
+"""Of a receiver of syslog; the port is that of RFC 5425."""
+
+
+def parse_url(value: str, scheme: str = "https") -> SplitResult:
     """
-    Return the parts of a webhook's URL.
+    Return the parts of a receiver's URL.
 
     Raises `AddressError` with what it must be.
     """
@@ -47,12 +53,14 @@ def parse_url(value: str) -> SplitResult:
         port = parts.port
     except ValueError:
         raise AddressError("must be a URL") from None
-    if parts.scheme != "https" or not parts.hostname:
-        raise AddressError("must begin with https:// and a host")
+    if parts.scheme != scheme or not parts.hostname:
+        raise AddressError(f"must begin with {scheme}:// and a host")
     if "@" in parts.netloc:
         raise AddressError("must hold no user name or password")
     if parts.fragment or port == 0 or len(parts.hostname) > HOST_MAX:
         raise AddressError("must be a URL without a fragment, with a valid port")
+    if scheme == SYSLOG_SCHEME and (parts.path.strip("/") or parts.query):
+        raise AddressError("must be a host, with or without a port")
     return parts
 
 
@@ -101,6 +109,55 @@ async def resolve(
     )
 
 
+class ClosingStream(httpcore.AsyncNetworkStream):
+    """
+    A connection that is closed if its TLS handshake is cut off.
+
+    httpcore closes it only after errors. A handshake that is canceled would leave the
+    connection open forever, one more for each attempt at a silent receiver.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - As its base has it.
+    ) -> bytes:
+        """Read what has arrived."""
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ASYNC109 - As its base has it.
+    ) -> None:
+        """Write all of *buffer*."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - As its base has it.
+    ) -> httpcore.AsyncNetworkStream:
+        """Return the connection after its TLS handshake."""
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self._stream.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - As its base has it.
+        """Return what httpcore asks of a connection."""
+        return self._stream.get_extra_info(info)
+
+
 class CheckedBackend(httpcore.AsyncNetworkBackend):
     """
     Opens the connections of an HTTP client, only to checked addresses.
@@ -126,13 +183,17 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         )
         for address in addresses[:-1]:
             try:
-                return await self._backend.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
+                return ClosingStream(
+                    await self._backend.connect_tcp(
+                        str(address), port, timeout, local_address, socket_options
+                    )
                 )
             except httpcore.ConnectError:
                 continue
-        return await self._backend.connect_tcp(
-            str(addresses[-1]), port, timeout, local_address, socket_options
+        return ClosingStream(
+            await self._backend.connect_tcp(
+                str(addresses[-1]), port, timeout, local_address, socket_options
+            )
         )
 
     async def sleep(self, seconds: float) -> None:

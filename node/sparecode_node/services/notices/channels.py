@@ -5,13 +5,16 @@ import asyncio
 import base64
 import binascii
 import ipaddress
+import re
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey, NodeId
 from sparecode_node.domain.notices import (
     SETTLED_MAX,
+    STREAMS,
     Channel,
     ChannelKind,
     EventClass,
@@ -29,7 +32,12 @@ from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError, refusal
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.costly_reads import CostlyReads
-from sparecode_node.services.notices.addresses import AddressError, check, parse_url
+from sparecode_node.services.notices.addresses import (
+    SYSLOG_SCHEME,
+    AddressError,
+    check,
+    parse_url,
+)
 from sparecode_node.services.notices.outcomes import (
     Attempt,
     ChannelTest,
@@ -56,6 +64,8 @@ SECRET_MAX = 128
 NUMBER_MAX = 2**63 - 1
 TEST_ACTION = "TestChannel"
 """The action of a test notice. No event of the audit log has it."""
+FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+"""Names of files that channels write: nothing that leads out of the folder."""
 ANSWER_S = 0.5
 """What a test leaves of the caller's time for the answer."""
 
@@ -78,6 +88,7 @@ class Channels:
         tests: CostlyReads,
         clock: Clock,
         entropy: Entropy,
+        folder: Path | None,
     ) -> None:
         self._proposer = proposer
         self._reader = reader
@@ -86,6 +97,7 @@ class Channels:
         self._tests = tests
         self._clock = clock
         self._entropy = entropy
+        self._folder = folder
 
     @idempotent
     async def create(
@@ -94,22 +106,30 @@ class Channels:
         *,
         name: str,
         kind: ChannelKind,
-        address: str,
-        classes: Sequence[EventClass],
-        secret: str,
+        address: str = "",
+        classes: Sequence[EventClass] = (),
+        secret: str = "",
         allow_private: bool = False,
         authority: str = "",
     ) -> Applied:
-        """Add a channel. It begins with the events after this change (P3)."""
+        """
+        Add a channel. It begins with the events after this change (P3).
+
+        A webhook needs *classes* and a *secret*. Streams tell every event, and have no
+        secret; a file has no *address* either, and its name is that of the files.
+        """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         key = fold(_name(name))
-        _check_address(address, allow_private=allow_private)
-        wanted = _classes(classes)
-        if not wanted:
-            raise InvalidFieldError("classes", "must name at least one class")
+        _check_address(kind, address, allow_private=allow_private)
+        wanted = _classes(classes or (tuple(EventClass) if kind in STREAMS else ()))
+        _check_classes(kind, wanted)
         _check_authority(authority)
-        _check_secret(secret)
+        _check_secret(kind, secret)
+        if kind is ChannelKind.FILE and not FILE_NAME.fullmatch(key):
+            raise InvalidFieldError(
+                "name", "must be of a-z, 0-9 and - for a file, which has this name"
+            )
 
         async def prepare() -> SaveChannel:
             key_id = self._seals.active_key
@@ -150,15 +170,17 @@ class Channels:
         key = fold(_name(name))
         wanted = _classes(classes)
         _check_authority(authority or "")
-        if secret:
-            _check_secret(secret)
 
         async def prepare() -> SaveChannel:
             known = await self._known(key)
+            if secret:
+                _check_secret(known.kind, secret)
+            if wanted:
+                _check_classes(known.kind, wanted)
             key_id = self._seals.active_key
             new_address = known.address if address is None else address
             private = known.allow_private if allow_private is None else allow_private
-            _check_address(new_address, allow_private=private)
+            _check_address(known.kind, new_address, allow_private=private)
             return SaveChannel(
                 channel=key,
                 name=known.name,
@@ -270,7 +292,9 @@ class Channels:
         self, channel: Channel, notice: StoredNotice, deadline: Deadline
     ) -> Exchange:
         try:
-            sender = await open_sender(channel, self._seals)
+            sender = await open_sender(
+                channel, self._seals, node_id=notice.event.node, folder=self._folder
+            )
         except UnusableError as error:
             return _nothing_sent(str(error))
         try:
@@ -330,9 +354,24 @@ def _classes(classes: Sequence[EventClass]) -> tuple[str, ...]:
     return tuple(each.value for each in EventClass if each in classes)
 
 
-def _check_address(address: str, *, allow_private: bool) -> None:
+def _check_classes(kind: ChannelKind, classes: tuple[str, ...]) -> None:
+    if kind in STREAMS and len(classes) != len(EventClass):
+        raise InvalidFieldError("classes", f"must be empty: a {kind} tells every event")
+    if not classes:
+        raise InvalidFieldError("classes", "must name at least one class")
+
+
+def _check_address(kind: ChannelKind, address: str, *, allow_private: bool) -> None:
+    if kind is ChannelKind.FILE:
+        if address:
+            raise InvalidFieldError(
+                "address", "must be empty: the node.toml of each node names the folder"
+            )
+        return
+    is_syslog = kind is ChannelKind.SYSLOG
     try:
-        host = parse_url(address).hostname or ""
+        parts = parse_url(address, SYSLOG_SCHEME if is_syslog else "https")
+        host = parts.hostname or ""
         try:
             literal = ipaddress.ip_address(host)
         except ValueError:
@@ -355,7 +394,11 @@ def _check_authority(authority: str) -> None:
         raise InvalidFieldError("authority", "must be certificates in PEM") from None
 
 
-def _check_secret(secret: str) -> None:
+def _check_secret(kind: ChannelKind, secret: str) -> None:
+    if kind in STREAMS:
+        if secret:
+            raise InvalidFieldError("secret", f"must be empty: a {kind} has none")
+        return
     fields.secret("secret", secret, at_most=SECRET_MAX)
     prefix, encoded = secret[: len(SECRET_PREFIX)], secret[len(SECRET_PREFIX) :]
     try:

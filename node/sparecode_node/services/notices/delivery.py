@@ -12,11 +12,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-
-import tenacity
+from pathlib import Path
 
 from sparecode_node.domain.ids import NameKey, RequestId
-from sparecode_node.domain.notices import GIVE_UP_MS, SETTLED_MAX, Channel
+from sparecode_node.domain.notices import (
+    GIVE_UP_MS,
+    SETTLED_MAX,
+    Channel,
+    ChannelKind,
+)
 from sparecode_node.queries import cluster, notices
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.queries.state import LocalState
@@ -30,6 +34,13 @@ from sparecode_node.services.notices.senders import (
     Sender,
     UnusableError,
     open_sender,
+)
+from sparecode_node.services.notices.streams import StreamLane, StreamSender
+from sparecode_node.services.notices.waits import (
+    PAUSE,
+    PAUSE_MAX_S,
+    RETRY,
+    wait_s,
 )
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.statemachine.commands import Command, UnstampedCall
@@ -46,22 +57,6 @@ ATTEMPT_S = 5.0
 BATCH = 128
 AT_ONCE = 8
 """Requests of one channel at the same time; those about one subject follow each other."""
-PAUSE_FIRST_S, PAUSE_MAX_S = 1.0, 300.0
-"""Of a channel whose receiver is down: the bounds of a wait that doubles."""
-RETRY_FIRST_S, RETRY_MAX_S = 5.0, 6 * 3600.0
-"""Of one notice that the receiver did not take."""
-
-PAUSE = tenacity.wait_random_exponential(multiplier=PAUSE_FIRST_S, max=PAUSE_MAX_S)
-RETRY = tenacity.wait_exponential(
-    multiplier=RETRY_FIRST_S, max=RETRY_MAX_S
-) + tenacity.wait_random(0, RETRY_FIRST_S)
-
-
-def wait_s(wait: Callable[[tenacity.RetryCallState], float], failures: int) -> float:
-    """Return the wait after this many failures."""
-    state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
-    state.attempt_number = failures
-    return max(wait(state), PAUSE_FIRST_S)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -241,6 +236,7 @@ class Delivery:
         clock: Clock,
         entropy: Entropy,
         counts: DeliveryCounts,
+        folder: Path | None = None,
     ) -> None:
         self._replicator = replicator
         self._state = state
@@ -248,7 +244,9 @@ class Delivery:
         self._clock = clock
         self._entropy = entropy
         self._counts = counts
-        self._lanes: dict[NameKey, Lane] = {}
+        self._folder = folder
+        """Where this node writes the files of channels; None: nowhere."""
+        self._lanes: dict[NameKey, Lane | StreamLane] = {}
         self._tasks: dict[NameKey, asyncio.Task[None]] = {}
         self._unusable: dict[NameKey, int] = {}
         """Versions of channels that cannot be used; each was logged once."""
@@ -266,14 +264,16 @@ class Delivery:
     async def step(self) -> None:
         """Begin and end lanes, so that they follow the channels in the state."""
         wanted: dict[NameKey, Channel] = {}
-        if self._replicator.primary == self._replicator.node_id:
+        leads = self._replicator.primary == self._replicator.node_id
+        if leads or self._folder is not None:
             async with self._state.transaction() as transaction:
-                if await cluster.is_open(transaction):  # Else another may deliver (E2).
-                    wanted = {
-                        each.channel: each
-                        for each in await notices.channels(transaction)
-                        if each.enabled
-                    }
+                # Until the cluster is open, an earlier one may deliver (E2).
+                delivers = leads and await cluster.is_open(transaction)
+                for each in await notices.channels(transaction):
+                    is_file = each.kind is ChannelKind.FILE
+                    here = self._folder is not None if is_file else delivers
+                    if each.enabled and here:
+                        wanted[each.channel] = each
         for channel, lane in list(self._lanes.items()):
             if wanted.get(channel) != lane.channel:
                 await self._end(channel)
@@ -285,7 +285,12 @@ class Delivery:
         if self._unusable.get(channel.channel) == channel.version:
             return
         try:
-            sender = await open_sender(channel, self._seals)
+            sender = await open_sender(
+                channel,
+                self._seals,
+                node_id=self._replicator.node_id,
+                folder=self._folder,
+            )
         except KeyAwaitedError as error:
             log.debug("channel %s must wait for a key: %s", channel.name, error)
             return
@@ -296,14 +301,25 @@ class Delivery:
                 extra={"channel": channel.name, "cause": str(error)},
             )
             return
-        lane = Lane(
-            channel=channel,
-            sender=sender,
-            state=self._state,
-            clock=self._clock,
-            propose=self._propose,
-            counts=self._counts,
-        )
+        lane: Lane | StreamLane
+        if isinstance(sender, StreamSender):
+            lane = StreamLane(
+                channel=channel,
+                sender=sender,
+                state=self._state,
+                clock=self._clock,
+                propose=self._propose,
+                counts=self._counts,
+            )
+        else:
+            lane = Lane(
+                channel=channel,
+                sender=sender,
+                state=self._state,
+                clock=self._clock,
+                propose=self._propose,
+                counts=self._counts,
+            )
         self._lanes[channel.channel] = lane
         self._tasks[channel.channel] = asyncio.create_task(
             _run(lane), name=f"channel {channel.name}"
@@ -321,7 +337,7 @@ class Delivery:
         await self._replicator.propose(Proposal(call=call), timeout_s=ATTEMPT_S)
 
 
-async def _run(lane: Lane) -> None:
+async def _run(lane: Lane | StreamLane) -> None:
     """Deliver for one channel until cancelled."""
     while True:
         if not await lane.work():

@@ -2,11 +2,15 @@
 """What sends the notices of a channel, by its kind."""
 
 import ssl
+from pathlib import Path
 from typing import Protocol
 
-from sparecode_node.domain.notices import Channel
+from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.queries.notices import StoredNotice
+from sparecode_node.services.notices.event_file import EventFile
 from sparecode_node.services.notices.outcomes import Attempt, Exchange
+from sparecode_node.services.notices.streams import StreamSender
+from sparecode_node.services.notices.syslog import SyslogSender
 from sparecode_node.services.notices.webhook import WebhookSender
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.services.secrets.keyring import UnknownKeyError
@@ -34,9 +38,23 @@ class Sender(Protocol):
         """Close its connections."""
 
 
-async def open_sender(channel: Channel, seals: ChannelSeals) -> Sender:
-    """Prepare the sender of a channel; nothing is sent. Raises `UnusableError`."""
+async def open_sender(
+    channel: Channel, seals: ChannelSeals, *, node_id: str, folder: Path | None
+) -> Sender | StreamSender:
+    """
+    Prepare the sender of a channel; nothing is sent. Raises `UnusableError`.
+
+    *folder*: where this node writes the files of channels; None: nowhere.
+    """
     try:
+        if channel.kind is ChannelKind.FILE:
+            if folder is None:
+                raise UnusableError(
+                    f"node {node_id} writes no files: set event_folder in its node.toml"
+                )
+            return EventFile(channel.channel, folder, seals.cluster_id)
+        if channel.kind is ChannelKind.SYSLOG:
+            return await SyslogSender.open(channel, seals.cluster_id, node_id)
         secret = seals.unseal_channel_secret(
             channel.channel, channel.sealed_secret, channel.key_id
         )

@@ -52,7 +52,7 @@ class WebhookSender:
     @classmethod
     async def open(cls, channel: Channel, secret: str, cluster_id: str) -> Self:
         """Prepare a sender. Raises `ssl.SSLError` and `ValueError` for bad settings."""
-        context = await asyncio.to_thread(_tls, channel.authority)
+        context = await asyncio.to_thread(tls_settings, channel.authority)
         return cls(
             address=channel.address,
             signer=Webhook(secret),
@@ -165,7 +165,7 @@ def _shown(received: bytes) -> str:
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
-def _tls(authority: str) -> ssl.SSLContext:
+def tls_settings(authority: str) -> ssl.SSLContext:
     """Return the settings of TLS, which verify certificate and name."""
     return ssl.create_default_context(cadata=authority or None)
 

@@ -44,6 +44,7 @@ class AcknowledgeNotices:
 
     channel: NameKey
     numbers: tuple[int, ...]
+    """Of a stream: the sequence number of the last event that it has delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import (
     CHANNELS_MAX,
     SETTLED_MAX,
+    STREAMS,
     Channel,
+    ChannelKind,
     EventClass,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
@@ -76,10 +78,7 @@ def _check(
 
 def _words(channel: Channel, known: Channel | None, *, new_secret: bool) -> str:
     """Return the settings of a channel in words: an approver decides by them."""
-    words = [
-        f"{channel.kind} to {channel.address}",
-        f"tells {' '.join(channel.classes)}",
-    ]
+    words = [_receiver(channel), f"tells {' '.join(channel.classes)}"]
     if channel.allow_private:
         words.append("the address may be private")
     if channel.authority:
@@ -93,13 +92,20 @@ def _words(channel: Channel, known: Channel | None, *, new_secret: bool) -> str:
     return ", ".join(words)
 
 
+def _receiver(channel: Channel) -> str:
+    """Return where a channel tells its events, in words."""
+    if channel.kind is ChannelKind.FILE:
+        return "file in the folder that each node's node.toml names"
+    return f"{channel.kind} to {channel.address}"
+
+
 def remove_channel(applying: Applying, command: RemoveChannel) -> Rejected | None:
     """Apply `RemoveChannel`."""
     known = tables.find(applying.db, command.channel)
     if known is None:
         return _unknown(command.channel)
     waiting = tables.remove(applying.db, command.channel)
-    applying.detail = f"{known.kind} to {known.address}"
+    applying.detail = _receiver(known)
     if waiting:
         applying.detail += f", {plural(waiting, 'notice')} discarded"
     return None
@@ -107,6 +113,10 @@ def remove_channel(applying: Applying, command: RemoveChannel) -> Rejected | Non
 
 def acknowledge_notices(applying: Applying, command: AcknowledgeNotices) -> None:
     """Apply `AcknowledgeNotices`. Notices that are gone already are passed over."""
+    known = tables.find(applying.db, command.channel)
+    if known is not None and known.kind in STREAMS:
+        tables.advance(applying.db, command.channel, max(command.numbers, default=0))
+        return
     tables.acknowledge(applying.db, command.channel, command.numbers[:SETTLED_MAX])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
-from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
+from sparecode_node.domain.notices import STREAMS, Channel, ChannelKind, EventClass
 
 NOTICE_TABLES = """
 CREATE TABLE channels (
@@ -24,7 +24,8 @@ CREATE TABLE channels (
     version INTEGER NOT NULL,
     kept INTEGER NOT NULL,           -- its rows in `notices`
     dropped INTEGER NOT NULL,        -- that no audit event has told yet
-    drops_told_ms INTEGER NOT NULL   -- when the last one did
+    drops_told_ms INTEGER NOT NULL,  -- when the last one did
+    position INTEGER NOT NULL        -- of a stream: the last event that was delivered
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE notices (
@@ -86,24 +87,30 @@ def count(db: sqlite3.Connection) -> int:
 
 
 def wanting(db: sqlite3.Connection, event_class: EventClass) -> list[tuple[str, int]]:
-    """Return the enabled channels that want a class, each with its number of notices."""
+    """
+    Return the enabled channels that want a class, each with its number of notices.
+
+    Streams are not among them: they read the audit log.
+    """
     rows = db.execute(
-        "SELECT channel, kept, classes FROM channels WHERE enabled ORDER BY channel"
+        "SELECT channel, kind, kept, classes FROM channels WHERE enabled "
+        "ORDER BY channel"
     )
     return [
         (channel, kept)
-        for channel, kept, classes in rows
-        if event_class in classes.split()
+        for channel, kind, kept, classes in rows
+        if kind not in STREAMS and event_class in classes.split()
     ]
 
 
 def save(db: sqlite3.Connection, channel: Channel) -> None:
-    """Save a channel. Its notices stay."""
+    """Save a channel. Its notices stay; a new one begins with the events after now."""
     names = COLUMNS.split(", ")
     changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
     db.execute(
-        f"INSERT INTO channels ({COLUMNS}, kept, dropped, drops_told_ms) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0) "
+        f"INSERT INTO channels ({COLUMNS}, kept, dropped, drops_told_ms, position) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, "
+        "(SELECT coalesce(max(sequence), 0) FROM audit_events)) "
         f"ON CONFLICT (channel) DO UPDATE SET {changes}",
         (
             channel.channel,
@@ -200,6 +207,14 @@ def acknowledge(
         [(number, channel) for number in numbers],
     )
     _subtract(db, channel, done.rowcount)
+
+
+def advance(db: sqlite3.Connection, channel: NameKey, sequence: int) -> None:
+    """Record that a stream has delivered the events up to a sequence number."""
+    db.execute(
+        "UPDATE channels SET position = max(position, ?) WHERE channel = ?",
+        (sequence, channel),
+    )
 
 
 def fail(

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Files of audit events: one line of JSON for each event, for agents of log collectors.
+
+Every node writes all events to a file of its own, so each file is complete and no node
+needs another one. The folder is in `node.toml`: a replicated setting must not name
+paths on a machine. The file itself tells where to go on after a restart.
+"""
+
+import asyncio
+import datetime as dt
+import json
+import logging
+import logging.handlers
+import os
+import stat
+from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.notices import class_of
+from sparecode_node.queries.notices import StoredNotice
+from sparecode_node.services.notices.ocsf import event_uid
+from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
+
+FILE_BYTES_MAX = 64 * 1024 * 1024
+FILES_KEPT = 16
+"""Earlier files: `NAME.jsonl.1` is the newest of them."""
+MODE = 0o640
+"""The agent of a log collector may be in the node's group."""
+_BLOCK = 64 * 1024
+
+
+class EventFile:
+    """Writes the events of one channel on this node."""
+
+    def __init__(self, name: str, folder: Path, cluster_id: str) -> None:
+        self._path = folder / f"{name}.jsonl"
+        self._cluster_id = cluster_id
+        self._handler: _Handler | None = None
+
+    async def resume(self) -> int | None:
+        """
+        Return the last event in the files; None: they have none of this cluster.
+
+        Raises `OSError`.
+        """
+        return await asyncio.to_thread(self._resume)
+
+    async def send_all(self, events: Sequence[AuditEvent]) -> Attempt:
+        """Append events; a full disk is an `Attempt`, too."""
+        lines = [_line(each, self._cluster_id) for each in events]
+        try:
+            await asyncio.to_thread(self._write, lines)
+        except OSError as error:
+            return Attempt(Outcome.UNREACHABLE, _cause(self._path, error))
+        return Attempt(Outcome.DELIVERED, "")
+
+    async def exchange(self, notice: StoredNotice, now_ms: int) -> Exchange:
+        """Try to open the file. A test writes no line: it is no event."""
+        del now_ms
+        try:
+            await asyncio.to_thread(self._touch)
+        except OSError as error:
+            attempt = Attempt(Outcome.UNREACHABLE, _cause(self._path, error))
+        else:
+            attempt = Attempt(Outcome.DELIVERED, "")
+        return Exchange(
+            sent=f"open {self._path} of {notice.event.node} for appending",
+            received="",
+            attempt=attempt,
+        )
+
+    async def close(self) -> None:
+        """Close the file."""
+        await asyncio.to_thread(self._close)
+
+    def _write(self, lines: Sequence[str]) -> None:
+        if self._handler is None:
+            # A line that was cut by a full disk or a crash would spoil the next one.
+            _cut_torn_line(self._path)
+            self._handler = _Handler(
+                self._path,
+                maxBytes=FILE_BYTES_MAX,
+                backupCount=FILES_KEPT,
+                encoding="ascii",
+            )
+        try:
+            for line in lines:
+                self._handler.emit(logging.makeLogRecord({"msg": line}))
+        except OSError:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            try:
+                handler.close()
+            except OSError:
+                logging.getLogger(__name__).debug("%s: not closed", self._path)
+
+    def _touch(self) -> None:
+        _open(self._path).close()
+
+    def _resume(self) -> int | None:
+        _cut_torn_line(self._path)
+        for path in (self._path, self._path.with_name(f"{self._path.name}.1")):
+            line = _last_line(path)
+            if line:
+                return self._sequence(line)
+        return None
+
+    def _sequence(self, line: bytes) -> int | None:
+        try:
+            event = json.loads(line)
+            if event["cluster"] != self._cluster_id:
+                return None  # Of the time before a restore.
+            return int(event["sequence"])
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+class _Handler(logging.handlers.RotatingFileHandler):
+    """Rotates by size; errors are raised, not printed."""
+
+    def _open(self) -> TextIOWrapper:
+        return _open(Path(self.baseFilename))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Raise the error that is being handled."""
+        del record
+        raise  # noqa: PLE0704 - Its base calls it in an `except` clause.
+
+
+def _open(path: Path) -> TextIOWrapper:
+    """Open a file for appending; the caller closes it."""
+    return open(
+        path,
+        "a",
+        encoding="ascii",
+        opener=_opener,
+    )
+
+
+def _opener(name: str, flags: int) -> int:
+    descriptor = os.open(name, flags, MODE)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and not status.st_size:
+        os.fchmod(descriptor, MODE)  # The umask of the service would keep agents out.
+    return descriptor
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(end - _BLOCK, 0)
+            file.seek(begin)
+            newline = file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                end = begin + newline + 1
+                break
+            end = begin
+        file.truncate(end)
+
+
+def _last_line(path: Path) -> bytes:
+    """Return the last line of a file that ends in a newline; empty: there is none."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        begin, tail = end, b""
+        while begin and tail.count(b"\n") < 2:  # noqa: PLR2004 - its own and the one before.
+            begin = max(begin - _BLOCK, 0)
+            file.seek(begin)
+            tail = file.read(end - begin)
+    return tail.rstrip(b"\n").rpartition(b"\n")[2]
+
+
+def _line(event: AuditEvent, cluster_id: str) -> str:
+    at = dt.datetime.fromtimestamp(event.at_ms / 1000, tz=dt.UTC)
+    return json.dumps(
+        {
+            "id": event_uid(cluster_id, event.sequence),
+            "cluster": cluster_id,
+            "sequence": event.sequence,
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "class": class_of(event.action).value,
+            "actor": event.actor,
+            "node": event.node,
+            "action": event.action,
+            "target": event.target,
+            "outcome": event.outcome,
+            "reason": event.reason,
+            "detail": event.detail,
+        },
+        separators=(",", ":"),
+    )
+
+
+def _cause(path: Path, error: OSError) -> str:
+    return f"{path}: {error.strerror}"

@@ -1,0 +1,529 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams: every event, in order, to a receiver of syslog and to files (N2, N4)."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import re
+import shutil
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.notices import ChannelKind, EventClass
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.notices import addresses, event_file, syslog
+from sparecode_node.services.notices.ocsf import ocsf_event
+from sparecode_node.services.notices.streams import StreamLane
+from sparecode_node.services.notices.syslog import syslog_message
+from tests.services.one_node import OneNode
+from tests.services.receiver import AUTHORITY
+from tests.services.test_notices import CREATE, UPDATE, add_users, lane
+
+pytestmark = pytest.mark.asyncio
+
+WAIT_S = 60
+RFC_5424 = re.compile(
+    r"<(\d{1,3})>1 (\S+) (\S+) (\S+) (\S+) (\S+) (\[meta sequenceId=\"\d+\"\]) (\{.*\})"
+)
+
+
+@dataclass(kw_only=True)
+class Collector:
+    """A receiver of syslog over TLS that a test can stop and start again."""
+
+    folder: Path
+    port: int = 0
+    messages: list[str] = field(default_factory=list)
+    silent: bool = False
+    """Whether it makes no TLS handshake."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a connection without a handshake has ended."""
+    server: asyncio.Server | None = None
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"tcp+tls://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        tls = None if self.silent else server_tls(self.folder)
+        self.server = await asyncio.start_server(
+            self.serve, "127.0.0.1", self.port, ssl=tls
+        )
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self.server is not None
+        self.server.close()
+        for each in self.writers:
+            each.transport.abort()
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.writers.append(writer)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            if self.silent:
+                while await reader.read(1000):
+                    pass
+                self.ended.set()
+                return
+            while True:
+                length = int(await reader.readuntil(b" "))
+                self.messages.append((await reader.readexactly(length)).decode())
+
+    async def until(self, count: int) -> list[dict[str, object]]:
+        """Wait for a number of messages, and return their bodies."""
+        async with asyncio.timeout(WAIT_S):
+            while len(self.messages) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        matches = [RFC_5424.fullmatch(each) for each in self.messages]
+        assert all(matches)
+        return [json.loads(each[8]) for each in matches if each]
+
+
+def server_tls(folder: Path) -> ssl.SSLContext:
+    issued = AUTHORITY.issue_member(
+        "siem", hosts=["127.0.0.1"], now=dt.datetime.now(dt.UTC)
+    )
+    (folder / "siem.pem").write_bytes(issued.certificate)
+    (folder / "siem.key").write_bytes(issued.key)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(folder / "siem.pem", folder / "siem.key")
+    return tls
+
+
+@pytest_asyncio.fixture
+async def siem(node: OneNode, tmp_path: Path) -> AsyncIterator[Collector]:
+    """Return a receiver of syslog, and end the lanes of the node after the test."""
+    collector = Collector(folder=tmp_path)
+    await collector.start()
+    yield collector
+    for channel in list(node.delivery._lanes):
+        await node.delivery._end(channel)
+    await collector.stop()
+
+
+async def create(node: OneNode, kind: ChannelKind, **settings: object) -> None:
+    common: dict[str, object] = {"name": "siem", "kind": kind}
+    if kind is ChannelKind.SYSLOG:
+        common |= {"allow_private": True, "authority": AUTHORITY.pem.decode()}
+    await node.channels.create(node.admin(CREATE), **{**common, **settings})
+
+
+async def stream(node: OneNode) -> StreamLane:
+    """Return the stream of a node that has become the primary."""
+    working = await lane(node)
+    assert isinstance(working, StreamLane)
+    return working
+
+
+def newest(node: OneNode) -> int:
+    row = node.primary_db.execute("SELECT max(sequence) FROM audit_events").fetchone()
+    return int(row[0])
+
+
+def position(node: OneNode) -> int:
+    (found,) = node.primary_db.execute("SELECT position FROM channels").fetchone()
+    return int(found)
+
+
+async def test_syslog_gets_every_event_in_order(node: OneNode, siem: Collector) -> None:
+    """(N2) From the one of the channel on, whatever its class; no row waits for it."""
+    before = newest(node)
+    await create(node, ChannelKind.SYSLOG, address=siem.url)
+    await add_users(node, "alice", "bob")
+    await node.authenticate("123456", username="alice")
+    working = await stream(node)
+    assert not await working.step()
+    bodies = await siem.until(newest(node) - before)
+    sequences = [body["metadata"]["sequence"] for body in bodies]
+    assert sequences == list(range(before + 1, newest(node) + 1))
+    assert [body["metadata"]["event_code"] for body in bodies][:3] == [
+        "SaveChannel",
+        "CreateUser",
+        "CreateUser",
+    ]
+    assert position(node) == newest(node)
+    assert node.primary_db.execute("SELECT * FROM notices").fetchall() == []
+    (view,) = (await node.channels.list(node.admin("NoticeService/ListChannels"))).value
+    assert (view.waiting, view.oldest_at_ms) == (0, None)
+
+
+async def test_another_primary_goes_on_after_the_recorded_event(
+    node: OneNode, siem: Collector
+) -> None:
+    """(N2) What was not recorded is sent again, and nothing is left out."""
+    await create(node, ChannelKind.SYSLOG, address=siem.url)
+    await add_users(node, "alice")
+    working = await stream(node)
+    await working.step()
+    recorded = position(node)
+    await add_users(node, "bob")
+    node.replicator.down = NoQuorumError()
+    with pytest.raises(NoQuorumError):
+        await working.step()
+    node.replicator.down = None
+    assert position(node) == recorded
+    node.replicator.leads = False
+    await node.delivery.step()
+    assert node.delivery._lanes == {}
+    await add_users(node, "eve")
+    await (await stream(node)).step()
+    bodies = await siem.until(5)
+    names = [body["unmapped"]["target"] for body in bodies]
+    assert names == ["channel siem", "alice", "bob", "bob", "eve"]
+    uids = [body["metadata"]["uid"] for body in bodies]
+    assert uids[2] == uids[3], "a repetition has the same id"
+
+
+async def test_a_receiver_that_is_down_loses_nothing(
+    node: OneNode, siem: Collector
+) -> None:
+    """(N2) What waits is shown, and it is tried seldom."""
+    await create(node, ChannelKind.SYSLOG, address=siem.url)
+    await siem.stop()
+    await add_users(node, *(f"user{number}" for number in range(5)))
+    working = await stream(node)
+    assert not await working.step()
+    assert "cannot connect" in working.last_cause
+    (view,) = (await node.channels.list(node.admin("NoticeService/ListChannels"))).value
+    assert view.waiting == 6
+    assert view.oldest_at_ms == node.clock.now_ms()
+    await siem.start()
+    assert not await working.step()
+    assert siem.messages == [], "its wait is not over"
+    node.clock.pass_s(600)
+    await working.step()
+    bodies = await siem.until(6)
+    assert len({body["metadata"]["uid"] for body in bodies}) == 6
+    # The receiver closes an open connection: the next events go over another one.
+    await siem.stop()
+    await siem.start()
+    await add_users(node, "late")
+    async with asyncio.timeout(WAIT_S):
+        while position(node) < newest(node):
+            node.clock.pass_s(600)
+            await working.step()
+    assert (await siem.until(7))[-1]["unmapped"]["target"] == "late"
+
+
+async def test_a_silent_receiver_keeps_no_connection(
+    node: OneNode, siem: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N4) A handshake that is cut off closes its connection, whoever began it."""
+    await siem.stop()
+    siem.silent, siem.port = True, 0
+    await siem.start()
+    monkeypatch.setattr(syslog, "TOTAL_S", 0.2)
+    await create(node, ChannelKind.SYSLOG, address=siem.url)
+    working = await stream(node)
+    await working.step()
+    assert "not received within" in working.last_cause
+    async with asyncio.timeout(WAIT_S):
+        await siem.ended.wait()
+
+
+async def test_the_certificate_of_a_receiver_is_verified(
+    node: OneNode, siem: Collector
+) -> None:
+    """(N4) And a private address needs the channel's permission."""
+    await create(node, ChannelKind.SYSLOG, address=siem.url, authority="")
+    working = await stream(node)
+    await working.step()
+    assert "certificate" in working.last_cause.lower()
+    assert siem.messages == []
+    with pytest.raises(InvalidFieldError):
+        await node.channels.update(node.admin(UPDATE), name="siem", allow_private=False)
+
+
+async def test_a_test_sends_one_message_and_shows_it(
+    node: OneNode, siem: Collector
+) -> None:
+    """(N2) Syslog has no answer."""
+    await create(node, ChannelKind.SYSLOG, address=siem.url)
+    tested = await node.channels.test(
+        node.admin("NoticeService/TestChannel"), name="siem"
+    )
+    assert tested.delivered
+    await siem.until(1)
+    assert siem.messages == [tested.sent]
+    assert tested.received == ""
+
+
+@pytest.mark.skipif(shutil.which("rsyslogd") is None, reason="rsyslogd is missing")
+async def test_rsyslog_stores_every_event(
+    node: OneNode, siem: Collector, tmp_path: Path
+) -> None:
+    """(N2) A real receiver takes the framing, the header and the message apart."""
+    server_tls(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.pem)
+    stored, port = tmp_path / "stored", tmp_path / "port"
+    (tmp_path / "rsyslog.conf").write_text(
+        f"""
+        global(workDirectory="{tmp_path}" maxMessageSize="64k"
+            DefaultNetstreamDriver="ossl"
+            DefaultNetstreamDriverCAFile="{tmp_path}/ca.pem"
+            DefaultNetstreamDriverCertFile="{tmp_path}/siem.pem"
+            DefaultNetstreamDriverKeyFile="{tmp_path}/siem.key")
+        module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1"
+            StreamDriver.AuthMode="anon")
+        template(name="parts" type="string"
+            string="%syslogfacility% %hostname% %app-name% %msgid% %structured-data% %msg%\\n")
+        input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{port}")
+        action(type="omfile" file="{stored}" template="parts")
+        """
+    )
+    process = await asyncio.create_subprocess_exec(
+        *("rsyslogd", "-n", "-f", str(tmp_path / "rsyslog.conf")),
+        *("-i", str(tmp_path / "rsyslog.pid")),
+    )
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not port.exists() or not port.read_text().strip():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await create(
+            node, ChannelKind.SYSLOG, address=f"tcp+tls://127.0.0.1:{port.read_text()}"
+        )
+        await add_users(node, "alice", "bob")
+        working = await stream(node)
+        await working.step()
+        assert working.last_cause == ""
+        async with asyncio.timeout(WAIT_S):
+            while not stored.exists() or stored.read_text().count("\n") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        process.terminate()
+        await process.wait()
+    lines = stored.read_text().splitlines()
+    assert lines[1].startswith("13 n1 sparecode CreateUser [meta sequenceId=")
+    body = json.loads(lines[2].partition("] ")[2])
+    assert body["unmapped"]["target"] == "bob"
+
+
+# --- Files
+
+
+@pytest.fixture
+def folder(node: OneNode, tmp_path: Path) -> Path:
+    """Return the folder in which this node writes files."""
+    path = tmp_path / "events"
+    path.mkdir()
+    node.delivery._folder = node.channels._folder = path
+    return path
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(each) for each in path.read_text().splitlines()]
+
+
+async def file_stream(node: OneNode) -> StreamLane:
+    """Return the stream of a replica: every node writes a file of its own."""
+    working = await lane(node)
+    node.replicator.leads = False
+    assert isinstance(working, StreamLane)
+    return working
+
+
+async def test_every_node_writes_every_event_to_its_file(
+    node: OneNode, folder: Path
+) -> None:
+    """(N2) Also a replica; a restart goes on after the last line."""
+    before = newest(node)
+    await create(node, ChannelKind.FILE)
+    await add_users(node, "alice")
+    node.replicator.leads = False
+    await node.replicator.read_barrier(timeout_s=5)
+    working = await file_stream(node)
+    await working.step()
+    path = folder / "siem.jsonl"
+    assert path.stat().st_mode & 0o777 == event_file.MODE
+    assert [each["target"] for each in lines(path)] == ["channel siem", "alice"]
+    assert lines(path)[0]["sequence"] == before + 1
+    await node.delivery._end("siem")
+    # A crash has cut the last line.
+    path.write_text(path.read_text() + '{"id":"torn')
+    await add_users(node, "bob")
+    again = await file_stream(node)
+    await again.step()
+    assert [each["sequence"] for each in lines(path)] == list(
+        range(before + 1, newest(node) + 1)
+    )
+    await node.delivery._end("siem")
+
+
+async def test_files_are_rotated_and_go_on_behind_a_rotation(
+    node: OneNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N2) The newest event may be in the file that was rotated last."""
+    monkeypatch.setattr(event_file, "FILE_BYTES_MAX", 1000)
+    await create(node, ChannelKind.FILE)
+    await add_users(node, *(f"user{number}" for number in range(8)))
+    await (await file_stream(node)).step()
+    await node.delivery._end("siem")
+    path = folder / "siem.jsonl"
+    rotated = path.with_name("siem.jsonl.1")
+    assert [each["target"] for each in lines(path)] == ["user7"]
+    assert [each["target"] for each in lines(rotated)][-1] == "user6"
+    path.write_text("")  # As a crash right after a rotation leaves it.
+    await add_users(node, "late")
+    await (await file_stream(node)).step()
+    await node.delivery._end("siem")
+    assert [each["target"] for each in lines(folder / "siem.jsonl")] == [
+        "user7",
+        "late",
+    ]
+
+
+async def test_a_full_disk_pauses_a_file_and_cuts_no_line(
+    node: OneNode, folder: Path
+) -> None:
+    """(N2) `/dev/full` refuses every byte."""
+    (folder / "siem.jsonl").symlink_to("/dev/full")
+    await create(node, ChannelKind.FILE)
+    working = await file_stream(node)
+    assert not await working.work()
+    assert "No space left on device" in working.last_cause
+    (folder / "siem.jsonl").unlink()
+    node.clock.pass_s(600)
+    await working.step()
+    assert len(lines(folder / "siem.jsonl")) == 1
+    await node.delivery._end("siem")
+
+
+async def test_a_test_of_a_file_opens_it(node: OneNode, folder: Path) -> None:
+    """(N2) Each node answers for itself, and a test is no event."""
+    await create(node, ChannelKind.FILE)
+    call = node.admin("NoticeService/TestChannel")
+    tested = await node.channels.test(call, name="siem")
+    assert tested.delivered
+    assert str(folder / "siem.jsonl") in tested.sent
+    assert (folder / "siem.jsonl").read_text() == ""
+    node.channels._folder = None
+    refused = await node.channels.test(call, name="siem")
+    assert not refused.delivered
+    assert "event_folder" in refused.cause
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "../siem"},
+        {"name": "a b"},
+        {"name": ".hidden"},
+        {"name": "siem/x"},
+        {"address": "/etc/cron.d"},
+        {"secret": "whsec_c2VjcmV0"},
+        {"classes": [EventClass.TOKENS]},
+    ],
+)
+async def test_a_replicated_setting_names_no_path(
+    node: OneNode, settings: dict[str, object]
+) -> None:
+    """(N4) An administrator must not write where the operator has not allowed it."""
+    with pytest.raises(InvalidFieldError):
+        await create(node, ChannelKind.FILE, **settings)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://siem.example/", "tcp://siem.example", "tcp+tls://siem.example/path", ""],
+)
+async def test_unusable_receivers_of_syslog_are_refused(
+    node: OneNode, address: str
+) -> None:
+    """(N4) Never without TLS."""
+    with pytest.raises(InvalidFieldError):
+        await create(node, ChannelKind.SYSLOG, address=address)
+
+
+# --- The form of messages
+
+
+def event(**fields: object) -> AuditEvent:
+    values: dict[str, object] = {
+        "sequence": 7,
+        "at_ms": 1_700_000_000_123,
+        "actor": "administrator:ann",
+        "node": "n1",
+        "action": "CreateUser",
+        "target": "alice",
+        "outcome": "applied",
+        "reason": "",
+        "detail": 'a "quoted" ] detail\nof two lines: \u00e9',
+    }
+    return AuditEvent(**{**values, **fields})
+
+
+async def test_a_message_is_ascii_on_one_line() -> None:
+    """(N3) Typed text cannot begin a second message."""
+    message = syslog_message(event(), cluster_id="c", node_id="n1")
+    assert message.isascii()
+    assert b"\n" not in message
+    parts = RFC_5424.fullmatch(message.decode())
+    assert parts is not None
+    assert parts.groups()[:6] == (
+        "109",
+        "2023-11-14T22:13:20.123Z",
+        "n1",
+        "sparecode",
+        "c",
+        "CreateUser",
+    )
+    assert json.loads(parts[8])["unmapped"]["detail"] == event().detail
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (3004, 1, 1, "alice")),
+        ({"action": "RemoveMember", "target": "node n3"}, (3004, 4, 1, "node n3")),
+        ({"action": "SET_LOW", "outcome": "noted"}, (3004, 99, 99, "alice")),
+        ({"action": "Authenticate", "outcome": "refused"}, (3002, 1, 2, "alice")),
+        ({"action": "CloseSession"}, (3002, 2, 1, "alice")),
+    ],
+)
+async def test_events_have_their_class_in_ocsf(
+    fields: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    """(N2) With what the schema requires of both classes."""
+    body = ocsf_event(event(**fields), "c")
+    subject = body.get("user") or body.get("entity")
+    assert isinstance(subject, dict)
+    assert (
+        body["class_uid"],
+        body["activity_id"],
+        body["status_id"],
+        subject["name"],
+    ) == expected
+    assert body["type_uid"] == body["class_uid"] * 100 + body["activity_id"]
+    for required in ("category_uid", "metadata", "severity_id", "time", "actor"):
+        assert body[required]
+
+
+async def test_a_cut_handshake_closes_its_connection() -> None:
+    """(N4) Of webhooks, too: httpcore closes it only after errors."""
+    closed = []
+
+    class Hanging(addresses.httpcore.AsyncNetworkStream):
+        async def start_tls(self, *_: object) -> addresses.httpcore.AsyncNetworkStream:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await addresses.ClosingStream(Hanging()).start_tls(
+                ssl.create_default_context()
+            )
+    assert closed == [True]
