@@ -219,7 +219,7 @@ async def test_a_receiver_that_is_down_loses_nothing(
 async def test_a_silent_receiver_keeps_no_connection(
     node: OneNode, siem: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(N4) A handshake that is cut off closes its connection, whoever began it."""
+    """(N4) A handshake that is cut off closes its connection, of whatever kind."""
     await siem.stop()
     siem.silent, siem.port = True, 0
     await siem.start()
