@@ -162,6 +162,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("audit-verified", "/audit", _verify)
     yield Exhibit("find", "/find?q=example")
     yield Exhibit("find-nothing", "/find?q=nothing")
+    yield Exhibit("channels", "/channels")
     yield Exhibit("cluster", "/cluster")
     yield Exhibit("cluster-ticket", "/cluster/ticket")
     yield Exhibit("cluster-ticket-approval", "/cluster/ticket", _ticket)

@@ -43,6 +43,7 @@ PAGES = {
     ),
     "/audit/export?format=csv": "AuditService/ExportAuditEvents",
     "/backups": "ClusterService/GetStatus",
+    "/channels": "NoticeService/ListChannels",
     "/cluster": "ClusterService/GetStatus",
     "/cluster/add": "ClusterService/AddMember",
     "/cluster/authorities/n3/keep": "ClusterService/KeepAuthorities",
@@ -200,6 +201,16 @@ FORMS = (
     ),
     ("/cluster/authorities/n3/replace", {}, "ClusterService/ReplaceAuthorities"),
     ("/backups", {}, "ClusterService/CreateBackup"),
+    (
+        "/channels",
+        {"action": "test", "channel": "siem"},
+        "NoticeService/TestChannel",
+    ),
+    (
+        "/channels",
+        {"action": "again", "channel": "siem"},
+        "NoticeService/SendNoticesAgain",
+    ),
     ("/keys", {}, "ClusterService/RotateKeys"),
     *(
         (f"/tokens/{SERIAL}/{name}", fields, f"TokenService/{method}")

@@ -50,6 +50,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         N_("System"),
         (
             ("/audit", N_("Audit log"), "AuditService/ListAuditEvents"),
+            ("/channels", N_("Channels"), "NoticeService/ListChannels"),
             ("/cluster", N_("Cluster"), "ClusterService/GetStatus"),
             ("/backups", N_("Backups"), "ClusterService/GetStatus"),
             ("/keys", N_("Key ring"), "ClusterService/GetStatus"),
@@ -68,6 +69,7 @@ ICONS = {
     "/approvals": "clipboard-check",
     "/policy": "sliders-horizontal",
     "/audit": "scroll-text",
+    "/channels": "inbox",
     "/cluster": "server",
     "/backups": "archive",
     "/keys": "key-round",
