@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels, and the notices that wait for them."""
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.queries import audit, pages
-from sparecode_node.queries.audit import AuditFilter
+from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
 from sparecode_node.statemachine.tables.notices import COLUMNS, channel_in
@@ -101,9 +103,11 @@ async def _syslog_view(transaction: ReadTransaction, channel: Channel) -> Channe
     """Return a channel that waits with its part of the audit log. Files never wait."""
     begin = await position(transaction, channel.channel)
     newest = (await audit.head(transaction)).sequence
-    first = await audit.following(
-        transaction, after=begin, up_to=newest, criteria=AuditFilter(), rows=1
-    )
+    first: tuple[AuditRecord, ...] = ()
+    with contextlib.suppress(MissingSegmentError):
+        first = await audit.following(
+            transaction, after=begin, up_to=newest, criteria=AuditFilter(), rows=1
+        )
     return ChannelView(
         channel=channel,
         waiting=max(newest - begin, 0),

@@ -17,6 +17,7 @@ from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.queries import audit, notices
 from sparecode_node.queries.audit import SEQUENCE_MAX, AuditFilter
 from sparecode_node.queries.notices import StoredNotice
+from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.services.ambient import Clock
@@ -95,14 +96,19 @@ class StreamLane:
                 self._interrupted(str(error))
                 return False
         await self._record()
-        async with self.state.transaction() as transaction:
-            records = await audit.following(
-                transaction,
-                after=self._position,
-                up_to=SEQUENCE_MAX,
-                criteria=AuditFilter(),
-                rows=BATCH,
-            )
+        try:
+            async with self.state.transaction() as transaction:
+                records = await audit.following(
+                    transaction,
+                    after=self._position,
+                    up_to=SEQUENCE_MAX,
+                    criteria=AuditFilter(),
+                    rows=BATCH,
+                )
+        except MissingSegmentError as error:
+            # This node fetches them from other members. An event is never left out.
+            self._interrupted(str(error))
+            return False
         if not records:
             return False
         attempt = await self.sender.send_all([each.event for each in records])
