@@ -126,8 +126,7 @@ class Node:
         self._replicator: ClusterReplicator | None = None
         self._key_holder: KeyHolder | None = None
         self._doors = Doors()
-        self._radius_packets = PacketCounts()
-        self._deliveries = DeliveryCounts()
+        self._radius_packets, self._deliveries = PacketCounts(), DeliveryCounts()
         self._member_keys = MemberKeys(config.accept_keys)
         self._own_key: OwnKey | None = None
         self._welcome = Welcome(config, self._refusals, clock, entropy)
