@@ -141,3 +141,18 @@ async def test_every_obstacle_to_codes_is_on_the_form(desk: Desk, role: Role) ->
         assert page.links["Agents"] == "/agents"
     else:
         assert "Ask a super administrator to enable the user." in page.text
+
+
+async def test_a_role_that_may_not_assign_tokens_is_told_whom_to_ask(
+    desk: Desk,
+) -> None:
+    await desk.node.users.create(
+        desk.node.admin("UserService/CreateUser"),
+        username="bob",
+        display_name="",
+        email="",
+    )
+    desk_page = await (await with_role(desk, Role.HELP_DESK)).open("/users/bob")
+    assert "No token. Ask a super administrator to assign one." in desk_page.text
+    root_page = await (await desk.administrator()).open("/users/bob")
+    assert "Find an unassigned one under SecurID Tokens" in root_page.text

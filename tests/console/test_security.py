@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from sparecode_node.console.kit.security import (
-    BODY_BYTES_MAX,
+    DISCARDED_BYTES_MAX,
     SESSION_COOKIE,
     TooLargeError,
     body_of,
@@ -314,7 +314,7 @@ async def test_reading_an_endless_body_stops() -> None:
 
     with pytest.raises(TooLargeError):
         await body_of(Request({"type": "http", "method": "POST"}, receive))
-    assert parts == BODY_BYTES_MAX // len(part) + 1
+    assert parts == DISCARDED_BYTES_MAX // len(part) + 1
 
 
 async def test_an_unknown_token_is_not_found(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 
+import httpx
 import pypdf
 import pytest
 from pypdf import PasswordType
@@ -15,6 +16,7 @@ from sparecode_node.console.kit.sheet import Sheet
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.emergency.emergency_access import ShownCode
 from tests.console.desk import Desk
+from tests.console.paper import Page
 from tests.console.test_emergency_access import in_days
 from tests.services.one_node import SERIAL
 
@@ -125,3 +127,75 @@ async def test_the_page_shows_the_password_and_the_file_opens_with_it(
             f"{action}.pdf", data=dict(form.fields) | {"pdf_password": wrong}
         )
         assert answer.status_code == 422
+
+
+async def saved(desk: Desk, username: str, serial: str) -> tuple[Page, str]:
+    """Issue codes for a user; return the page with them, and the address of the PDF."""
+    browser = await desk.administrator()
+    path = f"/tokens/{serial}/emergency-access"
+    await browser.open(path)
+    await browser.send("Generate Codes", count="3")
+    page = await browser.send("Save", **in_days(3))
+    assert username in page.text
+    return page, f"{path}/sheet"
+
+
+async def download(desk: Desk, page: Page, address: str) -> httpx.Response:
+    """Press the button of the PDF."""
+    browser = await desk.administrator()
+    form = dict(page.form(f"{address}.txt").fields)
+    path = address.removesuffix("/sheet")
+    token = (await browser.open(path)).form(path).value("form_token")
+    return await browser.client.post(
+        f"{address}.pdf", data=form | {"form_token": token}
+    )
+
+
+async def named(desk: Desk, username: str, **values: str) -> None:
+    """Change a user."""
+    await desk.node.users.update(
+        desk.node.admin("UserService/UpdateUser"), username=username, **values
+    )
+
+
+@pytest.mark.asyncio
+async def test_the_file_is_in_the_language_of_its_user(desk: Desk) -> None:
+    """The page of the administrator is English."""
+    await named(desk, "alice", language="de", display_name="Alice Ash")
+    page, address = await saved(desk, "alice", SERIAL)
+    assert "Saved." in page.text
+    answer = await download(desk, page, address)
+    secret = page.form(f"{address}.txt").value("pdf_password")
+    reader = opened(answer.content, secret)
+    text = reader.pages[0].extract_text()
+    assert "Benutzer" in text
+    assert "Emergency access tokencodes" not in text
+
+
+@pytest.mark.asyncio
+async def test_a_name_without_letters_in_the_fonts_is_left_out_and_the_page_says_so(
+    desk: Desk,
+) -> None:
+    """No box stands for a letter: the user name tells whose sheet it is."""
+    await named(desk, "alice", display_name="田中 有紀")
+    page, address = await saved(desk, "alice", SERIAL)
+    assert "fonts lack letters of 田中 有紀, so it has the user name only" in page.text
+    answer = await download(desk, page, address)
+    secret = page.form(f"{address}.txt").value("pdf_password")
+    text = opened(answer.content, secret).pages[0].extract_text()
+    assert "alice" in text
+    assert sheet_pdf.MISSING not in text
+    await named(desk, "alice", display_name="Jürgen Ελένη ليلى")
+    page, _address = await saved(desk, "alice", SERIAL)
+    assert "fonts lack letters" not in page.text
+
+
+@pytest.mark.asyncio
+async def test_a_user_name_without_letters_in_the_fonts_has_no_file(desk: Desk) -> None:
+    await desk.node.add_user("田中", serial="000000000042")
+    page, address = await saved(desk, "田中", "000000000042")
+    assert "There is no PDF for this user" in page.text
+    assert "Download as PDF with a password" not in page.buttons
+    answer = await download(desk, page, address)
+    assert answer.status_code == 422
+    assert "print the sheet instead" in answer.text

@@ -2,6 +2,7 @@
 """Import of tokens in the console: rows first, then a result for each (K4)."""
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,39 @@ async def test_rows_are_imported_by_their_own_administrator_and_soon(
     assert answer.status_code == 409
     assert "choose the file again" in answer.text
     assert "900001" not in (await again.open("/tokens")).text
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "command"),
+    [
+        ("/import/tokens", "token_file", "sparecode tokens import FILE"),
+        ("/import/users", "content", "sparecode users import FILE"),
+    ],
+)
+@pytest.mark.parametrize("characters", [20_001, 60_000, 900_000])
+async def test_a_file_that_is_too_long_is_refused_with_the_command_for_it(
+    desk: Desk, path: str, field: str, command: str, characters: int
+) -> None:
+    """(K4) It is never cut: a part of its rows would be imported, and the last one wrong."""
+    browser = await desk.administrator()
+    page = await browser.open(path)
+    heading = "serial,seed\n" if "tokens" in path else "username\n"
+    content = heading + "900001,AAAA\n" * (characters // 12)
+    page = await browser.send("Show the rows", **{field: content.ljust(characters)})
+    assert page.status in (413, 422)
+    assert "Nothing was imported" in page.text
+    assert "20 000 characters" in page.text.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert command in page.text
+    assert "can be imported" not in page.text
+
+
+async def test_the_text_field_of_a_file_does_not_cut_what_is_pasted(
+    desk: Desk,
+) -> None:
+    """With `maxlength` a browser drops the end of a pasted text and says nothing."""
+    browser = await desk.administrator()
+    for path in ("/import/tokens", "/import/users"):
+        page = await browser.open(path)
+        (field,) = re.findall(r"<textarea[^>]*>", page.response.text)
+        assert "maxlength" not in field
+        assert 'data-longest="20000"' in field

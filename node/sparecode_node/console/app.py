@@ -270,7 +270,9 @@ async def _visit(
         return Visit(site, request, form=form, secret=secret, bearer=bearer)
     try:
         form = Form.parse(await body_of(request))
-    except (TooLargeError, InvalidFieldError):
+    except TooLargeError:
+        return _too_large(Visit(site, request, form=Form([]), secret=secret, bearer=""))
+    except InvalidFieldError:
         return PlainTextResponse(_("This is not a form of the console."), 400)
     except ClientDisconnect:
         return PlainTextResponse("", 400)
@@ -292,6 +294,18 @@ async def _visit(
             "This form does not belong to your present session at this console. "
             "Nothing was changed. Go back, reload the page, and send the form again."
         ),
+    )
+
+
+def _too_large(visit: Visit) -> Response:
+    """Refuse a form that is longer than any page: of the pages, only imports can be."""
+    if visit.path not in imports.PAGES:
+        return PlainTextResponse(_("This is not a form of the console."), 400)
+    return visit.page(
+        "problem.html",
+        status=413,
+        title=_("File too long"),
+        words=imports.too_long(imports.PAGES[visit.path]),
     )
 
 

@@ -37,7 +37,9 @@ _UNITS: tuple[tuple[int, Literal["day", "hour", "minute"]], ...] = (
 _SCRIPT_WORDS = {
     "copied": N_("Copied"),
     "notCopied": N_("Not copied: select the text and copy it yourself"),
-    "tooLong": N_("This file is too long for the page."),
+    "tooLong": N_(
+        "This file is too long for the page. Split it, or use the command below."
+    ),
     "noAnswer": N_("This node does not answer."),
     "continueAt": N_("Continue on another console:"),
     "passkeyExists": N_("This device already has a passkey of your account."),

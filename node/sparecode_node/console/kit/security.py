@@ -61,6 +61,8 @@ LANGUAGE_COOKIE = "__Host-sparecode-language"
 """The language chosen in this browser."""
 
 BODY_BYTES_MAX = 64 * 1024
+DISCARDED_BYTES_MAX = 1024 * 1024
+"""What is read of a longer body, and not kept: its browser then reads the answer."""
 
 HEADERS = {
     "cache-control": "no-store",
@@ -155,9 +157,12 @@ async def body_of(request: Request) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise TooLargeError
-        parts.append(part)
+        if size <= BODY_BYTES_MAX:
+            parts.append(part)
+        elif size > DISCARDED_BYTES_MAX:
+            break
+    if size > BODY_BYTES_MAX:
+        raise TooLargeError
     return b"".join(parts)
 
 

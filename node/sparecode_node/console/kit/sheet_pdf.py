@@ -8,6 +8,7 @@ as by phone.
 
 import asyncio
 import datetime as dt
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,6 +54,28 @@ async def pdf_of(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
     """
     async with _one_at_a_time:
         return await asyncio.to_thread(_draw, sheet, secret, made_at_ms)
+
+
+async def lacks_letters(text: str) -> bool:
+    """Return whether the fonts lack a letter of a text, such as a Chinese one."""
+    if text.isascii():
+        return False
+    letters = await asyncio.to_thread(_letters)
+    return any(ord(each) not in letters for each in text)
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """Return the letters that the fonts have. It takes a moment, once."""
+    from fpdf import FPDF  # noqa: PLC0415 - As below.
+
+    pdf = FPDF()
+    known = []
+    for style in ("", "B"):
+        pdf.add_font("sans", style, FONTS[style])
+        pdf.set_font("sans", style)
+        known.append(frozenset(getattr(pdf.current_font, "cmap", {})))
+    return known[0] & known[1]
 
 
 def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:

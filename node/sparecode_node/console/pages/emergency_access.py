@@ -162,6 +162,13 @@ async def download_pdf(visit: Visit) -> Response:
     if not sheet_pdf.PASSWORD.fullmatch(secret):
         raise InvalidFieldError("pdf_password", _("must be the password on the page"))
     token = await tokens.find(visit, serial)
+    if await sheet_pdf.lacks_letters(token.username):
+        raise InvalidFieldError(
+            "pdf_password",
+            _("the PDF has no letters for this user name: print the sheet instead"),
+        )
+    if await sheet_pdf.lacks_letters(token.display_name):
+        token = replace(token, display_name="")
     by = visit.session.administrator if visit.session else ""
     made = sheet.of_form(token, _codes(visit.form), visit.form, by)
     return Response(
@@ -472,6 +479,8 @@ async def _saved(
         obstacles=after.obstacles if after else (),
         unlocked=unlocked,
         pdf_password=sheet_pdf.password(visit.site.entropy),
+        pdf_lacks_username=await sheet_pdf.lacks_letters(token.username),
+        pdf_lacks_name=await sheet_pdf.lacks_letters(token.display_name),
     )
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit.languages import N_, gettext
 from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.rendering import number
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain, sentence
 from sparecode_node.domain.outcomes import Reason
@@ -28,6 +29,11 @@ from sparecode_node.services.tokens.user_import import UserFile
 IMPORT_USERS: Final = "UserService/ImportUsers"
 CHARACTERS_MAX: Final = 20_000
 """Of a file: it must fit in a form. `sparecode users import` takes larger ones."""
+PAGES: Final[Mapping[str, str]] = {
+    "/import/users": "sparecode users import FILE",
+    "/import/tokens": "sparecode tokens import FILE",
+}
+"""The commands that import files which are too long for the pages."""
 IMPORT_S: Final = 60.0
 EXAMPLE: Final = "username,display_name,email,language,groups"
 IMPORT_TOKENS: Final = "TokenService/ImportTokenFile"
@@ -56,6 +62,21 @@ class Row:
     imported: bool = False
 
 
+def too_long(command: str) -> str:
+    """Return what to do with a file that is too long; nothing of it is imported."""
+    return _(
+        "The file is longer than %(characters)s characters. Nothing was imported. Split "
+        "it, or import it as a whole with “%(command)s”.",
+        characters=number(CHARACTERS_MAX),
+        command=command,
+    )
+
+
+def _check_length(visit: Visit, content: str) -> None:
+    if len(content) > CHARACTERS_MAX:
+        raise InvalidFieldError("content", too_long(PAGES[visit.path]))
+
+
 async def users(visit: Visit) -> Response:
     """Show the rows of a file, and import them when asked to."""
     visit.require(IMPORT_USERS)
@@ -64,6 +85,7 @@ async def users(visit: Visit) -> Response:
     stopped = False
     if content.strip():
         try:
+            _check_length(visit, content)
             rows = await _preview(visit, content)
             if visit.form.text("action") == "import" and rows:
                 rows, stopped = await _imported(visit, content, rows)
@@ -202,11 +224,12 @@ def _format_of(content: str) -> TokenFileFormat:
 async def _preview_tokens(visit: Visit) -> tuple[list[TokenRow], bytes]:
     content = visit.form.secret("token_file")
     if not content.strip():
-        raise InvalidFieldError("content", "choose or paste a file")
+        raise InvalidFieldError("content", _("choose or paste a file"))
+    _check_length(visit, content)
     try:
         key = bytes.fromhex(visit.form.text("file_key"))
     except ValueError:
-        raise InvalidFieldError("key", "must be hexadecimal digits") from None
+        raise InvalidFieldError("key", _("must be hexadecimal digits")) from None
     rule = visit.form.text("pin_rule")
     previewed = await visit.site.services.token_import.preview(
         visit.call(IMPORT_TOKENS),
@@ -255,7 +278,7 @@ async def _imported_tokens(visit: Visit, draft: bytes) -> tuple[list[TokenRow], 
         visit.keep_request_id()
         visit.add(_explained(error))
     rest = [
-        TokenRow(number=number, serial="", problem="Not decided yet.")
-        for number in range(len(done) + 1, begun.rows + 1)
+        TokenRow(number=row, serial="", problem=_("Not decided yet."))
+        for row in range(len(done) + 1, begun.rows + 1)
     ]
     return [*done, *rest], bool(rest)

@@ -59,7 +59,7 @@ document.addEventListener("change", async (event) => {
   const file = into && event.target.files[0];
   if (!file) return;
   const text = await file.text();
-  const fits = text.length <= into.maxLength;
+  const fits = text.length <= Number(into.dataset.longest);
   event.target.setCustomValidity(fits ? "" : texts.tooLong);
   event.target.reportValidity();
   into.value = fits ? text : "";
