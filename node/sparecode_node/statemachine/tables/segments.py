@@ -17,7 +17,7 @@ SEGMENT_TABLES = """
 CREATE TABLE audit_segments (
     number INTEGER PRIMARY KEY,      -- from 1 on, without a gap
     first_sequence INTEGER NOT NULL,
-    last_sequence INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL UNIQUE,
     first_at_ms INTEGER NOT NULL,
     last_at_ms INTEGER NOT NULL,
     hash_before BLOB NOT NULL,       -- of the chain, before the first event
