@@ -11,13 +11,14 @@ import datetime as dt
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from sparecode_node.console.kit.sheet import Sheet
 from sparecode_node.services.ambient import Entropy
 
 if TYPE_CHECKING:
     from fpdf import FPDF
+    from fpdf.fonts import TTFFont
 
 FOLDER: Final = Path(__file__).parents[1] / "fonts"
 FONTS: Final = {
@@ -74,7 +75,9 @@ def _letters() -> frozenset[int]:
     for style in ("", "B"):
         pdf.add_font("sans", style, FONTS[style])
         pdf.set_font("sans", style)
-        known.append(frozenset(getattr(pdf.current_font, "cmap", {})))
+        font = cast("TTFFont", pdf.current_font)
+        known.append(frozenset(font.cmap))
+        font.close()  # Nothing is drawn, which would close its file.
     return known[0] & known[1]
 
 
