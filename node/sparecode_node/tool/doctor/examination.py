@@ -52,7 +52,6 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     udp = config.radius.listen if config.radius else ()
     results.append(check_ports(_addresses(config), udp=udp, running=running))
     results += check_certificates(config, now)
-    results += check_own_key(config)
     ring, findings = check_key_ring(config)
     results += findings
     prepared = is_prepared(config, ring)
@@ -64,6 +63,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         prepared=prepared,
     )
     results.append(finding)
+    results += check_own_key(config, journal)
     beginning = list(check_beginning(config, ring))
     results += beginning
     results += check_membership(journal, NodeId(config.node.id))

@@ -9,6 +9,7 @@ from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.preparation import STATE
 from sparecode_node.replication.members import key_in
+from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.statemachine.tables.membership import member_keys
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
@@ -17,8 +18,12 @@ NAME = "member key"
 RUNBOOK = "docs/runbooks/expired-certificates.md"
 
 
-def check_own_key(config: Config) -> Iterator[Finding]:
-    """Compare the key of this node's certificate with the one in its state."""
+def check_own_key(config: Config, journal: JournalFacts | None) -> Iterator[Finding]:
+    """
+    Compare the key of this node's certificate with the one in its state.
+
+    A new epoch forgets the keys: those of a state that has not begun it do not count.
+    """
     path = config.node.data_dir / STATE
     try:
         key = key_in(config.peers.certificate.read_bytes())
@@ -29,6 +34,11 @@ def check_own_key(config: Config) -> Iterator[Finding]:
         contextlib.suppress(sqlite3.DatabaseError),
         contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
     ):
+        if journal is not None and journal.begins:
+            row = db.execute("SELECT value FROM meta WHERE name = 'applied_index'")
+            (applied,) = row.fetchone() or (0,)
+            if int(applied) == journal.first_index:
+                return
         recorded = member_keys(db)
         own = recorded.get(NodeId(config.node.id))
         if own is None:
