@@ -18,6 +18,7 @@ from sparecode_node.http import app, server
 from sparecode_node.http.bodies import BODY_BYTES_MAX, DISCARDED_BYTES_MAX
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.services.authentication import decisions
+from sparecode_node.services.load.open_calls import CallLimits
 from sparecode_node.web import server as web
 from tests.http.door import AGENT, HOST, Door, client_of, open_door, trusting
 from tests.services.one_node import PIN
@@ -362,10 +363,14 @@ async def test_an_unknown_outcome_is_told(
     assert_refused(await door.authenticate(WRONG), 503, "OUTCOME_UNKNOWN")
 
 
-async def test_calls_beyond_the_limit_are_shed(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app, "CALLS_MAX", 0)
+@pytest.fixture(params=[CallLimits(calls=0), CallLimits(calls=9, of_agent=0)])
+def no_calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "CALLS", request.param)
+
+
+@pytest.mark.usefixtures("no_calls")
+async def test_calls_beyond_the_limit_are_shed(door: Door) -> None:
+    """(Q3) Beyond that of the door, or that of the agent."""
     response = await door.authenticate(WRONG)
     assert_refused(response, 429, "OVERLOADED")
     assert int(response.headers["retry-after"]) >= 1

@@ -35,7 +35,7 @@ from sparecode_node.services.keys.due_rotation import DueRotation
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits
 from sparecode_node.services.people.founding import Founder, prepare_founding
-from sparecode_node.services.secrets.kdf import TESTING, Kdf
+from sparecode_node.services.secrets.kdf import TESTING, Argon2Parameters, Kdf
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import Sealing
@@ -209,11 +209,13 @@ async def running_node(
     limits: RateLimits = DEFAULT_LIMITS,
     *,
     client: Issued | None = None,
+    hashing: Argon2Parameters = TESTING,
 ) -> AsyncIterator[LoopbackNode]:
     """
     Start a node without Raft, begin its cluster, and sign in.
 
     With *client*, administrators' clients must show a certificate of its authority.
+    *hashing*: what a hash costs.
     """
     clock, entropy = SystemClock(), SystemEntropy()
     key_holder = KeyHolder(
@@ -231,7 +233,7 @@ async def running_node(
     with (
         contextlib.closing(processes),
         file.open() as (machine, stamper),
-        contextlib.closing(Kdf(TESTING, workers=1)) as kdf,
+        contextlib.closing(Kdf(hashing, workers=1)) as kdf,
     ):
         replicator = LoopbackReplicator(machine, stamper, clock=clock)
         state = await LocalState.open(directory / "state.db")

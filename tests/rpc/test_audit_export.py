@@ -10,13 +10,13 @@ import pytest
 from sparecode.v1 import audit_pb2 as pb
 from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode_node.rpc.interceptors import CallInterceptor
-from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.audit import ExportPiece
 from sparecode_node.services.context import Read
 from sparecode_node.services.error_table import Audience
 from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.load.open_calls import CallLimits
 from tests.rpc.edge import BEARER, failure, running_edge
 from tests.rpc.loopback_node import LoopbackNode, running_node
 

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sparecode_node.rpc.open_calls import CallLimits
+from sparecode_node.services.load.open_calls import CallLimits
 from tests.rpc.edge import running_edge
 
 Status = health_pb2.HealthCheckResponse

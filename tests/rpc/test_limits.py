@@ -15,12 +15,12 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
-from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.rpc.server import HARD, ListenError, Listeners, ListenerSettings
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.load.open_calls import CallLimits
 from sparecode_node.services.use_cases import Services
 from sparecode_node.statemachine.results import Applied, Decision
 from tests.rpc.edge import BEARER, MEMBER, failure, running_edge, settings

@@ -16,9 +16,9 @@ from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
-from sparecode_node.rpc.open_calls import RESERVED_METHODS
 from sparecode_node.rpc.server import ADMIN_CALLS
 from sparecode_node.services.access.authorization import NEEDS
+from sparecode_node.services.load.open_calls import RESERVED_METHODS
 from tests.rpc.edge import failure
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import (

@@ -44,6 +44,7 @@ from sparecode_node.services.emergency.emergency_access import (
     SetTerms,
 )
 from sparecode_node.services.keys.key_holder import KeyHolder
+from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.load.rates import RateLimits
 from sparecode_node.services.secrets.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import KeyRing
@@ -380,6 +381,7 @@ async def initialize(node: OneNode) -> None:
     (hashed,) = await node.kdf.derive(
         [KdfInput(secret=Secret.PASSWORD, salt=salt, text=PASSWORD)],
         lane=Lane.ISSUING,
+        share=administrators_share(name),
         timeout_s=10,
     )
     call = UnstampedCall(

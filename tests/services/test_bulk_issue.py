@@ -20,6 +20,7 @@ from sparecode_node.services.errors import (
     NotSignedInError,
     Refused,
 )
+from sparecode_node.services.load.fair_queue import Share
 from sparecode_node.services.load.pacing import REST, Pace
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.emergency_access import IssueTokencodesInBulk
@@ -167,10 +168,10 @@ async def test_a_bulk_rests_after_each_commit(
     derive = node.kdf.derive
 
     async def costly(
-        inputs: Sequence[KdfInput], *, lane: Lane, timeout_s: float
+        inputs: Sequence[KdfInput], *, lane: Lane, share: Share, timeout_s: float
     ) -> tuple[bytes, ...]:
         node.clock.pass_s(0.2)
-        return await derive(inputs, lane=lane, timeout_s=timeout_s)
+        return await derive(inputs, lane=lane, share=share, timeout_s=timeout_s)
 
     monkeypatch.setattr(node.kdf, "derive", costly)
     first = await bulk(node, rows(*serials[:2]))

@@ -21,6 +21,7 @@ from sparecode_node.services.emergency.emergency_access import (
 )
 from sparecode_node.services.emergency.issuing import SetTerms, draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.load.fair_queue import Share
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.tokens import AssignToken
 from sparecode_node.statemachine.results import EmergencyAccessSaved
@@ -213,9 +214,9 @@ async def test_issue_computes_again_when_the_user_changed_meanwhile(
     before, derive = node.kdf.evaluations(Lane.ISSUING), node.kdf.derive
 
     async def interrupted(
-        inputs: Sequence[KdfInput], *, lane: Lane, timeout_s: float
+        inputs: Sequence[KdfInput], *, lane: Lane, share: Share, timeout_s: float
     ) -> tuple[bytes, ...]:
-        hashes = await derive(inputs, lane=lane, timeout_s=timeout_s)
+        hashes = await derive(inputs, lane=lane, share=share, timeout_s=timeout_s)
         node.replicator.before_apply = changes.pop() if changes else None
         return hashes
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from sparecode_node.services.errors import HashingOverloadedError
+from sparecode_node.services.load.fair_queue import Group, Share
 from sparecode_node.services.secrets import kdf as kdf_module
 from sparecode_node.services.secrets.kdf import (
     PRODUCTION,
@@ -23,6 +24,7 @@ from sparecode_node.services.secrets.kdf import (
 )
 
 SALT = bytes(16)
+SHARE = Share(group=Group.AGENTS, caller="vpn")
 PIN = KdfInput(secret=Secret.PIN, salt=SALT, text="1234")
 
 
@@ -34,7 +36,7 @@ def kdf() -> Iterator[Kdf]:
 
 
 async def derive(kdf: Kdf, *inputs: KdfInput) -> tuple[bytes, ...]:
-    return await kdf.derive(inputs, lane=Lane.AUTHENTICATING, timeout_s=5)
+    return await kdf.derive(inputs, lane=Lane.AUTHENTICATING, share=SHARE, timeout_s=5)
 
 
 @pytest.mark.asyncio
@@ -78,16 +80,18 @@ async def test_full_lane_for_issuing_leaves_authentication_alone(
     monkeypatch.setattr(kdf_module, "hashed", blocking)
     code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
     issuing = asyncio.ensure_future(
-        kdf.derive([code, code], lane=Lane.ISSUING, timeout_s=5)
+        kdf.derive([code, code], lane=Lane.ISSUING, share=SHARE, timeout_s=5)
     )
     await asyncio.sleep(0)
     with pytest.raises(HashingOverloadedError):
-        await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)
+        await kdf.derive([code], lane=Lane.ISSUING, share=SHARE, timeout_s=5)
     assert len(await derive(kdf, PIN, PIN)) == 2
     release.set()
     assert len(await issuing) == 2
     assert kdf.evaluations(Lane.ISSUING) == 2
-    assert len(await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)) == 1
+    assert (
+        len(await kdf.derive([code], lane=Lane.ISSUING, share=SHARE, timeout_s=5)) == 1
+    )
 
 
 @pytest.mark.asyncio
@@ -98,7 +102,9 @@ async def test_deadline_during_hashing_is_an_error(
     release = threading.Event()
     monkeypatch.setattr(kdf_module, "hashed", lambda *_: b"" * release.wait(10))
     with pytest.raises(HashingOverloadedError):
-        await kdf.derive([PIN] * 3, lane=Lane.AUTHENTICATING, timeout_s=0.01)
+        await kdf.derive(
+            [PIN] * 3, lane=Lane.AUTHENTICATING, share=SHARE, timeout_s=0.01
+        )
     release.set()
 
 
@@ -148,7 +154,7 @@ async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
     monkeypatch.setattr(kdf_module, "hashed", noting)
     await derive(kdf, PIN)
     code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
-    await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)
+    await kdf.derive([code], lane=Lane.ISSUING, share=SHARE, timeout_s=5)
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     assert priorities[Secret.PIN] == min(mine + kdf_module.NICE, kdf_module.NICE_MAX)
     assert priorities[Secret.CODE] == min(
@@ -175,7 +181,10 @@ async def test_hashes_are_computed_where_priorities_cannot_be_lowered(
     monkeypatch.setattr(os, "setpriority", refusing)
     assert len(await derive(kdf, PIN, PIN)) == 2
     code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
-    assert len(await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)) == 1
+    assert (
+        len(await kdf.derive([code], lane=Lane.ISSUING, share=SHARE, timeout_s=5)) == 1
+    )
+    kdf.close()  # One worker may have computed both, while the other was to warn.
     (text,) = [each for each in caplog.records if each.name == kdf_module.__name__]
     assert (text.levelname, text.getMessage()) == ("WARNING", "priority_not_lowered")
     assert vars(text)["cause"] == str(OSError(refusal, os.strerror(refusal)))
@@ -225,3 +234,39 @@ async def test_callers_shed_together_get_different_retry_hints() -> None:
     tenths = Counter(int(10 * each) for each in reports)
     assert set(tenths) == set(range(5, 15))
     assert max(tenths.values()) <= 6
+
+
+@pytest.mark.asyncio
+async def test_a_busy_caller_gives_way_to_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(L8) The newest request of the one with the most waits in vain, and is told so."""
+    release = threading.Event()
+    hashed = kdf_module.hashed
+
+    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
+        assert release.wait(10)
+        return hashed(profile, each)
+
+    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    kdf = Kdf(TESTING, workers=2, waiting_max=4)
+    busy = [asyncio.ensure_future(derive(kdf, PIN, PIN)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(HashingOverloadedError):
+        kdf.check_room(Lane.AUTHENTICATING, SHARE)
+    kdf.check_room(Lane.AUTHENTICATING)
+    other = asyncio.ensure_future(
+        kdf.derive(
+            [PIN, PIN],
+            lane=Lane.AUTHENTICATING,
+            share=Share(group=Group.AGENTS, caller="mail"),
+            timeout_s=5,
+        )
+    )
+    with pytest.raises(HashingOverloadedError):
+        await busy[2]
+    release.set()
+    assert len(await other) == len(await busy[0]) == len(await busy[1]) == 2
+    load = kdf.load(Lane.AUTHENTICATING)
+    kdf.close()
+    assert (load.taken, load.computed, load.shed) == (0, 6, 3)

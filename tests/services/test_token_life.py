@@ -7,7 +7,7 @@ from dataclasses import replace as replace_parameters
 import pytest
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.ids import Moment, TokenSerial
+from sparecode_node.domain.ids import AdministratorName, Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName, tokencode_at
@@ -25,7 +25,7 @@ from sparecode_node.statemachine.commands.tokens import (
     ResynchronizeToken,
     SetPin,
 )
-from tests.services.one_node import PIN, SEED, SERIAL, TOTP, OneNode, call_of
+from tests.services.one_node import PIN, ROOT, SEED, SERIAL, TOTP, OneNode, call_of
 from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
@@ -255,7 +255,9 @@ async def test_pin_set_in_between_is_the_one_that_is_carried(
     await node.add_user()
     await node.enroll(NEW, seed=NEW_SEED)
     deadline = Deadline.of(node.admin(), node.clock)
-    setting = await node.tokens._pin_setting(TokenSerial(SERIAL), "9362", deadline)
+    setting = await node.tokens._pin_setting(
+        TokenSerial(SERIAL), "9362", deadline, AdministratorName(ROOT)
+    )
     prepare = node.tokens._replacement
 
     async def prepared(*serials: TokenSerial, keep_pin: bool) -> ReplaceToken:

@@ -7,9 +7,8 @@ request, so that no passcode can get into a log.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -36,7 +35,6 @@ from sparecode_node.http.v1 import (
     Reply,
     Steps,
 )
-from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
@@ -50,13 +48,19 @@ from sparecode_node.services.error_table import (
     UnidentifiedError,
     answer_for,
 )
+from sparecode_node.services.load.open_calls import (
+    CallKind,
+    CallLimits,
+    OpenCalls,
+    Opener,
+)
 from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.web.server import HEAD_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 LISTENER = "http"
-CALLS_MAX = 256
+CALLS = CallLimits(calls=256, of_agent=128)
 """Calls in progress. Further ones are shed, with a hint when to retry."""
 REQUEST_S = 10.0
 """Time for a handshake, and for a whole request to arrive."""
@@ -65,6 +69,7 @@ BY_POST = "this path has another method: passcodes belong into a body, by POST"
 
 Step = Callable[[AgentCaller, Request], Awaitable[Reply]]
 Endpoint = Callable[[Request], Awaitable[Response]]
+CheckRoom = Callable[[AgentCaller], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,20 +151,20 @@ class Calls:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._callers = Callers(keys=parts.agent_keys, clock=parts.clock)
-        self._open = 0
+        self._open_calls = OpenCalls(CALLS)
 
     def endpoint(
         self,
         method: str,
         step: Step,
-        check_room: Callable[[], object] = lambda: None,
+        check_room: CheckRoom = lambda _: None,
         failed: Problems = problem,
     ) -> Endpoint:
         """
         Wrap a step as an endpoint. *failed* builds the answer to what is refused.
 
-        *check_room* raises `OverloadedError` if the call would be shed later. It is then
-        shed before its body is read.
+        *check_room* raises `OverloadedError` if the agent's call would be shed later. It
+        is then shed before its body is read.
         """
 
         async def endpoint(request: Request) -> Response:
@@ -177,7 +182,7 @@ class Calls:
         self,
         request: Request,
         step: Step,
-        check_room: Callable[[], object],
+        check_room: CheckRoom,
         ended: EndedCall,
         failed: Problems,
     ) -> Response:
@@ -189,8 +194,9 @@ class Calls:
             caller = await self._callers.of(request)
             fields["caller"] = caller.identity
             actor = f"agent:{caller.identity}"
-            with self._place():
-                check_room()
+            opener = Opener(agent=caller.key)
+            with self._open_calls.one(CallKind(method=ended.method), opener):
+                check_room(caller)
                 async with asyncio.timeout(DEADLINE_S):
                     answer = await step(caller, request)
         except RequestError as error:
@@ -206,17 +212,6 @@ class Calls:
         ended.code, ended.decision = Code.OK.name, answer.decision
         log.debug("call answered", extra={**fields, "code": "OK"})
         return JSONResponse(answer.body, headers=NO_STORE)
-
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        """Count a call while it is in progress. Raises `OverloadedError`."""
-        if self._open >= CALLS_MAX:
-            raise OverloadedError("too many calls at once")
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
 
     def _failed(
         self,

@@ -98,9 +98,9 @@ class Dialog:
         self._seals = seals
         self._security_log = security_log
 
-    def check_room(self) -> None:
-        """Raise `HashingOverloadedError` if no request can be judged now."""
-        self._authentication.check_room()
+    def check_room(self, source: Source, request: Request) -> None:
+        """Raise `HashingOverloadedError` if no request of the client can be judged now."""
+        self._authentication.check_room(_caller(source, request))
 
     def ids_of(self, source: Source, request: Request) -> RequestIds:
         """Return the ids of a request, equal for its copies on any node (D3)."""

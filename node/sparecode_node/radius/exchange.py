@@ -145,7 +145,7 @@ class Exchange:
             raise DroppedError("unavailable")
         try:
             self._check_open()
-            self._dialog.check_room()
+            self._dialog.check_room(source, request)
         except RemovedError:
             raise DroppedError("unavailable") from None
         except OverloadedError:

@@ -5,7 +5,6 @@ The gRPC edge. It translates between the wire and the use cases, and decides not
 * `server`: listeners with their limits, one per kind of caller
 * `tls`: certificates and keys, read from files and checked
 * `interceptors`: the handling of every call: deadline, size, errors, log line
-* `open_calls`: how many calls may be open at the same time, and whose
 * `errors`: the statuses of gRPC for the table of errors
 * `identity`, `calls`: the caller and the time that a call may take
 * `conversion`, `uploads`: protobuf to values and back; uploaded files

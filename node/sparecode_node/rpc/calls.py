@@ -31,11 +31,15 @@ def time_left_s(context: Context) -> float:
 
 def agent_call(context: Context, method: str, request_id: str) -> CallContext:
     """Return the call of an agent. Raises `UnidentifiedError`."""
+    return _call(context, agent_caller(context), method, request_id)
+
+
+def agent_caller(context: Context) -> AgentCaller:
+    """Return the agent that calls. Raises `UnidentifiedError`."""
     auth = context.auth_context()
-    caller = AgentCaller(
+    return AgentCaller(
         identity=agent_identity(auth), certificate=agent_certificate(auth)
     )
-    return _call(context, caller, method, request_id)
 
 
 def session_call(context: Context, method: str, request_id: str = "") -> CallContext:

@@ -34,7 +34,7 @@ from sparecode_node.replication.links.decoding import (
     decoding,
 )
 from sparecode_node.replication.links.grpc_server import refuse_unknown_method
-from sparecode_node.rpc.calls import peer_address, time_left_s
+from sparecode_node.rpc.calls import agent_caller, peer_address, time_left_s
 from sparecode_node.rpc.errors import status_of
 from sparecode_node.rpc.identity import (
     Context,
@@ -42,7 +42,6 @@ from sparecode_node.rpc.identity import (
     agent_identity,
     session_caller,
 )
-from sparecode_node.rpc.open_calls import CallKind, CallLimits, OpenCalls, Opener
 from sparecode_node.services.access.authorization import NEEDS
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED
@@ -58,6 +57,12 @@ from sparecode_node.services.error_table import (
     answer_for,
 )
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.load.open_calls import (
+    CallKind,
+    CallLimits,
+    OpenCalls,
+    Opener,
+)
 from sparecode_node.services.secrets.sealing import session_id
 
 log = logging.getLogger(__name__)
@@ -352,9 +357,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return str(context.peer())
 
     def _opener(self, context: Context) -> Opener:
-        """Return whose limits the call counts against. Agents have none of their own."""
+        """Return whose limits the call counts against."""
         if self._audience is Audience.AGENT:
-            return Opener()
+            return Opener(agent=agent_caller(context).key)
         try:
             caller = session_caller(context)
         except NoBearerError:

@@ -63,7 +63,6 @@ from sparecode_node.rpc.interceptors import (
     CallInterceptor,
 )
 from sparecode_node.rpc.notices import NoticeServicer
-from sparecode_node.rpc.open_calls import CallLimits
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
@@ -73,11 +72,12 @@ from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.ended_calls import EndedCall, Tracer
 from sparecode_node.services.error_table import Audience
+from sparecode_node.services.load.open_calls import CallLimits
 from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)
 
-AGENT_CALLS = CallLimits(calls=512)
+AGENT_CALLS = CallLimits(calls=512, of_agent=256)
 ADMIN_CALLS = CallLimits(
     calls=128,
     reserved=24,

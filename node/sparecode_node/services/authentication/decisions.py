@@ -25,6 +25,7 @@ from sparecode_node.services.errors import (
     NotPermittedError,
     Refused,
 )
+from sparecode_node.services.load.fair_queue import Group, Share
 from sparecode_node.services.proposing import propose_until_fresh, request_key
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
@@ -232,6 +233,11 @@ def described_resource(context: CallContext, resource: str) -> str:
     """Return the resource for the audit log, after the door's words for the source."""
     parts = filter(None, (context.source, resource))
     return ", ".join(parts)[: fields.RESOURCE_MAX]
+
+
+def share_of(agent: AgentCaller) -> Share:
+    """Return whose hashing an agent's is: each certificate has its own share (L8)."""
+    return Share(group=Group.AGENTS, caller=agent.key)
 
 
 def agent_key(agent: AgentCaller) -> str:

@@ -34,9 +34,11 @@ from sparecode_node.services.authentication.decisions import (
     AgentRequest,
     Decisions,
     described_resource,
+    share_of,
 )
 from sparecode_node.services.context import AgentCaller, CallContext
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.load.fair_queue import NEWCOMER
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing
@@ -79,9 +81,15 @@ class Authentication:
         self._kdf = kdf
         self._rates = rates
 
-    def check_room(self) -> None:
-        """Raise `HashingOverloadedError` if no passcode can be hashed now."""
-        self._kdf.check_room(Lane.AUTHENTICATING)
+    def check_room(self, agent: AgentCaller | None = None) -> None:
+        """
+        Raise `HashingOverloadedError` if no passcode of an agent can be hashed now.
+
+        Without *agent*: if that of no agent can be (L8).
+        """
+        self._kdf.check_room(
+            Lane.AUTHENTICATING, share_of(agent) if agent else NEWCOMER
+        )
 
     async def decided_ms_ago(
         self, context: CallContext, request_ids: Sequence[RequestId]
@@ -108,7 +116,7 @@ class Authentication:
             client_address=client_address,
             name_tag=self._sealing.name_tags(name_key)[0],
         )
-        self.check_room()
+        self.check_room(agent)
         await self._decisions.decided_ms_ago(context, ())
 
     def count_unsigned(self, agent: AgentCaller) -> None:
@@ -163,6 +171,8 @@ class Authentication:
             if answer is not None:
                 return answer
         else:
+            # What is shed counts against no rate.
+            self.check_room(attempt.request.agent)
             self._rates.attempt(
                 agent=attempt.request.agent.key,
                 client_address=client_address,
@@ -180,7 +190,6 @@ class Authentication:
 
     async def _proposal(self, attempt: PasscodeAttempt) -> Proposal:
         """Compute the candidates from what this node knows of the user (T1, T2)."""
-        self._kdf.check_room(Lane.AUTHENTICATING)
         # Read before the state: if the state is newer, apply answers STALE_PARAMETERS.
         key_id = self._sealing.active_key
         name_tags = self._sealing.name_tags(attempt.name_key)
@@ -201,6 +210,7 @@ class Authentication:
         hashes = await self._kdf.derive(
             self._inputs(passcode_splits, user, name_tags[0], evaluations(policy)),
             lane=Lane.AUTHENTICATING,
+            share=share_of(attempt.request.agent),
             timeout_s=attempt.request.deadline.left_s(),
         )
         readings = self._readings(passcode_splits, user, hashes, key_id)

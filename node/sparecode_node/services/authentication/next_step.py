@@ -22,6 +22,7 @@ from sparecode_node.services.authentication.decisions import (
     AgentRequest,
     Decisions,
     described_resource,
+    share_of,
 )
 from sparecode_node.services.context import AgentCaller, CallContext
 from sparecode_node.services.errors import InvalidFieldError
@@ -197,6 +198,7 @@ class Continuation:
         hashed, *_ = await self._kdf.derive(
             self._pin_inputs(attempt.new_pin, user, evaluations(policy)),
             lane=Lane.AUTHENTICATING,
+            share=share_of(attempt.request.agent),
             timeout_s=attempt.request.deadline.left_s(),
         )
         verifier, sealed_pin, key_id = b"", b"", self._sealing.active_key

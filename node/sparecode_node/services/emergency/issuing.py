@@ -21,6 +21,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealed_values import Draft
@@ -212,6 +213,7 @@ class CodeDrawer:
                 for code in codes
             ],
             lane=Lane.ISSUING,
+            share=administrators_share(administrator),
             timeout_s=deadline.left_s(),
         )
         return DrawnSet(

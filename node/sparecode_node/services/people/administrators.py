@@ -15,6 +15,7 @@ from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.proposing import Proposer, applied
@@ -113,7 +114,12 @@ class Administrators:
                 user=user,
                 password_salt=salt,
                 password_verifier=await self._verifier(
-                    key, salt, password, deadline, key_id
+                    key,
+                    salt,
+                    password,
+                    deadline,
+                    key_id,
+                    setter=session.administrator,
                 ),
                 key_id=key_id,
             )
@@ -223,7 +229,12 @@ class Administrators:
             candidate, key_id = b"", self._sealing.active_key
             if own and current:
                 candidate = await self._verifier(
-                    key, current.salt, old_password, deadline, current.key_id
+                    key,
+                    current.salt,
+                    old_password,
+                    deadline,
+                    current.key_id,
+                    setter=session.administrator,
                 )
             salt = self._entropy.token_bytes(SALT_BYTES)
             return ChangePassword(
@@ -236,7 +247,12 @@ class Administrators:
                 else NO_KEY,
                 password_salt=salt,
                 password_verifier=await self._verifier(
-                    key, salt, new_password, deadline, key_id
+                    key,
+                    salt,
+                    new_password,
+                    deadline,
+                    key_id,
+                    setter=session.administrator,
                 ),
             )
 
@@ -255,6 +271,8 @@ class Administrators:
         password: str,
         deadline: Deadline,
         key_id: KeyId,
+        *,
+        setter: AdministratorName,
     ) -> bytes:
         (hashed,) = await self._kdf.derive(
             [
@@ -263,6 +281,7 @@ class Administrators:
                 )
             ],
             lane=Lane.ISSUING,
+            share=administrators_share(setter),
             timeout_s=deadline.left_s(),
         )
         return self._sealing.password_verifier(hashed, name, key_id)

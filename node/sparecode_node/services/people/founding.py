@@ -20,6 +20,7 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import write_private
 from sparecode_node.services.secrets.password_strength import (
@@ -68,6 +69,7 @@ async def prepare_founding(
     (hashed,) = await kdf.derive(
         [KdfInput(secret=Secret.PASSWORD, salt=salt, text=normal_password(password))],
         lane=Lane.ISSUING,
+        share=administrators_share(name),
         timeout_s=HASH_S,
     )
     content = {

@@ -19,6 +19,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.password_strength import (
@@ -83,6 +84,7 @@ class Resets:
                 )
             ],
             lane=Lane.ISSUING,
+            share=administrators_share(f"root on {self._replicator.node_id}"),
             timeout_s=RESET_S,
         )
         node_id = self._replicator.node_id

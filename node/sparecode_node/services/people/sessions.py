@@ -26,6 +26,11 @@ from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.load.fair_queue import (
+    Group,
+    Share,
+    administrators_share,
+)
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.people.device_cookies import (
     DeviceCookies,
@@ -160,6 +165,11 @@ class Sessions:
         bearer = urlsafe_b64encode(self._entropy.token_bytes(BEARER_BYTES)).decode()
         bearer = bearer.rstrip("=")
         session = session_id(bearer, context.client_certificate)
+        share = (
+            administrators_share(name)
+            if device
+            else Share(group=Group.STRANGERS, caller=context.peer)
+        )
         salt = b""
 
         # It reads the current state, so a name that is not there does not exist. Such a
@@ -167,7 +177,7 @@ class Sessions:
         async def prepare() -> Proposal:
             nonlocal salt
             command, salt = await self._prepare(
-                context, name, password, session, deadline, device
+                context, name, password, session, deadline, device, share=share
             )
             return self._proposer.proposal(
                 context,
@@ -222,7 +232,13 @@ class Sessions:
 
         async def prepare() -> Proposal:
             command, _ = await self._prepare(
-                context, name, password, session.session_id, deadline, None
+                context,
+                name,
+                password,
+                session.session_id,
+                deadline,
+                None,
+                share=administrators_share(name),
             )
             return self._proposer.proposal(
                 context,
@@ -313,6 +329,8 @@ class Sessions:
         session: SessionId,
         deadline: Deadline,
         device: DeviceCookie | None,
+        *,
+        share: Share,
     ) -> tuple[OpenSession, bytes]:
         """
         Return the command and the salt of the password. It hashes once for any name (A6).
@@ -342,6 +360,7 @@ class Sessions:
                 )
             ],
             lane=Lane.AUTHENTICATING,
+            share=share,
             timeout_s=deadline.left_s(),
         )
         candidate = self._sealing.password_verifier(hashed, name, key_id)

@@ -10,7 +10,7 @@ release 0.1.0, which argon2-cffi computed.
 The pools have two lanes, so that issuing codes does not slow authentication (I12): a pool
 with a worker per core for passcodes and passwords, and one worker of low priority for
 codes and PINs that administrators set. Both queues are bounded: requests that do not
-fit are shed before any hash is computed.
+fit are shed before any hash is computed. Callers share them (`load/fair_queue`, L8).
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from nacl import exceptions
 from nacl.pwhash import argon2id
 
 from sparecode_node.services.errors import HashingOverloadedError
+from sparecode_node.services.load.fair_queue import NEWCOMER, FairQueue, Share
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ NICE, NICE_ISSUING, NICE_MAX = 5, 15, 19
 RETRY_S = 1.0
 """A shed caller may retry after about this long: the queue has moved on."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+HASHES_MIN = 2
+"""An attempt of an agent needs at least this many."""
 
 HASH_BYTES = 32
 SALT_BYTES = 16
@@ -147,27 +151,38 @@ class Kdf:
         return self._lanes[lane].computed
 
     async def derive(
-        self, inputs: Sequence[KdfInput], *, lane: Lane, timeout_s: float
+        self,
+        inputs: Sequence[KdfInput],
+        *,
+        lane: Lane,
+        share: Share,
+        timeout_s: float,
     ) -> tuple[bytes, ...]:
         """
         Return the hash of every input: all of them or none.
 
-        Raises `HashingOverloadedError` if they do not fit into the queue, are not
-        computed within *timeout_s*, or get no memory.
+        *share*: whose request it is. Callers take turns (L8).
+        Raises `HashingOverloadedError` if they do not fit into the queue, give way to
+        a caller with fewer, are not computed within *timeout_s*, or get no memory.
         """
         return await self._lanes[lane].run(
             [functools.partial(hashed, self._profile, each) for each in inputs],
+            share,
             timeout_s,
         )
 
-    def check_room(self, lane: Lane) -> None:
-        """Raise `HashingOverloadedError` if the queue is full, before inputs are prepared."""
-        self._lanes[lane].check_room()
+    def check_room(self, lane: Lane, share: Share = NEWCOMER) -> None:
+        """
+        Raise `HashingOverloadedError` if a request would be shed, before it is prepared.
+
+        Without *share*: if even that of a caller with no other request would be.
+        """
+        self._lanes[lane].check_room(share)
 
     def close(self) -> None:
         """Drop waiting hashes, and wait for those being computed."""
         for lane in self._lanes.values():
-            lane.pool.shutdown(cancel_futures=True)
+            lane.close()
 
 
 class _Priorities:
@@ -192,54 +207,55 @@ class _Priorities:
                 log.warning("priority_not_lowered", extra={"cause": str(error)})
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """Hashes that one worker computes, one after the other."""
+
+    jobs: Sequence[Callable[[], bytes]]
+    future: "Future[list[bytes]]" = field(default_factory=Future)
+
+
 class _Lane:
-    """A pool, and the load of its queue."""
+    """A pool, and its queue, which callers share (L8)."""
 
     def __init__(
         self, pool: ThreadPoolExecutor, *, bound: int, workers: int | None = None
     ) -> None:
         """*workers*: if this many are busy, the hashes of one request become one job."""
-        self.pool = pool
-        self.workers = workers
+        self._pool = pool
+        self._workers = workers
         self.computed = 0
         self.shed = 0
         self.bound = bound
         self.taken = 0
+        self._queue: FairQueue[_Work] = FairQueue()
+        self._turns = 0
+        """Turns that the pool was given, and no worker has begun yet."""
         self._hinted = 0
         self._warned = False
-        # Workers count too. Held for an addition, never over an await.
-        self._counting = threading.Lock()
+        # Workers use all of this, too. Held for a moment, never over an await.
+        self._lock = threading.Lock()
 
-    def check_room(self) -> None:
+    def check_room(self, share: Share) -> None:
         """Shed a request that would be shed later anyway."""
-        with self._counting:
-            if self.taken < self.bound - 1:  # Every request needs at least two hashes.
+        with self._lock:
+            if self._displaced(share, HASHES_MIN) is not None:
                 return
             self.shed += 1
         raise self._busy()
 
     async def run(
-        self, jobs: Sequence[Callable[[], bytes]], timeout_s: float
+        self, jobs: Sequence[Callable[[], bytes]], share: Share, timeout_s: float
     ) -> tuple[bytes, ...]:
         """Run all *jobs*, or shed them all."""
-        with self._counting:
-            if self.taken + len(jobs) > self.bound:
-                self.shed += len(jobs)
-                raise self._busy()
-            busy = self.workers is not None and self.taken >= self.workers
-            self.taken += len(jobs)
-        # Passing jobs to other threads costs time, and gains nothing if all are busy.
-        together = [jobs] if busy else [[job] for job in jobs]
-        futures = [self.pool.submit(self._compute, some) for some in together]
-        for future, some in zip(futures, together, strict=True):
-            # A canceled job leaves the queue at once, a running one when it is done.
-            future.add_done_callback(functools.partial(self._leave, len(some)))
+        works = self._enter(jobs, share)
+        futures = [work.future for work in works]
         all_done = _future_of_all(futures)
         try:
             async with asyncio.timeout(timeout_s):
                 await all_done
         except TimeoutError:
-            with self._counting:
+            with self._lock:
                 self.shed += len(jobs)
             raise self._busy() from None
         finally:
@@ -247,14 +263,57 @@ class _Lane:
                 future.cancel()  # Does not affect finished and running jobs.
         try:
             return tuple(itertools.chain.from_iterable(f.result() for f in futures))
+        except _DisplacedError:
+            raise self._busy() from None
         except MemoryError as error:
             # Memory returns as other hashes end, so the caller may try again.
-            with self._counting:
+            with self._lock:
                 self.shed += len(jobs)
                 warned, self._warned = self._warned, True
             if not warned:
                 log.warning("hash_without_memory", extra={"cause": str(error)})
             raise self._busy() from None
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what runs."""
+        with self._lock:
+            waiting = self._queue.clear()
+        for work in waiting:
+            work.future.cancel()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _enter(
+        self, jobs: Sequence[Callable[[], bytes]], share: Share
+    ) -> Sequence[_Work]:
+        """Put *jobs* into the queue. Raises `HashingOverloadedError`."""
+        with self._lock:
+            displaced = self._displaced(share, len(jobs))
+            if displaced is None:
+                self.shed += len(jobs)
+                raise self._busy()
+            for work in displaced:
+                self._queue.remove(work)
+                self.shed += len(work.jobs)
+                self.taken -= len(work.jobs)
+            # Passing jobs to other threads costs time, and gains nothing if all are busy.
+            busy = self._workers is not None and self.taken >= self._workers
+            works = [_Work(jobs)] if busy else [_Work([job]) for job in jobs]
+            for work in works:
+                self._queue.put(work, share, len(work.jobs))
+            self.taken += len(jobs)
+            turns = max(0, self._queue.waiting - self._turns)
+            self._turns += turns
+        for work in displaced:
+            work.future.set_exception(_DisplacedError())
+        for work in works:
+            # A canceled job leaves the queue at once, a running one when it is done.
+            work.future.add_done_callback(functools.partial(self._canceled, work))
+        for _ in range(turns):
+            self._pool.submit(self._take_turn)
+        return works
+
+    def _displaced(self, share: Share, size: int) -> list[_Work] | None:
+        return self._queue.displaced(share, size, self.bound - self.taken)
 
     def _busy(self) -> HashingOverloadedError:
         """
@@ -268,16 +327,35 @@ class _Lane:
             retry_after_s=RETRY_S * (0.5 + self._hinted * GOLDEN_RATIO % 1)
         )
 
-    def _leave(self, count: int, _: "Future[list[bytes]]") -> None:
-        with self._counting:
-            self.taken -= count
+    def _canceled(self, work: _Work, future: "Future[list[bytes]]") -> None:
+        if future.cancelled():
+            with self._lock:
+                self._queue.remove(work)
+                self.taken -= len(work.jobs)
 
-    def _compute(self, jobs: Sequence[Callable[[], bytes]]) -> list[bytes]:
-        """Compute hashes in a worker thread."""
-        results = [job() for job in jobs]
-        with self._counting:
-            self.computed += len(jobs)
-        return results
+    def _take_turn(self) -> None:
+        """Compute, in a worker thread, the hashes whose turn it is."""
+        with self._lock:
+            self._turns -= 1
+            work = self._queue.take()
+        # Else it was cancelled, and its own callback counts it.
+        if work is None or not work.future.set_running_or_notify_cancel():
+            return
+        try:
+            results = [job() for job in work.jobs]
+        except Exception as error:  # noqa: BLE001 - Its caller gets it.
+            with self._lock:
+                self.taken -= len(work.jobs)
+            work.future.set_exception(error)
+        else:
+            with self._lock:
+                self.computed += len(work.jobs)
+                self.taken -= len(work.jobs)
+            work.future.set_result(results)
+
+
+class _DisplacedError(Exception):
+    """The request gave way to that of a caller with fewer."""
 
 
 def _future_of_all(
@@ -293,18 +371,22 @@ def _future_of_all(
         if not all_done.done():  # Done if the caller gave up.
             all_done.set_result(None)
 
-    def ended(_: "Future[list[bytes]]") -> None:
+    def ended(future: "Future[list[bytes]]") -> None:
         nonlocal left
         with counting:
             left -= 1
             last = left == 0
-        if last:
+        if last or _is_displaced(future):
             with contextlib.suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(complete)
 
     for future in futures:
         future.add_done_callback(ended)
     return all_done
+
+
+def _is_displaced(future: "Future[list[bytes]]") -> bool:
+    return not future.cancelled() and isinstance(future.exception(), _DisplacedError)
 
 
 def hashed(profile: Argon2Parameters, each: KdfInput) -> bytes:

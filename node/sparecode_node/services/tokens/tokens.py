@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the tokens (K). A seed goes in and never comes out."""
 
-from sparecode_node.domain.ids import TokenSerial, UserId
+from sparecode_node.domain.ids import AdministratorName, TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import is_lettered, normalized
 from sparecode_node.domain.pins import PinRule, pin_problem
@@ -17,6 +17,7 @@ from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.files.token_files import FileToken
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
@@ -224,7 +225,9 @@ class Tokens:
         session = await self._proposer.begin(context, deadline)
 
         async def prepare() -> SetPin:
-            return await self._pin_setting(key, normalized(pin), deadline)
+            return await self._pin_setting(
+                key, normalized(pin), deadline, session.administrator
+            )
 
         return applied(
             await self._proposer.propose_prepared(context, session, deadline, prepare)
@@ -331,7 +334,11 @@ class Tokens:
         return await self._proposer.change(context, command)
 
     async def _pin_setting(
-        self, serial: TokenSerial, pin: str, deadline: Deadline
+        self,
+        serial: TokenSerial,
+        pin: str,
+        deadline: Deadline,
+        administrator: AdministratorName,
     ) -> SetPin:
         """Return the command, with the verifier for the token's user (T3)."""
         async with self._state.transaction() as transaction:
@@ -352,6 +359,7 @@ class Tokens:
             (hashed,) = await self._kdf.derive(
                 [KdfInput(secret=Secret.PIN, salt=user.pin_salt, text=pin)],
                 lane=Lane.ISSUING,
+                share=administrators_share(administrator),
                 timeout_s=deadline.left_s(),
             )
             user_id = user.user_id

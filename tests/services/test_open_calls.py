@@ -7,20 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.rpc.open_calls import (
-    RESERVED_METHODS,
-    CallKind,
-    CallLimits,
-    OpenCalls,
-    Opener,
-)
-from sparecode_node.rpc.server import ADMIN_CALLS
+from sparecode_node.rpc.server import ADMIN_CALLS, AGENT_CALLS
 from sparecode_node.services.access.authorization import (
     _COMMANDS,
     _UNDER_OTHER_NAMES,
     CONSOLE_ONLY,
 )
 from sparecode_node.services.errors import OpenCallsError
+from sparecode_node.services.load.open_calls import (
+    RESERVED_METHODS,
+    CallKind,
+    OpenCalls,
+    Opener,
+)
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.shares import is_reserved
 
@@ -100,10 +99,17 @@ def test_session_has_a_limit_in_the_reserve() -> None:
         pass
 
 
-def test_agents_share_one_limit() -> None:
-    calls = OpenCalls(CallLimits(calls=3))
-    with held(calls, LIST, 5) as refused:
-        assert len(refused) == 2
+def test_an_agent_leaves_places_to_other_agents() -> None:
+    calls, attempt = OpenCalls(AGENT_CALLS), CallKind(method="A/Authenticate")
+    with contextlib.ExitStack() as stack:
+        for _ in range(256):
+            stack.enter_context(calls.one(attempt, Opener(agent="vpn")))
+        with pytest.raises(OpenCallsError, match="this agent has too many calls"):
+            stack.enter_context(calls.one(attempt, Opener(agent="vpn")))
+        for _ in range(256):
+            stack.enter_context(calls.one(attempt, Opener(agent="mail")))
+        with pytest.raises(OverloadedError):
+            calls.check_room(attempt)
 
 
 def test_reserve_has_the_methods_of_the_reserved_commands() -> None:

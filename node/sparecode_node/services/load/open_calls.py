@@ -3,8 +3,8 @@
 How many calls may be open at the same time on one listener (Q3).
 
 A call that streams stays open for as long as its caller likes. So streaming calls have a
-pool of their own inside the listener's limit, and the open calls of each session and each
-address are limited. The last places are a reserve: for signing in, and for calls that
+pool of their own inside the listener's limit, and the open calls of each session, each
+address and each agent are limited. The last places are a reserve: for signing in, and for calls that
 stop an attack. A caller that has reached its own limit may use some of the reserve, too.
 """
 
@@ -71,6 +71,8 @@ class CallLimits:
     """Calls of one session, outside the reserve."""
     of_address: int | None = None
     """Calls from one address, outside the reserve."""
+    of_agent: int | None = None
+    """Calls of one agent's certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,8 @@ class Opener:
     """Of the session that the call names, whether or not it exists; empty: it names none."""
     address: str = ""
     """Empty: unknown."""
+    agent: str = ""
+    """The agent's certificate (`AgentCaller.key`); empty: it is no agent."""
 
 
 class OpenCalls:
@@ -102,7 +106,7 @@ class OpenCalls:
 
     def __init__(self, limits: CallLimits) -> None:
         self._limits = limits
-        self._ordinary = _Pool(limits.of_session, limits.of_address)
+        self._ordinary = _Pool(limits.of_session, limits.of_address, limits.of_agent)
         self._streams = _Pool(limits.streams_of_session, limits.streams_of_address)
         self._reserve = _Pool(limits.reserved_of_session, limits.reserved_of_address)
 
@@ -151,13 +155,20 @@ class OpenCalls:
 
 
 class _Pool:
-    """Open calls, and how many of them each session and each address has."""
+    """Open calls, and how many of them each session, address and agent has."""
 
-    def __init__(self, of_session: int | None, of_address: int | None) -> None:
+    def __init__(
+        self,
+        of_session: int | None,
+        of_address: int | None,
+        of_agent: int | None = None,
+    ) -> None:
         self._of_session = of_session
         self._of_address = of_address
+        self._of_agent = of_agent
         self._sessions: collections.Counter[str] = collections.Counter()
         self._addresses: collections.Counter[str] = collections.Counter()
+        self._agents: collections.Counter[str] = collections.Counter()
         self.total = 0
 
     def excess(self, opener: Opener) -> str:
@@ -166,6 +177,8 @@ class _Pool:
             return "this session"
         if _is_full(self._addresses, opener.address, self._of_address):
             return "this address"
+        if _is_full(self._agents, opener.agent, self._of_agent):
+            return "this agent"
         return ""
 
     @contextlib.contextmanager
@@ -182,6 +195,7 @@ class _Pool:
         for counts, key in (
             (self._sessions, opener.session),
             (self._addresses, opener.address),
+            (self._agents, opener.agent),
         ):
             counts[key] += number
             if not counts[key]:
