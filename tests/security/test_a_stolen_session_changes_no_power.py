@@ -9,6 +9,7 @@ backups. The attacker does not know the password.
 
 import base64
 import contextlib
+import dataclasses
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,17 +22,29 @@ import pytest
 import pytest_asyncio
 
 from sparecode.v1 import administrators_pb2 as pb
-from sparecode.v1 import cluster_pb2, policy_pb2, sessions_pb2
+from sparecode.v1 import (
+    agents_pb2,
+    cluster_pb2,
+    notices_pb2,
+    policy_pb2,
+    sessions_pb2,
+    types_pb2,
+)
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode.v1.notices_pb2_grpc import NoticeServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode_node.domain.administrators import SECOND_FACTOR, Role
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
+from sparecode_node.services.access import authorization
+from sparecode_node.services.access.authorization import NEEDS
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.administrators import Link
+from sparecode_node.statemachine import power
 from tests.console.desk import Desk
 from tests.rpc.loopback_node import PASSWORD, LoopbackNode, new_id, running_node
 from tests.security.administrators import SUPER_ADMIN, administrator, root
@@ -126,6 +139,33 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "ReplaceAuthorities",
         cluster_pb2.ReplaceAuthoritiesRequest(request_id=new_id(), node_id="n9"),
     ),
+    "ticket": (
+        ClusterServiceStub,
+        "CreateJoinTicket",
+        cluster_pb2.CreateJoinTicketRequest(
+            request_id=new_id(), node_id="n9", address="10.0.0.9:7301"
+        ),
+    ),
+    "another's second factor": (
+        AdministratorServiceStub,
+        "RemoveSecondFactor",
+        pb.RemoveSecondFactorRequest(request_id=new_id(), name="dora"),
+    ),
+    "RADIUS client": (
+        AgentServiceStub,
+        "RegisterRadiusClient",
+        agents_pb2.RegisterRadiusClientRequest(
+            request_id=new_id(),
+            name="wifi",
+            protects=types_pb2.AGENT_PROTECTS_CLOUD,
+            networks=["192.0.2.9/32"],
+        ),
+    ),
+    "channel": (
+        NoticeServiceStub,
+        "RemoveChannel",
+        notices_pb2.RemoveChannelRequest(request_id=new_id(), name="mail"),
+    ),
     "recipients": (
         PolicyServiceStub,
         "UpdatePolicy",
@@ -171,6 +211,116 @@ async def test_a_session_alone_changes_no_power(
     age(node, 6)
     refusal = await root(node).refused(stub, method, request_again(request))
     assert refusal.reason == "REAUTHENTICATION_NEEDED"
+
+
+@pytest.mark.asyncio
+async def test_a_session_alone_ends_no_other_session(node: LoopbackNode) -> None:
+    """(P7) Neither one of them, nor all at once: the owner stays signed in."""
+    bearer = (("authorization", f"Bearer {await node.sign_in()}"),)
+    owner = dataclasses.replace(root(node), bearer=bearer)
+    age(node, 6)
+    listed = await owner.call(
+        SessionServiceStub, "ListSessions", sessions_pb2.ListSessionsRequest()
+    )
+    (own,) = [each.session_id for each in listed.sessions if each.calling]
+    end = sessions_pb2.EndSessionRequest(request_id=new_id(), session_id=own)
+    end_all = sessions_pb2.LogoutEverywhereRequest(request_id=new_id())
+    for method, request in (("EndSession", end), ("LogoutEverywhere", end_all)):
+        refusal = await root(node).refused(SessionServiceStub, method, request)
+        assert refusal.reason == "REAUTHENTICATION_NEEDED"
+    await owner.call(SessionServiceStub, "WhoAmI", sessions_pb2.WhoAmIRequest())
+    await confirmed(node, PASSWORD)
+    await root(node).call(SessionServiceStub, "LogoutEverywhere", end_all)
+    refusal = await owner.refused(
+        SessionServiceStub, "WhoAmI", sessions_pb2.WhoAmIRequest()
+    )
+    assert refusal.reason == "SESSION_ENDED"
+
+
+POWER = {
+    "AdministratorService/ChangePassword",
+    "AdministratorService/ConfirmSecondFactor",
+    "AdministratorService/CreateAdministrator",
+    "AdministratorService/EnrollSecondFactor",
+    "AdministratorService/RemoveAdministrator",
+    "AdministratorService/RemoveSecondFactor",
+    "AdministratorService/UpdateAdministrator",
+    "AgentService/CreateAgentKey",
+    "AgentService/RegisterRadiusClient",
+    "AgentService/RotateRadiusSecret",
+    "AgentService/UpdateRadiusClient",
+    "ClusterService/AddMember",
+    "ClusterService/CreateJoinTicket",
+    "ClusterService/KeepAuthorities",
+    "ClusterService/RemoveMember",
+    "ClusterService/ReplaceAuthorities",
+    "ClusterService/RotateKeys",
+    "NoticeService/CreateChannel",
+    "NoticeService/RemoveChannel",
+    "NoticeService/UpdateChannel",
+    "SecurityConsole/ApproveBrowserLogin",
+    "SecurityConsole/RegisterPasskey",
+    "SecurityConsole/RemovePasskey",
+}
+"""The methods that change power, whatever they are called with."""
+
+BY_CONTENT = {
+    "AdministratorService/Approve": "as what it approves",
+    "PolicyService/UpdatePolicy": "some fields of the policy",
+    "SessionService/EndSession": "of another session than the calling one",
+    "SessionService/Logout": "the calling session alone",
+    "SessionService/LogoutEverywhere": "of all",
+}
+"""The methods of which some calls change power. Tests of this file show which."""
+
+ORDINARY = {
+    # The cluster gives access to nobody by these, or takes some away.
+    "AdministratorService/CancelReset",
+    "AdministratorService/Reject",
+    "AgentService/DenyCertificate",
+    "AgentService/RemoveAgent",
+    "ClusterService/OpenCluster",
+    "ClusterService/CreateBackup",
+    "ClusterService/TransferPrimary",
+    "NoticeService/SendNoticesAgain",
+    "SecurityConsole/RefuseBrowserLogin",
+    "SessionService/Reauthenticate",
+    # An agent needs a certificate of the authority besides, and this one was trusted.
+    "AgentService/AllowCertificate",
+    "AgentService/RegisterAgent",
+    "AgentService/UpdateAgent",
+    # Users and their tokens: the daily work. A second approver guards it (I10, P3).
+    *(
+        f"EmergencyAccessService/{each}"
+        for each in (
+            "BulkIssueTokencodes",
+            "DisableEmergencyAccess",
+            "GenerateTokencodes",
+            "IssueFixedTokencode",
+            "IssueTokencodes",
+            "SaveEmergencyAccess",
+        )
+    ),
+    *(each for each in NEEDS if each.startswith(("TokenService/", "UserService/"))),
+}
+
+
+def test_every_method_is_judged() -> None:
+    """(P7) A new method is named here, and its command in `power.py` if it has power."""
+    reads = set(authorization._READS)
+    proposing = set(NEEDS) - reads
+    assert proposing - POWER - set(BY_CONTENT) <= ORDINARY
+    assert not ORDINARY & POWER
+    assert proposing >= POWER
+    by_name = {
+        f"{service}/{each.__name__}": each
+        for service, proposed in authorization._COMMANDS.items()
+        for each in proposed
+    } | authorization._UNDER_OTHER_NAMES
+    for method in proposing - set(BY_CONTENT):
+        command = object.__new__(by_name[method])
+        # Only the kind of command counts: it has no content.
+        assert power._changes_power(None, command) is (method in POWER), method  # type: ignore[arg-type]
 
 
 def facts(node: LoopbackNode) -> dict[str, list[Any]]:
@@ -321,6 +471,9 @@ async def test_a_confirmation_after_the_session_leaves_no_password(
     desk.node.clock.pass_s(6 * 60)
     await browser.open("/administrators/dora")
     await browser.send("Change role", tick={"role": "operator"})
+    await desk.node.sessions.reauthenticate(
+        desk.node.admin("SessionService/Reauthenticate"), password=one_node.PASSWORD
+    )
     await desk.node.sessions.logout_everywhere(
         desk.node.admin("SessionService/LogoutEverywhere")
     )

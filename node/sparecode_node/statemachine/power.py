@@ -73,6 +73,9 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.RemoveChannel()
         ):
             return True
+        case commands.CloseSession():
+            # Else a thief would end the owner's sessions with those.
+            return command.everywhere
         case commands.EndSession():
             # Else a thief could keep ending the owner's sessions (ASVS 5.0, V7.5.2).
             return command.session_id != applying.call.session_id
