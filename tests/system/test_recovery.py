@@ -261,7 +261,9 @@ def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(
     assert report.stderr == ""
     assert "Nothing was changed" in report.stdout
     assert "n2: cannot be reached" in report.stdout
-    assert max(map(len, report.stdout.splitlines())) <= 80
+    # The command to copy names this test's folder.
+    lines = report.stdout.replace(str(survivor.config), "node.toml").splitlines()
+    assert max(map(len, lines)) <= 80
 
     done = command(survivor, "recover", "--make-this-node-a-new-cluster")
     assert done.returncode == 0, done.stderr + done.stdout
