@@ -12,7 +12,11 @@ from itertools import pairwise
 import pytest
 
 from sparecode_node.services.errors import HashingOverloadedError
-from sparecode_node.services.load.fair_queue import Group, Share
+from sparecode_node.services.load.fair_queue import (
+    Group,
+    Share,
+    administrators_share,
+)
 from sparecode_node.services.secrets import kdf as kdf_module
 from sparecode_node.services.secrets.kdf import (
     PRODUCTION,
@@ -270,3 +274,37 @@ async def test_a_busy_caller_gives_way_to_another(
     load = kdf.load(Lane.AUTHENTICATING)
     kdf.close()
     assert (load.taken, load.computed, load.shed) == (0, 6, 3)
+
+
+@pytest.mark.asyncio
+async def test_a_request_that_gives_way_in_part_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(L8) Its first hash is being computed, its last one gives way: it waits for none."""
+    began, release = threading.Event(), threading.Event()
+
+    def blocking(*_: object) -> bytes:
+        began.set()
+        assert release.wait(10)
+        return b""
+
+    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    kdf = Kdf(TESTING, workers=1, issuing_max=3)
+    code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
+
+    def issuing(caller: str, count: int) -> asyncio.Future[tuple[bytes, ...]]:
+        share = administrators_share(caller)
+        return asyncio.ensure_future(
+            kdf.derive([code] * count, lane=Lane.ISSUING, share=share, timeout_s=5)
+        )
+
+    busy = issuing("desk", 3)
+    assert await asyncio.to_thread(began.wait, 10)
+    other = issuing("root", 1)
+    with pytest.raises(HashingOverloadedError):
+        await busy
+    assert kdf.load(Lane.ISSUING).computed == 0
+    release.set()
+    assert len(await other) == 1
+    kdf.close()
+    assert kdf.load(Lane.ISSUING).taken == 0

@@ -261,10 +261,11 @@ class _Lane:
         finally:
             for future in futures:
                 future.cancel()  # Does not affect finished and running jobs.
+        # The rest of a displaced request is cancelled, or runs on: wait for none of it.
+        if any(map(_is_displaced, futures)):
+            raise self._busy()
         try:
             return tuple(itertools.chain.from_iterable(f.result() for f in futures))
-        except _DisplacedError:
-            raise self._busy() from None
         except MemoryError as error:
             # Memory returns as other hashes end, so the caller may try again.
             with self._lock:
@@ -386,7 +387,8 @@ def _future_of_all(
 
 
 def _is_displaced(future: "Future[list[bytes]]") -> bool:
-    return not future.cancelled() and isinstance(future.exception(), _DisplacedError)
+    is_settled = future.done() and not future.cancelled()
+    return is_settled and isinstance(future.exception(), _DisplacedError)
 
 
 def hashed(profile: Argon2Parameters, each: KdfInput) -> bytes:
