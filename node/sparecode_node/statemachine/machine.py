@@ -74,7 +74,6 @@ CHANGES_BEGINNING = (
     commands.BeginEpoch,
     commands.NoteMemberKey,
     commands.AdmitNode,
-    commands.RemoveMember,
 )
 """
 Commands after which the policy, the keys of the ring and of the members, and the feature

@@ -155,7 +155,12 @@ def _add(
 
 
 def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
-    """Record that a node shall not be a member, now or later."""
+    """
+    Record that a node shall not be a member, now or later.
+
+    Its key stays recorded (P5a): the engine removes the member later, or not at all yet,
+    and until then no other machine may speak in its name.
+    """
     known = tables.find_node(applying.db, command.node_id)
     # A new epoch knows no earlier node, but one that has had keys can be reported (P6a).
     had_keys = authority_tables.count_keys(applying.db, command.node_id) > 0
@@ -166,7 +171,6 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
         command.rotate_keys or (known is not None and known.suspect)
     )
     _save(applying, command.node_id, address, removed=True, suspect=suspect)
-    tables.forget_member_key(applying.db, command.node_id)
     if applying.feature_level >= DURABLE_ROTATIONS and (
         command.rotate_keys or applying.policy.rotate_after_removal
     ):

@@ -9,7 +9,7 @@ from sparecode_node.domain.membership import KnownNode, MemberKey, Ticket
 
 MEMBER_KEY_TABLES = """
 CREATE TABLE member_keys (              -- what members show to each other, see P5a
-    node_id TEXT PRIMARY KEY,        -- not of removed members
+    node_id TEXT PRIMARY KEY,        -- also of removed members
     fingerprint TEXT NOT NULL,       -- SHA-256 of the public key, hex
     former TEXT NOT NULL,            -- the previous one, for a moment; else empty
     since_ms INTEGER NOT NULL
@@ -135,11 +135,6 @@ def save_member_key(
         "VALUES (?, ?, ?, ?)",
         (node_id, key.fingerprint, key.former, now_ms),
     )
-
-
-def forget_member_key(db: sqlite3.Connection, node_id: NodeId) -> None:
-    """Forget the public key of a removed member."""
-    db.execute("DELETE FROM member_keys WHERE node_id = ?", (node_id,))
 
 
 def _node(row: tuple[str, str, int, int, str | None, int]) -> KnownNode:
