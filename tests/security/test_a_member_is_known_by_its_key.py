@@ -183,6 +183,23 @@ async def test_a_link_ends_when_its_key_is_not_the_members_any_more(
 
 
 @pytest.mark.asyncio
+async def test_a_link_ends_when_the_operator_accepts_its_key_no_more(
+    addresses: dict[NodeId, str],
+) -> None:
+    """(P5a) Not only the next one: a link lasts for up to half an hour."""
+    async with called(addresses) as n1:
+        accepted = member_tls(n1.authority, "n2")
+        n1.keys.follow({N2: MemberKey(fingerprint="0" * 64)})
+        n1.keys.permit({"n2": key_in(accepted.certificate)})
+        channel, member = stub_of(accepted, n1.address, "n1")
+        async with channel, asyncio.timeout(WAIT_S):
+            link = member.Link(wait_for_ready=True, metadata=shown("n2"))
+            await link.initial_metadata()
+            n1.keys.permit({})
+            assert await code_of(link) is grpc.StatusCode.ABORTED
+
+
+@pytest.mark.asyncio
 async def test_no_certificate_is_signed_for_another_key(tmp_path: Path) -> None:
     """(P5a) Neither for a caller with another key, nor for another key than the member's."""
     async with cluster(tmp_path) as running:

@@ -146,7 +146,7 @@ class Node:
             log.warning("restart_needed", extra={"sections": " ".join(fixed)})
         if self._certificates is not None:
             self._certificates.configure(config)
-        self._member_keys.permitted = config.accept_keys
+        self._member_keys.permit(config.accept_keys)
         if self._key_holder is not None:
             self._key_holder.rewrap(ring_file(config))
         self._doors.reload(config)

@@ -22,7 +22,7 @@ class MemberKeys:
     """
     The keys of members: by the state, and by this node's operator.
 
-    The engine's thread writes them, and all threads read them.
+    The engine's thread and the loop write them, and all threads read them.
     """
 
     def __init__(self, permitted: Mapping[str, str] | None = None) -> None:
@@ -30,11 +30,19 @@ class MemberKeys:
         """The keys that this node's operator lets members show, too, by node id."""
         self._recorded: Mapping[NodeId, MemberKey] = {}
         self.on_change: Callable[[], object] | None = None
-        """Called in the engine's thread after each change."""
+        """Called after each change, perhaps in the engine's thread."""
 
     def follow(self, recorded: Mapping[NodeId, MemberKey]) -> None:
         """Take the keys that the state has recorded. Called in the engine's thread."""
         self._recorded = recorded
+        self._tell()
+
+    def permit(self, permitted: Mapping[str, str]) -> None:
+        """Let members show these keys, too, and no others that were permitted earlier."""
+        self.permitted = permitted
+        self._tell()
+
+    def _tell(self) -> None:
         if self.on_change is not None:
             self.on_change()
 
