@@ -277,9 +277,47 @@ async def test_another_key_is_recorded_before_it_is_shown(tmp_path: Path) -> Non
         assert own.recorded() == MemberKey(fingerprint="k1")
         await own.task.replace("k2")
         assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
+        assert node.replicator.transfers == []
         own.shown = "k2"
         await own.task.step()
         assert own.recorded() == MemberKey(fingerprint="k2")
+
+
+@pytest.mark.asyncio
+async def test_a_primary_hands_over_before_it_shows_another_key(
+    tmp_path: Path,
+) -> None:
+    """(P5a) A member without the record would refuse it, and so never get the record."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        node.replicator.leads = True
+        await own.task.step()
+        await own.task.replace("k1")
+        assert node.replicator.transfers == []
+        await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
+        assert node.replicator.transfers == [None]
+        # The handover may fail once: the next try begins with it.
+        await own.task.replace("k2")
+        assert node.replicator.transfers == [None, None]
+        node.replicator.gone = {"n0", "n3"}
+        await own.task.replace("k2")
+        assert node.replicator.transfers == [None, None]
+
+
+@pytest.mark.asyncio
+async def test_the_former_key_that_is_shown_again_voids_no_new_one(
+    tmp_path: Path,
+) -> None:
+    """(P5a) After an attempt with an unknown outcome, the old key is told a second time."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+        await own.task.replace("k2")
+        await own.task.step()
+        assert own.recorded() == MemberKey(fingerprint="k1", former="k2")
+        await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
 
 
 @pytest.mark.asyncio

@@ -5,7 +5,9 @@ Tells the state which public key this member shows to the others (P5a).
 A node that joins with a ticket has its key recorded by the commit that admits it. All
 others tell theirs themselves: founders, members that were added by hand, and members of
 a cluster that release 0.1.0 has begun. A key that replaces another one is recorded before
-it is shown, by a call over links that show the recorded one.
+it is shown, by a call over links that show the recorded one. A primary hands over before
+it shows the key: a member that lacks the record would refuse the primary, and only a
+primary brings it the record.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.membership import MemberKey
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.statemachine.commands import UnstampedCall
@@ -55,6 +58,8 @@ class OwnKey:
         self._shown = shown
         self._recorded = recorded
         self._feature_level = feature_level
+        self._recording = asyncio.Lock()
+        """One record at a time: a late one of the old key would make the new one void."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -71,24 +76,42 @@ class OwnKey:
 
         Raises `KeyNotRecordedError` and `ProposeError`.
         """
-        shown = self._shown()
-        own = self._replicator.node_id
-        is_member = any(each.node_id == own for each in self._replicator.members())
-        if not shown or not is_member or self._feature_level() < MEMBER_KEYS:
-            return
-        if self._recorded() != MemberKey(fingerprint=shown):
-            await self._record(shown)
+        async with self._recording:
+            shown = self._shown()
+            own = self._replicator.node_id
+            is_member = any(each.node_id == own for each in self._replicator.members())
+            if not shown or not is_member or self._feature_level() < MEMBER_KEYS:
+                return
+            if self._recorded() != MemberKey(fingerprint=shown):
+                await self._record(shown)
 
     async def replace(self, fingerprint: str) -> None:
         """
         Record a key that this node is about to show in place of the present one.
 
         The others accept both until `step` has found that this node shows the new one.
-        Raises `KeyNotRecordedError` and `ProposeError`.
+        Afterwards this node does not lead, unless it is the only voter. Raises
+        `KeyNotRecordedError` and `ProposeError`.
         """
-        recorded = self._recorded()
-        if recorded is not None and not recorded.accepts(fingerprint):
-            await self._record(fingerprint)
+        async with self._recording:
+            recorded = self._recorded()
+            if recorded is None or recorded == MemberKey(fingerprint=fingerprint):
+                return
+            if recorded.fingerprint != fingerprint:
+                await self._record(fingerprint)
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        """Let another member lead, and wait until that one knows the record."""
+        own = self._replicator.node_id
+        voters = {
+            each.node_id
+            for each in self._replicator.members()
+            if each.role is MemberRole.VOTER
+        }
+        if self._replicator.primary == own and voters - {own}:
+            await self._replicator.transfer_primary(timeout_s=ATTEMPT_S)
+            await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
 
     async def _record(self, fingerprint: str) -> None:
         own = self._replicator.node_id
