@@ -142,6 +142,16 @@ def test_node_that_members_refuse_for_good_is_not_ready(condition, members):
     assert "blank-node.md" in words
 
 
+def test_node_that_the_primary_refuses_is_not_ready(condition, members):
+    """(P5a) It hears the primary, and can pass on no call: another key is no final cause."""
+    members.primary = NodeId("n2")
+    members.refusals = {NodeId("n3"): "another key"}
+    assert condition.ready
+    members.refusals = {NodeId("n2"): "another key"}
+    assert condition.reason() == "refused"
+    assert "expired-certificates.md" in condition.problems()[0]
+
+
 def test_members_name_the_node_that_they_refuse(condition, members):
     """They are ready all the same."""
     members.older_copies = (NodeId("n3"),)

@@ -154,10 +154,10 @@ class Condition:
         if replicator.removed:
             yield Reason.REMOVED, explained(Refusal.REMOVED)
             return
-        no_primary = replicator.primary is None
-        for words in _refusals(replicator.refusals, no_primary=no_primary):
+        primary = replicator.primary
+        for words in _refusals(replicator.refusals, primary):
             yield Reason.REFUSED, words
-        if no_primary:
+        if primary is None:
             yield Reason.NO_PRIMARY, "no primary is known here"
         elif not replicator.ready:
             yield Reason.NO_QUORUM, "no contact to a quorum, or not caught up"
@@ -192,14 +192,15 @@ class Condition:
         return dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
 
 
-def _refusals(refusals: Mapping[NodeId, str], *, no_primary: bool) -> Iterator[str]:
+def _refusals(refusals: Mapping[NodeId, str], primary: NodeId | None) -> Iterator[str]:
     """
     Yield why other nodes refuse this one, each reason once.
 
-    A journal that a member does not know never becomes right again. Other refusals may
-    come from a stranger at an old address: they only explain why there is no primary.
+    A journal that a member does not know never becomes right again, and a node that the
+    primary refuses can pass on no call. Other refusals may come from a stranger at an
+    old address: they only explain why there is no primary.
     """
     for why in sorted(set(refusals.values())):
-        if is_final(why) or no_primary:
-            nodes = ", ".join(sorted(n for n, each in refusals.items() if each == why))
-            yield f"refused by {nodes}: {explained(why)}"
+        nodes = sorted(n for n, each in refusals.items() if each == why)
+        if is_final(why) or primary is None or primary in nodes:
+            yield f"refused by {', '.join(nodes)}: {explained(why)}"
