@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use cases: bearer keys of agents that call by HTTP (D4).
+Use cases: bearer keys of agents that call by HTTP (D5).
 
 A key has 256 random bits, so one SHA-256 is enough to keep it: nothing can be guessed.
 It is shown once, and its digest is all that the state has.
