@@ -4,14 +4,19 @@
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import json
+import logging
+import os
 import re
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpcore
 import pytest
 import pytest_asyncio
 
@@ -216,6 +221,14 @@ async def test_a_receiver_that_is_down_loses_nothing(
     assert (await siem.until(7))[-1]["unmapped"]["target"] == "late"
 
 
+async def test_a_reset_connection_is_a_failed_delivery() -> None:
+    """(N2) The event loop may have closed the socket while bytes were waited for."""
+    connection = socket.socket()
+    connection.close()
+    with pytest.raises(httpcore.WriteError):
+        syslog._unacknowledged(connection)
+
+
 async def test_a_silent_receiver_keeps_no_connection(
     node: OneNode, siem: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +410,63 @@ async def test_a_full_disk_pauses_a_file_and_cuts_no_line(
     await working.step()
     assert len(lines(folder / "siem.jsonl")) == 1
     await node.delivery._end("siem")
+
+
+async def test_a_disk_that_fills_up_repeats_no_event(
+    node: OneNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N2) What was written before the failure is not written again."""
+    await create(node, ChannelKind.FILE)
+    await add_users(node, "alice", "bob", "carol")
+    emit, written = event_file._Handler.emit, 0
+
+    def fill_up(handler: event_file._Handler, record: logging.LogRecord) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        emit(handler, record)
+
+    monkeypatch.setattr(event_file._Handler, "emit", fill_up)
+    working = await file_stream(node)
+    assert not await working.work()
+    assert len(lines(folder / "siem.jsonl")) == 2
+    node.clock.pass_s(600)
+    await working.step()
+    await node.delivery._end("siem")
+    targets = [each["target"] for each in lines(folder / "siem.jsonl")]
+    assert targets == ["channel siem", "alice", "bob", "carol"]
+
+
+async def test_a_file_is_synced_before_the_next_one_begins(
+    node: OneNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N2) After a power cut, the end of the newest file stands for the earlier ones."""
+    synced: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(event_file, "FILE_BYTES_MAX", 1000)
+    monkeypatch.setattr(
+        event_file.os,
+        "fsync",
+        lambda number: (synced.append(os.fstat(number).st_ino), sync(number)),
+    )
+    await create(node, ChannelKind.FILE)
+    await add_users(node, *(f"user{number}" for number in range(8)))
+    await (await file_stream(node)).step()
+    await node.delivery._end("siem")
+    with os.scandir(folder) as entries:
+        earlier = {each.inode() for each in entries if each.name != "siem.jsonl"}
+    assert earlier
+    assert earlier <= set(synced)
+
+
+@pytest.mark.parametrize("name", ["../siem", "siem/x", ".siem", "a.b", ""])
+async def test_a_node_writes_no_file_that_another_member_names(
+    folder: Path, name: str
+) -> None:
+    """(N4) The name is checked where the file is written, too."""
+    with pytest.raises(ValueError, match="name"):
+        event_file.EventFile(name, folder, "cluster")
 
 
 async def test_a_test_of_a_file_opens_it(node: OneNode, folder: Path) -> None:

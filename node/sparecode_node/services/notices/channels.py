@@ -5,7 +5,6 @@ import asyncio
 import base64
 import binascii
 import ipaddress
-import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +37,7 @@ from sparecode_node.services.notices.addresses import (
     check,
     parse_url,
 )
+from sparecode_node.services.notices.event_file import FILE_NAME
 from sparecode_node.services.notices.outcomes import (
     Attempt,
     ChannelTest,
@@ -64,8 +64,6 @@ SECRET_MAX = 128
 NUMBER_MAX = 2**63 - 1
 TEST_ACTION = "TestChannel"
 """The action of a test notice. No event of the audit log has it."""
-FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-"""Names of files that channels write: nothing that leads out of the folder."""
 ANSWER_S = 0.5
 """What a test leaves of the caller's time for the answer."""
 

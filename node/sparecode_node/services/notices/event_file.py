@@ -13,6 +13,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import stat
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -24,6 +25,8 @@ from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.services.notices.ocsf import event_uid
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 
+FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+"""Names of files that channels write: nothing that leads out of the folder."""
 FILE_BYTES_MAX = 64 * 1024 * 1024
 FILES_KEPT = 16
 """Earlier files: `NAME.jsonl.1` is the newest of them."""
@@ -36,6 +39,9 @@ class EventFile:
     """Writes the events of one channel on this node."""
 
     def __init__(self, name: str, folder: Path, cluster_id: str) -> None:
+        """Raise `ValueError` for a name that could lead out of the folder."""
+        if not FILE_NAME.fullmatch(name):
+            raise ValueError("the name must be of a-z, 0-9 and -")
         self._path = folder / f"{name}.jsonl"
         self._cluster_id = cluster_id
         self._handler: _Handler | None = None
@@ -127,6 +133,12 @@ class _Handler(logging.handlers.RotatingFileHandler):
 
     def _open(self) -> TextIOWrapper:
         return _open(Path(self.baseFilename))
+
+    def doRollover(self) -> None:  # noqa: N802
+        """Sync the file first: the next one tells that all earlier events are here."""
+        if self.stream is not None:
+            os.fsync(self.stream.fileno())
+        super().doRollover()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Raise the error that is being handled."""

@@ -117,6 +117,7 @@ class StreamLane:
             self.channel.channel, delivered=delivered, number=len(records)
         )
         if not delivered:
+            self._position = -1  # A file may have some of the events.
             self._interrupted(attempt.cause)
             return False
         self.last_cause, self._failures = "", 0

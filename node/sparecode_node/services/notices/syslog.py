@@ -173,7 +173,13 @@ def syslog_message(event: AuditEvent, *, cluster_id: str, node_id: str) -> bytes
 
 
 def _unacknowledged(connection: socket.socket) -> int:
-    """Return the bytes that the receiver's machine has not acknowledged (Linux)."""
+    """
+    Return the bytes that the receiver's machine has not acknowledged (Linux).
+
+    Raises `WriteError` if the connection was reset meanwhile.
+    """
+    if connection.fileno() < 0:
+        raise httpcore.WriteError("the receiver has closed the connection")
     answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
     (count,) = struct.unpack("i", answer)
     return int(count)
