@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from local_cluster.cluster import free_ports
 
-from sparecode.internal.v1 import peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import activity
 from sparecode_node.queries.audit import AuditFilter
@@ -28,6 +28,7 @@ from sparecode_node.replication.links.segment_exchange import (
     SegmentNotHeldError,
     SegmentSource,
 )
+from sparecode_node.replication.links.transport import MESSAGE_BYTES_MAX
 from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.error_table import EXCEPTIONS
@@ -87,6 +88,12 @@ async def kept(
         yield keeper
     finally:
         keeper._close()
+
+
+def stored_numbers(path: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        rows = db.execute("SELECT number FROM stored_segments ORDER BY number")
+        return [number for (number,) in rows]
 
 
 async def discard(node: OneNode, path: Path) -> None:
@@ -281,6 +288,40 @@ async def test_a_member_that_sends_other_events_is_passed_over(
         assert keeper.missing == ()
 
 
+async def test_a_segment_of_long_events_is_sent_in_parts() -> None:
+    """A script may name 100 users in each change: 200 such events fill a message."""
+    lines = [b"x" * length + b"\n" for length in (300_000, 10, *[9_000] * 200)]
+
+    class Long(NoSegments):
+        def lend(
+            self,
+            number: int,
+            hash_after: bytes,
+            *,
+            skip: int,
+            most: int,
+        ) -> bytes:
+            return b"" if skip else b"".join(lines)
+
+    request = peers_pb2.FetchSegmentRequest(number=1)
+    exchange = SegmentExchange(Long())
+    parts = [each.lines async for each in exchange.lend(request)]
+    assert b"".join(parts) == b"".join(lines)
+    assert all(each.endswith(b"\n") for each in parts)
+    assert max(map(len, parts)) < MESSAGE_BYTES_MAX // 2
+
+
+async def test_a_gap_between_events_of_the_state_is_told(node: OneNode) -> None:
+    """A backup of a node that was alone may lack a segment between others."""
+    node.local_db.execute(
+        "DELETE FROM audit_events WHERE sequence BETWEEN ? AND ?",
+        (EVENTS + 1, 2 * EVENTS),
+    )
+    node.local_db.commit()
+    with pytest.raises(MissingSegmentError):
+        await shown(node)
+
+
 async def test_a_rotten_own_event_comes_from_another_member(
     node: OneNode, whole: SegmentKeeper, tmp_path: Path
 ) -> None:
@@ -292,6 +333,7 @@ async def test_a_rotten_own_event_comes_from_another_member(
     async with kept(path) as keeper:
         with pytest.raises(SegmentNotHeldError):
             await keeper.step()
+        assert stored_numbers(path) == [2, 3], "the others do not wait for it"
         async with linked(keeper.exchange, n2=whole):
             await keeper.step()
     await discard(node, path)
@@ -323,7 +365,7 @@ async def test_a_failing_disk_is_tried_again(
             await asyncio.sleep(0.01)
         assert stored == []
         full = False
-        while not stored or stored[-1].number < 3:  # noqa: ASYNC110
+        while not stored or stored[-1].segment.number < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -386,6 +428,18 @@ async def test_the_doctor_names_missing_and_damaged_events(
     file_of(path).write_bytes(b"not a database" * 1000)
     file_of(path).with_name(f"{file_of(path).name}-wal").unlink(missing_ok=True)
     assert finding().verdict is Verdict.FAIL
+
+
+async def test_the_doctor_passes_over_the_rest_of_a_missing_segment(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """A snapshot may be of a moment when a member was discarding a segment."""
+    node.local_db.execute("DELETE FROM audit_events WHERE sequence <= 3")
+    node.local_db.commit()
+    findings = check_state(tmp_path / "local.db", journal=None, ring=None)
+    (finding,) = [each for each in findings if each.subject == "audit log"]
+    assert finding.verdict is Verdict.WARN
+    assert f"{EVENTS} of" in finding.words
 
 
 async def test_the_dashboard_counts_what_there_is(

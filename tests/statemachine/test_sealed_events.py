@@ -7,11 +7,16 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent
+from sparecode_node.services.files import backup_verification
+from sparecode_node.services.files.backup_files import BackupFileError
 from sparecode_node.statemachine import audit, sealed_events
+from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
     SegmentError,
@@ -77,6 +82,10 @@ def head(world: World) -> int:
     return sequences(world.db)[-1]
 
 
+def up_to(segment: Segment, first: int = 1) -> Stored:
+    return Stored(segment=segment, first=first)
+
+
 def store_all(world: World, file: SealedEvents) -> None:
     for segment in sealed(world):
         file.store_from_state(segment, iter)
@@ -134,7 +143,7 @@ def test_a_node_that_discards_has_the_digest_of_one_that_does_not(
     """(U1) Also during it, and after a restart."""
     live(world, 3 * EVENTS)
     store_all(world, file)
-    world.machine.stored = sealed(world)[-1]
+    world.machine.stored = up_to(sealed(world)[-1])
     before = sequences(world.db)
     for _ in range(len(before)):
         live(world, 1)
@@ -170,7 +179,7 @@ def test_an_entry_discards_only_a_few_events_and_never_one_that_is_not_stored(
     assert head(world) == sealed(world)[-1].last_sequence
     first = sealed(world)[0]
     file.store_from_state(first, iter)
-    world.machine.stored = first
+    world.machine.stored = up_to(first)
     world.handle("barrier", {})
     assert sequences(world.db)[0] == 1 + audit.DISCARDED_MAX
     for _ in range(EVENTS):
@@ -178,7 +187,7 @@ def test_an_entry_discards_only_a_few_events_and_never_one_that_is_not_stored(
     assert sequences(world.db)[0] == first.last_sequence + 1
     for segment in sealed(world)[1:]:
         file.store_from_state(segment, iter)
-    world.machine.stored = sealed(world)[-1]
+    world.machine.stored = up_to(sealed(world)[-1])
     for _ in range(head(world)):
         world.handle("barrier", {})
     assert sequences(world.db) == [sealed(world)[-1].last_sequence]
@@ -190,9 +199,23 @@ def test_an_entry_discards_only_a_few_events_and_never_one_that_is_not_stored(
 def test_what_is_stored_of_another_history_discards_nothing(world: FileWorld) -> None:
     """A snapshot of a recovered cluster may replace the state at any moment."""
     live(world, 2 * EVENTS)
-    world.machine.stored = replace(sealed(world)[-1], hash_after=bytes(32))
+    world.machine.stored = up_to(replace(sealed(world)[-1], hash_after=bytes(32)))
     world.handle("barrier", {})
     assert sequences(world.db)[0] == 1
+
+
+def test_a_snapshot_may_bring_older_events_that_the_file_lacks(
+    world: FileWorld,
+) -> None:
+    """A node that fetched newer segments keeps them until the file has them, too."""
+    live(world, 3 * EVENTS)
+    second = sealed(world)[1]
+    world.machine.stored = up_to(second, first=second.first_sequence)
+    world.handle("barrier", {})
+    assert sequences(world.db)[0] == 1
+    world.machine.stored = up_to(second, first=1)
+    world.handle("barrier", {})
+    assert sequences(world.db)[0] > 1
 
 
 # --- The file
@@ -206,7 +229,7 @@ def test_readers_see_one_log_before_during_and_after(
     whole = log_of(world)
     store_all(world, file)
     assert log_of(world) == whole
-    world.machine.stored = sealed(world)[-1]
+    world.machine.stored = up_to(sealed(world)[-1])
     for _ in range(len(whole)):
         world.handle("barrier", {})
         assert log_of(world) == whole
@@ -222,10 +245,22 @@ def test_a_reader_that_began_before_sees_what_was_discarded_since(
         log.execute("SELECT 1 FROM main.meta").fetchone()
         count = len(sequences(world.db))
         store_all(world, file)
-        world.machine.stored = sealed(world)[-1]
+        world.machine.stored = up_to(sealed(world)[-1])
         for _ in range(count):
             world.handle("barrier", {})
         assert sequences(log) == list(range(1, count + 1))
+
+
+def test_a_stopped_node_of_level_1_has_a_log(tmp_path: Path) -> None:
+    """Its tables have the columns of level 1, and those of the file are others."""
+    world = FileWorld(tmp_path / "state.db")
+    sealed_events.create(world.path)
+    world.begin()
+    whole = sequences(world.db)
+    world.machine.rest()
+    with contextlib.closing(open_log(world.path)) as log:
+        assert sequences(log) == whole != []
+    world.db.close()
 
 
 def test_a_step_that_is_repeated_stores_the_same(
@@ -351,8 +386,22 @@ def test_a_damaged_file_is_put_aside(world: FileWorld) -> None:
     sealed_events.create(world.path)
     with contextlib.closing(SealedEvents(world.path)) as file:
         assert file.stored() == {}
-    assert path.with_name(f"{path.name}.damaged").exists()
+    assert path.with_name(f"{path.name}.damaged-1").exists()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_of_a_damaged_file_is_deleted(world: FileWorld) -> None:
+    """It may be the only copy: of a node that is alone."""
+    path = file_of(world.path)
+    log = path.with_name(f"{path.name}-wal")
+    for number in (1, 2):
+        content = b"not a database %d" % number * 1000
+        path.write_bytes(content)
+        log.write_bytes(content)
+        sealed_events.put_aside(world.path)
+        damaged = path.with_name(f"{path.name}.damaged-{number}")
+        assert damaged.read_bytes() == content
+        assert damaged.with_name(f"{damaged.name}-wal").read_bytes() == content
 
 
 def test_a_full_disk_does_not_put_the_file_aside(
@@ -364,7 +413,7 @@ def test_a_full_disk_does_not_put_the_file_aside(
     monkeypatch.setattr(sealed_events, "_open", fail)
     with pytest.raises(sqlite3.OperationalError):
         sealed_events.create(world.path)
-    assert list(world.path.parent.glob("*.damaged")) == []
+    assert list(world.path.parent.glob("*.damaged*")) == []
 
 
 # --- Snapshots and backups
@@ -377,7 +426,7 @@ def test_a_snapshot_leaves_out_what_is_stored_and_a_backup_does_not(
     live(world, 4 * EVENTS)
     whole = sequences(world.db)
     store_all(world, file)
-    world.machine.stored = sealed(world)[-1]
+    world.machine.stored = up_to(sealed(world)[-1])
     for _ in whole:
         world.handle("barrier", {})
     facts = write_snapshot(world.path, tmp_path / "snapshot")
@@ -399,7 +448,7 @@ def test_a_backup_leaves_out_a_segment_that_is_not_whole(
     live(world, 4 * EVENTS)
     whole = sequences(world.db)
     store_all(world, file)
-    world.machine.stored = sealed(world)[0]
+    world.machine.stored = up_to(sealed(world)[0])
     world.handle("barrier", {})
     assert 1 < sequences(world.db)[0] <= EVENTS
     with contextlib.closing(sqlite3.connect(file_of(world.path))) as db:
@@ -411,13 +460,35 @@ def test_a_backup_leaves_out_a_segment_that_is_not_whole(
         assert sequences(copy) == whole[EVENTS:]
 
 
+def test_the_newest_event_may_end_a_missing_segment(
+    world: FileWorld, tmp_path: Path
+) -> None:
+    """It stays in the state when its segment is discarded, and is no broken chain."""
+    live(world, EVENTS)
+    while head(world) % EVENTS:
+        live(world, 1)
+    end = sealed(world)[-1]
+    assert head(world) == end.last_sequence
+    world.db.execute("DELETE FROM audit_events WHERE sequence < ?", (head(world),))
+    write_whole(world.path, tmp_path / "whole")
+    manifest: Any = SimpleNamespace(
+        audit_sequence=end.last_sequence, audit_head=end.hash_after.hex()
+    )
+    with contextlib.closing(sqlite3.connect(tmp_path / "whole")) as db:
+        assert sequences(db) == [end.last_sequence]
+        backup_verification._check_audit(tmp_path / "whole", db, manifest)
+        db.execute("UPDATE audit_events SET hash = zeroblob(32)")
+        with pytest.raises(BackupFileError):
+            backup_verification._check_audit(tmp_path / "whole", db, manifest)
+
+
 def test_a_restored_state_stores_its_events_again(
     world: FileWorld, file: SealedEvents, tmp_path: Path
 ) -> None:
     """A backup has them in the state; no file comes with it."""
     live(world, 4 * EVENTS)
     store_all(world, file)
-    world.machine.stored = sealed(world)[-1]
+    world.machine.stored = up_to(sealed(world)[-1])
     for _ in range(4 * EVENTS):
         world.handle("barrier", {})
     expected = log_of(world)
@@ -428,7 +499,7 @@ def test_a_restored_state_stores_its_events_again(
     other.machine.reload()
     with contextlib.closing(SealedEvents(other.path)) as others:
         store_all(other, others)
-        other.machine.stored = sealed(other)[-1]
+        other.machine.stored = up_to(sealed(other)[-1])
         other.index = world.index
         for _ in expected:
             other.handle("barrier", {})

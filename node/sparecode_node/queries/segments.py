@@ -10,7 +10,10 @@ from sparecode_node.queries.transaction import ReadTransaction
 
 _MISSING = """
 FROM audit_segments AS sealed
-WHERE first_sequence < (SELECT coalesce(min(sequence), 0) FROM main.audit_events)
+WHERE NOT EXISTS (
+        -- Events are discarded oldest first, so a segment is whole with its first one.
+        SELECT 1 FROM main.audit_events WHERE sequence = sealed.first_sequence
+    )
     AND last_sequence >= :first AND first_sequence <= :last
     AND NOT EXISTS (
         SELECT 1 FROM stored_segments AS stored

@@ -9,6 +9,7 @@ longer a part of the replicated state. Each node keeps it in a file of its own
 """
 
 import sqlite3
+from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.outcomes import plural
@@ -25,6 +26,16 @@ Every replica seals after the same event, so after a release only a new level ch
 
 DISCARDED_MAX = 256
 """Sealed events that one entry discards: a millisecond. It brings at most half as many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Sealed events that this node's file has."""
+
+    segment: Segment
+    """The last one, to its end."""
+    first: int
+    """The oldest event in the state's database when this was looked up."""
 
 
 class AuditLog:
@@ -47,18 +58,22 @@ class AuditLog:
         self._events = 0
         """Events of this entry so far: they name its notices."""
 
-    def discard(self, stored: Segment | None) -> None:
+    def discard(self, stored: Stored | None) -> None:
         """
-        Discard some sealed events; this node's file has those up to a segment's end.
+        Discard some sealed events that this node's file has.
 
         The newest event stays in any case: the next one continues its chain.
         """
-        if stored is None or self._first > stored.last_sequence:
+        if stored is None or self._first > stored.segment.last_sequence:
             return
-        # A snapshot of another history may have replaced the state a moment ago.
-        if segments.find(self._db, stored.number) != stored:
+        # A snapshot may have replaced the state a moment ago: one of another history,
+        # or of a member that had not discarded events which this node's file lacks.
+        if self._first < stored.first:
             return
-        end = min(self._first + DISCARDED_MAX, stored.last_sequence + 1, self.sequence)
+        segment = stored.segment
+        if segments.find(self._db, segment.number) != segment:
+            return
+        end = min(self._first + DISCARDED_MAX, segment.last_sequence + 1, self.sequence)
         if end <= self._first:
             return
         self._db.execute("DELETE FROM audit_events WHERE sequence < ?", (end,))

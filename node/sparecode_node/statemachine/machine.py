@@ -27,7 +27,7 @@ from sparecode_node.statemachine import (
 )
 from sparecode_node.statemachine.admission import check_session
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.audit import AuditLog, Stored
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.expiry import forget_ended
 from sparecode_node.statemachine.handlers import (
@@ -60,7 +60,6 @@ from sparecode_node.statemachine.tables import formats, meta
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables.agents import certificate_denied
-from sparecode_node.statemachine.tables.segments import Segment
 from sparecode_node.statemachine.targets import person_of, target_of
 
 CHANGES_BEGINNING = (
@@ -112,9 +111,9 @@ class StateMachine:
         db.execute("PRAGMA synchronous = NORMAL")
         formats.prepare(db)
         db.execute("PRAGMA foreign_keys = ON")
-        self.stored: Segment | None = None
+        self.stored: Stored | None = None
         """
-        The sealed segment up to which this node's file has all events of the state.
+        The sealed events of the state that this node's file has.
 
         Another thread sets it. It decides nothing: sealed events are no state.
         """

@@ -98,7 +98,8 @@ def open_log(state: Path, *, any_thread: bool = False) -> sqlite3.Connection:
         check_same_thread=not any_thread,
     )
     try:
-        if (file := file_of(state)).exists():
+        # In the format of level 1 nothing is sealed, and the columns are others.
+        if (file := file_of(state)).exists() and segments.are_known(db):
             db.execute("ATTACH ? AS sealed", (read_only_uri(file),))
             db.executescript(_VIEWS)
         else:
@@ -125,11 +126,19 @@ def create(state: Path) -> None:
 
 
 def put_aside(state: Path) -> None:
-    """Rename a damaged file; what it had comes from other members again."""
+    """
+    Rename a damaged file; what it had comes from other members again.
+
+    A node that is alone has no other copy, so nothing of it is deleted.
+    """
     file = file_of(state)
-    for end in ("-wal", "-shm"):
-        file.with_name(file.name + end).unlink(missing_ok=True)
-    file.replace(file.with_name(f"{file.name}.damaged"))
+    number = 1
+    while (damaged := file.with_name(f"{file.name}.damaged-{number}")).exists():
+        number += 1
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        file.with_name(f"{file.name}-wal").rename(f"{damaged}-wal")
+    file.rename(damaged)
 
 
 def add_to(copy: Path, state: Path) -> None:

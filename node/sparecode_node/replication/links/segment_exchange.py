@@ -7,7 +7,7 @@ them: the chain of hashes in its own state proves the events.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import grpc
@@ -20,7 +20,10 @@ from sparecode_node.replication.answers import each_of
 Context = grpc.aio.ServicerContext[Any, Any]
 
 PART_EVENTS = 200
-"""Events of one message: a hundred kilobytes."""
+"""Events that are read at once: a hundred kilobytes, but each may have many more."""
+
+PART_BYTES = 256 * 1024
+"""Of one message, unless an event alone is longer. gRPC refuses those of 1 MiB."""
 
 FETCH_S = 120.0
 """For one segment of a few megabytes, also over a slow link."""
@@ -122,8 +125,21 @@ class SegmentExchange:
             skip=skip,
             most=PART_EVENTS,
         ):
-            yield peers_pb2.FetchSegmentResponse(lines=part)
+            for piece in _pieces(part):
+                yield peers_pb2.FetchSegmentResponse(lines=piece)
             skip += PART_EVENTS
+
+
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """Yield whole lines in pieces that fit in a message."""
+    begin = 0
+    while begin < len(lines):
+        end = len(lines)
+        if end - begin > PART_BYTES:
+            end = lines.rfind(b"\n", begin, begin + PART_BYTES) + 1
+            end = end or lines.index(b"\n", begin) + 1
+        yield lines[begin:end]
+        begin = end
 
 
 class SegmentCalls:

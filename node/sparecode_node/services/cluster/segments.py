@@ -23,6 +23,7 @@ from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
     SegmentNotHeldError,
 )
+from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
     SegmentError,
@@ -59,11 +60,11 @@ class _Plan:
 class SegmentKeeper:
     """The only writer of the node's file of sealed events."""
 
-    def __init__(self, state: Path, on_stored: Callable[[Segment], object]) -> None:
+    def __init__(self, state: Path, on_stored: Callable[[Stored], object]) -> None:
         """
         Keep the events of the state's database *state*.
 
-        *on_stored* gets a segment up to which all events of the database are stored.
+        *on_stored* gets the sealed events of the database that are all stored.
         """
         self._state = state
         self._on_stored = on_stored
@@ -94,9 +95,12 @@ class SegmentKeeper:
         Raises `SegmentError`, `SegmentNotHeldError`, `sqlite3.Error` and `OSError`.
         """
         plan = await asyncio.to_thread(self._plan)
-        for segment in plan.here:
-            await self._store_own(segment)
         failure: SegmentNotHeldError | None = None
+        for segment in plan.here:
+            try:
+                await self._store_own(segment)
+            except SegmentNotHeldError as error:
+                failure = error
         for segment in plan.missing:
             try:
                 await self._fetch(segment)
@@ -157,7 +161,7 @@ class SegmentKeeper:
                 whole = whole and segment.last_sequence < first
         self.missing = tuple(reversed(missing))
         if last is not None:
-            self._on_stored(last)
+            self._on_stored(Stored(segment=last, first=first))
         return _Plan(tuple(here), self.missing)
 
     async def _store_own(self, segment: Segment) -> None:

@@ -19,6 +19,7 @@ from sparecode_node.services.state.checkpointer import Checkpointer
 from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.statemachine import sealed_events
+from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
@@ -27,7 +28,6 @@ from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables.membership import ticket_certificates
 from sparecode_node.statemachine.tables.schema import read_only_uri
-from sparecode_node.statemachine.tables.segments import Segment
 
 
 class StateFile:
@@ -117,14 +117,14 @@ class StateFile:
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
 
-    def stored(self, segment: Segment) -> None:
+    def stored(self, stored: Stored) -> None:
         """
-        Let apply discard the sealed events up to this segment: the other file has them.
+        Let apply discard these sealed events: the other file has them.
 
         Safe in any thread.
         """
         if self._state is not None:
-            self._state.stored = segment
+            self._state.stored = stored
 
     def write(self, target: Path) -> SnapshotFacts:
         """Write a snapshot of the current state."""

@@ -50,11 +50,15 @@ _COLUMNS = (
 )
 
 
+def are_known(db: sqlite3.Connection) -> bool:
+    """Return whether the format of the tables has segments; that of level 1 has none."""
+    found = db.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'audit_segments'")
+    return found.fetchone() is not None
+
+
 def all_sealed(db: sqlite3.Connection) -> tuple[Segment, ...]:
     """Return the sealed segments, oldest first; none in the format of level 1."""
-    if not db.execute(
-        "SELECT 1 FROM main.sqlite_schema WHERE name = 'audit_segments'"
-    ).fetchone():
+    if not are_known(db):
         return ()
     rows = db.execute(f"SELECT {_COLUMNS} FROM audit_segments ORDER BY number")
     return tuple(_segment(row) for row in rows)

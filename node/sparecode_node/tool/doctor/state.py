@@ -171,6 +171,8 @@ def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
         while event.sequence > sequence + 1 and (gap := sealed.get(sequence + 1)):
             sequence, previous = gap.last_sequence, gap.hash_after
             missing += gap.events
+        if 0 < event.sequence <= sequence:
+            continue  # The end of a segment whose beginning is missing: it is fetched.
         sequence += 1
         if event.sequence != sequence or chain_hash(previous, event) != stored_hash:
             in_file = any(sequence <= each.last_sequence for each in sealed.values())
