@@ -84,6 +84,7 @@ def test_an_agent_as_json(agents: Cli) -> None:
         "secret_create_time": None,
         "former_secret_end_time": None,
         "radius_activity": None,
+        "keys": None,
     }
 
 

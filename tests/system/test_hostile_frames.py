@@ -25,7 +25,7 @@ from sparecode_node.replication.log import boots
 from sparecode_node.replication.offline.inspection import read_journal
 from sparecode_node.replication.raft.rollback import Hello
 from tests.system.estate import PIN, Estate
-from tests.system.test_strangers import rows
+from tests.system.test_strangers import rows, settled_rows
 
 pytestmark = pytest.mark.asyncio
 
@@ -163,7 +163,7 @@ async def test_hostile_frames_change_nothing(
     async with Estate(cluster) as estate:
         holder = await estate.holder("target", codes=3)
         await estate.until_equal()
-        before = [rows(node) for node in cluster.nodes]
+        before = settled_rows(cluster)
         lives = [node.pid for node in cluster.nodes]
         for node in cluster.nodes:
             if node.node_id == THIEF:

@@ -202,7 +202,7 @@ async def test_node_that_stops_does_not_wait_for_reads_of_its_state(
             ),
         ]
         await endless.until_begun("look state.db")
-        await endless.until_begun("write state.db")
+        await endless.until_begun("write-whole state.db")
         assert await asyncio.to_thread(endless.node.stop) == 0
         for call in calls:
             call.cancel()  # Clients look for another node that could answer.

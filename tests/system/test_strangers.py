@@ -83,6 +83,17 @@ def rows(node: LocalNode) -> dict[str, list[Any]]:
         }
 
 
+def settled_rows(cluster: LocalCluster) -> list[dict[str, list[Any]]]:
+    """Return the rows of every node, once the keys of all members are recorded (P5a)."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        states = [rows(node) for node in cluster.nodes]
+        recorded = {len(state["member_keys"]) for state in states}
+        if recorded == {len(cluster.nodes)} and all(s == states[0] for s in states):
+            return states
+        assert time.monotonic() < deadline, recorded
+
+
 def until_recorded(node: LocalNode, events: int) -> dict[str, list[Any]]:
     """Return the rows of a node once its audit log has more events than a number."""
     deadline = time.monotonic() + PATIENCE_S
@@ -142,7 +153,7 @@ def test_wrong_certificates_are_refused(cluster: LocalCluster, which: int) -> No
     name, (own, words) = list(credentials(cluster).items())[which]
     node = cluster.nodes[which % 3]
     listener = name.partition(" ")[0]
-    before = [rows(each) for each in cluster.nodes]
+    before = settled_rows(cluster)
     since = length(node)
     with channel(cluster, node, listener, own) as opened:
         for path in METHODS:
@@ -155,7 +166,7 @@ def test_a_node_that_is_no_member_is_refused(cluster: LocalCluster) -> None:
     """(U1) Its certificate is right, but it was never added, or was removed."""
     own = authority(cluster, "members").issue_member("n9", hosts=["127.0.0.1"], now=NOW)
     node = cluster.nodes[0]
-    before = [rows(each) for each in cluster.nodes]
+    before = settled_rows(cluster)
     since = length(node)
     with channel(cluster, node, "peers", own) as opened:
         for path, method in METHODS.items():

@@ -11,6 +11,21 @@ from local_cluster.setup import set_up
 from tests.faults.clocks import NodeClock
 from tests.system.rules.stage import Clocks, Stage
 
+_RUNNING = pytest.StashKey[LocalCluster]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """
+    Stop the cluster after the last rule.
+
+    A folder without `__init__.py` is no package: its fixtures would end with the run.
+    """
+    folder = item.path.parent
+    running = item.config.stash.get(_RUNNING, None)
+    if running and (nextitem is None or folder not in nextitem.path.parents):
+        running.kill()
+
 
 @pytest.fixture(scope="package")
 def made(tmp_path_factory: pytest.TempPathFactory) -> LocalCluster:
@@ -26,9 +41,12 @@ def clocks(made: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Cloc
 
 
 @pytest.fixture(scope="package")
-def cluster(made: LocalCluster, clocks: Clocks) -> Iterator[LocalCluster]:
+def cluster(
+    made: LocalCluster, clocks: Clocks, pytestconfig: pytest.Config
+) -> Iterator[LocalCluster]:
     """Return the cluster, running by these clocks."""
     assert clocks.ahead_s == 0
+    pytestconfig.stash[_RUNNING] = made
     try:
         made.start()
         yield made

@@ -11,19 +11,18 @@ no node gets them from another source.
 import base64
 import binascii
 import contextlib
-import re
 from dataclasses import dataclass, field, replace
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
-from sparecode_node.console.kit import explanations, rendering, sheet, sheet_pdf
+from sparecode_node.console.kit import explanations, rendering, sheet_pdf
 from sparecode_node.console.kit.explanations import Obstacle
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
-from sparecode_node.console.pages import tokens
+from sparecode_node.console.pages import sheet_files, tokens
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import DAY_MS, Policy
@@ -46,7 +45,6 @@ SERVICE = "EmergencyAccessService"
 UNLOCK = "UserService/UnlockUser"
 TURN_OFF = {"off": False, "off-and-reinstate": True}
 """The buttons of the question before a user is left without a way to sign in."""
-CODE = re.compile(r"[A-Z0-9]{1,8}(-[A-Z0-9]{1,8}){0,7}", re.ASCII)
 LIFETIME_SUGGESTED_MS = 7 * DAY_MS
 
 FIELDS = {
@@ -139,45 +137,6 @@ async def manage(visit: Visit) -> Response:
         return await _form(visit, await _find(visit, serial), values)
     subject = await _find(visit, serial)
     return await _form(visit, subject, _suggested(visit, subject))
-
-
-async def download(visit: Visit) -> Response:
-    """Return the codes that the browser sent, as a file that says what the sheet says."""
-    serial = visit.request.path_params["serial"]
-    token = await tokens.find(visit, serial)
-    by = visit.session.administrator if visit.session else ""
-    text = sheet.text_of(token, _codes(visit.form), visit.form, by)
-    return PlainTextResponse(
-        text,
-        headers={
-            "content-disposition": f'attachment; filename="tokencodes-{token.serial}.txt"'
-        },
-    )
-
-
-async def download_pdf(visit: Visit) -> Response:
-    """Return the same as a PDF, encrypted with the password on the browser's page."""
-    serial = visit.request.path_params["serial"]
-    secret = visit.form.secret("pdf_password")
-    if not sheet_pdf.PASSWORD.fullmatch(secret):
-        raise InvalidFieldError("pdf_password", _("must be the password on the page"))
-    token = await tokens.find(visit, serial)
-    if await sheet_pdf.lacks_letters(token.username):
-        raise InvalidFieldError(
-            "pdf_password",
-            _("the PDF has no letters for this user name: print the sheet instead"),
-        )
-    if await sheet_pdf.lacks_letters(token.display_name):
-        token = replace(token, display_name="")
-    by = visit.session.administrator if visit.session else ""
-    made = sheet.of_form(token, _codes(visit.form), visit.form, by)
-    return Response(
-        await sheet_pdf.pdf_of(made, secret, visit.site.clock.now_ms()),
-        media_type="application/pdf",
-        headers={
-            "content-disposition": f'attachment; filename="tokencodes-{token.serial}.pdf"'
-        },
-    )
 
 
 async def _find(visit: Visit, serial: str) -> Subject:
@@ -295,16 +254,7 @@ def _submitted(form: Form) -> FormValues:
         request_id=form.text("request_id"),
         draft=form.text("draft"),
         draft_ends_at_ms=int(ends) if ends.isascii() and ends.isdecimal() else 0,
-        codes=_codes(form),
-    )
-
-
-def _codes(form: Form) -> tuple[ShownCode, ...]:
-    """Return the codes that the browser sent back, ignoring anything else."""
-    return tuple(
-        ShownCode(ordinal=ordinal, code=code)
-        for ordinal, code in enumerate(form.all("code"), start=1)
-        if CODE.fullmatch(code)
+        codes=sheet_files.codes_in(form),
     )
 
 
