@@ -26,6 +26,7 @@ from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.page_sums import LostWriteError, open_page_sums
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables.membership import ticket_certificates
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
@@ -91,6 +92,7 @@ class StateFile:
             cleanup.callback(db.close)
             state = _WatchedStateMachine(
                 db,
+                self._sealing.cluster_id,
                 self._clock,
                 self._on_applied,
                 self._on_keys,
@@ -164,12 +166,15 @@ class _WatchedStateMachine(StateMachine):
     def __init__(
         self,
         db: sqlite3.Connection,
+        cluster_id: str,
         clock: Clock,
         on_applied: Callable[[float], object] | None,
         on_keys: Callable[[KeysInState], object] | None,
         on_member_keys: Callable[[Mapping[NodeId, MemberKey]], object] | None,
     ) -> None:
         super().__init__(db)
+        self._cluster_id = cluster_id
+        self._is_of_this_cluster = False
         self._clock = clock
         self._on_applied = on_applied
         self._on_keys = on_keys
@@ -197,6 +202,7 @@ class _WatchedStateMachine(StateMachine):
     def reload(self) -> None:
         """Go on in the state that a snapshot has replaced."""
         super().reload()
+        self._is_of_this_cluster = False
         self._report()
 
     def checkpoint(self) -> int:
@@ -217,9 +223,21 @@ class _WatchedStateMachine(StateMachine):
         if self._on_keys is not None and self.keys != self._reported:
             self._reported = self.keys
             self._on_keys(self.keys)
-        if (
-            self._on_member_keys is not None
-            and self.member_keys != self._reported_members
-        ):
-            self._reported_members = self.member_keys
-            self._on_member_keys(self.member_keys)
+        if self._on_member_keys is not None:
+            members = self._members_of_this_cluster()
+            if members != self._reported_members:
+                self._reported_members = members
+                self._on_member_keys(members)
+
+    def _members_of_this_cluster(self) -> Mapping[NodeId, MemberKey]:
+        """
+        Return the members' keys (P5a), unless they are those of an earlier cluster.
+
+        The first state of a restored cluster has them, up to the entry that begins the
+        epoch. A node that joins gets this state first, and would refuse the entry from a
+        member that has another key now.
+        """
+        if self.member_keys and not self._is_of_this_cluster:
+            cluster_id = meta.read(self._db, "cluster_id", "")
+            self._is_of_this_cluster = cluster_id == self._cluster_id
+        return self.member_keys if self._is_of_this_cluster else {}

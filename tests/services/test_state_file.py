@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the state's file tells the node that opens it."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import MemberKey
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.state_file import StateFile
+from sparecode_node.services.state.state_process import StateProcesses
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.tables import meta
+
+KEY = MemberKey(fingerprint="ab" * 32)
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_keys_of_members_are_those_of_the_cluster(
+    tmp_path: Path, is_restored: bool
+) -> None:
+    """
+    (P5a) The first state of a restored cluster has the keys of the old one's members.
+
+    A node that joins would refuse the restored one, which has a new key, and never get
+    the entry that begins the epoch.
+    """
+    sealing = Sealing(KeyRing.draw(SystemEntropy()))
+    followed: list[Mapping[NodeId, MemberKey]] = []
+    with contextlib.closing(StateProcesses()) as processes:
+        file = StateFile(
+            tmp_path / "state.db",
+            sealing=sealing,
+            clock=SystemClock(),
+            processes=processes,
+            on_member_keys=followed.append,
+        )
+        with file.open() as (machine, _):
+            assert followed.pop() == {}
+            _record(machine, "another" if is_restored else sealing.cluster_id)
+        with file.open():
+            print(followed)
+            assert followed.pop() == ({} if is_restored else {NodeId("n1"): KEY})
+
+
+def _record(machine: StateMachine, cluster_id: str) -> None:
+    """Write what entries of that cluster would have written."""
+    db = machine._db
+    db.execute(
+        "INSERT INTO member_keys (node_id, fingerprint, former, since_ms) "
+        "VALUES ('n1', ?, '', 0)",
+        (KEY.fingerprint,),
+    )
+    meta.write(db, "cluster_id", cluster_id)
+    db.execute("COMMIT") if db.in_transaction else None
