@@ -15,7 +15,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import membership, meta
 
 KEY = MemberKey(fingerprint="ab" * 32)
 
@@ -43,18 +43,11 @@ def test_keys_of_members_are_those_of_the_cluster(
         with file.open() as (machine, _):
             assert followed.pop() == {}
             _record(machine, "another" if is_restored else sealing.cluster_id)
-        with file.open():
-            print(followed)
-            assert followed.pop() == ({} if is_restored else {NodeId("n1"): KEY})
+            machine.reload()
+    assert followed == ([] if is_restored else [{NodeId("n1"): KEY}])
 
 
 def _record(machine: StateMachine, cluster_id: str) -> None:
     """Write what entries of that cluster would have written."""
-    db = machine._db
-    db.execute(
-        "INSERT INTO member_keys (node_id, fingerprint, former, since_ms) "
-        "VALUES ('n1', ?, '', 0)",
-        (KEY.fingerprint,),
-    )
-    meta.write(db, "cluster_id", cluster_id)
-    db.execute("COMMIT") if db.in_transaction else None
+    membership.save_member_key(machine._db, NodeId("n1"), KEY, 0)
+    meta.write(machine._db, "cluster_id", cluster_id)
