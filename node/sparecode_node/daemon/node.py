@@ -288,7 +288,6 @@ class Node:
             (self._own_key.run(), "own_key"),
             *self._welcome.authority_work(replicator, state, certificates.authorities),
             (key_holder.run(), "keys"),
-            (self._segments.run(), "segments"),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
             (services.delivery.run(), "delivery"),
