@@ -8,20 +8,17 @@ are in `var/looks`, for people: no test compares them. English is in
 """
 
 import contextlib
-import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from axe_playwright_python.sync_playwright import Axe
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.membership.certificates import write_certificates
 from tests.console.desk import ORIGIN, Desk
-from tests.console.estate import CHROMIUM
+from tests.console.https_desk import browser_of
 from tests.services.one_node import PASSWORD, ROOT, SERIAL
 
 pytestmark = pytest.mark.asyncio
@@ -61,36 +58,8 @@ TOO_WIDE = """() => {
 @pytest_asyncio.fixture
 async def browser(desk: Desk, tmp_path: Path) -> AsyncIterator[Browser]:
     """Serve the console by HTTPS; return a browser that finds it by its name."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is missing: make system-packages")
-    folder = tmp_path / "certificates"
-    write_certificates(
-        folder, members=["n1"], hosts=["127.0.0.1"], now=dt.datetime.now(dt.UTC)
-    )
-    console = ConsoleServer(
-        ConsoleListener(
-            host="127.0.0.1",
-            port=0,
-            certificate=folder / "n1.pem",
-            key=folder / "n1.key",
-        ),
-        desk.site,
-    )
-    await console.start(grace_s=1)
-    name = ORIGIN.removeprefix("https://")
-    try:
-        async with async_playwright() as playwright:
-            yield await playwright.chromium.launch(
-                executable_path=CHROMIUM,
-                # Root has no sandbox. Only pages of the console are opened.
-                args=[
-                    "--no-sandbox",
-                    "--disable-dev-shm-usage",
-                    f"--host-resolver-rules=MAP {name} 127.0.0.1:{console.port}",
-                ],
-            )
-    finally:
-        await console.stop()
+    async with browser_of(desk, tmp_path / "certificates", ORIGIN) as running:
+        yield running
 
 
 @contextlib.asynccontextmanager

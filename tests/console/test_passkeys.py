@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import json
 import os
 import re
@@ -14,16 +13,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page
 
 from sparecode_node.console.kit.security import SESSION_COOKIE
-from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.domain.administrators import Role
-from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.rpc.server import Listeners
 from sparecode_node.services.people import browser_logins
 from tests.console.desk import Desk
-from tests.console.estate import CHROMIUM
+from tests.console.https_desk import browser_of
 from tests.console.test_pages import OWN, with_role
 from tests.rpc.edge import MEMBERS, settings
 from tests.services.one_node import CONSOLES, PASSWORD, ROOT
@@ -47,39 +44,8 @@ AUTHENTICATOR = {
 @pytest_asyncio.fixture
 async def browser(desk: Desk, tmp_path: Path) -> AsyncIterator[Browser]:
     """Serve the console under the names of two nodes; return a browser that knows them."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is missing: make system-packages")
-    folder = tmp_path / "certificates"
-    write_certificates(
-        folder, members=["n1"], hosts=["127.0.0.1"], now=dt.datetime.now(dt.UTC)
-    )
-    console = ConsoleServer(
-        ConsoleListener(
-            host="127.0.0.1",
-            port=0,
-            certificate=folder / "n1.pem",
-            key=folder / "n1.key",
-        ),
-        desk.site,
-    )
-    await console.start(grace_s=1)
-    rules = ",".join(
-        f"MAP {each.removeprefix('https://')} 127.0.0.1:{console.port}"
-        for each in (HERE, THERE)
-    )
-    try:
-        async with async_playwright() as playwright:
-            yield await playwright.chromium.launch(
-                executable_path=CHROMIUM,
-                # Root has no sandbox. Only pages of the console are opened.
-                args=[
-                    "--no-sandbox",
-                    "--disable-dev-shm-usage",
-                    f"--host-resolver-rules={rules}",
-                ],
-            )
-    finally:
-        await console.stop()
+    async with browser_of(desk, tmp_path / "certificates", HERE, THERE) as running:
+        yield running
 
 
 class Device:
