@@ -274,7 +274,7 @@ BY_CONTENT = {
 """The methods of which some calls change power. Tests of this file show which."""
 
 ORDINARY = {
-    # The cluster gives access to nobody by these, or takes some away.
+    # The cluster gives no one access by these, or takes some away.
     "AdministratorService/CancelReset",
     "AdministratorService/Reject",
     "AgentService/DenyCertificate",
