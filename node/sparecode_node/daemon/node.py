@@ -13,21 +13,17 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
-from collections.abc import Coroutine
-from typing import Any
 
 from sparecode_node.config import Config, KdfProfile
 from sparecode_node.daemon import systemd
+from sparecode_node.daemon.background import Background
 from sparecode_node.daemon.certificate_watch import Certificates, changed_sections
 from sparecode_node.daemon.doors import STOP_GRACE_S, Doors
 from sparecode_node.daemon.doors import Parts as DoorParts
+from sparecode_node.daemon.health import Parts as HealthParts
+from sparecode_node.daemon.health import observe
 from sparecode_node.daemon.local_socket import LocalSocket
-from sparecode_node.daemon.metrics.access import OPEN, MetricsAccess
-from sparecode_node.daemon.metrics.census import Census
-from sparecode_node.daemon.metrics.collector import Sources
-from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.daemon.metrics.measures import Measures
-from sparecode_node.daemon.metrics.observation import Observation
 from sparecode_node.daemon.tracing import set_up_tracing
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.bundle_record import bundle_state
@@ -182,21 +178,6 @@ class Node:
         self._fatal = message
         self.stop()
 
-    def _stop_if_failed(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._stop_broken(f"{task.get_name()}: {error!r}")
-
-    def _run(
-        self,
-        cleanup: contextlib.AsyncExitStack,
-        work: Coroutine[Any, Any, None],
-        name: str,
-    ) -> None:
-        """Run *work* in the background. A failure is a bug and stops the node."""
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._stop_if_failed)
-        cleanup.push_async_callback(_cancel, task)
-
     def _give_up(self) -> None:
         """End the process, because something does not stop in time."""
         log.critical(
@@ -208,6 +189,7 @@ class Node:
     async def _start(self, cleanup: contextlib.AsyncExitStack) -> None:
         """Start everything; *cleanup* gets what stops it, in reverse order."""
         config = self._config
+        background = Background(cleanup, on_failed=self._stop_broken)
         if config.kdf_profile is KdfProfile.TESTING:
             log.warning("hashing with the testing profile: this protects nothing")
         make_data_dir(config.node.data_dir)
@@ -239,8 +221,21 @@ class Node:
         cleanup.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
         cleanup.push_async_callback(state.close)
-        condition = self._observe(
-            cleanup, replicator, state_file, kdf, measures, certificates
+        condition = observe(
+            config,
+            HealthParts(
+                replicator=replicator,
+                state_file=state_file,
+                kdf=kdf,
+                measures=measures,
+                certificates=certificates,
+                refusals=self._refusals,
+                radius_packets=self._radius_packets,
+                deliveries=self._deliveries,
+                clock=self._clock,
+                version=VERSION,
+            ),
+            cleanup,
         )
         services = build_services(
             replicator,
@@ -261,13 +256,10 @@ class Node:
             successors=self._welcome.accepted,
             consoles=config.console.addresses if config.console else {},
         )
-        membership_sync = self._welcome.begin(replicator, state, key_holder.ring)
-        membership_sync.add_done_callback(self._stop_if_failed)
-        cleanup.push_async_callback(_cancel, membership_sync)
-        self._run(cleanup, self._refusals.run(replicator), "refusals")
-        self._run(cleanup, raise_feature_level(replicator, self._entropy), "levels")
-        self._run(
-            cleanup,
+        background.watch(self._welcome.begin(replicator, state, key_holder.ring))
+        background.run(self._refusals.run(replicator), "refusals")
+        background.run(raise_feature_level(replicator, self._entropy), "levels")
+        background.run(
             note_skip_statements(
                 SkipFolder(config.node.data_dir / SKIPS).statements(),
                 certificates["peers"].ca or b"",
@@ -294,7 +286,7 @@ class Node:
             (services.session_use.run(replicator), "session_use"),
             (state.search.run(state.transaction), "search_index"),
         ):
-            self._run(cleanup, work, name)
+            background.run(work, name)
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(
@@ -331,74 +323,18 @@ class Node:
             cleanup,
         )
         for listener in radius:
-            self._run(cleanup, listener.run(), "radius")
+            background.run(listener.run(), "radius")
         local = LocalSocket(
             config.node.data_dir, services.resets, self._radius_packets.packets
         )
         await local.start()
         cleanup.push_async_callback(local.stop)
-        self._run(cleanup, certificates.run(), "certificates")
+        background.run(certificates.run(), "certificates")
         if founder is not None:
-            self._run(cleanup, founder.run(replicator), "founding")
+            background.run(founder.run(replicator), "founding")
         cleanup.push_async_callback(self._leave, condition, listeners, replicator)
         # Nothing waits for the processes that read the state any more.
         cleanup.callback(processes.close)
-
-    def _observe(
-        self,
-        cleanup: contextlib.AsyncExitStack,
-        replicator: ClusterReplicator,
-        state_file: StateFile,
-        kdf: Kdf,
-        measures: Measures,
-        certificates: Certificates,
-    ) -> Condition:
-        """Start the collection of metrics and health, and the metrics listener."""
-        config = self._config
-        condition = Condition(
-            replicator=replicator,
-            initialized=lambda: state_file.initialized,
-            data_dir=config.node.data_dir,
-            certificates=lambda: {
-                name: ends.own for name, ends in certificates.ends().items()
-            },
-            clock=self._clock,
-        )
-        address, access = None, OPEN
-        if config.metrics is not None:
-            check_free("metrics", str(config.metrics.listen))
-            address = config.metrics.listen.host, config.metrics.listen.port
-            access = MetricsAccess(
-                certificate=config.metrics.certificate,
-                key=config.metrics.key,
-                ca=config.metrics.ca,
-                token_file=config.metrics.token_file,
-            )
-        observation = Observation(
-            Sources(
-                version=VERSION,
-                replica=lambda: replicator.replica_status,
-                peers=lambda: (
-                    member.node_id
-                    for member in replicator.members()
-                    if member.node_id != replicator.node_id
-                ),
-                condition=condition,
-                kdf=kdf,
-                events=EventCounts(config.node.data_dir / STATE),
-                census=Census(replicator, self._clock),
-                certificates=certificates.ends,
-                security=self._refusals.log,
-                radius_packets=self._radius_packets.published,
-                deliveries=self._deliveries.attempts,
-            ),
-            measures,
-            address,
-            access,
-        )
-        observation.start()
-        cleanup.push_async_callback(observation.stop)
-        return condition
 
     async def _leave(
         self,
@@ -491,9 +427,3 @@ class Node:
 
 def _peer_tls(files: TlsFiles) -> PeerTls:
     return PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    """Cancel a task, and wait until it has ended."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
