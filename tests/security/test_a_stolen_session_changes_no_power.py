@@ -10,6 +10,7 @@ backups. The attacker does not know the password.
 import base64
 import contextlib
 import dataclasses
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import grpc
 import pyrage
 import pytest
 import pytest_asyncio
+from google.protobuf import duration_pb2
 
 from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1 import (
@@ -38,6 +40,7 @@ from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode_node.domain.administrators import SECOND_FACTOR, Role
 from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.policy import Policy, public_name
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from sparecode_node.services.access import authorization
 from sparecode_node.services.access.authorization import NEEDS
@@ -166,26 +169,6 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "RemoveChannel",
         notices_pb2.RemoveChannelRequest(request_id=new_id(), name="mail"),
     ),
-    "recipients": (
-        PolicyServiceStub,
-        "UpdatePolicy",
-        policy(backup_recipients=RECIPIENT),
-    ),
-    "rotation": (
-        PolicyServiceStub,
-        "UpdatePolicy",
-        policy(rotate_after_removal=True),
-    ),
-    "due authorities": (
-        PolicyServiceStub,
-        "UpdatePolicy",
-        policy(authorities_due_after_removal=False),
-    ),
-    "successors": (
-        PolicyServiceStub,
-        "UpdatePolicy",
-        policy(replace_authorities_after_removal=False),
-    ),
 }
 
 
@@ -211,6 +194,125 @@ async def test_a_session_alone_changes_no_power(
     age(node, 6)
     refusal = await root(node).refused(stub, method, request_again(request))
     assert refusal.reason == "REAUTHENTICATION_NEEDED"
+
+
+MINUTES = duration_pb2.Duration(seconds=10 * 60)
+WEAKER: dict[str, Any] = {
+    "second_approver": False,
+    "administrators_second_factor": "any",
+    "passkey_domain": "mallory.example.com",
+    "issued_sets_per_hour": 10_000,
+    "issued_sets_per_day": 10_000,
+    "unlocks_per_day": 100,
+    "reset_delay": MINUTES,
+    "rotate_after_removal": True,
+    "authorities_due_after_removal": False,
+    "replace_authorities_after_removal": False,
+    "backup_recipients": RECIPIENT,
+    "session_lifetime": MINUTES,
+    "session_idle": MINUTES,
+    "session_unused": MINUTES,
+    "privileged_session_lifetime": MINUTES,
+    "privileged_session_idle": MINUTES,
+    # What makes guesses fewer, or codes and PINs harder to guess.
+    "code_length": 9,
+    "code_alphabet": "23456789AB",
+    "further_code_lengths": "9",
+    "codes_per_set_max": 100,
+    "lifetime_max": duration_pb2.Duration(seconds=365 * 24 * 60 * 60),
+    "pin_length_min": 5,
+    "pin_length_max": 9,
+    "pin_letters": True,
+    "pin_blocklist": False,
+    "totp_window_steps": 2,
+    "hotp_look_ahead": 50,
+    "resynchronize_window_steps": 120,
+    "resynchronize_look_ahead": 500,
+    "next_tokencode_from_failures": 100,
+    "tokens_per_user_max": 2,
+    "lock_from_failures": 100,
+    "lock": MINUTES,
+    "lock_max": duration_pb2.Duration(seconds=60 * 60),
+    "lock_until_unlocked": True,
+    "factor_off_at_failures": 99,
+    # What is kept of requests: repetitions, and room while an attack goes on.
+    "request_retention": duration_pb2.Duration(seconds=60 * 60),
+    "requests_max": 10_000,
+}
+"""Another value of each field of the policy that guards power, by its public name."""
+
+ORDINARY_FIELDS: dict[str, Any] = {
+    "codes_per_set_default": 9,
+    "draft_lifetime": MINUTES,
+    "set_low_threshold": 3,
+    "former_code_retention": duration_pb2.Duration(seconds=400 * 24 * 60 * 60),
+}
+
+
+def test_every_field_of_the_policy_is_judged() -> None:
+    """(P7) A new field guards power, or `power.py` says why it does not."""
+    every = {
+        public_name(field.name): field.name
+        for field in dataclasses.fields(Policy)
+        if field.name != "version"
+    }
+    assert not WEAKER.keys() & ORDINARY_FIELDS.keys()
+    assert WEAKER.keys() | ORDINARY_FIELDS.keys() == every.keys()
+    reasons = power.ORDINARY_POLICY_FIELDS
+    assert {every[name] for name in ORDINARY_FIELDS} == reasons.keys()
+    assert all(reasons.values())
+
+
+@pytest.mark.asyncio
+async def test_a_session_alone_weakens_no_policy(node: LoopbackNode) -> None:
+    """
+    (P7) No field that guards power changes without the password, not even with others.
+
+    There is one super administrator, so no second approver protects the policy (P3).
+    """
+    for name, value in WEAKER.items():
+        before = facts(node)
+        refusal = await root(node).refused(
+            PolicyServiceStub,
+            "UpdatePolicy",
+            policy(set_low_threshold=3, **{name: value}),
+        )
+        assert refusal.reason == "REAUTHENTICATION_NEEDED", name
+        assert facts(node) == before
+
+
+@pytest.mark.asyncio
+async def test_ordinary_fields_need_no_password(node: LoopbackNode) -> None:
+    """(P7) Neither do fields that guard power, if they stay as they are."""
+    current = await root(node).call(
+        PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest()
+    )
+    for name, value in ORDINARY_FIELDS.items():
+        request = policy_pb2.UpdatePolicyRequest(
+            request_id=new_id(), policy=current.policy
+        )
+        changed = policy(**{name: value}).policy
+        changed.ClearField("version")
+        request.policy.MergeFrom(changed)
+        await root(node).call(PolicyServiceStub, "UpdatePolicy", request)
+        current.policy.version += 1
+    await confirmed(node, PASSWORD)
+    weaker = policy(second_approver=False)
+    weaker.policy.version = current.policy.version
+    await root(node).call(PolicyServiceStub, "UpdatePolicy", weaker)
+
+
+@pytest.mark.asyncio
+async def test_a_browser_left_open_weakens_no_policy(desk: Desk) -> None:
+    """(P7) The console asks for the password, and then the policy changes."""
+    browser = await desk.administrator()
+    desk.node.clock.pass_s(6 * 60)
+    await browser.open("/policy")
+    page = await browser.send("Save", untick=("second_approver",))
+    assert "needs your password" in page.text
+    assert has_second_approver(desk)
+    await browser.send("Confirm", confirm_password=one_node.PASSWORD)
+    assert not has_second_approver(desk)
 
 
 @pytest.mark.asyncio
@@ -266,7 +368,7 @@ POWER = {
 
 BY_CONTENT = {
     "AdministratorService/Approve": "as what it approves",
-    "PolicyService/UpdatePolicy": "some fields of the policy",
+    "PolicyService/UpdatePolicy": "all but a few fields of the policy",
     "SessionService/EndSession": "of another session than the calling one",
     "SessionService/Logout": "the calling session alone",
     "SessionService/LogoutEverywhere": "of all",
@@ -336,12 +438,6 @@ def request_again(request: Any) -> Any:
     again.CopyFrom(request)
     if hasattr(again, "request_id"):
         again.request_id = new_id()
-    if hasattr(again, "policy"):
-        again.policy.version += 1
-        again.policy.backup_recipients = ""
-        again.policy.rotate_after_removal = False
-        again.policy.authorities_due_after_removal = True
-        again.policy.replace_authorities_after_removal = True
     return again
 
 
@@ -541,3 +637,10 @@ def role(desk: Desk) -> str:
         "SELECT role FROM administrators WHERE name = 'dora'"
     ).fetchone()
     return str(found)
+
+
+def has_second_approver(desk: Desk) -> bool:
+    (value,) = desk.node.primary_db.execute(
+        "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
+    ).fetchone()
+    return bool(json.loads(value)["second_approver"])

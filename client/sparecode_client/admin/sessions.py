@@ -157,8 +157,8 @@ class Sessions(Caller):
         """
         Confirm that the signed-in administrator is present.
 
-        Changes of credentials, roles, members, keys and backup recipients need a sign-in
-        or this within the last five minutes; else they fail with the reason
+        Changes of credentials, roles, members, keys, agents and the policy need a
+        sign-in or this within the last five minutes; else they fail with the reason
         `REAUTHENTICATION_NEEDED`.
 
         Raises:

@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Changes of power: credentials, roles, members, keys, backup recipients (P7).
+Changes of power: credentials, roles, members, keys, what guards them (P7).
 
 A stolen session must not be enough for them. They need a password and a second factor
 that the session has shown recently.
 """
 
+from dataclasses import fields
+
 from sparecode_node.domain.approvals import ApprovalKind
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.pending import from_json
 from sparecode_node.statemachine.tables import approvals as approval_tables
 
-POLICY_FIELDS = (
-    "backup_recipients",
-    "administrators_second_factor",
-    "passkey_domain",
-    # What follows a removal: a thief must not leave keys in force.
-    "rotate_after_removal",
-    "authorities_due_after_removal",
-    "replace_authorities_after_removal",
-)
-"""The fields of the policy whose change is a change of power."""
+ORDINARY_POLICY_FIELDS = {
+    "codes_per_set_default": "only a proposal: who issues codes chooses their number",
+    "draft_lifetime_ms": "a draft holds no code, and serves the session that drew it",
+    "set_low_threshold": "decides only when a set is reported as low",
+    "former_code_retention_ms": "decides only whether an old code counts as a guess",
+}
+"""
+The fields of the policy that guard nothing, with the reason.
+
+Every other field guards power: who may act alone, how long a session lasts, what a guess
+costs. A field that is added later counts among those until it is named here.
+"""
 
 REAUTHENTICATION_NEEDED = Rejected(
     Reason.REAUTHENTICATION_NEEDED,
@@ -80,9 +85,19 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             # Else a thief could keep ending the owner's sessions (ASVS 5.0, V7.5.2).
             return command.session_id != applying.call.session_id
         case commands.UpdatePolicy():
-            return any(
-                getattr(command, field) not in (None, getattr(applying.policy, field))
-                for field in POLICY_FIELDS
-            )
+            return _changes_guard(applying.policy, command)
         case _:
             return False
+
+
+def _changes_guard(policy: Policy, command: commands.UpdatePolicy) -> bool:
+    """Return whether the command gives a field that guards power another value."""
+    for field in fields(Policy):
+        if field.name == "version" or field.name in ORDINARY_POLICY_FIELDS:
+            continue
+        present = getattr(policy, field.name)
+        # A change to "no maximum" is written as 0, which the policy has as None.
+        unchanged = (None, 0 if present is None else present)
+        if getattr(command, field.name) not in unchanged:
+            return True
+    return False

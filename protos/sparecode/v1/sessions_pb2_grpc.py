@@ -112,9 +112,9 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reauthenticate(self, request, context):
-        """Confirms the calling administrator. Changes of credentials, roles, members, keys and
-        backup recipients need it, or a sign-in, within the last five minutes: without it
-        they fail with REAUTHENTICATION_NEEDED.
+        """Confirms the calling administrator. Changes of credentials, roles, members, keys,
+        agents and the policy need it, or a sign-in, within the last five minutes: without
+        it they fail with REAUTHENTICATION_NEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

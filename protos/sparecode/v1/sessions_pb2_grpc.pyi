@@ -47,9 +47,9 @@ class SessionServiceStub:
     BROWSER_LOGIN_UNKNOWN if it has ended, and with RATE if it is polled too often.
     """
     Reauthenticate: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ReauthenticateRequest, _sessions_pb2.ReauthenticateResponse]
-    """Confirms the calling administrator. Changes of credentials, roles, members, keys and
-    backup recipients need it, or a sign-in, within the last five minutes: without it
-    they fail with REAUTHENTICATION_NEEDED.
+    """Confirms the calling administrator. Changes of credentials, roles, members, keys,
+    agents and the policy need it, or a sign-in, within the last five minutes: without
+    it they fail with REAUTHENTICATION_NEEDED.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.LogoutRequest, _sessions_pb2.LogoutResponse]
     """Ends the calling session, cluster-wide."""
@@ -83,9 +83,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     BROWSER_LOGIN_UNKNOWN if it has ended, and with RATE if it is polled too often.
     """
     Reauthenticate: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ReauthenticateRequest, _sessions_pb2.ReauthenticateResponse]  # type: ignore[assignment]
-    """Confirms the calling administrator. Changes of credentials, roles, members, keys and
-    backup recipients need it, or a sign-in, within the last five minutes: without it
-    they fail with REAUTHENTICATION_NEEDED.
+    """Confirms the calling administrator. Changes of credentials, roles, members, keys,
+    agents and the policy need it, or a sign-in, within the last five minutes: without
+    it they fail with REAUTHENTICATION_NEEDED.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_sessions_pb2.LogoutRequest, _sessions_pb2.LogoutResponse]  # type: ignore[assignment]
     """Ends the calling session, cluster-wide."""
@@ -140,9 +140,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.ReauthenticateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.ReauthenticateResponse, _abc.Awaitable[_sessions_pb2.ReauthenticateResponse]]:
-        """Confirms the calling administrator. Changes of credentials, roles, members, keys and
-        backup recipients need it, or a sign-in, within the last five minutes: without it
-        they fail with REAUTHENTICATION_NEEDED.
+        """Confirms the calling administrator. Changes of credentials, roles, members, keys,
+        agents and the policy need it, or a sign-in, within the last five minutes: without
+        it they fail with REAUTHENTICATION_NEEDED.
         """
 
     @_abc_1.abstractmethod
