@@ -123,6 +123,33 @@ async def test_a_new_administrator_first_changes_the_password(desk: Desk) -> Non
     assert (await nora.open("/users")).path == "/users"
 
 
+async def test_a_password_alone_sets_no_other_password(desk: Desk) -> None:
+    """
+    (P4) Setting one's own password needs no factor, but that of another gives power.
+
+    The thief knows the password of a super administrator who has set up no factor yet.
+    """
+    heidi, second = (
+        await with_role(desk, Role.HELP_DESK),
+        await with_role(desk, Role.AUDITOR),
+    )
+    root = await protected(desk, "any")
+    await root.open("/administrators/auditor")
+    await root.send("Change role", role="super_admin")
+    assert (await second.sign_in("auditor", OWN)).path == PAGE
+    node = desk.node
+    node.bearer = second.client.cookies[SESSION_COOKIE]
+    with pytest.raises(Refused) as raised:
+        await node.administrators.change_password(
+            node.admin("AdministratorService/ChangePassword"),
+            name="help_desk",
+            old_password="",
+            new_password="chosen by a thief of a password",
+        )
+    assert raised.value.rejected.reason is Reason.SECOND_FACTOR_REQUIRED
+    assert (await heidi.sign_in("help_desk", OWN)).path == PAGE
+
+
 async def test_a_code_does_not_replace_a_required_passkey(desk: Desk) -> None:
     heidi = await with_role(desk, Role.HELP_DESK)
     await enrolled(desk, heidi)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-An approval does not outlive the right of its approver to give it (P3).
+An approval is another's, and does not outlive the right of its approver to give it (P3).
 
-The attack: an accomplice approves what an administrator will do later. The accomplice
+The attacks: an administrator approves the own request, in another session or for the
+own user. Or an accomplice approves what an administrator will do later. The accomplice
 is found out, and is disabled, removed, or given another role. The approval was good for
 a day all the same.
 """
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sparecode.v1.users_pb2_grpc import UserServiceStub
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import (
     SUPER_ADMIN,
+    SignedIn,
     administrator,
     root,
 )
@@ -103,3 +106,67 @@ async def test_an_approval_ends_with_its_approver(node: LoopbackNode, end: str) 
     assert again != number
     await frank.approve(again)
     assert [row.codes for row in await root(node).stream(*bulk())]
+
+
+async def test_an_author_approves_nothing_of_their_own(node: LoopbackNode) -> None:
+    """(P3) Neither a change nor a permit, and not in another session of theirs."""
+    eve = await administrator(node, "eve", SUPER_ADMIN)
+    add = pb.CreateAdministratorRequest(
+        request_id=new_id(),
+        name="mallory",
+        role=SUPER_ADMIN,
+        no_user=True,
+        password="a temporary password for once",
+    )
+    other = await node.sign_in()
+    again = dataclasses.replace(
+        root(node), bearer=(("authorization", f"Bearer {other}"),)
+    )
+    for call in ((AdministratorServiceStub, "CreateAdministrator", add), bulk()):
+        number = await root(node).needs_approval(*call)
+        before = facts(node)
+        for author in (root(node), again):
+            assert await refused_approval(author, number) == "SELF_SERVICE_FORBIDDEN"
+        assert facts(node) == before
+        await eve.approve(number)
+
+
+@pytest.mark.parametrize("kind", ["permit", "change"])
+async def test_no_one_approves_what_is_about_their_own_user(
+    node: LoopbackNode, kind: str
+) -> None:
+    """(I10) Eve is Alice, and would approve codes for her, or her other token."""
+    link = pb.UpdateAdministratorRequest(
+        request_id=new_id(), name="eve", username="alice"
+    )
+    eve = await administrator(node, "eve", SUPER_ADMIN)
+    frank = await administrator(node, "frank", SUPER_ADMIN, approver=eve)
+    await frank.approve(
+        await root(node).needs_approval(
+            AdministratorServiceStub, "UpdateAdministrator", link
+        )
+    )
+    enable = tokens_pb2.EnableTokenRequest(request_id=new_id(), serial="11")
+    call = bulk() if kind == "permit" else (TokenServiceStub, "EnableToken", enable)
+    number = await root(node).needs_approval(*call)
+    before = facts(node)
+    assert await refused_approval(eve, number) == "SELF_SERVICE_FORBIDDEN"
+    assert facts(node) == before
+    await frank.approve(number)
+
+
+def facts(node: LoopbackNode) -> dict[str, list[Any]]:
+    """Return what the state holds, but for the counts of refusals."""
+    rows = node.facts()
+    del rows["equal_refusals"]
+    return rows
+
+
+async def refused_approval(approver: SignedIn, number: int) -> str:
+    """Return why an administrator cannot approve a request."""
+    refusal = await approver.refused(
+        AdministratorServiceStub,
+        "Approve",
+        pb.ApproveRequest(request_id=new_id(), approval_id=number),
+    )
+    return refusal.reason
