@@ -23,7 +23,7 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.notices import addresses, delivery, webhook
 from sparecode_node.services.notices.addresses import checked, parse_url
 from sparecode_node.services.notices.delivery import Lane
-from sparecode_node.services.notices.outcomes import Attempt
+from sparecode_node.services.notices.outcomes import Attempt, ChannelChangedError
 from sparecode_node.services.notices.waits import RETRY_MAX_S
 from sparecode_node.services.notices.webhook import WebhookSender
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
@@ -225,6 +225,28 @@ async def test_a_primary_acknowledges_later_without_a_repetition(
     node.replicator.down = None
     await working.step()
     assert len(hook.ids) == 1
+    assert waiting(node) == []
+
+
+async def test_a_change_of_the_channel_leaves_nothing_undelivered(
+    node: OneNode, hook: Receiver, tmp_path: Path
+) -> None:
+    """(N2) What the earlier receiver has got does not count for the later one."""
+    await create(node, hook.url)
+    await add_users(node, "alice")
+    working = await lane(node)
+    node.replicator.down = NoQuorumError()
+    with pytest.raises(NoQuorumError):
+        await working.step()
+    node.replicator.down = None
+    async with receiver(tmp_path) as later:
+        await node.channels.update(node.admin(UPDATE), name="siem", address=later.url)
+        with pytest.raises(ChannelChangedError):
+            await working.step()
+        assert not await working.work()
+        await (await lane(node)).step()
+        assert later.ids == hook.ids
+        await node.delivery._end("siem")
     assert waiting(node) == []
 
 

@@ -179,6 +179,7 @@ from sparecode_node.statemachine.tables import administrators as administrator_t
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables import notices as notice_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
@@ -576,7 +577,9 @@ class World:
                 return RemoveChannel(channel=fold(arguments["name"]))
             case "acknowledge":
                 return AcknowledgeNotices(
-                    channel=fold(arguments["name"]), numbers=numbers(arguments)
+                    channel=fold(arguments["name"]),
+                    numbers=numbers(arguments),
+                    version=self.channel_version(arguments),
                 )
             case "fail-notices":
                 return FailNotices(
@@ -584,6 +587,7 @@ class World:
                     numbers=numbers(arguments),
                     cause=arguments["cause"],
                     disable="disable" in arguments,
+                    version=self.channel_version(arguments),
                 )
             case "send-again":
                 return SendNoticesAgain(
@@ -849,6 +853,12 @@ class World:
     def active_key(self) -> KeyId:
         """The active key of the state."""
         return key_tables.keys_of(self.db).active
+
+    def channel_version(self, arguments: Arguments) -> int:
+        """Return the version that a directive names, or the present one."""
+        known = notice_tables.find(self.db, fold(arguments["name"]))
+        present = known.version if known else 0
+        return int(arguments.get("version", present))
 
     def _open_session(self, arguments: Arguments) -> OpenSession:
         name = AdministratorName(arguments.get("as", ROOT))

@@ -21,6 +21,8 @@ GIVE_UP_MS = 3 * DAY_MS
 """A notice that could not be delivered for this long becomes a dead letter."""
 SETTLED_MAX = 256
 """Maximum notices that one command settles: applying it blocks the engine's thread."""
+CAUSE_MAX = 400
+"""Characters of the reason why a notice is a dead letter; the rest is cut."""
 
 
 class ChannelKind(enum.StrEnum):

@@ -139,6 +139,8 @@ class Reason(enum.StrEnum):
     CHANNEL_UNKNOWN = "channel_unknown"
     CHANNEL_EXISTS = "channel_exists"
     CHANNELS_FULL = "channels_full"
+    CHANNEL_SETTINGS = "channel_settings"
+    NOTICE_UNKNOWN = "notice_unknown"
 
     # Authentication; only the audit log shows these
     WRONG_PASSCODE = "wrong_passcode"

@@ -369,6 +369,8 @@ _FAILED_PRECONDITION = {
     Reason.JOINER_CERTIFICATE: "the joiner's certificate is not valid for a member",
     Reason.AUTHORITY_MISSING: "this member signs no certificates",
     Reason.CHANNELS_FULL: "there are too many channels; remove one first",
+    Reason.CHANNEL_SETTINGS: "the channel's settings do not fit its kind",
+    Reason.NOTICE_UNKNOWN: "no notice has this number",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 

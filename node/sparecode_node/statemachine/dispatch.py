@@ -176,8 +176,7 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
         case commands.RemoveChannel() as command:
             return notices.remove_channel(applying, command)
         case commands.AcknowledgeNotices() as command:
-            notices.acknowledge_notices(applying, command)
-            return None
+            return notices.acknowledge_notices(applying, command)
         case commands.FailNotices() as command:
             return notices.fail_notices(applying, command)
         case commands.SendNoticesAgain() as command:

@@ -58,6 +58,7 @@ NEXT: dict[str, str] = {
     "CERTIFICATE_NOT_DENIED": "List the denied certificates: sparecode agents denied",
     "CHANNELS_FULL": "List the channels: sparecode notices channels list",
     "CHANNEL_EXISTS": "List the channels: sparecode notices channels list",
+    "CHANNEL_SETTINGS": "Show its settings: sparecode notices channels list",
     "CHANNEL_UNKNOWN": "List the channels: sparecode notices channels list",
     "CODES_LIVE": "List the tokens with live codes: sparecode emergency list",
     "AUTHORITY_NOT_DUE": "List what is due: sparecode cluster status",

@@ -21,6 +21,7 @@ from sparecode_node.domain.notices import (
     Channel,
     ChannelKind,
 )
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import cluster, notices
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.queries.state import LocalState
@@ -28,7 +29,11 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.notices.delivery_counts import DeliveryCounts
-from sparecode_node.services.notices.outcomes import Attempt, Outcome
+from sparecode_node.services.notices.outcomes import (
+    Attempt,
+    ChannelChangedError,
+    Outcome,
+)
 from sparecode_node.services.notices.senders import (
     KeyAwaitedError,
     Sender,
@@ -74,7 +79,7 @@ class Lane:
     state: LocalState
     clock: Clock
     propose: Callable[[Command], Awaitable[None]]
-    """Proposes a command of this node. Raises `ProposeError`."""
+    """Proposes a command. Raises `ProposeError` and `ChannelChangedError`."""
     counts: DeliveryCounts
     _paused_until_s: float = 0.0
     _failures: int = 0
@@ -94,7 +99,7 @@ class Lane:
         """
         try:
             return await self.step()
-        except* ProposeError as errors:
+        except* (ProposeError, ChannelChangedError) as errors:
             log.debug("deliveries cannot be recorded now: %s", errors.exceptions[0])
         except* Exception:
             log.exception("channel_failed", extra={"channel": self.channel.name})
@@ -106,7 +111,7 @@ class Lane:
         """
         Deliver some notices, and return whether there may be more to do at once.
 
-        Raises `ProposeError`.
+        Raises `ProposeError` and `ChannelChangedError`.
         """
         await self._acknowledge()
         now_s = self.clock.monotonic_s()
@@ -203,6 +208,7 @@ class Lane:
                 numbers=numbers,
                 cause=cause,
                 disable=disable,
+                version=self.channel.version,
             )
         )
         log.warning(
@@ -219,7 +225,11 @@ class Lane:
         while self._delivered:
             numbers = tuple(sorted(self._delivered)[:SETTLED_MAX])
             await self.propose(
-                AcknowledgeNotices(channel=self.channel.channel, numbers=numbers)
+                AcknowledgeNotices(
+                    channel=self.channel.channel,
+                    numbers=numbers,
+                    version=self.channel.version,
+                )
             )
             self._delivered.difference_update(numbers)
 
@@ -334,7 +344,14 @@ class Delivery:
     async def _propose(self, command: Command) -> None:
         node_id = self._replicator.node_id
         call = UnstampedCall.of_node(node_id, command, RequestId(self._entropy.uuid()))
-        await self._replicator.propose(Proposal(call=call), timeout_s=ATTEMPT_S)
+        result = await self._replicator.propose(
+            Proposal(call=call), timeout_s=ATTEMPT_S
+        )
+        if isinstance(result, Rejected):
+            if result.reason in (Reason.VERSION, Reason.CHANNEL_UNKNOWN):
+                raise ChannelChangedError(result.detail)
+            # A notice that stays would be delivered again and again, without a pause.
+            raise RuntimeError(result.detail)  # noqa: TRY004 - no type is wrong.
 
 
 async def _run(lane: Lane | StreamLane) -> None:

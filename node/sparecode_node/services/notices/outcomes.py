@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from sparecode_node.domain.ids import NodeId
 
 
+class ChannelChangedError(Exception):
+    """The channel was changed or removed meanwhile, so nothing counts as delivered to it."""
+
+
 class Outcome(enum.Enum):
     """What became of one attempt."""
 

@@ -22,7 +22,12 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.notices.delivery_counts import DeliveryCounts
-from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
+from sparecode_node.services.notices.outcomes import (
+    Attempt,
+    ChannelChangedError,
+    Exchange,
+    Outcome,
+)
 from sparecode_node.services.notices.waits import PAUSE, wait_s
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.commands.notices import AcknowledgeNotices
@@ -63,7 +68,7 @@ class StreamLane:
     state: LocalState
     clock: Clock
     propose: Callable[[Command], Awaitable[None]]
-    """Proposes a command of this node. Raises `ProposeError`."""
+    """Proposes a command. Raises `ProposeError` and `ChannelChangedError`."""
     counts: DeliveryCounts
     last_cause: str = ""
     """Why the last attempt failed; empty: it did not."""
@@ -77,7 +82,7 @@ class StreamLane:
         """Take a step, and return whether there may be more to do at once."""
         try:
             return await self.step()
-        except ProposeError as error:
+        except (ProposeError, ChannelChangedError) as error:
             log.debug("deliveries cannot be recorded now: %s", error)
         except Exception:
             # A bug must not stop one node after the other.
@@ -137,7 +142,11 @@ class StreamLane:
             return  # A file is this node's own, and knows its own end.
         position = self._position
         await self.propose(
-            AcknowledgeNotices(channel=self.channel.channel, numbers=(position,))
+            AcknowledgeNotices(
+                channel=self.channel.channel,
+                numbers=(position,),
+                version=self.channel.version,
+            )
         )
         self._recorded = position
 

@@ -45,6 +45,8 @@ class AcknowledgeNotices:
     channel: NameKey
     numbers: tuple[int, ...]
     """Of a stream: the sequence number of the last event that it has delivered."""
+    version: int
+    """The channel's: what went to an earlier receiver is not delivered to a later one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class FailNotices:
     cause: str
     disable: bool
     """Whether the receiver wants no more notices: the channel is disabled."""
+    version: int
+    """The channel's: a later receiver has not refused anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

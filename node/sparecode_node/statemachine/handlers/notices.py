@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers of channels and of the notices that wait for them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import (
+    CAUSE_MAX,
     CHANNELS_MAX,
     SETTLED_MAX,
     STREAMS,
@@ -55,7 +57,8 @@ def save_channel(applying: Applying, command: SaveChannel) -> Rejected | None:
 def _check(
     applying: Applying, command: SaveChannel, known: Channel | None
 ) -> Rejected | None:
-    if command.sealed_secret is not None and command.key_id != applying.keys.active:
+    kept = known is not None and command.sealed_secret is None
+    if not kept and command.key_id != applying.keys.active:
         return Rejected(Reason.STALE_PARAMETERS)
     if command.version and known is None:
         return _unknown(command.channel)
@@ -64,9 +67,18 @@ def _check(
             Reason.CHANNEL_EXISTS, f"channel {command.name} already exists", "name"
         )
     if known is not None and known.version != command.version:
+        return _changed(known)
+    if known is not None and known.kind is not command.kind:
         return Rejected(
-            Reason.VERSION,
-            f"channel {known.name} has changed since it was read: read it again",
+            Reason.CHANNEL_SETTINGS,
+            f"channel {known.name} is of kind {known.kind}: remove it, and create another one",
+            "kind",
+        )
+    if not command.classes or not {*command.classes} <= {*EventClass}:
+        return Rejected(
+            Reason.CHANNEL_SETTINGS,
+            "a channel tells at least one of: " + " ".join(EventClass),
+            "classes",
         )
     if known is None and tables.count(applying.db) >= CHANNELS_MAX:
         return Rejected(
@@ -111,13 +123,47 @@ def remove_channel(applying: Applying, command: RemoveChannel) -> Rejected | Non
     return None
 
 
-def acknowledge_notices(applying: Applying, command: AcknowledgeNotices) -> None:
-    """Apply `AcknowledgeNotices`. Notices that are gone already are passed over."""
+def acknowledge_notices(
+    applying: Applying, command: AcknowledgeNotices
+) -> Rejected | None:
+    """
+    Apply `AcknowledgeNotices`. Notices that are gone already are passed over.
+
+    What has not happened yet cannot be acknowledged: it would never be told.
+    """
     known = tables.find(applying.db, command.channel)
-    if known is not None and known.kind in STREAMS:
-        tables.advance(applying.db, command.channel, max(command.numbers, default=0))
-        return
-    tables.acknowledge(applying.db, command.channel, command.numbers[:SETTLED_MAX])
+    if known is None:
+        return _unknown(command.channel)
+    if known.version != command.version:
+        return _changed(known)
+    if known.kind in STREAMS:
+        refused = _beyond(command.numbers, tables.newest_event(applying.db))
+        if refused is None:
+            newest = max(command.numbers, default=0)
+            tables.advance(applying.db, command.channel, newest)
+        return refused
+    refused = _beyond(command.numbers, tables.newest_number(applying.db))
+    if refused is None:
+        tables.acknowledge(applying.db, command.channel, command.numbers)
+    return refused
+
+
+def _beyond(numbers: Sequence[int], newest: int) -> Rejected | None:
+    """Refuse numbers that no notice or event has had yet, and too many of them."""
+    if len(numbers) > SETTLED_MAX:
+        return Rejected(
+            Reason.NOTICE_UNKNOWN,
+            f"{len(numbers)} notices are too many at a time: name {SETTLED_MAX}",
+            "numbers",
+        )
+    for number in numbers:
+        if not 0 < number <= newest:
+            return Rejected(
+                Reason.NOTICE_UNKNOWN,
+                f"there is no notice {number}: the newest one is {newest}",
+                "numbers",
+            )
+    return None
 
 
 def fail_notices(applying: Applying, command: FailNotices) -> Rejected | None:
@@ -125,10 +171,14 @@ def fail_notices(applying: Applying, command: FailNotices) -> Rejected | None:
     known = tables.find(applying.db, command.channel)
     if known is None:
         return _unknown(command.channel)
-    dead = tables.fail(
-        applying.db, command.channel, command.numbers[:SETTLED_MAX], command.cause
-    )
-    applying.detail = f"{plural(dead, 'notice')} not delivered: {command.cause}"
+    if known.version != command.version:
+        return _changed(known)
+    refused = _beyond(command.numbers, tables.newest_number(applying.db))
+    if refused is not None:
+        return refused
+    cause = command.cause[:CAUSE_MAX]
+    dead = tables.fail(applying.db, command.channel, command.numbers, cause)
+    applying.detail = f"{plural(dead, 'notice')} not delivered: {cause}"
     if command.disable and known.enabled:
         tables.save(applying.db, replace(known, enabled=False, version=applying.index))
         applying.detail += ", the receiver wants no more: disabled"
@@ -141,11 +191,21 @@ def send_notices_again(
     """Apply `SendNoticesAgain`."""
     if tables.find(applying.db, command.channel) is None:
         return _unknown(command.channel)
+    refused = _beyond(command.numbers, tables.newest_number(applying.db))
+    if refused is not None:
+        return refused
     again = tables.revive(
         applying.db, command.channel, command.numbers, applying.now_ms
     )
     applying.detail = plural(again, "notice")
     return None
+
+
+def _changed(channel: Channel) -> Rejected:
+    return Rejected(
+        Reason.VERSION,
+        f"channel {channel.name} has changed since it was read: read it again",
+    )
 
 
 def _unknown(channel: NameKey) -> Rejected:

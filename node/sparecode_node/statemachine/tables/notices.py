@@ -198,6 +198,20 @@ def drop_one(
     return int(dropped)
 
 
+def newest_number(db: sqlite3.Connection) -> int:
+    """Return the number of the newest notice that ever was; 0: there was none."""
+    row = db.execute(
+        "SELECT seq FROM sqlite_sequence WHERE name = 'notices'"
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def newest_event(db: sqlite3.Connection) -> int:
+    """Return the sequence number of the newest event, up to which a stream can be."""
+    row = db.execute("SELECT coalesce(max(sequence), 0) FROM audit_events").fetchone()
+    return int(row[0])
+
+
 def acknowledge(
     db: sqlite3.Connection, channel: NameKey, numbers: Sequence[int]
 ) -> None:

@@ -4408,8 +4408,11 @@ class AcknowledgeNotices(_message.Message):
 
     CHANNEL_FIELD_NUMBER: _builtins.int
     NUMBERS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """The channel's name, as it is compared."""
+    version: _builtins.int
+    """The channel's version: the index of its last change."""
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The numbers of the notices."""
@@ -4419,10 +4422,11 @@ class AcknowledgeNotices(_message.Message):
         *,
         channel: _builtins.str = ...,
         numbers: _abc.Iterable[_builtins.int] | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "numbers", b"numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "numbers", b"numbers", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -4438,12 +4442,15 @@ class FailNotices(_message.Message):
     NUMBERS_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     DISABLE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """The channel's name, as it is compared."""
     cause: _builtins.str
     """The reason, in words."""
     disable: _builtins.bool
     """Whether the channel is disabled: its receiver wants no more notices."""
+    version: _builtins.int
+    """The channel's version: the index of its last change."""
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The numbers of the notices."""
@@ -4455,10 +4462,11 @@ class FailNotices(_message.Message):
         numbers: _abc.Iterable[_builtins.int] | None = ...,
         cause: _builtins.str = ...,
         disable: _builtins.bool = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "channel", b"channel", "disable", b"disable", "numbers", b"numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "channel", b"channel", "disable", b"disable", "numbers", b"numbers", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
