@@ -64,12 +64,14 @@ class Program:
     device_cookie: str = ""
     request_id: str = ""
 
-    def call(self, method: str, bearer: str = "") -> CallContext:
+    def call(
+        self, method: str, bearer: str = "", *, service: str = "SessionService"
+    ) -> CallContext:
         """Return the context of a call."""
         return CallContext(
             caller=SessionCaller(bearer=bearer) if bearer else Anonymous(),
             request_id=self.request_id or str(uuid.uuid4()),
-            method=f"SessionService/{method}",
+            method=f"{service}/{method}",
             deadline_s=10,
             peer=self.peer,
             client_certificate=self.certificate,
@@ -400,6 +402,43 @@ async def test_a_session_without_the_required_factor_approves_nothing(
     assert not (await program.who_am_i(signed_in)).lacks_factor
 
 
+async def test_a_program_has_shown_no_more_than_its_approver(desk: Desk) -> None:
+    """(P9, P8) It was approved without a second factor, which the policy requires now."""
+    program, heidi = Program(desk), await with_role(desk, Role.HELP_DESK)
+    login = await program.start("help_desk")
+    assert APPROVED in (await approve(heidi, login)).text
+    signed_in = await program.collect(login)
+    assert signed_in is not None
+    assert not (await program.who_am_i(signed_in)).lacks_factor
+    await protected(desk, "any")
+    assert (await program.who_am_i(signed_in)).lacks_factor
+    with pytest.raises(Refused) as refused:
+        await desk.node.users.list(
+            program.call("ListUsers", signed_in.bearer, service="UserService"),
+            page_size=10,
+            page_token="",
+        )
+    assert refused.value.rejected.reason is Reason.SECOND_FACTOR_REQUIRED
+
+
+async def test_a_program_is_confirmed_no_longer_than_its_approver(desk: Desk) -> None:
+    """(P9, P7) The approval is no confirmation: the owner has typed nothing since."""
+    program, browser = Program(desk), await desk.administrator()
+    desk.node.clock.pass_s(4 * 60)
+    login = await program.start()
+    assert APPROVED in (await approve(browser, login)).text
+    signed_in = await program.collect(login)
+    assert signed_in is not None
+    assert (await program.who_am_i(signed_in)).confirmed
+    desk.node.clock.pass_s(61)
+    assert not (await program.who_am_i(signed_in)).confirmed
+    with pytest.raises(Refused) as refused:
+        await desk.node.sessions.logout_everywhere(
+            program.call("LogoutEverywhere", signed_in.bearer)
+        )
+    assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+
+
 async def test_codes_cannot_be_guessed(tmp_path: Path) -> None:
     """
     (P9, L7) Codes have the rate of passwords: 10 at once, then one a second.
@@ -502,17 +541,15 @@ async def test_a_flood_has_a_rate(tmp_path: Path) -> None:
 
 
 async def test_no_answer_tells_who_is_an_administrator(desk: Desk) -> None:
-    """(P9) A request in the name of nobody is as long, and waits as long."""
+    """(P9) The answer to a request in the name of nobody is as long, and waits as long."""
     program = Program(desk)
     entries = desk.node.replicator.entries
     for name in (ROOT, "nobody at all"):
         login = await program.start(name)
-        size = len(entries[-1])
         assert await program.collect(login) is None
         assert (len(login.user_code), len(login.device_code)) == (9, 43)
         desk.node.clock.pass_s(BROWSER_LOGIN_MS / 1000)
         assert await program.refusal(login) is Reason.BROWSER_LOGIN_UNKNOWN
-        assert size
     # People type their password into the name field: what is unknown is not stored.
     stored = b"".join(entries) + database(desk)
     assert b"nobody at all" not in stored

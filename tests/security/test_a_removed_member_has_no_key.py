@@ -67,17 +67,20 @@ async def test_a_removal_replaces_the_key_on_request(node: LoopbackNode) -> None
     assert active_key(node) == 2
 
 
+@pytest.mark.parametrize("by_policy", [False, True])
 async def test_the_primary_replaces_the_key_if_the_call_is_cut_off(
-    node: LoopbackNode, monkeypatch: pytest.MonkeyPatch
+    node: LoopbackNode, monkeypatch: pytest.MonkeyPatch, *, by_policy: bool
 ) -> None:
     """(P6) The commit of the removal records it, so the cluster continues by itself."""
+    if by_policy:
+        await require_rotations(node)
 
     async def cut_off(*_: object) -> Removal:
         return Removal(rotation_problem="cut off")
 
     monkeypatch.setattr(MembershipCommands, "_rotate", cut_off)
     due = node.due_rotation
-    await remove(node, "n4", rotate_keys=True)
+    await remove(node, "n4", rotate_keys=not by_policy)
     assert await rotation_due(node) == "n4"
     assert not await due.step()  # First the call has time to do it.
     assert active_key(node) == 1
@@ -108,6 +111,13 @@ async def rotation_due(node: LoopbackNode) -> str:
 
 async def test_the_policy_requires_it(node: LoopbackNode) -> None:
     """(P6) Then no administrator has to ask for it."""
+    await require_rotations(node)
+    assert (await remove(node, "n4")).new_key_id == 2
+    assert active_key(node) == 2
+
+
+async def require_rotations(node: LoopbackNode) -> None:
+    """Set the policy; a new cluster's does not require rotations."""
     admin = root(node)
     read = await admin.call(
         PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest()
@@ -119,5 +129,3 @@ async def test_the_policy_requires_it(node: LoopbackNode) -> None:
         "UpdatePolicy",
         policy_pb2.UpdatePolicyRequest(request_id=new_id(), policy=read.policy),
     )
-    assert (await remove(node, "n4")).new_key_id == 2
-    assert active_key(node) == 2

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import (
     AuthorityKey,
@@ -42,7 +43,7 @@ from sparecode_node.services.cluster.authority_replacement import (
 )
 from sparecode_node.services.cluster.authority_use import trusted_successor
 from sparecode_node.services.cluster.joining import fingerprint_of
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.statemachine.commands.membership import (
     AnnounceAuthority,
     NoteAuthorityKeys,
@@ -66,6 +67,7 @@ from tests.security.test_an_authority_outlives_its_machine import (
     n2,
 )
 from tests.services.one_node import PROOF, OneNode, one_node
+from tests.services.test_administrators import settled
 from tests.services.two_replicas import NODE
 
 __all__ = ["cheap_hashing", "n1", "n2"]
@@ -638,6 +640,26 @@ async def test_a_super_administrator_alone_replaces_none(tmp_path: Path) -> None
         assert len(numbers) == 1
         await eve.approve(numbers.pop())
         assert await due_of(running) == ["members", "agents"]
+
+
+@pytest.mark.asyncio
+async def test_a_super_administrator_alone_ends_no_trust(
+    announced_removal: OneNode,
+) -> None:
+    """(P3, P6a) Agents with an old certificate would be cut off, and so would members."""
+    node = announced_removal
+    dora = await settled(node, Role.SUPER_ADMIN)
+    shown = dict.fromkeys(("n0", NODE), (NEWER[0].fingerprint,))
+    with pytest.raises(ApprovalNeededError) as needed:
+        await finish_on(node, shown)
+    alone = "SELECT max(sole) FROM authority_successors"
+    assert node.primary_db.execute(alone).fetchone() == (0,)
+    node.bearer = dora
+    await node.approvals.approve(
+        node.admin("AdministratorService/Approve"),
+        approval_id=needed.value.approval_id,
+    )
+    assert node.primary_db.execute(alone).fetchone() == (1,)
 
 
 async def keep(node: OneNode) -> None:

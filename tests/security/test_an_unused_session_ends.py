@@ -48,11 +48,11 @@ async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
         yield node
 
 
-async def works(node: OneNode) -> bool:
+async def works(node: OneNode, *, stale_ok: bool = False) -> bool:
     """Return whether the session may still read, and record its use."""
     context = replace(node.admin("PolicyService/GetPolicy"), request_id="")
     try:
-        await node.policies.get(context, stale_ok=False)
+        await node.policies.get(context, stale_ok=stale_ok)
     except NotSignedInError:
         return False
     await node.session_use.flush(node.replicator)
@@ -75,6 +75,8 @@ async def test_an_unused_session_ends_without_a_browser(
         node.clock.pass_s(idle_s - 1)
         assert await works(node)
     node.clock.pass_s(idle_s)
+    # Also by this node's state alone, which no entry has told the time.
+    assert not await works(node, stale_ok=True)
     assert not await works(node)
 
 

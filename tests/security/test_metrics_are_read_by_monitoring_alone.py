@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stranger on the monitoring network reads no metrics, on the wire either."""
 
+import contextlib
 import datetime as dt
+import http.client
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +116,18 @@ def test_nobody_reads_along(files: Path) -> None:
             client.get(f"{url}/metrics".replace("https", "http"))
 
 
+def raw_status(url: str, files: Path, authorization: str) -> int:
+    """Send a header as it is, with spaces at its end; return the status."""
+    connection = http.client.HTTPSConnection(
+        url.removeprefix("https://"),
+        context=ssl.create_default_context(cafile=files / "ca.pem"),
+        timeout=30,
+    )
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics", headers={"authorization": authorization})
+        return connection.getresponse().status
+
+
 def test_the_metrics_need_the_token_and_probes_need_nothing(files: Path) -> None:
     with listening(access_to(files, token=True)) as url, monitoring(files) as client:
         for header in ({}, {"authorization": "Bearer x"}, {"authorization": TOKEN}):
@@ -128,8 +142,8 @@ def test_the_metrics_need_the_token_and_probes_need_nothing(files: Path) -> None
         (files / "token").write_text("another\n")  # Replaced while the node runs.
         assert client.get(f"{url}/metrics", headers=right).status_code == 401
         (files / "token").write_text("\n")
-        empty = {"authorization": "Bearer x"}
-        assert client.get(f"{url}/metrics", headers=empty).status_code == 401
+        for header in ("Bearer x", "Bearer", "Bearer ", ""):
+            assert raw_status(url, files, header) == 401, header
 
 
 def test_probes_learn_one_word_and_monitoring_learns_what_is_wrong(
