@@ -94,13 +94,13 @@ def test_sample_names_every_key(path):
         else block
         for block in SAMPLE.read_text().split("\n\n")
     )
-    for section in re.findall(r"^\[(\w+)\]$", sample, re.MULTILINE):
-        text = sample.replace(f"[{section}]\n", f"[{section}]\nzzz = 1\n")
+    for section in re.findall(r"^\[?\[(\w+|http\.plugins)\]\]?$", sample, re.MULTILINE):
+        text = re.sub(rf"\[{re.escape(section)}\]+\n", r"\g<0>zzz = 1\n", sample)
         path.write_text(text)
         with pytest.raises(ConfigError) as caught:
             load_config(path, {})
         known |= set(str(caught.value).partition("the keys are ")[2].split(", "))
-    assert known - {"addresses"} | {"n1", "n2", "n3"} == named
+    assert known - {"addresses", "plugins"} | {"n1", "n2", "n3"} == named
 
 
 def test_console_is_optional(path):
@@ -127,6 +127,44 @@ def test_http_is_optional(path):
     assert load_config(path, {}).http is None
     edit(path, "[cluster.members]", "[http]\nzzz = 1\n[cluster.members]")
     with pytest.raises(ConfigError, match="certificate"):
+        load_config(path, {})
+
+
+PLUGIN = """[[http.plugins]]
+agent = "sparecode://agent/keycloak"
+networks = ["10.1.0.7", "2001:db8::/64"]
+repeats = true
+[[http.plugins]]
+agent = "sparecode://agent/pam"
+"""
+
+
+def test_plugins_of_privacyidea_are_agents_with_networks(path):
+    edit(path, "[cluster.members]", f"{PLUGIN}[cluster.members]")
+    first, second = load_config(path, {}).http_plugins
+    assert (first.agent, first.repeats) == ("sparecode://agent/keycloak", True)
+    assert [str(each) for each in first.networks] == ["10.1.0.7/32", "2001:db8::/64"]
+    assert (second.networks, second.repeats) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("10.1.0.7", "0.0.0.0/0", "is every address"),
+        ("10.1.0.7", "10.1.0.7/8", "no bit set after"),
+        ("10.1.0.7", "fe80::1%eth0", "is not an IP address"),
+        ('"10.1.0.7"', "7", "is not an IP address"),
+        ("sparecode://agent/pam", "sparecode://agent/keycloak", "has another table"),
+        ("sparecode://agent/pam", "pam", "is not the identity of an agent"),
+        ('agent/pam"', 'agent/pam"\nnetworks = ["10.1.0.7"]', "is also that of"),
+        ("repeats", "repeat", "unknown key"),
+        ("[[http.plugins]]", "[http.plugins]", "not TOML"),
+    ],
+)
+def test_a_plugin_that_admits_too_much_is_refused(path, old, new, message):
+    plugin = PLUGIN.replace(old, new, 1)
+    edit(path, "[cluster.members]", f"{plugin}[cluster.members]")
+    with pytest.raises(ConfigError, match=message):
         load_config(path, {})
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparecode_node.config_plugins import PluginConfig, read_plugins
 from sparecode_node.config_section import Address, ConfigError, Section, quoted
 
 TESTING = "SPARECODE_TESTING"
@@ -191,6 +192,8 @@ class Config:
     """RADIUS over TLS. None: this node serves none."""
     http: ListenerConfig | None = None
     """The listener for agents over HTTP. None: this node has none."""
+    http_plugins: tuple[PluginConfig, ...] = ()
+    """What privacyIDEA's plug-ins may do there."""
     members: Mapping[str, Address] = field(hash=False)
     """Address of every member's peers listener, including this node's."""
     accept_keys: Mapping[str, str] = field(hash=False, default_factory=dict)
@@ -265,6 +268,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         console=_console(path, console) if "console" in tables else None,
         radius=_radius(section("radius")) if "radius" in tables else None,
         radsec=_listener(radsec, "0.0.0.0:2083") if "radsec" in tables else None,
+        http_plugins=read_plugins(http),
         http=_listener(http, "0.0.0.0:7305") if "http" in tables else None,
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.credential("file", environment),

@@ -2,10 +2,13 @@
 """Reads one section of a TOML file. Each error is one line that names its place."""
 
 import enum
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _PORT_MAX = 65535
@@ -105,6 +108,43 @@ class Section:
             self._known.append(key)
             return None
         return self.table(key)
+
+    def tables(self, key: str) -> tuple["Section", ...]:
+        """Return the tables that `[[section.key]]` begins; none: the key is missing."""
+        self._known.append(key)
+        value = self._table.get(key, [])
+        if not isinstance(value, list):
+            raise self.error(
+                key, f"expected [[{self._name}.{key}]], got {quoted(value)}"
+            )
+        return tuple(
+            Section(self._path, f"{self._name}.{key}", table) for table in value
+        )
+
+    def networks(self, key: str) -> tuple[Network, ...]:
+        """Return IP addresses and networks; none: the key is missing."""
+        self._known.append(key)
+        value = self._table.get(key, [])
+        if not isinstance(value, list):
+            raise self.error(
+                key, f'expected a list such as ["10.1.0.7"], got {quoted(value)}'
+            )
+        return tuple(self._network(key, each) for each in value)
+
+    def _network(self, key: str, value: object) -> Network:
+        try:
+            if not isinstance(value, str) or "%" in value:
+                raise ValueError  # noqa: TRY301 - Python keeps any text of a zone.
+            network = ipaddress.ip_network(value)
+        except ValueError:
+            raise self.error(
+                key,
+                f"{quoted(value)} is not an IP address or a network such as 10.1.0.0/16, "
+                "with no bit set after the prefix",
+            ) from None
+        if not network.prefixlen:
+            raise self.error(key, f"{quoted(value)} is every address")
+        return network
 
     def fingerprints(self, key: str) -> dict[str, str]:
         """Return the SHA-256 fingerprints in a table, in hexadecimal digits."""

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from sparecode_node.http.app import Parts
+from sparecode_node.http.plugins import Plugins
 from sparecode_node.http.server import HttpServer
 from sparecode_node.http.v1 import Steps
 from sparecode_node.membership.certificates import write_certificates
@@ -22,6 +23,7 @@ from tests.services.one_node import OneNode
 
 HOST = "127.0.0.1"
 AGENT = "vpn"
+NO_PLUGINS = Plugins()
 IDENTITY = f"sparecode://agent/{AGENT}"
 
 
@@ -75,7 +77,9 @@ def client_of(port: int, context: ssl.SSLContext, **options: Any) -> httpx.Async
 
 
 @contextlib.asynccontextmanager
-async def open_door(node: OneNode, folder: Path) -> AsyncIterator[Door]:
+async def open_door(
+    node: OneNode, folder: Path, plugins: Plugins = NO_PLUGINS
+) -> AsyncIterator[Door]:
     """Open the door of a node."""
     folder.mkdir()  # noqa: ASYNC240 - quick.
     write_certificates(
@@ -97,7 +101,9 @@ async def open_door(node: OneNode, folder: Path) -> AsyncIterator[Door]:
                 continuation=node.services.continuation,
                 seals=node.services.radius_seals,
             ),
+            seals=node.services.radius_seals,
             agent_keys=node.services.agent_keys,
+            plugins=plugins,
             check_open=lambda: None,
             refusals=node.refusals,
             clock=node.clock,

@@ -11,8 +11,9 @@ from sparecode_node.config_section import Address
 from sparecode_node.console.kit.site import Site
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.daemon.certificate_watch import Certificates
-from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.ids import AgentIdentity, NodeId
 from sparecode_node.http.app import Parts as HttpParts
+from sparecode_node.http.plugins import Plugins
 from sparecode_node.http.server import HttpServer
 from sparecode_node.http.v1 import Steps
 from sparecode_node.radius.dialog import Dialog
@@ -152,7 +153,9 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
                 continuation=parts.services.continuation,
                 seals=parts.services.radius_seals,
             ),
+            seals=parts.services.radius_seals,
             agent_keys=parts.services.agent_keys,
+            plugins=_plugins(config),
             check_open=parts.condition.check_open,
             refusals=parts.refusals,
             clock=parts.clock,
@@ -163,6 +166,20 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
         certificate=config.http.certificate,
         key=config.http.key,
         authority=lambda: parts.certificates["agents"].ca or b"",
+    )
+
+
+def _plugins(config: Config) -> Plugins:
+    """Return what the configuration says of privacyIDEA's plug-ins."""
+    return Plugins(
+        by_network={
+            network: AgentIdentity(each.agent)
+            for each in config.http_plugins
+            for network in each.networks
+        },
+        repeating=frozenset(
+            AgentIdentity(each.agent) for each in config.http_plugins if each.repeats
+        ),
     )
 
 

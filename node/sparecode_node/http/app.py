@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sparecode_node.http import description
 from sparecode_node.http.callers import Callers, address_of
+from sparecode_node.http.plugins import Plugins, Sessions
 from sparecode_node.http.privacyidea import Failures, PrivacyIdea
 from sparecode_node.http.problems import (
     NO_STORE,
@@ -55,6 +56,7 @@ from sparecode_node.services.load.open_calls import (
     Opener,
 )
 from sparecode_node.services.people.agent_keys import AgentKeys
+from sparecode_node.services.secrets.radius_seals import RadiusSeals
 from sparecode_node.web.server import HEAD_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,9 @@ class Parts:
 
     steps: Steps
     prompts: Prompts
+    seals: RadiusSeals
     agent_keys: AgentKeys
+    plugins: Plugins
     check_open: Callable[[], object]
     """Raises `RemovedError` if this node answers no calls any more."""
     refusals: Refusals
@@ -90,7 +94,13 @@ def build_app(parts: Parts) -> ASGIApp:
     """Return the application of one node's door."""
     calls, steps = Calls(parts), parts.steps
     failed = Failures(parts.clock)
-    privacyidea = PrivacyIdea(steps=steps, prompts=parts.prompts, clock=parts.clock)
+    privacyidea = PrivacyIdea(
+        steps=steps,
+        prompts=parts.prompts,
+        plugins=parts.plugins,
+        sessions=Sessions(authentication=steps.authentication, seals=parts.seals),
+        clock=parts.clock,
+    )
 
     async def other_method(_: Request) -> Response:
         return failed(405, "METHOD", BY_POST, headers={"allow": "POST"})
@@ -119,6 +129,7 @@ def build_app(parts: Parts) -> ASGIApp:
                     privacyidea.check,
                     steps.authentication.check_room,
                     failed,
+                    as_plugin=True,
                 ),
                 methods=["POST"],
             ),
@@ -150,7 +161,9 @@ class Calls:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._callers = Callers(keys=parts.agent_keys, clock=parts.clock)
+        self._callers = Callers(
+            keys=parts.agent_keys, plugins=parts.plugins, clock=parts.clock
+        )
         self._open_calls = OpenCalls(CALLS)
 
     def endpoint(
@@ -159,9 +172,13 @@ class Calls:
         step: Step,
         check_room: CheckRoom = lambda _: None,
         failed: Problems = problem,
+        *,
+        as_plugin: bool = False,
     ) -> Endpoint:
         """
         Wrap a step as an endpoint. *failed* builds the answer to what is refused.
+
+        *as_plugin*: the caller's address may be enough, see `Callers.of`.
 
         *check_room* raises `OverloadedError` if the agent's call would be shed later. It
         is then shed before its body is read.
@@ -171,7 +188,9 @@ class Calls:
             ended = EndedCall(audience=Audience.AGENT, listener=LISTENER, method=method)
             began_s = self._parts.clock.monotonic_s()
             try:
-                return await self._answer(request, step, check_room, ended, failed)
+                return await self._answer(
+                    request, step, check_room, ended, failed, as_plugin=as_plugin
+                )
             finally:
                 ended.seconds = self._parts.clock.monotonic_s() - began_s
                 self._parts.on_ended(ended)
@@ -185,13 +204,15 @@ class Calls:
         check_room: CheckRoom,
         ended: EndedCall,
         failed: Problems,
+        *,
+        as_plugin: bool,
     ) -> Response:
         fields = {"method": ended.method, "caller": address_of(request)}
         actor = NOBODY
         try:
             self._parts.check_open()
             # Before the body: a stranger must not fill the places with slow bodies.
-            caller = await self._callers.of(request)
+            caller = await self._callers.of(request, as_plugin=as_plugin)
             fields["caller"] = caller.identity
             actor = f"agent:{caller.identity}"
             opener = Opener(agent=caller.key)

@@ -3,8 +3,12 @@
 
 import base64
 import binascii
+import email.parser
+import email.policy
 import json
 from collections.abc import Mapping
+from email.message import Message
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
@@ -15,6 +19,10 @@ BODY_BYTES_MAX = 16 * 1024
 DISCARDED_BYTES_MAX = 1024 * 1024
 """A longer body is read and dropped up to here: a client that sends hears no answer."""
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+PARTS = "multipart/form-data"
+"""The form that curl and PHP make of a list of fields (RFC 7578)."""
+FIELDS_MAX = 32
 
 
 def media_type(request: Request) -> str:
@@ -76,6 +84,16 @@ class Fields:
             )
         return fields
 
+    @classmethod
+    def form(cls, body: bytes, content_type: str) -> "Fields":
+        """Return the fields of a form, the last one of each name. Raises `RequestError`."""
+        of_parts = content_type.partition(";")[0].strip().lower() == PARTS
+        try:
+            pairs = _parts(body, content_type) if of_parts else _pairs(body)
+        except ValueError:
+            raise RequestError(400, "MALFORMED", "the body is not a form") from None
+        return cls(dict(pairs))
+
     @property
     def names(self) -> frozenset[str]:
         """The names of all fields."""
@@ -104,6 +122,34 @@ class Fields:
             raise InvalidFieldError(
                 name, "must be the one of an earlier answer"
             ) from None
+
+
+def _pairs(body: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(
+        body.decode("ascii"),
+        keep_blank_values=True,
+        errors="strict",
+        max_num_fields=FIELDS_MAX,
+    )
+
+
+def _parts(body: bytes, content_type: str) -> list[tuple[str, str]]:
+    """Return the fields of a form in parts. Raises `ValueError`."""
+    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
+    form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
+    parts = form.get_payload()
+    if form.defects or not isinstance(parts, list) or len(parts) > FIELDS_MAX:
+        raise ValueError("not in parts")
+    pairs: list[tuple[str, str]] = []
+    for part in parts:
+        if not isinstance(part, Message) or part.get_filename() is not None:
+            raise ValueError("a part is no field")
+        name = part.get_param("name", header="content-disposition")
+        value = part.get_payload(decode=True)  # None: it has parts of its own.
+        if not isinstance(name, str) or not isinstance(value, bytes):
+            raise ValueError("a part is no field")  # noqa: TRY004 - The form is wrong.
+        pairs.append((name, value.decode()))
+    return pairs
 
 
 def as_text(octets: bytes) -> str:

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent that calls: its certificate names it, as over gRPC, or else its bearer key."""
+"""
+The agent that calls: its certificate names it, as over gRPC, or else its bearer key.
+
+A plug-in of privacyIDEA that shows neither may be known by its address.
+"""
 
 import datetime as dt
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from sparecode_node.http.plugins import Plugins
 from sparecode_node.services.access.agent_certificates import read_certificate
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import AgentCaller
@@ -26,16 +31,24 @@ class Callers:
     """Finds the agent of a call. A caller with a certificate needs no key."""
 
     keys: AgentKeys
+    plugins: Plugins
     clock: Clock
 
-    async def of(self, request: Request) -> AgentCaller:
-        """Return the agent. Raises `NoCredentialsError`, `UnidentifiedError`, `RateError`."""
+    async def of(self, request: Request, *, as_plugin: bool = False) -> AgentCaller:
+        """
+        Return the agent. *as_plugin*: its address may be enough.
+
+        Raises `NoCredentialsError`, `UnidentifiedError` and `RateError`.
+        """
         der = certificate_of(request.state)
         if der:
             return self._named_by(der)
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != SCHEME:
-            raise NoCredentialsError
+            identity = self.plugins.at(address_of(request)) if as_plugin else None
+            if identity is None:
+                raise NoCredentialsError
+            return AgentCaller(identity=identity)
         return await self.keys.caller(key.strip(), address_of(request))
 
     def _named_by(self, der: bytes) -> AgentCaller:

@@ -2,23 +2,39 @@
 """
 privacyIDEA's `/validate/check`, so that its plug-ins work with this node.
 
-Its server has no request ids, and its clients send the passcode in a form. A dialog
-goes on by `transaction_id`, which is sealed like the State of RADIUS: any node can
-continue it (K3). A new PIN takes three answers: the PIN, the PIN again, a tokencode.
+Its server has no request ids, and its clients send the passcode in a form: encoded once
+or twice, and in parts if the client is written in PHP. A dialog goes on by
+`transaction_id`, which is sealed like the State of RADIUS: any node can continue it
+(K3). A new PIN takes three answers: the PIN, the PIN again, a tokencode.
 """
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from sparecode_node.domain.users import fold
-from sparecode_node.http.bodies import JSON, Fields, as_text, body_of, media_type
+from sparecode_node.http.bodies import (
+    FORM,
+    JSON,
+    PARTS,
+    Fields,
+    as_text,
+    body_of,
+    media_type,
+)
+from sparecode_node.http.plugins import Plugins, Sessions
 from sparecode_node.http.problems import NO_STORE, RequestError
-from sparecode_node.http.v1 import AUTHENTICATE, CONTINUE, Reply, Steps
+from sparecode_node.http.v1 import (
+    AUTHENTICATE,
+    CONTINUE,
+    IDEMPOTENCY_KEY,
+    Reply,
+    Steps,
+)
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.authentication.prompts import (
@@ -27,16 +43,14 @@ from sparecode_node.services.authentication.prompts import (
     Prompts,
     wants_pin,
 )
-from sparecode_node.services.context import AgentCaller
+from sparecode_node.services.context import AgentCaller, CallContext
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.secrets.sealing import BrokenSealError
 from sparecode_node.statemachine.results import Decision
 
 VERSION = importlib.metadata.version("sparecode")
-FORM = "application/x-www-form-urlencoded"
-FIELDS_MAX = 32
 DECODED_ONCE = ("privacyidea-cp", "privacyidea-ldap-proxy", "simplesamlphp")
-"""User-Agents whose passcode is percent-encoded once. All others encode it twice."""
+"""User-Agents whose fields are percent-encoded once. All others encode them twice."""
 CODES: Mapping[int, int] = {400: 905, 401: 4033, 403: 4033, 405: 905, 413: 905}
 """privacyIDEA's numbers of errors; -500 stands for the others."""
 
@@ -52,6 +66,12 @@ class Check:
     realm: str
     client: str
 
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """What two equal calls have in common. Secret."""
+        texts = (self.username, self.passcode, self.realm, self.client)
+        return (self.transaction_id, *(each.encode() for each in texts))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivacyIdea:
@@ -59,6 +79,8 @@ class PrivacyIdea:
 
     steps: Steps
     prompts: Prompts
+    plugins: Plugins
+    sessions: Sessions
     clock: Clock
 
     async def check(self, caller: AgentCaller, request: Request) -> Reply:
@@ -66,11 +88,13 @@ class PrivacyIdea:
         check = await read(request)
         if not check.transaction_id:
             answer = await self.steps.authentication.authenticate(
-                self.steps.context(caller, request, AUTHENTICATE, ""),
+                await self._context(caller, request, AUTHENTICATE, check),
                 username=check.username,
                 passcode=check.passcode,
                 client_address=check.client,
                 resource=check.realm,
+                # Plug-ins send an empty one to ask for a challenge. It is no guess.
+                is_guess=bool(check.passcode),
             )
             return self._reply(answer, check)
         try:
@@ -88,9 +112,10 @@ class PrivacyIdea:
                 await self._continued(
                     caller,
                     request,
-                    self.prompts.challenge_in(state),
-                    check.passcode,
-                    state.new_pin,
+                    check,
+                    challenge=self.prompts.challenge_in(state),
+                    tokencode=check.passcode,
+                    new_pin=state.new_pin,
                 ),
                 check,
             )
@@ -98,16 +123,33 @@ class PrivacyIdea:
             # Nothing was judged, and the challenge can still be answered (K3).
             return self._asked(self.prompts.again(error, state, check.transaction_id))
 
+    async def _context(
+        self, caller: AgentCaller, request: Request, method: str, check: Check
+    ) -> CallContext:
+        """Return the context, with the id of an equal call if the caller may repeat it."""
+        context = self.steps.context(caller, request, method, "")
+        if (
+            caller.identity not in self.plugins.repeating
+            or IDEMPOTENCY_KEY in request.headers
+        ):
+            return context
+        request_id = await self.sessions.request_id(
+            context, caller.identity, check.parts
+        )
+        return replace(context, request_id=request_id or context.request_id)
+
     async def _continued(
         self,
         caller: AgentCaller,
         request: Request,
+        check: Check,
+        *,
         challenge: bytes,
         tokencode: str,
         new_pin: str,
     ) -> AgentAnswer:
         return await self.steps.continuation.continue_authentication(
-            self.steps.context(caller, request, CONTINUE, ""),
+            await self._context(caller, request, CONTINUE, check),
             challenge=challenge,
             next_tokencode=tokencode,
             new_pin=new_pin,
@@ -117,7 +159,14 @@ class PrivacyIdea:
         self, caller: AgentCaller, request: Request, check: Check
     ) -> Reply:
         """Refuse in a commit, as a challenge of another cluster (U1)."""
-        answer = await self._continued(caller, request, UNKNOWN_CHALLENGE, "000000", "")
+        answer = await self._continued(
+            caller,
+            request,
+            check,
+            challenge=UNKNOWN_CHALLENGE,
+            tokencode="000000",
+            new_pin="",
+        )
         return self._reply(answer, check)
 
     def _reply(self, answer: AgentAnswer, check: Check) -> Reply:
@@ -207,36 +256,33 @@ class Failures:
 async def read(request: Request) -> Check:
     """Return the fields of a form or of JSON. Raises `RequestError`, `InvalidFieldError`."""
     kind = media_type(request)
-    if kind not in (FORM, JSON):
-        raise RequestError(415, "MEDIA_TYPE", f"the body must be {FORM} or {JSON}")
+    if kind not in (FORM, PARTS, JSON):
+        raise RequestError(
+            415, "MEDIA_TYPE", f"the body must be {FORM}, {PARTS} or {JSON}"
+        )
     body = await body_of(request)
-    fields = Fields.any(body) if kind == JSON else Fields(_form(body))
-    username = fields.text("user", required=True)
-    passcode = fields.text("pass", required=True)
+    fields = (
+        Fields.any(body)
+        if kind == JSON
+        else Fields.form(body, request.headers["content-type"])
+    )
     agent = request.headers.get("user-agent", "").lower()
-    if not agent.startswith(DECODED_ONCE):
+    encoded_twice = kind != JSON and not agent.startswith(DECODED_ONCE)
+
+    def text(name: str, *, required: bool = False) -> str:
+        value = fields.text(name, required=required)
+        if not encoded_twice:
+            return value
         try:
-            passcode = unquote(passcode, errors="strict")
+            return unquote(value, errors="strict")
         except UnicodeDecodeError:
-            raise InvalidFieldError("pass", "must be Unicode text") from None
+            raise InvalidFieldError(name, "must be Unicode text") from None
+
     name = "transaction_id" if fields.text("transaction_id") else "state"
     return Check(
-        username=username,
-        passcode=passcode,
+        username=text("user", required=True),
+        passcode=text("pass", required=True),
         transaction_id=fields.octets(name) if fields.text(name) else b"",
-        realm=fields.text("realm"),
-        client=fields.text("client"),
+        realm=text("realm"),
+        client=text("client"),
     )
-
-
-def _form(body: bytes) -> dict[str, object]:
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=FIELDS_MAX,
-        )
-    except ValueError:
-        raise RequestError(400, "MALFORMED", "the body is not a form") from None
-    return dict(pairs)
