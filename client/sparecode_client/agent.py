@@ -28,6 +28,10 @@ class AsyncAgent(Caller):
 
     *nodes* are the addresses of the nodes' agent listeners (port 7300). The first
     call tries them in this order. The certificate identifies the agent.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: An address or a file is wrong.
     """
 
     def __init__(

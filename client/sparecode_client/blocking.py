@@ -13,6 +13,7 @@ import functools
 import os
 import sys
 import threading
+import types
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -146,13 +147,21 @@ class _Method(Generic[P, R]):
     def __init__(
         self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
     ) -> None:
-        self._function = function
+        def method(blocking: Blocking[Any], *args: P.args, **kwargs: P.kwargs) -> R:
+            return blocking.run(lambda caller: function(caller, *args, **kwargs))
+
+        # `help` and IDEs see the signature and the text, and that it is no coroutine.
+        self._method = functools.wraps(function)(method)
         self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._method.__module__ = owner.__module__
+        self._method.__qualname__ = f"{owner.__qualname__}.{name}"
 
     @overload
     def __get__(
         self, instance: None, owner: type
-    ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]: ...
+    ) -> Callable[Concatenate[Any, P], R]: ...
 
     @overload
     def __get__(self, instance: Blocking[Any], owner: type) -> Callable[P, R]: ...
@@ -161,17 +170,20 @@ class _Method(Generic[P, R]):
         self, instance: Blocking[Any] | None, owner: type
     ) -> Callable[..., Any]:
         if instance is None:
-            return self._function  # Lets `help` and IDEs see the signature.
-
-        @functools.wraps(self._function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return instance.run(lambda caller: self._function(caller, *args, **kwargs))
-
-        return call
+            return self._method
+        return types.MethodType(self._method, instance)
 
 
 class Agent(Blocking[AsyncAgent]):
-    """`AsyncAgent` for programs without an event loop."""
+    """
+    An authentication agent: asks any node whether passcodes are right.
+
+    It is `AsyncAgent` for programs without an event loop. Threads may share it.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: An address or a file is wrong.
+    """
 
     def __init__(
         self,
@@ -191,7 +203,15 @@ class Agent(Blocking[AsyncAgent]):
 
 
 class Admin(Blocking[AsyncAdmin]):
-    """`AsyncAdmin` for programs without an event loop."""
+    """
+    An administrator: manages users, tokens, codes and the cluster.
+
+    It is `AsyncAdmin` for programs without an event loop. Threads may share it.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: An address or a file is wrong.
+    """
 
     def __init__(
         self,

@@ -383,7 +383,8 @@ def _backend() -> Any:  # noqa: ANN401  A class with the methods of `Backend`.
     points = importlib.metadata.entry_points(group="sparecode.testing", name="cluster")
     try:
         return next(iter(points)).load()
-    except (StopIteration, ModuleNotFoundError) as error:
+    except (StopIteration, ModuleNotFoundError):
         raise ImportError(
-            "FakeCluster needs the software of a node: pip install 'sparecode[node]'"
-        ) from error
+            "FakeCluster needs the software of a node, in the environment of the "
+            'tests: pip install "sparecode[node]"'
+        ) from None

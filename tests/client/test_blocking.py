@@ -2,6 +2,7 @@
 """`Agent` and `Admin` for programs without an event loop, over real TLS."""
 
 import inspect
+import pydoc
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -46,6 +49,29 @@ def test_blocking_classes_have_every_method(blocking: type, asynchronous: type) 
 
     assert {name for name in coroutines if hasattr(blocking, name)} == coroutines
     assert len(coroutines) > 1
+
+
+def test_help_shows_blocking_methods() -> None:
+    """A reader of `help(Agent.authenticate)` would await what is no coroutine."""
+    text = pydoc.plain(pydoc.render_doc(Agent))
+    assert "authenticate(self, username: str, passcode: str" in text
+    assert "async " not in text
+
+    text = pydoc.plain(pydoc.render_doc(Admin.get_user))
+    assert "get_user(self, username: str" in text
+    assert "async " not in text
+    assert Admin.get_user.__qualname__ == "Admin.get_user"
+    assert not inspect.iscoroutinefunction(Admin.get_user)
+
+
+def test_method_is_called_on_the_class_too(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    node = start_node(pki.credentials())
+    node.answer("UserService/GetUser", answers.USER)
+
+    with Admin(node.address, ca=pki.ca, session="bearer") as admin:
+        assert Admin.get_user(admin, "alice").username == "alice"
 
 
 def test_agent_authenticates_over_mutual_tls(
@@ -237,6 +263,64 @@ def test_wrong_address_is_reported_at_once(pki: Pki, node: str) -> None:
 )
 def test_address_has_the_port_of_its_listener(node: str, address: str) -> None:
     assert addresses(node, ADMIN_PORT) == [address]
+
+
+@pytest.mark.parametrize("missing", ["ca", "certificate", "key"])
+def test_missing_file_is_named_with_its_purpose(pki: Pki, missing: str) -> None:
+    files = {
+        "ca": pki.ca,
+        "certificate": pki.agent.certificate,
+        "key": pki.agent.key,
+        missing: Path("no-such.pem"),
+    }
+    with pytest.raises(
+        FileNotFoundError, match=rf"{missing} must name the file .*no-such\.pem"
+    ) as caught:
+        Agent("n1", **files)
+    assert caught.value.__suppress_context__  # One traceback, not two.
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_missing_ca_is_named(pki: Pki, nothing: Any) -> None:
+    """A variable of the environment that is not set, for example."""
+    with pytest.raises(ValueError, match=r"ca is .*members-ca\.pem"):
+        Admin("n1", ca=nothing)
+
+
+def test_certificate_without_its_key_is_refused(pki: Pki) -> None:
+    with pytest.raises(ValueError, match="belong together"):
+        Admin("n1", ca=pki.ca, certificate=pki.agent.certificate)
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("no-such-host.invalid:7304", "its name has no address"),
+        ("foreign", "not from the authority in the CA file"),
+        ("name", "not for this name or address"),
+        ("plain", "no TLS: agents connect to port 7300"),
+    ],
+)
+def test_cause_of_a_failed_connection_is_told_in_words(
+    pki: Pki, start_node: Callable[..., FakeNode], address: str, cause: str
+) -> None:
+    """A change that was never sent is no unknown outcome (A7)."""
+    ca = pki.foreign_ca if address == "foreign" else pki.ca
+    if address == "plain":
+        address = start_node().address
+    elif address == "name":
+        address = start_node(pki.credentials()).address.replace(
+            "127.0.0.1", "localhost"
+        )
+    elif address == "foreign":
+        address = start_node(pki.credentials()).address
+
+    with (
+        Admin(address, ca=ca, session="bearer") as admin,
+        pytest.raises(Unavailable, match=cause) as caught,
+    ):
+        admin.create_user("alice", within=timedelta(seconds=1))
+    assert caught.value.reason == "UNREACHABLE"
 
 
 def test_one_node_at_least_is_needed(pki: Pki) -> None:

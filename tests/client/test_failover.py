@@ -109,6 +109,55 @@ async def test_what_keeps_the_members_from_answering_is_told_first(
     assert caught.value.reason == "NO_QUORUM"
 
 
+async def test_call_ends_when_no_node_has_a_quorum_for_two_rounds(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    """An election is over by then: the caller hears it now, not at the deadline."""
+    nodes[0].answer(CREATE, NO_QUORUM)
+    down = closed_address()
+    admin = AsyncAdmin.over(connect(nodes[0].address, down, timeout_s=600))
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.create_user("alice")
+    assert caught.value.reason == "NO_QUORUM"
+    assert len(nodes[0].requests(CREATE)) == 2
+    assert [wait > 0 for wait in waits] == [False, True, False]
+
+
+async def test_call_goes_on_during_an_election(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    election = Failure(grpc.StatusCode.UNAVAILABLE, "NO_PRIMARY")
+    nodes[0].answer(CREATE, NO_QUORUM)
+    nodes[1].answer(CREATE, NO_QUORUM, election, NO_QUORUM, CREATED)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address, timeout_s=600))
+
+    assert await admin.create_user("alice") == COMMIT
+
+
+async def test_call_that_was_perhaps_applied_goes_on_without_a_quorum(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    """(A7) Only an answer to a later try tells what was done."""
+    nodes[0].answer(CREATE, OUTCOME_UNKNOWN, NO_QUORUM)
+    nodes[1].answer(CREATE, *[NO_QUORUM] * 5, CREATED)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address, timeout_s=600))
+
+    assert await admin.create_user("alice") == COMMIT
+
+
+async def test_call_goes_on_while_all_nodes_are_only_unreachable(
+    connect: Connect, start_node: Callable[..., FakeNode], waits: Waits
+) -> None:
+    """Nodes that start again are awaited until the deadline."""
+    down = closed_address()
+    admin = AsyncAdmin.over(connect(down, timeout_s=0.5))
+
+    with pytest.raises(Unavailable):
+        await admin.create_user("alice")
+    assert len(waits) > 2
+
+
 async def test_every_try_carries_the_same_request_id(
     connect: Connect, nodes: list[FakeNode], waits: Waits
 ) -> None:

@@ -64,6 +64,10 @@ class AsyncAdmin(
     Methods that change something take a *request_id*. Pass the one from an
     `OutcomeUnknown` to learn the outcome. Every method takes *within*, the timeout of
     the call.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: An address or a file is wrong.
     """
 
     def __init__(

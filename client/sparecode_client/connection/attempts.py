@@ -12,6 +12,7 @@ Each try has one of three results:
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +41,15 @@ UNREACHABLE = "UNREACHABLE"
 NO_ANSWER = "NO_ANSWER"
 REMOVED = "REMOVED"
 """A node that was removed from its cluster answers no call any more."""
+NO_QUORUM = "NO_QUORUM"
+"""A node says so after it has waited for an election."""
+ROUNDS_WITHOUT_QUORUM_MAX = 2
+"""
+After this many rounds in which every node lacked a quorum or was down, the call ends.
+
+An election is over by then: each node that says `NO_QUORUM` has waited for one, and has
+told the caller how long to wait before the next round.
+"""
 TRY_S_MIN = 0.02
 """Minimum time for a try: a shorter one would hardly reach the node."""
 ROUNDS_DOUBLED_MAX = 20
@@ -117,6 +127,8 @@ class Attempts:
         self._in_doubt: set[str] = set()
         """Nodes that perhaps applied the request."""
         self._problems: dict[str, Status] = {}
+        self._without_quorum: Counter[str] = Counter()
+        """How often in succession each node lacked a quorum, or was down."""
         self.removed: set[str] = set()
         """Nodes that are not tried again, because they were removed from the cluster."""
 
@@ -206,8 +218,19 @@ class Attempts:
         return asked_s + min(self._backoff(state), left_s / 2)
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
-        """Return whether no time for another try is left after the wait."""
-        return self._deadline.remaining_s() - state.upcoming_sleep < TRY_S_MIN
+        """Return whether no time for another try is left after the wait, or no hope."""
+        left_s = self._deadline.remaining_s() - state.upcoming_sleep
+        return left_s < TRY_S_MIN or self._quorum_is_lost()
+
+    def _quorum_is_lost(self) -> bool:
+        """Return whether the call ends before its deadline, because no quorum is there."""
+        if self._in_doubt and self._request_id:
+            return False  # A later answer settles what an earlier try did.
+        others = set(self._addresses) - self.removed
+        return all(
+            self._without_quorum[address] >= ROUNDS_WITHOUT_QUORUM_MAX
+            for address in others
+        ) and any(self._problems[address].reason == NO_QUORUM for address in others)
 
     def error(self, last: NoAnswerError) -> SparecodeError:
         """Return the error for the caller when no node has answered."""
@@ -235,6 +258,10 @@ class Attempts:
             self._problems[attempt.address] = status
         if perhaps:
             self._in_doubt.add(attempt.address)
+        if status.reason == NO_QUORUM or not (status.reason or perhaps):
+            self._without_quorum[attempt.address] += 1
+        else:
+            self._without_quorum.clear()
         return NoAnswerError(status)
 
     def _outcome_unknown(self) -> OutcomeUnknown:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels to nodes: addresses, TLS and connection timeouts."""
 
+import contextlib
 import ipaddress
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -95,7 +96,7 @@ class TlsConnect:
 
     Raises:
         OSError: A file cannot be read.
-        ValueError: A file has the wrong content.
+        ValueError: A file is not named, or has the wrong content.
     """
 
     def __init__(
@@ -106,6 +107,10 @@ class TlsConnect:
         key: PathLike | None = None,
         look_s: float = LOOK_S,
     ) -> None:
+        if not ca:
+            raise ValueError(f"ca is {ca!r}: name the {_CONTENT['ca']}")
+        if (certificate is None) != (key is None):
+            raise ValueError("certificate and key belong together: name both files")
         self._ca, self._certificate, self._key = ca, certificate, key
         self._look_s = look_s
         self._looked_s = time.monotonic()
@@ -134,16 +139,21 @@ class TlsConnect:
 
     def _mark(self) -> tuple[tuple[int, ...], ...]:
         """Return values that differ once a file has been replaced."""
-        paths = (path for path in (self._ca, self._certificate, self._key) if path)
-        stats = (Path(path).stat() for path in paths)
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+        files = {"ca": self._ca, "certificate": self._certificate, "key": self._key}
+        marks = []
+        for argument, path in files.items():
+            if path is not None:
+                with _explained(argument):
+                    stat = Path(path).stat()
+                marks.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+        return tuple(marks)
 
     def _read(self) -> grpc.ChannelCredentials:
-        ca = _read_pem(self._ca, "CERTIFICATE")
+        ca = _read_pem("ca", self._ca, "CERTIFICATE")
         if self._certificate is None or self._key is None:
             return grpc.ssl_channel_credentials(ca)
-        certificate = _read_pem(self._certificate, "CERTIFICATE")
-        key = _read_pem(self._key, "PRIVATE KEY")
+        certificate = _read_pem("certificate", self._certificate, "CERTIFICATE")
+        key = _read_pem("key", self._key, "PRIVATE KEY")
         private = serialization.load_pem_private_key(key, None)
         if x509.load_pem_x509_certificate(certificate).public_key() != (
             private.public_key()
@@ -154,8 +164,27 @@ class TlsConnect:
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
-def _read_pem(path: PathLike, label: str) -> bytes:
-    content = Path(path).read_bytes()
+_CONTENT = {
+    "ca": "file with the authority of the nodes' certificates (members-ca.pem)",
+    "certificate": "file with the certificate of this client",
+    "key": "file with the key of this client's certificate",
+}
+"""What each argument names."""
+
+
+@contextlib.contextmanager
+def _explained(argument: str) -> Iterator[None]:
+    """Let the error about a file also say what the file is for."""
+    try:
+        yield
+    except OSError as error:
+        words = f"{error.strerror}: {argument} must name the {_CONTENT[argument]}"
+        raise OSError(error.errno, words, error.filename) from None
+
+
+def _read_pem(argument: str, path: PathLike, label: str) -> bytes:
+    with _explained(argument):
+        content = Path(path).read_bytes()
     # Without this check, gRPC would only report a failed connection later.
     if not re.search(rb"-----BEGIN [A-Z ]*%b-----" % label.encode(), content):
         raise ValueError(f"{os.fspath(path)} is not a PEM file with a {label}")

@@ -24,10 +24,32 @@ from sparecode_client.errors import (
 
 DOMAIN = "sparecode"
 APPROVAL_NEEDED = "APPROVAL_NEEDED"
-NOT_CONNECTED = "failed to connect to all addresses"
-"""Beginning of gRPC's message when it could not send the request."""
+NOT_CONNECTED = (
+    "failed to connect to all addresses",
+    "errors resolving ",
+    "DNS resolution failed",
+)
+"""Beginnings of gRPC's message when it could not send the request."""
 TOO_LARGE = "message larger than max"
 """Part of gRPC's message when a request exceeds the size limit of the node."""
+
+_NOT_THIS_PORT = "agents connect to port 7300, administrators to 7304"
+_CAUSES = {
+    "errors resolving ": "its name has no address",
+    "DNS resolution failed": "its name has no address",
+    "unable to get local issuer certificate": "its certificate is not from the "
+    "authority in the CA file (members-ca.pem)",
+    "self signed certificate": "its certificate is not from the authority in the CA "
+    "file (members-ca.pem)",
+    "certificate has expired": "its certificate has expired",
+    "Hostname Verification Check failed": "its certificate is not for this name or "
+    "address",
+    "WRONG_VERSION_NUMBER": f"this port has no TLS: {_NOT_THIS_PORT}",
+    "missing selected ALPN property": f"this port is not for gRPC: {_NOT_THIS_PORT}",
+    "Socket closed": "it closed the connection: it does not accept this client's "
+    f"certificate, or this is the wrong port ({_NOT_THIS_PORT})",
+}
+"""What a part of gRPC's message means for the person who reads it."""
 
 _ERRORS: dict[grpc.StatusCode, type[SparecodeError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: Refused,
@@ -111,6 +133,9 @@ def too_large(status: Status) -> bool:
 
 def reason_not_connected(words: str) -> str:
     """Return the cause from gRPC's message about a failed connection."""
+    for part, cause in _CAUSES.items():
+        if part in words:
+            return cause
     # The message may end with the status of a part that worked, such as `...: OK`.
     return words.removesuffix(": OK").rpartition(": ")[2] or "not connected"
 
