@@ -281,22 +281,30 @@ proto-breaking: $(INSTALLED)
 # --- Languages ---------------------------------------------------------------
 
 CONSOLE := node/sparecode_node/console
-CATALOGUES := $(CONSOLE)/languages
+MAILS := node/sparecode_node/services/notices
 # Neither places nor dates: two people who change texts must not change the same lines.
 EXTRACT = $(BIN)pybabel --quiet extract --mapping-file pyproject.toml --no-location \
 	--sort-output --keywords plural:1,2 --project Sparecode \
-	--copyright-holder 'The Sparecode authors' $(CONSOLE) --output-file
-UPDATE = $(BIN)pybabel --quiet update --output-dir $(CATALOGUES) --domain console \
-	--ignore-obsolete --no-fuzzy-matching --ignore-pot-creation-date --input-file
+	--copyright-holder 'The Sparecode authors'
+UPDATE = $(BIN)pybabel --quiet update --ignore-obsolete --no-fuzzy-matching \
+	--ignore-pot-creation-date
 
 .PHONY: languages
-languages: $(INSTALLED) ## Bring the console's texts into the catalogues of all languages
-	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; $(EXTRACT) "$$new"; $(UPDATE) "$$new"
+languages: $(INSTALLED) ## Bring the texts of the console and of mails into the catalogues
+	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; \
+	$(EXTRACT) $(CONSOLE) --output-file "$$new"; \
+	$(UPDATE) --output-dir $(CONSOLE)/languages --domain console --input-file "$$new"; \
+	$(EXTRACT) $(MAILS) --output-file "$$new"; \
+	$(UPDATE) --output-dir $(MAILS)/languages --domain mail --input-file "$$new"
 
 .PHONY: languages-check
-languages-check: $(INSTALLED) ## Fail if a catalogue lacks a text of the console
-	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; $(EXTRACT) "$$new"; \
-	$(UPDATE) "$$new" --check || { \
+languages-check: $(INSTALLED) ## Fail if a catalogue lacks a text of the console or of mails
+	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; \
+	$(EXTRACT) $(CONSOLE) --output-file "$$new"; \
+	$(UPDATE) --output-dir $(CONSOLE)/languages --domain console --input-file "$$new" \
+		--check && $(EXTRACT) $(MAILS) --output-file "$$new" && \
+	$(UPDATE) --output-dir $(MAILS)/languages --domain mail --input-file "$$new" \
+		--check || { \
 		echo "A catalogue is stale: run 'make languages', then translate." >&2; exit 1; }
 
 # --- Checks ------------------------------------------------------------------

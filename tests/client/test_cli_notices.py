@@ -125,3 +125,32 @@ def test_a_test_shows_the_exchange_and_fails_with_it(notices: Cli) -> None:
     failed = notices("notices", "test", "siem")
     assert failed.exit_code == 3
     assert "NOT DELIVERED by n2: answered 500" in failed.stdout
+
+
+def test_a_channel_for_mail_names_server_sender_and_contact(
+    notices: Cli, tmp_path: Path
+) -> None:
+    """(N6) Its password comes from a file; without a login there is none."""
+    file = tmp_path / "mail.password"
+    file.write_text("secret\n", encoding="utf-8")
+    words = ("notices", "channels", "create", "mail", "smtps://mail.example")
+    settings = ("--kind", "mail", "--from", "a@example.com", "--contact", "Call 1.")
+    notices(*words, *settings, "--login", "sparecode", "--secret-file", str(file))
+    notices(*words, *settings)
+    notices("notices", "channels", "update", "mail", "--contact", "Call 2.")
+    signed_in, bare = notices.node.requests(f"{SERVICE}/CreateChannel")
+    assert signed_in == pb.CreateChannelRequest(
+        request_id=signed_in.request_id,
+        name="mail",
+        kind=pb.CHANNEL_KIND_MAIL,
+        address="smtps://mail.example",
+        secret="secret",
+        sender="a@example.com",
+        login="sparecode",
+        contact="Call 1.",
+    )
+    assert (bare.login, bare.secret) == ("", "")
+    (changed,) = notices.node.requests(f"{SERVICE}/UpdateChannel")
+    assert changed == pb.UpdateChannelRequest(
+        request_id=changed.request_id, name="mail", contact="Call 2."
+    )

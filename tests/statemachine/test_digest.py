@@ -141,12 +141,13 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
     db.execute(
         "INSERT INTO channels VALUES ('siem', 'SIEM', 'webhook', 1, 'https://s.example/', "
-        "'tokens', 0, 'PEM', x'07', 1, 7, 1, 7, 7, 7)"
+        "'tokens', 0, 'PEM', x'07', 1, 7, 1, 7, 7, 7, 's', 'l', 'c')"
     )
     db.execute(
         "INSERT INTO notices VALUES (1, 'siem', 'c-7-1', 2, 'tokens', 7, 7, 'a', 'n1', "
-        "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c')"
+        "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c', 'k', 'r', 'p', 'l', 0)"
     )
+    db.execute("INSERT INTO personal_counts VALUES ('u-alice', 'codes_issued', 1, 7)")
     db.execute("INSERT INTO authority_keys VALUES ('n1', 'agents', 'aa', 1)")
     db.execute(
         "INSERT INTO due_authorities VALUES ('agents', 'aa', 'n1', 1, 'policy', 0)"

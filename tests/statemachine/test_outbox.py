@@ -103,7 +103,7 @@ def assert_adds_up(world: World) -> None:
         f"SELECT {tables.COLUMNS} FROM channels"  # noqa: S608
     ).fetchall():
         channel = tables.channel_in(row)
-        assert channel.classes
+        assert bool(channel.classes) == (channel.kind is not ChannelKind.MAIL)
         kept, position = world.db.execute(
             "SELECT kept, position FROM channels WHERE channel = ?", (channel.channel,)
         ).fetchone()

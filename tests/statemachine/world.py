@@ -567,11 +567,16 @@ class World:
                     version=int(arguments.get("version", "0")),
                     enabled="off" not in arguments,
                     address=arguments.get("address", "https://siem.example/in"),
-                    classes=tuple(arguments["tells"].split("+")),
+                    classes=tuple(arguments.get("tells", "").split("+"))
+                    if "tells" in arguments
+                    else (),
                     allow_private="private" in arguments,
                     authority=arguments.get("authority", ""),
                     sealed_secret=f"sealed {secret}".encode() if secret else None,
                     key_id=KeyId(int(arguments.get("key", KEY))),
+                    sender=arguments.get("sender", ""),
+                    login=arguments.get("login", ""),
+                    contact=arguments.get("contact", ""),
                 )
             case "remove-channel":
                 return RemoveChannel(channel=fold(arguments["name"]))
@@ -1321,9 +1326,13 @@ class World:
         if "notices" in arguments:
             for row in self.db.execute(
                 "SELECT number, channel, substr(notice_id, -4), class, action, target, "
-                "dead, cause FROM notices ORDER BY number"
+                "dead, cause, kind, recipient, person, is_last "
+                "FROM notices ORDER BY number"
             ):
-                *words, dead, cause = row
+                *words, dead, cause, kind, recipient, person, is_last = row
+                if kind:
+                    words = [row[0], kind, "to", recipient, "about", person]
+                    words += ["(last)"] * is_last
                 state = f" dead ({cause})" if dead else ""
                 yield " ".join(map(str, words)) + state
 

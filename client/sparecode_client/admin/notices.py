@@ -50,6 +50,9 @@ class Notices(Caller):
         kind: ChannelKind = ChannelKind.WEBHOOK,
         allow_private: bool = False,
         authority: str = "",
+        sender: str = "",
+        login: str = "",
+        contact: str = "",
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -60,6 +63,11 @@ class Notices(Caller):
         file has none. *classes* and *secret* are for webhooks; the other kinds tell
         every event. The secret signs requests: see `new_webhook_secret`. *authority*:
         the authorities of the receiver's certificate in PEM.
+
+        Mail: *address* is `smtp+starttls://`, `smtps://` or, for clear text,
+        `smtp+cleartext://` and a server; *sender* the address that mails are from,
+        *login* and *secret* the name and password at the server, and *contact* says how
+        people reach the help desk.
         """
         request = notices_pb2.CreateChannelRequest(
             request_id=request_id or new_request_id(),
@@ -70,6 +78,9 @@ class Notices(Caller):
             allow_private=allow_private,
             authority=authority,
             secret=secret,
+            sender=sender,
+            login=login,
+            contact=contact,
         )
         answer = await self._client.unary(
             lambda node: node.notices.CreateChannel, request, within=within
@@ -86,6 +97,9 @@ class Notices(Caller):
         allow_private: bool | None = None,
         authority: str | None = None,
         secret: str = "",
+        sender: str | None = None,
+        login: str | None = None,
+        contact: str | None = None,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -99,6 +113,9 @@ class Notices(Caller):
             allow_private=allow_private,
             authority=authority,
             secret=secret,
+            sender=sender,
+            login=login,
+            contact=contact,
         )
         answer = await self._client.unary(
             lambda node: node.notices.UpdateChannel, request, within=within
@@ -209,6 +226,9 @@ def channel_in(channel: notices_pb2.Channel) -> Channel:
         waiting_count=channel.waiting_count,
         dead_count=channel.dead_count,
         oldest_time=time_in(channel, "oldest_time"),
+        sender=channel.sender,
+        login=channel.login,
+        contact=channel.contact,
     )
 
 

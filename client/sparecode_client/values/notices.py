@@ -16,6 +16,8 @@ class ChannelKind(enum.StrEnum):
     """Every event, in order, by syslog over TLS."""
     FILE = "file"
     """Every event, in order, in files on each node."""
+    MAIL = "mail"
+    """Mails to the people that events are about."""
 
 
 class EventClass(enum.StrEnum):
@@ -37,9 +39,9 @@ class Channel:
     kind: ChannelKind | None
     enabled: bool
     address: str
-    """The URL of a webhook or of a receiver of syslog; empty: a file."""
+    """The URL of a webhook, a receiver of syslog or a mail server; empty: a file."""
     classes: tuple[EventClass, ...]
-    """The events that it tells."""
+    """The events that it tells; empty: those that people hear of by mail."""
     allow_private: bool
     """Whether the address may be private or local."""
     authority: str
@@ -49,6 +51,12 @@ class Channel:
     """Notices that could not be delivered."""
     oldest_time: datetime | None
     """When the oldest waiting notice happened; None: none waits."""
+    sender: str = ""
+    """Mail: the address that it is from."""
+    login: str = ""
+    """Mail: the name at the mail server; empty: the nodes do not sign in."""
+    contact: str = ""
+    """Mail: how people reach the help desk, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

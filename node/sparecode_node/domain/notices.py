@@ -33,6 +33,8 @@ class ChannelKind(enum.StrEnum):
     """Syslog over TLS (RFC 5424 and 5425)."""
     FILE = "file"
     """Files on each node, whose folder its `node.toml` names."""
+    MAIL = "mail"
+    """Notices to the people that events are about, by SMTP (N6)."""
 
 
 STREAMS = frozenset({ChannelKind.SYSLOG, ChannelKind.FILE})
@@ -119,9 +121,9 @@ class Channel:
     kind: ChannelKind
     enabled: bool
     address: str
-    """The URL of a webhook, or of a receiver of syslog; empty: files."""
+    """The URL of a webhook, a receiver of syslog or a mail server; empty: files."""
     classes: tuple[EventClass, ...]
-    """The events that it wants; never empty."""
+    """The events that it wants; empty only for mail."""
     allow_private: bool
     """Whether the address may be private or local: else it could reach inner systems."""
     authority: str
@@ -131,6 +133,12 @@ class Channel:
     key_id: KeyId
     version: int
     """The index of its last change: no other channel, and no earlier one, has it."""
+    sender: str = ""
+    """The address that its mails are from."""
+    login: str = ""
+    """The name that the node signs in to the mail server with; empty: it does not."""
+    contact: str = ""
+    """How people reach the help desk, in words."""
 
     @property
     def target(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
+from sparecode_node.domain.personal_notices import PersonalKind, PersonalNotice
 from sparecode_node.queries import audit, pages
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.pages import PageTokenError
@@ -31,6 +32,8 @@ class StoredNotice:
     event: AuditEvent
     since_ms: int
     """Deliveries are tried since then."""
+    personal: PersonalNotice | None = None
+    """To whom a mail goes; None: it is no mail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,16 @@ async def find(transaction: ReadTransaction, channel: NameKey) -> Channel | None
         f"SELECT {COLUMNS} FROM channels WHERE channel = :channel", channel=channel
     )
     return None if row is None else channel_in(tuple(row))
+
+
+async def address_of(transaction: ReadTransaction, administrator: str) -> str:
+    """Return the address on file of an administrator; empty: there is none."""
+    row = await transaction.one(
+        "SELECT email FROM administrators JOIN users USING (user_id) "
+        "WHERE name = :name",
+        name=administrator,
+    )
+    return "" if row is None else str(row["email"])
 
 
 async def views(transaction: ReadTransaction) -> tuple[ChannelView, ...]:
@@ -218,4 +231,13 @@ def _notice(row: sqlite3.Row) -> StoredNotice:
             detail=row["detail"],
         ),
         since_ms=row["since_ms"],
+        personal=PersonalNotice(
+            kind=PersonalKind(row["kind"]),
+            recipient=row["recipient"],
+            person=row["person"],
+            language=row["language"],
+            is_last=bool(row["is_last"]),
+        )
+        if row["kind"]
+        else None,
     )

@@ -15,6 +15,7 @@ KINDS = {
     pb.CHANNEL_KIND_WEBHOOK: ChannelKind.WEBHOOK,
     pb.CHANNEL_KIND_SYSLOG: ChannelKind.SYSLOG,
     pb.CHANNEL_KIND_FILE: ChannelKind.FILE,
+    pb.CHANNEL_KIND_MAIL: ChannelKind.MAIL,
 }
 CLASSES = {
     pb.EVENT_CLASS_ADMINISTRATION: EventClass.ADMINISTRATION,
@@ -61,6 +62,9 @@ class NoticeServicer(pb_grpc.NoticeServiceServicer):
             allow_private=request.allow_private,
             authority=request.authority,
             secret=request.secret,
+            sender=request.sender,
+            login=request.login,
+            contact=request.contact,
         )
         return pb.CreateChannelResponse(
             commit=conversion.commit(self._node_id, applied)
@@ -82,6 +86,9 @@ class NoticeServicer(pb_grpc.NoticeServiceServicer):
             allow_private=private,
             authority=request.authority if request.HasField("authority") else None,
             secret=request.secret,
+            sender=request.sender if request.HasField("sender") else None,
+            login=request.login if request.HasField("login") else None,
+            contact=request.contact if request.HasField("contact") else None,
         )
         return pb.UpdateChannelResponse(
             commit=conversion.commit(self._node_id, applied)
@@ -167,6 +174,9 @@ def _channel(view: ChannelView) -> pb.Channel:
         waiting_count=view.waiting,
         dead_count=view.dead,
         oldest_time=conversion.timestamp(view.oldest_at_ms),
+        sender=channel.sender,
+        login=channel.login,
+        contact=channel.contact,
     )
 
 

@@ -193,9 +193,9 @@ def new_username(value: str) -> str:
     return value
 
 
-def email(value: str) -> str:
+def email(value: str, field: str = "email") -> str:
     """Return an e-mail address (RFC 5322, RFC 6532), or nothing."""
-    text("email", value, at_most=EMAIL_MAX)
+    text(field, value, at_most=EMAIL_MAX)
     # The parser knows no letters outside ASCII, which RFC 6532 allows wherever others are.
     plain = NOT_ASCII.sub("a", value)
     try:
@@ -203,9 +203,7 @@ def email(value: str) -> str:
     except (HeaderParseError, MessageDefect, ValueError, IndexError):
         valid = False
     if not valid:
-        raise InvalidFieldError(
-            "email", "must be an e-mail address, as in a@example.com"
-        )
+        raise InvalidFieldError(field, "must be an e-mail address, as in a@example.com")
     return value
 
 

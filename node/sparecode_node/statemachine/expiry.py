@@ -22,6 +22,7 @@ _ENDING = (
     "allowance_counts",
     "radius_secrets",
     "agent_keys",
+    "personal_counts",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

@@ -9,15 +9,17 @@ A channel that cannot deliver keeps a bounded number of notices. It never refuse
 import sqlite3
 
 from sparecode_node.domain.audit import AuditEvent
-from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import (
     DROPS_TOLD_MS,
     NOTICES_MAX,
     RANKS,
+    ChannelKind,
     channel_target,
     class_of,
     notice_id,
 )
+from sparecode_node.domain.personal_notices import PersonalNotice
+from sparecode_node.statemachine.personal_notices import personal_notices
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import notices as tables
 
@@ -33,28 +35,34 @@ def offer(
 
     Returns the channels whose drops an audit event must tell, each with their number.
     """
-    event_class = class_of(event.action)
-    wanting = tables.wanting(db, event_class)
-    if not wanting:
+    channels = tables.keeping(db)
+    if not channels:
         return {}
+    event_class = class_of(event.action)
     name = notice_id(meta.read(db, "cluster_id", ""), index, number)
-    dropped: dict[str, int] = {}
-    for channel, kept in wanting:
-        target = channel_target(NameKey(channel))
+    told: dict[str, int] = {}
+    for each in channels:
+        if each.kind is ChannelKind.MAIL:
+            addressed: list[PersonalNotice | None] = [*personal_notices(db, event)]
+        else:
+            addressed = [None] * (event_class in each.classes)
+        target = channel_target(each.channel)
         if event.action in NOT_TOLD_ITSELF and event.target == target:
             continue
-        tables.add(
-            db,
-            channel,
-            event,
-            notice_id=name,
-            event_class=event_class,
-            rank=RANKS[event_class],
-        )
-        if kept >= NOTICES_MAX:
-            untold = tables.drop_one(
-                db, channel, now_ms=event.at_ms, every_ms=DROPS_TOLD_MS
+        for kept, personal in enumerate(addressed, start=each.kept):
+            tables.add(
+                db,
+                each.channel,
+                event,
+                notice_id=name,
+                event_class=event_class,
+                rank=RANKS[event_class],
+                personal=personal,
             )
-            if untold:
-                dropped[target] = untold
-    return dropped
+            if kept >= NOTICES_MAX:
+                dropped = tables.drop_one(
+                    db, each.channel, now_ms=event.at_ms, every_ms=DROPS_TOLD_MS
+                )
+                if dropped:
+                    told[target] = dropped
+    return told

@@ -35,6 +35,8 @@ class _ChannelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelKi
     """Every event, in order, by syslog over TLS (RFC 5424 and 5425): an OCSF event in JSON."""
     CHANNEL_KIND_FILE: _ChannelKind.ValueType  # 3
     """Every event, in order, as lines of JSON, in files on each node."""
+    CHANNEL_KIND_MAIL: _ChannelKind.ValueType  # 4
+    """Mails to the people that events are about, by SMTP. At most one channel is of it."""
 
 class ChannelKind(_ChannelKind, metaclass=_ChannelKindEnumTypeWrapper):
     """How a channel tells notices."""
@@ -47,6 +49,8 @@ CHANNEL_KIND_SYSLOG: ChannelKind.ValueType  # 2
 """Every event, in order, by syslog over TLS (RFC 5424 and 5425): an OCSF event in JSON."""
 CHANNEL_KIND_FILE: ChannelKind.ValueType  # 3
 """Every event, in order, as lines of JSON, in files on each node."""
+CHANNEL_KIND_MAIL: ChannelKind.ValueType  # 4
+"""Mails to the people that events are about, by SMTP. At most one channel is of it."""
 Global___ChannelKind: _TypeAlias = ChannelKind  # noqa: Y015
 
 class _EventClass:
@@ -105,6 +109,9 @@ class Channel(_message.Message):
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
     DEAD_COUNT_FIELD_NUMBER: _builtins.int
     OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the channel; letter case does not matter."""
     kind: Global___ChannelKind.ValueType
@@ -112,7 +119,7 @@ class Channel(_message.Message):
     enabled: _builtins.bool
     """Whether it tells anything."""
     address: _builtins.str
-    """The URL of a webhook or of a receiver of syslog; empty: a file."""
+    """The URL of a webhook, a receiver of syslog or a mail server; empty: a file."""
     allow_private: _builtins.bool
     """Whether the address may be private or local."""
     authority: _builtins.str
@@ -121,9 +128,15 @@ class Channel(_message.Message):
     """The number of notices that wait for their delivery."""
     dead_count: _builtins.int
     """The number of dead letters: notices that could not be delivered."""
+    sender: _builtins.str
+    """Mail: the address that it is from."""
+    login: _builtins.str
+    """Mail: the name at the mail server; empty: the nodes do not sign in."""
+    contact: _builtins.str
+    """Mail: how people reach the help desk, in words."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[Global___EventClass.ValueType]:
-        """The events that it tells."""
+        """The events that it tells; empty: those that the people concerned hear of by mail."""
 
     @_builtins.property
     def oldest_time(self) -> _timestamp_pb2.Timestamp:
@@ -142,10 +155,13 @@ class Channel(_message.Message):
         waiting_count: _builtins.int = ...,
         dead_count: _builtins.int = ...,
         oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        sender: _builtins.str = ...,
+        login: _builtins.str = ...,
+        contact: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "dead_count", b"dead_count", "enabled", b"enabled", "kind", b"kind", "name", b"name", "oldest_time", b"oldest_time", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "dead_count", b"dead_count", "enabled", b"enabled", "kind", b"kind", "login", b"login", "name", b"name", "oldest_time", b"oldest_time", "sender", b"sender", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,6 +233,9 @@ class CreateChannelRequest(_message.Message):
     ALLOW_PRIVATE_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies the request: a UUID."""
     name: _builtins.str
@@ -224,17 +243,24 @@ class CreateChannelRequest(_message.Message):
     kind: Global___ChannelKind.ValueType
     """How it tells notices."""
     address: _builtins.str
-    """The URL of a webhook, beginning with `https://`, or of a receiver of syslog, beginning
-    with `tcp+tls://`; empty: a file, in the folder of each node's `node.toml`.
+    """The URL of a webhook, beginning with `https://`; of a receiver of syslog, beginning
+    with `tcp+tls://`; of a mail server: `smtp+starttls://`, `smtps://`, or for clear text
+    `smtp+cleartext://`. Empty: a file, in the folder of each node's `node.toml`.
     """
     allow_private: _builtins.bool
     """Whether the address may be private or local."""
     authority: _builtins.str
     """The authorities of its certificate in PEM; empty: those of the nodes' systems."""
     secret: _builtins.str
-    """The secret that signs webhooks: `whsec_` and 24 to 64 bytes in base64. No call
-    returns it. Empty for the others.
+    """The secret that signs webhooks: `whsec_` and 24 to 64 bytes in base64. Mail: the
+    password of `login`. No call returns it. Empty for the others.
     """
+    sender: _builtins.str
+    """Mail: the address that it is from."""
+    login: _builtins.str
+    """Mail: the name at the mail server; empty: the nodes do not sign in."""
+    contact: _builtins.str
+    """Mail: how people reach the help desk, in words, such as a phone number."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[Global___EventClass.ValueType]:
         """The events that a webhook tells; at least one. Empty for the others: they tell all."""
@@ -250,10 +276,13 @@ class CreateChannelRequest(_message.Message):
         allow_private: _builtins.bool = ...,
         authority: _builtins.str = ...,
         secret: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        login: _builtins.str = ...,
+        contact: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "kind", b"kind", "name", b"name", "request_id", b"request_id", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "kind", b"kind", "login", b"login", "name", b"name", "request_id", b"request_id", "secret", b"secret", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -297,6 +326,9 @@ class UpdateChannelRequest(_message.Message):
     ALLOW_PRIVATE_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies the request: a UUID."""
     name: _builtins.str
@@ -311,6 +343,12 @@ class UpdateChannelRequest(_message.Message):
     """The authorities of its certificate in PEM; empty: those of the nodes' systems."""
     secret: _builtins.str
     """A new secret; empty: no change."""
+    sender: _builtins.str
+    """Mail: the address that it is from."""
+    login: _builtins.str
+    """Mail: the name at the mail server; empty: the nodes do not sign in."""
+    contact: _builtins.str
+    """Mail: how people reach the help desk, in words."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[Global___EventClass.ValueType]:
         """All events that it tells; empty: no change."""
@@ -326,10 +364,13 @@ class UpdateChannelRequest(_message.Message):
         allow_private: _builtins.bool | None = ...,
         authority: _builtins.str | None = ...,
         secret: _builtins.str = ...,
+        sender: _builtins.str | None = ...,
+        login: _builtins.str | None = ...,
+        contact: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_enabled", b"_enabled", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "enabled", b"enabled"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_contact", b"_contact", "_enabled", b"_enabled", "_login", b"_login", "_sender", b"_sender", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "contact", b"contact", "enabled", b"enabled", "login", b"login", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_enabled", b"_enabled", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "enabled", b"enabled", "name", b"name", "request_id", b"request_id", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_contact", b"_contact", "_enabled", b"_enabled", "_login", b"_login", "_sender", b"_sender", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "enabled", b"enabled", "login", b"login", "name", b"name", "request_id", b"request_id", "secret", b"secret", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__address: _TypeAlias = _typing.Literal["address"]  # noqa: Y015
     _WhichOneofArgType__address: _TypeAlias = _typing.Literal["_address", b"_address"]  # noqa: Y015
@@ -337,8 +378,14 @@ class UpdateChannelRequest(_message.Message):
     _WhichOneofArgType__allow_private: _TypeAlias = _typing.Literal["_allow_private", b"_allow_private"]  # noqa: Y015
     _WhichOneofReturnType__authority: _TypeAlias = _typing.Literal["authority"]  # noqa: Y015
     _WhichOneofArgType__authority: _TypeAlias = _typing.Literal["_authority", b"_authority"]  # noqa: Y015
+    _WhichOneofReturnType__contact: _TypeAlias = _typing.Literal["contact"]  # noqa: Y015
+    _WhichOneofArgType__contact: _TypeAlias = _typing.Literal["_contact", b"_contact"]  # noqa: Y015
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__login: _TypeAlias = _typing.Literal["login"]  # noqa: Y015
+    _WhichOneofArgType__login: _TypeAlias = _typing.Literal["_login", b"_login"]  # noqa: Y015
+    _WhichOneofReturnType__sender: _TypeAlias = _typing.Literal["sender"]  # noqa: Y015
+    _WhichOneofArgType__sender: _TypeAlias = _typing.Literal["_sender", b"_sender"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__address) -> _WhichOneofReturnType__address | None: ...
     @_typing.overload
@@ -346,7 +393,13 @@ class UpdateChannelRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__authority) -> _WhichOneofReturnType__authority | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__contact) -> _WhichOneofReturnType__contact | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__login) -> _WhichOneofReturnType__login | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sender) -> _WhichOneofReturnType__sender | None: ...
 
 Global___UpdateChannelRequest: _TypeAlias = UpdateChannelRequest  # noqa: Y015
 

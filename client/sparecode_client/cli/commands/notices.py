@@ -52,6 +52,28 @@ AuthorityFile = Annotated[
         help="Authorities of its certificate (PEM). Default: the node's system's.",
     ),
 ]
+Sender = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="ADDRESS", help="Mail: the address that mails are from."
+    ),
+]
+Login = Annotated[
+    str | None,
+    typer.Option(
+        "--login",
+        metavar="NAME",
+        help="Mail: the name at the server. Default: the nodes do not sign in.",
+    ),
+]
+Contact = Annotated[
+    str | None,
+    typer.Option(
+        "--contact",
+        metavar="TEXT",
+        help="Mail: how people reach the help desk, such as a phone number.",
+    ),
+]
 SecretFile = Annotated[
     Path | None,
     typer.Option(
@@ -108,8 +130,9 @@ def create(
         str,
         typer.Argument(
             metavar="[URL]",
-            help="Where it tells events: https:// (webhook) or tcp+tls://HOST:PORT "
-            "(syslog); a file has none. Put no secret into it.",
+            help="Where it tells events: https:// (webhook), tcp+tls://HOST:PORT "
+            "(syslog), smtp+starttls:// or smtps:// (mail); a file has none. Put no "
+            "secret into it.",
         ),
     ] = "",
     *,
@@ -125,13 +148,17 @@ def create(
         ),
     ] = False,
     authority: AuthorityFile = None,
+    sender: Sender = None,
+    login: Login = None,
+    contact: Contact = None,
 ) -> None:
     """
     Add a channel, which tells the events after this change.
 
     A webhook gets an HTTPS request for each event that it wants, signed with its secret;
     `notices channels new-secret` draws one. The other kinds tell every event, in order:
-    syslog over TLS, and files in the `event_folder` of each node's node.toml.
+    syslog over TLS, and files in the `event_folder` of each node's node.toml. Mail tells
+    the people concerned: it needs --from and --contact, and --login with a password.
     """
     is_webhook = kind is ChannelKind.WEBHOOK
     if is_webhook and not event:
@@ -143,9 +170,14 @@ def create(
             url,
             kind=kind,
             classes=event or (),
-            secret=secret("Secret of the channel", secret_file) if is_webhook else "",
+            secret=secret("Secret of the channel", secret_file)
+            if is_webhook or login
+            else "",
             allow_private=allow_private,
             authority=content(authority).decode() if authority else "",
+            sender=sender or "",
+            login=login or "",
+            contact=contact or "",
             request_id=settings.request_id,
         )
     settings.output.done(f"Channel {name} created", commit, name=name)
@@ -171,9 +203,15 @@ def update(
         ),
     ] = None,
     authority: AuthorityFile = None,
+    sender: Sender = None,
+    login: Login = None,
+    contact: Contact = None,
 ) -> None:
     """Change a channel. `--event` replaces all its classes of events."""
-    changes = (url, event, secret_file, allow_private, authority)
+    changes = (
+        *(url, event, secret_file, allow_private, authority),
+        *(sender, login, contact),
+    )
     if changes == (None,) * len(changes):
         raise UsageError("nothing to change: see --help for the options")
     settings = settings_of(context)
@@ -185,6 +223,9 @@ def update(
             secret=secret("", secret_file) if secret_file else "",
             allow_private=allow_private,
             authority=content(authority).decode() if authority else None,
+            sender=sender,
+            login=login,
+            contact=contact,
             request_id=settings.request_id,
         )
     settings.output.done(f"Channel {name} changed", commit, name=name)

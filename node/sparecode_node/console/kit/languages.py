@@ -4,26 +4,24 @@ Languages: the catalogues of texts, and the language of the page being answered.
 
 English texts are in the code and in the templates; each is the key of its translations
 in `languages/LANGUAGE/LC_MESSAGES/console.po`. What a catalogue lacks is shown in
-English. A catalogue is compiled when its language is first used, so no compiled file
-can be older than its source.
+English. `services.catalogues` reads them.
 """
 
 import contextlib
 import functools
 import gettext as standard
-import io
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
 from babel import Locale
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 from markupsafe import Markup
 
+from sparecode_node.services import catalogues
+
+ENGLISH: Final = catalogues.ENGLISH
 CATALOGUES: Final = Path(__file__).parents[1] / "languages"
-ENGLISH: Final = "en"
 LEFT_TO_RIGHT: Final = "\N{LEFT-TO-RIGHT ISOLATE}"
 END: Final = "\N{POP DIRECTIONAL ISOLATE}"
 _PREFERRED_MAX = 20
@@ -37,10 +35,7 @@ _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 @functools.cache
 def languages() -> Mapping[str, str]:
     """Return the languages of the console: each with its name in that language."""
-    tags = [
-        ENGLISH,
-        *sorted(each.name for each in CATALOGUES.iterdir() if each.is_dir()),
-    ]
+    tags = catalogues.languages(CATALOGUES)
     return {tag: Locale.parse(tag).get_display_name(tag) or tag for tag in tags}
 
 
@@ -71,14 +66,7 @@ def using(language: str) -> Iterator[None]:
 
 def best(preferred: list[str]) -> str:
     """Return the first language that the console has, of tags such as `de-AT`."""
-    available = {tag.casefold(): tag for tag in languages()}
-    for tag in preferred:
-        # RFC 4647, section 3.4: leave out the last parts until a language matches.
-        parts = tag.casefold().replace("_", "-").split("-")
-        for many in range(len(parts), 0, -1):
-            if match := available.get("-".join(parts[:many])):
-                return match
-    return ENGLISH
+    return catalogues.best(preferred, languages())
 
 
 def accepted(header: str) -> list[str]:
@@ -151,11 +139,4 @@ def _locale(language: str) -> Locale:
 
 @functools.cache
 def _catalogue(language: str) -> standard.NullTranslations:
-    if language == ENGLISH:
-        return standard.NullTranslations()
-    source = CATALOGUES / language / "LC_MESSAGES" / "console.po"
-    compiled = io.BytesIO()
-    with source.open("rb") as file:
-        write_mo(compiled, read_po(file, locale=language))
-    compiled.seek(0)
-    return standard.GNUTranslations(compiled)
+    return catalogues.read(CATALOGUES, language, "console")

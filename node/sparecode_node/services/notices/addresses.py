@@ -38,9 +38,14 @@ SYSLOG_SCHEME, SYSLOG_PORT = "tcp+tls", 6514
 """Of a receiver of syslog; the port is that of RFC 5425."""
 
 
-def parse_url(value: str, scheme: str = "https") -> SplitResult:
+SMTP_PORTS = {"smtp+starttls": 587, "smtps": 465, "smtp+cleartext": 25}
+"""Of a mail server, by the scheme, which also names its use of TLS."""
+CLEARTEXT = "smtp+cleartext"
+
+
+def parse_url(value: str, *schemes: str) -> SplitResult:
     """
-    Return the parts of a receiver's URL.
+    Return the parts of a receiver's URL; *schemes*: those that it may have.
 
     Raises `AddressError` with what it must be.
     """
@@ -53,13 +58,15 @@ def parse_url(value: str, scheme: str = "https") -> SplitResult:
         port = parts.port
     except ValueError:
         raise AddressError("must be a URL") from None
-    if parts.scheme != scheme or not parts.hostname:
-        raise AddressError(f"must begin with {scheme}:// and a host")
+    schemes = schemes or ("https",)
+    if parts.scheme not in schemes or not parts.hostname:
+        beginnings = " or ".join(f"{each}://" for each in schemes)
+        raise AddressError(f"must begin with {beginnings} and a host")
     if "@" in parts.netloc:
         raise AddressError("must hold no user name or password")
     if parts.fragment or port == 0 or len(parts.hostname) > HOST_MAX:
         raise AddressError("must be a URL without a fragment, with a valid port")
-    if scheme == SYSLOG_SCHEME and (parts.path.strip("/") or parts.query):
+    if parts.scheme != "https" and (parts.path.strip("/") or parts.query):
         raise AddressError("must be a host, with or without a port")
     return parts
 

@@ -19,6 +19,7 @@ from sparecode_node.domain.notices import (
     EventClass,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.personal_notices import PersonalKind, PersonalNotice
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import notices
 from sparecode_node.queries.notices import ChannelView, NoticeView, StoredNotice
@@ -32,12 +33,14 @@ from sparecode_node.services.errors import InvalidFieldError, refusal
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.notices.addresses import (
+    SMTP_PORTS,
     SYSLOG_SCHEME,
     AddressError,
     check,
     parse_url,
 )
 from sparecode_node.services.notices.event_file import FILE_NAME
+from sparecode_node.services.notices.mail_settings import MailSettings, check_mail
 from sparecode_node.services.notices.outcomes import (
     Attempt,
     ChannelTest,
@@ -98,7 +101,7 @@ class Channels:
         self._folder = folder
 
     @idempotent
-    async def create(
+    async def create(  # noqa: PLR0913 - one argument per field.
         self,
         context: CallContext,
         *,
@@ -109,12 +112,16 @@ class Channels:
         secret: str = "",
         allow_private: bool = False,
         authority: str = "",
+        sender: str = "",
+        login: str = "",
+        contact: str = "",
     ) -> Applied:
         """
         Add a channel. It begins with the events after this change (P3).
 
         A webhook needs *classes* and a *secret*. Streams tell every event, and have no
-        secret; a file has no *address* either, and its name is that of the files.
+        secret; a file has no *address* either, and its name is that of the files. Mail
+        needs a *sender* and a *contact*, and a *secret* if it has a *login*.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
@@ -124,6 +131,8 @@ class Channels:
         _check_classes(kind, wanted)
         _check_authority(authority)
         _check_secret(kind, secret)
+        settings = MailSettings(sender=sender, login=login, contact=contact)
+        check_mail(kind, address, settings, has_password=bool(secret))
         if kind is ChannelKind.FILE and not FILE_NAME.fullmatch(key):
             raise InvalidFieldError(
                 "name", "must be of a-z, 0-9 and - for a file, which has this name"
@@ -143,6 +152,9 @@ class Channels:
                 authority=authority,
                 sealed_secret=self._seals.seal_channel_secret(key, secret, key_id),
                 key_id=key_id,
+                sender=settings.sender,
+                login=settings.login,
+                contact=settings.contact,
             )
 
         return applied(
@@ -150,7 +162,7 @@ class Channels:
         )
 
     @idempotent
-    async def update(
+    async def update(  # noqa: PLR0913 - one argument per field.
         self,
         context: CallContext,
         *,
@@ -161,6 +173,9 @@ class Channels:
         allow_private: bool | None = None,
         authority: str | None = None,
         secret: str = "",
+        sender: str | None = None,
+        login: str | None = None,
+        contact: str | None = None,
     ) -> Applied:
         """Change a channel (P3). None and no *classes* or *secret* keep a value."""
         deadline = self._proposer.deadline(context)
@@ -179,6 +194,19 @@ class Channels:
             new_address = known.address if address is None else address
             private = known.allow_private if allow_private is None else allow_private
             _check_address(known.kind, new_address, allow_private=private)
+            settings = MailSettings(
+                sender=known.sender if sender is None else sender,
+                login=known.login if login is None else login,
+                contact=known.contact if contact is None else contact,
+            )
+            # The password of another server or name is not sent to this one.
+            moved = (new_address, settings.login) != (known.address, known.login)
+            check_mail(
+                known.kind,
+                new_address,
+                settings,
+                has_password=bool(secret) or not moved,
+            )
             return SaveChannel(
                 channel=key,
                 name=known.name,
@@ -193,6 +221,9 @@ class Channels:
                 if secret
                 else None,
                 key_id=key_id,
+                sender=settings.sender,
+                login=settings.login,
+                contact=settings.contact,
             )
 
         return applied(
@@ -261,6 +292,7 @@ class Channels:
         Send a test notice from this node, and return the exchange.
 
         It is no event, and nothing is kept of it. A disabled channel can be tested, too.
+        A mail goes to the calling administrator, or else to the channel's own sender.
         Raises `RateError` and `OverloadedError`, as for costly reads (Q3).
         """
         deadline = self._reader.deadline(context)
@@ -268,15 +300,16 @@ class Channels:
 
         async def query(
             transaction: ReadTransaction, _: int, session: Session
-        ) -> tuple[Channel | None, Session]:
-            return await notices.find(transaction, key), session
+        ) -> tuple[Channel | None, Session, str]:
+            address = await notices.address_of(transaction, session.administrator)
+            return await notices.find(transaction, key), session, address
 
         read = await self._reader.read_for(context, query, stale_ok=False)
-        channel, session = read.value
+        channel, session, address = read.value
         if channel is None:
             raise _unknown(key)
         async with self._tests.turn(session.administrator, deadline):
-            notice = self._test_notice(channel, session, read.node_id)
+            notice = self._test_notice(channel, session, read.node_id, address)
             exchange = await self._exchange(channel, notice, deadline)
         return ChannelTest(
             delivered=exchange.attempt.outcome is Outcome.DELIVERED,
@@ -304,7 +337,7 @@ class Channels:
             await sender.close()
 
     def _test_notice(
-        self, channel: Channel, session: Session, node_id: NodeId
+        self, channel: Channel, session: Session, node_id: NodeId, address: str
     ) -> StoredNotice:
         now_ms = self._clock.now_ms()
         return StoredNotice(
@@ -323,6 +356,15 @@ class Channels:
                 detail="a test of this channel: nothing has happened",
             ),
             since_ms=now_ms,
+            personal=PersonalNotice(
+                kind=PersonalKind.TEST,
+                recipient=address or channel.sender,
+                person=session.administrator,
+                language="",
+                is_last=False,
+            )
+            if channel.kind is ChannelKind.MAIL
+            else None,
         )
 
     async def _known(self, channel: NameKey) -> Channel:
@@ -355,6 +397,12 @@ def _classes(classes: Sequence[EventClass]) -> tuple[str, ...]:
 def _check_classes(kind: ChannelKind, classes: tuple[str, ...]) -> None:
     if kind in STREAMS and len(classes) != len(EventClass):
         raise InvalidFieldError("classes", f"must be empty: a {kind} tells every event")
+    if kind is ChannelKind.MAIL:
+        if classes:
+            raise InvalidFieldError(
+                "classes", "must be empty: people hear of what concerns them"
+            )
+        return
     if not classes:
         raise InvalidFieldError("classes", "must name at least one class")
 
@@ -366,9 +414,12 @@ def _check_address(kind: ChannelKind, address: str, *, allow_private: bool) -> N
                 "address", "must be empty: the node.toml of each node names the folder"
             )
         return
-    is_syslog = kind is ChannelKind.SYSLOG
+    schemes = {
+        ChannelKind.SYSLOG: (SYSLOG_SCHEME,),
+        ChannelKind.MAIL: tuple(SMTP_PORTS),
+    }
     try:
-        parts = parse_url(address, SYSLOG_SCHEME if is_syslog else "https")
+        parts = parse_url(address, *schemes.get(kind, ("https",)))
         host = parts.hostname or ""
         try:
             literal = ipaddress.ip_address(host)
@@ -396,6 +447,10 @@ def _check_secret(kind: ChannelKind, secret: str) -> None:
     if kind in STREAMS:
         if secret:
             raise InvalidFieldError("secret", f"must be empty: a {kind} has none")
+        return
+    if kind is ChannelKind.MAIL:
+        if secret:
+            fields.secret("secret", secret, at_most=SECRET_MAX)
         return
     fields.secret("secret", secret, at_most=SECRET_MAX)
     prefix, encoded = secret[: len(SECRET_PREFIX)], secret[len(SECRET_PREFIX) :]

@@ -167,6 +167,9 @@ class Lane:
                 if self._failures:
                     self._failures = 0
                     self._retries.clear()  # The receiver is back: all may be tried.
+            case Outcome.REJECTED:
+                self._failures = 0
+                await self._fail((notice.number,), attempt.cause)
             case Outcome.REFUSED if overdue:
                 await self._fail((notice.number,), attempt.cause)
             case Outcome.REFUSED:

@@ -19,6 +19,8 @@ class Outcome(enum.Enum):
     """The receiver is down or too busy: other notices would fail, too."""
     REFUSED = enum.auto()
     """The receiver answered, and did not take this notice."""
+    REJECTED = enum.auto()
+    """The receiver will never take this notice: trying again is useless."""
     GONE = enum.auto()
     """The receiver wants no more notices."""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.services.notices.event_file import EventFile
+from sparecode_node.services.notices.mail import MailSender
 from sparecode_node.services.notices.outcomes import Attempt, Exchange
 from sparecode_node.services.notices.streams import StreamSender
 from sparecode_node.services.notices.syslog import SyslogSender
@@ -58,6 +59,8 @@ async def open_sender(
         secret = seals.unseal_channel_secret(
             channel.channel, channel.sealed_secret, channel.key_id
         )
+        if channel.kind is ChannelKind.MAIL:
+            return await MailSender.open(channel, secret)
         return await WebhookSender.open(channel, secret, seals.cluster_id)
     except UnknownKeyError as error:
         raise KeyAwaitedError(str(error)) from error

@@ -25,6 +25,9 @@ class SaveChannel:
     sealed_secret: bytes | None = field(repr=False)
     """None: the channel keeps its secret."""
     key_id: KeyId
+    sender: str = ""
+    login: str = ""
+    contact: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,9 @@ def save_channel(applying: Applying, command: SaveChannel) -> Rejected | None:
         sealed_secret=b"" if command.sealed_secret is None else command.sealed_secret,
         key_id=command.key_id,
         version=applying.index,
+        sender=command.sender,
+        login=command.login,
+        contact=command.contact,
     )
     if known is not None and command.sealed_secret is None:
         channel = replace(
@@ -74,10 +77,13 @@ def _check(
             f"channel {known.name} is of kind {known.kind}: remove it, and create another one",
             "kind",
         )
-    if not command.classes or not {*command.classes} <= {*EventClass}:
+    is_mail = command.kind is ChannelKind.MAIL
+    if bool(command.classes) == is_mail or not {*command.classes} <= {*EventClass}:
         return Rejected(
             Reason.CHANNEL_SETTINGS,
-            "a channel tells at least one of: " + " ".join(EventClass),
+            "people hear of what concerns them: mail has no classes of events"
+            if is_mail
+            else "a channel tells at least one of: " + " ".join(EventClass),
             "classes",
         )
     if known is None and tables.count(applying.db) >= CHANNELS_MAX:
@@ -85,12 +91,25 @@ def _check(
             Reason.CHANNELS_FULL,
             f"there are {CHANNELS_MAX} channels already: remove one first",
         )
+    if known is None and is_mail:
+        mail = tables.mail_channel(applying.db)
+        if mail is not None:
+            return Rejected(
+                Reason.CHANNEL_EXISTS,
+                f"channel {mail} sends mail already: people would hear twice",
+                "kind",
+            )
     return None
 
 
 def _words(channel: Channel, known: Channel | None, *, new_secret: bool) -> str:
     """Return the settings of a channel in words: an approver decides by them."""
-    words = [_receiver(channel), f"tells {' '.join(channel.classes)}"]
+    words = [_receiver(channel)]
+    if channel.kind is ChannelKind.MAIL:
+        words.append(f"from {channel.sender}")
+        words.append(f"signs in as {channel.login}" if channel.login else "no sign-in")
+    else:
+        words.append(f"tells {' '.join(channel.classes)}")
     if channel.allow_private:
         words.append("the address may be private")
     if channel.authority:

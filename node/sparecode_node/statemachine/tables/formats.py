@@ -119,6 +119,7 @@ DROP TABLE authority_successors;
 DROP TABLE member_keys;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;
+DROP TABLE personal_counts;
 DROP TABLE channels;
 DROP TABLE passkeys;
 DROP TABLE browser_logins;

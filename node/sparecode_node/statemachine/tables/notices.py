@@ -3,11 +3,13 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
-from sparecode_node.domain.notices import STREAMS, Channel, ChannelKind, EventClass
+from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
+from sparecode_node.domain.personal_notices import PersonalNotice
 
 NOTICE_TABLES = """
 CREATE TABLE channels (
@@ -25,7 +27,10 @@ CREATE TABLE channels (
     kept INTEGER NOT NULL,           -- its rows in `notices`
     dropped INTEGER NOT NULL,        -- that no audit event has told yet
     drops_told_ms INTEGER NOT NULL,  -- when the last one did
-    position INTEGER NOT NULL        -- of a stream: the last event that was delivered
+    position INTEGER NOT NULL,       -- of a stream: the last event that was delivered
+    sender TEXT NOT NULL,            -- mail: the address that it is from
+    login TEXT NOT NULL,             -- mail: the name at the server; empty: none
+    contact TEXT NOT NULL            -- mail: how people reach the help desk
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE notices (
@@ -45,16 +50,30 @@ CREATE TABLE notices (
     detail TEXT NOT NULL,
     since_ms INTEGER NOT NULL,       -- deliveries are tried since then
     dead INTEGER NOT NULL,
-    cause TEXT NOT NULL              -- why it is a dead letter
+    cause TEXT NOT NULL,             -- why it is a dead letter
+    kind TEXT NOT NULL,              -- mail: what it tells; empty: not to a person
+    recipient TEXT NOT NULL,         -- mail: the address
+    person TEXT NOT NULL,            -- mail: the name of the user that it is about
+    language TEXT NOT NULL,          -- mail: of that user; empty: not known
+    is_last INTEGER NOT NULL         -- mail: more of its kind are left out for an hour
 ) STRICT;
 CREATE INDEX notices_of_channel ON notices (channel, dead, number);
 CREATE INDEX notices_to_drop ON notices (channel, dead DESC, rank DESC, number);
+
+CREATE TABLE personal_counts (
+    person TEXT NOT NULL,            -- the id of a user, or the name of an administrator
+    kind TEXT NOT NULL,
+    count INTEGER NOT NULL,          -- notices of this kind in this hour
+    ends_at_ms INTEGER NOT NULL,     -- of the hour
+    PRIMARY KEY (person, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX personal_counts_by_end ON personal_counts (ends_at_ms);
 """
 """Here, because `schema` has 500 lines already."""
 
 COLUMNS = (
     "channel, name, kind, enabled, address, classes, allow_private, authority, "
-    "sealed_secret, key_id, version"
+    "sealed_secret, key_id, version, sender, login, contact"
 )
 
 
@@ -86,21 +105,55 @@ def count(db: sqlite3.Connection) -> int:
     return int(number)
 
 
-def wanting(db: sqlite3.Connection, event_class: EventClass) -> list[tuple[str, int]]:
-    """
-    Return the enabled channels that want a class, each with its number of notices.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """A channel that keeps notices, with the number that it has."""
 
-    Streams are not among them: they read the audit log.
-    """
+    channel: NameKey
+    kind: ChannelKind
+    kept: int
+    classes: tuple[str, ...]
+
+
+def keeping(db: sqlite3.Connection) -> list[Keeping]:
+    """Return the enabled channels except streams: these read the audit log."""
     rows = db.execute(
-        "SELECT channel, kind, kept, classes FROM channels WHERE enabled "
-        "ORDER BY channel"
+        "SELECT channel, kind, kept, classes FROM channels "
+        "WHERE enabled AND kind IN (?, ?) ORDER BY channel",
+        (ChannelKind.WEBHOOK, ChannelKind.MAIL),
     )
     return [
-        (channel, kept)
+        Keeping(
+            channel=NameKey(channel),
+            kind=ChannelKind(kind),
+            kept=kept,
+            classes=tuple(classes.split()),
+        )
         for channel, kind, kept, classes in rows
-        if kind not in STREAMS and event_class in classes.split()
     ]
+
+
+def mail_channel(db: sqlite3.Connection) -> str | None:
+    """Return the name of the channel that sends mail, enabled or not."""
+    row = db.execute(
+        "SELECT name FROM channels WHERE kind = ?", (ChannelKind.MAIL,)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def count_personal(
+    db: sqlite3.Connection, person: str, kind: str, *, now_ms: int, hour_ms: int
+) -> int:
+    """Count a notice to a person, and return which of its kind it is in this hour."""
+    (count,) = db.execute(
+        "INSERT INTO personal_counts (person, kind, count, ends_at_ms) "
+        "VALUES (?, ?, 1, ?) ON CONFLICT (person, kind) DO UPDATE SET "
+        "count = CASE WHEN ends_at_ms <= ? THEN 1 ELSE count + 1 END, "
+        "ends_at_ms = CASE WHEN ends_at_ms <= ? THEN excluded.ends_at_ms "
+        "ELSE ends_at_ms END RETURNING count",
+        (person, kind, now_ms + hour_ms, now_ms, now_ms),
+    ).fetchone()
+    return int(count)
 
 
 def save(db: sqlite3.Connection, channel: Channel) -> None:
@@ -109,7 +162,7 @@ def save(db: sqlite3.Connection, channel: Channel) -> None:
     changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
     db.execute(
         f"INSERT INTO channels ({COLUMNS}, kept, dropped, drops_told_ms, position) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, "
         "(SELECT coalesce(max(sequence), 0) FROM audit_events)) "
         f"ON CONFLICT (channel) DO UPDATE SET {changes}",
         (
@@ -124,6 +177,9 @@ def save(db: sqlite3.Connection, channel: Channel) -> None:
             channel.sealed_secret,
             channel.key_id,
             channel.version,
+            channel.sender,
+            channel.login,
+            channel.contact,
         ),
     )
 
@@ -143,12 +199,14 @@ def add(
     notice_id: str,
     event_class: EventClass,
     rank: int,
+    personal: PersonalNotice | None = None,
 ) -> None:
-    """Add the notice of an event for a channel."""
+    """Add the notice of an event for a channel; *personal*: to a person."""
     db.execute(
         "INSERT INTO notices (channel, notice_id, rank, class, sequence, at_ms, actor, "
-        "node, action, target, outcome, reason, detail, since_ms, dead, cause) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '')",
+        "node, action, target, outcome, reason, detail, since_ms, dead, cause, "
+        "kind, recipient, person, language, is_last) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?, ?, ?, ?)",
         (
             channel,
             notice_id,
@@ -164,6 +222,17 @@ def add(
             event.reason,
             event.detail,
             event.at_ms,
+            *(
+                ("", "", "", "", 0)
+                if personal is None
+                else (
+                    personal.kind,
+                    personal.recipient,
+                    personal.person,
+                    personal.language,
+                    personal.is_last,
+                )
+            ),
         ),
     )
     db.execute("UPDATE channels SET kept = kept + 1 WHERE channel = ?", (channel,))

@@ -4329,6 +4329,9 @@ class SaveChannel(_message.Message):
     AUTHORITY_FIELD_NUMBER: _builtins.int
     SEALED_SECRET_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """The channel's name, as it is compared."""
     name: _builtins.str
@@ -4349,6 +4352,12 @@ class SaveChannel(_message.Message):
     """A new secret, sealed with a key of the ring; absent: it keeps its secret."""
     key_id: _builtins.int
     """The number of that key."""
+    sender: _builtins.str
+    """Mail: the address that it is from."""
+    login: _builtins.str
+    """Mail: the name at the mail server; empty: none."""
+    contact: _builtins.str
+    """Mail: how people reach the help desk."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The classes of events that it wants: values of EventClass."""
@@ -4367,10 +4376,13 @@ class SaveChannel(_message.Message):
         authority: _builtins.str = ...,
         sealed_secret: _builtins.bytes | None = ...,
         key_id: _builtins.int = ...,
+        sender: _builtins.str = ...,
+        login: _builtins.str = ...,
+        contact: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "sealed_secret", b"sealed_secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "channel", b"channel", "classes", b"classes", "enabled", b"enabled", "key_id", b"key_id", "kind", b"kind", "name", b"name", "sealed_secret", b"sealed_secret", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "channel", b"channel", "classes", b"classes", "contact", b"contact", "enabled", b"enabled", "key_id", b"key_id", "kind", b"kind", "login", b"login", "name", b"name", "sealed_secret", b"sealed_secret", "sender", b"sender", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sealed_secret: _TypeAlias = _typing.Literal["sealed_secret"]  # noqa: Y015
     _WhichOneofArgType__sealed_secret: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret"]  # noqa: Y015

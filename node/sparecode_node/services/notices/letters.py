@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Letters: the texts of mails, in the language of the person (N6).
+
+The templates `letter.txt` and `letter.html` are the same for all kinds of notices. The
+second one escapes every value. Both get a few named values, and nothing of the state.
+"""
+
+import datetime as dt
+import functools
+import gettext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from babel import Locale
+from babel.dates import format_datetime
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.personal_notices import PersonalNotice
+from sparecode_node.services import catalogues
+from sparecode_node.services.notices.letter_words import FACTS, WORDS, Fact
+
+HERE: Final = Path(__file__).parent
+CATALOGUES: Final = HERE / "languages"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """The text of a mail."""
+
+    subject: str
+    text: str
+    html: str
+    language: str
+
+
+def write_letter(
+    personal: PersonalNotice, event: AuditEvent, *, contact: str
+) -> Letter:
+    """Write the mail of a notice. Raises `TemplateError` for a broken template."""
+    language = best_language(personal.language)
+    catalogue = _catalogue(language)
+    words = WORDS[personal.kind]
+    locale = Locale.parse(language, sep="-")
+    subject = catalogue.gettext(words.subject)
+    values = {
+        "_": catalogue.gettext,
+        "language": language,
+        "direction": locale.text_direction,
+        "subject": subject,
+        "greeting": catalogue.gettext("Hello %(person)s,")
+        % {"person": personal.person},
+        "happened": catalogue.gettext(words.happened),
+        "advice": catalogue.gettext(words.advice),
+        "time": format_datetime(
+            dt.datetime.fromtimestamp(event.at_ms / 1000, tz=dt.UTC),
+            "long",
+            tzinfo=dt.UTC,
+            locale=locale,
+        ),
+        "facts": [
+            (catalogue.gettext(FACTS[fact]), _value(fact, event))
+            for fact in words.facts
+        ],
+        "contact": contact,
+        "is_last": personal.is_last,
+    }
+    return Letter(
+        subject=subject,
+        text=_environment().get_template("letter.txt").render(values),
+        html=_environment().get_template("letter.html").render(values),
+        language=language,
+    )
+
+
+def best_language(wanted: str) -> str:
+    """Return the language of a mail to a person who reads *wanted*."""
+    return catalogues.best([wanted], languages())
+
+
+@functools.cache
+def languages() -> tuple[str, ...]:
+    """Return the languages of mails."""
+    return catalogues.languages(CATALOGUES)
+
+
+def _value(fact: Fact, event: AuditEvent) -> str:
+    match fact:
+        case Fact.TOKEN:
+            return event.target
+        case Fact.ACTOR:
+            return event.actor.partition(":")[2] or event.actor
+
+
+@functools.cache
+def _catalogue(language: str) -> gettext.NullTranslations:
+    return catalogues.read(CATALOGUES, language, "mail")
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
