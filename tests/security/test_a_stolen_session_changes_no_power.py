@@ -40,6 +40,7 @@ from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode_node.domain.administrators import SECOND_FACTOR, Role
 from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.notices import CLASSES, EventClass
 from sparecode_node.domain.policy import Policy, public_name
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from sparecode_node.services.access import authorization
@@ -154,6 +155,23 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "RemoveSecondFactor",
         pb.RemoveSecondFactorRequest(request_id=new_id(), name="dora"),
     ),
+    "agent": (
+        AgentServiceStub,
+        "RegisterAgent",
+        agents_pb2.RegisterAgentRequest(
+            request_id=new_id(), name="mine", certificate_identity="DNS:mine"
+        ),
+    ),
+    "removed agent": (
+        AgentServiceStub,
+        "RemoveAgent",
+        agents_pb2.RemoveAgentRequest(request_id=new_id(), name="vpn"),
+    ),
+    "allowed certificate": (
+        AgentServiceStub,
+        "AllowCertificate",
+        agents_pb2.AllowCertificateRequest(request_id=new_id(), serial_number="1f"),
+    ),
     "RADIUS client": (
         AgentServiceStub,
         "RegisterRadiusClient",
@@ -194,6 +212,84 @@ async def test_a_session_alone_changes_no_power(
     age(node, 6)
     refusal = await root(node).refused(stub, method, request_again(request))
     assert refusal.reason == "REAUTHENTICATION_NEEDED"
+
+
+AGENT = "gateway"
+GIVES_MORE: dict[str, Any] = {
+    "enabled": True,
+    "restricted": False,
+    "protects": types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER,
+    "add_usernames": ["alice"],
+    "add_groups": ["staff"],
+}
+"""Changes that let an agent do more, or admit more users."""
+
+TAKES_AWAY: dict[str, Any] = {
+    "enabled": False,
+    "restricted": True,
+    "protects": types_pb2.AGENT_PROTECTS_CLOUD,
+    "remove_groups": ["staff"],
+}
+
+
+def agent_change(**values: Any) -> Any:
+    return agents_pb2.UpdateAgentRequest(request_id=new_id(), name=AGENT, **values)
+
+
+def denial(serial_number: str) -> Any:
+    return agents_pb2.DenyCertificateRequest(
+        request_id=new_id(), serial_number=serial_number, note="stolen"
+    )
+
+
+@pytest.mark.asyncio
+async def test_a_session_alone_gives_an_agent_nothing(node: LoopbackNode) -> None:
+    """(P7) It restricts one at once, which stops an attack, and cannot undo that."""
+    await confirmed(node, PASSWORD)
+    await root(node).call(
+        AgentServiceStub,
+        "RegisterAgent",
+        agents_pb2.RegisterAgentRequest(
+            request_id=new_id(), name=AGENT, certificate_identity="DNS:gateway"
+        ),
+    )
+    age(node, 6)
+    for name, value in TAKES_AWAY.items():
+        change = agent_change(**{name: value})
+        await root(node).call(AgentServiceStub, "UpdateAgent", change)
+    for name, value in GIVES_MORE.items():
+        change = agent_change(**{name: value})
+        before = facts(node)
+        refusal = await root(node).refused(AgentServiceStub, "UpdateAgent", change)
+        assert refusal.reason == "REAUTHENTICATION_NEEDED", name
+        assert facts(node) == before
+    await confirmed(node, PASSWORD)
+    more = agent_change(
+        **{name: GIVES_MORE[name] for name in ("enabled", "restricted")}
+    )
+    await root(node).call(AgentServiceStub, "UpdateAgent", more)
+
+
+@pytest.mark.asyncio
+async def test_a_session_alone_denies_few_certificates(node: LoopbackNode) -> None:
+    """
+    (P7) Denying stops an attack, so it works at once; and it keeps users out.
+
+    So a thief of a session does not turn every agent away. Its owner still can.
+    """
+    for number in range(power.RESTRICTIONS_PER_HOUR):
+        await root(node).call(AgentServiceStub, "DenyCertificate", denial(f"a{number}"))
+    refusal = await root(node).refused(AgentServiceStub, "DenyCertificate", denial("b"))
+    assert refusal.reason == "REAUTHENTICATION_NEEDED"
+    with contextlib.closing(sqlite3.connect(node.path)) as db:
+        (told,) = db.execute(
+            "SELECT count(*) FROM audit_events "
+            "WHERE action = 'DenyCertificate' AND outcome = 'applied'"
+        ).fetchone()
+    assert told == power.RESTRICTIONS_PER_HOUR
+    assert CLASSES["DenyCertificate"] is EventClass.ADMINISTRATION
+    await confirmed(node, PASSWORD)
+    await root(node).call(AgentServiceStub, "DenyCertificate", denial("b"))
 
 
 MINUTES = duration_pb2.Duration(seconds=10 * 60)
@@ -347,8 +443,11 @@ POWER = {
     "AdministratorService/RemoveAdministrator",
     "AdministratorService/RemoveSecondFactor",
     "AdministratorService/UpdateAdministrator",
+    "AgentService/AllowCertificate",
     "AgentService/CreateAgentKey",
+    "AgentService/RegisterAgent",
     "AgentService/RegisterRadiusClient",
+    "AgentService/RemoveAgent",
     "AgentService/RotateRadiusSecret",
     "AgentService/UpdateRadiusClient",
     "ClusterService/AddMember",
@@ -368,6 +467,8 @@ POWER = {
 
 BY_CONTENT = {
     "AdministratorService/Approve": "as what it approves",
+    "AgentService/DenyCertificate": "beyond a number within an hour",
+    "AgentService/UpdateAgent": "what lets it do more; and beyond that number",
     "PolicyService/UpdatePolicy": "all but a few fields of the policy",
     "SessionService/EndSession": "of another session than the calling one",
     "SessionService/Logout": "the calling session alone",
@@ -379,18 +480,12 @@ ORDINARY = {
     # The cluster gives no one access by these, or takes some away.
     "AdministratorService/CancelReset",
     "AdministratorService/Reject",
-    "AgentService/DenyCertificate",
-    "AgentService/RemoveAgent",
     "ClusterService/OpenCluster",
     "ClusterService/CreateBackup",
     "ClusterService/TransferPrimary",
     "NoticeService/SendNoticesAgain",
     "SecurityConsole/RefuseBrowserLogin",
     "SessionService/Reauthenticate",
-    # An agent needs a certificate of the authority besides, and this one was trusted.
-    "AgentService/AllowCertificate",
-    "AgentService/RegisterAgent",
-    "AgentService/UpdateAgent",
     # Users and their tokens: the daily work. A second approver guards it (I10, P3).
     *(
         f"EmergencyAccessService/{each}"

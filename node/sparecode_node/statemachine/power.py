@@ -8,13 +8,17 @@ that the session has shown recently.
 
 from dataclasses import fields
 
+from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.approvals import ApprovalKind
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.policy import HOUR_MS, Policy
 from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.pending import from_json
+from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import allowance_counts
 from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables.allowance_counts import Allowance, AllowanceUse
 
 ORDINARY_POLICY_FIELDS = {
     "codes_per_set_default": "only a proposal: who issues codes chooses their number",
@@ -27,6 +31,14 @@ The fields of the policy that guard nothing, with the reason.
 
 Every other field guards power: who may act alone, how long a session lasts, what a guess
 costs. A field that is added later counts among those until it is named here.
+"""
+
+RESTRICTIONS_PER_HOUR = 10
+"""
+How often an administrator may restrict agents without a recent password.
+
+Denying a certificate and disabling an agent stop an attack and must be possible at once;
+but they also keep users out.
 """
 
 REAUTHENTICATION_NEEDED = Rejected(
@@ -68,6 +80,10 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.ReplaceAuthorities()
             | commands.FinishAuthorities()
             | commands.ActivateKey()
+            | commands.RegisterAgent()
+            | commands.AllowCertificate()
+            # Disabling stops an attack as well, and can be undone.
+            | commands.RemoveAgent()
             # A secret or a key, and who may use it, open the door of agents.
             | commands.RegisterRadiusClient()
             | commands.UpdateRadiusClient()
@@ -84,10 +100,35 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
         case commands.EndSession():
             # Else a thief could keep ending the owner's sessions (ASVS 5.0, V7.5.2).
             return command.session_id != applying.call.session_id
+        case commands.DenyCertificate():
+            return _restricts_too_much(applying)
+        case commands.UpdateAgent():
+            return _gives_more(applying, command) or _restricts_too_much(applying)
         case commands.UpdatePolicy():
             return _changes_guard(applying.policy, command)
         case _:
             return False
+
+
+def _restricts_too_much(applying: Applying) -> bool:
+    """Return whether the administrator has used up what a session may do alone."""
+    use = AllowanceUse(Allowance.RESTRICT, applying.acting_administrator.name)
+    uses = allowance_counts.uses_within(applying.db, use, applying.now_ms, HOUR_MS)
+    return uses >= RESTRICTIONS_PER_HOUR
+
+
+def _gives_more(applying: Applying, command: commands.UpdateAgent) -> bool:
+    """Return whether the agent may do more afterwards, or admits more users."""
+    agent = agent_tables.find_agent_by_name(applying.db, command.name_key)
+    if agent is None:
+        return False  # Its handler refuses it.
+    return (
+        bool(command.add_users or command.add_groups)
+        or (command.enabled is True and not agent.enabled)
+        or (command.restricted is False and agent.restricted)
+        # Through a cloud agent, emergency codes are refused (A4).
+        or (command.protects not in (None, Protects.CLOUD, agent.protects))
+    )
 
 
 def _changes_guard(policy: Policy, command: commands.UpdatePolicy) -> bool:

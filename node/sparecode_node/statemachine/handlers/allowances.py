@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What may be done a number of times without an approval (P3a).
+What may be done a number of times without an approval (P3a), or a password (P7).
 
 Each administrator may issue a number of sets, and each user be unlocked a number of
 times. All administrators share a user's unlocks: each one allows further guesses, and
 guesses of accomplices add up.
+
+Denying a certificate, or restricting an agent, stops an attack and must be possible at
+once. It also keeps users out. So a session alone may do it a number of times (`power`).
 """
 
 from sparecode_node.domain.approvals import ApprovalKind, Hold
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.domain.policy import DAY_MS, HOUR_MS
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.agents import DenyCertificate, UpdateAgent
 from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
     IssueTokencodesInBulk,
@@ -41,11 +45,13 @@ def use_of(applying: Applying) -> AllowanceUse | None:
         user = user_tables.find_user_by_name(applying.db, command.name_key)
         if user is not None and user_tables.find_lockouts(applying.db, user.user_id):
             return AllowanceUse(Allowance.UNLOCK, user.user_id)
+    if isinstance(command, DenyCertificate | UpdateAgent):
+        return AllowanceUse(Allowance.RESTRICT, applying.acting_administrator.name)
     return None
 
 
 def count(applying: Applying, use: AllowanceUse | None) -> None:
-    """Count what was done without an approval (P3a)."""
+    """Count what was done without an approval (P3a), or perhaps a password (P7)."""
     if use is not None:
         allowance_counts.add(applying.db, use, applying.now_ms)
 

@@ -14,7 +14,7 @@ from sparecode_node.domain.policy import DAY_MS, MINUTE_MS
 
 ALLOWANCE_TABLES = """
 CREATE TABLE allowance_counts (         -- what was done without an approval, see P3a
-    allowance TEXT NOT NULL,         -- issue, unlock
+    allowance TEXT NOT NULL,         -- issue, unlock, restrict
     subject TEXT NOT NULL,           -- an administrator's name; a user's id
     minute_ms INTEGER NOT NULL,      -- the minute's begin
     uses INTEGER NOT NULL,
@@ -32,6 +32,8 @@ class Allowance(enum.StrEnum):
     """Sets that one administrator has issued."""
     UNLOCK = "unlock"
     """Unlocks of one user, by any administrator."""
+    RESTRICT = "restrict"
+    """Denied certificates and restricted agents of one administrator (P7)."""
 
 
 @dataclass(frozen=True, slots=True)
