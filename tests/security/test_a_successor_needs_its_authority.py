@@ -68,6 +68,7 @@ from tests.security.test_an_authority_outlives_its_machine import (
 )
 from tests.services.one_node import PROOF, OneNode, one_node
 from tests.services.test_administrators import settled
+from tests.services.test_approvals import Pair
 from tests.services.two_replicas import NODE
 
 __all__ = ["cheap_hashing", "n1", "n2"]
@@ -699,6 +700,36 @@ async def test_a_successor_in_use_does_not_end(announced_removal: OneNode) -> No
     with pytest.raises(Refused, match="n0 does not answer"):
         await keep(node)
     assert announced(node) != []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("finish", [False, True])
+async def test_an_approval_looks_at_the_members_again(
+    announced_removal: OneNode, *, finish: bool
+) -> None:
+    """
+    (P3, P6a) A request waits for up to a day, and members take certificates meanwhile.
+
+    The change would cut off the member that shows one of an authority that ends.
+    """
+    node = announced_removal
+    old, new = AUTHORITIES[0].fingerprint, NEWER[0].fingerprint
+    stays, ends = (new, old) if finish else (old, new)
+    pair = Pair(node, node.bearer, await settled(node, Role.SUPER_ADMIN))
+    node.replicator.authorities = dict.fromkeys(
+        ("n0", NODE), (*AUTHORITIES, *NEWER) if finish else AUTHORITIES
+    )
+    node.replicator.shown = {"n0": (stays,), NODE: (stays,)}
+    with pytest.raises(ApprovalNeededError) as needed:
+        await (finish_on(node, node.replicator.shown) if finish else keep(node))
+    number = needed.value.approval_id
+    node.replicator.shown["n0"] = (ends,)
+    before = await due(node)
+    with pytest.raises(Refused, match="n0 shows a certificate"):
+        await pair.approve(number)
+    assert await due(node) == before
+    node.replicator.shown["n0"] = (stays,)
+    await pair.approve(number)
 
 
 @pytest.mark.asyncio

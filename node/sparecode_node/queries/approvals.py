@@ -4,10 +4,12 @@
 import json
 from dataclasses import dataclass
 
+from sparecode_node.domain.approvals import ApprovalKind
 from sparecode_node.queries import pages
 from sparecode_node.queries.pages import PageTokenError
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
+from sparecode_node.statemachine.commands.pending import Change, from_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,19 @@ class ApprovalView:
     ends_at_ms: int
     approver: str
     """Empty while the request waits."""
+
+
+async def waiting_change(
+    transaction: ReadTransaction, approval_id: int
+) -> Change | None:
+    """Return the change that an approval would make; None: it waits no longer."""
+    row = await transaction.one(
+        "SELECT change FROM approvals WHERE approval_id = :approval_id "
+        "AND kind = :kind AND approver IS NULL",
+        approval_id=approval_id,
+        kind=ApprovalKind.CHANGE,
+    )
+    return from_json(row["change"]) if row else None
 
 
 def _usernames(owners: str, names: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
 from sparecode_node.services.cluster.activity import Activity
 from sparecode_node.services.cluster.audit import Audit
+from sparecode_node.services.cluster.authority_use import AuthorityUse
 from sparecode_node.services.cluster.backups import Backups, BackupSource
 from sparecode_node.services.cluster.epoch_review import EpochReview
 from sparecode_node.services.cluster.membership_commands import MembershipCommands
@@ -362,7 +363,12 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         session_use=session_use,
         policies=Policies(proposer=proposer, reader=reader),
-        approvals=Approvals(proposer=proposer, reader=reader),
+        approvals=Approvals(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            check=AuthorityUse(replicator, state, successors).check,
+        ),
         activity=Activity(reader=reader),
         audit=Audit(reader=reader, sealing=sealing, costly_reads=costly_reads),
         administrators=Administrators(

@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: changes that another administrator must approve (P3, I10)."""
 
+from typing import Protocol
+
 from sparecode_node.queries import approvals
 from sparecode_node.queries.approvals import ApprovalView
-from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.views import Page
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
-from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.statemachine.commands.approvals import Approve, Reject
+from sparecode_node.statemachine.commands.pending import Change
 from sparecode_node.statemachine.results import Applied
 
 APPROVAL_ID_MAX = 2**63 - 1
+
+
+class ChangeCheck(Protocol):
+    """Checks what the state does not know, before a change takes effect."""
+
+    async def __call__(self, change: Change, *, timeout_s: float) -> None:
+        """Raise `Refused` if the change would do harm now."""
 
 
 class Approvals:
@@ -27,9 +37,19 @@ class Approvals:
     `ProposeError`.
     """
 
-    def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        reader: Reader,
+        state: LocalState,
+        check: ChangeCheck,
+    ) -> None:
+        """Keep *check*, which repeats what was checked at the request."""
         self._proposer = proposer
         self._reader = reader
+        self._state = state
+        self._check = check
 
     async def list(
         self,
@@ -55,7 +75,16 @@ class Approvals:
     async def approve(self, context: CallContext, *, approval_id: int) -> Applied:
         """Apply a waiting change, or permit its author to issue the waiting codes."""
         command = Approve(approval_id=_number(approval_id))
-        return await self._proposer.change(context, command)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await self._proposer.barrier(deadline)
+        async with self._state.transaction() as transaction:
+            change = await approvals.waiting_change(transaction, command.approval_id)
+        if change is not None:
+            await self._check(change, timeout_s=deadline.left_s())
+        return applied(
+            await self._proposer.propose(context, session, deadline, command)
+        )
 
     @idempotent
     async def reject(self, context: CallContext, *, approval_id: int) -> Applied:
