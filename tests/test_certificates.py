@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sparecode_node.membership.certificates import (
@@ -151,9 +152,67 @@ def test_a_node_keeps_its_key(tmp_path, lost):
     written = write(tmp_path, members=["n1"], force=True)
     assert [path.name for path in written] == ["n1.pem"]
     assert key_in((tmp_path / "n1.pem").read_bytes()) == key
-    (tmp_path / "n1.key").write_text("not a key")
+
+
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key, passphrase=b""):
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase)
+        if passphrase
+        else serialization.NoEncryption(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (key_pem(EC_KEY, b"a passphrase"), "its key is encrypted"),
+        (key_pem(RSA_KEY), "its key is not an EC key"),
+        (b"not a key", "it holds no key"),
+        (b"", "it holds no key"),
+        (None, "Is a directory"),
+    ],
+)
+@pytest.mark.parametrize("lost", ["n1.pem", ""])
+def test_a_key_that_cannot_be_used_is_not_replaced(tmp_path, content, words, lost):
+    """(P5a) It cannot be made again, and the other members know the node by it."""
+    write(tmp_path, members=["n1"])
+    key = tmp_path / "n1.key"
+    key.unlink()
+    if content is None:
+        key.mkdir()
+    else:
+        key.write_bytes(content)
+    if lost:
+        (tmp_path / lost).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(CertificatesError, match=f"n1.key cannot be used: {words}"):
+        write(tmp_path, members=["n0", "n1"], force=True)
+    assert contents(tmp_path) == before
+    key.rename(tmp_path / "n1.key.kept")
+    (tmp_path / "n1.pem").unlink(missing_ok=True)
     write(tmp_path, members=["n1"], force=True)
-    assert key_in((tmp_path / "n1.pem").read_bytes()) != key
+    assert key.read_bytes().startswith(b"-----BEGIN PRIVATE KEY")
+
+
+def test_a_certificate_that_cannot_be_read_is_not_replaced(tmp_path):
+    """(P5a) It may be the only copy of the key that a node elsewhere shows."""
+    write(tmp_path, members=["n1"])
+    (tmp_path / "n1.key").unlink()
+    (tmp_path / "n1.pem").write_text("cut off")
+    before = contents(tmp_path)
+    with pytest.raises(CertificatesError, match=r"n1\.pem cannot be used"):
+        write(tmp_path, members=["n1"], force=True)
+    assert contents(tmp_path) == before
+
+
+def contents(folder):
+    return {each: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
 def test_certificates_are_valid_now_and_expire(tmp_path):

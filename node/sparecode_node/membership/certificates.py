@@ -285,7 +285,8 @@ def write_certificates(
 
     The first call creates the authorities. Later calls use them to add nodes and
     agents. Existing files are overwritten only with *force*, and a node keeps its key, by
-    which the other members know it (P5a): that of its key file, or of its certificate.
+    which the other members know it (P5a): that of its key file, or of its certificate. A
+    key that cannot be used is not replaced.
     The authorities are never overwritten, because the certificates that they signed are
     in use.
     Returns the files written. Raises `CertificatesError`.
@@ -338,17 +339,41 @@ def _paths(directory: Path, name: str) -> tuple[Path, Path]:
 
 
 def _present_key(directory: Path, member: str) -> ec.EllipticCurvePublicKey | None:
-    """Return the public key of a node's files; None: it has none that can be certified."""
+    """
+    Return the public key of a node's files; None: there are none.
+
+    A key that cannot be used stays where it is, since the other members know the node by
+    it (P5a), and it cannot be made again.
+    """
     certificate, key = _paths(directory, member)
+    path = key if key.exists() else certificate
+    if not path.exists():
+        return None
     try:
+        pem = path.read_bytes()
         present = (
-            serialization.load_pem_private_key(key.read_bytes(), None).public_key()
-            if key.exists()
-            else x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+            serialization.load_pem_private_key(pem, None).public_key()
+            if path == key
+            else x509.load_pem_x509_certificate(pem).public_key()
         )
-    except (OSError, TypeError, ValueError, UnsupportedAlgorithm):
-        return None  # There is none, or it cannot be used.
-    return present if isinstance(present, ec.EllipticCurvePublicKey) else None
+    except OSError as error:
+        raise _unusable(path, member, error.strerror or "unreadable") from error
+    except TypeError as error:  # It is what a missing passphrase raises.
+        raise _unusable(path, member, "its key is encrypted") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, member, "it holds no key in PEM") from error
+    if not isinstance(present, ec.EllipticCurvePublicKey):
+        raise _unusable(path, member, "its key is not an EC key")
+    return present
+
+
+def _unusable(path: Path, member: str, cause: str) -> CertificatesError:
+    return CertificatesError(
+        f"{path} cannot be used: {cause}. The other members know {member} by its key, so "
+        "it is not replaced: put a usable copy there. To give the node a new key, move "
+        f"the files of {member} to another folder first; the other members then have to "
+        "accept it (docs/runbooks/expired-certificates.md)"
+    )
 
 
 def _open_authority(
