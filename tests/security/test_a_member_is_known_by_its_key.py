@@ -9,6 +9,7 @@ announces a successor of its own, and has a certificate signed by it.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,11 @@ from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.member_keys import MemberKeys
+from sparecode_node.replication.links.refusal_log import (
+    KINDS_MAX,
+    LINE_S,
+    RefusalLog,
+)
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.members import key_in
 from sparecode_node.replication.raft import frames
@@ -141,6 +147,49 @@ async def test_the_authoritys_key_makes_no_member(
             await member.TransferPrimary(peers_pb2.TransferPrimaryRequest())
             await member.FetchKey(peers_pb2.FetchKeyRequest())
             link.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_refused_node_fills_no_log(
+    addresses: dict[NodeId, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """(P5a) It pings every second. The line names the key, for its operator to compare."""
+    async with called(addresses) as n1:
+        n1.keys.follow({N2: MemberKey(fingerprint="0" * 64)})
+        other = member_tls(n1.authority, "n2")
+        channel, member = stub_of(other, n1.address, "n1")
+        async with channel:
+            for _ in range(10):
+                ping = member.Ping(peers_pb2.PingRequest(), wait_for_ready=True)
+                assert await code_of(ping) is PERMISSION_DENIED
+            removed = member.GetMemberStatus(peers_pb2.GetMemberStatusRequest())
+            assert await code_of(removed) is PERMISSION_DENIED
+    (line,) = (each for each in caplog.records if each.message == "stranger_refused")
+    assert vars(line)["key"] == key_in(other.certificate)
+    assert vars(line)["cause"] == Refusal.ANOTHER_KEY.value
+
+
+def test_equal_refusals_share_a_line_in_each_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another cause or key has its own. Too many keys share one, also with their count."""
+    now_s = 0.0
+    lines = RefusalLog(logging.getLogger("test"), lambda: now_s)
+    for _ in range(5):
+        lines.write("ipv4:192.0.2.1:9", "n2", "another key", "aa")
+        lines.write("ipv4:192.0.2.1:9", "n2", "removed", "aa")
+    assert len(caplog.records) == 2
+    now_s += LINE_S
+    lines.write("ipv4:192.0.2.1:9", "n2", "another key", "aa")
+    assert vars(caplog.records[-1])["repetitions"] == 4
+    caplog.clear()
+    for number in range(3 * KINDS_MAX):
+        lines.write("ipv4:192.0.2.1:9", "n2", "another key", f"{number:064}")
+    assert len(caplog.records) == KINDS_MAX
+    now_s += LINE_S
+    for _ in range(2):
+        lines.write("ipv4:192.0.2.1:9", "n2", "another key", "bb")
+    assert vars(caplog.records[-1])["key"] == "bb"
 
 
 @pytest.mark.asyncio

@@ -24,6 +24,7 @@ from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.links.known_peers import NOT_A_MEMBER, KnownPeers
 from sparecode_node.replication.links.member_keys import key_shown
+from sparecode_node.replication.links.refusal_log import RefusalLog
 from sparecode_node.replication.links.segment_exchange import (
     SegmentCalls,
     SegmentExchange,
@@ -79,6 +80,7 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
         self._engine = engine
         self._calls = calls
         self._peers = peers
+        self._refusals = RefusalLog(log, lambda: asyncio.get_running_loop().time())
         self._inbound: dict[NodeId, _Inbound] = {}
         self._next_link = asyncio.Event()
         """Set when the next link begins, and then replaced by another event."""
@@ -157,10 +159,8 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
             await self._refuse(context, peer, hello)
 
     async def _refuse(self, context: Context, peer: str, why: str) -> NoReturn:
-        log.warning(
-            "stranger_refused",
-            extra={"peer": context.peer(), "member": peer, "cause": why},
-        )
+        key = key_shown(context.auth_context())
+        self._refusals.write(context.peer(), peer, why, key)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
 
     async def Link(
@@ -313,7 +313,7 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
         """Answer at once: the caller learns that its connection carries bytes."""
         peer = await self._certified(context)
         if self._is_stranger(peer):
-            # Without a line in the log: pings are many, and its link gets one.
+            # Without a line in the log: its link gets one.
             why = self._peers.why_unknown(peer)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
         return peers_pb2.PingResponse()
