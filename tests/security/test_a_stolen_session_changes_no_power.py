@@ -392,6 +392,7 @@ async def test_ordinary_fields_need_no_password(node: LoopbackNode) -> None:
         request.policy.MergeFrom(changed)
         await root(node).call(PolicyServiceStub, "UpdatePolicy", request)
         current.policy.version += 1
+    assert facts(node)["policy"][-1][0] == 1 + len(ORDINARY_FIELDS)
     await confirmed(node, PASSWORD)
     weaker = policy(second_approver=False)
     weaker.policy.version = current.policy.version
