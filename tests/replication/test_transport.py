@@ -39,6 +39,7 @@ from sparecode_node.replication.links.transport import (
     PeerTransport,
 )
 from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.owned_tasks import OnFailed
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import ADVICE, Refusal
 from sparecode_node.replication.raft.frames import Message
@@ -158,10 +159,16 @@ class End:
         addresses: PeerAddresses,
         tls: PeerTls,
         patience_s: float = transport.DEFAULTS.election_min_s,
+        on_failed: OnFailed = lambda _: None,
     ) -> None:
         self.engine = FakeEngine(addresses)
         self.transport = PeerTransport(
-            addresses, tls, "test", KeyExchange(NoKeys()), patience_s=patience_s
+            addresses,
+            tls,
+            "test",
+            KeyExchange(NoKeys()),
+            patience_s=patience_s,
+            on_failed=on_failed,
         )
 
     async def start(self) -> None:
@@ -1271,6 +1278,35 @@ async def test_a_connection_ends_and_the_next_handshake_checks_again(
                 code = await code_of(stub.Ping(peers_pb2.PingRequest()))
             assert code is grpc.StatusCode.UNAVAILABLE
     assert dict(limits.AGES)["grpc.max_connection_age_ms"] / 1000 > transport.REFRESH_S
+
+
+async def test_links_that_are_kept_no_more_stop_the_node(
+    authority: Authority, addresses: dict[NodeId, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that ends in silence would leave members unreached, or on old connections."""
+    monkeypatch.setattr(transport, "REFRESH_S", 0.05)
+    reasons: asyncio.Queue[str] = asyncio.Queue()
+    own = PeerAddresses(
+        node_id=NodeId("n1"), listen=addresses[NodeId("n1")], members=addresses
+    )
+    end = End(own, member_tls(authority, "n1"), on_failed=reasons.put_nowait)
+    await end.start()
+    try:
+        # Its dialing fails: `_refresh` opens a new connection to each member.
+        monkeypatch.setattr(end.transport, "_dial", _fail)
+        async with asyncio.timeout(WAIT_S):
+            assert "new connections: OSError" in await reasons.get()
+        end.transport._dialed.clear()
+        end.transport._peers.changed.set()
+        async with asyncio.timeout(WAIT_S):
+            while "members: KeyError" not in await reasons.get():
+                pass
+    finally:
+        await end.transport.stop()
+
+
+def _fail(_: NodeId) -> grpc.aio.Channel:
+    raise OSError("no socket")
 
 
 async def test_a_member_moves_to_a_new_connection_in_time(

@@ -3,8 +3,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
+
+from sparecode_node.replication.owned_tasks import OnFailed, watched
 
 
 class Background:
@@ -14,7 +16,7 @@ class Background:
         self,
         cleanup: contextlib.AsyncExitStack,
         *,
-        on_failed: Callable[[str], object],
+        on_failed: OnFailed,
     ) -> None:
         """*cleanup* cancels the tasks; *on_failed* gets the reason to stop the node."""
         self._cleanup = cleanup
@@ -26,12 +28,8 @@ class Background:
 
     def watch(self, task: "asyncio.Task[None]") -> None:
         """Own a task that another part has created."""
-        task.add_done_callback(self._stop_if_failed)
+        watched(task, self._on_failed)
         self._cleanup.push_async_callback(_cancel, task)
-
-    def _stop_if_failed(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_failed(f"{task.get_name()}: {error!r}")
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -165,6 +165,7 @@ class ClusterReplicator:
             on_malformed=config.on_malformed,
             member_keys=config.member_keys,
             patience_s=config.raft.election_min_s,
+            on_failed=lambda message: self._take_fatal(message, on_fatal),
         )
         self._transport.lend(config.segments)
         self._forwarding = ForwardQueues(self._transport.channel, self._observer)

@@ -50,6 +50,7 @@ from sparecode_node.replication.links.tls import (
     target_name,
 )
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.owned_tasks import OnFailed, run_owned
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal, explained
 from sparecode_node.replication.raft.frames import Message
@@ -168,7 +169,7 @@ class EngineWire:
 class PeerTransport:
     """The listener for members, and the links to them. Lives in the loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per collaborator.
         self,
         addresses: PeerAddresses,
         tls: PeerTls,
@@ -179,6 +180,7 @@ class PeerTransport:
         on_malformed: Callable[[str, str], object] = lambda *_: None,
         member_keys: MemberKeys | None = None,
         patience_s: float = DEFAULTS.election_min_s,
+        on_failed: OnFailed = lambda _: None,
     ) -> None:
         """
         *level* is the feature level that this member tells the others.
@@ -189,6 +191,9 @@ class PeerTransport:
         *member_keys*: the keys that members must show (P5a); None: any.
 
         Another connection to a member is opened if one does not answer for *patience_s*.
+
+        *on_failed* gets the reason to stop the node: a task of the links has failed, and
+        without it members would no longer be reached.
         """
         self._addresses = addresses
         self._level = level
@@ -214,6 +219,7 @@ class PeerTransport:
         self._channels: dict[NodeId, grpc.aio.Channel] = {}
         self._links: dict[NodeId, OutboundLink] = {}
         self._patience_s = patience_s
+        self._on_failed = on_failed
         self._watches: dict[NodeId, asyncio.Task[None]] = {}
         self.levels: dict[NodeId, int] = {}
         """The feature level of every member that this one has a link to."""
@@ -286,8 +292,8 @@ class PeerTransport:
         await self._server.start()
         await self._dial_all()
         self._tasks = [
-            asyncio.create_task(self._follow(), name="members"),
-            asyncio.create_task(self._refresh(), name="new connections"),
+            run_owned(self._follow(), "members", self._on_failed),
+            run_owned(self._refresh(), "new connections", self._on_failed),
         ]
 
     def take_status(self, status: ReplicaStatus) -> None:
@@ -351,7 +357,9 @@ class PeerTransport:
             replace=lambda dead, other: self._replace(peer, dead, other),
             patience_s=self._patience_s,
         )
-        self._watches[peer] = asyncio.create_task(watch.run(), name=f"watch of {peer}")
+        self._watches[peer] = run_owned(
+            watch.run(), f"watch of {peer}", self._on_failed
+        )
 
     async def _replace(
         self, peer: NodeId, dead: grpc.aio.Channel, other: grpc.aio.Channel
