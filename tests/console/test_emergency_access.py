@@ -81,7 +81,7 @@ async def test_generated_codes_work_after_save_and_not_before(desk: Desk) -> Non
         "Save", tick={"recovery": "allow_and_disable"}, **in_days(3)
     )
     assert page.status == 200, page.text
-    assert "Committed by a quorum at log index" in page.text
+    assert "Committed by a quorum, through node n1" in page.text
     assert "through node n1" in page.text
     assert "2023-11-17 22:13 UTC in 3 days" in page.text
     assert await desk.node.accepts(PIN + page.codes[0])
@@ -330,6 +330,30 @@ async def test_two_administrators_at_once_make_one_set(desk: Desk) -> None:
     assert (await two.send("Save")).status == 200
 
 
+async def test_a_second_tab_reads_who_has_saved_codes_meanwhile(desk: Desk) -> None:
+    """The administrator in another tab, or another one: by name, and when."""
+    tabs = [await desk.administrator() for _ in range(3)]
+    other = await with_role(desk, Role.HELP_DESK)
+    for browser in (*tabs, other):
+        await browser.open(PAGE)
+        await browser.send("Generate Codes", count="2")
+    await tabs[0].send("Save", **in_days(3))
+    desk.node.clock.pass_s(120)
+    page = await tabs[1].send("Save", **in_days(3))
+    assert "Nothing was saved. These codes cannot be saved: you have saved" in page.text
+    assert "already, 2 minutes ago, perhaps in another tab. Generate" in page.text
+    assert "Correct" not in page.text
+    page = await other.send("Save", **in_days(3))
+    assert "root has saved others for this token, 2 minutes ago. Generate" in page.text
+    await other.send("Generate Codes", count="2")
+    assert (await other.send("Save", **in_days(3))).status == 200
+    page = await tabs[2].send("Save", **in_days(3))
+    assert (
+        f"{Role.HELP_DESK.value} has saved others for this token, just now."
+        in page.text
+    )
+
+
 async def test_sending_the_form_again_returns_an_unknown_outcome(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,7 +415,7 @@ async def test_the_download_has_the_codes_of_the_page(desk: Desk) -> None:
     assert "User:                alice" in lines
     assert "Valid until:         2023-11-17 22:13 UTC" in lines
     assert "Sign in with:        PIN followed by the code" in lines
-    assert lines[-1].startswith("Issued 2023-11-14 22:13 UTC by root, log index ")
+    assert lines[-1] == "Issued 2023-11-14 22:13 UTC by root."
     browser.page = page
     file = await browser.send(
         "Download", action=f"{PAGE}/sheet.txt", zone="Europe/Berlin"
@@ -461,7 +485,7 @@ async def test_a_commit_is_reported_even_if_nothing_can_be_read_afterwards(
                 patch.setattr(desk.node.emergency, name, then_busy)
             page = await browser.send("Save", tick={"kind": kind}, **in_days(3))
         assert page.status == 200, page.text
-        assert "Committed by a quorum at log index" in page.text
+        assert "Committed by a quorum, through node n1" in page.text
         assert await desk.node.accepts(PIN + page.codes[0])
 
 

@@ -183,3 +183,49 @@ async def test_a_weaker_option_asks_only_when_it_is_chosen(
         await expect(page.locator("#weaken")).to_be_hidden()
         await page.locator("[name=recovery][value=allow_and_disable]").check()
         await expect(page.locator("#weaken")).to_be_visible()
+
+
+CUT_OFF = """() => {
+  const brush = document.createElement("canvas").getContext("2d");
+  const width = (field, text) => {
+    brush.font = getComputedStyle(field).font;
+    return brush.measureText(text).width;
+  };
+  const room = (field, edge) => {
+    const { paddingLeft, paddingRight } = getComputedStyle(field);
+    return field.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight) - edge;
+  };
+  const hints = [...document.querySelectorAll("[placeholder]")]
+    .filter((each) => width(each, each.placeholder) > room(each, 0))
+    .map((each) => each.placeholder);
+  const zones = [...document.querySelectorAll("select[name$=_zone]")].flatMap((field) =>
+    [...field.options].map((each) => each.label)
+      .filter((label) => width(field, label) > room(field, 24)));
+  return [...hints, ...zones];
+}"""
+"""Hints, and names of time zones, that their fields are too narrow for. 24: the arrow."""
+
+
+@pytest.mark.parametrize("tag", ["en", "de", "ar"])
+async def test_hints_and_time_zones_are_not_cut_off_on_a_phone(
+    browser: Browser, tag: str
+) -> None:
+    async with window(browser, PHONE) as page:
+        await page.locator(f".languages button[lang={tag}]").click()
+        await expect(page.locator("html")).to_have_attribute("lang", tag)
+        await sign_in(page)
+        for path in ("/tokens", "/users", f"{TOKEN}/emergency-access"):
+            await page.goto(ORIGIN + path)
+            assert await page.evaluate(CUT_OFF) == [], path
+
+
+async def test_a_corrected_field_is_no_longer_called_wrong(browser: Browser) -> None:
+    async with window(browser, DESK) as page:
+        await sign_in(page)
+        await page.goto(f"{ORIGIN}{TOKEN}/emergency-access")
+        await page.locator("[name=count]").fill("51")
+        await page.locator("#generate").click()
+        await expect(page.locator("#count-problem")).to_be_visible()
+        await page.locator("[name=count]").fill("50")
+        await expect(page.locator("#count-problem")).to_be_hidden()
+        await expect(page.locator("[name=count][aria-invalid]")).to_have_count(0)

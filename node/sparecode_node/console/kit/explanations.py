@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from sparecode_node.console.kit import languages, rendering
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
@@ -42,7 +44,7 @@ _REMEDIES = {
 class Obstacle:
     """One thing in the way, for a page."""
 
-    words: str
+    words: Markup | str
     remedy: str = ""
     """The address of the page that removes it; empty: the role may not, or there is none."""
     link: str = ""
@@ -93,13 +95,19 @@ def _obstacle(visit: Visit, blocker: ExplainedBlocker, username: str) -> Obstacl
     )
 
 
-def _words(blocker: ExplainedBlocker) -> str:
+def _words(blocker: ExplainedBlocker) -> Markup | str:
     """Return what stands in the way, in the language of the page."""
-    if languages.current() == languages.ENGLISH:
-        return blocker.words
     reason, serial = Reason(blocker.reason), blocker.serial
     if reason is Reason.LOCKED and blocker.factor:
-        return _lock(blocker)
+        return _lock(blocker)  # Its time is shown in the browser's time zone.
+    if reason is Reason.TOKEN_EXPIRED and blocker.since_ms is not None:
+        return _(
+            "Token %(serial)s expired on %(time)s, and its codes ended with it.",
+            serial=serial,
+            time=rendering.time(blocker.since_ms),
+        )
+    if languages.current() == languages.ENGLISH:
+        return blocker.words
     if reason is Reason.USER_NOT_ALLOWED:
         return _(
             "The allow lists of these agents exclude the user: %(agents)s.",
@@ -115,9 +123,6 @@ def _words(blocker: ExplainedBlocker) -> str:
         Reason.TOKEN_DISABLED: _(
             "Token %(serial)s is disabled, and so are its codes.", serial=serial
         ),
-        Reason.TOKEN_EXPIRED: _(
-            "Token %(serial)s has expired, and its codes ended with it.", serial=serial
-        ),
         Reason.PIN_NOT_SET: _(
             "Token %(serial)s needs a PIN and has none.", serial=serial
         ),
@@ -129,23 +134,23 @@ def _words(blocker: ExplainedBlocker) -> str:
             serial=serial,
         ),
     }
-    return words.get(reason, blocker.words)
+    return words.get(reason) or _(blocker.words)
 
 
-def _lock(blocker: ExplainedBlocker) -> str:
+def _lock(blocker: ExplainedBlocker) -> Markup | str:
     failures = rendering.count(blocker.failures, "wrong passcode")
     what = _("Tokencodes") if blocker.factor == Factor.TOKEN else _("Emergency codes")
     if blocker.ends_at_ms is None:
         return _(
-            "%(what)s: locked after %(failures)s, until an administrator unlocks the "
-            "user.",
+            "%(what)s are locked after %(failures)s, until an administrator unlocks "
+            "the user.",
             what=what,
             failures=failures,
         )
     return _(
-        "%(what)s: locked until %(time)s after %(failures)s.",
+        "%(what)s are locked until %(time)s after %(failures)s.",
         what=what,
-        time=rendering.plain_time(blocker.ends_at_ms, seconds=True),
+        time=rendering.time_of_day(blocker.ends_at_ms),
         failures=failures,
     )
 

@@ -110,6 +110,7 @@ def _environment() -> Environment:
         actor_words=actor_words,
         actor_name=actor_name,
         agent=agent_words,
+        email=email_words,
         without_authentication=without_authentication,
     )
     environment.globals.update(
@@ -262,6 +263,14 @@ def agent_words(identity: str) -> Markup | str:
     if not (scheme and name):
         return identity
     return Markup('<span title="{}">{}</span>').format(identity, name)
+
+
+def email_words(address: str) -> Markup:
+    """Return an e-mail address that a narrow column breaks at its parts."""
+    name, at, host = address.rpartition("@")
+    return (
+        Markup("{}<wbr>{}{}").format(name, at, host) if at else Markup.escape(address)
+    )
 
 
 def actor_name(actor: str) -> Markup | str:

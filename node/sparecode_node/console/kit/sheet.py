@@ -9,7 +9,7 @@ from sparecode_node.console.kit import languages
 from sparecode_node.console.kit.forms import Form, zone_of
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import code_words
-from sparecode_node.console.kit.rendering import in_words, number, plain_time, time, utc
+from sparecode_node.console.kit.rendering import in_words, plain_time, time, utc
 from sparecode_node.queries.views import TokenView
 from sparecode_node.services.emergency.emergency_access import ShownCode
 from sparecode_node.services.errors import InvalidFieldError
@@ -24,8 +24,6 @@ class Issue:
     """None: the codes are valid until they are used or voided."""
     issued_at_ms: int | None
     """None: not known, so the sheet does not say it."""
-    index: int | None
-    """The log index of the commit; None: not known."""
     issuer: str
     is_fixed: bool
 
@@ -99,7 +97,6 @@ def printed(
     codes: Sequence[ShownCode],
     ends_at_ms: int | None,
     issued_at_ms: int,
-    index: int,
     issuer: str,
     is_fixed: bool,  # noqa: FBT001 - Templates call it, in the order of their macro.
 ) -> Sheet:
@@ -107,7 +104,6 @@ def printed(
     issue = Issue(
         ends_at_ms=ends_at_ms,
         issued_at_ms=issued_at_ms,
-        index=index,
         issuer=issuer,
         is_fixed=is_fixed,
     )
@@ -118,14 +114,7 @@ def _issued(issue: Issue, show: Callable[[int], str]) -> str:
     if issue.issued_at_ms is None:
         return ""
     at = show(issue.issued_at_ms)
-    if issue.index is None:
-        return _("Issued %(time)s by %(issuer)s.", time=at, issuer=issue.issuer)
-    return _(
-        "Issued %(time)s by %(issuer)s, log index %(index)s.",
-        time=at,
-        issuer=issue.issuer,
-        index=number(issue.index),
-    )
+    return _("Issued %(time)s by %(issuer)s.", time=at, issuer=issue.issuer)
 
 
 def issue_of(form: Form, issuer: str) -> Issue:
@@ -134,11 +123,9 @@ def issue_of(form: Form, issuer: str) -> Issue:
 
     The browser has the only copy of the codes, and of what was committed with them.
     """
-    index = form.text("index")
     return Issue(
         ends_at_ms=_moment(form.text("ends")),
         issued_at_ms=_moment(form.text("issued")),
-        index=int(index) if index.isascii() and index.isdigit() else None,
         issuer=issuer,
         is_fixed=form.flag("fixed"),
     )

@@ -7,15 +7,14 @@ from typing import Final
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit import rendering
 from sparecode_node.console.kit.changes import redirect_with_notice
 from sparecode_node.console.kit.languages import gettext
+from sparecode_node.console.kit.lifetime import suggested_end
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain, sentence
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.views import TokenView
 from sparecode_node.services.emergency.bulk_issue import BulkResult, BulkRow
 from sparecode_node.services.emergency.issuing import Lifetime, SetTerms
@@ -26,7 +25,6 @@ ISSUE: Final = "EmergencyAccessService/BulkIssueTokencodes"
 MOST: Final = 50
 """Users of one form; a page of the list has fewer."""
 ISSUE_S: Final = 120.0
-LIFETIME_SUGGESTED_MS: Final = 7 * DAY_MS
 _FIELDS: Final = {
     "lifetime": "expires",
     "lifetime.end_time": "expires",
@@ -94,7 +92,7 @@ async def issue(visit: Visit) -> Response:
         rows=rows,
         undecided=sum(row.result is None for row in rows),
         recoveries=RECOVERY,
-        ends=rendering.utc(visit.site.clock.now_ms() + LIFETIME_SUGGESTED_MS),
+        ends=suggested_end(policy, visit.site.clock.now_ms()),
         policy=policy,
     )
 

@@ -19,13 +19,14 @@ from sparecode_node.console.kit import explanations, rendering, sheet_pdf
 from sparecode_node.console.kit.explanations import Obstacle
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.lifetime import suggested_end
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
 from sparecode_node.console.pages import sheet_files, tokens
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.domain.policy import DAY_MS, Policy
+from sparecode_node.domain.policy import Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.emergency.emergency_access import (
@@ -45,7 +46,6 @@ SERVICE = "EmergencyAccessService"
 UNLOCK = "UserService/UnlockUser"
 TURN_OFF = {"off": False, "off-and-reinstate": True}
 """The buttons of the question before a user is left without a way to sign in."""
-LIFETIME_SUGGESTED_MS = 7 * DAY_MS
 
 FIELDS = {
     "serial": "",
@@ -83,6 +83,8 @@ class FormValues:
     """Whether to ask before new codes replace those on the page."""
     stranding: bool = False
     """Whether to ask before the user is left without a way to sign in."""
+    days: int = 0
+    """Days of the suggested lifetime; see `SuggestedEnd`."""
     draft: str = field(default="", repr=False)
     draft_ends_at_ms: int = 0
     codes: tuple[ShownCode, ...] = ()
@@ -212,19 +214,17 @@ async def _form(visit: Visit, subject: Subject, values: FormValues) -> Response:
 def _suggested(visit: Visit, subject: Subject) -> FormValues:
     """Return the form's values at the first visit."""
     policy = subject.policy
-    span_ms = min(
-        LIFETIME_SUGGESTED_MS, policy.lifetime_ms_max or LIFETIME_SUGGESTED_MS
-    )
-    ends = rendering.utc(visit.site.clock.now_ms() + span_ms)
+    ends = suggested_end(policy, visit.site.clock.now_ms())
     lost = subject.access.lost
     return FormValues(
         online=True,
         kind="set",
         count=str(policy.codes_per_set_default),
         lifetime="until",
-        expires_date=f"{ends:%Y-%m-%d}",
-        expires_time=f"{ends:%H:%M}",
+        expires_date=f"{ends.at:%Y-%m-%d}",
+        expires_time=f"{ends.at:%H:%M}",
         expires_zone="UTC",
+        days=ends.days,
         recovery=(subject.access.recovery if lost else RecoveryPolicy.DENY).value,
         keep=False,
         weaken=False,
@@ -316,13 +316,39 @@ async def _save(
         )
         return replace(values, request_id=visit.new_id(), unlocked=unlocked)
     except EXPLAINED as error:
-        visit.add(explain(error, FIELDS))
+        problem = explain(error, FIELDS)
         if isinstance(error, Refused) and (
             error.rejected.reason is Reason.DRAFT_STALE
         ):  # These codes can no longer be saved: do not ask before replacing them.
+            words = await _saved_before(visit, serial, values)
+            problem = replace(problem, words=words or problem.words)
             values = replace(values, draft="", draft_ends_at_ms=0, codes=())
+        visit.add(problem)
         return replace(values, request_id=visit.new_id(), unlocked=unlocked)
     return await _saved(visit, before, values, done, unlocked)
+
+
+async def _saved_before(visit: Visit, serial: str, values: FormValues) -> str:
+    """Return who has saved codes since these were generated; empty: not known."""
+    try:
+        now = await _find(visit, serial)
+    except EXPLAINED:
+        return ""
+    newest = max(now.access.sets, key=lambda each: each.issued_at_ms, default=None)
+    generated_at_ms = values.draft_ends_at_ms - now.policy.draft_lifetime_ms
+    if newest is None or newest.issued_at_ms < generated_at_ms:
+        return ""
+    distance = rendering.within(newest.issued_at_ms, visit.site.clock.now_ms())
+    if visit.session and newest.issuer == visit.session.administrator:
+        return _(
+            "These codes cannot be saved: you have saved codes for this token already, %(distance)s, perhaps in another tab. Generate codes again to replace those.",
+            distance=distance,
+        )
+    return _(
+        "These codes cannot be saved: %(issuer)s has saved others for this token, %(distance)s. Generate codes again to replace those.",
+        issuer=newest.issuer,
+        distance=distance,
+    )
 
 
 async def _unlock(visit: Visit, subject: Subject, values: FormValues) -> str:

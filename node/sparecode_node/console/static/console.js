@@ -138,12 +138,16 @@ document.addEventListener("htmx:load", localTimes);
 function suggestZone() {
   const zone = document.querySelector("select[name=expires_zone]");
   if (!zone || !("suggested" in zone.dataset)) return;
+  const days = Number(zone.dataset.suggested);
   delete zone.dataset.suggested;
   const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
   if (own === zone.value || ![...zone.options].some((option) => option.value === own)) return;
   const date = document.getElementById("expires_date");
   const time = document.getElementById("expires_time");
   const at = new Date(`${date.value}T${time.value}Z`);
+  // That number of days later, at this time of day: clocks may be changed in between.
+  at.setUTCDate(at.getUTCDate() - days);
+  at.setDate(at.getDate() + days);
   const two = (value) => String(value).padStart(2, "0");
   date.value = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
   time.value = `${two(at.getHours())}:${two(at.getMinutes())}`;
@@ -151,6 +155,14 @@ function suggestZone() {
 }
 suggestZone();
 document.addEventListener("htmx:load", suggestZone);
+
+// A corrected field is no longer called wrong; the node checks it again.
+document.addEventListener("input", (event) => {
+  const problem = event.target.getAttribute("aria-invalid") && event.target.getAttribute("aria-describedby").split(" ")[0];
+  if (!problem) return;
+  document.getElementById(problem).hidden = true;
+  for (const each of document.querySelectorAll(`[aria-describedby^="${problem}"]`)) each.removeAttribute("aria-invalid");
+});
 
 // Typing a date or a time selects “Expires on”.
 document.addEventListener("input", (event) => {

@@ -46,6 +46,8 @@ class ExplainedBlocker:
     factor: str
     """Empty: both factors."""
     ends_at_ms: int | None
+    since_ms: int | None
+    """The end of a token that has expired."""
     failures: int
     agents: tuple[str, ...]
 
@@ -167,6 +169,7 @@ def _blocker(blocker: Blocker, role: Role) -> ExplainedBlocker:
         serial=blocker.serial,
         factor=blocker.factor.value if blocker.factor else "",
         ends_at_ms=blocker.until_ms,
+        since_ms=blocker.since_ms,
         failures=blocker.failures,
         agents=blocker.agents,
     )
