@@ -13,10 +13,12 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from starlette.requests import Request
+from starlette.types import Message
 from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 
 from sparecode.internal.v1 import peers_pb2
@@ -39,6 +41,10 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.domain.users import fold
+from sparecode_node.http import privacyidea
+from sparecode_node.http.bodies import JSON, Fields
+from sparecode_node.http.problems import RequestError
+from sparecode_node.http.v1 import FIRST_FIELDS, NEXT_FIELDS
 from sparecode_node.queries.passkeys import PasskeyView
 from sparecode_node.radius import packets
 from sparecode_node.radius.dialog import calling_station, nas
@@ -303,6 +309,51 @@ def read_form(data: bytes) -> None:
                 read(form, name)
 
 
+def read_http_fields(data: bytes) -> None:
+    """Read the body of a call by HTTP, with and without the fields that are known."""
+    for known in (FIRST_FIELDS, NEXT_FIELDS):
+        with contextlib.suppress(RequestError):
+            Fields.parse(data, known)
+    read = Fields.any(data)
+    for name in (*read.names, "absent"):
+        for reader in (read.text, read.octets):
+            with contextlib.suppress(InvalidFieldError):
+                reader(name)
+
+
+def read_privacyidea(data: bytes) -> None:
+    """Read what a plug-in for privacyIDEA sends, in each form and encoding."""
+    for kind in (JSON, privacyidea.FORM):
+        for agent in ("curl", *privacyidea.DECODED_ONCE):
+            with contextlib.suppress(RequestError, InvalidFieldError):
+                check = _finished(privacyidea.read(_request(data, kind, agent)))
+                assert check.username.encode().decode() == check.username
+                assert check.passcode.encode().decode() == check.passcode
+
+
+def _request(body: bytes, kind: str, agent: str) -> Request:
+    """Return a request that has arrived as a whole."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", kind.encode()), (b"user-agent", agent.encode())]
+    return Request({"type": "http", "headers": headers}, receive)
+
+
+def _finished(
+    coroutine: Coroutine[Any, Any, privacyidea.Check],
+) -> privacyidea.Check:
+    """Run a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast("privacyidea.Check", done.value)
+    finally:
+        coroutine.close()
+    raise AssertionError("it waits")
+
+
 def open_seal(data: bytes) -> None:
     """Open what an agent or an administrator sends back, sealed or not."""
     sealing = Sealing(RING)
@@ -520,6 +571,27 @@ TARGETS = (
     ),
     Target(
         name="forms", run=read_form, may_raise=(InvalidFieldError,), examples=(FORM,)
+    ),
+    Target(
+        name="http_fields",
+        run=read_http_fields,
+        may_raise=(RequestError,),
+        examples=(
+            b'{"username":"al","passcode":"4711123456","request_id":"1"}',
+            b'{"challenge":"AAECAw","tokencode":"123456","new_pin":"\\ud800"}',
+            b'{"username":' + b"9" * 5_000 + b"}",
+            DEEP,
+        ),
+    ),
+    Target(
+        name="privacyidea",
+        run=read_privacyidea,
+        examples=(
+            b"user=al&pass=4711%2525123456&transaction_id=AAECAw&realm=r&client=::1",
+            b"user=al&pass=%25ff%ff&state=!",
+            b'{"user":"al","pass":"%C3%A9%ff","state":"AAECAw"}',
+            DEEP,
+        ),
     ),
     Target(name="seals", run=open_seal),
     Target(
