@@ -219,3 +219,30 @@ async def test_an_approval_is_void_for_another_pin_rule(desk: Desk) -> None:
     await desk.mallory.call(TokenServiceStub, "DeleteToken", deletion)
     await desk.enroll(desk.mallory, "2")
     assert await desk.approval_refused(number) == "APPROVAL_STALE"
+
+
+async def test_who_assigned_a_token_does_not_issue_alone(desk: Desk) -> None:
+    """(I10) Without having seen its seed: the device may be in the assigner's hand."""
+    await desk.enroll(desk.eve, "2")
+    await desk.change(desk.mallory, "CreateUser", username="newcomer")
+    await desk.change(desk.mallory, "AssignToken", serial="2", username="newcomer")
+    assert await desk.waits(desk.mallory, "IssueTokencodes", serial="2", count=1)
+
+
+async def test_who_set_a_pin_does_not_issue_alone(desk: Desk) -> None:
+    """(I10) Neither set nor cleared, without a time limit; the seed is another's."""
+    for serial, name, method, fields in (
+        ("2", "newcomer", "SetPin", {"pin": "9157"}),
+        ("3", "beginner", "ClearPin", {}),
+    ):
+        await desk.change(desk.eve, "CreateUser", username=name)
+        await desk.enroll(desk.eve, serial, rule=types_pb2.PIN_RULE_PREPENDED)
+        await desk.change(desk.eve, "AssignToken", serial=serial, username=name)
+        await desk.change(desk.eve, "SetPin", serial=serial, pin="7391")
+        await desk.change(desk.mallory, method, serial=serial, **fields)
+        if method == "SetPin":
+            assert await desk.waits(
+                desk.mallory, "IssueTokencodes", serial=serial, count=1
+            )
+        await desk.change(desk.mallory, "DisableToken", serial=serial)
+        assert await desk.waits(desk.mallory, "EnableToken", serial=serial)
