@@ -529,6 +529,40 @@ async def test_a_full_outbox_drops_the_least_important_and_refuses_no_one(
         )
 
 
+async def test_the_last_drops_of_a_minute_are_told_after_it(
+    node: OneNode, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N2) Though nothing more is dropped; a removal counts those that are untold."""
+    monkeypatch.setattr(outbox, "NOTICES_MAX", 3)
+    await create(node, hook.url)
+    await add_users(node, *(f"user{number}" for number in range(10)))
+    assert told_drops(node) == [1]
+    node.clock.pass_s(59)
+    await node.authenticate("123456", username="user1")
+    assert told_drops(node) == [1]
+    node.clock.pass_s(2)
+    await node.authenticate("123456", username="user1")
+    assert told_drops(node) == [1, 6]
+    node.clock.pass_s(120)
+    await node.authenticate("123456", username="user1")
+    assert told_drops(node) == [1, 6]
+    await add_users(node, "late", "later", "latest")
+    assert told_drops(node) == [1, 6, 1]
+    await node.channels.remove(node.admin("NoticeService/RemoveChannel"), name="siem")
+    (detail,) = node.primary_db.execute(
+        "SELECT detail FROM audit_events WHERE action = 'RemoveChannel'"
+    ).fetchone()
+    assert detail.endswith("5 notices discarded")
+
+
+def told_drops(node: OneNode) -> list[int]:
+    rows = node.primary_db.execute(
+        "SELECT detail FROM audit_events WHERE action = 'NOTICES_DROPPED' "
+        "ORDER BY sequence"
+    )
+    return [int(detail.split()[0]) for (detail,) in rows]
+
+
 async def test_a_stolen_session_changes_no_channel(
     node: OneNode, hook: Receiver
 ) -> None:

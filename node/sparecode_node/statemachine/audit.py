@@ -9,6 +9,7 @@ longer a part of the replicated state. Each node keeps it in a file of its own
 """
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
@@ -130,6 +131,14 @@ class AuditLog:
             self._sealed = segments.seal(self._db, SEGMENT_EVENTS).last_sequence
         self._events += 1
         dropped = outbox.offer(self._db, event, index=self._index, number=self._events)
+        self._tell_drops(dropped, at_ms=at_ms, node=node)
+
+    def tell_untold_drops(self, *, at_ms: int, node: str) -> None:
+        """Append an event for each channel whose drops of the last minute are untold."""
+        dropped = outbox.untold_drops(self._db, at_ms)
+        self._tell_drops(dropped, at_ms=at_ms, node=node)
+
+    def _tell_drops(self, dropped: Mapping[str, int], *, at_ms: int, node: str) -> None:
         for channel, count in dropped.items():
             self.append(
                 at_ms=at_ms,

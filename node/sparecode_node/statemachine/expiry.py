@@ -38,7 +38,8 @@ def forget_ended(
     """
     Delete what has ended, and apply resets that are due (P4).
 
-    Requests that ended without an approval are recorded (P3).
+    Requests that ended without an approval are recorded (P3), and so are notices that
+    full channels have dropped (N2).
     """
     for each in approval_tables.ended(db, now_ms):
         approval_tables.delete(db, each.approval_id)
@@ -54,6 +55,7 @@ def forget_ended(
         )
     resets.apply_due(db, audit, node_id, now_ms)
     record_counted(db, audit, node_id, now_ms)
+    audit.tell_untold_drops(at_ms=now_ms, node=node_id)
     for table in _ENDING:
         db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))
     former_tables.forget_codes(db, now_ms - policy.former_code_retention_ms)

@@ -9,6 +9,7 @@ A channel that cannot deliver keeps a bounded number of notices. It never refuse
 import sqlite3
 
 from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import (
     DROPS_TOLD_MS,
     NOTICES_MAX,
@@ -66,3 +67,13 @@ def offer(
                 if dropped:
                     told[target] = dropped
     return told
+
+
+def untold_drops(db: sqlite3.Connection, now_ms: int) -> dict[str, int]:
+    """
+    Return the channels whose drops an audit event must tell now, each with their number.
+
+    The last drops of a minute are told after it, though nothing more is dropped.
+    """
+    due = tables.take_untold(db, now_ms=now_ms, every_ms=DROPS_TOLD_MS)
+    return {channel_target(NameKey(channel)): count for channel, count in due}

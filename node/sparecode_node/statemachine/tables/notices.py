@@ -185,10 +185,16 @@ def save(db: sqlite3.Connection, channel: Channel) -> None:
 
 
 def remove(db: sqlite3.Connection, channel: NameKey) -> int:
-    """Remove a channel with its notices, and return how many these were."""
+    """
+    Remove a channel with its notices, and return how many these were.
+
+    Those are counted that were dropped before, if no audit event has told them.
+    """
     done = db.execute("DELETE FROM notices WHERE channel = ?", (channel,))
-    db.execute("DELETE FROM channels WHERE channel = ?", (channel,))
-    return done.rowcount
+    (untold,) = db.execute(
+        "DELETE FROM channels WHERE channel = ? RETURNING dropped", (channel,)
+    ).fetchone() or (0,)
+    return done.rowcount + int(untold)
 
 
 def add(
@@ -265,6 +271,27 @@ def drop_one(
         (now_ms, channel),
     )
     return int(dropped)
+
+
+def take_untold(
+    db: sqlite3.Connection, *, now_ms: int, every_ms: int
+) -> list[tuple[str, int]]:
+    """
+    Return the channels with drops that no audit event has told, as told from now on.
+
+    Those whose last event of drops was less than *every_ms* ago wait.
+    """
+    due = db.execute(
+        "SELECT channel, dropped FROM channels "
+        "WHERE dropped AND drops_told_ms <= ? ORDER BY channel",
+        (now_ms - every_ms,),
+    ).fetchall()
+    if due:
+        db.executemany(
+            "UPDATE channels SET dropped = 0, drops_told_ms = ? WHERE channel = ?",
+            [(now_ms, channel) for channel, _ in due],
+        )
+    return [(channel, int(dropped)) for channel, dropped in due]
 
 
 def newest_number(db: sqlite3.Connection) -> int:
