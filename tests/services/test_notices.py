@@ -250,6 +250,23 @@ async def test_a_change_of_the_channel_leaves_nothing_undelivered(
     assert waiting(node) == []
 
 
+async def test_a_new_primary_first_applies_what_came_before(
+    node: OneNode, hook: Receiver
+) -> None:
+    """(N2) Otherwise it repeats what is acknowledged, and tells what was dropped."""
+    await create(node, hook.url)
+    await add_users(node, "alice")
+    node.replicator.lags = True
+    await node.users.delete(node.admin("UserService/DeleteUser"), username="alice")
+    node.replicator.down = NoQuorumError()
+    node.replicator.leads = True
+    await node.delivery.step()
+    assert node.delivery._lanes == {}
+    node.replicator.down = None
+    await (await lane(node)).step()
+    assert len(hook.ids) == 2
+
+
 async def test_a_replica_and_a_restored_cluster_deliver_nothing(
     node: OneNode, hook: Receiver
 ) -> None:

@@ -261,6 +261,8 @@ class Delivery:
         """Where this node writes the files of channels; None: nowhere."""
         self._lanes: dict[NameKey, Lane | StreamLane] = {}
         self._tasks: dict[NameKey, asyncio.Task[None]] = {}
+        self._caught_up = False
+        """Whether this node has applied what earlier primaries have committed."""
         self._unusable: dict[NameKey, int] = {}
         """Versions of channels that cannot be used; each was logged once."""
 
@@ -277,7 +279,7 @@ class Delivery:
     async def step(self) -> None:
         """Begin and end lanes, so that they follow the channels in the state."""
         wanted: dict[NameKey, Channel] = {}
-        leads = self._replicator.primary == self._replicator.node_id
+        leads = await self._leads()
         if leads or self._folder is not None:
             async with self._state.transaction() as transaction:
                 # Until the cluster is open, an earlier one may deliver (E2).
@@ -293,6 +295,24 @@ class Delivery:
         for each in wanted.values():
             if each.channel not in self._lanes:
                 await self._begin(each)
+
+    async def _leads(self) -> bool:
+        """
+        Return whether this node is the primary, and has applied all that came before.
+
+        A new primary may lack the last acknowledgements and drops. It would repeat more
+        than it must, and tell notices that were dropped, after later ones.
+        """
+        if self._replicator.primary != self._replicator.node_id:
+            self._caught_up = False
+        elif not self._caught_up:
+            try:
+                await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
+            except ProposeError as error:
+                log.debug("no delivery before a read barrier: %s", error)
+            else:
+                self._caught_up = True
+        return self._caught_up
 
     async def _begin(self, channel: Channel) -> None:
         if self._unusable.get(channel.channel) == channel.version:
