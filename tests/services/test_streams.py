@@ -400,12 +400,13 @@ async def test_a_full_disk_pauses_a_file_and_cuts_no_line(
     node: OneNode, folder: Path
 ) -> None:
     """(N2) `/dev/full` refuses every byte."""
-    (folder / "siem.jsonl").symlink_to("/dev/full")
-    await create(node, ChannelKind.FILE)
-    working = await file_stream(node)
-    assert not await working.work()
+    full = os.open
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_file, "_opener", lambda _, flags: full("/dev/full", flags))
+        await create(node, ChannelKind.FILE)
+        working = await file_stream(node)
+        assert not await working.work()
     assert "No space left on device" in working.last_cause
-    (folder / "siem.jsonl").unlink()
     node.clock.pass_s(600)
     await working.step()
     assert len(lines(folder / "siem.jsonl")) == 1
@@ -458,6 +459,54 @@ async def test_a_file_is_synced_before_the_next_one_begins(
         earlier = {each.inode() for each in entries if each.name != "siem.jsonl"}
     assert earlier
     assert earlier <= set(synced)
+
+
+async def test_a_node_writes_into_no_file_but_its_own(
+    node: OneNode, folder: Path, tmp_path: Path
+) -> None:
+    """(N4) Who may write into the folder could lead its lines, and its cuts, elsewhere."""
+    await create(node, ChannelKind.FILE)
+    working = await file_stream(node)
+    name, other = folder / "siem.jsonl", tmp_path / "other"
+    other.write_text("a line\nand a part")
+    os.mkfifo(tmp_path / "pipe")
+    for lay, words in (
+        (lambda: name.symlink_to(other), "symbolic links"),
+        (lambda: name.hardlink_to(other), "another name"),
+        (lambda: name.hardlink_to(tmp_path / "pipe"), "regular file"),
+    ):
+        lay()
+        for _ in range(3):
+            assert not await working.work()
+            node.clock.pass_s(600)
+        assert words in working.last_cause
+        await node.login()
+        call = node.admin("NoticeService/TestChannel")
+        assert not (await node.channels.test(call, name="siem")).delivered
+        name.unlink()
+    assert other.read_text() == "a line\nand a part"
+    await asyncio.to_thread(folder.chmod, 0o777)
+    await working.work()
+    assert "every user can write" in working.last_cause
+    await asyncio.to_thread(folder.chmod, 0o755)
+    node.clock.pass_s(600)
+    await working.step()
+    assert len(lines(name)) >= 1
+    await node.delivery._end("siem")
+
+
+async def test_a_node_writes_into_no_file_of_another_user(
+    node: OneNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N4) Nor into a folder of one: they could read, change or replace what is there."""
+    (folder / "siem.jsonl").touch()
+    await create(node, ChannelKind.FILE)
+    working = await file_stream(node)
+    me = os.geteuid()
+    monkeypatch.setattr(event_file.os, "geteuid", lambda: me + 1)
+    await working.work()
+    assert "another user" in working.last_cause
+    assert lines(folder / "siem.jsonl") == []
 
 
 @pytest.mark.parametrize("name", ["../siem", "siem/x", ".siem", "a.b", ""])
@@ -549,6 +598,24 @@ async def test_a_message_is_ascii_on_one_line() -> None:
         "CreateUser",
     )
     assert json.loads(parts[8])["unmapped"]["detail"] == event().detail
+
+
+@pytest.mark.parametrize("length", [100, 4_000, 100_000])
+async def test_a_long_event_is_cut_to_what_receivers_take(length: int) -> None:
+    """(N2) RFC 5425 asks them for 8192 bytes; its JSON is whole, and says that it is cut."""
+    long = event(
+        detail="\u00e9\U0001f600" * length, target="t" * length, actor="a" * length
+    )
+    message = syslog_message(long, cluster_id="c", node_id="n1")
+    assert len(message) <= syslog.MESSAGE_BYTES_MAX
+    parts = RFC_5424.fullmatch(message.decode())
+    assert parts is not None
+    body = json.loads(parts[8])
+    assert body["metadata"]["uid"] == "c-7"
+    unmapped = body["unmapped"]
+    assert long.detail.startswith(unmapped["detail"])
+    assert unmapped.get("cut", False) == (length > 100)
+    assert unmapped["detail"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ paths on a machine. The file itself tells where to go on after a restart.
 
 import asyncio
 import datetime as dt
+import errno
 import json
 import logging
 import logging.handlers
@@ -157,17 +158,51 @@ def _open(path: Path) -> TextIOWrapper:
 
 
 def _opener(name: str, flags: int) -> int:
-    descriptor = os.open(name, flags, MODE)
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and not status.st_size:
-        os.fchmod(descriptor, MODE)  # The umask of the service would keep agents out.
+    """
+    Open a file of this node, and nothing else that has its name. Raises `OSError`.
+
+    Who can write into the folder could lay a link to another file there: the node would
+    append to it, or cut its last line.
+    """
+    _check_folder(Path(name).parent)
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, MODE)
+    try:
+        status = os.fstat(descriptor)
+        _check_file(status, name)
+        if not status.st_size:
+            os.fchmod(descriptor, MODE)  # The service's umask would keep agents out.
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
+def _check_file(status: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _refusal("this is no regular file", name)
+    if status.st_uid != os.geteuid():
+        raise _refusal("this file belongs to another user", name)
+    if status.st_nlink != 1:
+        raise _refusal("this file has another name, too", name)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise `OSError` if other users could replace the files of a folder."""
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        raise _refusal("this folder belongs to another user", folder)
+    if status.st_mode & stat.S_IWOTH:
+        raise _refusal("every user can write into this folder", folder)
+
+
+def _refusal(words: str, path: Path | str) -> OSError:
+    return OSError(errno.EPERM, words, str(path))
+
+
 def _cut_torn_line(path: Path) -> None:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return
-    with path.open("r+b") as file:
+    with open(path, "r+b", opener=_opener) as file:
         end = file.seek(0, os.SEEK_END)
         while end:
             begin = max(end - _BLOCK, 0)
@@ -182,9 +217,9 @@ def _cut_torn_line(path: Path) -> None:
 
 def _last_line(path: Path) -> bytes:
     """Return the last line of a file that ends in a newline; empty: there is none."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return b""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_opener) as file:
         end = file.seek(0, os.SEEK_END)
         begin, tail = end, b""
         while begin and tail.count(b"\n") < 2:  # noqa: PLR2004 - its own and the one before.

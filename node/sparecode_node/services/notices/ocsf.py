@@ -10,6 +10,8 @@ from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.notices import EventClass, class_of
 
 OCSF_VERSION = "1.3.0"
+PROFILE = "host"
+"""It has `actor`, which Entity Management lacks without it."""
 IDENTITY = 3
 """The category Identity & Access Management."""
 AUTHENTICATION, ENTITY_MANAGEMENT = 3002, 3004
@@ -38,8 +40,10 @@ def event_uid(cluster_id: str, sequence: int) -> str:
     return f"{cluster_id}-{sequence}"
 
 
-def ocsf_event(event: AuditEvent, cluster_id: str) -> dict[str, object]:
-    """Return an audit event as an OCSF event."""
+def ocsf_event(
+    event: AuditEvent, cluster_id: str, *, cut: bool = False
+) -> dict[str, object]:
+    """Return an audit event as an OCSF event. *cut*: its texts are not whole."""
     event_class = class_of(event.action)
     signs_in = event_class in _SIGN_INS
     class_uid = AUTHENTICATION if signs_in else ENTITY_MANAGEMENT
@@ -47,6 +51,16 @@ def ocsf_event(event: AuditEvent, cluster_id: str) -> dict[str, object]:
     refused = event.outcome == "refused"
     subject = event.target or "cluster"
     actor = event.actor
+    unmapped: dict[str, object] = {
+        "class": event_class.value,
+        "actor": event.actor,
+        "node": event.node,
+        "action": event.action,
+        "target": event.target,
+        "outcome": event.outcome,
+        "reason": event.reason,
+        "detail": event.detail,
+    }
     content: dict[str, object] = {
         "category_uid": IDENTITY,
         "class_uid": class_uid,
@@ -63,6 +77,7 @@ def ocsf_event(event: AuditEvent, cluster_id: str) -> dict[str, object]:
         "message": event.detail or event.action,
         "metadata": {
             "version": OCSF_VERSION,
+            "profiles": [PROFILE],
             "product": {"vendor_name": "Sparecode", "name": "Sparecode"},
             "uid": event_uid(cluster_id, event.sequence),
             "sequence": event.sequence,
@@ -72,17 +87,10 @@ def ocsf_event(event: AuditEvent, cluster_id: str) -> dict[str, object]:
         "actor": {"user": {"name": actor.removeprefix(_ADMINISTRATOR)}}
         if actor.startswith(_ADMINISTRATOR)
         else {"app_name": actor or "sparecode"},
-        "unmapped": {
-            "class": event_class.value,
-            "actor": event.actor,
-            "node": event.node,
-            "action": event.action,
-            "target": event.target,
-            "outcome": event.outcome,
-            "reason": event.reason,
-            "detail": event.detail,
-        },
+        "unmapped": unmapped,
     }
+    if cut:
+        content["unmapped"] = {**unmapped, "cut": True}
     if activity == OTHER:
         content["activity_name"] = event.action
     if event.reason:

@@ -17,7 +17,7 @@ import ssl
 import struct
 import termios
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import httpcore
@@ -40,6 +40,8 @@ FACILITY: Final = 13
 """Log audit."""
 WARNING, NOTICE = 4, 5
 MESSAGE_ID_MAX = 32
+MESSAGE_BYTES_MAX = 8192
+"""What every receiver should take (RFC 5425, 4.3.1); it must take only 2048."""
 SEQUENCE_ID_MAX = 2**31 - 1
 """`sequenceId` begins again at 1 after this (RFC 5424, 7.3.1)."""
 READS_MAX, READ_BYTES = 64, 1024
@@ -160,12 +162,35 @@ def frame(message: bytes) -> bytes:
 
 
 def syslog_message(event: AuditEvent, *, cluster_id: str, node_id: str) -> bytes:
-    """Return an event as a message of RFC 5424, in ASCII."""
+    """
+    Return an event as a message of RFC 5424, in ASCII, of at most `MESSAGE_BYTES_MAX`.
+
+    The texts of an event that is too long are cut, alike in length, and the message says
+    so. It stays valid JSON: a receiver that cuts it would leave neither.
+    """
+    message = _message(event, cluster_id=cluster_id, node_id=node_id)
+    length = max(map(len, (event.detail, event.target, event.actor)))
+    while len(message) > MESSAGE_BYTES_MAX:
+        length //= 2
+        shorter = replace(
+            event,
+            detail=event.detail[:length],
+            target=event.target[:length],
+            actor=event.actor[:length],
+        )
+        message = _message(shorter, cluster_id=cluster_id, node_id=node_id, cut=True)
+    return message
+
+
+def _message(
+    event: AuditEvent, *, cluster_id: str, node_id: str, cut: bool = False
+) -> bytes:
     severity = WARNING if event.outcome == "refused" else NOTICE
     at = dt.datetime.fromtimestamp(event.at_ms / 1000, tz=dt.UTC)
     time = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     number = (event.sequence - 1) % SEQUENCE_ID_MAX + 1
-    body = json.dumps(ocsf_event(event, cluster_id), separators=(",", ":"))
+    content = ocsf_event(event, cluster_id, cut=cut)
+    body = json.dumps(content, separators=(",", ":"))
     return (
         f"<{FACILITY * 8 + severity}>1 {time} {node_id} sparecode {cluster_id} "
         f'{event.action[:MESSAGE_ID_MAX]} [meta sequenceId="{number}"] {body}'
