@@ -390,6 +390,12 @@ sim-nodes: $(INSTALLED) ## Simulate SEEDS=200 runs of whole nodes, with dying li
 	@$(SIMULATION) --whole --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 
+.PHONY: sim-outbox
+sim-outbox: SEEDS = 200
+sim-outbox: $(INSTALLED) ## Simulate SEEDS=200 runs with channels and receivers of notices [FIRST=0] [NODES=3], or one SEED=n
+	@$(SIMULATION) --outbox --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
+		--first $(FIRST))
+
 .PHONY: sim-inherited
 sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated runs reach, and ours
 	@$(SIMULATION).inherited

@@ -47,13 +47,19 @@ def main() -> int:
         "--whole", action="store_true", help="whole nodes, instead of their engines"
     )
     parser.add_argument(
+        "--outbox", action="store_true", help="with channels and receivers of notices"
+    )
+    parser.add_argument(
         "--record", action="store_true", help="put enough seeds on the page"
     )
     wanted = parser.parse_args()
     if wanted.seeds < 1:
         parser.error("--seeds: at least 1; none would show nothing")
     campaign = Campaign(
-        nodes=wanted.nodes, recording=wanted.recording, whole=wanted.whole
+        nodes=wanted.nodes,
+        recording=wanted.recording,
+        whole=wanted.whole,
+        outbox=wanted.outbox,
     )
     console = Console()
     if wanted.seed is not None:
@@ -63,6 +69,7 @@ def main() -> int:
         lambda: run(console, campaign, seeds, wanted.jobs),
         recording=wanted.recording,
         whole=wanted.whole,
+        outbox=wanted.outbox,
     )
     say(console, campaign, verdict)
     enough = report.NODES_FROM_SEEDS if wanted.whole else report.RECORD_FROM_SEEDS
@@ -127,7 +134,7 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
     checks = Table("check", title="What the checks compared")
     checks.add_column("of these", justify="right")
     for comparison in comparisons_of(
-        whole=campaign.whole, recording=campaign.recording
+        whole=campaign.whole, recording=campaign.recording, outbox=campaign.outbox
     ):
         style = "red" if comparison in verdict.absent_comparisons else None
         checks.add_row(
@@ -160,9 +167,8 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         f"[red]{len(outcome.violations)} of {outcome.seeds:,} schedules broke a promise[/]"
     )
     seed, nodes = min(outcome.violations), campaign.nodes
-    again = f"make sim{'-nodes' if campaign.whole else ''} SEED={seed}" + (
-        f" NODES={nodes}" if nodes != 3 else ""
-    )
+    kind = "-nodes" if campaign.whole else "-outbox" if campaign.outbox else ""
+    again = f"make sim{kind} SEED={seed}" + (f" NODES={nodes}" if nodes != 3 else "")
     console.print(f"again, with its trace: [bold]{again}[/]")
 
 

@@ -16,6 +16,7 @@ from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
 from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.faults import Profile
 from tests.simulation.nodes.cluster import NodesCluster
+from tests.simulation.outbox import OutboxCluster
 from tests.simulation.scenarios import Scenario
 
 EVERY_FAULT_FROM_SEEDS = 200
@@ -65,6 +66,8 @@ class Campaign:
     profile: Profile | None = None
     whole: bool = False
     """With whole nodes, instead of their engines."""
+    outbox: bool = False
+    """With channels, and receivers of notices."""
 
     def cluster(self, seed: int) -> SimCluster | NodesCluster:
         """Return the cluster of a seed, before anything has happened."""
@@ -72,7 +75,8 @@ class Campaign:
             return NodesCluster(seed, self.nodes)
         if self.recording:
             return SimCluster(seed, Scenario(nodes=self.nodes, profile=self.profile))
-        return CodesCluster(seed, replace(scenario(self.nodes), profile=self.profile))
+        kind = OutboxCluster if self.outbox else CodesCluster
+        return kind(seed, replace(scenario(self.nodes), profile=self.profile))
 
     def run_seeds(self, seeds: Sequence[int]) -> Outcome:
         """Run seeds one after the other, in this process."""
@@ -139,6 +143,8 @@ class Verdict:
     """Of the state machine that only remembers, and has no codes."""
     whole: bool = False
     """Of whole nodes."""
+    outbox: bool = False
+    """Of channels, too."""
 
     @property
     def absent_effects(self) -> list[Effect]:
@@ -153,7 +159,9 @@ class Verdict:
         """Checks that never had anything to compare: they have shown nothing."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
-        wanted = comparisons_of(whole=self.whole, recording=self.recording)
+        wanted = comparisons_of(
+            whole=self.whole, recording=self.recording, outbox=self.outbox
+        )
         return [c for c in wanted if not self.outcome.comparisons[c]]
 
     @property
@@ -166,9 +174,13 @@ class Verdict:
 
 
 def timed(
-    run: Callable[[], Outcome], *, recording: bool = False, whole: bool = False
+    run: Callable[[], Outcome],
+    *,
+    recording: bool = False,
+    whole: bool = False,
+    outbox: bool = False,
 ) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
-    return Verdict(outcome, time.monotonic() - begin, recording, whole)
+    return Verdict(outcome, time.monotonic() - begin, recording, whole, outbox)

@@ -38,6 +38,12 @@ class Comparison(enum.Enum):
     ISSUED = "uses of a code whose set was issued and not void"
     ENDING = "uses of a code before its end"
 
+    NOTICE = "notices of committed events that arrived"
+    NOTICE_REPEATED = "notices that arrived again, under the same id"
+    NOTICE_ORDER = "notices that came after earlier ones of their subject"
+    NOTICE_DROPPED = "dropped notices, which the audit log has told"
+    STREAMED = "events of a stream, in order and without a gap"
+
     CORE = "calls and reads of a core left alone, each answered"
     CORE_TIME = "looks at a core that was never without answers for too long"
 
@@ -46,6 +52,13 @@ class Comparison(enum.Enum):
         """Needs the real state machine."""
         names = list(Comparison)
         begin, end = Comparison.REFERENCE, Comparison.ENDING
+        return names.index(begin) <= names.index(self) <= names.index(end)
+
+    @property
+    def of_outbox(self) -> bool:
+        """Needs channels."""
+        names = list(Comparison)
+        begin, end = Comparison.NOTICE, Comparison.STREAMED
         return names.index(begin) <= names.index(self) <= names.index(end)
 
     @property
@@ -62,11 +75,14 @@ NOT_IN_NODES = {
 """Whole nodes change no members yet."""
 
 
-def comparisons_of(*, whole: bool, recording: bool) -> list[Comparison]:
+def comparisons_of(
+    *, whole: bool, recording: bool, outbox: bool = False
+) -> list[Comparison]:
     """Return the comparisons that a campaign must have made."""
+    wanted = [c for c in Comparison if outbox or not c.of_outbox]
     if whole:
-        return [c for c in Comparison if not (c.of_codes or c in NOT_IN_NODES)]
-    return [c for c in Comparison if not (c.of_nodes or (recording and c.of_codes))]
+        return [c for c in wanted if not (c.of_codes or c in NOT_IN_NODES)]
+    return [c for c in wanted if not (c.of_nodes or (recording and c.of_codes))]
 
 
 Comparisons = collections.Counter[Comparison]

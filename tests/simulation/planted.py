@@ -57,6 +57,7 @@ class Bug:
             nodes=int(self.options.get("nodes", "3")),
             profile=Profile[profile] if profile else None,
             whole="whole" in self.options,
+            outbox="outbox" in self.options,
         )
 
 

@@ -90,6 +90,10 @@ class SqliteStore:
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         return self.machine.apply(index, calls)
 
+    def committed(self) -> bytes:
+        """Return the database as its last commit left it: what readers see."""
+        return self._images[-1]
+
     def serialize(self) -> bytes:
         return self.db.serialize()
 

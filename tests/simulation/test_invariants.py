@@ -17,6 +17,7 @@ from sparecode_node.replication.raft.membership_changes import (
 )
 from tests.simulation import sqlite_store
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
+from tests.simulation.broken_outbox import OUTBOX_RUNS
 from tests.simulation.broken_runs import (
     BROKEN,
     THREE,
@@ -92,6 +93,7 @@ def test_no_check_is_left_out_here() -> None:
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
     assert len(kinds) > 25
     assert kinds == BROKEN.keys()
+    assert OUTBOX_RUNS
 
 
 def test_states_that_are_damaged_alike_are_not_equal() -> None:
