@@ -26,7 +26,7 @@ from sparecode.v1 import (
     tokens_pb2,
     types_pb2,
 )
-from tests.bench.load import WARM_UP, Load, Measurement, do
+from tests.bench.load import WARM_UP, Clients, Load, Measurement, do
 from tests.bench.population import CODES_EACH, PIN, Population, populate
 
 AUTHENTICATE = "/sparecode.v1.AuthenticationService/Authenticate"
@@ -267,10 +267,10 @@ class Estate:
             )
         )
 
-    def do(self, load: Load) -> Run:
+    def do(self, load: Load, clients: type[Clients] = Clients) -> Run:
         """Run a load, and measure its cost on the nodes."""
         before, index = self._cpu_s(), self.commit_index()
-        measured = do(load)
+        measured = do(load, clients)
         entries = self.commit_index() - index
         calls = max(1, sum(measured.codes.values()))
         # The CPU time includes the warm-up, whose calls are not counted.
@@ -299,14 +299,12 @@ class Estate:
 
     def snapshot_s(self, node: LocalNode, work: str) -> float:
         """Return the seconds that a node has taken or fetched snapshots since its start."""
-        with urllib.request.urlopen(f"http://{node.metrics_address}/metrics") as page:
-            text = page.read().decode()
-        name = f'sparecode_snapshot_seconds_sum{{work="{work}"}} '
-        return sum(
-            float(line.removeprefix(name))
-            for line in text.splitlines()
-            if line.startswith(name)
-        )
+        return _metric(node, f'sparecode_snapshot_seconds_sum{{work="{work}"}}')
+
+    def hashes(self) -> float:
+        """Return the hashes that all nodes have computed for passcodes."""
+        name = 'sparecode_kdf_computed_total{lane="authenticating"}'
+        return sum(_metric(node, name) for node in self.cluster.nodes)
 
     def primary(self) -> LocalNode:
         """Return the node that is the primary now."""
@@ -367,6 +365,17 @@ class Estate:
         node = next(node for node in self.cluster.nodes if node.running)
         ca = self.cluster.members_ca.read_bytes()
         return grpc.secure_channel(node.admin_address, grpc.ssl_channel_credentials(ca))
+
+
+def _metric(node: LocalNode, name: str) -> float:
+    """Return the value of a metric of a node, 0 if there is none."""
+    with urllib.request.urlopen(f"http://{node.metrics_address}/metrics") as page:
+        text = page.read().decode()
+    return sum(
+        float(line.removeprefix(f"{name} "))
+        for line in text.splitlines()
+        if line.startswith(f"{name} ")
+    )
 
 
 def _lift_limits(config: Path) -> None:

@@ -52,6 +52,11 @@ class Load:
     timeout_s: float = 10.0
     patient: bool = False
     """Whether a shed client waits as long as its retry hint says, like the library."""
+    storm: bool = False
+    """
+    Whether RADIUS and HTTP send each request three times: to a node, to it again, and to
+    the next one, each after an answer.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +129,17 @@ class Clients:
             for channel in channels:
                 await channel.close()
         return self.measured(begin)
+
+    def take(self) -> bytes | None:
+        """Return the next request; None: all are taken."""
+        number, self._next = self._next, self._next + 1
+        return self._requests[number] if number < len(self._requests) else None
+
+    def targets(self, number: int) -> tuple[str, ...]:
+        """Return the nodes that client *number* sends each request to, in turn."""
+        nodes = self._load.addresses
+        own, other = nodes[number % len(nodes)], nodes[(number + 1) % len(nodes)]
+        return (own, own, other) if self._load.storm else (own,)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         load = self._load
@@ -245,10 +261,10 @@ def percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def do(load: Load) -> Measurement:
-    """Run a load in a separate process."""
+def do(load: Load, clients: type[Clients] = Clients) -> Measurement:
+    """Run a load in a separate process, which runs the module of *clients*."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.load"],
+        [sys.executable, "-m", clients.__module__],
         input=json.dumps(dataclasses.asdict(load)),
         capture_output=True,
         text=True,
@@ -272,12 +288,13 @@ def must_have_lasted(measured: Measurement, seconds: float) -> None:
         raise RuntimeError(f"all codes were spent in {measured.lasted_s:.0f} s")
 
 
-def main() -> int:
+def main(clients: type[Clients] = Clients) -> int:
+    """Read a load from stdin, run it with these clients, and print the measurement."""
     fields = json.loads(sys.stdin.read())
     for name in ("addresses", "requests"):
         fields[name] = tuple(fields[name])
     fields["metadata"] = tuple((key, value) for key, value in fields["metadata"])
-    measured = asyncio.run(Clients(Load(**fields)).run())
+    measured = asyncio.run(clients(Load(**fields)).run())
     print(json.dumps(dataclasses.asdict(measured)))  # noqa: T201
     return 0
 

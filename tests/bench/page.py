@@ -68,7 +68,11 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
             f"{each['name']} {each['words']}",
             f"{sign} {each['target']:g}{each['unit']}",
             "-" if value is None else f"{value:.2f}{each['unit']}",
-            {True: "yes", False: "**no**", None: "nothing to measure"}[each["holds"]],
+            {
+                True: "yes",
+                False: "**no**",
+                None: "too noisy" if each.get("interval") else "nothing to measure",
+            }[each["holds"]],
         )
     yield ""
     yield row(

@@ -7,14 +7,11 @@ none. Packets are made before the clock starts.
 """
 
 import asyncio
-import dataclasses
-import json
-import subprocess
 import sys
 import time
 
 from sparecode.v1 import authentication_pb2
-from tests.bench.load import Clients, Load, Measurement, answered
+from tests.bench.load import Clients, Measurement, main
 
 ACCEPT = 2
 REPEAT_S = 3.0
@@ -44,58 +41,46 @@ class RadiusClients(Clients):
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(load.clients):
-                address = load.addresses[number % len(load.addresses)]
-                group.create_task(self._send(address, begin + load.seconds))
+                group.create_task(self._send(number, begin + load.seconds))
         return self.measured(begin)
 
-    async def _send(self, address: str, until: float) -> None:
-        host, _, port = address.rpartition(":")
+    async def _send(self, number: int, until: float) -> None:
         loop = asyncio.get_running_loop()
-        transport, client = await loop.create_datagram_endpoint(
-            _Socket, remote_addr=(host, int(port))
-        )
+        addresses = self.targets(number)
+        sockets = {}
+        for address in {*addresses}:
+            host, _, port = address.rpartition(":")
+            sockets[address] = await loop.create_datagram_endpoint(
+                _Socket, remote_addr=(host, int(port))
+            )
         try:
-            while (began := time.perf_counter()) < until:
-                number, self._next = self._next, self._next + 1
-                if number >= len(self._requests):
+            while time.perf_counter() < until:
+                request = self.take()
+                if request is None:
                     return
-                code, body = "DEADLINE_EXCEEDED", b""
-                client.answer = loop.create_future()
-                while time.perf_counter() - began < self._load.timeout_s:
-                    transport.sendto(self._requests[number])
-                    done, _ = await asyncio.wait([client.answer], timeout=REPEAT_S)
-                    if done:
-                        reply = client.answer.result()
-                        code, body = "OK", ACCEPTED if reply[0] == ACCEPT else b""
-                        break
-                ended = time.perf_counter()
-                self.record(ended=ended, took_s=ended - began, code=code, body=body)
+                for address in addresses:
+                    await self._ask(*sockets[address], request)
         finally:
-            transport.close()
+            for transport, _ in sockets.values():
+                transport.close()
 
-
-def do(load: Load) -> Measurement:
-    """Run a load of packets in a separate process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.radius_load"],
-        input=json.dumps(dataclasses.asdict(load)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"the clients failed: {done.stderr[-2000:]}")
-    return answered(Measurement.of_json(done.stdout))
-
-
-def main() -> int:
-    fields = json.loads(sys.stdin.read())
-    for name in ("addresses", "requests", "metadata"):
-        fields[name] = tuple(fields[name])
-    measured = asyncio.run(RadiusClients(Load(**fields)).run())
-    print(json.dumps(dataclasses.asdict(measured)))  # noqa: T201
-    return 0
+    async def _ask(
+        self, transport: asyncio.DatagramTransport, client: _Socket, request: bytes
+    ) -> None:
+        """Send a packet until it is answered, and record the answer."""
+        began = time.perf_counter()
+        code, body = "DEADLINE_EXCEEDED", b""
+        client.answer = asyncio.get_running_loop().create_future()
+        while time.perf_counter() - began < self._load.timeout_s:
+            transport.sendto(request)
+            done, _ = await asyncio.wait([client.answer], timeout=REPEAT_S)
+            if done:
+                reply = client.answer.result()
+                code, body = "OK", ACCEPTED if reply[0] == ACCEPT else b""
+                break
+        ended = time.perf_counter()
+        self.record(ended=ended, took_s=ended - began, code=code, body=body)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(RadiusClients))

@@ -74,12 +74,32 @@ class Target:
     at_least: bool
     """If false, the target is an upper bound."""
     unit: str = ""
+    interval: tuple[float, float] | None = None
+    """
+    Where the true value is, with a confidence of 95 %. None: the value is exact enough.
+
+    The bound is met or missed only if all of it is on one side: otherwise the machine
+    was too noisy to tell.
+    """
 
     @property
     def holds(self) -> bool | None:
-        """Whether the value is within the bound; None without a value."""
+        """Whether the value is within the bound; None without a value, or too noisy."""
         if self.value is None:
             return None
+        if self.interval is not None:
+            low, high = self.interval
+            if self.at_least:
+                return (
+                    True
+                    if low >= self.target
+                    else None
+                    if high >= self.target
+                    else False
+                )
+            return (
+                True if high <= self.target else None if low <= self.target else False
+            )
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
@@ -166,7 +186,10 @@ class Report:
         for target in self.targets:
             sign = "at least" if target.at_least else "at most"
             value = "-" if target.value is None else f"{target.value:.2f}{target.unit}"
-            verdict = {True: "[green]yes[/]", False: "[red]no[/]", None: "?"}
+            if target.interval is not None:
+                value += " ({:.2f} to {:.2f})".format(*target.interval)
+            unknown = "?" if target.interval is None else "[yellow]too noisy[/]"
+            verdict = {True: "[green]yes[/]", False: "[red]no[/]", None: unknown}
             table.add_row(
                 escape(f"{target.name} {target.words}"),
                 f"{sign} {target.target:g}{target.unit}",
