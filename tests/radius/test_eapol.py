@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EAP-TTLS with PAP: `eapol_test` at FreeRADIUS, which proxies to the RADIUS door."""
+"""FreeRADIUS as a proxy to the RADIUS door: EAP-TTLS with PAP by `eapol_test`, and PAP."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pyrad.packet import AccessAccept, AccessReject
 
 from sparecode_node.membership.certificates import write_certificates
-from tests.radius.door import TIMEOUT_S, Door, connected
+from tests.radius.door import TIMEOUT_S, Door, connected, decoded, request
 from tests.services.one_node import PIN
 
 pytestmark = [
@@ -58,7 +59,7 @@ def documented(title: str) -> str:
     return found[1]
 
 
-def configuration(folder: Path, door: Door, port: int) -> str:
+def configuration(folder: Path, door: Door, port: int, *, eap: bool) -> str:
     """Return a whole radiusd.conf around the one of the documentation."""
     proxy, _, sites = documented("FreeRADIUS as a proxy").partition("# In ")
     proxy = (
@@ -93,7 +94,7 @@ def configuration(folder: Path, door: Door, port: int) -> str:
             port = {port}
         }}
         authorize {{
-            eap
+            {"eap" if eap else inner}
         }}
         authenticate {{
             eap
@@ -111,8 +112,10 @@ def configuration(folder: Path, door: Door, port: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def freeradius(door: Door, folder: Path) -> AsyncIterator[int]:
-    """Run FreeRADIUS in front of a door, and yield its port."""
+async def freeradius(
+    door: Door, folder: Path, *, eap: bool = True
+) -> AsyncIterator[int]:
+    """Run FreeRADIUS in front of a door, for EAP or for PAP; yield its port."""
     folder.mkdir()  # noqa: ASYNC240 - quick.
     write_certificates(
         folder, members=["n1"], agents=[], hosts=[HOST], now=dt.datetime.now(dt.UTC)
@@ -120,7 +123,7 @@ async def freeradius(door: Door, folder: Path) -> AsyncIterator[int]:
     probe = await connected(9)
     port = probe.transport.get_extra_info("sockname")[1]
     probe.transport.close()
-    (folder / "radiusd.conf").write_text(configuration(folder, door, port))
+    (folder / "radiusd.conf").write_text(configuration(folder, door, port, eap=eap))
     process = await asyncio.create_subprocess_exec(
         *("freeradius", "-f", "-l", "stdout", "-d", str(folder)),
         stdout=asyncio.subprocess.PIPE,
@@ -181,3 +184,22 @@ async def test_a_passcode_signs_in_over_eap_ttls_once(door, tmp_path):
         assert again.rstrip().endswith("FAILURE"), again[-3000:]
     assert door.counted("accepted") == 1
     assert door.counted("rejected") == 1
+
+
+async def test_a_passcode_signs_in_by_pap_once(door, tmp_path):
+    """(D1) FreeRADIUS passes it on, with a Proxy-State of its own."""
+    issued = await door.node.issue()
+    passcode = PIN + issued.codes[0].code
+    async with freeradius(door, tmp_path / "freeradius", eap=False) as port:
+        codes = []
+        for identifier, password in enumerate(
+            (PIN + "000000", passcode, passcode), start=1
+        ):
+            sent = request(SECRET, password=password, identifier=identifier)
+            client = await connected(port)
+            client.transport.sendto(sent)
+            reply = await client.reply(TIMEOUT_S)
+            client.transport.close()
+            assert reply is not None
+            codes.append(decoded(SECRET, sent, reply).code)
+    assert codes == [AccessReject, AccessAccept, AccessReject]
