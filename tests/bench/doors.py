@@ -114,7 +114,7 @@ class Door:
     clients: type[Clients]
     addresses: tuple[str, ...]
     requests: Callable[[int], tuple[str, ...]]
-    """Returns so many requests with unused codes, as hexadecimal digits."""
+    """Returns this many requests with unused codes, as hexadecimal digits."""
     ca: str = ""
     certificate: str = ""
     key: str = ""
@@ -238,26 +238,21 @@ def storm(estate: Estate, report: Report, door: Door) -> None:
     """
     Send requests once, and others three times over two nodes, and compare the work.
 
-    Hashes and entries are counted, so a busy machine changes nothing.
+    Hashes are counted, so a busy machine changes nothing. One entry of the log may have
+    many calls, so entries tell nothing.
     """
-    costs = []
+    hashes = []
     for in_storm in (False, True):
         before = estate.hashes()
-        run = estate.do(door.load(STORM, 60.0, storm=in_storm), door.clients)
-        must_be_accepted(run.measured)
-        costs.append((estate.hashes() - before, run.entries))
-    (calm_hashes, calm_entries), (hashes, entries) = costs
-    report.add(
-        f"each request three times, by {door.name}",
-        hashes=hashes / calm_hashes,
-        entries=entries / calm_entries,
-    )
+        measured = do(door.load(STORM, 60.0, storm=in_storm), door.clients)
+        must_be_accepted(measured)
+        hashes.append(estate.hashes() - before)
     report.targets.append(
         Target(
             name="(D)",
-            words=f"{door.name}, each request three times over two nodes: hashes and "
-            "entries, as a share of those of one",
-            value=max(hashes / calm_hashes, entries / calm_entries),
+            words=f"{door.name}, each request three times over two nodes: hashes, as a "
+            "share of those of once",
+            value=hashes[1] / hashes[0],
             target=WORK_MAX,
             at_least=False,
         )

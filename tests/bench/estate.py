@@ -26,7 +26,7 @@ from sparecode.v1 import (
     tokens_pb2,
     types_pb2,
 )
-from tests.bench.load import WARM_UP, Clients, Load, Measurement, do
+from tests.bench.load import WARM_UP, Load, Measurement, do
 from tests.bench.population import CODES_EACH, PIN, Population, populate
 
 AUTHENTICATE = "/sparecode.v1.AuthenticationService/Authenticate"
@@ -267,10 +267,10 @@ class Estate:
             )
         )
 
-    def do(self, load: Load, clients: type[Clients] = Clients) -> Run:
+    def do(self, load: Load) -> Run:
         """Run a load, and measure its cost on the nodes."""
         before, index = self._cpu_s(), self.commit_index()
-        measured = do(load, clients)
+        measured = do(load)
         entries = self.commit_index() - index
         calls = max(1, sum(measured.codes.values()))
         # The CPU time includes the warm-up, whose calls are not counted.

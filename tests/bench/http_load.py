@@ -14,7 +14,7 @@ import sys
 import time
 
 from sparecode.v1 import authentication_pb2
-from tests.bench.load import Clients, Measurement, main
+from tests.bench.load import LOST_S, Clients, Measurement, main
 
 ACCEPTED = authentication_pb2.AuthenticateResponse(
     decision=authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
@@ -49,7 +49,8 @@ class HttpClients(Clients):
             request = self.take()
             if request is None:
                 break
-            for reader, writer in streams:
+            for number, (reader, writer) in enumerate(streams):
+                await asyncio.sleep(LOST_S if number else 0)
                 began = time.perf_counter()
                 writer.write(request)
                 async with asyncio.timeout(self._load.timeout_s):

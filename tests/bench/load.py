@@ -27,6 +27,8 @@ from grpc_status import rpc_status
 
 from sparecode.v1 import authentication_pb2
 
+LOST_S = 0.5
+"""A client learns after this time that an answer is lost. Real ones take seconds."""
 WARM_UP = 0.15
 """The first part of the calls, which is not counted."""
 
@@ -55,7 +57,7 @@ class Load:
     storm: bool = False
     """
     Whether RADIUS and HTTP send each request three times: to a node, to it again, and to
-    the next one, each after an answer.
+    the next one, each some time after an answer that got lost.
     """
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 
 from sparecode.v1 import authentication_pb2
-from tests.bench.load import Clients, Measurement, main
+from tests.bench.load import LOST_S, Clients, Measurement, main
 
 ACCEPT = 2
 REPEAT_S = 3.0
@@ -58,7 +58,8 @@ class RadiusClients(Clients):
                 request = self.take()
                 if request is None:
                     return
-                for address in addresses:
+                for copy, address in enumerate(addresses):
+                    await asyncio.sleep(LOST_S if copy else 0)
                     await self._ask(*sockets[address], request)
         finally:
             for transport, _ in sockets.values():

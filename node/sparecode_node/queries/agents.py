@@ -68,13 +68,15 @@ async def admits(
     *,
     certificate: Certificate,
     radius_secret_id: str,
+    bearer_id: str,
     user_id: str,
     now_ms: int,
 ) -> bool:
     """
     Return whether an agent may sign a user in at all, as apply would decide now (A4).
 
-    *radius_secret_id*: the secret that a RADIUS client has used.
+    *radius_secret_id*: the secret that a RADIUS client has used. *bearer_id*: the key
+    that an agent has shown; empty: none.
     """
     row = await transaction.one(
         """
@@ -89,10 +91,15 @@ async def admits(
                 OR EXISTS (SELECT 1 FROM radius_secrets
                     WHERE secret_id = :secret_id AND identity = :identity
                         AND (ends_at_ms IS NULL OR ends_at_ms > :now_ms)))
+            AND (:bearer_id = ''
+                OR EXISTS (SELECT 1 FROM agent_keys
+                    WHERE bearer_id = :bearer_id AND identity = :identity
+                        AND (ends_at_ms IS NULL OR ends_at_ms > :now_ms)))
         """,
         identity=identity,
         user_id=user_id,
         secret_id=radius_secret_id,
+        bearer_id=bearer_id,
         now_ms=now_ms,
     )
     return row is not None and not await certificate_denied(transaction, certificate)

@@ -142,12 +142,13 @@ class Decisions:
         self, context: CallContext, request: AgentRequest
     ) -> Authenticated | None:
         """
-        Return the decision on a copy of a packet, if this node has it already (D3).
+        Return the decision on a copy of a request, if this node has it already (D3).
 
-        None: the request is new, or not by RADIUS. Strangers can send copies of what
-        they saw, and gRPC lets them see nothing. Raises `Refused`.
+        None: the request is new, or came by gRPC, whose client waits before it tries
+        again. Strangers can send copies of packets, and plug-ins repeat calls at once, so
+        copies by RADIUS and HTTP must cost little. Raises `Refused`.
         """
-        if context.door != RADIUS:
+        if context.door not in (RADIUS, HTTP):
             return None
 
         async def remembered(transaction: ReadTransaction) -> Result | None:
@@ -181,6 +182,7 @@ class Decisions:
                 request.agent.identity,
                 certificate=request.agent.certificate,
                 radius_secret_id=request.agent.radius_secret_id,
+                bearer_id=request.agent.bearer_id,
                 user_id=await user(transaction),
                 now_ms=passed.at_ms,
             )
