@@ -84,6 +84,7 @@ async def kept(
     state: Path, on_stored: Callable[[Any], object] = lambda _: None
 ) -> AsyncIterator[SegmentKeeper]:
     keeper = SegmentKeeper(state, on_stored)
+    keeper.allow(2**63)
     try:
         yield keeper
     finally:
@@ -359,6 +360,7 @@ async def test_a_failing_disk_is_tried_again(
     monkeypatch.setattr(sealed_events.SealedEvents, "store", failing)
     monkeypatch.setattr(keeping, "RETRY_S", 0.01)
     keeper = SegmentKeeper(tmp_path / "local.db", stored.append)
+    keeper.allow(2**63)
     task = asyncio.create_task(keeper.run())
     async with asyncio.timeout(20):
         while "disk is full" not in str([vars(each) for each in caplog.records]):  # noqa: ASYNC110

@@ -100,6 +100,7 @@ def test_commands_about_users_are_listed() -> None:
         "KeepAuthorities",
         "ReplaceAuthorities",
         "FinishAuthorities",
+        "DeclareSegmentsLost",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Apply checks its tokens.
         "Reject",

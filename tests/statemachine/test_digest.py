@@ -156,6 +156,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
         "INSERT INTO authority_successors "
         "VALUES ('agents', 'aa', 'n2', 'bb', x'01', x'02', 1, 0)"
     )
+    db.execute("INSERT INTO segment_holders VALUES ('n1', 7, '[1,2]', 7)")
+    db.execute("INSERT INTO lost_segments VALUES (1, 7, 'r')")
     db.execute("INSERT INTO member_keys VALUES ('n1', 'aa', 'bb', 1)")
     db.execute("INSERT INTO passkeys VALUES (x'01', 'root', 'Laptop', x'02', 1, 2, 3)")
     db.execute("INSERT INTO skipped_entries VALUES (7, 1, 'digest', 'cluster', 1)")

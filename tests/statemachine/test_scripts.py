@@ -11,6 +11,7 @@ from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.commands.browser_logins import StartBrowserLogin
 from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.commands.notices import AcknowledgeNotices
+from sparecode_node.statemachine.commands.segments import NoteSegments
 from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.tables.formats import columns
@@ -23,6 +24,7 @@ WITHOUT_EVENT = {
     TouchSessions.__name__: "touch",
     StartBrowserLogin.__name__: "start-login",
     AcknowledgeNotices.__name__: "acknowledge",
+    NoteSegments.__name__: "note-segments",
 }
 """Commands that give no power, and their directives in scripts."""
 

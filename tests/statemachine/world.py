@@ -133,6 +133,10 @@ from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,
 )
+from sparecode_node.statemachine.commands.segments import (
+    DeclareSegmentsLost,
+    NoteSegments,
+)
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     EndSession,
@@ -346,6 +350,7 @@ class World:
                 | RenewCertificate()
                 | NoteAuthorityKeys()
                 | NoteMemberKey()
+                | NoteSegments()
                 | RetireAuthority()
                 | AnnounceAuthority()
                 | ResetAdministrator()
@@ -793,6 +798,18 @@ class World:
             case "note-key":
                 return NoteMemberKey(
                     node_id=NodeId(arguments["node"]), fingerprint=arguments["key"]
+                )
+            case "note-segments":
+                return NoteSegments(
+                    node_id=NodeId(arguments["node"]),
+                    through=int(arguments["through"]),
+                    missing=numbers({"numbers": arguments.get("missing", "")}),
+                )
+            case "declare-lost":
+                return DeclareSegmentsLost(
+                    first=int(arguments["first"]),
+                    last=int(arguments.get("last", arguments["first"])),
+                    reason=arguments.get("reason", "its disk was destroyed"),
                 )
             case "note-authority":
                 return NoteAuthorityKeys(

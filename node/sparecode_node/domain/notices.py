@@ -70,7 +70,7 @@ _ACTIONS: dict[EventClass, str] = {
         ActivateKey AddMember AdmitNode AllowCertificate Approve CancelReset
         ChangePassword CreateAdministrator CreateAgentKey CreateBackup CreateJoinTicket
         DenyCertificate InitializeCluster BeginEpoch OpenCluster KeepAuthorities
-        NoteSkipStatement RegisterAgent RegisterPasskey RegisterRadiusClient Reject
+        DeclareSegmentsLost NoteSkipStatement RegisterAgent RegisterPasskey RegisterRadiusClient Reject
         RemoveAdministrator RemoveAgent RemoveMember RemovePasskey RemoveSecondFactor
         ResetAdministrator RotateRadiusSecret SetSecondFactor UpdateAdministrator
         UpdateAgent UpdatePolicy UpdateRadiusClient SaveChannel RemoveChannel

@@ -83,6 +83,9 @@ class Reason(enum.StrEnum):
     JOINER_CERTIFICATE = "joiner_certificate"
     AUTHORITY_MISSING = "authority_missing"
     AUTHORITY_NOT_DUE = "authority_not_due"
+    LAST_SEGMENT_HOLDER = "last_segment_holder"
+    SEGMENT_UNKNOWN = "segment_unknown"
+    SEGMENT_HELD = "segment_held"
 
     # A second approver, see P3 and I10
     APPROVAL_NEEDED = "approval_needed"

@@ -15,6 +15,7 @@ WHERE NOT EXISTS (
         SELECT 1 FROM main.audit_events WHERE sequence = sealed.first_sequence
     )
     AND last_sequence >= :first AND first_sequence <= :last
+    AND NOT EXISTS (SELECT 1 FROM lost_segments WHERE lost_segments.number = sealed.number)
     AND NOT EXISTS (
         SELECT 1 FROM stored_segments AS stored
         WHERE stored.number = sealed.number AND stored.hash = sealed.hash_after

@@ -25,6 +25,7 @@ from sparecode_node.statemachine.handlers import (
     radius,
     resets,
     second_factors,
+    segments,
     sessions,
     tokens,
     users,
@@ -87,6 +88,10 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return authorities.announce_authority(applying, command)
         case commands.FinishAuthorities() as command:
             return authorities.finish_authorities(applying, command)
+        case commands.NoteSegments() as command:
+            return segments.note_segments(applying, command)
+        case commands.DeclareSegmentsLost() as command:
+            return segments.declare_segments_lost(applying, command)
         case commands.OpenSession() as command:
             return sessions.open_session(applying, command)
         case commands.Reauthenticate() as command:

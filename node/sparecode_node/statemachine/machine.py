@@ -84,6 +84,7 @@ UNRECORDED = (
     commands.TouchSessions,
     commands.StartBrowserLogin,
     commands.AcknowledgeNotices,
+    commands.NoteSegments,
 )
 """Commands that are neither remembered nor audited, and need no session."""
 

@@ -141,7 +141,7 @@ def open_page_sums(database: Path) -> PageSums:
         return sums
     pages = _pages_in_log(database, log) if log.exists() else None
     if log.exists():
-        _write_again(log)
+        write_again(log)
     if pages is not None and path.exists():
         sums.load()
         _compare(database, sums, pages)
@@ -228,7 +228,7 @@ def _page_sums(database: Path) -> Iterator[int]:
                 yield zlib.crc32(view[at : at + page_size])
 
 
-def _write_again(path: Path) -> None:
+def write_again(path: Path) -> None:
     """Write a file over itself, durably."""
     with path.open("r+b", buffering=0) as file:
         at = 0

@@ -79,6 +79,7 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.KeepAuthorities()
             | commands.ReplaceAuthorities()
             | commands.FinishAuthorities()
+            | commands.DeclareSegmentsLost()
             | commands.ActivateKey()
             | commands.RegisterAgent()
             | commands.AllowCertificate()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent, canonical, chain_hash
+from sparecode_node.statemachine.page_sums import write_again
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.schema import (
     AUTHENTICATION_ID,
@@ -114,15 +115,47 @@ def create(state: Path) -> None:
     """
     Create the file, if there is none; put one that is damaged aside, and begin another.
 
-    Raises `sqlite3.Error` and `OSError`.
+    Its write-ahead log is written again, over itself: after a failed sync it may be
+    readable and on no disk. Raises `sqlite3.Error` and `OSError`.
     """
+    file = file_of(state)
+    if _mark_of(state).exists():
+        put_aside(state)
+    elif (log := file.with_name(f"{file.name}-wal")).exists():
+        write_again(log)
     try:
-        _open(file_of(state)).close()
+        _open(file).close()
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise  # Such as a full disk: the file may be sound.
         put_aside(state)
-        _open(file_of(state)).close()
+        _open(file).close()
+
+
+def _mark_of(state: Path) -> Path:
+    return file_of(state).with_name(f"{file_of(state).name}-is-damaged")
+
+
+def find_damage(state: Path) -> str:
+    """
+    Check the whole file; return its damage, empty: none.
+
+    A damaged file is put aside at the next start, because readers have it open.
+    Raises `OSError`.
+    """
+    words = ""
+    try:
+        uri = read_only_uri(file_of(state))
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            words = "" if found == "ok" else str(found)
+    except sqlite3.OperationalError:
+        return ""  # Such as a disk that cannot be read now.
+    except sqlite3.DatabaseError as error:
+        words = str(error)
+    if words:
+        _mark_of(state).touch(mode=0o600)
+    return words
 
 
 def put_aside(state: Path) -> None:
@@ -138,7 +171,9 @@ def put_aside(state: Path) -> None:
     file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         file.with_name(f"{file.name}-wal").rename(f"{damaged}-wal")
-    file.rename(damaged)
+    with contextlib.suppress(FileNotFoundError):
+        file.rename(damaged)
+    _mark_of(state).unlink(missing_ok=True)
 
 
 def add_to(copy: Path, state: Path) -> None:
@@ -189,6 +224,8 @@ class SealedEvents:
         """Open the file of the state's database *state*; `create` has made it."""
         self._db = _open(file_of(state))
         self._log = open_log(state, any_thread=True)
+        self._stored: dict[int, bytes] | None = None
+        self._segments: tuple[Segment, ...] = ()
 
     def close(self) -> None:
         """Close the file."""
@@ -198,13 +235,28 @@ class SealedEvents:
         self._log.close()
 
     def segments(self) -> tuple[Segment, ...]:
-        """Return the sealed segments that the state knows, oldest first."""
-        return segments.all_sealed(self._log)
+        """Return the sealed segments that the state knows, oldest first; the same if none is new."""
+        last = (
+            segments.last_sealed(self._log) if segments.are_known(self._log) else None
+        )
+        if last != (self._segments[-1] if self._segments else None):
+            self._segments = segments.all_sealed(self._log)
+        return self._segments
+
+    def lost(self) -> tuple[int, ...]:
+        """Return the segments that were declared lost."""
+        return segments.lost(self._log)
 
     def stored(self) -> dict[int, bytes]:
-        """Return the numbers of the stored segments, each with its hash."""
-        rows = self._db.execute("SELECT number, hash FROM stored_segments")
-        return {number: bytes(value) for number, value in rows}
+        """
+        Return the numbers of the stored segments, each with its hash.
+
+        The same object, as long as nothing has changed: no other one writes the file.
+        """
+        if self._stored is None:
+            rows = self._db.execute("SELECT number, hash FROM stored_segments")
+            self._stored = {number: bytes(value) for number, value in rows}
+        return self._stored
 
     def first_in_state(self) -> int:
         """Return the sequence number of the oldest event in the state's database; 0: none."""
@@ -212,6 +264,14 @@ class SealedEvents:
             "SELECT coalesce(min(sequence), 0) FROM main.audit_events"
         ).fetchone()
         return int(first)
+
+    def is_in_state(self, segment: Segment) -> bool:
+        """Return whether the state's database has all events of a segment."""
+        (events,) = self._log.execute(
+            "SELECT count(*) FROM main.audit_events WHERE sequence BETWEEN ? AND ?",
+            (segment.first_sequence, segment.last_sequence),
+        ).fetchone()
+        return bool(events == segment.events)
 
     def store_from_state(self, segment: Segment, pace: Pace) -> None:
         """Store a segment that the state's database still has. Raises `SegmentError`."""
@@ -228,7 +288,8 @@ class SealedEvents:
         """
         Store a segment, durably; any earlier content of it is replaced.
 
-        *pace* yields events, and may pause meanwhile.
+        It counts as stored after its events are synced and read back. *pace* yields
+        events, and may pause meanwhile.
         Raises `SegmentError` if the events are not those of the segment.
         """
         with self._transaction():
@@ -241,31 +302,44 @@ class SealedEvents:
                     for event, value in linked(segment, events)
                 ),
             )
-            self._db.execute(
-                "INSERT INTO stored_segments VALUES (?, ?)",
-                (segment.number, segment.hash_after),
-            )
         # SQLite's own checkpoints would discard an error of the disk.
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self.verify(segment, pace)
 
     def verify(self, segment: Segment, pace: Pace = iter) -> None:
         """
-        Read a stored segment, and compare it with the state. Raises `SegmentError`.
+        Read the events of a segment; it counts as stored if they are those of the state.
 
-        A segment that is not the state's own does not count as stored any longer.
+        Otherwise it does not count any longer, but its events stay: they may be the only
+        copy. Raises `SegmentError`.
         """
         try:
             _verify(self._db, segment, pace)
         except SegmentError:
             with self._transaction():
-                self._forget(segment)
+                self._uncount(segment)
             raise
+        if self.stored().get(segment.number) != segment.hash_after:
+            with self._transaction():
+                self._uncount(segment)
+                self._db.execute(
+                    "INSERT INTO stored_segments VALUES (?, ?)",
+                    (segment.number, segment.hash_after),
+                )
 
-    def _forget(self, segment: Segment) -> None:
+    def verify_number(self, number: int, pace: Pace = iter) -> None:
+        """Read a segment that the state knows by a number, as `verify`."""
+        segment = segments.find(self._log, number)
+        if segment is not None:
+            self.verify(segment, pace)
+
+    def _uncount(self, segment: Segment) -> None:
         self._db.execute(
             "DELETE FROM stored_segments WHERE number = ?", (segment.number,)
         )
+
+    def _forget(self, segment: Segment) -> None:
+        self._uncount(segment)
         self._db.execute(
             "DELETE FROM audit_events WHERE sequence BETWEEN ? AND ?",
             (segment.first_sequence, segment.last_sequence),
@@ -273,6 +347,7 @@ class SealedEvents:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._stored = None
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

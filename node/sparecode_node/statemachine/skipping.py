@@ -41,6 +41,7 @@ _UNRECORDED = (
     commands.PassBarrier,
     commands.TouchSessions,
     commands.AcknowledgeNotices,
+    commands.NoteSegments,
 )
 _BAD_VALUE = (ArithmeticError, TypeError, ValueError)
 """What SQLite's module raises for a value that it cannot store, not for its files."""

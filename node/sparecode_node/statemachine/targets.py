@@ -84,6 +84,8 @@ def target_of(
             | commands.SendNoticesAgain()
         ):
             return channel_target(command.channel)
+        case commands.DeclareSegmentsLost():
+            return f"audit segments {command.first} to {command.last}"
         case commands.DenyCertificate() | commands.AllowCertificate():
             return f"{command.mark} {command.value}"
         case commands.Authenticate() | commands.ContinueAuthentication():

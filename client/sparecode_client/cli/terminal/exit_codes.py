@@ -46,6 +46,8 @@ class UsageError(Exception):
 NEXT: dict[str, str] = {
     "ADMINISTRATOR_EXISTS": "List the administrators: sparecode admins list",
     "ADMINISTRATOR_UNKNOWN": "List the administrators: sparecode admins list",
+    "SEGMENT_HELD": "See which member has it: sparecode cluster status",
+    "SEGMENT_UNKNOWN": "See which segments are missing: sparecode cluster status",
     "SESSION_UNKNOWN": "List the sessions: sparecode sessions list",
     "AGENT_EXISTS": "List the agents: sparecode agents list",
     "AGENT_UNKNOWN": "List the agents: sparecode agents list",
@@ -68,6 +70,7 @@ NEXT: dict[str, str] = {
     "GROUP_LIMIT": "Remove the user from a group: sparecode users update USER --leave GROUP",
     "GUESS_ODDS": "Show the policy that the odds depend on: sparecode policy show",
     "LAST_SUPER_ADMIN": "Add another first: sparecode admins create NAME --role super-admin",
+    "LAST_SEGMENT_HOLDER": "Nothing was changed. See: sparecode cluster status",
     "LIFETIME_BEYOND_CAP": "Set an earlier end: --expires TIME",
     "LIFETIME_NEEDED": "Set an end: --expires 7d",
     "LIFETIME_PAST": "Set an end in the future: --expires 7d",

@@ -3,9 +3,10 @@
 Keeps the events of sealed segments in this node's file, beside the state (U1).
 
 Apply seals segments. This task stores their events in the background, so no answer
-waits for it; only then apply discards them, some with each entry. What this node lacks,
-because it joined or its file was damaged, comes from the other members, newest first.
-Each step can be repeated, so a crash at any moment loses nothing.
+waits for it. Apply discards them, some with each entry, when all voters have told that
+they hold them (`segment_holders`). What this node lacks, because it joined or its file
+was damaged, comes from the other members, newest first. Stored segments are read again
+from time to time. Each step can be repeated, so a crash at any moment loses nothing.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Holding, holding_of
 from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
     SegmentNotHeldError,
@@ -28,6 +30,8 @@ from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
     SegmentError,
     event_in,
+    file_of,
+    find_damage,
     lines_of,
 )
 from sparecode_node.statemachine.tables.segments import Segment
@@ -43,6 +47,8 @@ REST = 2.0
 TURN_EVENTS = 50
 """Between two short pauses of the thread: answers need the interpreter, too."""
 TURN_S = 0.001
+READ_AGAIN_S = 60.0
+"""Between two stored segments that are read again: a thousandth of a processor."""
 EVENT_BYTES_MAX = 16 * 1024
 """No event is longer as JSON."""
 
@@ -55,6 +61,8 @@ class _Plan:
     """Their events are still in the state's database; oldest first."""
     missing: tuple[Segment, ...]
     """Their events are with other members only; newest first."""
+    stored: Stored | None
+    """What apply may discard."""
 
 
 class SegmentKeeper:
@@ -73,17 +81,36 @@ class SegmentKeeper:
         # A thread goes on after its task was cancelled. Held for one segment at most.
         self._working = threading.Lock()
         self._closed = False
-        self._cause = ""
         self.exchange = SegmentExchange(self)
         """Reaches the other members, once this node has joined them."""
         self.missing: tuple[Segment, ...] = ()
         """The segments that this node lacks, as of the last look."""
+        self.holding: Holding | None = None
+        """What this node has stored and proved, as of the last look; None: not known yet."""
+        self.cause = ""
+        """Why the last step failed; empty: it did not."""
+        self._agreed = 0
+        self._read_again = 0
+        self._damage = ""
+        self._sealed: tuple[Segment, ...] | None = None
+        self._stored: dict[int, bytes] | None = None
+        self._seen = (0, tuple[int, ...](), 0)
+        self._planned = _Plan((), (), None)
+
+    def allow(self, agreed: int) -> None:
+        """Let apply discard the segments up to *agreed*: all voters hold them."""
+        self._agreed = agreed
 
     async def run(self) -> None:
-        """Store and fetch until cancelled."""
+        """Store, fetch and read again until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + READ_AGAIN_S
         try:
             while True:
-                done = await self._logged_step()
+                done = await self._logged(self.step)
+                if done and loop.time() >= due:
+                    done = await self._logged(self.read_again)
+                    due = loop.time() + READ_AGAIN_S
                 await asyncio.sleep(PAUSE_S if done else RETRY_S)
         finally:
             await asyncio.shield(asyncio.to_thread(self._close))
@@ -111,16 +138,33 @@ class SegmentKeeper:
         if failure is not None:
             raise failure
 
-    async def _logged_step(self) -> bool:
+    async def read_again(self) -> None:
+        """
+        Read one stored segment again, the next one of all; a rotten one is missing then.
+
+        Raises as `step`.
+        """
+        holding = self.holding
+        if holding is None or not holding.through:
+            return
+        held, after = holding.held, self._read_again
+        number = next((max(a, after + 1) for a, b in held if b > after), held[0][0])
+        self._read_again = number
+        try:
+            await self._work(lambda file: file.verify_number(number, self._in_turns))
+        except SegmentError as error:
+            raise SegmentError(f"segment {number} is damaged: {error}") from error
+
+    async def _logged(self, step: Callable[[], Awaitable[None]]) -> bool:
         """Return whether the step was done. Log the same cause only once."""
         try:
-            await self.step()
+            await step()
         except (SegmentError, SegmentNotHeldError, sqlite3.Error, OSError) as error:
-            if str(error) != self._cause:
-                self._cause = str(error)
-                log.error("segment_not_stored", extra={"cause": self._cause})  # noqa: TRY400
+            if str(error) != self.cause:
+                self.cause = str(error)
+                log.error("segment_not_stored", extra={"cause": self.cause})  # noqa: TRY400
             return False
-        self._cause = ""
+        self.cause = ""
         return True
 
     @contextlib.contextmanager
@@ -129,9 +173,26 @@ class SegmentKeeper:
         with self._working:
             if self._closed:
                 raise SegmentError("the file is closed")
-            if self._file is None:
-                self._file = SealedEvents(self._state)
-            yield self._file
+            if self._damage:
+                raise SegmentError(self._damage)
+            try:
+                if self._file is None:
+                    self._file = SealedEvents(self._state)
+                yield self._file
+            except sqlite3.OperationalError:
+                raise  # Such as a full disk: the file may be sound.
+            except sqlite3.DatabaseError:
+                self._look_for_damage()
+                raise
+
+    def _look_for_damage(self) -> None:
+        """Stop counting on a damaged file: the next start fetches its events again."""
+        if damage := find_damage(self._state):
+            self._damage = (
+                f"{file_of(self._state)} is damaged ({damage}): restart this node, which "
+                "then fetches the events from the other members"
+            )
+            self.holding = Holding()
 
     def _close(self) -> None:
         with self._working:
@@ -145,24 +206,40 @@ class SegmentKeeper:
             return self._plan_with(file)
 
     def _plan_with(self, file: SealedEvents) -> _Plan:
-        stored, first = file.stored(), file.first_in_state()
-        here, missing = [], []
+        sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
+        lost = file.lost()
+        seen = (first, lost, self._agreed)
+        if not (
+            sealed is self._sealed and stored is self._stored and seen == self._seen
+        ):
+            self._planned = self._new_plan(file, frozenset(lost))
+            self._sealed, self._stored, self._seen = sealed, stored, seen
+        if self._planned.stored is not None:
+            self._on_stored(self._planned.stored)
+        return self._planned
+
+    def _new_plan(self, file: SealedEvents, lost: frozenset[int]) -> _Plan:
+        sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
+        here, missing, held = [], [], []
         whole = True
         last: Segment | None = None
-        for segment in file.segments():
+        for segment in sealed:
             if stored.get(segment.number) == segment.hash_after:
+                held.append(segment.number)
                 if whole and segment.last_sequence >= first:
-                    last = segment
+                    last = segment if segment.number <= self._agreed else last
+            elif segment.number in lost and not file.is_in_state(segment):
+                continue
             elif segment.first_sequence >= first:
                 here.append(segment)
                 whole = False
             else:
                 missing.append(segment)
                 whole = whole and segment.last_sequence < first
+        self.holding = holding_of(held)
         self.missing = tuple(reversed(missing))
-        if last is not None:
-            self._on_stored(Stored(segment=last, first=first))
-        return _Plan(tuple(here), self.missing)
+        discarded = None if last is None else Stored(segment=last, first=first)
+        return _Plan(tuple(here), self.missing, discarded)
 
     async def _store_own(self, segment: Segment) -> None:
         try:
@@ -177,7 +254,11 @@ class SegmentKeeper:
         await asyncio.to_thread(self._plan)
 
     async def _fetch(self, segment: Segment) -> None:
-        """Fetch a segment from any other member that has it."""
+        """Fetch a segment from any other member that has it, if the file has not."""
+        with contextlib.suppress(SegmentError):
+            # It was stored a moment before a crash, or could not be read only for once.
+            await self._work(lambda file: file.verify(segment, self._in_turns))
+            return
         causes = []
         for peer in self.exchange.others:
             try:

@@ -102,6 +102,10 @@ from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,
 )
+from sparecode_node.statemachine.commands.segments import (
+    DeclareSegmentsLost,
+    NoteSegments,
+)
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
     EndSession,
@@ -163,6 +167,8 @@ Command = (
     | ReplaceAuthorities
     | AnnounceAuthority
     | FinishAuthorities
+    | NoteSegments
+    | DeclareSegmentsLost
     | CreateBackup
     | NoteBackup
     | NoteRefusedCalls

@@ -27,6 +27,7 @@ Change = (
     | commands.KeepAuthorities
     | commands.ReplaceAuthorities
     | commands.FinishAuthorities
+    | commands.DeclareSegmentsLost
     | commands.CreateJoinTicket
     | commands.AssignToken
     | commands.EnableToken

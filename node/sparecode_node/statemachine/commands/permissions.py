@@ -59,6 +59,7 @@ PERMISSIONS: dict[type[commands.Command], Permission] = {
     commands.KeepAuthorities: Permission.ROTATE_KEYS,
     commands.ReplaceAuthorities: Permission.ROTATE_KEYS,
     commands.FinishAuthorities: Permission.ROTATE_KEYS,
+    commands.DeclareSegmentsLost: Permission.REMOVE_MEMBERS,
     commands.CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     commands.RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

@@ -36,6 +36,7 @@ _HANDED_OUT = (
     "join_tickets",
     "nodes",
     "member_keys",
+    "segment_holders",
     "administrator_resets",
 )
 """

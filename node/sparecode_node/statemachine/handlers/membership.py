@@ -35,11 +35,12 @@ from sparecode_node.statemachine.feature_level import (
     MEMBER_KEYS,
     MEMBERS_ARE_POWER,
 )
-from sparecode_node.statemachine.handlers import authorities
+from sparecode_node.statemachine.handlers import authorities, segments
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
 from sparecode_node.statemachine.tables import authorities as authority_tables
 from sparecode_node.statemachine.tables import membership as tables
 from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import segments as segment_tables
 from sparecode_node.statemachine.tables.keys import ROTATION_DUE
 
 
@@ -166,6 +167,9 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     had_keys = authority_tables.count_keys(applying.db, command.node_id) > 0
     if known is None and not command.member and not had_keys:
         return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is not a member")
+    if refused := segments.last_holder(applying, command.node_id):
+        return refused
+    segment_tables.forget_holder(applying.db, command.node_id)
     address = known.address if known else ""
     suspect = applying.feature_level >= DUE_AUTHORITIES and (
         command.rotate_keys or (known is not None and known.suspect)

@@ -20,6 +20,7 @@ from sparecode_node.statemachine.commands.membership import (
 from sparecode_node.statemachine.commands.notices import RemoveChannel, SaveChannel
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
+from sparecode_node.statemachine.commands.segments import DeclareSegmentsLost
 from sparecode_node.statemachine.feature_level import EXACT_APPROVALS, MEMBERS_ARE_POWER
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
@@ -36,6 +37,7 @@ def is_sensitive(applying: Applying, administrator: Administrator) -> bool:
             | ReplaceAuthorities()
             | FinishAuthorities()
             | RemoveSecondFactor()
+            | DeclareSegmentsLost()
         ):
             return True
         case SaveChannel() | RemoveChannel():

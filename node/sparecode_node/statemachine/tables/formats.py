@@ -129,6 +129,8 @@ DROP TABLE radius_clients;
 DROP TABLE equal_refusals;
 DROP TABLE administrator_resets;
 DROP TABLE audit_segments;
+DROP TABLE segment_holders;
+DROP TABLE lost_segments;
 DROP TABLE known_secrets;
 DROP TABLE former_names;
 DROP TABLE user_creators;

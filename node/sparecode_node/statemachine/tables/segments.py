@@ -6,12 +6,15 @@ A segment is a fixed number of audit events. The two hashes prove its events, wh
 they are read from.
 """
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sparecode_node.domain.audit import GENESIS_HASH
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Holding
 
 SEGMENT_TABLES = """
 CREATE TABLE audit_segments (
@@ -22,6 +25,17 @@ CREATE TABLE audit_segments (
     last_at_ms INTEGER NOT NULL,
     hash_before BLOB NOT NULL,       -- of the chain, before the first event
     hash_after BLOB NOT NULL         -- and after the last one
+) STRICT;
+CREATE TABLE segment_holders (          -- what members tell of themselves
+    node_id TEXT PRIMARY KEY,
+    through INTEGER NOT NULL,        -- the newest segment that the member holds
+    missing TEXT NOT NULL,           -- JSON: first and last number of each gap
+    since_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE lost_segments (            -- that no member has, as an administrator says
+    number INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL
 ) STRICT;
 """
 
@@ -113,6 +127,58 @@ def seal(db: sqlite3.Connection, events: int) -> Segment:
         ),
     )
     return segment
+
+
+def holdings(db: sqlite3.Connection) -> dict[NodeId, Holding]:
+    """Return which segments the members hold, as they have told; none of level 1."""
+    if not are_known(db):
+        return {}
+    rows = db.execute("SELECT node_id, through, missing FROM segment_holders")
+    return {
+        NodeId(node_id): Holding(through=through, missing=gaps_in(missing))
+        for node_id, through, missing in rows
+    }
+
+
+def gaps_in(text: str) -> tuple[tuple[int, int], ...]:
+    """Return the gaps in the column `missing`."""
+    numbers = json.loads(text)
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def save_holding(
+    db: sqlite3.Connection, node_id: NodeId, holding: Holding, now_ms: int
+) -> None:
+    """Save which segments a member holds."""
+    numbers = [number for gap in holding.missing for number in gap]
+    db.execute(
+        "INSERT OR REPLACE INTO segment_holders (node_id, through, missing, since_ms) "
+        "VALUES (?, ?, ?, ?)",
+        (node_id, holding.through, json.dumps(numbers), now_ms),
+    )
+
+
+def forget_holder(db: sqlite3.Connection, node_id: NodeId) -> None:
+    """Forget a member that was removed."""
+    db.execute("DELETE FROM segment_holders WHERE node_id = ?", (node_id,))
+
+
+def lost(db: sqlite3.Connection) -> tuple[int, ...]:
+    """Return the numbers of the segments that were declared lost, ascending."""
+    if not are_known(db):
+        return ()
+    rows = db.execute("SELECT number FROM lost_segments ORDER BY number")
+    return tuple(number for (number,) in rows)
+
+
+def declare_lost(
+    db: sqlite3.Connection, numbers: Iterable[int], now_ms: int, reason: str
+) -> None:
+    """Save that no member has these segments."""
+    db.executemany(
+        "INSERT OR IGNORE INTO lost_segments (number, at_ms, reason) VALUES (?, ?, ?)",
+        ((number, now_ms, reason) for number in numbers),
+    )
 
 
 def _segment(row: Sequence[Any]) -> Segment:

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which sealed segments of the audit log a member holds, as ranges of their numbers (U1).
+
+Segments are numbered from 1 on. A range is a pair: its first and its last number.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Ranges = tuple[tuple[int, int], ...]
+"""Ascending, and apart from each other by at least one number."""
+
+GAPS_MAX = 32
+"""Gaps that a member reports. It reports more of them as if one were missing whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """The segments that one member has stored and proved: 1 to *through*, but for gaps."""
+
+    through: int = 0
+    missing: Ranges = ()
+
+    @property
+    def held(self) -> Ranges:
+        """The segments that the member holds."""
+        return subtract(((1, self.through),) if self.through else (), self.missing)
+
+    def lacking(self, last: int, lost: Iterable[int]) -> Ranges:
+        """Return the segments from 1 to *last* that it does not hold, without lost ones."""
+        every: Ranges = ((1, last),) if last else ()
+        return subtract(subtract(every, self.held), ranges_of(lost))
+
+
+def holding_of(numbers: Iterable[int]) -> Holding:
+    """
+    Return what to report of a member that has these segments.
+
+    Never more than it has: beyond `GAPS_MAX` gaps, the last one ends at the newest.
+    """
+    held = ranges_of(numbers)
+    if not held:
+        return Holding()
+    through = held[-1][1]
+    missing = subtract(((1, through),), held)
+    if len(missing) > GAPS_MAX:
+        through = missing[GAPS_MAX][0] - 1
+        missing = missing[:GAPS_MAX]
+    return Holding(through=through, missing=missing)
+
+
+def ranges_of(numbers: Iterable[int]) -> Ranges:
+    """Return numbers as ranges."""
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return tuple(ranges)
+
+
+def subtract(ranges: Ranges, others: Ranges) -> Ranges:
+    """Return the numbers of *ranges* that are not in *others*."""
+    left = list(ranges)
+    for begin, end in others:
+        left = [
+            part
+            for first, last in left
+            for part in ((first, min(last, begin - 1)), (max(first, end + 1), last))
+            if part[0] <= part[1]
+        ]
+    return tuple(left)
+
+
+def only_in(holding: Holding, others: Sequence[Holding], lost: Iterable[int]) -> Ranges:
+    """Return the segments that one member holds and none of the *others*."""
+    left = subtract(holding.held, ranges_of(lost))
+    for other in others:
+        left = subtract(left, other.held)
+    return left
+
+
+def agreed(holdings: Sequence[Holding], last: int, lost: Iterable[int]) -> int:
+    """Return the last segment up to which every member holds all; 0: none."""
+    lost = tuple(lost)
+    lacking = [each.lacking(last, lost) for each in holdings]
+    return min((ranges[0][0] - 1 if ranges else last for ranges in lacking), default=0)
+
+
+def count(ranges: Ranges) -> int:
+    """Return how many numbers there are in ranges."""
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def in_words(ranges: Ranges) -> str:
+    """Return ranges as people read them: `1 to 3, 7`."""
+    return ", ".join(
+        str(first) if first == last else f"{first} to {last}" for first, last in ranges
+    )

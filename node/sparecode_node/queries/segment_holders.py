@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sealed segments of the audit log, and which members hold them (U1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Holding, Ranges
+from sparecode_node.queries import cluster
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.statemachine.tables.segments import gaps_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The sealed segments, and which members hold them, as they have told."""
+
+    feature_level: int
+    last: int
+    """The number of the newest segment; 0: there is none."""
+    lost: tuple[int, ...]
+    """Those that were declared lost."""
+    holdings: Mapping[NodeId, Holding]
+
+    def lacking(self, node_id: NodeId) -> Ranges:
+        """Return the segments that a member has not stored, without the lost ones."""
+        return self.holdings.get(node_id, Holding()).lacking(self.last, self.lost)
+
+
+async def overview(transaction: ReadTransaction) -> Overview:
+    """Return the sealed segments and their holders."""
+    last = await transaction.one("SELECT max(number) AS last FROM audit_segments")
+    lost = await transaction.all("SELECT number FROM lost_segments ORDER BY number")
+    rows = await transaction.all(
+        "SELECT node_id, through, missing FROM segment_holders"
+    )
+    return Overview(
+        feature_level=await cluster.feature_level(transaction),
+        last=0 if last is None else int(last["last"] or 0),
+        lost=tuple(row["number"] for row in lost),
+        holdings={
+            NodeId(row["node_id"]): Holding(
+                through=row["through"], missing=gaps_in(row["missing"])
+            )
+            for row in rows
+        },
+    )

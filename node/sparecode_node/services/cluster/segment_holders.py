@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tells the state which sealed segments this member holds, and follows what others tell (U1).
+
+A member discards sealed events from its state only when every voter holds them. So a
+voter that installs a snapshot finds in it all events that it has not stored itself, and a
+member that is away or has a full disk makes the others keep the events. A learner is
+promoted only when it holds all segments (`membership_sync`), and apply refuses to remove
+the last member that holds one. What a member tells is about itself, and only this node
+compares it with the file, so it is as true as the member is a member.
+"""
+
+import asyncio
+import logging
+
+from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.segments import Holding, agreed
+from sparecode_node.queries import segment_holders
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.members import MemberRole
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.cluster.segments import SegmentKeeper
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.segments import NoteSegments
+from sparecode_node.statemachine.feature_level import AUDIT_SEGMENTS
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Between two looks at the file and the state."""
+NOTE_S = 5.0
+"""Between two notes of a node that fetches many segments."""
+ATTEMPT_S = 5.0
+
+
+class SegmentHolders:
+    """What the members hold. Every node runs it, beside the keeper of its own file."""
+
+    def __init__(
+        self,
+        *,
+        keeper: SegmentKeeper,
+        replicator: Replicator,
+        state: LocalState,
+        entropy: Entropy,
+    ) -> None:
+        self._keeper = keeper
+        self._replicator = replicator
+        self._state = state
+        self._entropy = entropy
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            noted = False
+            try:
+                noted = await self.step()
+            except ProposeError as error:
+                log.debug("segments cannot be noted yet: %s", error)
+            await asyncio.sleep(NOTE_S if noted else LOOK_S)
+
+    async def step(self) -> bool:
+        """
+        Note what this node holds, if the state says otherwise; return whether it was noted.
+
+        Raises `ProposeError`.
+        """
+        async with self._state.transaction() as transaction:
+            seen = await segment_holders.overview(transaction)
+        own, members = self._replicator.node_id, self._replicator.members()
+        voters = {each.node_id for each in members if each.role is MemberRole.VOTER}
+        holdings = [seen.holdings.get(each, Holding()) for each in voters]
+        # What this node has is judged by the file itself, in the keeper.
+        self._keeper.allow(agreed(holdings, seen.last, seen.lost))
+        holding = self._keeper.holding
+        if (
+            holding is None
+            or seen.feature_level < AUDIT_SEGMENTS
+            or own not in {each.node_id for each in members}
+            or holding == seen.holdings.get(own, Holding())
+            or holding.through > seen.last
+        ):
+            return False
+        await self._note(own, holding)
+        return True
+
+    async def _note(self, own: NodeId, holding: Holding) -> None:
+        command = NoteSegments(
+            node_id=own,
+            through=holding.through,
+            missing=tuple(number for gap in holding.missing for number in gap),
+        )
+        call = UnstampedCall.of_node(own, command, RequestId(self._entropy.uuid()))
+        result = await self._replicator.propose(
+            Proposal(call=call), timeout_s=ATTEMPT_S
+        )
+        if isinstance(result, Rejected):
+            log.debug("segments were not noted: %s", result.detail)

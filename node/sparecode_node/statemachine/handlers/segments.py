@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Handlers of sealed segments: which members hold them, and which no member has any more.
+
+A member tells what it has stored and proved. A node discards sealed events from its state
+only when all voters hold them, and the last member that holds a segment is not removed,
+until the segment is declared lost.
+"""
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
+from sparecode_node.domain.segments import GAPS_MAX, Holding, in_words, only_in
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.segments import (
+    DeclareSegmentsLost,
+    NoteSegments,
+)
+from sparecode_node.statemachine.tables import membership, segments
+
+LOST_MAX = 10_000
+"""Segments that are declared lost at once: a hundred million events."""
+
+
+def note_segments(applying: Applying, command: NoteSegments) -> Rejected | None:
+    """Apply `NoteSegments`."""
+    if command.node_id != applying.call.node_id:
+        return Rejected(
+            Reason.STALE_PARAMETERS, "a member speaks for itself, not for another"
+        )
+    known = membership.find_node(applying.db, command.node_id)
+    if known is not None and known.removed:
+        return Rejected(
+            Reason.MEMBER_REMOVED, f"{command.node_id} was removed from the cluster"
+        )
+    last = segments.last_sealed(applying.db)
+    edges = command.missing
+    in_order = all(
+        a <= b for a, b in zip(edges[::2], edges[1::2], strict=False)
+    ) and all(b + 1 < a for b, a in zip(edges[1::2], edges[2::2], strict=False))
+    if (
+        not 0 <= command.through <= (last.number if last else 0)
+        or len(edges) % 2
+        or len(edges) > 2 * GAPS_MAX
+        or not in_order
+        or (edges and not 1 <= edges[0] <= edges[-1] < command.through)
+    ):
+        return Rejected(Reason.STALE_PARAMETERS, "these are no segments of the log")
+    gaps = tuple(zip(edges[::2], edges[1::2], strict=True))
+    holding = Holding(through=command.through, missing=gaps)
+    segments.save_holding(applying.db, command.node_id, holding, applying.now_ms)
+    return None
+
+
+def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
+    """Refuse to remove a member that holds segments which no other member holds (U1)."""
+    holdings = segments.holdings(applying.db)
+    own = holdings.pop(node_id, None)
+    if own is None:
+        return None
+    only = only_in(own, tuple(holdings.values()), segments.lost(applying.db))
+    if not only:
+        return None
+    return Rejected(
+        Reason.LAST_SEGMENT_HOLDER,
+        f"{node_id} is the only member with segments {in_words(only)} of the audit log: "
+        "wait until another member has them (sparecode cluster status); if this machine "
+        "is destroyed, declare them lost first (sparecode audit declare-lost)",
+        "node_id",
+    )
+
+
+def declare_segments_lost(
+    applying: Applying, command: DeclareSegmentsLost
+) -> Rejected | None:
+    """Apply `DeclareSegmentsLost`: pages, exports and backups go on without them."""
+    first, last = command.first, command.last
+    sealed = segments.last_sealed(applying.db)
+    newest = 0 if sealed is None else sealed.number
+    if not 1 <= first <= last <= newest:
+        return Rejected(
+            Reason.SEGMENT_UNKNOWN,
+            f"the audit log has {plural(newest, 'sealed segment')}",
+            "first",
+        )
+    if last - first >= LOST_MAX:
+        return Rejected(
+            Reason.SEGMENT_UNKNOWN, f"at most {LOST_MAX} segments at once", "last"
+        )
+    known = set(segments.lost(applying.db))
+    new = [number for number in range(first, last + 1) if number not in known]
+    if not new:
+        return Rejected(
+            Reason.SEGMENT_UNKNOWN, "these segments were declared lost before", "first"
+        )
+    segments.declare_lost(applying.db, new, applying.now_ms, command.reason)
+    begin, end = segments.find(applying.db, new[0]), segments.find(applying.db, new[-1])
+    events = (
+        f"events {begin.first_sequence} to {end.last_sequence}" if begin and end else ""
+    )
+    applying.detail = f"{plural(len(new), 'segment')}, {events}: {command.reason}"
+    return None

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranges of sealed segments, compared with plain sets of numbers (U1)."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparecode_node.domain.segments import (
+    GAPS_MAX,
+    Holding,
+    agreed,
+    count,
+    holding_of,
+    in_words,
+    only_in,
+    ranges_of,
+)
+
+NUMBERS = st.frozensets(st.integers(1, 40))
+
+
+def numbers(ranges: tuple[tuple[int, int], ...]) -> set[int]:
+    return {number for first, last in ranges for number in range(first, last + 1)}
+
+
+@given(NUMBERS)
+def test_a_holding_is_what_was_counted(held: frozenset[int]) -> None:
+    holding = holding_of(held)
+    assert numbers(holding.held) == held
+    assert count(holding.held) == len(held)
+    assert holding.through == max(held, default=0)
+
+
+@given(NUMBERS, st.integers(0, 45), NUMBERS)
+def test_what_is_lacking(held: frozenset[int], last: int, lost: frozenset[int]) -> None:
+    lacking = holding_of(held).lacking(last, lost)
+    assert numbers(lacking) == set(range(1, last + 1)) - held - lost
+
+
+@given(NUMBERS, st.lists(NUMBERS, max_size=4), NUMBERS)
+def test_the_last_holder_is_found(
+    own: frozenset[int], others: list[frozenset[int]], lost: frozenset[int]
+) -> None:
+    """(U1) Several others may hold the rest together."""
+    found = only_in(holding_of(own), [holding_of(each) for each in others], lost)
+    assert numbers(found) == own.difference(*others) - lost
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=4), st.integers(0, 45), NUMBERS)
+def test_all_agree_up_to_the_first_that_one_lacks(
+    held: list[frozenset[int]], last: int, lost: frozenset[int]
+) -> None:
+    number = agreed([holding_of(each) for each in held], last, lost)
+    every = set(range(1, number + 1))
+    assert all(every <= each | lost for each in held)
+    assert number == last or not all(number + 1 in each | lost for each in held)
+
+
+def test_nobody_agrees_in_an_empty_cluster() -> None:
+    assert agreed([], 7, ()) == 0
+
+
+def test_many_gaps_are_reported_as_less_than_there_is() -> None:
+    """(U1) A report never claims a segment that is not there."""
+    held = set(range(2, 4 * GAPS_MAX, 2))
+    reported = numbers(holding_of(held).held)
+    assert reported < held
+    assert len(holding_of(held).missing) == GAPS_MAX
+
+
+def test_ranges_in_words() -> None:
+    assert in_words(ranges_of([1, 2, 3, 7])) == "1 to 3, 7"
+    assert Holding().held == ()

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the state knows of the members' sealed segments, and what it refuses (U1)."""
+
+import pytest
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Holding
+from sparecode_node.statemachine import audit
+from sparecode_node.statemachine.tables import segments
+from tests.statemachine.world import World
+
+EVENTS = 5
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(audit, "SEGMENT_EVENTS", EVENTS)
+    world = World()
+    world.begin()
+    world.handle("raise-feature-level", {"level": "2"})
+    for number in range(3 * EVENTS):
+        world.handle("create-user", {"name": f"user-{number}"})
+    return world
+
+
+def note(
+    world: World, node: str, through: int, missing: str = "", via: str = ""
+) -> str:
+    return world.handle(
+        "note-segments",
+        {
+            "node": node,
+            "through": str(through),
+            "missing": missing,
+            "via": via or node,
+        },
+    )
+
+
+def remove(world: World, node: str) -> str:
+    return world.handle("remove-member", {"node": node, "member": "yes"})
+
+
+def holdings(world: World) -> dict[NodeId, Holding]:
+    return segments.holdings(world.db)
+
+
+def test_a_member_tells_what_it_holds_without_an_event(world: World) -> None:
+    (before,) = world.db.execute("SELECT max(sequence) FROM audit_events").fetchone()
+    assert note(world, "n2", 3, "1+1") == "applied"
+    assert holdings(world) == {NodeId("n2"): Holding(through=3, missing=((1, 1),))}
+    note(world, "n2", 3)
+    assert holdings(world) == {NodeId("n2"): Holding(through=3)}
+    assert world.db.execute("SELECT max(sequence) FROM audit_events").fetchone() == (
+        before,
+    )
+    assert world.replayed().machine.digest() == world.machine.digest()
+
+
+def test_a_member_speaks_for_itself_alone(world: World) -> None:
+    """(U1) Otherwise one member could have the others discard what only it claims."""
+    assert "stale_parameters" in note(world, "n2", 3, via="n3")
+    assert holdings(world) == {}
+
+
+@pytest.mark.parametrize(
+    ("through", "missing"),
+    [
+        (-1, ""),
+        (1000, ""),
+        (3, "1"),
+        (3, "2+1"),
+        (3, "1+3"),
+        (3, "0+1"),
+        (3, "1+1+2+2"),
+        (3, "2+2+1+1"),
+    ],
+)
+def test_what_are_no_segments_is_refused(
+    world: World, through: int, missing: str
+) -> None:
+    assert "stale_parameters" in note(world, "n2", through, missing)
+    assert holdings(world) == {}
+
+
+def test_the_last_member_with_a_segment_is_not_removed(world: World) -> None:
+    """(U1) A rolling replacement of all machines loses no audit event."""
+    note(world, "n1", 3)
+    note(world, "n2", 3, "2+2")
+    refused = remove(world, "n1")
+    assert "last_segment_holder" in refused
+    assert "segments 2 of" in refused
+    assert "wait until another member has them" in refused
+    note(world, "n2", 3)
+    assert "RemoveMember n1 applied" in remove(world, "n1")
+    assert NodeId("n1") not in holdings(world)
+    assert "last_segment_holder" in remove(world, "n2")
+
+
+def test_the_others_may_hold_them_together(world: World) -> None:
+    note(world, "n1", 3)
+    note(world, "n2", 3, "1+1")
+    note(world, "n3", 1)
+    assert "RemoveMember n1 applied" in remove(world, "n1")
+
+
+def test_a_removed_member_tells_nothing_any_more(world: World) -> None:
+    """(U1) A note under way must not count it among the holders again."""
+    note(world, "n1", 3)
+    note(world, "n2", 3)
+    remove(world, "n2")
+    assert "member_removed" in note(world, "n2", 3)
+    assert "last_segment_holder" in remove(world, "n1")
+
+
+def test_a_lost_segment_keeps_no_member(world: World) -> None:
+    """(U1) A destroyed machine can be removed after its segments were declared lost."""
+    note(world, "n1", 3)
+    note(world, "n2", 3, "1+2")
+    assert "last_segment_holder" in remove(world, "n1")
+    lost = world.handle("declare-lost", {"first": "1", "last": "2"})
+    assert "applied" in lost
+    assert "2 segments, events 1 to 10: its disk was destroyed" in lost
+    assert segments.lost(world.db) == (1, 2)
+    assert "RemoveMember n1 applied" in remove(world, "n1")
+    assert world.replayed().machine.digest() == world.machine.digest()
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 1), (1, 1000)])
+def test_only_sealed_segments_can_be_lost(world: World, first: int, last: int) -> None:
+    lost = world.handle("declare-lost", {"first": str(first), "last": str(last)})
+    assert "segment_unknown" in lost
+    assert segments.lost(world.db) == ()
+
+
+def test_a_segment_is_lost_once(world: World) -> None:
+    world.handle("declare-lost", {"first": "1"})
+    assert "segment_unknown" in world.handle("declare-lost", {"first": "1"})
+
+
+def test_a_loss_needs_a_second_approver(world: World) -> None:
+    """(P3, P7) It hides events, so one administrator alone must not declare it."""
+    for directive, arguments in (
+        ("create-admin", {"name": "eve"}),
+        ("sign-in", {"as": "eve", "password": "temporary", "session": "e0"}),
+        (
+            "change-password",
+            {"name": "eve", "old": "temporary", "new": "hers", "session": "e0"},
+        ),
+    ):
+        world.handle(directive, arguments)
+    held = world.handle("declare-lost", {"first": "1"})
+    assert "DeclareSegmentsLost audit segments 1 to 1 pending" in held
+    assert segments.lost(world.db) == ()
+
+
+def test_a_new_epoch_knows_no_holders(world: World) -> None:
+    """(E1) Its members are others."""
+    note(world, "n1", 3)
+    world.handle("begin-epoch", {})
+    assert holdings(world) == {}
