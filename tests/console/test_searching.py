@@ -75,6 +75,33 @@ async def test_people_are_found_from_every_page(desk: Desk) -> None:
     ).path == "/tokens/555666"
 
 
+async def test_a_name_heard_on_the_phone_shows_those_that_sound_alike(
+    desk: Desk,
+) -> None:
+    """The person at the desk chooses: Meier on the phone may be Mayer."""
+    for username, name in (
+        ("hmeier", "Hans Meier"),
+        ("amayer", "Anna Mayer"),
+        ("ksmith", "Katherine Smith"),
+    ):
+        await desk.node.users.create(
+            desk.node.admin("UserService/CreateUser"),
+            username=username,
+            display_name=name,
+            email=f"{username}@accounting.example",
+        )
+    browser = await desk.administrator()
+    page = await browser.open("/find?q=meier")
+    assert page.path == "/find"
+    assert "1 person Hans Meier" in page.text
+    assert "Names that sound alike Anna Mayer" in page.text
+    assert page.links["Anna Mayer"] == "/users/amayer"
+    page = await browser.open("/find?q=catherine+smyth")
+    assert "No one is named so. Did you mean: Katherine Smith" in page.text
+    for exact in ("hans meier", "hmeier", "HMEIER@accounting.example", "anna"):
+        assert (await browser.open(f"/find?q={exact}")).path.startswith("/users/")
+
+
 async def test_only_roles_that_list_users_find_people(desk: Desk) -> None:
     """(P1) An operator has no user data."""
     browser = await with_role(desk, Role.OPERATOR)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.queries import search_index
-from sparecode_node.queries.search_words import matches
+from sparecode_node.queries.search_words import expression_of, matches
 from sparecode_node.queries.transaction import Candidates, Kind
 from sparecode_node.queries.users import UserOrder
+from sparecode_node.queries.views import UserView
 from tests.services.one_node import OneNode, one_node
 
 pytestmark = pytest.mark.asyncio
@@ -39,6 +40,14 @@ async def names(node: OneNode, query: str) -> set[str]:
     return set(keys)
 
 
+async def sounding(node: OneNode, query: str, most: int = 50) -> tuple[UserView, ...]:
+    """Return users whose names sound like a query."""
+    read = await node.users.alike(
+        node.admin("UserService/ListUsers"), search=query, most=most
+    )
+    return read.value
+
+
 HEARD = {
     "Jürgen Müller": (
         *("muller", "MUELLER", "müller jür", "mu\u0308ller", "ller", "jü", "juergen"),
@@ -63,6 +72,57 @@ async def test_a_name_is_found_as_it_is_heard(tmp_path: Path) -> None:
                 assert matches(query, ["user", name]), (query, name)
                 assert f"user{number}" in await names(node, query), (query, name)
         assert await names(node, "sorensen") == {"user3"}
+
+
+SOUND = (
+    ("Meier", "Maier", "Mayer", "Meyer"),
+    ("Catherine Smyth", "Katherine Smith", "Kathrin Smit"),
+    ("Philip", "Filip"),
+    ("Stephen Schmidt", "Steven Schmitt"),
+    ("Müller", "Miller"),
+    ("Natalya", "Наталья"),
+    ("O'Brien", "Obrian"),
+)
+"""Names that cannot be told apart by phone."""
+
+
+async def test_a_name_is_found_by_its_sound(tmp_path: Path) -> None:
+    """Each of a group finds the others, and no one of another group."""
+    async with one_node(tmp_path) as node:
+        for group, alike in enumerate(SOUND):
+            for number, name in enumerate(alike):
+                await add(node, f"{group}{number}", name)
+        for group, alike in enumerate(SOUND):
+            for number, name in enumerate(alike):
+                found = {each.username for each in await sounding(node, name)}
+                assert found == {
+                    f"{group}{other}" for other in range(len(alike)) if other != number
+                }, name
+        for nothing in ("", "a", "12345", "x y", "zzz", "meier smith"):
+            assert await sounding(node, nothing) == (), nothing
+
+
+async def test_the_most_alike_come_first_and_deleted_ones_not_at_all(
+    tmp_path: Path,
+) -> None:
+    async with one_node(tmp_path) as node:
+        for name in ("Mario Moore", "Maria Mora", "Hans Meyer", "Hanna Maier"):
+            await add(node, name.lower().replace(" ", "."), name)
+        found = [each.username for each in await sounding(node, "meier")]
+        assert found[:2] == ["hans.meyer", "hanna.maier"]
+        assert {"mario.moore", "maria.mora"} == set(found[2:])
+        only = await sounding(node, "meier", most=1)
+        assert [each.username for each in only] == found[:1]
+        await node.users.delete(
+            node.admin("UserService/DeleteUser"), username="hans.meyer"
+        )
+        await node.users.update(
+            node.admin("UserService/UpdateUser"),
+            username="hanna.maier",
+            display_name="Hanna Zimmer",
+        )
+        names = [each.username for each in await sounding(node, "hanna meier")]
+        assert names == ["hanna.maier"]  # By the user name.
 
 
 async def test_each_word_must_match_and_a_short_one_begins_a_word(
@@ -121,7 +181,7 @@ async def test_a_search_for_users_reads_no_matching_tokens(tmp_path: Path) -> No
         thousands += 1
 
     file._db().set_progress_handler(count, 1000)
-    matches = file.find(Kind.USER, search_index._expression("000000"), [["000000"]])
+    matches = file.find(Kind.USER, expression_of("000000"), [["000000"]])
     file.close()
     assert matches == ("alice",)
     assert thousands < 5

@@ -8,6 +8,7 @@ index. The file may be deleted while the node is stopped: it is built again.
 
 A query is answered by the trigrams of its words (SQLite's FTS5), without reading all
 users. The result is looked up in the state, so it never shows what is not there.
+Users are also found by the sound of their names.
 """
 
 import asyncio
@@ -24,7 +25,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sparecode_node.queries import segments
-from sparecode_node.queries.search_words import PART_CHARACTERS, text_of, words_of
+from sparecode_node.queries.search_words import (
+    expression_of,
+    sounds_of,
+    text_of,
+    words_of,
+)
 from sparecode_node.queries.transaction import Candidates, Kind, ReadTransaction
 
 log = logging.getLogger(__name__)
@@ -43,7 +49,7 @@ FOLLOW_MAX: Final = 20_000
 """Events that a search looks through; `run` looks through the others."""
 FOLLOW_S: Final = 30.0
 """How often the index follows without a search."""
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raise it to have the index built again, as after a change of `search_words`."""
 
 
@@ -72,6 +78,12 @@ END;
 _TABLES: Final = (
     "".join(_tables(kind) for kind in Kind)
     + f"""
+CREATE TABLE sounds (                -- of the names of users; see search_words.py
+    sound TEXT NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (sound, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sounds_of_user ON sounds (key);
 CREATE TABLE position (              -- the newest event that the entries cover
     sequence INTEGER NOT NULL,
     hash BLOB NOT NULL
@@ -92,6 +104,9 @@ _FIELDS: Final = {
 }
 """The searched fields, after the key."""
 
+_NAMED: Final = 3
+"""The first columns of a user have the names; the e-mail's domain is no name."""
+
 _KEYS: Final = {Kind.USER: "name_key", Kind.TOKEN: "serial"}
 
 
@@ -107,6 +122,7 @@ class _Entry:
     key: str
     text: str | None
     """None: it is no longer in the state."""
+    sounds: tuple[str, ...] = ()
 
 
 class SearchIndex:
@@ -128,7 +144,7 @@ class SearchIndex:
         Without the index, all of a small state are compared; of a large one only the
         beginnings of names.
         """
-        expression = _expression(query)
+        expression = expression_of(query)
         if not expression:
             return Candidates(keys=None, by_prefix=True)
         try:
@@ -142,6 +158,22 @@ class SearchIndex:
             self._note(error)
             return Candidates(keys=None, by_prefix=not await _is_small(transaction))
         return Candidates(keys=keys if len(keys) <= MATCHES_MAX else None)
+
+    async def sounding(
+        self, transaction: ReadTransaction, query: str
+    ) -> tuple[str, ...]:
+        """Return users whose names sound like a query; none without the index."""
+        sounds = sounds_of(query)
+        if not sounds:
+            return ()
+        try:
+            async with self._one_at_a_time:
+                if not await self._follow(transaction):
+                    return ()
+                return await self._work(lambda: self._file.sounding(sounds))
+        except (sqlite3.Error, OSError) as error:
+            self._note(error)
+            return ()
 
     async def run(
         self,
@@ -246,23 +278,6 @@ class SearchIndex:
         await self._work(lambda: self._file.change([], begin))
 
 
-def _expression(query: str) -> str:
-    """Return the expression of FTS5 for a query; empty: its words are too short."""
-    return " AND ".join(
-        f"({' OR '.join(f'({_trigrams(part)})' for part in word)})"
-        for word in words_of(query)
-        if all(len(part) >= PART_CHARACTERS for part in word)
-    )
-
-
-def _trigrams(part: str) -> str:
-    size = PART_CHARACTERS
-    trigrams = dict.fromkeys(
-        part[start : start + size] for start in range(len(part) - size + 1)
-    )
-    return " AND ".join('"' + each.replace('"', '""') + '"' for each in trigrams)
-
-
 async def _head(transaction: ReadTransaction) -> _Position:
     row = await transaction.one(
         "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
@@ -347,7 +362,9 @@ async def _changes(
 
 
 def _entry(kind: Kind, row: sqlite3.Row) -> _Entry:
-    return _Entry(kind, row["key"], text_of(str(each) for each in tuple(row)[1:]))
+    fields = [str(each) for each in tuple(row)]
+    names = " ".join(fields[1:_NAMED]) if kind is Kind.USER else ""
+    return _Entry(kind, row["key"], text_of(fields[1:]), sounds_of(names))
 
 
 class _IndexFile:
@@ -376,6 +393,16 @@ class _IndexFile:
             f"SELECT key FROM {index} JOIN {entries} ON {entries}.id = {index}.rowid "
             f"WHERE {index} MATCH ?{each_word} LIMIT ?",
             (expression, *parts, MATCHES_MAX + 1),
+        )
+        return tuple(str(key) for (key,) in rows)
+
+    def sounding(self, sounds: Sequence[str]) -> tuple[str, ...]:
+        """Return the keys of users with all of these sounds, at most `MATCHES_MAX`."""
+        places = ", ".join("?" * len(sounds))
+        rows = self._db().execute(
+            f"SELECT key FROM sounds WHERE sound IN ({places}) "
+            "GROUP BY key HAVING count(*) = ? LIMIT ?",
+            (*sounds, len(sounds), MATCHES_MAX),
         )
         return tuple(str(key) for (key,) in rows)
 
@@ -451,6 +478,12 @@ def _write(db: sqlite3.Connection, entries: Iterable[_Entry]) -> None:
     for entry in entries:
         table = f"{entry.kind}_entries"
         db.execute(f"DELETE FROM {table} WHERE key = ?", (entry.key,))
+        if entry.kind is Kind.USER:
+            db.execute("DELETE FROM sounds WHERE key = ?", (entry.key,))
+            db.executemany(
+                "INSERT INTO sounds (sound, key) VALUES (?, ?)",
+                [(sound, entry.key) for sound in entry.sounds],
+            )
         if entry.text is not None:
             db.execute(
                 f"INSERT INTO {table} (key, text) VALUES (?, ?)",

@@ -5,13 +5,18 @@ The words of a search, and the texts that they are compared with.
 People type a name as they heard it, on the keyboard that they have: `muller`, `mueller`
 and `MÜLLER` find Müller, and `ivanov` finds Иванов. Use this for display only: which
 letters are alike depends on the release of a library, so no decision may depend on it.
+
+A name that is only heard may be spelled in other ways: `sounds_of` tells names that
+sound alike, such as Meier, Maier, Mayer and Meyer.
 """
 
 import functools
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from anyascii import anyascii
+from jellyfish import jaro_winkler_similarity, metaphone, soundex
 
 WORDS_MAX = 8
 """Further words are ignored."""
@@ -22,6 +27,10 @@ _TWO_LETTERS = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}  # codespell:ignore
 )
 """How these are written where the keyboard has none (for German: DIN 5007-2)."""
+
+SOUND_LETTERS = 3
+"""A shorter word has too few sounds to tell names apart."""
+_LETTERS = re.compile(r"[a-z]+")
 
 Spellings = tuple[str, ...]
 """The ways to write one word; each is plain text."""
@@ -64,7 +73,57 @@ def _part(spelling: str) -> str:
     return spelling if len(spelling) >= PART_CHARACTERS else f" {spelling}"
 
 
+def expression_of(query: str) -> str:
+    """Return the expression of FTS5 for a query; empty: its words are too short."""
+    return " AND ".join(
+        f"({' OR '.join(f'({_trigrams(part)})' for part in word)})"
+        for word in words_of(query)
+        if all(len(part) >= PART_CHARACTERS for part in word)
+    )
+
+
+def _trigrams(part: str) -> str:
+    size = PART_CHARACTERS
+    trigrams = dict.fromkeys(
+        part[start : start + size] for start in range(len(part) - size + 1)
+    )
+    return " AND ".join('"' + each.replace('"', '""') + '"' for each in trigrams)
+
+
 def matches(query: str, fields: Iterable[str]) -> bool:
     """Return whether each word of a query is in one of the fields."""
     text = text_of(fields)
     return all(any(part in text for part in word) for word in words_of(query))
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the words of a text that have a sound: letters only, without repetition."""
+    words = _LETTERS.findall(plain(text).replace("'", ""))  # O'Brien is one word.
+    return tuple(dict.fromkeys(word for word in words if len(word) >= SOUND_LETTERS))
+
+
+def sound_of(word: str) -> str:
+    """
+    Return the sound of a plain word, as a letter and three digits.
+
+    Soundex tells no vowels apart; Metaphone tells how the word begins, so Catherine and
+    Katherine are alike, and Philip and Filip.
+    """
+    return (metaphone(word)[:1] or word[:1].upper()) + soundex(word)[1:]
+
+
+def sounds_of(text: str) -> tuple[str, ...]:
+    """Return the sounds of the words of a text."""
+    return tuple(dict.fromkeys(sound_of(word) for word in names_in(text)))
+
+
+def likeness(query: str, fields: Sequence[str]) -> float:
+    """Return how alike a query and a person are, from 0 to 1: the least of its words."""
+    names = [name for field in fields for name in names_in(field)]
+    return min(
+        (
+            max((jaro_winkler_similarity(word, name) for name in names), default=0.0)
+            for word in names_in(query)
+        ),
+        default=0.0,
+    )

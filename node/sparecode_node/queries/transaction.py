@@ -46,6 +46,11 @@ class Index(Protocol):
     ) -> Candidates:
         """Return the users or tokens with the words of a query."""
 
+    async def sounding(
+        self, transaction: "ReadTransaction", query: str
+    ) -> tuple[str, ...]:
+        """Return the name keys of users whose names sound like a query."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadTransaction:
@@ -60,6 +65,12 @@ class ReadTransaction:
         if self.index is None or not query:
             return Candidates(keys=None)
         return await self.index.find(self, kind, query)
+
+    async def sounding(self, query: str) -> tuple[str, ...]:
+        """Return the name keys of users whose names sound like a query."""
+        if self.index is None or not query:
+            return ()
+        return await self.index.sounding(self, query)
 
     async def one(self, sql: str, **values: Value) -> sqlite3.Row | None:
         """Return the first row of a query, or None."""

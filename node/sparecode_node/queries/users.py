@@ -11,6 +11,7 @@ from sparecode_node.domain.ids import KeyId, NameKey, SetId, TokenSerial, UserId
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import pages
+from sparecode_node.queries.search_words import likeness
 from sparecode_node.queries.transaction import Kind, ReadTransaction, Value
 from sparecode_node.queries.views import Found, Page, UserView
 from sparecode_node.statemachine.feature_level import FIRST
@@ -269,6 +270,34 @@ async def find(
         number=number,
         size=size,
     )
+
+
+async def alike(
+    transaction: ReadTransaction, query: str, *, most: int, now_ms: int
+) -> tuple[UserView, ...]:
+    """
+    Return users whose names sound like a query, the most alike first.
+
+    Those with the words of the query themselves are not among them: `find` has these.
+    """
+    keys = await transaction.sounding(query)
+    rows = await transaction.all(
+        f"""
+        SELECT {_COLUMNS} FROM users
+        WHERE name_key IN (SELECT value FROM json_each(:keys))
+            AND NOT found(:query, username, display_name, email)
+        """,
+        keys=json.dumps(keys),
+        query=query,
+    )
+    ranked = sorted(
+        rows,
+        key=lambda row: (
+            -likeness(query, (row["username"], row["display_name"])),
+            row["name_key"],
+        ),
+    )
+    return tuple([await _view(transaction, row, now_ms) for row in ranked[:most]])
 
 
 async def _conditions(

@@ -200,6 +200,24 @@ class Users:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    async def alike(
+        self,
+        context: CallContext,
+        *,
+        search: str,
+        most: int,
+        stale_ok: bool = False,
+    ) -> Read[tuple[UserView, ...]]:
+        """Return at most *most* users whose names sound like *search*, for a person."""
+        fields.text("search", search, at_most=fields.EMAIL_MAX)
+
+        async def query(
+            transaction: ReadTransaction, now_ms: int
+        ) -> tuple[UserView, ...]:
+            return await users.alike(transaction, search, most=most, now_ms=now_ms)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
     @idempotent
     async def update(
         self,
