@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.ids import (
     AgentIdentity,
@@ -21,7 +22,6 @@ from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import challenged
 from sparecode_node.radius.packets import DroppedError, PasswordFormError
-from sparecode_node.radius.sources import canonical
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.radius_seals import (

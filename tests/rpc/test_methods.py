@@ -252,7 +252,7 @@ def test_every_field_arrives_under_its_name(edge, name, data):
     assert call.context.request_id == getattr(request, "request_id", "")
     assert call.context.device_cookie == getattr(request, "device_cookie", "")
     assert 0 < call.context.deadline_s < 5
-    assert call.context.peer == "ipv4:127.0.0.1"
+    assert call.context.peer == "127.0.0.1"
     assert call.context.caller == _caller(name)
 
 

@@ -9,7 +9,6 @@ RFC, the request names its administrator, and no other one can approve it.
 """
 
 import enum
-import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -33,8 +32,6 @@ OF_SOURCE_MAX = 8
 KNOWN_MAX = 4
 """Waiting requests from known devices of one administrator. The oldest makes room."""
 
-_NETWORK_PREFIX = 64
-"""One subscriber has at least this IPv6 network, with any number of addresses in it."""
 _IGNORED = re.compile(r"[\s-]")
 
 
@@ -81,16 +78,3 @@ def shown_code(code: str) -> str:
     """Return a user code as people read it: two groups of four letters."""
     half = USER_CODE_LENGTH // 2
     return f"{code[:half]}-{code[half:]}"
-
-
-def source_of(address: str) -> str:
-    """Return what a stranger's requests are counted by: the address, or its network."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((int(parsed), _NETWORK_PREFIX), strict=False))

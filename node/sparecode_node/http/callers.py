@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.http.plugins import Plugins
 from sparecode_node.services.access.agent_certificates import read_certificate
 from sparecode_node.services.ambient import Clock
@@ -22,8 +23,8 @@ SCHEME = "bearer"
 
 
 def address_of(request: Request) -> str:
-    """Return the address of the connection, without its port."""
-    return request.client.host if request.client else ""
+    """Return the address of the connection, without its port, as at every door."""
+    return canonical(request.client.host) if request.client else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

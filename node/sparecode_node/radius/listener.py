@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.radius import packets
 from sparecode_node.radius.exchange import Exchange
 from sparecode_node.radius.packets import DroppedError, Request
 from sparecode_node.radius.request_ids import Source
-from sparecode_node.radius.sources import Sources, canonical
+from sparecode_node.radius.sources import Sources
 from sparecode_node.services.access.packet_counts import UNKNOWN, PacketCounts
 from sparecode_node.services.people.radius_clients import (
     RadiusClient,

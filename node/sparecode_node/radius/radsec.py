@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.radius import packets
@@ -24,7 +25,6 @@ from sparecode_node.radius.exchange import Exchange
 from sparecode_node.radius.listener import RadiusListenError
 from sparecode_node.radius.packets import DroppedError
 from sparecode_node.radius.request_ids import Source
-from sparecode_node.radius.sources import canonical
 from sparecode_node.replication.links.limits import RADSEC_AGENTS, most_open
 from sparecode_node.services.access.agent_certificates import read_certificate
 from sparecode_node.services.access.packet_counts import UNKNOWN

@@ -13,18 +13,6 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def canonical(host: str) -> str:
-    """
-    Return a source address in one spelling, equal on every node.
-
-    A socket may show an IPv4 address mapped into IPv6, and adds a zone to a link-local
-    one.
-    """
-    address: _Address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
 class Sources:
     """Finds clients by address: one look-up for each length of prefix in use."""
 
@@ -52,7 +40,7 @@ class Sources:
         """
         Return the client of a host; None: it belongs to no client.
 
-        *host*: see `canonical`.
+        *host*: see `domain.caller_addresses`.
         """
         address: _Address = ipaddress.ip_address(host)
         number = int(address)

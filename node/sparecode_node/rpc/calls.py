@@ -4,6 +4,7 @@
 from typing import cast
 from urllib.parse import unquote
 
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.rpc.identity import (
     Context,
     agent_certificate,
@@ -69,6 +70,6 @@ def _call(
 
 
 def peer_address(context: Context) -> str:
-    """Return the address of the peer without its port, such as `ipv4:192.0.2.1`."""
+    """Return the address of the peer without its port, spelled as at every door."""
     # gRPC percent-encodes characters, for example the brackets of IPv6 addresses.
-    return unquote(str(context.peer() or "")).rpartition(":")[0]
+    return canonical(unquote(str(context.peer() or "")).rpartition(":")[0])

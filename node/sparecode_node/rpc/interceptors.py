@@ -23,6 +23,7 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from sparecode_node.domain.caller_addresses import source_of
 from sparecode_node.replication.errors import (
     NotAppliedError,
     OverloadedError,
@@ -368,7 +369,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             session=session_id(caller.bearer)
             if isinstance(caller, SessionCaller)
             else "",
-            address=peer_address(context),
+            address=source_of(peer_address(context)),
         )
 
     def _elapsed_ms(self, began_s: float) -> str:

@@ -71,7 +71,7 @@ class CallContext:
     deadline_s: float
     """The seconds left for the call; services pass the rest of them downwards."""
     peer: str = ""
-    """The caller's address without the port; empty: unknown."""
+    """The caller's address, as `domain.caller_addresses` spells it; empty: unknown."""
     client_certificate: str = ""
     """
     The fingerprint of the certificate that an administrator's client has shown.

@@ -21,6 +21,7 @@ from sparecode_node.console.kit.security import (
 from sparecode_node.console.kit.site import Site
 from sparecode_node.console.kit.words import UNAVAILABLE, Problem, advised
 from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.context import (
     Anonymous,
@@ -91,7 +92,7 @@ class Visit:
             request_id=request_id,
             method=method,
             deadline_s=within_s,
-            peer=self.request.client.host if self.request.client else "",
+            peer=canonical(self.request.client.host) if self.request.client else "",
             door="console",
             visit="" if self._bearer else self._secret,
         )

@@ -12,6 +12,7 @@ from sparecode_node.console.kit.changes import attempt, change
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.browser_logins import normalized_code, shown_code
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.queries.browser_logins import WaitingLogin
 from sparecode_node.services.access.authorization import (
     APPROVE_BROWSER_LOGIN,
@@ -48,7 +49,7 @@ async def _show(visit: Visit, code: str) -> Response:
         "command_line.html",
         login=found,
         code=shown_code(normalized_code(code)),
-        is_here=bool(found and client and client.host == found.address),
+        is_here=bool(found and client and canonical(client.host) == found.address),
     )
 
 

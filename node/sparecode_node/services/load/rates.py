@@ -11,6 +11,7 @@ import hashlib
 from array import array
 from dataclasses import dataclass
 
+from sparecode_node.domain.caller_addresses import source_of
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.errors import RateError
 
@@ -166,7 +167,7 @@ class Rates:
         """Count one attempt of an agent (L7)."""
         _take(self._agents, THIS_AGENT, agent)
         if client_address:
-            _take(self._addresses, "this client address", client_address)
+            _take(self._addresses, "this client address", source_of(client_address))
         _take(self._users, "this user", name_tag.hex())
 
     def next_step(self, *, agent: str, user: str) -> None:
@@ -185,7 +186,7 @@ class Rates:
             _take(self._sign_ins, "this device", f"client {client}")
             return
         if peer:
-            _take(self._peers, "this address", peer)
+            _take(self._peers, "this address", source_of(peer))
         _take(self._sign_ins, "this administrator", f"name {administrator}")
 
     def browser_login(self, *, peer: str, client: str = "") -> None:
@@ -199,7 +200,7 @@ class Rates:
             _take(self._sign_ins, "this device", f"client {client}")
             return
         if peer:
-            _take(self._sign_ins, "this address", f"browser login of {peer}")
+            _take(self._sign_ins, "this address", f"browser login of {source_of(peer)}")
         _take(self._peers, "unknown devices", "browser logins")
 
     def poll(self, *, login_id: str) -> None:
@@ -225,7 +226,7 @@ class Rates:
     def stranger(self, peer: str) -> None:
         """Count one call with a session that this node does not know."""
         if peer:
-            _take(self._sessions, "this address", f"peer {peer}")
+            _take(self._sessions, "this address", f"peer {source_of(peer)}")
 
     def transfer(self, *, administrator: str) -> None:
         """Count one transfer of the primary: five at once, then one in two seconds (Q3)."""

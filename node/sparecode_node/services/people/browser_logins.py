@@ -38,7 +38,6 @@ from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.sessions import (
     BEARER_BYTES,
     SignedIn,
-    address_of,
     opened,
 )
 from sparecode_node.services.proposing import Proposer, applied
@@ -134,7 +133,7 @@ class BrowserLogins:
                 code_tag=self._sealing.user_code_tags(listed, user_code)[0],
                 administrator=listed,
                 device=device.device if device else "",
-                address=address_of(context.peer),
+                address=context.peer,
                 client_name=client_name,
             )
             return self._proposer.node_proposal(command, self._entropy.uuid())
@@ -216,7 +215,7 @@ class BrowserLogins:
             login_id=login.login_id,
             administrator=login.administrator,
             session_id=session_id(bearer, context.client_certificate),
-            address=address_of(context.peer),
+            address=context.peer,
         )
 
         async def prepare() -> Proposal:

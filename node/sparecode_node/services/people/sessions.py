@@ -5,6 +5,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from sparecode_node.domain.caller_addresses import source_of
 from sparecode_node.domain.ids import AdministratorName, NameKey, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passkeys import PasskeyAnswer
@@ -168,7 +169,7 @@ class Sessions:
         share = (
             administrators_share(name)
             if device
-            else Share(group=Group.STRANGERS, caller=context.peer)
+            else Share(group=Group.STRANGERS, caller=source_of(context.peer))
         )
         salt = b""
 
@@ -378,7 +379,7 @@ class Sessions:
             and is_for_password(device, salt)
             and level >= CLIENT_WAITS
             else "",
-            address=address_of(context.peer) if level >= SESSION_LIMITS else "",
+            address=context.peer if level >= SESSION_LIMITS else "",
             door=context.door if level >= SESSION_LIMITS else "",
         )
         return command, salt if level >= CLIENT_WAITS else b""
@@ -389,8 +390,3 @@ def opened(result: Result) -> SessionOpened:
     if not isinstance(result, SessionOpened):
         raise TypeError(f"unexpected result: {type(result).__name__}")
     return result
-
-
-def address_of(peer: str) -> str:
-    """Return the address of a peer without gRPC's prefix."""
-    return peer.removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")

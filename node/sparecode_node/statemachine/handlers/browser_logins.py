@@ -9,8 +9,8 @@ from sparecode_node.domain.browser_logins import (
     STRANGERS_MAX,
     BrowserLogin,
     LoginState,
-    source_of,
 )
+from sparecode_node.domain.caller_addresses import source_of
 from sparecode_node.domain.ids import PUBLIC_SESSION_DIGITS
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passkeys import ShownFactor

@@ -7,8 +7,8 @@ from sparecode_node.domain.browser_logins import (
     KNOWN_MAX,
     BrowserLogin,
     LoginState,
-    source_of,
 )
+from sparecode_node.domain.caller_addresses import source_of
 from sparecode_node.domain.ids import AdministratorName, SessionId
 from sparecode_node.statemachine.tables.rows import upsert
 
