@@ -50,6 +50,7 @@ from sparecode_node.services.errors import Refused
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.statemachine import power
 from tests.console.desk import Desk
+from tests.rpc.edge import failure
 from tests.rpc.loopback_node import PASSWORD, LoopbackNode, new_id, running_node
 from tests.security.administrators import SUPER_ADMIN, administrator, root
 from tests.services import one_node
@@ -592,6 +593,38 @@ async def test_guesses_at_the_password_are_slowed_and_lock_no_owner_out(
     other = await node.sign_in()
     node.bearer = (("authorization", f"Bearer {other}"),)
     await confirmed(node, PASSWORD)
+
+
+@pytest.mark.asyncio
+async def test_a_known_request_id_gives_no_guess_for_nothing(
+    node: LoopbackNode,
+) -> None:
+    """
+    (P7, Q1, L7) The thief knows the id of a confirmation that its owner has made.
+
+    The answer tells whether the content is the same, so whether the password is right.
+    """
+    known = new_id()
+
+    async def confirm(password: str) -> str:
+        request = sessions_pb2.ReauthenticateRequest(
+            request_id=known, password=password
+        )
+        try:
+            await root(node).call(SessionServiceStub, "Reauthenticate", request)
+        except grpc.aio.AioRpcError as error:
+            return failure(error).reason
+        return ""
+
+    assert await confirm(PASSWORD) == ""
+    # A retry of a lost answer is answered.
+    assert await confirm(PASSWORD) == ""
+    assert await confirm("a guess") == "REQUEST_ID_REUSED"
+    # It was counted, and while it waits the right one looks the same.
+    assert {await confirm(each) for each in ("another", PASSWORD)} == {"LOCKED"}
+    fresh = sessions_pb2.ReauthenticateRequest(request_id=new_id(), password=PASSWORD)
+    refusal = await root(node).refused(SessionServiceStub, "Reauthenticate", fresh)
+    assert refusal.reason == "LOCKED"
 
 
 @pytest.mark.asyncio

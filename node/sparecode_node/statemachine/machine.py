@@ -302,7 +302,7 @@ class StateMachine:
 
     def _repeat(self, applying: Applying, remembered: Result) -> Result:
         """Return the answer of the first try, unless it may not be repeated (Q2)."""
-        command = applying.call.command
+        command, first = applying.call.command, remembered
         if (
             isinstance(remembered, Authenticated)
             and remembered.decision is Decision.ACCEPTED
@@ -320,7 +320,14 @@ class StateMachine:
             and sessions.is_repeated(applying, command, remembered)
         ):
             remembered = SIGN_IN_REPEATED
-        if remembered in (REUSED, SIGN_IN_REPEATED):
+        if (
+            isinstance(command, commands.Reauthenticate)
+            and self._feature_level >= feature_level.REPEATED_SIGN_INS
+        ):
+            remembered = check_session(applying) or sessions.repeated_confirmation(
+                applying, remembered, is_other=remembered == REUSED
+            )
+        if remembered in (REUSED, SIGN_IN_REPEATED) or remembered != first:
             record(self._audit, applying, remembered)
         return remembered
 

@@ -235,12 +235,7 @@ def reauthenticate(applying: Applying, command: Reauthenticate) -> Rejected | No
         return Rejected(Reason.STALE_PARAMETERS)
     client = applying.call.session_id
     if sign_in_waits.blocks(applying, administrator, client):
-        return Rejected(
-            Reason.LOCKED,
-            f"too many wrong passwords: wait a {sign_in_waits.time_to_wait(applying)} "
-            "and try again",
-            "password",
-        )
+        return _must_wait(applying)
     if not hmac.compare_digest(administrator.password_verifier, command.candidate):
         sign_in_waits.charge(applying, administrator, client)
         return Rejected(Reason.WRONG_PASSWORD, "the password is wrong", "password")
@@ -262,6 +257,33 @@ def reauthenticate(applying: Applying, command: Reauthenticate) -> Rejected | No
             "UPDATE sessions SET factor = ? WHERE session_id = ?", (factor, client)
         )
     return None
+
+
+def repeated_confirmation(
+    applying: Applying, remembered: Result, *, is_other: bool
+) -> Result:
+    """
+    Return the answer to a confirmation with a known request id (Q1, L7).
+
+    *is_other*: its content is not that of the first one. Then it counts like a wrong
+    password, and the wait holds for every content: else the holder of a session and of
+    the request id could try passwords for nothing.
+    """
+    administrator, client = applying.acting_administrator, applying.call.session_id
+    if sign_in_waits.blocks(applying, administrator, client):
+        return _must_wait(applying)
+    if is_other:
+        sign_in_waits.charge(applying, administrator, client)
+    return remembered
+
+
+def _must_wait(applying: Applying) -> Rejected:
+    return Rejected(
+        Reason.LOCKED,
+        f"too many wrong passwords: wait a {sign_in_waits.time_to_wait(applying)} "
+        "and try again",
+        "password",
+    )
 
 
 def touch_sessions(applying: Applying, command: TouchSessions) -> None:
