@@ -48,10 +48,12 @@ ARGUMENTS = {
         "challenge next_tokencode new_pin client_address resource is_guess"
     ),
     "emergency.disable": "serial reinstate_token",
-    "channels.create": "name kind address classes secret allow_private authority",
+    "channels.create": "name kind address classes secret allow_private authority "
+    "sender login contact",
     "channels.remove": "name",
     "channels.send_again": "channel numbers",
-    "channels.update": "name enabled address classes allow_private authority secret",
+    "channels.update": "name enabled address classes allow_private authority secret "
+    "sender login contact",
     "emergency.issue": "serial count terms",
     "emergency.issue_fixed": "serial terms",
     "emergency.save": "serial draft terms",
