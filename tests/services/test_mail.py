@@ -13,6 +13,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.personal_notices import PER_HOUR
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.notices import letters, mail
+from sparecode_node.services.people.administrators import Link
 from tests.services.mail_server import LOGIN, PASSWORD, MailServer, mail_server
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.receiver import AUTHORITY
@@ -107,6 +108,56 @@ async def test_a_user_reads_their_own_language(
     html = mail_.get_body(("html",))
     assert html is not None
     assert '<html lang="de" dir="ltr">' in html.get_content()
+
+
+async def test_no_mail_holds_a_secret(node: OneNode, server: MailServer) -> None:
+    """(N3) Whatever happens to a user and to an administrator."""
+    await create(node, server.url)
+    await add_alice(node)
+    codes = [each.code for each in (await node.issue()).codes]
+    assert await node.accepts(PIN + codes[0])
+    assert await node.accepts(PIN + codes[1])
+    for _ in range(5):
+        node.clock.pass_s(10)
+        assert not await node.accepts("9999" + codes[2])
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", email="new@example.com"
+    )
+    await node.login()
+    await (await lane(node)).step()
+    subjects = set(server.subjects)
+    assert len(subjects) >= 5
+    assert "The first of your emergency codes was used" in subjects
+    assert {ALICE, "new@example.com"} == set(server.recipients)
+    told = "".join(
+        part.get_content()
+        for each in server.mails
+        for part in each.iter_parts()
+        if part.get_content_type().startswith("text/")
+    )
+    assert SERIAL in told
+    for secret in (*codes, *(each.replace("-", "") for each in codes), PASSWORD):
+        assert secret.lower() not in told.lower()
+    assert PIN not in told.replace(SERIAL, "")
+    assert "http" not in told, "no link signs anyone in, for there is none"
+    assert waiting(node) == []
+
+
+async def test_an_administrator_hears_of_a_sign_in_from_a_new_device(
+    node: OneNode, server: MailServer
+) -> None:
+    """(N6) At the address of the linked user."""
+    await add_alice(node)
+    await node.administrators.update(
+        node.admin("AdministratorService/UpdateAdministrator"),
+        name="root",
+        link=Link(username="alice"),
+    )
+    await create(node, server.url)
+    await node.login()
+    await (await lane(node)).step()
+    assert server.subjects == ["Sign-in as administrator from a new device"]
+    assert server.recipients == [ALICE]
 
 
 async def test_a_repeated_mail_has_the_same_id(

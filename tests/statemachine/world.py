@@ -287,6 +287,7 @@ class World:
         self.index = 0
         self.now_ms = START_MS
         self.requests = 0
+        self.told = 0
         self.challenges: dict[str, Challenge] = {}
         """By the name that the script has given to the attempt."""
         self.log: list[tuple[int, tuple[Call, ...]]] = []
@@ -1340,6 +1341,21 @@ class World:
                 "SELECT channel, version, kept FROM channels ORDER BY channel"
             ):
                 yield "{} version={} kept={}".format(*row)
+        if "former" in arguments:
+            for email, ends_at_ms in self.db.execute(
+                "SELECT email, ends_at_ms FROM former_addresses ORDER BY 2, 1"
+            ):
+                yield f"{email} until {span_text(ends_at_ms)}"
+        if "told" in arguments:
+            # Since the last look at them.
+            rows = self.db.execute(
+                "SELECT number, kind, recipient, person FROM notices "
+                "WHERE number > ? ORDER BY number",
+                (self.told,),
+            ).fetchall()
+            for number, *words in rows:
+                self.told = number
+                yield "{} to {} about {}".format(*words)
         if "notices" in arguments:
             for row in self.db.execute(
                 "SELECT number, channel, substr(notice_id, -4), class, action, target, "

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sparecode_node.domain.ids import UserId
 from sparecode_node.domain.policy import HOUR_MS
 
 COUNTED_MS = HOUR_MS
@@ -18,12 +19,119 @@ PER_HOUR = 5
 """Maximum notices of one kind to one person in an hour; later ones are left out."""
 
 
+FORMER_ADDRESS_MS = 72 * HOUR_MS
+"""A user's former address hears what the present one hears, for this long (N8)."""
+FORMER_ADDRESSES_MAX = 3
+"""Maximum former addresses of a user. The oldest ones stay: they are the owner's."""
+ADMINISTRATORS_MAX = 20
+"""Maximum super administrators that hear of one event."""
+
+
 class PersonalKind(enum.StrEnum):
-    """What a notice tells a person. The values are in the state."""
+    """What a notice tells a person. The values are in the state and in the policy."""
 
     CODES_ISSUED = "codes_issued"
+    CODE_FIRST_USED = "code_first_used"
+    CODE_USED = "code_used"
+    CODES_LOW = "codes_low"
+    CODES_EXHAUSTED = "codes_exhausted"
+    CODES_ENDED = "codes_ended"
+    TOKEN_ASSIGNED = "token_assigned"
+    PIN_SET = "pin_set"
+    PIN_CLEARED = "pin_cleared"
+    TOKEN_REINSTATED = "token_reinstated"
+    RECOVERED_TOKEN_ACCEPTED = "recovered_token_accepted"
+    RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
+    LOCKED = "locked"
+    ADDRESS_CHANGED = "address_changed"
+    ADMINISTRATOR_CREATED = "administrator_created"
+    ADMINISTRATOR_CHANGED = "administrator_changed"
+    ADMINISTRATOR_PASSWORD = "administrator_password"
+    ADMINISTRATOR_FACTOR = "administrator_factor"
+    RESET_ANNOUNCED = "reset_announced"
+    RESET_DONE = "reset_done"
+    NEW_DEVICE = "new_device"
+    APPROVAL_WAITING = "approval_waiting"
     TEST = "test"
     """Sent only by a test of the channel."""
+
+
+class Audience(enum.Enum):
+    """Who hears of an event."""
+
+    OWNER = enum.auto()
+    """The user of the token that is the event's target."""
+    ADMINISTRATOR = enum.auto()
+    """The administrator that is the event's target."""
+    WITH_SUPER_ADMINISTRATORS = enum.auto()
+    """That administrator, and the super administrators."""
+    APPROVERS = enum.auto()
+    """The super administrators except the caller."""
+
+
+REPLACED = "new codes issued"
+"""The cause of void codes that is no news: the notice of the new ones says it."""
+
+KINDS: Mapping[str, tuple[PersonalKind, Audience]] = {
+    "SaveEmergencyAccess": (PersonalKind.CODES_ISSUED, Audience.OWNER),
+    "IssueFixedTokencode": (PersonalKind.CODES_ISSUED, Audience.OWNER),
+    "IssueTokencodesInBulk": (PersonalKind.CODES_ISSUED, Audience.OWNER),
+    "SET_LOW": (PersonalKind.CODES_LOW, Audience.OWNER),
+    "SET_EXHAUSTED": (PersonalKind.CODES_EXHAUSTED, Audience.OWNER),
+    "CODES_VOIDED": (PersonalKind.CODES_ENDED, Audience.OWNER),
+    "AssignToken": (PersonalKind.TOKEN_ASSIGNED, Audience.OWNER),
+    "SetPin": (PersonalKind.PIN_SET, Audience.OWNER),
+    "PIN_CHOSEN": (PersonalKind.PIN_SET, Audience.OWNER),
+    "ClearPin": (PersonalKind.PIN_CLEARED, Audience.OWNER),
+    "ReinstateToken": (PersonalKind.TOKEN_REINSTATED, Audience.OWNER),
+    "DisableEmergencyAccess": (PersonalKind.TOKEN_REINSTATED, Audience.OWNER),
+    "RECOVERED_TOKEN_ACCEPTED": (
+        PersonalKind.RECOVERED_TOKEN_ACCEPTED,
+        Audience.OWNER,
+    ),
+    "RECOVERED_TOKEN_REFUSED": (PersonalKind.RECOVERED_TOKEN_REFUSED, Audience.OWNER),
+    "CreateAdministrator": (
+        PersonalKind.ADMINISTRATOR_CREATED,
+        Audience.WITH_SUPER_ADMINISTRATORS,
+    ),
+    "UpdateAdministrator": (
+        PersonalKind.ADMINISTRATOR_CHANGED,
+        Audience.WITH_SUPER_ADMINISTRATORS,
+    ),
+    "ChangePassword": (PersonalKind.ADMINISTRATOR_PASSWORD, Audience.ADMINISTRATOR),
+    "SetSecondFactor": (PersonalKind.ADMINISTRATOR_FACTOR, Audience.ADMINISTRATOR),
+    "RemoveSecondFactor": (PersonalKind.ADMINISTRATOR_FACTOR, Audience.ADMINISTRATOR),
+    "RegisterPasskey": (PersonalKind.ADMINISTRATOR_FACTOR, Audience.ADMINISTRATOR),
+    "RemovePasskey": (PersonalKind.ADMINISTRATOR_FACTOR, Audience.ADMINISTRATOR),
+    "ResetAdministrator": (
+        PersonalKind.RESET_ANNOUNCED,
+        Audience.WITH_SUPER_ADMINISTRATORS,
+    ),
+    "RESET_IN_FORCE": (PersonalKind.RESET_DONE, Audience.WITH_SUPER_ADMINISTRATORS),
+    "OpenSession": (PersonalKind.NEW_DEVICE, Audience.ADMINISTRATOR),
+}
+"""
+What the events of the audit log tell, and to whom.
+
+The uses of codes, lockouts and changes of an address are not among them: their handlers
+know the user, and name the kind.
+"""
+
+
+def told_by(
+    action: str, outcome: str, detail: str
+) -> tuple[PersonalKind, Audience] | None:
+    """Return what an event tells people, and which people; None: nothing."""
+    if outcome == "pending" and action != "ResetAdministrator":
+        return PersonalKind.APPROVAL_WAITING, Audience.APPROVERS
+    if outcome not in ("applied", "noted", "pending"):
+        return None
+    is_news = {
+        "CODES_VOIDED": not detail.startswith(REPLACED),
+        "DisableEmergencyAccess": detail.startswith("token reinstated"),
+        "OpenSession": not detail.startswith("from a known device"),
+    }
+    return KINDS.get(action) if is_news.get(action, True) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +149,16 @@ class PersonalNotice:
     """Whether more of its kind are left out for an hour."""
 
 
-PER_HOUR_OF: Mapping[PersonalKind, int] = {}
-"""Kinds that a stranger can cause have a lower maximum."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a handler tells a user beside the event of its command."""
+
+    kind: PersonalKind
+    user_id: UserId
+
+
+PER_HOUR_OF: Mapping[PersonalKind, int] = {PersonalKind.LOCKED: 1}
+"""What a stranger can cause has a lower maximum."""
 
 
 def per_hour(kind: PersonalKind) -> int:

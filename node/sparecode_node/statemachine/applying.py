@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.keys import KeysInState
+from sparecode_node.domain.personal_notices import Told
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine.commands import Call
@@ -42,6 +43,8 @@ class Applying:
     reason: str = ""
     detail: str = ""
     events: list[Event] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    """What users hear of by mail beside the events (N6)."""
     keep_writes: bool = False
 
     @property

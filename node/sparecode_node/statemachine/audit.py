@@ -9,11 +9,12 @@ longer a part of the replicated state. Each node keeps it in a file of its own
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.outcomes import plural
+from sparecode_node.domain.personal_notices import Told
 from sparecode_node.statemachine import outbox
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
@@ -84,7 +85,7 @@ class AuditLog:
         """Begin with the events of the entry at *index*."""
         self._index, self._events = index, 0
 
-    def append(
+    def append(  # noqa: PLR0913 - one argument per field.
         self,
         *,
         at_ms: int,
@@ -95,8 +96,13 @@ class AuditLog:
         outcome: str,
         reason: str = "",
         detail: str = "",
+        told: Sequence[Told] = (),
     ) -> None:
-        """Append one event, and the notices of channels that want it (N1)."""
+        """
+        Append one event, and the notices of channels that want it (N1).
+
+        *told*: what users hear beside it.
+        """
         event = AuditEvent(
             sequence=self.sequence + 1,
             at_ms=at_ms,
@@ -130,7 +136,9 @@ class AuditLog:
             # One segment for each event: a log of years is sealed without a pause.
             self._sealed = segments.seal(self._db, SEGMENT_EVENTS).last_sequence
         self._events += 1
-        dropped = outbox.offer(self._db, event, index=self._index, number=self._events)
+        dropped = outbox.offer(
+            self._db, event, told, index=self._index, number=self._events
+        )
         self._tell_drops(dropped, at_ms=at_ms, node=node)
 
     def tell_untold_drops(self, *, at_ms: int, node: str) -> None:

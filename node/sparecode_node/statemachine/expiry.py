@@ -23,6 +23,7 @@ _ENDING = (
     "radius_secrets",
     "agent_keys",
     "personal_counts",
+    "former_addresses",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

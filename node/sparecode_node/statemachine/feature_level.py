@@ -187,6 +187,10 @@ AUDIT_SEGMENTS = 2
 """From here on, old audit events are sealed, and leave the state (U1)."""
 
 
+PERSONAL_NOTICES = 2
+"""From here on, former addresses are kept, so that they hear of changes (N8)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

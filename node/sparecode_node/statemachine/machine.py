@@ -295,6 +295,7 @@ class StateMachine:
         if isinstance(result, Rejected) and not applying.keep_writes:
             self._db.execute("ROLLBACK TO call")
             applying.events.clear()
+            applying.told.clear()
         self._db.execute("RELEASE call")
         self._requests.remember(applying, result)
         record(self._audit, applying, result)
@@ -367,6 +368,7 @@ class StateMachine:
         if held.permit is None:
             self._db.execute("ROLLBACK TO call")
             applying.events.clear()
+            applying.told.clear()
             self._load_beginning()
         return approvals.pass_or_keep(applying, held) or result
 

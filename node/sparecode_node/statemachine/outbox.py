@@ -7,6 +7,7 @@ A channel that cannot deliver keeps a bounded number of notices. It never refuse
 """
 
 import sqlite3
+from collections.abc import Sequence
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
@@ -19,7 +20,7 @@ from sparecode_node.domain.notices import (
     class_of,
     notice_id,
 )
-from sparecode_node.domain.personal_notices import PersonalNotice
+from sparecode_node.domain.personal_notices import PersonalNotice, Told
 from sparecode_node.statemachine.personal_notices import personal_notices
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import notices as tables
@@ -29,7 +30,12 @@ NOT_TOLD_ITSELF = ("FailNotices", "NOTICES_DROPPED")
 
 
 def offer(
-    db: sqlite3.Connection, event: AuditEvent, *, index: int, number: int
+    db: sqlite3.Connection,
+    event: AuditEvent,
+    told: Sequence[Told] = (),
+    *,
+    index: int,
+    number: int,
 ) -> dict[str, int]:
     """
     Write the notices of an event, the *number*-th of the entry at *index*.
@@ -41,10 +47,12 @@ def offer(
         return {}
     event_class = class_of(event.action)
     name = notice_id(meta.read(db, "cluster_id", ""), index, number)
-    told: dict[str, int] = {}
+    drops: dict[str, int] = {}
     for each in channels:
         if each.kind is ChannelKind.MAIL:
-            addressed: list[PersonalNotice | None] = [*personal_notices(db, event)]
+            addressed: list[PersonalNotice | None] = [
+                *personal_notices(db, event, told)
+            ]
         else:
             addressed = [None] * (event_class in each.classes)
         target = channel_target(each.channel)
@@ -65,8 +73,8 @@ def offer(
                     db, each.channel, now_ms=event.at_ms, every_ms=DROPS_TOLD_MS
                 )
                 if dropped:
-                    told[target] = dropped
-    return told
+                    drops[target] = dropped
+    return drops
 
 
 def untold_drops(db: sqlite3.Connection, now_ms: int) -> dict[str, int]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Notices to people: decides in the commit of an event who hears of it (N6, N7).
+Notices to people: decides in the commit of an event who hears of it (N6-N8).
 
 The state decides all of it, so every replica writes the same notices: the addresses on
 file, and how many of a kind a person has had within the hour. A stranger who causes an
@@ -8,32 +8,71 @@ event a million times therefore fills no mailbox.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.audit import AuditEvent
-from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.personal_notices import (
+    ADMINISTRATORS_MAX,
     COUNTED_MS,
+    Audience,
     PersonalKind,
     PersonalNotice,
+    Told,
     per_hour,
+    told_by,
 )
 from sparecode_node.domain.users import User
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import notices as tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 
-def personal_notices(db: sqlite3.Connection, event: AuditEvent) -> list[PersonalNotice]:
-    """Return the notices to people that an event causes, each to one address."""
-    kind = _kind(event)
-    if kind is None:
-        return []
-    user = _OWNERS[kind](db, event)
-    if user is None or not user.email:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Person:
+    """A person who hears of something."""
+
+    key: str
+    """What their notices are counted by: the user's id, or the administrator's name."""
+    name: str
+    user: User
+
+
+def personal_notices(
+    db: sqlite3.Connection, event: AuditEvent, told: Sequence[Told] = ()
+) -> list[PersonalNotice]:
+    """
+    Return the notices to people that an event causes, each to one address.
+
+    *told*: what the handler of the event's command tells.
+    """
+    found = []
+    known = told_by(event.action, event.outcome, event.detail)
+    if known is not None:
+        kind, audience = known
+        for person in _people(db, event, audience):
+            found += _addressed(db, person, kind, event.at_ms)
+    for each in told:
+        user = user_tables.find_user(db, each.user_id)
+        if user is not None:
+            found += _addressed(db, _user(user), each.kind, event.at_ms)
+    return found
+
+
+def _addressed(
+    db: sqlite3.Connection, person: _Person, kind: PersonalKind, now_ms: int
+) -> list[PersonalNotice]:
+    """Return a notice for each address of a person, within the limit of the hour."""
+    user = person.user
+    addresses = [user.email] if user.email else []
+    addresses += tables.former_addresses(db, user.user_id, now_ms=now_ms)
+    if not addresses:
         return []
     number = tables.count_personal(
-        db, user.user_id, kind, now_ms=event.at_ms, hour_ms=COUNTED_MS
+        db, person.key, kind, now_ms=now_ms, hour_ms=COUNTED_MS
     )
     most = per_hour(kind)
     if number > most:
@@ -41,35 +80,43 @@ def personal_notices(db: sqlite3.Connection, event: AuditEvent) -> list[Personal
     return [
         PersonalNotice(
             kind=kind,
-            recipient=user.email,
-            person=user.display_name or user.username,
+            recipient=address,
+            person=person.name,
             language=user.language,
             is_last=number == most,
         )
+        for address in dict.fromkeys(addresses)
     ]
 
 
-def _kind(event: AuditEvent) -> PersonalKind | None:
-    if event.outcome not in ("applied", "noted"):
-        return None
-    return _KINDS.get(event.action)
+def _people(
+    db: sqlite3.Connection, event: AuditEvent, audience: Audience
+) -> Iterator[_Person]:
+    """Return those who hear of an event. Administrators without a user have no address."""
+    if audience is Audience.OWNER:
+        token = token_tables.find_token(db, TokenSerial(event.target))
+        if token is not None and token.user_id is not None:
+            user = user_tables.find_user(db, token.user_id)
+            if user is not None:
+                yield _user(user)
+        return
+    names: list[str] = []
+    if audience is not Audience.APPROVERS:
+        names.append(event.target)
+    if audience is not Audience.ADMINISTRATOR:
+        names += administrator_tables.enabled_of_role(
+            db, Role.SUPER_ADMIN, most=ADMINISTRATORS_MAX
+        )
+    for name in dict.fromkeys(names):
+        if audience is Audience.APPROVERS and event.actor == f"administrator:{name}":
+            continue
+        found = administrator_tables.find_administrator(db, AdministratorName(name))
+        if found is None or found.user_id is None:
+            continue
+        user = user_tables.find_user(db, found.user_id)
+        if user is not None:
+            yield _Person(key=f"administrator:{name}", name=name, user=user)
 
 
-def _of_token(db: sqlite3.Connection, event: AuditEvent) -> User | None:
-    token = token_tables.find_token(db, TokenSerial(event.target))
-    if token is None or token.user_id is None:
-        return None
-    return user_tables.find_user(db, token.user_id)
-
-
-_KINDS: Mapping[str, PersonalKind] = {
-    "SaveEmergencyAccess": PersonalKind.CODES_ISSUED,
-    "IssueFixedTokencode": PersonalKind.CODES_ISSUED,
-    "IssueTokencodesInBulk": PersonalKind.CODES_ISSUED,
-}
-
-_OWNERS: Mapping[
-    PersonalKind, Callable[[sqlite3.Connection, AuditEvent], User | None]
-] = {
-    PersonalKind.CODES_ISSUED: _of_token,
-}
+def _user(user: User) -> _Person:
+    return _Person(key=user.user_id, name=user.display_name or user.username, user=user)

@@ -51,16 +51,17 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
     if isinstance(result, Rejected) and _is_counted(applying, actor, reason):
         return
     authentication_id = _authentication_id(applying, result)
-    for action, target, how, why, more in (
+    for action, target, how, why, more, told in (
         (
             type(applying.call.command).__name__,
             applying.target,
             outcome,
             reason,
             detail,
+            applying.told,
         ),
         *(
-            (event.action, event.serial, event.outcome, "", event.cause)
+            (event.action, event.serial, event.outcome, "", event.cause, ())
             for event in applying.events
         ),
     ):
@@ -73,6 +74,7 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
             outcome=how,
             reason=why,
             detail=detail_of(authentication_id, more) if authentication_id else more,
+            told=told,
         )
 
 

@@ -17,12 +17,16 @@ class Fact(enum.Enum):
     """What a letter names beside the time."""
 
     TOKEN = enum.auto()
+    ADMINISTRATOR = enum.auto()
     ACTOR = enum.auto()
+    AGENT = enum.auto()
 
 
 FACTS: Mapping[Fact, str] = {
     Fact.TOKEN: N_("Token"),
+    Fact.ADMINISTRATOR: N_("Administrator"),
     Fact.ACTOR: N_("By"),
+    Fact.AGENT: N_("At"),
 }
 
 
@@ -40,13 +44,191 @@ WORDS: Mapping[PersonalKind, Words] = {
     PersonalKind.CODES_ISSUED: Words(
         subject=N_("Emergency codes were issued for you"),
         happened=N_(
-            "New emergency codes were issued for your token. Each stands in for the "
-            "token once."
+            "New emergency codes were issued for your token. Each stands in "
+            "for the token once."
         ),
         advice=N_(
-            "Anyone who has such a code and your PIN can sign in as you. You need not "
-            "do anything if you asked for them."
+            "Anyone who has such a code and your PIN can sign in as you. You "
+            "need not do anything if you asked for them."
         ),
+    ),
+    PersonalKind.CODE_FIRST_USED: Words(
+        subject=N_("The first of your emergency codes was used"),
+        happened=N_("The first of your emergency codes was used to sign in as you."),
+        advice=N_("You need not do anything if it was you."),
+        facts=(Fact.AGENT,),
+    ),
+    PersonalKind.CODE_USED: Words(
+        subject=N_("One of your emergency codes was used"),
+        happened=N_("An emergency code was used to sign in as you."),
+        advice=N_("You need not do anything if it was you."),
+        facts=(Fact.AGENT,),
+    ),
+    PersonalKind.CODES_LOW: Words(
+        subject=N_("You have few emergency codes left"),
+        happened=N_("Only a few of your emergency codes are left."),
+        advice=N_(
+            "Ask the help desk for new ones before the last one is used, or "
+            "get your token back."
+        ),
+        facts=(Fact.TOKEN,),
+    ),
+    PersonalKind.CODES_EXHAUSTED: Words(
+        subject=N_("Your last emergency code was used"),
+        happened=N_(
+            "The last of your emergency codes was used. You cannot sign in "
+            "without your token now."
+        ),
+        advice=N_(
+            "Ask the help desk for new codes if you still do not have your token."
+        ),
+        facts=(Fact.TOKEN,),
+    ),
+    PersonalKind.CODES_ENDED: Words(
+        subject=N_("Your emergency codes no longer work"),
+        happened=N_("The rest of your emergency codes were made void."),
+        advice=N_(
+            "Destroy the list of codes. Ask the help desk if you still need codes."
+        ),
+    ),
+    PersonalKind.TOKEN_ASSIGNED: Words(
+        subject=N_("A token was assigned to you"),
+        happened=N_(
+            "A token was assigned to you. Anyone who has it and your PIN can "
+            "sign in as you."
+        ),
+        advice=N_("You need not do anything if you have it or expect it."),
+    ),
+    PersonalKind.PIN_SET: Words(
+        subject=N_("Your PIN was set"),
+        happened=N_("The PIN of your token was set or changed."),
+        advice=N_("You need not do anything if you did this or asked for it."),
+    ),
+    PersonalKind.PIN_CLEARED: Words(
+        subject=N_("Your PIN was cleared"),
+        happened=N_(
+            "The PIN of your token was cleared. At the next sign-in with the "
+            "token a new one is chosen."
+        ),
+        advice=N_("Choose a new PIN soon if you asked for this."),
+    ),
+    PersonalKind.TOKEN_REINSTATED: Words(
+        subject=N_("Your token works again"),
+        happened=N_(
+            "Your token was reported lost, and was enabled again. Its "
+            "emergency codes no longer work."
+        ),
+        advice=N_("You need not do anything if you have your token back."),
+    ),
+    PersonalKind.RECOVERED_TOKEN_ACCEPTED: Words(
+        subject=N_("Your lost token was used"),
+        happened=N_(
+            "The token that you reported lost was used to sign in as you. It "
+            "works again, and its emergency codes no longer do."
+        ),
+        advice=N_("You need not do anything if you have found your token and used it."),
+        facts=(Fact.TOKEN,),
+    ),
+    PersonalKind.RECOVERED_TOKEN_REFUSED: Words(
+        subject=N_("Your lost token was used and refused"),
+        happened=N_(
+            "The token that you reported lost was used with the right PIN. "
+            "The sign-in was refused."
+        ),
+        advice=N_("Ask the help desk to enable the token again if you have found it."),
+        facts=(Fact.TOKEN,),
+    ),
+    PersonalKind.LOCKED: Words(
+        subject=N_("Your sign-in was locked after failures"),
+        happened=N_(
+            "There were too many failures to sign in as you, so signing in is"
+            " locked for a while."
+        ),
+        advice=N_(
+            "If you mistyped, wait, or ask the help desk to unlock you. More "
+            "attempts do not help."
+        ),
+        facts=(),
+    ),
+    PersonalKind.ADDRESS_CHANGED: Words(
+        subject=N_("Your e-mail address was changed"),
+        happened=N_(
+            "The e-mail address that Sparecode has of you was changed. For "
+            "three days both addresses get such mails."
+        ),
+        advice=N_("You need not do anything if you asked for this."),
+        facts=(Fact.ACTOR,),
+    ),
+    PersonalKind.ADMINISTRATOR_CREATED: Words(
+        subject=N_("A new administrator of Sparecode"),
+        happened=N_("A new administrator of Sparecode was created."),
+        advice=N_("Check that this was agreed."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.ADMINISTRATOR_CHANGED: Words(
+        subject=N_("An administrator of Sparecode was changed"),
+        happened=N_(
+            "The role, the state or the user of an administrator of Sparecode"
+            " was changed."
+        ),
+        advice=N_("Check that this was agreed."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.ADMINISTRATOR_PASSWORD: Words(
+        subject=N_("Your administrator password was changed"),
+        happened=N_(
+            "The password of your administrator account was changed, and its "
+            "sessions were ended."
+        ),
+        advice=N_("You need not do anything if you did this or asked for it."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.ADMINISTRATOR_FACTOR: Words(
+        subject=N_("Your second factor was changed"),
+        happened=N_(
+            "A second factor of your administrator account was added or removed."
+        ),
+        advice=N_("You need not do anything if you did this or asked for it."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.RESET_ANNOUNCED: Words(
+        subject=N_("The reset of an administrator is announced"),
+        happened=N_(
+            "An operator wants to reset the password and the second factor of"
+            " an administrator. It will be in force later, unless a super "
+            "administrator cancels it."
+        ),
+        advice=N_("Sign in to cancel it if it was not agreed."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.RESET_DONE: Words(
+        subject=N_("An administrator was reset"),
+        happened=N_(
+            "The password of an administrator was reset, and the second factor removed."
+        ),
+        advice=N_("Check that this was agreed."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.NEW_DEVICE: Words(
+        subject=N_("Sign-in as administrator from a new device"),
+        happened=N_(
+            "Your administrator account was used to sign in from a device "
+            "that has not done so before."
+        ),
+        advice=N_("You need not do anything if it was you."),
+        facts=(Fact.ADMINISTRATOR,),
+    ),
+    PersonalKind.APPROVAL_WAITING: Words(
+        subject=N_("A request waits for your approval"),
+        happened=N_(
+            "An administrator has asked for a change that needs the approval "
+            "of a second one."
+        ),
+        advice=N_(
+            "Look at it on the page Approvals of the Security Console, and "
+            "approve only what was agreed."
+        ),
+        facts=(Fact.ACTOR,),
     ),
     PersonalKind.TEST: Words(
         subject=N_("A test of notices by mail"),

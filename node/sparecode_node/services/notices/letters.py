@@ -88,9 +88,9 @@ def languages() -> tuple[str, ...]:
 
 def _value(fact: Fact, event: AuditEvent) -> str:
     match fact:
-        case Fact.TOKEN:
+        case Fact.TOKEN | Fact.ADMINISTRATOR:
             return event.target
-        case Fact.ACTOR:
+        case Fact.ACTOR | Fact.AGENT:
             return event.actor.partition(":")[2] or event.actor
 
 

@@ -31,6 +31,7 @@ from aiosmtplib import (
 from jinja2 import TemplateError
 
 from sparecode_node.domain.notices import Channel
+from sparecode_node.domain.personal_notices import PersonalNotice
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
@@ -141,9 +142,7 @@ class MailSender:
             message["To"] = recipient
             message["Subject"] = letter.subject
             message["Date"] = formatdate(notice.event.at_ms / 1000)
-            message["Message-ID"] = message_id(
-                notice.notice_id, personal.recipient, self.sender
-            )
+            message["Message-ID"] = message_id(notice.notice_id, personal, self.sender)
             message["Auto-Submitted"] = "auto-generated"
             message.set_content(letter.text, cte="quoted-printable")
             message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
@@ -303,9 +302,10 @@ def _literal(connection: socket.socket) -> str:
     )
 
 
-def message_id(notice_id: str, recipient: str, sender: str) -> str:
+def message_id(notice_id: str, personal: PersonalNotice, sender: str) -> str:
     """Return the id of a message: the same at every delivery, and of no other message."""
-    mark = hashlib.sha256(recipient.encode()).hexdigest()[:16]
+    which = f"{personal.kind} {personal.recipient}"
+    mark = hashlib.sha256(which.encode()).hexdigest()[:16]
     return f"<{notice_id}.{mark}@{sender.rpartition('@')[2]}>"
 
 

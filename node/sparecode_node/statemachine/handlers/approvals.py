@@ -424,6 +424,7 @@ def _approve(
         ),
         *authored.events,
     ]
+    applying.told += authored.told
     return Applied(index=applying.index)
 
 

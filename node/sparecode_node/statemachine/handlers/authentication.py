@@ -7,7 +7,7 @@ for the agent. Only the ids of answered challenges are kept, until they end.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sparecode_node.domain.agents import Agent, Certificate
 from sparecode_node.domain.authentication import (
@@ -18,12 +18,13 @@ from sparecode_node.domain.authentication import (
     not_admitted,
 )
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
-from sparecode_node.domain.emergency_access import Use
+from sparecode_node.domain.emergency_access import CodeState, Use
 from sparecode_node.domain.ids import KeyId, TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.personal_notices import PersonalKind, Told
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
@@ -295,6 +296,9 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
     db, user = applying.db, attempt.user
     if user is None:
         return
+    applying.told += [
+        Told(kind=kind, user_id=user.user_id) for kind in _told(attempt, judgement)
+    ]
     for factor, lockout in judgement.lockouts.items():
         if lockout != attempt.lockouts.get(factor, FREE):
             user_tables.save_lockout(db, user.user_id, factor, lockout)
@@ -316,6 +320,20 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
     if voided or _other(attempt, judgement.token):
         # Drafts generated before this must not be saved after it (I3).
         user_tables.save_user(db, user.changed())
+
+
+def _told(attempt: Attempt, judgement: Judgement) -> Iterator[PersonalKind]:
+    """Return what the user hears of by mail: the use of a code, and a lock (N6)."""
+    if judgement.accepted and Factor.EMERGENCY in judgement.lockouts:
+        used = [code.state for each in judgement.sets for code in each.codes].count(
+            CodeState.USED
+        )
+        yield PersonalKind.CODE_FIRST_USED if used == 1 else PersonalKind.CODE_USED
+    if any(
+        lockout.off or lockout.rung >= attempt.policy.lock_from_failures
+        for lockout in judgement.lockouts.values()
+    ):
+        yield PersonalKind.LOCKED
 
 
 def _other(attempt: Attempt, after: Token | None) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from sparecode_node.domain import replacement
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
+from sparecode_node.domain.personal_notices import PersonalKind, Told
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
@@ -293,6 +294,10 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
         secret_tables.carry_pin(applying.db, old.serial, new.serial)
     secret_tables.keep_seed(applying.db, old.serial)
     known_secrets.note(applying, new.serial, KnownSecret.ASSIGNMENT)
+    if old.user_id is not None:
+        applying.told.append(
+            Told(kind=PersonalKind.TOKEN_ASSIGNED, user_id=old.user_id)
+        )
     raise_version(applying, old)
     _retire_surplus(applying, old)
     return None

@@ -8,6 +8,12 @@ from sparecode_node.domain.agents import GROUPS_MAX
 from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.personal_notices import (
+    FORMER_ADDRESS_MS,
+    FORMER_ADDRESSES_MAX,
+    PersonalKind,
+    Told,
+)
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.users import (
@@ -16,10 +22,12 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
+from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES
 from sparecode_node.statemachine.handlers import known_secrets
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import groups as group_tables
+from sparecode_node.statemachine.tables import notices as notice_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
@@ -76,7 +84,8 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         return unknown_user(command.name_key)
     if command.display_name is not None:
         user = replace(user, display_name=command.display_name)
-    if command.email is not None:
+    if command.email is not None and command.email != user.email:
+        _change_address(applying, user)
         user = replace(user, email=command.email)
     if command.language is not None:
         user = replace(user, language=command.language)
@@ -88,6 +97,21 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         applying, user, join=command.join_groups, leave=command.leave_groups
     )
     return refused or Applied(index=applying.index)
+
+
+def _change_address(applying: Applying, user: User) -> None:
+    """Let both addresses hear of the change, and the former one of the next days (N8)."""
+    if applying.feature_level < PERSONAL_NOTICES:
+        return
+    if user.email:
+        notice_tables.keep_address(
+            applying.db,
+            user.user_id,
+            user.email,
+            ends_at_ms=applying.now_ms + FORMER_ADDRESS_MS,
+            most=FORMER_ADDRESSES_MAX,
+        )
+    applying.told.append(Told(kind=PersonalKind.ADDRESS_CHANGED, user_id=user.user_id))
 
 
 def _change_groups(

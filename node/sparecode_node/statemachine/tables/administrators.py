@@ -72,6 +72,16 @@ def delete_administrator(db: sqlite3.Connection, name: AdministratorName) -> Non
     db.execute("DELETE FROM administrators WHERE name = ?", (name,))
 
 
+def enabled_of_role(db: sqlite3.Connection, role: Role, *, most: int) -> list[str]:
+    """Return the names of enabled administrators in a role, ordered."""
+    rows = db.execute(
+        "SELECT name FROM administrators WHERE role = ? AND enabled "
+        "ORDER BY name LIMIT ?",
+        (role, most),
+    )
+    return [name for (name,) in rows]
+
+
 def administrators_of(db: sqlite3.Connection, user_id: UserId) -> list[str]:
     """Return the names of the administrators linked to a user."""
     rows = db.execute(

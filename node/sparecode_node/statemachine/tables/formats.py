@@ -120,6 +120,7 @@ DROP TABLE member_keys;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;
 DROP TABLE personal_counts;
+DROP TABLE former_addresses;
 DROP TABLE channels;
 DROP TABLE passkeys;
 DROP TABLE browser_logins;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent
-from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.ids import NameKey, UserId
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.domain.personal_notices import PersonalNotice
 
@@ -68,6 +68,14 @@ CREATE TABLE personal_counts (
     PRIMARY KEY (person, kind)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX personal_counts_by_end ON personal_counts (ends_at_ms);
+
+CREATE TABLE former_addresses (
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    email TEXT NOT NULL,
+    ends_at_ms INTEGER NOT NULL,     -- until then it hears what the present one hears
+    PRIMARY KEY (user_id, email)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX former_addresses_by_end ON former_addresses (ends_at_ms);
 """
 """Here, because `schema` has 500 lines already."""
 
@@ -139,6 +147,38 @@ def mail_channel(db: sqlite3.Connection) -> str | None:
         "SELECT name FROM channels WHERE kind = ?", (ChannelKind.MAIL,)
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def former_addresses(
+    db: sqlite3.Connection, user_id: UserId, *, now_ms: int
+) -> list[str]:
+    """Return the former addresses of a user that still hear, the oldest first."""
+    rows = db.execute(
+        "SELECT email FROM former_addresses WHERE user_id = ? AND ends_at_ms > ? "
+        "ORDER BY ends_at_ms, email",
+        (user_id, now_ms),
+    )
+    return [email for (email,) in rows]
+
+
+def keep_address(
+    db: sqlite3.Connection, user_id: UserId, email: str, *, ends_at_ms: int, most: int
+) -> None:
+    """
+    Let an address hear for some time, though the user has another one now.
+
+    Among more than *most*, the oldest ones stay: an attacker who changes the address
+    again and again cannot push the owner's out.
+    """
+    (kept,) = db.execute(
+        "SELECT count(*) FROM former_addresses WHERE user_id = ?", (user_id,)
+    ).fetchone()
+    if kept < most:
+        db.execute(
+            "INSERT INTO former_addresses (user_id, email, ends_at_ms) VALUES (?, ?, ?) "
+            "ON CONFLICT (user_id, email) DO UPDATE SET ends_at_ms = excluded.ends_at_ms",
+            (user_id, email, ends_at_ms),
+        )
 
 
 def count_personal(
