@@ -16,6 +16,7 @@ from sparecode_node.services.access.security_log import PACKET_DROPPED
 from sparecode_node.services.load.rates import BURST_S
 from sparecode_node.services.secrets.kdf import Lane
 from tests.radius.door import (
+    Client,
     Door,
     answered,
     connected,
@@ -147,6 +148,48 @@ async def test_status_server_is_silent_when_a_request_would_be(door, monkeypatch
     await door.listener.refresh()
     assert await door.silent(status)
     assert door.counted("unavailable") == 2
+
+
+# --- Requests in progress
+
+
+async def test_one_client_leaves_room_for_others_and_for_answers(door, monkeypatch):
+    """(D4, L8) Its new requests get three quarters of its room (RFC 5080, 2.2.3)."""
+    monkeypatch.setattr("sparecode_node.radius.exchange.IN_PROGRESS_OF_CLIENT_MAX", 4)
+    secret = door.secret
+    other_secret = await door.register("other", networks=["127.0.0.2/32"])
+    loop = asyncio.get_running_loop()
+    _, other = await loop.create_datagram_endpoint(
+        Client, local_addr=("127.0.0.2", 0), remote_addr=("127.0.0.1", door.port)
+    )
+    client = await connected(door.port)
+    state = [(packets.STATE, dialog.PROMPT_STATE + b"x")]
+
+    async def in_progress(count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(door.listener.exchange._tasks) != count:  # noqa: ASYNC110 - no event.
+                await asyncio.sleep(0.01)
+
+    with held(door) as (_, going):
+        for number in range(3):
+            client.transport.sendto(
+                request(secret, password="1" * 10, identifier=number)
+            )
+        await in_progress(3)
+        assert await door.silent(request(secret, password="1" * 10, identifier=3))
+        assert door.counted("overloaded") == 1
+        client.transport.sendto(
+            request(secret, password="1" * 10, identifier=4, attributes=state)
+        )
+        await in_progress(4)
+        other.transport.sendto(request(other_secret, "bob", "1" * 10))
+        await in_progress(5)
+        going.set()
+        for each, count in ((client, 4), (other, 1)):
+            replies = [await each.reply(20) for _ in range(count)]
+            assert [reply and reply[0] for reply in replies] == [AccessReject] * count
+    for each in (client, other):
+        each.transport.close()
 
 
 # --- Stops

@@ -93,8 +93,6 @@ class PrivacyIdea:
                 passcode=check.passcode,
                 client_address=check.client,
                 resource=check.realm,
-                # Plug-ins send an empty one to ask for a challenge. It is no guess.
-                is_guess=bool(check.passcode),
             )
             return self._reply(answer, check)
         try:
