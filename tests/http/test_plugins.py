@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.http.plugins import Plugins
+from sparecode_node.http.privacyidea import ENTER_PASSCODE
 from tests.http.door import AGENT, HOST, IDENTITY, Door, open_door, trusting
 from tests.http.plugins import PLUGINS, Plugin, answer
 from tests.services.one_node import PIN, one_node
@@ -98,11 +99,14 @@ async def test_each_plug_in_takes_a_user_through_a_dialog(
 
 
 async def test_an_empty_passcode_is_no_guess(door: Door) -> None:
-    """Plug-ins send one to ask for a challenge (`sendEmptyPass`)."""
-    passcode = await issued(door)
+    """Plug-ins send one to ask for a challenge (`sendEmptyPass`), and show the message."""
+    request = PLUGINS["pam"]({"user": ALICE, "pass": ""})
     for _ in range(20):
-        assert await check(door, PLUGINS["pam"], "") == "REJECT"
-    assert await check(door, PLUGINS["pam"], passcode) == "ACCEPT"
+        body = await answer(door, request, trusting(door.folder))
+        assert verdict(body) == "REJECT"
+        assert body["detail"]["message"] == ENTER_PASSCODE
+    tokencode = PIN + door.node.tokencode()
+    assert await check(door, PLUGINS["pam"], tokencode) == "ACCEPT"
 
 
 async def test_json_is_not_decoded_again(door: Door) -> None:

@@ -51,6 +51,9 @@ from sparecode_node.statemachine.results import Decision
 VERSION = importlib.metadata.version("sparecode")
 DECODED_ONCE = ("privacyidea-cp", "privacyidea-ldap-proxy", "simplesamlphp")
 """User-Agents whose fields are percent-encoded once. All others encode them twice."""
+REFUSED = "wrong otp value"
+ENTER_PASSCODE = "Enter your PIN and tokencode:"
+"""The refusal of an empty passcode. PAM's plug-in then shows it as its prompt."""
 CODES: Mapping[int, int] = {400: 905, 401: 4033, 403: 4033, 405: 905, 413: 905}
 """privacyIDEA's numbers of errors; -500 stands for the others."""
 
@@ -93,6 +96,8 @@ class PrivacyIdea:
                 passcode=check.passcode,
                 client_address=check.client,
                 resource=check.realm,
+                # Plug-ins send an empty one to ask for a challenge. It is no guess.
+                is_guess=bool(check.passcode),
             )
             return self._reply(answer, check)
         try:
@@ -174,9 +179,10 @@ class PrivacyIdea:
                 self.prompts.first(state), decision=answer.decision.value
             )
         accepted = answer.decision is Decision.ACCEPTED
+        refused = REFUSED if check.passcode else ENTER_PASSCODE
         return Reply(
             body=self._body(
-                {"message": "matching 1 tokens" if accepted else "wrong otp value"},
+                {"message": "matching 1 tokens" if accepted else refused},
                 "ACCEPT" if accepted else "REJECT",
             ),
             decision=answer.decision.value,
