@@ -2,7 +2,8 @@
 """Every command of `sparecode` with arguments that fit, and a node that answers them all."""
 
 import base64
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import typer.main
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
+from sparecode.v1 import (
+    agents_pb2,
+    cluster_pb2,
+    emergency_access_pb2,
+    tokens_pb2,
+    users_pb2,
+)
 from sparecode_client.cli import app
+from tests.client import answers, audit_files
+from tests.client.conftest import Cli, Pki
 from tests.client.fakes import FakeNode
 
 SERIAL = "000123456789"
@@ -19,6 +29,7 @@ ARGUMENTS = {
     "serial": SERIAL,
     "replacement": "000987654321",
     "username": "alice",
+    "administrator": "root",
     "name": "vpn",
     "identity": "sparecode://agent/vpn",
     "channel": "siem",
@@ -50,20 +61,47 @@ OPTIONS = {
     "cluster keep-authorities": ["--reason", "its disk was destroyed"],
     "cluster remove": ["--yes"],
     "cluster watch": ["--count", "1"],
+    "authenticate": ["--certificate", "agent.pem", "--key", "agent.key"],
+    "agents test": ["--certificate", "agent.pem", "--key", "agent.key"],
+    "audit verify": ["--checkpoint", "checkpoint"],
 }
-ELSEWHERE = {
-    "login",  # test_cli_sessions.py, and so is the end of the session that all use.
-    "logout",
-    "authenticate",  # test_cli_authentication.py: by an agent's certificate.
-    "agents test",  # test_cli_agent_test.py: by an agent's secret or certificate.
-    "audit verify",  # test_cli_audit.py: of files, without a node.
-    # A node has something to tell of every row: test_cli_bulk_issue.py, test_user_import.py,
-    # test_token_import.py, test_cli_rotation.py.
-    "emergency bulk",
-    "users import",
-    "tokens import",
-    "cluster rotate-keys",
+INPUT = {
+    "users import": ("people.csv", "username\nuser1\n"),
+    "tokens import": ("tokens.csv", "serial,seed\n1,GEZDGNBVGY3TQOJQ\n"),
+    "emergency bulk": ("lost.csv", "serial\n11\n"),
+    "audit verify": ("log", ""),
 }
+"""The file that a command reads: its name, and its content if it is not made below."""
+ONE_ROW: Mapping[str, Message] = {
+    "SessionService/Login": answers.LOGIN,
+    "AuthenticationService/Authenticate": answers.ACCEPTED,
+    "UserService/ImportUsers": users_pb2.ImportUsersResponse(
+        rows=1,
+        user=users_pb2.ImportedUser(row=1, username="user1", imported=True),
+    ),
+    "TokenService/ImportTokenFile": tokens_pb2.ImportTokenFileResponse(
+        rows=1, token=tokens_pb2.ImportedToken(row=1, serial="1", imported=True)
+    ),
+    "EmergencyAccessService/BulkIssueTokencodes": (
+        emergency_access_pb2.BulkIssueTokencodesResponse(
+            row=1,
+            serial="11",
+            username="alice",
+            saved=answers.SAVED.saved,
+            codes=[emergency_access_pb2.Tokencode(ordinal=1, code="K7PM-4XQ2")],
+        )
+    ),
+    "ClusterService/RotateKeys": cluster_pb2.RotateKeysResponse(
+        phase=cluster_pb2.ROTATION_PHASE_DONE, key_id=2, done=1, total=1
+    ),
+}
+"""Answers that must fit the request: an empty or a random one is of no node."""
+BY_CERTIFICATE = agents_pb2.GetAgentResponse(
+    agent=agents_pb2.Agent(
+        name="vpn", certificate_identity="sparecode://agent/vpn", enabled=True
+    )
+)
+"""The agent of `agents test`: a RADIUS client needs a RADIUS server."""
 WITHOUT_QUORUM = {"cluster status", "notices test"}
 """An empty answer means no quorum, or a test that failed, hence this exit code."""
 
@@ -83,6 +121,7 @@ FILES = (
     "administrators",
     "agents",
     "audit",
+    "authentication",
     "cluster",
     "emergency_access",
     "notices",
@@ -94,37 +133,60 @@ FILES = (
 
 
 def answer_everything(
-    node: FakeNode, folder: Path, answer: Callable[[Message], object]
-) -> None:
+    name: str, cli: Cli, pki: Pki, answer: Callable[[Message], object]
+) -> list[str]:
     """
-    Let a node answer every request, and write the files that commands read.
+    Let a node answer every request of a command; return the words of that command.
 
-    *answer* makes the answer from an empty one.
+    *answer* makes the answer from an empty one. The files that commands read are in the
+    working folder.
     """
-    (folder / "hook.secret").write_text("whsec_c2VjcmV0")
-    (folder / "seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
+    given = dict(ONE_ROW)
+    if name == "agents test":
+        given["AgentService/GetAgent"] = BY_CERTIFICATE
     pool = descriptor_pool.Default()
     for file in FILES:
         described = pool.FindFileByName(f"sparecode/v1/{file}.proto")
         for service in described.services_by_name.values():
             for method in service.methods:
-                empty = message_factory.GetMessageClass(method.output_type)()
-                made = answer(empty)
+                called = f"{service.name}/{method.name}"
+                made = answer(message_factory.GetMessageClass(method.output_type)())
+                if isinstance(made, Message):
+                    made = given.get(called, made)
                 streamed = method.server_streaming and isinstance(made, Message)
-                node.answer(
-                    f"{service.name}/{method.name}",
-                    ([made], None) if streamed else made,
-                )
+                cli.node.answer(called, ([made], None) if streamed else made)
+    _write_files(name, pki)
+    return words_of(name, cli.node)
 
 
-def words_of(name: str) -> list[str]:
+def _write_files(name: str, pki: Pki) -> None:
+    Path("hook.secret").write_text("whsec_c2VjcmV0")
+    Path("seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
+    shutil.copy(pki.agent.certificate, "agent.pem")
+    shutil.copy(pki.agent.key, "agent.key")
+    if name in INPUT:
+        file, content = INPUT[name]
+        Path(file).write_text(content)
+    if name == "audit verify":
+        records = audit_files.log()
+        audit_files.write(Path("log"), records)
+        audit_files.write_checkpoint(
+            Path("checkpoint"), audit_files.signed(records, len(records))
+        )
+
+
+def words_of(name: str, node: FakeNode) -> list[str]:
     """Return the words of a command, with arguments and the options that it needs."""
+    files = {"path": INPUT[name][0], "file": INPUT[name][0]} if name in INPUT else {}
     arguments = [
-        ARGUMENTS[each.name]
+        {**ARGUMENTS, **files}[each.name]
         for each in ALL[name].params
         if each.param_type_name == "argument"
     ]
-    return [*name.split(), *arguments, *OPTIONS.get(name, [])]
+    words = [*name.split(), *arguments, *OPTIONS.get(name, [])]
+    if name in {"authenticate", "agents test"}:
+        words += ["--agents-node", node.address]
+    return words
 
 
 TYPED = f"{PASSWORD}\n{PASSWORD}\n123456\n123456\n"

@@ -16,18 +16,17 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from typer.testing import Result
 
-from tests.client.conftest import Cli
+from tests.client.conftest import Cli, Pki
 from tests.client.every_command import (
     ALL,
-    ELSEWHERE,
     TYPED,
     answer_everything,
-    words_of,
 )
 from tests.client.fakes import Failure
 
-LOCAL = {"explain", "notices channels new-secret"}
+LOCAL = {"explain", "notices channels new-secret", "audit verify"}
 """They ask no node."""
 FILES = {"audit export", "cluster backup"}
 """They write what they receive into a file."""
@@ -84,26 +83,27 @@ def filled(message: Message, depth: int = 0) -> Message:
 
 
 @pytest.fixture
-def answering(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[Message], object]], Cli]:
+def run(
+    cli: Cli, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Return a function that runs a command, whose requests are all answered alike."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
 
-    def answer(make: Callable[[Message], object]) -> Cli:
-        answer_everything(cli.node, tmp_path, make)
-        return cli
+    def run(name: str, make: Callable[[Message], object], *options: str) -> Result:
+        words = answer_everything(name, cli, pki, make)
+        return cli(*words, *options, text=TYPED)
 
-    return answer
+    return run
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - ELSEWHERE - FILES))
+@pytest.mark.parametrize("name", sorted(set(ALL) - FILES))
 def test_every_command_prints_text_of_80_columns_without_color(
-    answering, name: str, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A terminal that shows colors, of a person who wants none."""
     monkeypatch.setenv("FORCE_COLOR", "1")
-    result = answering(filled)(*words_of(name), text=TYPED)
+    result = run(name, filled)
 
     assert result.exit_code == 0, (
         result.stderr,
@@ -119,12 +119,10 @@ def test_every_command_prints_text_of_80_columns_without_color(
         assert len(line) <= 80 or "  " not in line.strip(), line
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - ELSEWHERE - LOCAL))
-def test_every_command_reports_a_refusal(answering, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(ALL) - LOCAL))
+def test_every_command_reports_a_refusal(run: Callable[..., Result], name: str) -> None:
     """The message and the next step on stderr, or one line of JSON; no output."""
-    cli = answering(lambda _: REFUSED)
-
-    result = cli(*words_of(name), text=TYPED)
+    result = run(name, lambda _: REFUSED)
 
     assert result.exit_code == 1
     assert not result.stdout.strip()  # Line ends of hidden prompts.
@@ -133,7 +131,7 @@ def test_every_command_reports_a_refusal(answering, name: str) -> None:
         "sparecode: the token is disabled\nEnable it: sparecode tokens enable SERIAL\n"
     )
 
-    result = cli(*words_of(name), "--output", "json", text=TYPED)
+    result = run(name, lambda _: REFUSED, "--output", "json")
 
     assert result.exit_code == 1
     assert not result.stdout.strip()

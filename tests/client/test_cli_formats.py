@@ -37,8 +37,30 @@ def test_csv_has_one_row_for_each_item(cli: Cli, option: list[str]) -> None:
     assert shown.exit_code == 0, shown.stderr
     alice, bob = rows(shown.stdout)
     assert alice["username"] == "alice"
-    assert json.loads(alice["token_serials"]) == [SERIAL]
+    assert alice["token_serials"] == SERIAL
     assert (bob["enabled"], bob["locked"]) == ("false", "true")
+
+
+def test_csv_separates_the_items_of_a_list_by_semicolons(cli: Cli) -> None:
+    """A spreadsheet and `cut` read them; an item that has a semicolon stays one."""
+    user = users_pb2.User(
+        username="eve", token_serials=["11", "22"], groups=["a;b", "c\\d", "=1"]
+    )
+    none = users_pb2.User(username="adam", groups=["=1"])
+    cli.node.answer(
+        "UserService/ListUsers", users_pb2.ListUsersResponse(users=[user, none])
+    )
+    eve, adam = rows(cli("users", "list", "-o", "csv").stdout)
+    assert eve["token_serials"] == "11;22"
+    assert eve["groups"] == r"a\;b;c\\d;=1"
+    assert (adam["token_serials"], adam["groups"]) == ("", "'=1")
+
+
+def test_csv_has_values_in_a_list_as_json(cli: Cli) -> None:
+    cli.node.answer("EmergencyAccessService/GetEmergencyAccess", answers.ACCESS)
+    (row,) = rows(cli("emergency", "show", SERIAL, "-o", "csv").stdout)
+    (shown,) = cli.json("emergency", "show", SERIAL)["sets"]
+    assert json.loads(row["sets"].replace("\\;", ";")) == shown
 
 
 def test_csv_of_one_thing_is_one_row(cli: Cli) -> None:

@@ -13,37 +13,35 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.client.conftest import Cli
+from tests.client.conftest import Cli, Pki
 from tests.client.every_command import (
     ALL,
-    ELSEWHERE,
+    INPUT,
     OPTIONS,
     TYPED,
     WITHOUT_QUORUM,
     answer_everything,
-    words_of,
 )
 
 
-@pytest.fixture
-def answering(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Return a node that answers every request with an empty answer."""
-    monkeypatch.chdir(tmp_path)
-    answer_everything(cli.node, tmp_path, lambda empty: empty)
-    return cli
-
-
-def test_commands_tested_elsewhere_exist() -> None:
-    assert ELSEWHERE | WITHOUT_QUORUM | set(OPTIONS) <= set(ALL)
+def test_commands_with_arguments_of_their_own_exist() -> None:
+    assert WITHOUT_QUORUM | set(OPTIONS) | set(INPUT) <= set(ALL)
 
 
 @pytest.mark.parametrize("form", ["json", "yaml", "csv"])
-@pytest.mark.parametrize("name", sorted(set(ALL) - ELSEWHERE))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_every_command_prints_only_what_a_program_reads(
-    answering: Cli, name: str, form: str
+    cli: Cli,
+    pki: Pki,
+    name: str,
+    form: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A script reads exactly one value, or rows of equal length, even for an empty answer."""
-    result = answering(*words_of(name), "--output", form, text=TYPED)
+    monkeypatch.chdir(tmp_path)
+    words = answer_everything(name, cli, pki, lambda empty: empty)
+    result = cli(*words, "--output", form, text=TYPED)
     assert result.exit_code == (3 if name in WITHOUT_QUORUM else 0), result.stderr
     if form == "json":
         assert isinstance(json.loads(result.stdout), dict)

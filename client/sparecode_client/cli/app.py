@@ -198,7 +198,8 @@ def sparecode(
         typer.Option(
             "--output",
             "-o",
-            help="Output format: table for people; json, yaml or csv for programs.",
+            help="Output format: table for people; json, yaml or csv for programs. In a "
+            "cell of csv, `;` is between the items of a list.",
         ),
     ] = OutputFormat.TABLE,
     timeout: Annotated[

@@ -3,8 +3,12 @@
 Output of commands: text and tables for people; JSON, YAML or CSV for programs.
 
 JSON has stable snake_case keys and RFC 3339 times; a missing value is null. It contains
-no secrets except issued codes and join tickets. YAML has the same values. CSV has the
-items of a list, one a row, or else the whole value in one row.
+no secrets except issued codes and join tickets. YAML has the same values.
+
+CSV has the items of a list, one a row, or else the whole value in one row. A value in a
+value has a column of its own, such as `position.node_id`. A list in a cell is its items
+with `;` between them, and a backslash before a `;` or a backslash in an item. Items that
+are values themselves are JSON there.
 """
 
 import csv
@@ -175,10 +179,25 @@ def _cells(row: object, name: str = "") -> dict[str, object]:
             }
         case str():
             return {name: escape_formula(row)}
-        case list() | dict() | bool():
-            return {name: json.dumps(row)}
+        case list():
+            return {name: escape_formula(LIST_SEPARATOR.join(map(_item, row)))}
         case _:
-            return {name: row}
+            return {name: _plain_cell(row)}
+
+
+LIST_SEPARATOR = ";"
+
+
+def _item(item: object) -> str:
+    """Return an item of a list in a cell, as `csv` would write it alone."""
+    cell = _plain_cell(item)
+    text = "" if cell is None else str(cell)
+    return text.replace("\\", "\\\\").replace(LIST_SEPARATOR, "\\" + LIST_SEPARATOR)
+
+
+def _plain_cell(value: object) -> object:
+    """Return a value as one cell: `true`, JSON of a list or an object, or itself."""
+    return json.dumps(value) if isinstance(value, bool | list | dict) else value
 
 
 def _yaml(value: object) -> str:
