@@ -98,6 +98,7 @@ def test_an_agent_as_json(agents: Cli) -> None:
             {"protects": types_pb2.AGENT_PROTECTS_CLOUD},
         ),
         (["update", "vpn", "--everybody"], {"restricted": False}),
+        (["update", "vpn", "--end-keys"], {"end_keys": True}),
         (
             [
                 *("update", "vpn", "--restricted", "--allow", "alice"),

@@ -137,6 +137,7 @@ FORMS = (
     ),
     (f"/agent-keys/{VPN}", {"overlap_hours": "24"}, "AgentService/CreateAgentKey"),
     (f"/agents/{VPN}", {"action": "disable"}, "AgentService/UpdateAgent"),
+    (f"/agents/{VPN}", {"action": "end-keys"}, "AgentService/UpdateAgent"),
     (f"/agents/{VPN}", {"action": "change"}, "AgentService/UpdateAgent"),
     (f"/agents/{VPN}", {"action": "remove"}, "AgentService/RemoveAgent"),
     (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bearer keys of agents (D5): who calls with them, and who is turned away."""
 
+import dataclasses
 import logging
 import uuid
 from pathlib import Path
@@ -61,6 +62,38 @@ async def test_a_key_names_its_agent(door: Door) -> None:
     answer = await ask(door, key, await issued(door))
     assert answer.json()["decision"] == "REFUSED", answer.text
     assert door.node.reasons()[-1] == "agent_disabled"
+
+
+async def test_keys_end_without_another_one(door: Door) -> None:
+    """
+    (D5, P7) At once, and by a session alone: a key that has leaked is no agent any more.
+
+    The replaced key ends with the current one, and the certificate still works.
+    """
+    node = door.node
+    keys = [await create(node), await create(node, overlap_s=3600)]
+    node.clock.pass_s(6 * 60)  # The password was typed longer ago than five minutes.
+    await node.agents.update(
+        node.admin("AgentService/UpdateAgent"), name=IDENTITY, end_keys=True
+    )
+    for key in keys:
+        assert (await ask(door, key)).status_code == 401
+    assert (await door.authenticate(await issued(door))).json()["decision"] == (
+        "ACCEPTED"
+    )
+    view = (await node.agents.get(read_of(node), IDENTITY)).value
+    assert view.keys is None
+    (detail,) = node.primary_db.execute(
+        "SELECT detail FROM audit_events WHERE action = 'UpdateAgent'"
+    ).fetchone()
+    assert detail == "no bearer key works"
+    with pytest.raises(Refused) as refused:
+        await create(node)
+    assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+
+
+def read_of(node: OneNode) -> CallContext:
+    return dataclasses.replace(node.admin("AgentService/GetAgent"), request_id="")
 
 
 async def test_a_key_works_for_privacyidea_too(door: Door) -> None:

@@ -28,7 +28,7 @@ ARGUMENTS = {
     "agents.deny": "fingerprint serial_number note",
     "agents.register": "name identity protects restricted",
     "agents.remove": "name",
-    "agents.update": "name protects enabled restricted add_usernames remove_usernames add_groups remove_groups",
+    "agents.update": "name protects enabled restricted add_usernames remove_usernames add_groups remove_groups end_keys",
     "approvals.approve": "approval_id",
     "approvals.reject": "approval_id",
     "authentication.authenticate": (

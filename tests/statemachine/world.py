@@ -563,6 +563,7 @@ class World:
                     remove_users=names(arguments.get("disallow")),
                     add_groups=names(arguments.get("allow-group")),
                     remove_groups=names(arguments.get("disallow-group")),
+                    end_keys=True if "end-keys" in arguments else None,
                 )
             case "save-channel":
                 secret = arguments.get("secret", "")

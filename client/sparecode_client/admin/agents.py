@@ -102,6 +102,7 @@ class Agents(Caller):
         remove_usernames: Sequence[str] = (),
         add_groups: Sequence[str] = (),
         remove_groups: Sequence[str] = (),
+        end_keys: bool = False,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -110,7 +111,7 @@ class Agents(Caller):
 
         The change takes effect with the commit, on every node and for open connections.
         A *restricted* agent admits only the users and the members of the groups on its
-        allow list.
+        allow list. *end_keys*: no bearer key of the agent works any longer.
         """
         request = agents_pb2.UpdateAgentRequest(
             request_id=request_id or new_request_id(),
@@ -119,6 +120,7 @@ class Agents(Caller):
             remove_usernames=remove_usernames,
             add_groups=add_groups,
             remove_groups=remove_groups,
+            end_keys=end_keys,
         )
         if protects is not None:
             request.protects = enum_out(types_pb2.AgentProtects, protects)

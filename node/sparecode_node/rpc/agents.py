@@ -88,6 +88,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             remove_usernames=tuple(request.remove_usernames),
             add_groups=tuple(request.add_groups),
             remove_groups=tuple(request.remove_groups),
+            end_keys=request.end_keys,
         )
         return pb.UpdateAgentResponse(commit=conversion.commit(self._node_id, applied))
 

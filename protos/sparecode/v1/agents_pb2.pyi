@@ -506,6 +506,7 @@ class UpdateAgentRequest(_message.Message):
     REMOVE_USERNAMES_FIELD_NUMBER: _builtins.int
     ADD_GROUPS_FIELD_NUMBER: _builtins.int
     REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
+    END_KEYS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -516,6 +517,8 @@ class UpdateAgentRequest(_message.Message):
     """False: all its calls are refused."""
     restricted: _builtins.bool
     """True: it admits only users on its allow list. False: it admits every user."""
+    end_keys: _builtins.bool
+    """True: end all its bearer keys, current and replaced. Its certificate still works."""
     @_builtins.property
     def add_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Users to add to its allow list. At most 100 per request and 2,000 in total."""
@@ -546,10 +549,11 @@ class UpdateAgentRequest(_message.Message):
         remove_usernames: _abc.Iterable[_builtins.str] | None = ...,
         add_groups: _abc.Iterable[_builtins.str] | None = ...,
         remove_groups: _abc.Iterable[_builtins.str] | None = ...,
+        end_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "enabled", b"enabled", "restricted", b"restricted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "enabled", b"enabled", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "enabled", b"enabled", "end_keys", b"end_keys", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

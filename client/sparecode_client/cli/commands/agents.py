@@ -208,12 +208,18 @@ def update(
             metavar="GROUP", help="Remove a group from the allow list. May repeat."
         ),
     ] = None,
+    end_keys: Annotated[
+        bool,
+        typer.Option(
+            "--end-keys", help="End all its bearer keys. Its certificate still works."
+        ),
+    ] = False,
 ) -> None:
-    """Change what an agent protects, and which users it admits."""
+    """Change what an agent protects, which users it admits, and end its keys."""
     settings = settings_of(context)
     with settings.admin() as admin:
         lists = (allow, disallow, allow_group, disallow_group)
-        if (protects, restricted, *lists) == (None,) * 6:
+        if (protects, restricted, *lists) == (None,) * 6 and not end_keys:
             raise UsageError("nothing to change: see --help for the options")
         commit = admin.update_agent(
             name,
@@ -223,6 +229,7 @@ def update(
             remove_usernames=disallow or (),
             add_groups=allow_group or (),
             remove_groups=disallow_group or (),
+            end_keys=end_keys,
             request_id=settings.request_id,
         )
     settings.output.done(f"Agent {name} changed", commit, name=name)

@@ -119,6 +119,14 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     else _("The agent is disabled.")
                 ),
             )
+        case "end-keys":
+            return await change(
+                visit,
+                method,
+                lambda call: agents.update(call, name=name, end_keys=True),
+                to=here,
+                words=_("No bearer key of the agent works any longer."),
+            )
         case "admit":
             return await change(
                 visit,

@@ -91,8 +91,13 @@ class Agents:
         remove_usernames: Sequence[str] = (),
         add_groups: Sequence[str] = (),
         remove_groups: Sequence[str] = (),
+        end_keys: bool = False,
     ) -> Applied:
-        """Change an agent. None leaves a value unchanged."""
+        """
+        Change an agent. None leaves a value unchanged.
+
+        *end_keys*: no bearer key of the agent works any longer (D5).
+        """
         command = UpdateAgent(
             name_key=fold(_name(name)),
             protects=protects,
@@ -102,6 +107,7 @@ class Agents:
             remove_users=_name_keys("remove_usernames", remove_usernames),
             add_groups=fields.groups("add_groups", add_groups),
             remove_groups=fields.groups("remove_groups", remove_groups),
+            end_keys=end_keys or None,
         )
         if set(command.add_groups) & set(command.remove_groups):
             raise InvalidFieldError(

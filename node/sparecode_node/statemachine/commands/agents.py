@@ -34,6 +34,8 @@ class UpdateAgent:
     add_groups: tuple[GroupKey, ...] = ()
     """Groups to add to its allow list: it admits their members."""
     remove_groups: tuple[GroupKey, ...] = ()
+    end_keys: bool | None = None
+    """True: no bearer key of the agent works any longer, and none takes its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

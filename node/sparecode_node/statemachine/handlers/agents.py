@@ -22,6 +22,7 @@ from sparecode_node.statemachine.commands.agents import (
 )
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import agent_keys as key_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import groups as group_tables
 from sparecode_node.statemachine.tables import users as user_tables
@@ -82,6 +83,11 @@ def update_agent(applying: Applying, command: UpdateAgent) -> Rejected | None:
     changes += [f"no longer allows {name}" for name in command.remove_users]
     changes += [f"allows group {group}" for group in command.add_groups]
     changes += [f"no longer allows group {group}" for group in command.remove_groups]
+    if command.end_keys:
+        key_tables.end_keys(
+            applying.db, agent.identity, now_ms=applying.now_ms, overlap_ms=0
+        )
+        changes.append("no bearer key works")
     applying.detail = ", ".join(changes)
     return _change_allow_list(applying, agent, command)
 

@@ -2246,6 +2246,7 @@ class UpdateAgent(_message.Message):
     REMOVE_USERS_FIELD_NUMBER: _builtins.int
     ADD_GROUPS_FIELD_NUMBER: _builtins.int
     REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
+    END_KEYS_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The agent's name, as it is compared."""
     protects: _builtins.str
@@ -2254,6 +2255,8 @@ class UpdateAgent(_message.Message):
     """Whether it may call. Not set: no change."""
     restricted: _builtins.bool
     """Whether it admits only users on its allow list. Not set: no change."""
+    end_keys: _builtins.bool
+    """End all its bearer keys."""
     @_builtins.property
     def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of users to add to its allow list, as they are compared."""
@@ -2281,19 +2284,24 @@ class UpdateAgent(_message.Message):
         remove_users: _abc.Iterable[_builtins.str] | None = ...,
         add_groups: _abc.Iterable[_builtins.str] | None = ...,
         remove_groups: _abc.Iterable[_builtins.str] | None = ...,
+        end_keys: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "enabled", b"enabled", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_end_keys", b"_end_keys", "_protects", b"_protects", "_restricted", b"_restricted", "enabled", b"enabled", "end_keys", b"end_keys", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_users", b"add_users", "enabled", b"enabled", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_end_keys", b"_end_keys", "_protects", b"_protects", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_users", b"add_users", "enabled", b"enabled", "end_keys", b"end_keys", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__end_keys: _TypeAlias = _typing.Literal["end_keys"]  # noqa: Y015
+    _WhichOneofArgType__end_keys: _TypeAlias = _typing.Literal["_end_keys", b"_end_keys"]  # noqa: Y015
     _WhichOneofReturnType__protects: _TypeAlias = _typing.Literal["protects"]  # noqa: Y015
     _WhichOneofArgType__protects: _TypeAlias = _typing.Literal["_protects", b"_protects"]  # noqa: Y015
     _WhichOneofReturnType__restricted: _TypeAlias = _typing.Literal["restricted"]  # noqa: Y015
     _WhichOneofArgType__restricted: _TypeAlias = _typing.Literal["_restricted", b"_restricted"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_keys) -> _WhichOneofReturnType__end_keys | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__protects) -> _WhichOneofReturnType__protects | None: ...
     @_typing.overload
