@@ -5,9 +5,11 @@ import asyncio
 import logging
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
+import sparecode_node
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.access.refusals import (
@@ -24,6 +26,7 @@ from sparecode_node.services.access.security_log import (
     SecurityLog,
 )
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.error_table import Answer, Code
 from tests.services.one_node import OneNode
 from tests.services.two_replicas import FakeClock
 
@@ -42,6 +45,37 @@ def events(node: OneNode) -> list[tuple[str, ...]]:
         "SELECT actor, target, reason, detail FROM audit_events "
         "WHERE action = 'NoteRefusedCalls' ORDER BY sequence"
     ).fetchall()
+
+
+@pytest.mark.parametrize("code", Code)
+async def test_every_door_asks_which_log_a_refusal_is_for(
+    caplog: pytest.LogCaptureFixture, code: Code
+) -> None:
+    """(U1) A caller that is not known, or may not do this, is in the security log."""
+    answer = Answer(code=code, reason="REASON", words="words")
+    fields = {"method": METHOD, "caller": "vpn", "ms": "4.2"}
+    caplog.set_level(logging.INFO)
+    security = SecurityLog(FakeClock())
+    door = logging.getLogger("door")
+    security.refused_call(answer, door, fields, peer="192.0.2.1")
+    (line,) = caplog.records
+    is_stranger = code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
+    assert line.name == ("sparecode_node.security" if is_stranger else "door")
+    assert hasattr(line, "ms") is not is_stranger
+    security.refused_call(answer, door, fields, peer="", is_stranger=True)
+    assert caplog.records[-1].name == "sparecode_node.security"
+
+
+async def test_no_door_judges_by_itself() -> None:
+    """(U1) A line about a refused call is written in one place."""
+    folder = Path(sparecode_node.__file__).parent
+    judges = {
+        each.parent.name
+        for door in ("rpc", "http", "radius", "console", "web")
+        for each in (folder / door).rglob("*.py")
+        if '"call refused"' in each.read_text()
+    }
+    assert not judges
 
 
 async def test_equal_refusals_are_one_event_a_minute(node: OneNode) -> None:

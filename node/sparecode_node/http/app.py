@@ -37,7 +37,6 @@ from sparecode_node.http.v1 import (
     Steps,
 )
 from sparecode_node.services.access.refusals import NOBODY, Refusals
-from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authentication.prompts import Prompts
 from sparecode_node.services.context import AgentCaller
@@ -252,18 +251,9 @@ class Calls:
         if isinstance(error, UnidentifiedError | NoCredentialsError):
             # It reaches no use case, so it has to be recorded here.
             self._parts.refusals.record(ended.method, answer.reason.lower(), actor)
-        if answer.code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
-            self._parts.refusals.log.note(
-                CALL_REFUSED,
-                **fields,
-                peer=address_of(request),
-                reason=answer.reason,
-            )
-        else:
-            log.info(
-                "call refused",
-                extra={**fields, "code": answer.code.name, "reason": answer.reason},
-            )
+        self._parts.refusals.log.refused_call(
+            answer, log, fields, peer=address_of(request)
+        )
         return problem_of(answer, failed)
 
 

@@ -91,7 +91,6 @@ ABSENT: "grpc.RpcMethodHandler[Any, Any]" = grpc.stream_stream_rpc_method_handle
 )
 """The handler of a known method that a listener does not have."""
 
-_TURNED_AWAY = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
 _TIME_FLOOR_S = 0.005
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -322,12 +321,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 )
             if isinstance(error, MalformedMessageError):
                 self._refusals.log.malformed(fields["method"], str(context.peer()))
-            elif answer.code in _TURNED_AWAY:
-                self._turned_away(fields["method"], context, answer.reason)
             else:
-                log.info(
-                    "call refused",
-                    extra={**fields, "code": answer.code.name, "reason": answer.reason},
+                self._refusals.log.refused_call(
+                    answer, log, fields, peer=str(context.peer())
                 )
             status = status_of(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)

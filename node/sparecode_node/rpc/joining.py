@@ -120,7 +120,13 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
                 # It reaches no use case, so it has to be recorded here (U1).
                 self._refusals.record(JOIN, answer.reason.lower(), NOBODY)
             if isinstance(error, InvalidFieldError | Refused):
-                self._turned_away(context, answer.reason)
+                self._refusals.log.refused_call(
+                    answer,
+                    log,
+                    {"method": JOIN, "caller": NOBODY},
+                    peer=str(context.peer()),
+                    is_stranger=True,
+                )
             status = status_of(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)
         raise AssertionError("abort has returned")

@@ -11,8 +11,10 @@ import collections
 import logging
 import re
 import threading
+from collections.abc import Mapping
 
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.error_table import Answer, Code
 from sparecode_node.services.load.rates import TokenBuckets
 
 log = logging.getLogger("sparecode_node.security")
@@ -37,6 +39,11 @@ _GRPC_LINE = re.compile(
 )
 _FAILED = "Handshake failed with error "
 _OPENSSL = re.compile(r"OPENSSL_internal:(?P<cause>[A-Z0-9_]+)(: (?P<detail>.*))?")
+
+
+def turns_away(answer: Answer) -> bool:
+    """Return whether an answer turns its caller away, whatever the call asks for."""
+    return answer.code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
 
 
 class SecurityLog:
@@ -67,6 +74,37 @@ class SecurityLog:
         if left_out:
             fields["left_out"] = str(left_out)
         log.warning(event, extra=fields)
+
+    def refused_call(
+        self,
+        answer: Answer,
+        door_log: logging.Logger,
+        fields: Mapping[str, str],
+        *,
+        peer: str,
+        is_stranger: bool = False,
+    ) -> None:
+        """
+        Write that a call was refused: into this log, or into that of its door.
+
+        Every door calls this, so that all of them judge alike: a caller that is not
+        known, or may not do this, is for the security log. The others were refused for
+        what they asked. *fields* has `method` and `caller`; a door's own log gets all of
+        them. *is_stranger*: the door knows no callers, only what they bring.
+        """
+        if is_stranger or turns_away(answer):
+            self.note(
+                CALL_REFUSED,
+                method=fields["method"],
+                caller=fields["caller"],
+                peer=peer,
+                reason=answer.reason,
+            )
+            return
+        door_log.info(
+            CALL_REFUSED,
+            extra={**fields, "code": answer.code.name, "reason": answer.reason},
+        )
 
     def malformed(self, method: str, peer: str) -> None:
         """Write that a message did not decode: at most one line in `PAUSE_S`."""
