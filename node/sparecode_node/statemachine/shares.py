@@ -92,12 +92,10 @@ class Shares:
 def is_reserved(command: commands.Command) -> bool:
     """Return whether a command may use the reserve: it signs in, or stops an attack."""
     match command:
-        case (
-            commands.UpdateAdministrator()
-            | commands.UpdateUser()
-            | commands.UpdateAgent()
-        ):
+        case commands.UpdateAdministrator() | commands.UpdateUser():
             return command.enabled is False
+        case commands.UpdateAgent():
+            return command.enabled is False or bool(command.end_keys)
         case (
             commands.OpenSession()
             | commands.CloseSession()

@@ -34,6 +34,7 @@ from sparecode_node.tool.doctor.membership import (
 )
 from sparecode_node.tool.doctor.own_key import check_own_key
 from sparecode_node.tool.doctor.radius import check_radius
+from sparecode_node.tool.doctor.request_table import check_request_table
 from sparecode_node.tool.doctor.ring import check_key_ring
 from sparecode_node.tool.doctor.skips import check_stop
 from sparecode_node.tool.doctor.state import check_journal, check_state
@@ -78,6 +79,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ring=ring,
         prepared=prepared,
     )
+    results += check_request_table(config.node.data_dir / STATE)
     results += check_radius(config, running=running)
     results += check_stop(config)
     cluster_id = ring.cluster_id if ring is not None else ""
