@@ -21,6 +21,7 @@ from rich.console import Console
 from tests.bench import (
     administration,
     authentication,
+    doors,
     hashing,
     overload,
     recovery,
@@ -138,6 +139,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
     with bench.part("Refusals"), estate(folder / "refusals", 2000) as refused:
         refusals.measure(refused, bench.report)
         refusals.measure_attempts(refused, bench.report)
+    part("RADIUS and HTTP beside gRPC", lambda: doors.measure(bench.report))
     with bench.part(f"Much in store, users: {users}"):
         *smaller, large = estates = [
             estate(folder / f"growing-{stored}", stored)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Compare RADIUS and HTTP with gRPC, and the times of refusals (A6): `make bench-doors`.
+Compare RADIUS and HTTP with gRPC, and the times of refusals (A6).
 
-Three nodes with cheap hashing; the doors take turns. Only what was measured in the same
+It is a part of `make bench`, and `make bench-doors` runs it alone. Three nodes with cheap
+hashing; the doors take turns. Only what was measured in the same
 round is compared, and each target says whether it is met, missed, or the machine was
 too noisy to tell (`paired`).
 """
@@ -57,8 +58,16 @@ TRY_S = 0.2
 
 
 def main() -> int:
-    """Measure; return the exit code."""
+    """Measure the doors alone; return the exit code."""
     report = Report(path=ROOT / "var" / "doors.json", command="make bench-doors")
+    measure(report)
+    report.write()
+    report.show(Console())
+    return 0 if all(target.holds for target in report.targets) else 1
+
+
+def measure(report: Report) -> None:
+    """Start three nodes with all doors, and measure everything."""
     calls = int(SECONDS * CALLS_PER_S)
     spent = 3 * ROUNDS * calls + 4 * STORM
     users = spent // CODES_EACH * 4 // 3 + 25 * REFUSALS
@@ -90,9 +99,6 @@ def main() -> int:
             for door in doors:
                 storm(estate, report, door)
             refuse(estate, report, radius_ports[-1], http_ports[-1], secret)
-    report.write()
-    report.show(Console())
-    return 0 if all(target.holds for target in report.targets) else 1
 
 
 def register(estate: Estate) -> str:

@@ -63,15 +63,16 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield row("---", "---", "---", "---")
     for each in measured["targets"]:
         sign = "at least" if each["at_least"] else "at most"
-        value = each["value"]
+        value, interval = each["value"], each.get("interval")
+        shown = "-" if value is None else f"{value:.2f}{each['unit']}"
         yield row(
             f"{each['name']} {each['words']}",
             f"{sign} {each['target']:g}{each['unit']}",
-            "-" if value is None else f"{value:.2f}{each['unit']}",
+            f"{shown} ({interval[0]:.2f} to {interval[1]:.2f})" if interval else shown,
             {
                 True: "yes",
                 False: "**no**",
-                None: "too noisy" if each.get("interval") else "nothing to measure",
+                None: "too noisy" if interval else "nothing to measure",
             }[each["holds"]],
         )
     yield ""

@@ -50,7 +50,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
     return estimate([n / d for n, d in zip(numerators, denominators, strict=True)])
 
 
-def spread(rounds: Mapping[str, Sequence[float]]) -> Estimate:
+def spread(rounds: Mapping[str, Sequence[float]], *, error: float = ERROR) -> Estimate:
     """
     Return the largest difference between two kinds, each measured once in each round.
 
@@ -61,7 +61,7 @@ def spread(rounds: Mapping[str, Sequence[float]]) -> Estimate:
     estimates = [
         estimate(
             [a - b for a, b in zip(rounds[one], rounds[other], strict=True)],
-            error=ERROR / len(pairs),
+            error=error / len(pairs),
         )
         for one, other in pairs
     ]
@@ -69,4 +69,13 @@ def spread(rounds: Mapping[str, Sequence[float]]) -> Estimate:
         median=max(abs(each.median) for each in estimates),
         low=max(max(0.0, each.low, -each.high) for each in estimates),
         high=max(max(-each.low, each.high) for each in estimates),
+    )
+
+
+def worst(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the largest of several spreads."""
+    return Estimate(
+        median=max(each.median for each in estimates),
+        low=max(each.low for each in estimates),
+        high=max(each.high for each in estimates),
     )

@@ -41,6 +41,14 @@ def measured(tmp_path: Path) -> Report:
     report.targets += [
         Target(name="(d)", words="syncs", value=1.0, target=1.05, at_least=False),
         Target(name="(e)", words="shed", value=None, target=50, at_least=False),
+        Target(
+            name="(A6)",
+            words="differ",
+            value=0.9,
+            target=1,
+            at_least=False,
+            interval=(0.5, 1.5),
+        ),
     ]
     return report
 
@@ -53,6 +61,7 @@ def test_tables_replace_the_text_between_the_marks(tmp_path: Path) -> None:
     assert " by `make bench USERS=2000 SECONDS=1`,\ncommit " in once
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
+    assert "| (A6) differ | at most 1 | 0.90 (0.50 to 1.50) | too noisy |" in once
     assert "| authenticate, codes | 8 | 1234 | 1.0 | 3.0 | 1.50 |  |" in once
     assert (
         "| authenticate, codes | 256 | 1234 | 1.0 | 3.0 |  | 78% shed, 2 UNAVAILABLE |"

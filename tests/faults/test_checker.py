@@ -160,6 +160,19 @@ def test_an_operation_answered_as_not_done_must_have_no_effect() -> None:
     assert not record.possible
 
 
+@pytest.mark.parametrize("protocol", ["", "HTTP", "RADIUS"])
+def test_no_protocol_is_left_out(protocol: str) -> None:
+    """A second acceptance, and another answer to a copy, however they came."""
+    for request_id, result in (("two", Result.ACCEPTED), ("one", Result.REFUSED)):
+        record = Record()
+        record.answered(Kind.ISSUE, Result.ISSUED)
+        record.answered(Kind.CONSUME, Result.ACCEPTED, "one")
+        wrong = record.begin(Kind.CONSUME, request_id)
+        wrong.protocol = protocol
+        record.history.answer(wrong, result)
+        assert not record.possible
+
+
 def test_a_revocation_reports_whether_there_was_a_live_code() -> None:
     record = Record()
     record.answered(Kind.ISSUE, Result.ISSUED)
