@@ -321,7 +321,7 @@ async def test_many_stolen_sessions_shed_no_agent_through_the_reserve(
 ) -> None:
     """(Q3) Rows of the reserve are counted apart, so they take no room of the others."""
     monkeypatch.setitem(policy.BOUNDS, "requests_max", (100, 5_000_000))
-    # So many that they would take the whole table if the reserve's rows counted there.
+    # Enough of them to take the whole table if the reserve's rows counted there.
     desks = ("desk", *(f"desk {number}" for number in range(10)))
     room = 3 * ROOM
     async with on_stage(tmp_path, UNLIMITED, room, desks) as stage:
