@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,7 +29,7 @@ from local_cluster.cluster import (
 from local_cluster.setup import set_up
 
 from sparecode_client import Admin, Agent, Decision, MemberStanding, Unavailable
-from sparecode_node.membership.certificates import Authority
+from sparecode_node.membership.certificates import Authority, write_certificates
 from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
@@ -42,6 +43,7 @@ LIVES = dt.timedelta(seconds=12)
 """Lifetime of a certificate that is to expire during a test."""
 WRONG_S = 10
 """How far a wrong clock is ahead."""
+RECORDED = "as the cluster has recorded"
 RESET_DELAY_S = 3600
 """A requested reset of an administrator is announced for this long."""
 
@@ -333,6 +335,93 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
     cluster.wait_ready(*cluster.nodes)
     operator.follow(page, "Check the cluster")
     assert "3 of 3 members" in operator.outputs["sparecode cluster status"][-1]
+
+
+SECTION = "A node with another key"
+
+
+def doctor(operator: Operator, node: LocalNode) -> str:
+    """Return what doctor says of a node, in one line: it wraps."""
+    there = Operator(operator.cluster, node, operator.folder)
+    done = subprocess.run(
+        ["sparecode-node", "doctor"],
+        env=there._environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return " ".join(done.stdout.split())
+
+
+def new_key(cluster: LocalCluster, node: LocalNode) -> None:
+    """Give a stopped node another key, as if it had lost its own."""
+    for end in ("key", "pem"):
+        (cluster.certificates / f"{node.node_id}.{end}").unlink()
+    write_certificates(
+        cluster.certificates,
+        members=[node.node_id],
+        hosts=[node.ports.host],
+        now=dt.datetime.now(dt.UTC),
+    )
+
+
+def accept_keys(node: LocalNode, keys: dict[str, str]) -> None:
+    """Write the line of the page into a node's settings, or delete it; reload."""
+    text = re.sub(r"(?m)^accept_keys = .*\n", "", node.config.read_text())
+    if keys:
+        line = tomllib.loads(toml_block(SECTION))["peers"]
+        assert line.keys() == {"accept_keys"}, "the page says something else"
+        pairs = ", ".join(f'{name} = "{key}"' for name, key in keys.items())
+        text = text.replace("[peers]\n", f"[peers]\naccept_keys = {{ {pairs} }}\n", 1)
+    node.config.write_text(text)
+    assert node.pid is not None
+    os.kill(node.pid, 1)
+
+
+def toml_block(section: str) -> str:
+    """Return the settings that a section of the page shows."""
+    text = (RUNBOOKS / "expired-certificates.md").read_text()
+    found = re.search(r"(?ms)^```toml\n(.*?)^```", text.partition(section)[2])
+    assert found is not None
+    return found[1]
+
+
+def test_keys_of_a_quorum_that_are_lost(operator: Operator) -> None:
+    """
+    (P5a) Two of three nodes have another key, so no quorum is left that could record it.
+
+    The others refuse them, until each operator accepts the keys by hand. Then the cluster
+    records them, and the lines can go.
+    """
+    cluster = operator.cluster
+    first, *changed = cluster.nodes
+    until(lambda: all(RECORDED in doctor(operator, each) for each in cluster.nodes))
+    for node in changed:
+        node.stop()
+        new_key(cluster, node)
+        node.start()
+    until(lambda: "another key" in first.log.read_text())
+    keys = {}
+    for node in changed:
+        said = doctor(operator, node)
+        assert "the other members refuse this node" in said
+        found = re.search(r"has the key ([0-9a-f]{64})", said)
+        assert found is not None
+        keys[node.node_id] = found[1]
+    for node in cluster.nodes:
+        others = {name: key for name, key in keys.items() if name != node.node_id}
+        accept_keys(node, others)
+    cluster.wait_ready(*cluster.nodes)
+    until(lambda: all(RECORDED in doctor(operator, each) for each in cluster.nodes))
+    assert "delete the line" in doctor(operator, first)
+    for node in cluster.nodes:
+        accept_keys(node, {})
+    assert "delete the line" not in doctor(operator, first)
+    # They are known without the lines, also over new connections.
+    changed[0].stop()
+    changed[0].start()
+    cluster.wait_ready(*cluster.nodes)
 
 
 def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:
