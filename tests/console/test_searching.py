@@ -154,6 +154,21 @@ async def test_the_audit_log_is_filtered_by_the_words_on_the_page(
     assert page.text.count("through n1") == 1
 
 
+async def test_the_audit_log_is_in_words(desk: Desk) -> None:
+    """No address of a certificate, no id of a set, no name of a program's values."""
+    await desk.node.issue(count=2, recovery=RecoveryPolicy.ALLOW_AND_DISABLE)
+    assert not await desk.node.accepts("4712ABCD-EFGH")
+    browser = await with_role(desk, Role.AUDITOR)
+    page = await browser.open("/audit")
+    assert "2 codes, allow and disable" in page.text
+    assert "agent vpn" in page.text
+    for internal in ("agent:", "allow_and_disable", "set 0", "node:n1", "help_desk"):
+        assert internal not in page.text
+    page = await browser.open("/audit?actor=agent+vpn")
+    assert "Authenticate" in page.text
+    assert "Save emergency access" not in page.text.partition("Details")[2]
+
+
 async def test_a_decision_is_found_by_the_id_that_the_agent_got(desk: Desk) -> None:
     """(U1) With its consequences; each event links to the others of its decision."""
     node = desk.node

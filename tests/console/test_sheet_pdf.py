@@ -5,6 +5,8 @@ import io
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pypdf
@@ -59,6 +61,39 @@ async def test_it_opens_with_the_password_only_by_aes_256() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("tag", ["en", "de", "ar"])
+async def test_a_screen_reader_learns_language_and_title(tag: str) -> None:
+    """The window shows the title instead of the name of the file."""
+    made = sheet("Alice", language=tag)
+    reader = opened(await sheet_pdf.pdf_of(made, SECRET, 0))
+    root = reader.trailer["/Root"]
+    assert root["/Lang"] == tag
+    assert root["/ViewerPreferences"]["/DisplayDocTitle"] is not False
+    assert reader.metadata is not None
+    assert reader.metadata.title == made.title
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["田中 有紀", "王伟", "Zoë 王"])
+async def test_the_font_of_debian_has_chinese_and_japanese_letters(name: str) -> None:
+    """Where fonts-droid-fallback is installed; letters of Korean are not in it."""
+    assert sheet_pdf.FALLBACK.exists(), "make system-packages installs it"
+    assert not await sheet_pdf.lacks_letters(name)
+    text = opened(await sheet_pdf.pdf_of(sheet(name), SECRET, 0)).pages[0]
+    assert name in text.extract_text()
+    assert await sheet_pdf.lacks_letters("김민수")
+
+
+@pytest.fixture
+def no_fallback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the font of Debian be missing, as on most machines."""
+    monkeypatch.setattr(sheet_pdf, "FALLBACK", Path("/missing.ttf"))
+    sheet_pdf._letters.cache_clear()
+    yield
+    sheet_pdf._letters.cache_clear()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("codes", [1, 10, 20, 50, 100])
 async def test_every_code_is_on_one_page(codes: int) -> None:
     content = await sheet_pdf.pdf_of(sheet("Alice", codes), SECRET, 0)
@@ -68,6 +103,7 @@ async def test_every_code_is_on_one_page(codes: int) -> None:
         assert f"AB{number:02}-WXYZ" in text
 
 
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "name", ["Zoë Müller", "Ελένη", "Наталья", "ليلى حداد", "נועה", "佐藤 (sato)", ""]
@@ -172,6 +208,7 @@ async def test_the_file_is_in_the_language_of_its_user(desk: Desk) -> None:
     assert "Emergency access tokencodes" not in text
 
 
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.asyncio
 async def test_a_name_without_letters_in_the_fonts_is_left_out_and_the_page_says_so(
     desk: Desk,
@@ -190,6 +227,7 @@ async def test_a_name_without_letters_in_the_fonts_is_left_out_and_the_page_says
     assert "fonts lack letters" not in page.text
 
 
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.asyncio
 async def test_a_user_name_without_letters_in_the_fonts_has_no_file(desk: Desk) -> None:
     await desk.node.add_user("田中", serial="000000000042")

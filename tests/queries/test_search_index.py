@@ -125,6 +125,30 @@ async def test_the_most_alike_come_first_and_deleted_ones_not_at_all(
         assert names == ["hanna.maier"]  # By the user name.
 
 
+async def test_a_group_tells_people_with_one_name_apart(tmp_path: Path) -> None:
+    """Meyer in accounting; also by sound, and the index follows a change of groups."""
+    async with one_node(tmp_path) as node:
+        for username, group in (("one", "accounting"), ("two", "sales")):
+            await node.users.create(
+                node.admin("UserService/CreateUser"),
+                username=username,
+                display_name="Eva Meyer",
+                email="",
+                join_groups=[group],
+            )
+        assert await names(node, "meyer accounting") == {"one"}
+        alike = await sounding(node, "mayer sales")
+        assert [each.username for each in alike] == ["two"]
+        await node.users.update(
+            node.admin("UserService/UpdateUser"),
+            username="two",
+            join_groups=["accounting"],
+            leave_groups=["sales"],
+        )
+        assert await names(node, "meyer accounting") == {"one", "two"}
+        assert await names(node, "sales") == set()
+
+
 async def test_each_word_must_match_and_a_short_one_begins_a_word(
     tmp_path: Path,
 ) -> None:

@@ -32,6 +32,7 @@ from sparecode_node.queries.search_words import (
     words_of,
 )
 from sparecode_node.queries.transaction import Candidates, Kind, ReadTransaction
+from sparecode_node.queries.users import GROUPS
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ FOLLOW_MAX: Final = 20_000
 """Events that a search looks through; `run` looks through the others."""
 FOLLOW_S: Final = 30.0
 """How often the index follows without a search."""
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raise it to have the index built again, as after a change of `search_words`."""
 
 
@@ -99,12 +100,12 @@ _CHANGES: Final = {
 """Actions after which the index may differ from the state."""
 
 _FIELDS: Final = {
-    Kind.USER: "SELECT name_key AS key, username, display_name, email FROM users",
+    Kind.USER: f"SELECT name_key AS key, username, display_name, {GROUPS}, email FROM users",
     Kind.TOKEN: "SELECT serial AS key, serial FROM tokens",
 }
 """The searched fields, after the key."""
 
-_NAMED: Final = 3
+_NAMED: Final = 4
 """The first columns of a user have the names; the e-mail's domain is no name."""
 
 _KEYS: Final = {Kind.USER: "name_key", Kind.TOKEN: "serial"}

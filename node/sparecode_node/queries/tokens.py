@@ -14,6 +14,7 @@ from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.queries import pages
 from sparecode_node.queries.transaction import Kind, ReadTransaction, Value
+from sparecode_node.queries.users import GROUPS
 from sparecode_node.queries.views import Found, Page, TokenView
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
@@ -188,7 +189,10 @@ async def _conditions(
     if search:
         # Last: it is the slowest, and all others are compared before it.
         conditions.append(
-            "(found(:search, serial) OR found(:search, username, display_name, email))"
+            f"""
+            (found(:search, serial)
+                OR found(:search, username, display_name, email, {GROUPS}))
+            """
         )
         values["search"] = search
     values["first"], values["end"] = pages.prefix_range(prefix)

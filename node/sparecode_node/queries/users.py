@@ -21,6 +21,11 @@ from sparecode_node.statemachine.tables.former import (
     WAITING_SETS_MAX,
 )
 
+GROUPS = """
+coalesce((SELECT group_concat(group_key, ' ') FROM user_groups
+    WHERE user_groups.user_id = users.user_id), '')
+"""
+"""The groups of a user, for a search: Meyer in accounting."""
 _COLUMNS = "user_id, username, name_key, display_name, email, enabled, language"
 
 
@@ -201,7 +206,7 @@ class UserFilter:
     prefix: str = ""
     """Beginning of the username; folded."""
     search: str = ""
-    """Words in the username, display name or email, see search_words.py."""
+    """Words in the username, display name, email or groups, see search_words.py."""
     enabled: bool | None = None
     locked: bool | None = None
     """Whether a factor is waiting or locked now."""
@@ -283,9 +288,9 @@ async def alike(
     keys = await transaction.sounding(query)
     rows = await transaction.all(
         f"""
-        SELECT {_COLUMNS} FROM users
+        SELECT {_COLUMNS}, {GROUPS} AS groups FROM users
         WHERE name_key IN (SELECT value FROM json_each(:keys))
-            AND NOT found(:query, username, display_name, email)
+            AND NOT found(:query, username, display_name, email, {GROUPS})
         """,
         keys=json.dumps(keys),
         query=query,
@@ -293,7 +298,7 @@ async def alike(
     ranked = sorted(
         rows,
         key=lambda row: (
-            -likeness(query, (row["username"], row["display_name"])),
+            -likeness(query, (row["username"], row["display_name"], row["groups"])),
             row["name_key"],
         ),
     )
@@ -325,7 +330,7 @@ async def _conditions(
         )
     if search and candidates.keys is None:
         # Last: it is the slowest, and all others are compared before it.
-        conditions.append("found(:search, username, display_name, email)")
+        conditions.append(f"found(:search, username, display_name, email, {GROUPS})")
     first, end = pages.prefix_range(prefix)
     return " AND ".join(conditions), {
         "first": first,

@@ -29,7 +29,11 @@ _PREFERRED_MAX = 20
 _HEADER_MAX = 400
 _QUALITY_DEFAULT = 1.0
 
+COMPLETE: Final = frozenset({ENGLISH, "de"})
+"""Languages with every text, as a test demands."""
+
 _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
+_lacks: ContextVar[bool] = ContextVar("lacks", default=False)
 
 
 @functools.cache
@@ -58,10 +62,17 @@ def direction() -> str:
 def using(language: str) -> Iterator[None]:
     """Write in a language; in English if it has no catalogue."""
     token = _current.set(best([language]))
+    earlier = _lacks.set(False)
     try:
         yield
     finally:
+        _lacks.reset(earlier)
         _current.reset(token)
+
+
+def lacks_texts() -> bool:
+    """Return whether a text of the page so far was English for lack of a translation."""
+    return _lacks.get()
 
 
 def best(preferred: list[str]) -> str:
@@ -127,7 +138,11 @@ def _isolated(text: str, english: tuple[str, ...]) -> str:
     On a page from right to left such a text would have its full stop in front. The
     characters around it (Unicode, UAX #9) keep it from left to right.
     """
-    if text not in english or direction() == "ltr":
+    if text not in english:
+        return text
+    if _current.get() not in COMPLETE:
+        _lacks.set(True)
+    if direction() == "ltr":
         return text
     return f"{LEFT_TO_RIGHT}{text}{END}"
 

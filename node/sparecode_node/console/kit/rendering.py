@@ -2,6 +2,7 @@
 """Templates, and the formats of values in them: times, codes, counts."""
 
 import base64
+import dataclasses
 import datetime as dt
 import functools
 import json
@@ -20,7 +21,11 @@ from sparecode_node.console.kit import languages, navigation, token_menu
 from sparecode_node.console.kit.icons import icon
 from sparecode_node.console.kit.languages import N_, gettext, ngettext, plural
 from sparecode_node.console.kit.recovery import RECOVERY
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.audit import without_authentication
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.policy import Policy
 
 _WORD = re.compile(r"[A-Z][a-z]*")
 _PIN = re.compile(r"\bpin\b", re.IGNORECASE)
@@ -72,6 +77,16 @@ COUNTED = (
 """Numbers with their nouns, as `count` looks them up."""
 
 
+ACTORS = {"agent": N_("agent %(name)s"), "node": N_("node %(name)s")}
+"""Kinds of actors that are no persons, in words; `pages/audit` reads them back."""
+_SET = re.compile(r"\bset [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:: |\b)")
+_VALUES = (
+    *(each.value for each in (*Role, *RecoveryPolicy, *Protects)),
+    *(field.name for field in dataclasses.fields(Policy)),
+)
+_INTERNALS = re.compile(rf"\b({'|'.join(each for each in _VALUES if '_' in each)})\b")
+
+
 def render(template: str, context: Mapping[str, Any]) -> str:
     """Return a page."""
     return _environment().get_template(template).render(context)
@@ -109,15 +124,16 @@ def _environment() -> Environment:
         action_words=action_words,
         actor_words=actor_words,
         actor_name=actor_name,
+        detail=detail_words,
         agent=agent_words,
         email=email_words,
-        without_authentication=without_authentication,
     )
     environment.globals.update(
         icon=icon,
         icon_of=navigation.ICONS.__getitem__,
         zones=zones,
         languages=languages.languages,
+        lacks_texts=languages.lacks_texts,
         script_words=script_words,
         navigation=navigation.navigation,
         token_links=token_menu.token_links,
@@ -256,11 +272,16 @@ def english_words(action: str) -> str:
     return _PIN.sub("PIN", " ".join(parts).capitalize())
 
 
+def agent_name(identity: str) -> str:
+    """Return the name in the address of a certificate, or the address if it has none."""
+    _, scheme, path = identity.rpartition("://")
+    return path.rpartition("/")[2] if scheme else identity
+
+
 def agent_words(identity: str) -> Markup | str:
     """Return an agent without the address of its certificate, which is shown on hover."""
-    _, scheme, path = identity.rpartition("://")
-    name = path.rpartition("/")[2]
-    if not (scheme and name):
+    name = agent_name(identity)
+    if name in ("", identity):
         return identity
     return Markup('<span title="{}">{}</span>').format(identity, name)
 
@@ -273,6 +294,12 @@ def email_words(address: str) -> Markup:
     )
 
 
+def detail_words(detail: str) -> str:
+    """Return details of an event without ids of sets, and names as words."""
+    plain = _SET.sub("", without_authentication(detail))
+    return _INTERNALS.sub(lambda match: match[1].replace("_", " "), plain)
+
+
 def actor_name(actor: str) -> Markup | str:
     """Return the actor of an event as people call it."""
     kind, _, name = actor.partition(":")
@@ -281,6 +308,9 @@ def actor_name(actor: str) -> Markup | str:
 
 def actor_words(actor: str) -> str:
     """Return the actor of an event; a person is shown without the kind of caller."""
+    kind, _, name = actor.partition(":")
+    if kind in ACTORS:
+        return gettext(ACTORS[kind], name=str(agent_name(name)))
     name = actor.removeprefix("administrator:")
     # The rest is a keyed hash, which means nothing to a reader.
     return gettext("unknown name") if name.startswith("unknown ") else name

@@ -27,6 +27,8 @@ FONTS: Final = {
     "mono": FOLDER / "DejaVuSansMono-Bold.ttf",
 }
 """Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian; fetched with the assets."""
+FALLBACK: Final = Path("/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf")
+"""Chinese, Japanese, Korean: Debian's fonts-droid-fallback (4 MB), if it is installed."""
 SYMBOLS: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """30 symbols, as easy to tell by phone as a code."""
 GROUPS: Final = 4
@@ -35,6 +37,8 @@ GROUP: Final = 5
 PASSWORD: Final = re.compile(
     rf"[{SYMBOLS}]{{{GROUP}}}(-[{SYMBOLS}]{{{GROUP}}}){{{GROUPS - 1}}}"
 )
+CJK: Final = 0x2E80
+"""The first letter of those alphabets."""
 MISSING: Final = "□"
 _LOOKS: Final = ((20, (2, 10.0, 15)), (60, (3, 8.0, 12)), (10**9, (4, 6.5, 10)))
 """Columns, height of a row in mm and size of letters, by the most codes."""
@@ -67,7 +71,7 @@ async def lacks_letters(text: str) -> bool:
 
 @functools.cache
 def _letters() -> frozenset[int]:
-    """Return the letters that the fonts have. It takes a moment, once."""
+    """Return the letters that all styles have, or the fallback. It takes a moment, once."""
     from fpdf import FPDF  # noqa: PLC0415 - As below.
 
     pdf = FPDF()
@@ -78,13 +82,33 @@ def _letters() -> frozenset[int]:
         font = cast("TTFFont", pdf.current_font)
         known.append(frozenset(font.cmap))
         font.close()  # Nothing is drawn, which would close its file.
-    return known[0] & known[1]
+    further: frozenset[int] = frozenset()
+    if FALLBACK.exists():
+        pdf.add_font("fallback", "", FALLBACK)
+        pdf.set_font("fallback")
+        font = cast("TTFFont", pdf.current_font)
+        further = frozenset(font.cmap)
+        font.close()
+    return known[0] & known[1] | further
+
+
+def _needs_fallback(sheet: Sheet) -> bool:
+    """Return whether a text of the sheet has letters that DejaVu has not."""
+    texts = (sheet.title, sheet.rules, sheet.keeping, sheet.issued)
+    return any(
+        ord(letter) >= CJK
+        for text in (*texts, *(word for fact in sheet.facts for word in fact))
+        for letter in text
+    )
 
 
 def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
     # With the first file: fpdf takes 25 MB, and most nodes never draw one.
     from fpdf import FPDF  # noqa: PLC0415
     from fpdf.enums import AccessPermission, EncryptionMethod  # noqa: PLC0415
+    from fpdf.output import OutputProducer, PDFCatalog  # noqa: PLC0415
+    from fpdf.prefs import ViewerPreferences  # noqa: PLC0415
+    from fpdf.syntax import PDFString  # noqa: PLC0415
 
     pdf = FPDF(format="A4")
     pdf.set_encryption(
@@ -95,11 +119,15 @@ def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
         encrypt_metadata=True,
     )
     pdf.set_creation_date(dt.datetime.fromtimestamp(made_at_ms / 1000, dt.UTC))
-    pdf.set_lang(sheet.language)
     pdf.set_title(sheet.title)
+    pdf.viewer_preferences = ViewerPreferences(display_doc_title=True)
     for style in ("", "B"):
         pdf.add_font("sans", style, FONTS[style])
     pdf.add_font("mono", "", FONTS["mono"])
+    if FALLBACK.exists() and _needs_fallback(sheet):
+        for style in ("", "B"):
+            pdf.add_font("fallback", style, FALLBACK)
+        pdf.set_fallback_fonts(["fallback"])
     pdf.set_text_shaping(use_shaping_engine=True)
     pdf.set_margin(18)
     pdf.add_page()
@@ -113,7 +141,16 @@ def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
     _codes(pdf, sheet)
     _lines(pdf, sheet.keeping, begin, size=9, gray=60)
     _lines(pdf, sheet.issued, begin, size=9, gray=60)
-    return bytes(pdf.output())
+
+    class Producer(OutputProducer):
+        """Encrypts the language, too: fpdf leaves it plain, and no reader then finds it."""
+
+        def _add_catalog(self) -> PDFCatalog:
+            catalog = super()._add_catalog()
+            catalog.lang = PDFString(sheet.language, encrypt=True)
+            return catalog
+
+    return bytes(pdf.output(output_producer_class=Producer))
 
 
 def _lines(
@@ -165,5 +202,10 @@ def _codes(pdf: "FPDF", sheet: Sheet) -> None:
 
 def _shown(pdf: "FPDF", text: str) -> str:
     """Return a text with a box for each letter that the present font lacks."""
-    known = getattr(pdf.current_font, "cmap", {})
-    return "".join(each if ord(each) in known else MISSING for each in text)
+    known = [getattr(pdf.current_font, "cmap", {})]
+    if "fallback" in pdf.fonts:
+        known.append(cast("TTFFont", pdf.fonts["fallback"]).cmap)
+    return "".join(
+        each if any(ord(each) in letters for letters in known) else MISSING
+        for each in text
+    )

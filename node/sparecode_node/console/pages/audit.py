@@ -12,7 +12,12 @@ from starlette.responses import Response, StreamingResponse
 
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
-from sparecode_node.console.kit.rendering import action_words, english_words
+from sparecode_node.console.kit.rendering import (
+    ACTORS,
+    action_words,
+    agent_name,
+    english_words,
+)
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.outcomes import Reason
@@ -21,6 +26,7 @@ from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import Page
 from sparecode_node.services.access.refusals import NOBODY
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.fields import PAGE_SIZE_MAX
 from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.statemachine.commands import Command
 
@@ -70,7 +76,7 @@ async def browse(visit: Visit) -> Response:
     visit.require("AuditService/ListAuditEvents")
     results: Page[AuditRecord] = Page(items=(), next_page_token="")
     try:
-        criteria = _filter(visit)
+        criteria = await _filter(visit)
         results = await visit.read(
             "AuditService/ListAuditEvents",
             lambda call, stale_ok: visit.site.services.audit.list(
@@ -115,7 +121,7 @@ async def export(visit: Visit) -> Response:
     pieces = await visit.site.services.audit.export(
         visit.call("AuditService/ExportAuditEvents", within_s=READ_S),
         form=form,
-        criteria=_filter(visit),
+        criteria=await _filter(visit),
         stale_ok=not visit.site.is_ready(),
     )
     kind, ending = FILES[form]
@@ -132,14 +138,14 @@ async def export(visit: Visit) -> Response:
     )
 
 
-def _filter(visit: Visit) -> AuditFilter:
+async def _filter(visit: Visit) -> AuditFilter:
     """Return the filter from the form. Raises `InvalidFieldError`."""
     form = visit.form
     end_ms = _day_ms(visit, "end")
     return AuditFilter(
         start_ms=_day_ms(visit, "start"),
         end_ms=None if end_ms is None else end_ms + DAY_MS,
-        actor=_actor(form.text("actor")),
+        actor=await _actor(visit, form.text("actor")),
         action=_action(form.text("action")),
         target=form.text("target"),
         outcome=form.text("outcome"),
@@ -148,11 +154,39 @@ def _filter(visit: Visit) -> AuditFilter:
     )
 
 
-def _actor(typed: str) -> str:
-    """Return an actor as the log names it; pages omit `administrator:`."""
+async def _actor(visit: Visit, typed: str) -> str:
+    """Return an actor as the log names it: “agent vpn”; a person is only named."""
     if not typed or ":" in typed or typed == NOBODY:
         return typed
+    for kind, words in ACTORS.items():
+        begin = _(words, name="")
+        if typed.startswith(begin):
+            name = typed.removeprefix(begin)
+            return f"{kind}:{await _identity(visit, name) if kind == 'agent' else name}"
     return f"administrator:{typed}"
+
+
+async def _identity(visit: Visit, name: str) -> str:
+    """Return the identity of the agent whose address ends with a name."""
+    if visit.may("AgentService/ListAgents"):
+        after = ""
+        while True:
+            agents = await visit.read(
+                "AgentService/ListAgents",
+                lambda call, stale_ok: visit.site.services.agents.list(
+                    call,
+                    page_size=PAGE_SIZE_MAX,
+                    page_token=after,  # noqa: B023 - It is called before it changes.
+                    stale_ok=stale_ok,
+                ),
+            )
+            for each in agents.items:
+                if agent_name(each.identity) == name:
+                    return each.identity
+            after = agents.next_page_token
+            if not after:
+                break
+    return name
 
 
 def _action(typed: str) -> str:

@@ -266,10 +266,18 @@ async def _generate(visit: Visit, serial: str, values: FormValues) -> FormValues
             words = _("This time is in the past. Choose a later one.")
             visit.add(Problem(words=words, field="expires"))
             return values
+        count = visit.form.whole("count", _("the number of tokencodes"))
+        policy = (await _find(visit, serial)).policy
+        if not 1 <= count <= policy.codes_per_set_max:
+            raise InvalidFieldError(
+                "count",
+                _(
+                    "enter a number from 1 to %(most)s",
+                    most=policy.codes_per_set_max,
+                ),
+            )
         generated = await visit.site.services.emergency.generate(
-            visit.call(f"{SERVICE}/GenerateTokencodes"),
-            serial=serial,
-            count=visit.form.whole("count", _("the number of tokencodes")),
+            visit.call(f"{SERVICE}/GenerateTokencodes"), serial=serial, count=count
         )
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
