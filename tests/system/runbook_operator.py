@@ -4,11 +4,12 @@ An operator with a shell who types the commands of a page of docs/runbooks.
 
 `sh` blocks run line by line. Paths of a packaged node are replaced by those of a local
 one, and `systemctl` and `chronyc` by their effects. A block marked `sh refused` must be
-refused; one marked `sh there` runs on a new machine.
+refused; one marked `sh there` runs on a new machine, with the software and nothing else.
 """
 
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import sys
@@ -18,12 +19,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode
+from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode, Ports
 
 from tests.faults.clocks import NodeClock
 
 RUNBOOKS = Path(__file__).parents[2] / "docs/runbooks"
 BLOCK = re.compile(r"^```sh( refused| there)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def new_machine(node_id: str, folder: Path) -> LocalNode:
+    """
+    Return a machine that has the software and nothing else, with an address of its own.
+
+    `setup` makes the node's files in *folder*, with the default ports.
+    """
+    host = f"127.{'.'.join(str(secrets.randbelow(200) + 20) for _ in range(3))}"
+    ports = Ports(
+        agents=7300, peers=7301, console=7302, metrics=7303, admin=7304, host=host
+    )
+    return LocalNode(node_id, folder / node_id, ports, testing=True)
 
 
 @dataclass
@@ -35,7 +49,7 @@ class Operator:
     """Whose machine it is."""
     folder: Path
     newcomer: LocalNode | None = None
-    """A machine that is new, with a `node.toml`."""
+    """A machine that is new: see `new_machine`."""
     clock: NodeClock | None = None
     """That of the machine, if it is not the right one."""
     examples: dict[str, str] = field(default_factory=dict)
@@ -82,10 +96,7 @@ class Operator:
             ("n1.key", f"{self.node.node_id}.key"),
             ("n1.pem", f"{self.node.node_id}.pem"),
             ("n1.example.net", self.node.ports.host),
-            (
-                "n4.example.net:7301",
-                self.newcomer.peers_address if self.newcomer else "",
-            ),
+            ("n4.example.net", self.newcomer.ports.host if self.newcomer else ""),
             *self.examples.items(),
         ):
             here = here.replace(theirs, str(ours))
@@ -103,6 +114,9 @@ class Operator:
         self.outputs[line].append(done.stdout + done.stderr)
         report = f"{page}: {line}\n{done.stdout}{done.stderr}"
         assert (done.returncode != 0) == refused, report
+        if line.startswith("sparecode-node setup "):
+            # Where the unit is installed, `setup` starts it.
+            self._systemctl("systemctl start sparecode-node")
 
     def _systemctl(self, line: str) -> None:
         match shlex.split(line):

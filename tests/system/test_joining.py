@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines with nothing but a `node.toml`: a cluster begins, and nodes join by tickets."""
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.rpc.tickets import from_text, to_text
 from sparecode_node.services.secrets.tickets import door_of
 from tests.system.machines import Site, until
@@ -203,6 +206,21 @@ def test_a_member_without_the_authority_helps_others_and_itself(site: Site) -> N
     assert after.serial_number != before.serial_number
     assert after.public_key() == before.public_key()
     assert set(names_of(after)) == set(names_of(before))
+
+    tls = site.machines["n1"].directory / "tls"
+    signer = Authority.from_pem(
+        (tls / "members-ca.pem").read_bytes(), (tls / "members-ca.key").read_bytes()
+    )
+    now = dt.datetime.now(dt.UTC)
+    key = after.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    good = file.read_bytes()
+    file.write_bytes(signer.certify_member("n2", key, now=now, days=-1))
+    refused = site.node(n2, "renew-certificate")
+    file.write_bytes(good)
+    assert refused.returncode == 1
+    assert "has expired, so the members refuse this node" in refused.stderr
+    assert "docs/runbooks/expired-certificates.md" in refused.stderr
 
 
 def names_of(certificate: x509.Certificate) -> x509.SubjectAlternativeName:

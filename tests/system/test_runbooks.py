@@ -34,7 +34,7 @@ from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
 from tests.system.machines import Site, until
-from tests.system.runbook_operator import RUNBOOKS, Operator
+from tests.system.runbook_operator import RUNBOOKS, Operator, new_machine
 
 ROOT = Path(__file__).parents[2]
 BACKUP_UNIT = ROOT / "deploy/systemd/sparecode-backup.service"
@@ -98,7 +98,7 @@ def lose_everything(operator: Operator, tmp_path: Path) -> Operator:
         OneMachine(machine, remembered),
         machine,
         operator.folder,
-        newcomer=elsewhere.machine("n4"),
+        newcomer=new_machine("n4", operator.folder),
     )
 
 
@@ -165,7 +165,7 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
     lose_a_write(cluster.nodes[2])
     operator.follow("failing-disk.md")
     cluster.nodes[2].kill()
-    operator.newcomer = Site(cluster.directory).machine("n4")
+    operator.newcomer = new_machine("n4", operator.folder)
     clocks = [NodeClock(node, tmp_path) for node in (*cluster.nodes, operator.newcomer)]
     lost = cluster.nodes[2]
     shutil.rmtree(lost.directory / "data")

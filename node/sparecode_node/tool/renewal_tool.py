@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -70,12 +71,19 @@ def _renew(config: Config, *, new_authority: bool) -> tuple[NodeId, bytes]:
     own = NodeId(config.node.id)
     authority = FileAuthority(config)
     try:
+        now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
         if not new_authority and authority.can_sign():
-            now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
             return own, authority.sign(own, key.public_key(), hosts_in(shown), now)
         ca = authority.members_ca()
+        ended = x509.load_pem_x509_certificate(shown).not_valid_after_utc < now
     except (OSError, ValueError) as error:
         raise StartError(f"{config.peers.ca}: {error}") from error
+    if ended:
+        raise StartError(
+            f"{config.peers.certificate} has expired, so the members refuse this node. "
+            "Have it signed where the authority's key is: "
+            "docs/runbooks/expired-certificates.md"
+        )
     tls = PeerTls(certificate=shown, key=read(config.peers.key), ca=ca)
     members = [
         Member(node_id=node_id, address=address)
