@@ -18,7 +18,9 @@ INTRODUCTION = """\
 
 Written by `make packages-test`; do not edit. Each part is the newest run that passed.
 The machines are privileged containers whose first process is systemd.
-[deploy.md](../deploy.md#what-was-run-and-what-was-not) says what was not run.
+Manifests are validated by `kubernetes-validate` after `kubectl kustomize`, because neither
+Debian nor PyPI has `kubeconform`. No Kubernetes cluster has run them.
+[deploy.md](../deploy.md#what-was-run-and-what-was-not) says what else was not run.
 """
 
 

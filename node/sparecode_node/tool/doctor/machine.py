@@ -157,7 +157,7 @@ async def check_peers(
     began_ms = clock.now_ms()
     members = await ask_members(addresses, tls, timeout_s=ANSWER_S, hello=hello)
     ended_ms = clock.now_ms()
-    findings = []
+    findings, offsets_s = [], {}
     for member in members:
         if member.refusal:
             findings.append(
@@ -179,17 +179,8 @@ async def check_peers(
         # The member read its clock at some time in between.
         early, late = member.clock_ms - ended_ms, member.clock_ms - began_ms
         off_s = 0.0 if early <= 0 <= late else min(early, late, key=abs) / 1000
-        words = f"{member.node_id} answers; its clock is {off_s:+.1f} s off"
-        if abs(off_s) > MAX_CLOCK_OFFSET_S:
-            findings.append(
-                fail(
-                    "clock", f"{words}: too far for a primary; synchronize it with NTP"
-                )
-            )
-        elif abs(off_s) > CLOCK_WARN_S:
-            findings.append(warn("clock", f"{words}: synchronize it with NTP"))
-        else:
-            findings.append(ok("clock", words))
+        offsets_s[member.node_id] = off_s
+    findings += check_clocks(offsets_s)
     if any(is_final(member.refusal) for member in members):
         return findings  # No quorum would help this node.
     reached = {member.node_id for member in members if member.reachable}
@@ -197,6 +188,31 @@ async def check_peers(
         len(reached & set(other_voters)) + votes, len(other_voters) + votes
     )
     return findings
+
+
+def check_clocks(offsets_s: Mapping[NodeId, float]) -> Iterable[Finding]:
+    """Compare the clocks of the other members with this machine's."""
+    for node_id, off_s in offsets_s.items():
+        words = f"{node_id} answers; its clock is {off_s:+.1f} s off"
+        if abs(off_s) > MAX_CLOCK_OFFSET_S:
+            yield fail(
+                "clock", f"{words}: too far for a primary; synchronize it with NTP"
+            )
+        elif abs(off_s) > CLOCK_WARN_S:
+            yield warn("clock", f"{words}: synchronize it with NTP")
+        else:
+            yield ok("clock", words)
+    low, high = min(offsets_s.values(), default=0), max(offsets_s.values(), default=0)
+    # Several clocks hardly go wrong alike.
+    if (
+        len(offsets_s) > 1
+        and min(abs(low), abs(high)) > MAX_CLOCK_OFFSET_S > high - low
+    ):
+        yield fail(
+            "clock",
+            f"all others agree: this machine's clock is the wrong one, by {-low:+.1f} s; "
+            "set it: docs/runbooks/wrong-clock.md",
+        )
 
 
 def _quorum(reached: int, voters: int) -> Iterable[Finding]:
