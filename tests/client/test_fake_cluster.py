@@ -32,8 +32,9 @@ def test_without_the_software_of_a_node_the_error_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
-    with pytest.raises(ImportError, match=r"pip install 'sparecode\[node\]'"):
+    with pytest.raises(ImportError, match=r'pip install "sparecode\[node\]"') as caught:
         FakeCluster()
+    assert caught.value.__suppress_context__  # One traceback, not two.
 
 
 def test_importing_the_module_imports_nothing_of_a_node() -> None:
