@@ -277,7 +277,8 @@ def test_missing_file_is_named_with_its_purpose(pki: Pki, missing: str) -> None:
         FileNotFoundError, match=rf"{missing} must name the file .*no-such\.pem"
     ) as caught:
         Agent("n1", **files)
-    assert caught.value.__suppress_context__  # One traceback, not two.
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None  # One traceback, not two.
 
 
 @pytest.mark.parametrize("nothing", [None, ""])

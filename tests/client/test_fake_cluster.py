@@ -34,7 +34,8 @@ def test_without_the_software_of_a_node_the_error_names_the_extra(
     monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
     with pytest.raises(ImportError, match=r'pip install "sparecode\[node\]"') as caught:
         FakeCluster()
-    assert caught.value.__suppress_context__  # One traceback, not two.
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None  # One traceback, not two.
 
 
 def test_importing_the_module_imports_nothing_of_a_node() -> None:
