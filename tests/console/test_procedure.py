@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
-from playwright.sync_api import Browser, Error, Page, Route, expect
+from playwright.sync_api import Browser, Error, Locator, Page, Route, expect
 
 from sparecode_client import Admin, NotSignedIn
 from tests.console.balancer import Balancer
@@ -130,6 +130,48 @@ def test_procedure_at_two_addresses(estate: Estate, page: Page) -> None:
     expect(other.get_by_role("status")).to_contain_text("Committed by a quorum")
     assert other.locator("#node").inner_text() == two.node_id
     assert estate.accepts(estate.primary(), holder, PIN + codes[1])
+
+
+KEYS_AT_MOST = 40
+"""From the dashboard to saved codes; a person presses three a second."""
+
+
+def test_a_name_heard_on_the_phone_becomes_codes_by_few_keys(
+    estate: Estate, page: Page
+) -> None:
+    """Meier in accounting is Eva Meyer: found by sound and group, without a mouse."""
+    holder = estate.holder("eva.meyer")
+    estate.holder("hans.mayer")
+    estate.admin.update_user("eva.meyer", join_groups=["accounting"])
+    estate.admin.update_user("hans.mayer", join_groups=["sales"])
+    url = estate.cluster.nodes[0].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    pressed = 0
+
+    def press(*keys: str) -> None:
+        nonlocal pressed
+        pressed += len(keys)
+        for key in keys:
+            page.keyboard.press(key)
+
+    def tab_to(wanted: Locator) -> None:
+        wanted.wait_for()
+        while not wanted.evaluate("each => each === document.activeElement"):
+            press("Tab")
+            assert pressed <= KEYS_AT_MOST
+            if page.locator(".skip:focus").count():
+                press("Enter")
+        press("Enter")
+
+    press("/", *"meier accounting", "Enter")
+    tab_to(page.get_by_role("link", name="Eva Meyer"))
+    tab_to(page.get_by_role("link", name="Emergency Access Tokencodes"))
+    tab_to(page.locator("#generate"))
+    expect(page.locator("#codes .code")).to_have_count(10)
+    tab_to(page.locator(".shortcut"))
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    code = page.locator("#codes .code").first.inner_text()
+    assert estate.accepts(estate.primary(), holder, PIN + code)
 
 
 def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
