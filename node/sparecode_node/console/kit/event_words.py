@@ -122,6 +122,11 @@ OUTCOMES = (
 """Outcomes of events."""
 
 REASONS = (
+    N_("Last segment holder"),
+    N_("Segment held"),
+    N_("Channel settings"),
+    N_("Segment unknown"),
+    N_("Notice unknown"),
     N_("Administrator exists"),
     N_("Administrator unknown"),
     N_("Agent disabled"),
