@@ -301,6 +301,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         former_code_retention=lasting(timedelta(days=365)),
         administrators_second_factor="optional",
         passkey_domain="",
+        silent_notices="",
         backup_recipients="",
     ),
     position=POSITION,

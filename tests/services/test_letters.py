@@ -5,7 +5,8 @@ import pytest
 from babel.messages.pofile import read_po
 
 from sparecode_node.domain.audit import AuditEvent
-from sparecode_node.domain.personal_notices import PersonalKind, PersonalNotice
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_notices import PersonalNotice
 from sparecode_node.services.notices import letters
 
 EVENT = AuditEvent(

@@ -1051,6 +1051,7 @@ class World:
                 "code_alphabet",
                 "backup_recipients",
                 "further_code_lengths",
+                "silent_notices",
             ):
                 values[name] = value.replace(",", " ")
             elif name in (

@@ -84,6 +84,9 @@ class Policy:
     `reset_delay`."""
     passkey_domain: str | None = None
     """Domain of the consoles, to which passkeys belong; empty: no passkeys."""
+    silent_notices: str | None = None
+    """Kinds of notices that people do not get by mail, separated by spaces. None: as for
+    `reset_delay`."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

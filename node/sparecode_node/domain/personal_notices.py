@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.policy import HOUR_MS
 
 COUNTED_MS = HOUR_MS
@@ -25,35 +26,6 @@ FORMER_ADDRESSES_MAX = 3
 """Maximum former addresses of a user. The oldest ones stay: they are the owner's."""
 ADMINISTRATORS_MAX = 20
 """Maximum super administrators that hear of one event."""
-
-
-class PersonalKind(enum.StrEnum):
-    """What a notice tells a person. The values are in the state and in the policy."""
-
-    CODES_ISSUED = "codes_issued"
-    CODE_FIRST_USED = "code_first_used"
-    CODE_USED = "code_used"
-    CODES_LOW = "codes_low"
-    CODES_EXHAUSTED = "codes_exhausted"
-    CODES_ENDED = "codes_ended"
-    TOKEN_ASSIGNED = "token_assigned"
-    PIN_SET = "pin_set"
-    PIN_CLEARED = "pin_cleared"
-    TOKEN_REINSTATED = "token_reinstated"
-    RECOVERED_TOKEN_ACCEPTED = "recovered_token_accepted"
-    RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
-    LOCKED = "locked"
-    ADDRESS_CHANGED = "address_changed"
-    ADMINISTRATOR_CREATED = "administrator_created"
-    ADMINISTRATOR_CHANGED = "administrator_changed"
-    ADMINISTRATOR_PASSWORD = "administrator_password"
-    ADMINISTRATOR_FACTOR = "administrator_factor"
-    RESET_ANNOUNCED = "reset_announced"
-    RESET_DONE = "reset_done"
-    NEW_DEVICE = "new_device"
-    APPROVAL_WAITING = "approval_waiting"
-    TEST = "test"
-    """Sent only by a test of the channel."""
 
 
 class Audience(enum.Enum):

@@ -11,6 +11,8 @@ import enum
 import re
 from dataclasses import dataclass, fields
 
+from sparecode_node.domain.personal_kinds import PersonalKind
+
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
@@ -98,6 +100,10 @@ class Policy:
     replace_authorities_after_removal: bool = True
     """Whether authorities that are due are replaced: a member makes their successors."""
 
+    # Notices to people by mail, see N6.
+    silent_notices: str = ""
+    """Kinds that people do not get, separated by spaces."""
+
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
 
@@ -184,6 +190,9 @@ _DOMAIN = re.compile(
 )
 """A DNS name. Its last label begins with a letter, so it is no IP address."""
 
+SILENT_MAX = 1000
+"""Characters of the list of silent notices: more than all kinds have."""
+
 RECIPIENTS_MAX = 8
 _RECIPIENT = re.compile("age1[02-9ac-hj-np-z]{58}")
 
@@ -217,6 +226,7 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
         or _alphabet_problem(policy.code_alphabet)
         or _recipients_problem(policy.backup_recipients)
         or _factor_problem(policy)
+        or _silent_problem(policy.silent_notices)
     )
 
 
@@ -306,6 +316,18 @@ def _factor_problem(policy: Policy) -> PolicyProblem | None:
             "passkey_domain", "must be set if administrators need a passkey"
         )
     return None
+
+
+def _silent_problem(silent: str) -> PolicyProblem | None:
+    """Refuse unknown kinds of notices, which would silence nothing (N6)."""
+    kinds = silent.split(" ") if silent else []
+    known = [each.value for each in PersonalKind if each is not PersonalKind.TEST]
+    words = ""
+    if unknown := [each for each in kinds if each not in known]:
+        words = f"must be of {' '.join(known)}, not {unknown[0]}"
+    elif len(set(kinds)) != len(kinds):
+        words = "must not hold a kind twice"
+    return PolicyProblem("silent_notices", words) if words else None
 
 
 def _alphabet_problem(alphabet: str) -> PolicyProblem | None:

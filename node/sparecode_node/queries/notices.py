@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
-from sparecode_node.domain.personal_notices import PersonalKind, PersonalNotice
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_notices import PersonalNotice
 from sparecode_node.queries import audit, pages
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.pages import PageTokenError

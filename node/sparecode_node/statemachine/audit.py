@@ -50,6 +50,8 @@ class AuditLog:
         ).fetchone()
         self.sequence: int = row[0] if row else 0
         self.head: bytes = row[1] if row else GENESIS_HASH
+        self.silent: frozenset[str] = frozenset()
+        """The kinds of notices that people do not get, by the policy (N6)."""
         self.seals = False
         """Whether the cluster's level has segments."""
         last = segments.last_sealed(db)
@@ -137,7 +139,12 @@ class AuditLog:
             self._sealed = segments.seal(self._db, SEGMENT_EVENTS).last_sequence
         self._events += 1
         dropped = outbox.offer(
-            self._db, event, told, index=self._index, number=self._events
+            self._db,
+            event,
+            told,
+            silent=self.silent,
+            index=self._index,
+            number=self._events,
         )
         self._tell_drops(dropped, at_ms=at_ms, node=node)
 

@@ -427,4 +427,5 @@ class StateMachine:
         self._keys = key_tables.keys_of(self._db)
         self._member_keys = membership_tables.member_keys(self._db)
         self._feature_level = feature_level.read(self._db)
+        self._audit.silent = frozenset(self._policy.silent_notices.split())
         self._audit.seals = self._feature_level >= feature_level.AUDIT_SEGMENTS

@@ -34,13 +34,15 @@ def offer(
     event: AuditEvent,
     told: Sequence[Told] = (),
     *,
+    silent: frozenset[str] = frozenset(),
     index: int,
     number: int,
 ) -> dict[str, int]:
     """
     Write the notices of an event, the *number*-th of the entry at *index*.
 
-    Returns the channels whose drops an audit event must tell, each with their number.
+    *told*: what a handler tells users beside it; *silent*: the kinds that they do not
+    get. Returns the channels whose drops an audit event must tell, each with their number.
     """
     channels = tables.keeping(db)
     if not channels:
@@ -51,7 +53,7 @@ def offer(
     for each in channels:
         if each.kind is ChannelKind.MAIL:
             addressed: list[PersonalNotice | None] = [
-                *personal_notices(db, event, told)
+                *personal_notices(db, event, told, silent)
             ]
         else:
             addressed = [None] * (event_class in each.classes)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
+from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.personal_notices import (
     ADMINISTRATORS_MAX,
     COUNTED_MS,
     Audience,
-    PersonalKind,
     PersonalNotice,
     Told,
     per_hour,
@@ -42,22 +42,26 @@ class _Person:
 
 
 def personal_notices(
-    db: sqlite3.Connection, event: AuditEvent, told: Sequence[Told] = ()
+    db: sqlite3.Connection,
+    event: AuditEvent,
+    told: Sequence[Told] = (),
+    silent: frozenset[str] = frozenset(),
 ) -> list[PersonalNotice]:
     """
     Return the notices to people that an event causes, each to one address.
 
-    *told*: what the handler of the event's command tells.
+    *told*: what the handler of the event's command tells; *silent*: kinds that are
+    not sent.
     """
     found = []
     known = told_by(event.action, event.outcome, event.detail)
-    if known is not None:
+    if known is not None and known[0] not in silent:
         kind, audience = known
         for person in _people(db, event, audience):
             found += _addressed(db, person, kind, event.at_ms)
     for each in told:
         user = user_tables.find_user(db, each.user_id)
-        if user is not None:
+        if user is not None and each.kind not in silent:
             found += _addressed(db, _user(user), each.kind, event.at_ms)
     return found
 

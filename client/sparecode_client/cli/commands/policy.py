@@ -39,6 +39,7 @@ _NONE = (
     "former_code_retention",
     "administrators_second_factor",
     "passkey_domain",
+    "silent_notices",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1

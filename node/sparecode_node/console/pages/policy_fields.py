@@ -217,6 +217,14 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 ),
             ),
             (
+                "silent_notices",
+                N_("Notices that people do not get by mail"),
+                "",
+                N_(
+                    "Kinds with a space between two, such as new_device. Leave empty to send all. They need a channel for mail."
+                ),
+            ),
+            (
                 "issued_sets_per_hour",
                 N_("Sets an administrator may issue within an hour without approval"),
                 "",

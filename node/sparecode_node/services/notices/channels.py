@@ -19,7 +19,8 @@ from sparecode_node.domain.notices import (
     EventClass,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.personal_notices import PersonalKind, PersonalNotice
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_notices import PersonalNotice
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import notices
 from sparecode_node.queries.notices import ChannelView, NoticeView, StoredNotice

@@ -5,7 +5,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sparecode_node.domain.personal_notices import PersonalKind
+from sparecode_node.domain.personal_kinds import PersonalKind
 
 
 def N_(message: str) -> str:  # noqa: N802 - The name that extraction knows.

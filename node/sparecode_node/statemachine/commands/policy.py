@@ -57,3 +57,4 @@ class UpdatePolicy:
     passkey_domain: str | None = None
     authorities_due_after_removal: bool | None = None
     replace_authorities_after_removal: bool | None = None
+    silent_notices: str | None = None

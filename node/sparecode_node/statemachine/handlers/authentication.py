@@ -24,7 +24,8 @@ from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
-from sparecode_node.domain.personal_notices import PersonalKind, Told
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_notices import Told
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User

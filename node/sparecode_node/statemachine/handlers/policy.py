@@ -47,6 +47,7 @@ FIELD_LEVELS = {
     "former_code_retention_ms": feature_level.FORMER_CODES,
     "administrators_second_factor": feature_level.PASSKEYS,
     "passkey_domain": feature_level.PASSKEYS,
+    "silent_notices": feature_level.PERSONAL_NOTICES,
 }
 """
 The level that began each field that release 0.1.0 does not have.

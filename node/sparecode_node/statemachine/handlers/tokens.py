@@ -12,7 +12,8 @@ from dataclasses import replace
 from sparecode_node.domain import replacement
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
-from sparecode_node.domain.personal_notices import PersonalKind, Told
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_notices import Told
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token

@@ -8,10 +8,10 @@ from sparecode_node.domain.agents import GROUPS_MAX
 from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.personal_notices import (
     FORMER_ADDRESS_MS,
     FORMER_ADDRESSES_MAX,
-    PersonalKind,
     Told,
 )
 from sparecode_node.domain.users import User

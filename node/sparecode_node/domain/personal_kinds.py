@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of notices to people. Here, as the policy names those that are silent (N6)."""
+
+import enum
+
+
+class PersonalKind(enum.StrEnum):
+    """What a notice tells a person. The values are in the state and in the policy."""
+
+    CODES_ISSUED = "codes_issued"
+    CODE_FIRST_USED = "code_first_used"
+    CODE_USED = "code_used"
+    CODES_LOW = "codes_low"
+    CODES_EXHAUSTED = "codes_exhausted"
+    CODES_ENDED = "codes_ended"
+    TOKEN_ASSIGNED = "token_assigned"
+    PIN_SET = "pin_set"
+    PIN_CLEARED = "pin_cleared"
+    TOKEN_REINSTATED = "token_reinstated"
+    RECOVERED_TOKEN_ACCEPTED = "recovered_token_accepted"
+    RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
+    LOCKED = "locked"
+    ADDRESS_CHANGED = "address_changed"
+    ADMINISTRATOR_CREATED = "administrator_created"
+    ADMINISTRATOR_CHANGED = "administrator_changed"
+    ADMINISTRATOR_PASSWORD = "administrator_password"
+    ADMINISTRATOR_FACTOR = "administrator_factor"
+    RESET_ANNOUNCED = "reset_announced"
+    RESET_DONE = "reset_done"
+    NEW_DEVICE = "new_device"
+    APPROVAL_WAITING = "approval_waiting"
+    TEST = "test"
+    """Sent only by a test of the channel."""
