@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.completion import complete_administrator
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
@@ -14,6 +15,7 @@ from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import forget_session, session_path
 from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.switches import remove_named
 from sparecode_client.values.administrators import Administrator, AdministratorRole
 
 app = typer.Typer(
@@ -159,10 +161,7 @@ def update(
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
     """Remove an administrator. Their events stay in the audit log."""
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        commit = admin.remove_administrator(name, request_id=settings.request_id)
-    settings.output.done(f"Administrator {name} removed", commit, name=name)
+    remove_named(context, "Administrator", name, Admin.remove_administrator)
 
 
 @app.command(

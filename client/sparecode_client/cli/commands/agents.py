@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.blocking import Admin
 from sparecode_client.cli.commands import agent_keys, agent_test, radius_clients
 from sparecode_client.cli.commands.agent_keys import key_facts
 from sparecode_client.cli.commands.radius_clients import radius_facts
@@ -16,6 +17,7 @@ from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.switches import remove_named, set_enabled
 from sparecode_client.cli.terminal.words import plural, show_time
 from sparecode_client.values.agents import (
     AgentProtects,
@@ -238,32 +240,19 @@ def update(
 @app.command()
 def enable(context: typer.Context, name: Name) -> None:
     """Accept requests of an agent again."""
-    _set_enabled(context, name, enabled=True)
+    set_enabled(context, "Agent", name, Admin.update_agent, enabled=True)
 
 
 @app.command()
 def disable(context: typer.Context, name: Name) -> None:
     """Refuse all requests of an agent, on open connections too."""
-    _set_enabled(context, name, enabled=False)
-
-
-def _set_enabled(context: typer.Context, name: str, *, enabled: bool) -> None:
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        commit = admin.update_agent(
-            name, enabled=enabled, request_id=settings.request_id
-        )
-    state = "enabled" if enabled else "disabled"
-    settings.output.done(f"Agent {name} {state}", commit, name=name, enabled=enabled)
+    set_enabled(context, "Agent", name, Admin.update_agent, enabled=False)
 
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
     """Remove an agent. All its requests are refused."""
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        commit = admin.remove_agent(name, request_id=settings.request_id)
-    settings.output.done(f"Agent {name} removed", commit, name=name)
+    remove_named(context, "Agent", name, Admin.remove_agent)
 
 
 CertificateFile = Annotated[

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import content, secret
 from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.switches import remove_named, set_enabled
 from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
 from sparecode_client.values.notices import ChannelKind, EventClass, new_webhook_secret
 
@@ -234,32 +236,19 @@ def update(
 @channels.command()
 def enable(context: typer.Context, name: Name) -> None:
     """Let a channel tell events again, those that wait first."""
-    _set_enabled(context, name, enabled=True)
+    set_enabled(context, "Channel", name, Admin.update_channel, enabled=True)
 
 
 @channels.command()
 def disable(context: typer.Context, name: Name) -> None:
     """Stop a channel. Notices that wait for it are kept; later events are not."""
-    _set_enabled(context, name, enabled=False)
-
-
-def _set_enabled(context: typer.Context, name: str, *, enabled: bool) -> None:
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        commit = admin.update_channel(
-            name, enabled=enabled, request_id=settings.request_id
-        )
-    state = "enabled" if enabled else "disabled"
-    settings.output.done(f"Channel {name} {state}", commit, name=name, enabled=enabled)
+    set_enabled(context, "Channel", name, Admin.update_channel, enabled=False)
 
 
 @channels.command()
 def remove(context: typer.Context, name: Name) -> None:
     """Remove a channel, and the notices that wait for it."""
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        commit = admin.remove_channel(name, request_id=settings.request_id)
-    settings.output.done(f"Channel {name} removed", commit, name=name)
+    remove_named(context, "Channel", name, Admin.remove_channel)
 
 
 @channels.command(
