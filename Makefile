@@ -463,6 +463,13 @@ faults: $(INSTALLED) ## Inject faults into real processes and check every answer
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.faults \
 		$(if $(SERIES),--series $(SERIES),--minutes $(MINUTES)) $(ARGS)
 
+.PHONY: notices-kills
+notices-kills: EVENTS = 5000
+notices-kills: KILLS = 20
+notices-kills: $(INSTALLED) ## Kill the primary KILLS=20 times while it delivers EVENTS=5000 notices
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.system.notice_kills \
+		--events $(EVENTS) --kills $(KILLS)
+
 .PHONY: faults-series
 faults-series: ## Run all series: power cuts on ext4 and XFS, failover, rolling restarts, ...; root
 	@for series in power-ext4 power-xfs failover rolling-restart disks-and-links ghosts; do \

@@ -24,6 +24,7 @@ class Receiver:
     answer: Callable[[int], bytes | None] = lambda _: OK
     connections: int = 0
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
     drips: bool = False
     """Whether an answer never ends, though some of it arrives again and again."""
 
@@ -38,6 +39,7 @@ class Receiver:
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
+        self.writers.add(writer)
         gone = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
         with contextlib.suppress(*gone):
             while True:
@@ -81,3 +83,7 @@ async def receiver(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[Re
         for task in this.tasks:
             task.cancel()
         await asyncio.gather(*this.tasks, return_exceptions=True)
+        for writer in this.writers:
+            writer.transport.abort()  # A process that was killed closes nothing.
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
