@@ -23,6 +23,7 @@ from tests.bench import (
     authentication,
     doors,
     hashing,
+    notices,
     overload,
     recovery,
     refusals,
@@ -140,6 +141,8 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         refusals.measure(refused, bench.report)
         refusals.measure_attempts(refused, bench.report)
     part("RADIUS and HTTP beside gRPC", lambda: doors.measure(bench.report))
+    with bench.part("Channels hang"), estate(folder / "notices", 4000) as told:
+        notices.hanging(bench, told)
     with bench.part(f"Much in store, users: {users}"):
         *smaller, large = estates = [
             estate(folder / f"growing-{stored}", stored)
