@@ -52,7 +52,7 @@ def environment(cluster: FakeCluster, folder: Path) -> Mapping[str, str]:
     }
 
 
-def must_accept_once(
+def check_accepted_once(
     command: list[str], token: FakeToken, cluster: FakeCluster, folder: Path
 ) -> None:
     """Run a program with a wrong, a right and the spent passcode; then without a quorum."""
@@ -105,7 +105,7 @@ def test_the_program_in_node_js(
     node_js: list[str], cluster: FakeCluster, tmp_path: Path
 ) -> None:
     token = cluster.add_user("alice", pin="4719")
-    must_accept_once(node_js, token, cluster, tmp_path)
+    check_accepted_once(node_js, token, cluster, tmp_path)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def go(tmp_path: Path) -> list[str]:
 
 def test_the_program_in_go(go: list[str], cluster: FakeCluster, tmp_path: Path) -> None:
     token = cluster.add_user("alice", pin="4719")
-    must_accept_once(go, token, cluster, tmp_path)
+    check_accepted_once(go, token, cluster, tmp_path)
 
 
 @pytest_asyncio.fixture
