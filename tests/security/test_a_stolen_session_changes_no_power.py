@@ -120,6 +120,11 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "EnrollSecondFactor",
         pb.EnrollSecondFactorRequest(),
     ),
+    "canceled reset": (
+        AdministratorServiceStub,
+        "CancelReset",
+        pb.CancelResetRequest(request_id=new_id(), name="dora"),
+    ),
     "member": (
         ClusterServiceStub,
         "AddMember",
@@ -439,6 +444,7 @@ async def test_a_session_alone_ends_no_other_session(node: LoopbackNode) -> None
 
 
 POWER = {
+    "AdministratorService/CancelReset",
     "AdministratorService/ChangePassword",
     "AdministratorService/ConfirmSecondFactor",
     "AdministratorService/CreateAdministrator",
@@ -481,7 +487,6 @@ BY_CONTENT = {
 
 ORDINARY = {
     # The cluster gives no one access by these, or takes some away.
-    "AdministratorService/CancelReset",
     "AdministratorService/Reject",
     "ClusterService/OpenCluster",
     "ClusterService/CreateBackup",

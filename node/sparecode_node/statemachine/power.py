@@ -72,6 +72,8 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.RemoveSecondFactor()
             | commands.RegisterPasskey()
             | commands.RemovePasskey()
+            # Else a thief would keep out the owner whom root lets in again.
+            | commands.CancelReset()
             | commands.ApproveBrowserLogin()
             | commands.CreateJoinTicket()
             | commands.AddMember()
