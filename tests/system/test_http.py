@@ -35,6 +35,8 @@ def cluster(
         section = (
             f'\n[http]\nlisten = "{HOST}:{port}"\n'
             f'certificate = "{ours}.pem"\nkey = "{ours}.key"\n'
+            f'[[http.plugins]]\nagent = "sparecode://agent/{AGENT}"\n'
+            f'networks = ["{HOST}"]\nrepeats = true\n'
         )
         node.config.write_text(node.config.read_text() + section)
     try:
@@ -112,6 +114,43 @@ async def test_a_code_works_once_over_http_and_grpc(
         ]
         assert {each["decision"] for each in retries} == {"ACCEPTED"}
         assert len({each["authentication_id"] for each in retries}) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_a_plug_in_repeats_its_call_at_another_node(
+    cluster: LocalCluster, ports: list[int]
+) -> None:
+    """
+    (D3) It shows neither a certificate nor a key, and its HTTP library tries again.
+
+    The nodes make equal ids of equal calls. The other paths need a certificate.
+    """
+    context = trusting(cluster.certificates)
+    async with AsyncExitStack() as clients, Estate(cluster) as estate:
+        doors = [
+            await clients.enter_async_context(client_of(port, context))
+            for port in ports
+        ]
+        holder = await estate.holder("visitor", codes=1)
+        passcode = PIN + holder.codes[0]
+
+        async def verdict(door: httpx.AsyncClient, realm: str) -> str:
+            answer = await door.post(
+                "/validate/check",
+                data={"user": "visitor", "pass": passcode, "realm": realm},
+            )
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["result"]["authentication"])
+
+        at_once = await asyncio.gather(*(verdict(each, "office") for each in doors))
+        later = [await verdict(each, "office") for each in doors]
+        assert {*at_once, *later} == {"ACCEPT"}
+        assert [await verdict(each, "other") for each in doors] == ["REJECT"] * 3
+        refused = await doors[0].post(
+            "/v1/authenticate", json={"username": "visitor", "passcode": passcode}
+        )
+        assert refused.status_code == 401
 
 
 async def signed_in(
