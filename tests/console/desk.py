@@ -11,6 +11,7 @@ from sparecode_node.console.app import build_app
 from sparecode_node.console.kit.site import Site
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.load.rates import RateLimits
@@ -21,6 +22,8 @@ from tests.services.two_replicas import NODE
 ORIGIN = "https://console.test"
 GATE = "gate"
 """A RADIUS client."""
+SIEM = "siem"
+"""A channel."""
 OTHERS = {"n1": ORIGIN, "n2": "https://n2.test", "n3": "https://n3.test"}
 
 
@@ -72,6 +75,14 @@ async def desk(folder: Path, limits: RateLimits | None = None) -> AsyncIterator[
             name=GATE,
             networks=["192.0.2.1"],
             protects=Protects.AUTHENTICATION_MANAGER,
+        )
+        await node.channels.create(
+            node.admin("NoticeService/CreateChannel"),
+            name=SIEM,
+            kind=ChannelKind.WEBHOOK,
+            address="https://siem.example/in",
+            classes=[EventClass.TOKENS],
+            secret=node.channels.new_secret(),
         )
         await node.add_user()
         running = Desk(node)

@@ -16,6 +16,7 @@ from sparecode_client import (
     RadiusSettings,
     RecoveryPolicy,
 )
+from sparecode_client.values.notices import EventClass, new_webhook_secret
 from tests.console.desk import GATE
 from tests.console.estate import (
     PASSWORD,
@@ -106,6 +107,12 @@ def furnish(estate: Estate) -> Exhibition:
         GATE,
         RadiusSettings(networks=("10.1.0.0/24", "2001:db8::7"), allow_unsigned=True),
     )
+    admin.create_channel(
+        "siem",
+        "https://siem.example.com/in",
+        classes=[EventClass.EMERGENCY],
+        secret=new_webhook_secret(),
+    )
     admin.deny_certificate(serial_number="4f:1a:9c:02:77", note="Laptop stolen")
     estate.administrator(HELP_DESK, AdministratorRole.HELP_DESK)
     estate.administrator(OPERATOR, AdministratorRole.OPERATOR)
@@ -162,7 +169,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("audit-verified", "/audit", _verify)
     yield Exhibit("find", "/find?q=example")
     yield Exhibit("find-nothing", "/find?q=nothing")
-    yield Exhibit("channels", "/channels")
+    yield from _channel_exhibits()
     yield Exhibit("cluster", "/cluster")
     yield Exhibit("cluster-ticket", "/cluster/ticket")
     yield Exhibit("cluster-ticket-approval", "/cluster/ticket", _ticket)
@@ -230,6 +237,13 @@ def _agent_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("agent-key", "/agent-keys/vpn")
     yield Exhibit("agent-key-shown", "/agent-keys/vpn", _create_key)
     yield Exhibit("denied-certificates", "/denied-certificates")
+
+
+def _channel_exhibits() -> Iterator[Exhibit]:
+    yield Exhibit("channels", "/channels")
+    yield Exhibit("channel", "/channels/siem")
+    yield Exhibit("channel-new", "/new/channel")
+    yield Exhibit("channel-refused", "/new/channel", _bad_channel)
 
 
 def _user_exhibits() -> Iterator[Exhibit]:
@@ -389,6 +403,13 @@ def _wrong_network(page: Page) -> None:
     page.get_by_label("Name").fill("switch")
     page.get_by_label("Networks").fill("10.1.0.7/8")
     page.get_by_role("button", name="Register RADIUS client").click()
+    expect(page.locator("#problem")).to_be_visible()
+
+
+def _bad_channel(page: Page) -> None:
+    page.get_by_label("Name").fill("hook")
+    page.get_by_label("Address", exact=True).fill("http://hook.example.com/in")
+    page.get_by_role("button", name="Create channel").click()
     expect(page.locator("#problem")).to_be_visible()
 
 

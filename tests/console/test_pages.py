@@ -15,7 +15,7 @@ from sparecode_node.services.access.authorization import (
     permitted,
 )
 from sparecode_node.services.people.administrators import Link
-from tests.console.desk import GATE, Desk
+from tests.console.desk import GATE, SIEM, Desk
 from tests.console.estate import Holder
 from tests.console.gallery import Exhibition, exhibits
 from tests.console.paper import Paper
@@ -44,6 +44,7 @@ PAGES = {
     "/audit/export?format=csv": "AuditService/ExportAuditEvents",
     "/backups": "ClusterService/GetStatus",
     "/channels": "NoticeService/ListChannels",
+    f"/channels/{SIEM}": "NoticeService/UpdateChannel",
     "/cluster": "ClusterService/GetStatus",
     "/cluster/add": "ClusterService/AddMember",
     "/cluster/authorities/n3/keep": "ClusterService/KeepAuthorities",
@@ -59,6 +60,7 @@ PAGES = {
     "/keys": "ClusterService/GetStatus",
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",
+    "/new/channel": "NoticeService/CreateChannel",
     "/new/radius-client": "AgentService/RegisterRadiusClient",
     "/new/user": "UserService/CreateUser",
     "/policy": "PolicyService/GetPolicy",
@@ -211,6 +213,17 @@ FORMS = (
         "/channels",
         {"action": "again", "channel": "siem"},
         "NoticeService/SendNoticesAgain",
+    ),
+    (
+        "/new/channel",
+        {"name": "e", "kind": "file"},
+        "NoticeService/CreateChannel",
+    ),
+    (f"/channels/{SIEM}", {"enabled": "on"}, "NoticeService/UpdateChannel"),
+    (
+        f"/channels/{SIEM}",
+        {"action": "remove", "sure": "on"},
+        "NoticeService/RemoveChannel",
     ),
     ("/keys", {}, "ClusterService/RotateKeys"),
     *(

@@ -268,6 +268,7 @@ _NOT_FOUND = {
     Reason.PASSKEY_UNKNOWN: "there is no such passkey; reload the page",
     Reason.TICKET_UNKNOWN: "there is no such ticket",
     Reason.CHANNEL_UNKNOWN: "there is no such channel",
+    Reason.NOTICE_UNKNOWN: "no notice has this number",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "a user with this name already exists",
@@ -373,7 +374,6 @@ _FAILED_PRECONDITION = {
     Reason.AUTHORITY_MISSING: "this member signs no certificates",
     Reason.CHANNELS_FULL: "there are too many channels; remove one first",
     Reason.CHANNEL_SETTINGS: "the channel's settings do not fit its kind",
-    Reason.NOTICE_UNKNOWN: "no notice has this number",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 

@@ -43,6 +43,7 @@ SECRET_FIELDS = frozenset(
         "pin",
         "pin_again",
         "second_factor",
+        "webhook_secret",
         "token_file",
     }
 )

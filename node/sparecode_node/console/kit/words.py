@@ -205,6 +205,7 @@ _NOT_FOUND = frozenset(
         Reason.USER_UNKNOWN,
         Reason.TOKEN_UNKNOWN,
         Reason.AGENT_UNKNOWN,
+        Reason.CHANNEL_UNKNOWN,
         Reason.ADMINISTRATOR_UNKNOWN,
         Reason.SESSION_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from sparecode_node.console.kit.changes import attempt, change
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages.channel_settings import KINDS
 from sparecode_node.services.notices.outcomes import ChannelTest
 
 TEST_S = 20.0
@@ -47,5 +48,10 @@ async def show(visit: Visit) -> Response:
         ),
     )
     return visit.page(
-        "channels.html", channels=channels, dead=dead, tested=tested, tested_name=name
+        "channels.html",
+        channels=channels,
+        dead=dead,
+        tested=tested,
+        tested_name=name,
+        kinds=KINDS,
     )

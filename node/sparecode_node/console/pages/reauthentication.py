@@ -28,8 +28,15 @@ CARRIED = "confirm_carried"
 """Set if the page holds a submitted form."""
 
 _OWN = frozenset({PASSWORD, CODE, PASSKEY, REQUEST_ID, CARRIED})
-_NOT_KEPT = _OWN | SECRET_FIELDS - {"enrolled_draft", "enrolled_secret"}
-"""A new second factor would have to be set up again; its page has held these, too."""
+_NOT_KEPT = _OWN | SECRET_FIELDS - {
+    "enrolled_draft",
+    "enrolled_secret",
+    "webhook_secret",
+}
+"""
+A new second factor would have to be set up again, and the receiver of a webhook has its
+secret already; their pages have held these, too.
+"""
 _FIELDS = {"password": PASSWORD, "second_factor": CODE}
 
 ASK_FIRST = frozenset(
@@ -38,6 +45,7 @@ ASK_FIRST = frozenset(
         "/account/password",
         "/account/second-factor",
         "/new/administrator",
+        "/new/channel",
     }
 )
 """

@@ -65,6 +65,8 @@ SECRET_PREFIX = "whsec_"
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 """Bounds of Standard Webhooks."""
 SECRET_MAX = 128
+SECRET_BYTES = 32
+"""Of one that a node draws."""
 NUMBER_MAX = 2**63 - 1
 TEST_ACTION = "TestChannel"
 """The action of a test notice. No event of the audit log has it."""
@@ -100,6 +102,11 @@ class Channels:
         self._clock = clock
         self._entropy = entropy
         self._folder = folder
+
+    def new_secret(self) -> str:
+        """Draw a secret for a webhook. Nothing keeps it until a channel has it."""
+        drawn = self._entropy.token_bytes(SECRET_BYTES)
+        return SECRET_PREFIX + base64.b64encode(drawn).decode()
 
     @idempotent
     async def create(  # noqa: PLR0913 - one argument per field.

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels in the Security Console: created, changed, tested and removed (N5)."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from sparecode_node.domain.notices import ChannelKind, EventClass
+from sparecode_node.services.secrets.channel_seals import ChannelSeals
+from tests.console.desk import SIEM, Desk, desk
+from tests.services.one_node import PASSWORD
+from tests.services.receiver import AUTHORITY, receiver
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest_asyncio.fixture(name="desk")
+async def running_desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with desk(tmp_path) as running:
+        yield running
+
+
+async def channels(desk: Desk) -> dict[str, object]:
+    await desk.node.login()
+    read = await desk.node.channels.list(desk.node.admin("NoticeService/ListChannels"))
+    return {each.channel.name: each.channel for each in read.value}
+
+
+def secret_of(desk: Desk, channel: object) -> str:
+    return ChannelSeals(desk.node.ring).unseal_channel_secret(
+        channel.channel, channel.sealed_secret, channel.key_id
+    )
+
+
+async def test_a_webhook_is_created_and_its_secret_shown_once(desk: Desk) -> None:
+    """(N3, N5) The form draws it; what was typed stays after a refusal."""
+    browser = await desk.administrator()
+    page = await browser.open("/new/channel")
+    drawn = page.form("/new/channel", "Create channel").value("webhook_secret")
+    assert drawn.startswith("whsec_")
+    page = await browser.send("Create channel", name="hook", address="http://a.example")
+    assert page.status == 422
+    form = page.form("/new/channel", "Create channel")
+    assert form.value("webhook_secret") == drawn
+    page = await browser.send(
+        "Create channel",
+        address="https://a.example/in",
+        tick={"tells_tokens": "on"},
+        untick=("tells_administration",),
+    )
+    assert page.path == "/channels"
+    assert "The channel is created" in page.text
+    made = (await channels(desk))["hook"]
+    assert made.kind is ChannelKind.WEBHOOK
+    assert made.classes == (EventClass.EMERGENCY, EventClass.TOKENS)
+    assert secret_of(desk, made) == drawn
+    for path in ("/channels", "/channels/hook", "/audit", "/approvals"):
+        assert drawn not in (await browser.client.get(path)).text
+    again = (await browser.open("/new/channel")).form("/new/channel", "Create channel")
+    assert again.value("webhook_secret") != drawn
+
+
+async def test_streams_take_neither_events_nor_a_secret(desk: Desk) -> None:
+    """(N2) What the form shows of webhooks does not matter for the other kinds."""
+    browser = await desk.administrator()
+    for name, kind, address in (
+        ("logs", "syslog", "tcp+tls://siem.example:6514"),
+        ("events", "file", ""),
+    ):
+        await browser.open("/new/channel")
+        page = await browser.send(
+            "Create channel", name=name, kind=kind, address=address
+        )
+        assert page.path == "/channels", page.text
+        assert (await channels(desk))[name].kind == kind
+        await browser.open(f"/channels/{name}")
+        assert "whsec_" not in (await browser.client.get(f"/channels/{name}")).text
+        page = await browser.send("Save", untick=("enabled",))
+        assert page.path == "/channels", page.text
+        assert not (await channels(desk))[name].enabled
+
+
+async def test_settings_of_a_channel_are_changed(desk: Desk) -> None:
+    """(N5) It keeps its secret unless another one is typed."""
+    browser = await desk.administrator()
+    before = (await channels(desk))[SIEM]
+    await browser.open(f"/channels/{SIEM}")
+    page = await browser.send(
+        "Save", untick=("tells_tokens",), address="https://b.example/"
+    )
+    assert page.status == 422
+    assert "hoose at least one class" in page.text
+    page = await browser.send("Save", tick={"tells_upkeep": "on"})
+    assert "The channel is changed" in page.text
+    now = (await channels(desk))[SIEM]
+    assert (now.address, now.classes) == ("https://b.example/", (EventClass.UPKEEP,))
+    assert secret_of(desk, now) == secret_of(desk, before)
+    await browser.open(f"/channels/{SIEM}")
+    another = desk.node.channels.new_secret()
+    await browser.send("Save", webhook_secret=another)
+    assert secret_of(desk, (await channels(desk))[SIEM]) == another
+    assert (await browser.open("/channels/unknown")).status == 404
+
+
+async def test_a_channel_is_removed_after_a_confirmation(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"/channels/{SIEM}")
+    page = await browser.send("Remove channel")
+    assert "onfirm the removal first" in page.text
+    assert SIEM in await channels(desk)
+    page = await browser.send("Remove channel", tick={"sure": "on"})
+    assert "The channel is removed" in page.text
+    assert SIEM not in await channels(desk)
+
+
+async def test_a_change_needs_a_recent_password_and_keeps_the_secret(
+    desk: Desk,
+) -> None:
+    """(P7, N5) The receiver has the secret already, so the form goes on with it."""
+    browser = await desk.administrator()
+    await browser.open("/new/channel")
+    drawn = browser.page.form("/new/channel", "Create channel").value("webhook_secret")
+    desk.node.clock.pass_s(301)
+    page = await browser.send(
+        "Create channel", name="hook", address="https://a.example/in"
+    )
+    assert page.status == 403
+    page = await browser.send("Confirm", confirm_password=PASSWORD)
+    assert "The channel is created" in page.text, page.text
+    assert secret_of(desk, (await channels(desk))["hook"]) == drawn
+    desk.node.clock.pass_s(301)
+    page = await browser.open("/new/channel")
+    assert page.status == 403
+    asked = (await browser.client.get("/new/channel")).text
+    assert "whsec_" not in asked, "it asks before it draws a secret"
+
+
+async def test_a_test_shows_the_exchange(desk: Desk, tmp_path: Path) -> None:
+    """(N2) With a real receiver, from the page where the channel was created."""
+    browser = await desk.administrator()
+    async with receiver(tmp_path) as hook:
+        await browser.open("/new/channel")
+        page = await browser.send(
+            "Create channel",
+            name="hook",
+            address=hook.url,
+            authority=AUTHORITY.pem.decode().replace("\n", "\r\n"),
+            tick={"allow_private": "on"},
+        )
+        assert "The channel is created" in page.text
+        page = await browser.send("Test", channel="hook")
+        assert "Delivered" in page.text
+        assert len(hook.requests) == 1
