@@ -91,6 +91,9 @@ ONE_ROW: Mapping[str, Message] = {
             codes=[emergency_access_pb2.Tokencode(ordinal=1, code="K7PM-4XQ2")],
         )
     ),
+    "ClusterService/CreateBackup": cluster_pb2.CreateBackupResponse(
+        content=b"whole", index=1042, digest="ab", take_time=answers.at(answers.END)
+    ),
     "ClusterService/RotateKeys": cluster_pb2.RotateKeysResponse(
         phase=cluster_pb2.ROTATION_PHASE_DONE, key_id=2, done=1, total=1
     ),

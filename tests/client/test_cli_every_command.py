@@ -28,8 +28,6 @@ from tests.client.fakes import Failure
 
 LOCAL = {"explain", "notices channels new-secret", "audit verify"}
 """They ask no node."""
-FILES = {"audit export", "cluster backup"}
-"""They write what they receive into a file."""
 VALUES = {
     FieldDescriptor.TYPE_STRING: "a word",
     FieldDescriptor.TYPE_BYTES: b"bytes",
@@ -97,7 +95,7 @@ def run(
     return run
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - FILES))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_every_command_prints_text_of_80_columns_without_color(
     run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
