@@ -317,6 +317,7 @@ class Admin(Blocking[AsyncAdmin]):
     add_member = _Method(AsyncAdmin.add_member)
     remove_member = _Method(AsyncAdmin.remove_member)
     keep_authorities = _Method(AsyncAdmin.keep_authorities)
+    declare_segments_lost = _Method(AsyncAdmin.declare_segments_lost)
     replace_authorities = _Method(AsyncAdmin.replace_authorities)
     rotate_keys = _Method(AsyncAdmin.rotate_keys)
     get_review = _Method(AsyncAdmin.get_review)

@@ -423,6 +423,17 @@ def test_authorities_are_kept_for_a_reason(cli: Cli) -> None:
     assert (request.node_id, request.reason) == ("n3", "disk destroyed")
 
 
+def test_segments_are_declared_lost_for_a_reason(cli: Cli) -> None:
+    """(U1)."""
+    method = "ClusterService/DeclareSegmentsLost"
+    cli.node.answer(method, cluster_pb2.DeclareSegmentsLostResponse())
+    assert cli("cluster", "declare-lost", "3").exit_code == 2
+    result = cli("cluster", "declare-lost", "3", "7", "--reason", "disk destroyed")
+    assert result.stdout.startswith("Segments 3 to 7 of the audit log are declared")
+    (request,) = cli.node.requests(method)
+    assert (request.first, request.last, request.reason) == (3, 7, "disk destroyed")
+
+
 def test_the_replacement_of_authorities_is_started_and_finished(cli: Cli) -> None:
     """(P6a)."""
     method = "ClusterService/ReplaceAuthorities"

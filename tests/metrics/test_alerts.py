@@ -125,6 +125,11 @@ CASES = {
         fires=on("sparecode_authorities_due", "0x40", "2x40"),
         quiet=on("sparecode_authorities_due", "0x40", "0x40"),
     ),
+    "SparecodeAuditSegmentsMissing": Case(
+        fires=on("sparecode_audit_segments_missing", "0x10 1x90"),
+        quiet=on("sparecode_audit_segments_missing", "0x10 1x29 0x70"),
+        at="100m",
+    ),
     "SparecodeStatesNotCompared": Case(
         fires=digests("0x40", "7200x40", "0x40"),
         quiet=digests("0x40", "7200x5 72000x34", "0x40"),

@@ -137,6 +137,13 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "RemoveMember",
         cluster_pb2.RemoveMemberRequest(request_id=new_id(), node_id="n9"),
     ),
+    "lost segments": (
+        ClusterServiceStub,
+        "DeclareSegmentsLost",
+        cluster_pb2.DeclareSegmentsLostRequest(
+            request_id=new_id(), first=1, last=1, reason="its disk was destroyed"
+        ),
+    ),
     "kept authorities": (
         ClusterServiceStub,
         "KeepAuthorities",
@@ -461,6 +468,7 @@ POWER = {
     "AgentService/UpdateRadiusClient",
     "ClusterService/AddMember",
     "ClusterService/CreateJoinTicket",
+    "ClusterService/DeclareSegmentsLost",
     "ClusterService/KeepAuthorities",
     "ClusterService/RemoveMember",
     "ClusterService/ReplaceAuthorities",

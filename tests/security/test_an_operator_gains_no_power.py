@@ -34,6 +34,7 @@ POWER = (
     (ClusterServiceStub, "CreateJoinTicket", {"node_id": "n4", "address": "n4:7301"}),
     (ClusterServiceStub, "AddMember", {"node_id": "n4", "address": "n4:7301"}),
     (ClusterServiceStub, "RemoveMember", {"node_id": "n1"}),
+    (ClusterServiceStub, "DeclareSegmentsLost", {"first": 1, "reason": "mine"}),
     (ClusterServiceStub, "KeepAuthorities", {"node_id": "n1", "reason": "mine"}),
     (ClusterServiceStub, "ReplaceAuthorities", {"node_id": "n1"}),
     (ClusterServiceStub, "ReplaceAuthorities", {"node_id": "n1", "finish": True}),

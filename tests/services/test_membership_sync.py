@@ -7,9 +7,11 @@ import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.segments import Holding
 from sparecode_node.replication.errors import ChangeRefusedError
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.services.cluster.membership_sync import MembershipSync
+from sparecode_node.statemachine.tables import segments
 from tests.services.one_node import OneNode
 from tests.services.two_replicas import TwoReplicas
 
@@ -99,3 +101,22 @@ async def test_a_removed_node_is_not_added_again(
     node.replicator.learners[NodeId("n5")] = MemberRole.LEARNER
     await growing.step()
     assert node.replicator.changes == [("promote", "n5")]
+
+
+async def test_a_learner_waits_until_it_holds_all_audit_segments(
+    node: OneNode, growing: MembershipSync, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(U1) Otherwise a rolling replacement of all machines could lose audit events."""
+    await add(node)
+    node.local_db.execute("INSERT INTO audit_segments VALUES (1, 1, 9, 7, 7, x'', x'')")
+    node.local_db.commit()
+    assert isinstance(node.replicator, Engine)
+    with caplog.at_level(logging.INFO):
+        await growing.step()
+        await growing.step()
+    assert node.replicator.changes == [("add_learner", N4)]
+    assert len([each for each in caplog.records if each.msg == "learner_waits"]) == 1
+    segments.save_holding(node.local_db, N4.node_id, Holding(through=1), 7)
+    node.local_db.commit()
+    await growing.step()
+    assert node.replicator.changes[1:] == [("promote", "n4")]

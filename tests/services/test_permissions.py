@@ -82,6 +82,7 @@ MATRIX = {
     "ClusterService/AddMember": "S",
     "ClusterService/CreateJoinTicket": "S",
     "ClusterService/KeepAuthorities": "S",
+    "ClusterService/DeclareSegmentsLost": "S",
     "ClusterService/ReplaceAuthorities": "S",
     "ClusterService/ListMembers": "SAO",
     "ClusterService/RemoveMember": "S",

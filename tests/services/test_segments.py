@@ -17,6 +17,7 @@ from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import activity
 from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.queries.segments import MissingSegmentError
@@ -29,18 +30,22 @@ from sparecode_node.replication.links.segment_exchange import (
     SegmentSource,
 )
 from sparecode_node.replication.links.transport import MESSAGE_BYTES_MAX
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import segments as keeping
+from sparecode_node.services.cluster.segment_holders import SegmentHolders
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.error_table import EXCEPTIONS
+from sparecode_node.services.errors import Refused
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.statemachine import audit, sealed_events
-from sparecode_node.statemachine.sealed_events import file_of
+from sparecode_node.statemachine.sealed_events import SegmentError, file_of
 from sparecode_node.statemachine.snapshots import (
     read_state,
     write_snapshot,
     write_whole,
 )
+from sparecode_node.statemachine.tables import segments as held_segments
 from sparecode_node.tool.doctor.findings import Verdict
 from sparecode_node.tool.doctor.state import check_state
 from tests.services.one_node import OneNode, one_node
@@ -365,9 +370,9 @@ async def test_a_failing_disk_is_tried_again(
     async with asyncio.timeout(20):
         while "disk is full" not in str([vars(each) for each in caplog.records]):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert stored == []
+        assert not any(stored)
         full = False
-        while not stored or stored[-1].segment.number < 3:  # noqa: ASYNC110
+        while not (stored and stored[-1]) or stored[-1].segment.number < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -474,3 +479,174 @@ async def test_the_digest_of_a_node_that_joined_is_the_others(
     async with joined(node, tmp_path) as path:
         facts = read_state(path)
     assert facts.digest == node.replicator._primary.digest()
+
+
+# --- What the members hold
+
+
+def holder(node: OneNode, keeper: SegmentKeeper) -> SegmentHolders:
+    return SegmentHolders(
+        keeper=keeper,
+        replicator=node.replicator,
+        state=node.state,
+        entropy=SystemEntropy(),
+    )
+
+
+def noted(node: OneNode) -> dict[NodeId, Holding]:
+    return held_segments.holdings(node.local_db)
+
+
+def save(node: OneNode, node_id: NodeId, holding: Holding) -> None:
+    held_segments.save_holding(node.local_db, node_id, holding, 1)
+    node.local_db.commit()
+
+
+async def test_events_are_discarded_only_when_all_voters_hold_them(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) So a voter that was away finds in a snapshot what it has not stored."""
+    stored: list[Any] = []
+    keeper = SegmentKeeper(tmp_path / "local.db", stored.append)
+    holders = holder(node, keeper)
+    await keeper.step()
+    own, others = (
+        node.replicator.node_id,
+        {each.node_id for each in node.replicator.members()},
+    )
+    others.discard(own)
+    assert others
+    await holders.step()
+    await node.replicator.read_barrier(timeout_s=1)
+    assert noted(node) == {own: Holding(through=3)}
+    await holders.step()
+    await keeper.step()
+    assert not any(stored), "another voter has told nothing"
+    for each in others:
+        save(node, each, Holding(through=2))
+    await holders.step()
+    await keeper.step()
+    assert stored[-1].segment.number == 2
+    assert not await holders.step(), "it tells nothing twice"
+    keeper._close()
+
+
+async def test_a_rotten_segment_is_named_told_and_fetched_again(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """(U1) The members learn of it before it is whole again."""
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    async with kept(path) as keeper:
+        await keeper.step()
+        assert keeper.holding == Holding(through=3)
+        with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+            db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+            db.commit()
+        with pytest.raises(SegmentError, match="segment 1 is damaged"):
+            await keeper.read_again()
+        with pytest.raises(SegmentNotHeldError):
+            await keeper.step()
+        assert keeper.holding == Holding(through=3, missing=((1, 1),))
+        await holder(node, keeper).step()
+        await node.replicator.read_barrier(timeout_s=1)
+        assert noted(node)[node.replicator.node_id] == keeper.holding
+        async with linked(keeper.exchange, n2=whole):
+            await keeper.step()
+        assert keeper.holding == Holding(through=3)
+        for _ in range(4):
+            await keeper.read_again()
+
+
+async def test_a_quiet_node_reads_no_row_of_the_segments(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of years has thousands of segments, and a look comes each second."""
+    async with kept(tmp_path / "local.db") as keeper:
+        await keeper.step()
+        await keeper.step()
+
+        def forbidden(_: object) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(held_segments, "all_sealed", forbidden)
+        monkeypatch.setattr(keeper, "_new_plan", forbidden)
+        await keeper.step()
+    assert node.local_db.in_transaction is False
+
+
+async def test_readers_go_on_after_a_loss_was_declared(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) With a gap that verification names."""
+    async with joined(node, tmp_path) as path, kept(path) as keeper:
+        with pytest.raises(SegmentNotHeldError):
+            await keeper.step()
+        with pytest.raises(MissingSegmentError):
+            await exported(node)
+        await node.membership.declare_segments_lost(
+            node.admin("ClusterService/DeclareSegmentsLost"),
+            first=1,
+            last=3,
+            reason="its disk was destroyed",
+        )
+        await keeper.step()
+        assert keeper.missing == ()
+        assert b"its disk was destroyed" in await exported(node)
+        verdict = (await node.audit.verify_chain(reading(node, "VerifyChain"))).value
+        assert verdict.broken_sequence == 0
+        assert f"events 1 to {EVENTS} were declared lost" in verdict.problem
+        (found,) = [
+            each
+            for each in check_state(path, journal=None, ring=None)
+            if each.subject == "audit log"
+        ]
+        assert found.verdict is Verdict.OK
+        assert "were declared lost" in found.words
+
+
+async def test_what_a_member_holds_is_not_declared_lost(node: OneNode) -> None:
+    """(U1) The others fetch it there."""
+    save(node, node.replicator.node_id, Holding(through=3))
+    with pytest.raises(Refused, match="segments 1"):
+        await node.membership.declare_segments_lost(
+            node.admin("ClusterService/DeclareSegmentsLost"),
+            first=1,
+            last=1,
+            reason="its disk was destroyed",
+        )
+
+
+async def test_what_a_damaged_file_still_has_is_recovered(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) This node may be the only one: one damaged page takes one segment with it."""
+    path = tmp_path / "local.db"
+    before = await views(node)
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    sealed_events.put_aside(path)
+    sealed_events.create(path)
+    async with kept(path) as keeper:
+        with pytest.raises(SegmentNotHeldError, match="events 1 to 8"):
+            await keeper.step()
+        assert stored_numbers(path) == [2, 3]
+        assert [each.number for each in keeper.missing] == [1]
+    assert len(before) > 3
+
+
+async def test_nothing_is_discarded_after_a_member_has_lost_a_segment(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) A discard that was allowed before ends."""
+    stored: list[Any] = []
+    async with kept(tmp_path / "local.db", stored.append) as keeper:
+        await keeper.step()
+        assert stored[-1].segment.number == 3
+        keeper.allow(0)
+        await keeper.step()
+        assert stored[-1] is None
+    assert node.local_db.in_transaction is False

@@ -3,6 +3,7 @@
 
 import contextlib
 import itertools
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -506,3 +507,110 @@ def test_a_restored_state_stores_its_events_again(
         assert log_of(other) == expected
         assert len(sequences(other.db)) < EVENTS + 1
     other.db.close()
+
+
+# --- Death at each step
+
+
+def dies_at(step: int, world: FileWorld, segment: Segment) -> bool:
+    """Store a segment in a process that dies at a statement; return whether it did."""
+    child = os.fork()
+    if not child:
+        file = SealedEvents(world.path)
+        steps = itertools.count(1)
+
+        def traced(_: str) -> None:
+            if next(steps) == step:
+                os._exit(9)
+
+        file._db.set_trace_callback(traced)
+        file.store_from_state(segment, iter)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 9
+
+
+def test_a_node_that_dies_at_any_step_loses_and_claims_nothing(
+    tmp_path: Path, world: FileWorld
+) -> None:
+    """(U1) What counts as stored is whole in the file; the state has all until then."""
+    live(world, 2 * EVENTS)
+    segment = sealed(world)[0]
+    before = log_of(world)
+    step = 0
+    died = True
+    while died:
+        step += 1
+        file_of(world.path).unlink()
+        for end in ("-wal", "-shm"):
+            file_of(world.path).with_name(f"{file_of(world.path).name}{end}").unlink(
+                missing_ok=True
+            )
+        sealed_events.create(world.path)
+        died = dies_at(step, world, segment)
+        sealed_events.create(world.path)  # As the next start does.
+        with contextlib.closing(SealedEvents(world.path)) as file:
+            counted = file.stored()
+            assert log_of(world) == before
+            assert lines_of(world.path, 1, segment.hash_after, skip=0, most=99)
+            if counted:
+                file.verify(segment)
+                world.machine.stored = up_to(segment)
+            else:
+                file.store_from_state(segment, iter)
+            assert file.stored() == {1: segment.hash_after}
+            file.verify(segment)
+    assert step > EVENTS, "it died at each statement"
+
+
+def test_a_rotten_event_takes_no_other_one_with_it(
+    world: FileWorld, file: SealedEvents
+) -> None:
+    """(U1) This may be the only node: nine of ten events are better than none."""
+    live(world, 2 * EVENTS)
+    segment = sealed(world)[0]
+    file.store_from_state(segment, iter)
+    file._db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+    with pytest.raises(SegmentError):
+        file.verify(segment)
+    assert file.stored() == {}
+    rows = file._db.execute("SELECT count(*) FROM audit_events").fetchone()
+    assert rows == (EVENTS,)
+    file.store_from_state(segment, iter)
+    assert file.stored() == {1: segment.hash_after}
+
+
+def test_other_events_never_replace_those_of_the_file(
+    world: FileWorld, file: SealedEvents
+) -> None:
+    """(U1) A lying member must not have a rotten segment replaced by nothing."""
+    live(world, 2 * EVENTS)
+    segment = sealed(world)[0]
+    file.store_from_state(segment, iter)
+    with pytest.raises(SegmentError):
+        file.store(segment, [])
+    assert file.stored() == {1: segment.hash_after}
+    file.verify(segment)
+
+
+def test_a_damaged_file_is_found_and_put_aside_at_the_next_start(
+    world: FileWorld,
+) -> None:
+    live(world, 2 * EVENTS)
+    with contextlib.closing(SealedEvents(world.path)) as file:
+        store_all(world, file)
+        file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert sealed_events.find_damage(world.path) == ""
+    path = file_of(world.path)
+    size = path.stat().st_size
+    content = bytearray(path.read_bytes())
+    content[8192:size] = b"\x55" * (size - 8192)
+    path.write_bytes(content)
+    assert sealed_events.find_damage(world.path) != ""
+    sealed_events.create(world.path)
+    with contextlib.closing(SealedEvents(world.path)) as file:
+        assert file.stored() == {}
+        store_all(world, file)
+    assert path.with_name(f"{path.name}.damaged-1").exists()
+    sealed_events.create(world.path)
+    assert not path.with_name(f"{path.name}.damaged-2").exists()

@@ -120,6 +120,8 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
             for reset in status.pending_resets
         ),
         rotation_due=status.rotation_due,
+        sealed_segments=status.sealed_segments,
+        lost_segments=status.lost_segments,
         due_authorities=tuple(
             DueAuthority(
                 authority=each.authority,
@@ -169,6 +171,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 members_authorities=tuple(member.members_authorities),
                 agents_authorities=tuple(member.agents_authorities),
                 shown_authorities=tuple(member.shown_authorities),
+                missing_segments=member.missing_segments,
             )
             for member in status.members
         ),

@@ -160,6 +160,33 @@ class Memberships(Caller):
         )
         return commit_in(answer.commit)
 
+    async def declare_segments_lost(
+        self,
+        first: int,
+        last: int,
+        reason: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Declare that no member has these sealed segments of the audit log any more.
+
+        Pages, exports, verification and backups then go on without their events. Raises
+        `ApprovalNeeded`.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.DeclareSegmentsLost,
+            cluster_pb2.DeclareSegmentsLostRequest(
+                request_id=request_id or new_request_id(),
+                first=first,
+                last=last,
+                reason=reason,
+            ),
+            within=within,
+        )
+        return commit_in(answer.commit)
+
     async def replace_authorities(
         self,
         node_id: str,

@@ -47,6 +47,8 @@ class Member:
     """Those of the agents' authorities."""
     shown_authorities: tuple[str, ...] = ()
     """Those of the members' authorities that signed the certificates it shows."""
+    missing_segments: str = ""
+    """Numbers of the sealed segments of the audit log that it has not stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,10 @@ class ClusterStatus:
     """Requested resets of administrators that are not in force yet."""
     rotation_due: str = ""
     """The removed member because of which another key is due; empty: none."""
+    sealed_segments: int = 0
+    """Number of sealed segments of the audit log."""
+    lost_segments: str = ""
+    """Numbers of those that were declared lost."""
     due_authorities: tuple[DueAuthority, ...] = ()
     """The authorities that are to be replaced."""
     successors: tuple[AuthoritySuccessor, ...] = ()

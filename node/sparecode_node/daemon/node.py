@@ -69,6 +69,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
+from sparecode_node.services.cluster.segment_holders import SegmentHolders
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
 from sparecode_node.services.keys.key_holder import KeyHolder
@@ -280,6 +281,16 @@ class Node:
             (self._own_key.run(), "own_key"),
             *self._welcome.authority_work(replicator, state, certificates.authorities),
             (key_holder.run(), "keys"),
+            (self._segments.run(), "segments"),
+            (
+                SegmentHolders(
+                    keeper=self._segments,
+                    replicator=replicator,
+                    state=state,
+                    entropy=self._entropy,
+                ).run(),
+                "segment_holders",
+            ),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
             (services.delivery.run(), "delivery"),

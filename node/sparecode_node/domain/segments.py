@@ -74,6 +74,11 @@ def subtract(ranges: Ranges, others: Ranges) -> Ranges:
     return tuple(left)
 
 
+def common(ranges: Ranges, others: Ranges) -> Ranges:
+    """Return the numbers that are in both."""
+    return subtract(ranges, subtract(ranges, others))
+
+
 def only_in(holding: Holding, others: Sequence[Holding], lost: Iterable[int]) -> Ranges:
     """Return the segments that one member holds and none of the *others*."""
     left = subtract(holding.held, ranges_of(lost))

@@ -10,6 +10,7 @@ then moved. An interrupted recovery can be run again.
 import asyncio
 import contextlib
 import datetime as dt
+import logging
 import os
 import shutil
 import sqlite3
@@ -56,6 +57,8 @@ from sparecode_node.statemachine.sealed_events import file_of
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 from sparecode_node.statemachine.tables.formats import SchemaError
 from sparecode_node.statemachine.tables.schema import read_only_uri
+
+log = logging.getLogger(__name__)
 
 RING = "ring.json"
 ASK_S = 3.0
@@ -306,18 +309,27 @@ def _write(
 
 def _copy_sealed_events(data: Path, old: Path) -> None:
     """
-    Copy the sealed audit events to the old files; they stay in place, too.
+    Copy the sealed audit events to the old files, if there is room; they stay in place.
 
-    A state goes on with those of its own history, and replaces others.
+    The new cluster goes on with the same history, so it replaces none of them. Without
+    the copy, the old files can be used together with the file in place.
     """
     file = file_of(data / STATE)
     for name in (f"{file.name}-wal", file.name):
         if (data / name).exists() and not (old / name).exists():
             old.mkdir(mode=0o700, exist_ok=True)
             part = old / f"{name}.part"
-            shutil.copy(data / name, part)
-            with part.open("rb") as copy:
-                os.fsync(copy.fileno())
+            try:
+                shutil.copy(data / name, part)
+                with part.open("rb") as copy:
+                    os.fsync(copy.fileno())
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                log.warning(
+                    "sealed_events_not_copied",
+                    extra={"file": str(data / name), "cause": str(error)},
+                )
+                return
             part.rename(old / name)
 
 

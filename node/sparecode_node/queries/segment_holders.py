@@ -26,6 +26,10 @@ class Overview:
         """Return the segments that a member has not stored, without the lost ones."""
         return self.holdings.get(node_id, Holding()).lacking(self.last, self.lost)
 
+    def missing(self, node_id: NodeId) -> Ranges:
+        """Return what to show of a member; nothing before any member has told."""
+        return self.lacking(node_id) if self.holdings else ()
+
 
 async def overview(transaction: ReadTransaction) -> Overview:
     """Return the sealed segments and their holders."""

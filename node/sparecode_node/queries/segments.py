@@ -6,6 +6,8 @@ A node that joined has the state, and fetches older events in the background. A 
 that needs one of them is refused: it must not look as if there were no such events.
 """
 
+from dataclasses import dataclass
+
 from sparecode_node.queries.transaction import ReadTransaction
 
 _MISSING = """
@@ -55,3 +57,28 @@ async def require(transaction: ReadTransaction, first: int, last: int) -> None:
     )
     if row is not None and first <= last:
         raise MissingSegmentError(row["first_sequence"], row["last_sequence"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostSegment:
+    """A segment that no member has; the hash of its last event continues the chain."""
+
+    first: int
+    last: int
+    hash_after: bytes
+
+
+async def lost_from(transaction: ReadTransaction, sequence: int) -> LostSegment | None:
+    """Return the lost segment that begins with an event."""
+    row = await transaction.one(
+        "SELECT first_sequence, last_sequence, hash_after FROM audit_segments "
+        "JOIN lost_segments USING (number) WHERE first_sequence = :sequence",
+        sequence=sequence,
+    )
+    if row is None:
+        return None
+    return LostSegment(
+        first=row["first_sequence"],
+        last=row["last_sequence"],
+        hash_after=row["hash_after"],
+    )

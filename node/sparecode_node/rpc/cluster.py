@@ -154,6 +154,22 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             commit=conversion.commit(self._node_id, applied)
         )
 
+    async def DeclareSegmentsLost(
+        self, request: pb.DeclareSegmentsLostRequest, context: Context
+    ) -> pb.DeclareSegmentsLostResponse:
+        """Declare segments of the audit log lost."""
+        applied = await self._changes.declare_segments_lost(
+            calls.session_call(
+                context, "ClusterService/DeclareSegmentsLost", request.request_id
+            ),
+            first=request.first,
+            last=request.last,
+            reason=request.reason,
+        )
+        return pb.DeclareSegmentsLostResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
+
     async def ReplaceAuthorities(
         self, request: pb.ReplaceAuthoritiesRequest, context: Context
     ) -> pb.ReplaceAuthoritiesResponse:
@@ -301,6 +317,8 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         members=[_member(member) for member in status.members],
         cluster_id=status.cluster_id,
         feature_level=status.feature_level,
+        sealed_segments=status.sealed_segments,
+        lost_segments=status.lost_segments,
         last_backup_time=conversion.timestamp(backup.taken_at_ms) if backup else None,
         last_backup_index=backup.index if backup else 0,
         pending_resets=[
@@ -384,4 +402,5 @@ def _member(member: MemberView) -> pb.Member:
         members_authorities=member.members_authorities,
         agents_authorities=member.agents_authorities,
         shown_authorities=member.shown_authorities,
+        missing_segments=member.missing_segments,
     )

@@ -176,6 +176,31 @@ def put_aside(state: Path) -> None:
     _mark_of(state).unlink(missing_ok=True)
 
 
+def put_aside_files(state: Path) -> list[Path]:
+    """Return the damaged files that were put aside; each may still have some segments."""
+    name = f"{file_of(state).name}.damaged-"
+    return sorted(
+        each
+        for each in state.parent.glob(f"{name}*")
+        if each.name.removeprefix(name).isdigit()
+    )
+
+
+def events_in(file: Path, segment: Segment) -> list[AuditEvent]:
+    """
+    Return what a file has of a segment, not proved yet.
+
+    Raises `sqlite3.DatabaseError`, also for a damaged page.
+    """
+    with contextlib.closing(sqlite3.connect(read_only_uri(file), uri=True)) as db:
+        rows = db.execute(
+            f"SELECT {COLUMNS} FROM audit_events WHERE sequence BETWEEN ? AND ? "
+            "ORDER BY sequence",
+            (segment.first_sequence, segment.last_sequence),
+        ).fetchall()
+    return [_event(row) for row in rows]
+
+
 def add_to(copy: Path, state: Path) -> None:
     """
     Add to a copy of the state the sealed events that only the file has.

@@ -133,6 +133,7 @@ class Member(_message.Message):
     MEMBERS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     AGENTS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     SHOWN_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    MISSING_SEGMENTS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The member's node ID."""
     reachable: _builtins.bool
@@ -164,6 +165,10 @@ class Member(_message.Message):
     recovery_bundle: _builtins.str
     """Whether a recovery bundle that was exported there has the current keys: `not_here`
     (it has no key of an authority), `missing`, `outdated` or `current`. Empty: unknown.
+    """
+    missing_segments: _builtins.str
+    """The numbers of the sealed segments of the audit log that it has not stored yet, as
+    ranges such as `1 to 3, 7`. Empty: it has all.
     """
     @_builtins.property
     def clock_offset(self) -> _duration_pb2.Duration:
@@ -203,10 +208,11 @@ class Member(_message.Message):
         members_authorities: _abc.Iterable[_builtins.str] | None = ...,
         agents_authorities: _abc.Iterable[_builtins.str] | None = ...,
         shown_authorities: _abc.Iterable[_builtins.str] | None = ...,
+        missing_segments: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "members_authorities", b"members_authorities", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "shown_authorities", b"shown_authorities", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "members_authorities", b"members_authorities", "missing_segments", b"missing_segments", "node_id", b"node_id", "reachable", b"reachable", "recovery_bundle", b"recovery_bundle", "role", b"role", "shown_authorities", b"shown_authorities", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +258,8 @@ class GetStatusResponse(_message.Message):
     ROTATION_DUE_FIELD_NUMBER: _builtins.int
     DUE_AUTHORITIES_FIELD_NUMBER: _builtins.int
     SUCCESSORS_FIELD_NUMBER: _builtins.int
+    SEALED_SEGMENTS_FIELD_NUMBER: _builtins.int
+    LOST_SEGMENTS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -270,6 +278,10 @@ class GetStatusResponse(_message.Message):
     """The removed member because of which the ring's key must be replaced. The primary
     starts the rotation by itself. Empty: no rotation is due.
     """
+    sealed_segments: _builtins.int
+    """The number of sealed segments of the audit log. Each member stores all of them."""
+    lost_segments: _builtins.str
+    """The numbers of those that were declared lost, as ranges. Empty: none."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """Ordered by node ID."""
@@ -312,10 +324,12 @@ class GetStatusResponse(_message.Message):
         rotation_due: _builtins.str = ...,
         due_authorities: _abc.Iterable[Global___DueAuthority] | None = ...,
         successors: _abc.Iterable[Global___AuthoritySuccessor] | None = ...,
+        sealed_segments: _builtins.int = ...,
+        lost_segments: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "successors", b"successors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "lost_segments", b"lost_segments", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "sealed_segments", b"sealed_segments", "successors", b"successors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1266,6 +1280,64 @@ class KeepAuthoritiesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeepAuthoritiesResponse: _TypeAlias = KeepAuthoritiesResponse  # noqa: Y015
+
+@_typing.final
+class DeclareSegmentsLostRequest(_message.Message):
+    """A request to declare segments of the audit log lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    first: _builtins.int
+    """The number of the first segment."""
+    last: _builtins.int
+    """The number of the last segment."""
+    reason: _builtins.str
+    """Why they are lost. It is recorded in the audit log, with the administrator."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclareSegmentsLostRequest: _TypeAlias = DeclareSegmentsLostRequest  # noqa: Y015
+
+@_typing.final
+class DeclareSegmentsLostResponse(_message.Message):
+    """The segments are declared lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where the change was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclareSegmentsLostResponse: _TypeAlias = DeclareSegmentsLostResponse  # noqa: Y015
 
 @_typing.final
 class ReplaceAuthoritiesRequest(_message.Message):

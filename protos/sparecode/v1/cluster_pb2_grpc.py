@@ -95,6 +95,11 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesResponse.FromString,
                 _registered_method=True)
+        self.DeclareSegmentsLost = channel.unary_unary(
+                '/sparecode.v1.ClusterService/DeclareSegmentsLost',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostResponse.FromString,
+                _registered_method=True)
         self.RotateKeys = channel.unary_stream(
                 '/sparecode.v1.ClusterService/RotateKeys',
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.SerializeToString,
@@ -199,6 +204,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeclareSegmentsLost(self, request, context):
+        """Declares that no member has some sealed segments of the audit log any more. Pages,
+        exports, verification and backups then go on without their events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKeys(self, request, context):
         """Replaces the cluster's secret key while the cluster serves, and streams the
         progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -270,6 +283,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.ReplaceAuthorities,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesResponse.SerializeToString,
+            ),
+            'DeclareSegmentsLost': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclareSegmentsLost,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostResponse.SerializeToString,
             ),
             'RotateKeys': grpc.unary_stream_rpc_method_handler(
                     servicer.RotateKeys,
@@ -602,6 +620,33 @@ class ClusterService:
             '/sparecode.v1.ClusterService/ReplaceAuthorities',
             sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.ReplaceAuthoritiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclareSegmentsLost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/DeclareSegmentsLost',
+            sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,10 @@ class ClusterServiceStub:
     """Starts to replace the authorities that are due because of a removed member, or ends
     the trust in them once every member uses their successors.
     """
+    DeclareSegmentsLost: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.DeclareSegmentsLostRequest, _cluster_pb2.DeclareSegmentsLostResponse]
+    """Declares that no member has some sealed segments of the audit log any more. Pages,
+    exports, verification and backups then go on without their events.
+    """
     RotateKeys: _grpc.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]
     """Replaces the cluster's secret key while the cluster serves, and streams the
     progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -127,6 +131,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     ReplaceAuthorities: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ReplaceAuthoritiesRequest, _cluster_pb2.ReplaceAuthoritiesResponse]  # type: ignore[assignment]
     """Starts to replace the authorities that are due because of a removed member, or ends
     the trust in them once every member uses their successors.
+    """
+    DeclareSegmentsLost: _aio.UnaryUnaryMultiCallable[_cluster_pb2.DeclareSegmentsLostRequest, _cluster_pb2.DeclareSegmentsLostResponse]  # type: ignore[assignment]
+    """Declares that no member has some sealed segments of the audit log any more. Pages,
+    exports, verification and backups then go on without their events.
     """
     RotateKeys: _aio.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Replaces the cluster's secret key while the cluster serves, and streams the
@@ -249,6 +257,16 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_pb2.ReplaceAuthoritiesResponse, _abc.Awaitable[_cluster_pb2.ReplaceAuthoritiesResponse]]:
         """Starts to replace the authorities that are due because of a removed member, or ends
         the trust in them once every member uses their successors.
+        """
+
+    @_abc_1.abstractmethod
+    def DeclareSegmentsLost(
+        self,
+        request: _cluster_pb2.DeclareSegmentsLostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.DeclareSegmentsLostResponse, _abc.Awaitable[_cluster_pb2.DeclareSegmentsLostResponse]]:
+        """Declares that no member has some sealed segments of the audit log any more. Pages,
+        exports, verification and backups then go on without their events.
         """
 
     @_abc_1.abstractmethod

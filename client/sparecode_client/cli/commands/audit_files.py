@@ -142,6 +142,8 @@ def check(context: typer.Context, *, stale_ok: StaleOk = False) -> None:
             f"{plural(verdict.verified_sequence, 'event')} are right."
         )
         settings.output.say(f"Head {verdict.head}")
+        if verdict.problem and not verdict.broken_sequence:
+            settings.output.say(f"Passed over: {verdict.problem}.")
         settings.output.position(verdict.position)
     if verdict.broken_sequence:
         raise fail(

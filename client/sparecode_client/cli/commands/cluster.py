@@ -16,6 +16,7 @@ from sparecode_client.cli.terminal.cluster_status import (
     reset_warnings,
     rotation_warnings,
     row,
+    segment_warnings,
     summary,
 )
 from sparecode_client.cli.terminal.completion import complete_member
@@ -71,6 +72,7 @@ def status(
             *reset_warnings(cluster),
             *rotation_warnings(cluster),
             *authority_warnings(cluster),
+            *segment_warnings(cluster),
             *bundle_warnings(cluster),
         ):
             settings.output.say(warning)

@@ -106,6 +106,23 @@ def authority_warnings(status: ClusterStatus) -> list[str]:
     ]
 
 
+def segment_warnings(status: ClusterStatus) -> list[str]:
+    """Return a warning about each member that lacks older audit events, and about losses."""
+    lines = [
+        f"WARNING: {each.node_id} lacks segments {each.missing_segments} of the audit log. "
+        "It fetches them from the other members: do not remove those meanwhile. If this "
+        "stays, see its log for segment_not_stored, and run sparecode-node doctor on it."
+        for each in status.members
+        if each.missing_segments
+    ]
+    if status.lost_segments:
+        lines.append(
+            f"Segments {status.lost_segments} of {status.sealed_segments} of the audit log "
+            "were declared lost."
+        )
+    return lines
+
+
 def _next_step(status: ClusterStatus, node_id: str) -> str:
     """Return which step of the replacement is next (runbook new-authority.md)."""
     due = [each for each in status.due_authorities if each.node_id == node_id]

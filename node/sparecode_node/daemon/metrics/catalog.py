@@ -305,6 +305,11 @@ OPEN = Metric(
     "1 if agents are served; 0 after a restore or a recovery, until an operator has "
     "reviewed and opened the cluster.",
 )
+SEGMENTS_MISSING = Metric(
+    "sparecode_audit_segments_missing",
+    Kind.GAUGE,
+    "Sealed segments of the audit log that this node has not stored.",
+)
 AUTHORITIES_DUE = Metric(
     "sparecode_authorities_due",
     Kind.GAUGE,

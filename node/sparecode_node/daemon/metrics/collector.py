@@ -123,6 +123,7 @@ class NodeCollector(Collector):
                 ((event.lower().replace(" ", "_"),), sources.security.counts[event])
                 for event in security_log.EVENTS
             ],
+            catalog.SEGMENTS_MISSING: [((), sources.events.missing_segments)],
             catalog.AUTHORITIES_DUE: [((), sources.events.due_authorities)],
             catalog.RADIUS_PACKETS: list(sources.radius_packets().items()),
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],

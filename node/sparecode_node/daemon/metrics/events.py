@@ -26,6 +26,16 @@ class Queue:
     """When the oldest waiting event happened; 0: none waits."""
 
 
+_MISSING = """
+SELECT count(*) FROM audit_segments AS sealed
+WHERE NOT EXISTS (
+        SELECT 1 FROM stored_segments AS stored
+        WHERE stored.number = sealed.number AND stored.hash = sealed.hash_after
+    )
+    AND number NOT IN (SELECT number FROM lost_segments)
+"""
+
+
 class EventCounts:
     """Counts of events since this object was created. Thread-safe."""
 
@@ -43,6 +53,8 @@ class EventCounts:
         """Requested resets of administrators that are not in force yet (P4)."""
         self.due_authorities = 0
         """Authorities whose keys a removed member has had, and that are due (P6a)."""
+        self.missing_segments = 0
+        """Sealed segments of the audit log that this node has not stored (U1)."""
         self.queues: tuple[Queue, ...] = ()
         """The channels, by name."""
         with self._open() as db:
@@ -61,6 +73,7 @@ class EventCounts:
                 "SELECT count(*) FROM "
                 "(SELECT DISTINCT authority, fingerprint FROM due_authorities)"
             ).fetchone()
+            (self.missing_segments,) = db.execute(_MISSING).fetchone()
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"
             ).fetchone()

@@ -80,6 +80,7 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.AddMember,
         commands.RemoveMember,
         commands.KeepAuthorities,
+        commands.DeclareSegmentsLost,
         commands.ReplaceAuthorities,
     ),
     "AdministratorService": (

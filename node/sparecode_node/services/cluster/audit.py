@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, chain_hash
 from sparecode_node.domain.ids import AdministratorName
-from sparecode_node.queries import audit
+from sparecode_node.queries import audit, segments
 from sparecode_node.queries.audit import AuditFilter, AuditHead, AuditRecord
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
@@ -49,6 +49,7 @@ class ChainVerdict:
     broken_sequence: int = 0
     """0: nothing is broken."""
     problem: str = ""
+    """Without a broken event: which events were declared lost, and passed over."""
 
 
 class Audit:
@@ -183,11 +184,38 @@ class Audit:
     async def _verdict(self, context: CallContext, end: int) -> ChainVerdict:
         verdict = ChainVerdict(verified_sequence=0, head=GENESIS_HASH)
         while verdict.verified_sequence < end and not verdict.broken_sequence:
-            batch = await self._batch(
-                context, AuditFilter(), after=verdict.verified_sequence, up_to=end
-            )
+            after = verdict.verified_sequence
+            if (lost := await self._lost_from(context, after + 1)) is not None:
+                words = f"the events {lost.first} to {lost.last} were declared lost"
+                verdict = ChainVerdict(
+                    verified_sequence=lost.last,
+                    head=lost.hash_after,
+                    problem="; ".join(filter(None, (verdict.problem, words))),
+                )
+                continue
+            batch = await self._batch(context, AuditFilter(), after=after, up_to=end)
             verdict = _follow(verdict, batch.value)
         return verdict
+
+    async def _lost_from(
+        self, context: CallContext, sequence: int
+    ) -> segments.LostSegment | None:
+        """Return the lost segment that begins with an event, if it is missing here, too."""
+
+        async def query(
+            transaction: ReadTransaction, _: int
+        ) -> segments.LostSegment | None:
+            lost = await segments.lost_from(transaction, sequence)
+            there = await audit.following(
+                transaction,
+                after=sequence - 1,
+                up_to=sequence,
+                criteria=AuditFilter(),
+                rows=1,
+            )
+            return None if there else lost
+
+        return (await self._reader.read(context, query, stale_ok=True)).value
 
     async def _batch(
         self, context: CallContext, criteria: AuditFilter, *, after: int, up_to: int
@@ -212,6 +240,11 @@ def _follow(verdict: ChainVerdict, records: tuple[AuditRecord, ...]) -> ChainVer
     sequence, head = verdict.verified_sequence, verdict.head
     for record in records:
         problem = ""
+        if (
+            record.event.sequence > sequence + 1
+            and sequence > verdict.verified_sequence
+        ):
+            break  # The caller looks whether what comes next was declared lost.
         if record.event.sequence != sequence + 1:
             problem = "it is missing"
         elif chain_hash(head, record.event) != record.hash:
@@ -231,7 +264,7 @@ def _follow(verdict: ChainVerdict, records: tuple[AuditRecord, ...]) -> ChainVer
             broken_sequence=sequence + 1,
             problem="it is missing",
         )
-    return ChainVerdict(verified_sequence=sequence, head=head)
+    return ChainVerdict(verified_sequence=sequence, head=head, problem=verdict.problem)
 
 
 def _check(criteria: AuditFilter) -> None:

@@ -19,6 +19,7 @@ from sparecode_node.services.cluster.authority_use import (
     check_unused,
     use_of_successors,
 )
+from sparecode_node.services.cluster.segment_holders import check_lost
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
@@ -36,6 +37,7 @@ from sparecode_node.statemachine.commands.membership import (
     RemoveMember,
     ReplaceAuthorities,
 )
+from sparecode_node.statemachine.commands.segments import DeclareSegmentsLost
 from sparecode_node.statemachine.results import Applied, JoinTicketCreated
 
 SETTLE_S = 5.0
@@ -254,6 +256,30 @@ class MembershipCommands:
             self._state,
             command.node_id,
             timeout_s=deadline.left_s(),
+        )
+        return applied(
+            await self._proposer.propose(context, session, deadline, command)
+        )
+
+    @idempotent
+    async def declare_segments_lost(
+        self, context: CallContext, *, first: int, last: int, reason: str
+    ) -> Applied:
+        """
+        Declare that no member has some sealed segments of the audit log any more (U1).
+
+        Readers then go on without their events. Raises `Refused` (`SEGMENT_UNKNOWN`;
+        `SEGMENT_HELD` if a member that answers holds one).
+        """
+        command = DeclareSegmentsLost(
+            first=first,
+            last=last,
+            reason=fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX),
+        )
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await check_lost(
+            self._replicator, self._state, command, timeout_s=deadline.left_s()
         )
         return applied(
             await self._proposer.propose(context, session, deadline, command)

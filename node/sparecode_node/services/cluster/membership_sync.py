@@ -53,7 +53,7 @@ class MembershipSync:
         for member in self._replicator.members():
             if member.role is not MemberRole.LEARNER:
                 continue
-            if held.holdings and (lacking := held.lacking(member.node_id)):
+            if lacking := held.lacking(member.node_id):
                 self._wait(member.node_id, count(lacking))
             else:
                 await self._promote(member.node_id)

@@ -12,10 +12,11 @@ compares it with the file, so it is as true as the member is a member.
 
 import asyncio
 import logging
+import sqlite3
 
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.domain.outcomes import Rejected
-from sparecode_node.domain.segments import Holding, agreed
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.segments import Holding, agreed, common, in_words
 from sparecode_node.queries import segment_holders
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
@@ -23,8 +24,12 @@ from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.cluster.segments import SegmentKeeper
+from sparecode_node.services.errors import refusal
 from sparecode_node.statemachine.commands import UnstampedCall
-from sparecode_node.statemachine.commands.segments import NoteSegments
+from sparecode_node.statemachine.commands.segments import (
+    DeclareSegmentsLost,
+    NoteSegments,
+)
 from sparecode_node.statemachine.feature_level import AUDIT_SEGMENTS
 
 log = logging.getLogger(__name__)
@@ -58,7 +63,8 @@ class SegmentHolders:
             noted = False
             try:
                 noted = await self.step()
-            except ProposeError as error:
+            except (ProposeError, sqlite3.OperationalError) as error:
+                # A snapshot of an older level has no such tables for a moment.
                 log.debug("segments cannot be noted yet: %s", error)
             await asyncio.sleep(NOTE_S if noted else LOOK_S)
 
@@ -99,3 +105,32 @@ class SegmentHolders:
         )
         if isinstance(result, Rejected):
             log.debug("segments were not noted: %s", result.detail)
+
+
+async def check_lost(
+    replicator: Replicator,
+    state: LocalState,
+    command: DeclareSegmentsLost,
+    *,
+    timeout_s: float,
+) -> None:
+    """
+    Refuse to declare lost what a member that answers holds; the others fetch it there.
+
+    Raises `Refused` (`SEGMENT_HELD`) and `ProposeError`.
+    """
+    await replicator.read_barrier(timeout_s=timeout_s)
+    async with state.transaction() as transaction:
+        seen = await segment_holders.overview(transaction)
+    wanted = ((command.first, command.last),)
+    statuses = await replicator.status(digest=False, timeout_s=min(LOOK_S, timeout_s))
+    for each in statuses:
+        held = seen.holdings.get(each.node_id, Holding()).held
+        if each.reachable and (there := common(wanted, held)):
+            raise refusal(
+                Rejected(
+                    Reason.SEGMENT_HELD,
+                    f"{each.node_id} has segments {in_words(there)}, and the other "
+                    "members fetch them there",
+                )
+            )

@@ -30,9 +30,11 @@ from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
     SegmentError,
     event_in,
+    events_in,
     file_of,
     find_damage,
     lines_of,
+    put_aside_files,
 )
 from sparecode_node.statemachine.tables.segments import Segment
 
@@ -68,11 +70,14 @@ class _Plan:
 class SegmentKeeper:
     """The only writer of the node's file of sealed events."""
 
-    def __init__(self, state: Path, on_stored: Callable[[Stored], object]) -> None:
+    def __init__(
+        self, state: Path, on_stored: Callable[[Stored | None], object]
+    ) -> None:
         """
         Keep the events of the state's database *state*.
 
-        *on_stored* gets the sealed events of the database that are all stored.
+        *on_stored* gets the sealed events of the database that are all stored; None:
+        nothing may be discarded.
         """
         self._state = state
         self._on_stored = on_stored
@@ -193,6 +198,7 @@ class SegmentKeeper:
                 "then fetches the events from the other members"
             )
             self.holding = Holding()
+            self._on_stored(None)
 
     def _close(self) -> None:
         with self._working:
@@ -214,8 +220,7 @@ class SegmentKeeper:
         ):
             self._planned = self._new_plan(file, frozenset(lost))
             self._sealed, self._stored, self._seen = sealed, stored, seen
-        if self._planned.stored is not None:
-            self._on_stored(self._planned.stored)
+        self._on_stored(self._planned.stored)
         return self._planned
 
     def _new_plan(self, file: SealedEvents, lost: frozenset[int]) -> _Plan:
@@ -259,6 +264,8 @@ class SegmentKeeper:
             # It was stored a moment before a crash, or could not be read only for once.
             await self._work(lambda file: file.verify(segment, self._in_turns))
             return
+        if await asyncio.to_thread(self._recovered, segment):
+            return
         causes = []
         for peer in self.exchange.others:
             try:
@@ -274,6 +281,20 @@ class SegmentKeeper:
             f"no member has the audit events {segment.first_sequence} to "
             f"{segment.last_sequence}: {'; '.join(causes) or 'there is no other member'}"
         )
+
+    def _recovered(self, segment: Segment) -> bool:
+        """Return whether a file that was put aside still had the segment: it is stored."""
+        for damaged in put_aside_files(self._state):
+            with contextlib.suppress(SegmentError, sqlite3.DatabaseError):
+                events = events_in(damaged, segment)
+                with self._opened() as file:
+                    file.store(segment, events, self._in_turns)
+                log.info(
+                    "segment_recovered",
+                    extra={"segment": segment.number, "file": damaged.name},
+                )
+                return True
+        return False
 
     async def _fetch_from(self, peer: NodeId, segment: Segment) -> None:
         lines = await self.exchange.fetch(

@@ -5,11 +5,19 @@ import asyncio
 import enum
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import AuthorityKind, Successor, fingerprints
-from sparecode_node.queries import authorities, cluster, membership, resets, seals
+from sparecode_node.domain.segments import in_words, ranges_of
+from sparecode_node.queries import (
+    authorities,
+    cluster,
+    membership,
+    resets,
+    seals,
+    segment_holders,
+)
 from sparecode_node.queries.authorities import DueAuthority
 from sparecode_node.queries.cluster import LastBackup
 from sparecode_node.queries.resets import PendingReset
@@ -59,6 +67,8 @@ class MemberView:
     agents_authorities: tuple[str, ...] = ()
     shown_authorities: tuple[str, ...] = ()
     """Fingerprints of the members' authorities that signed what it shows."""
+    missing_segments: str = ""
+    """The sealed segments of the audit log that it has not stored, in words (U1)."""
     votes: bool = True
     """False: a learner, which receives everything and counts for no quorum."""
 
@@ -104,6 +114,10 @@ class ClusterStatus:
     """The authorities that are to be replaced (P6a)."""
     successors: tuple[SuccessorView, ...] = ()
     """Those that members have announced; each member judges the proofs."""
+    sealed_segments: int = 0
+    """The sealed segments of the audit log."""
+    lost_segments: str = ""
+    """Those that were declared lost, in words."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
@@ -240,6 +254,7 @@ class Cluster:
             rotation_due = await seals.rotation_due(transaction)
             due_authorities = await authorities.due(transaction)
             successors = await authorities.successors(transaction)
+            held = await segment_holders.overview(transaction)
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -248,7 +263,10 @@ class Cluster:
             primary=self._replicator.primary,
             quorum=reachable > len(voters) // 2,
             members=tuple(
-                _view(member, newest, now_ms)
+                replace(
+                    _view(member, newest, now_ms),
+                    missing_segments=in_words(held.missing(member.node_id)),
+                )
                 for member in sorted(members, key=lambda member: member.node_id)
             ),
             cluster_id=cluster_id,
@@ -258,6 +276,8 @@ class Cluster:
             rotation_due=rotation_due,
             due_authorities=due_authorities,
             successors=tuple(map(_successor, successors)),
+            sealed_segments=held.last,
+            lost_segments=in_words(ranges_of(held.lost)),
         )
 
 

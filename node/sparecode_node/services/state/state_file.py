@@ -119,9 +119,9 @@ class StateFile:
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
 
-    def stored(self, stored: Stored) -> None:
+    def stored(self, stored: Stored | None) -> None:
         """
-        Let apply discard these sealed events: the other file has them.
+        Let apply discard these sealed events: the files of all voters have them.
 
         Safe in any thread.
         """

@@ -64,7 +64,7 @@ def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
         Reason.LAST_SEGMENT_HOLDER,
         f"{node_id} is the only member with segments {in_words(only)} of the audit log: "
         "wait until another member has them (sparecode cluster status); if this machine "
-        "is destroyed, declare them lost first (sparecode audit declare-lost)",
+        "is destroyed, declare them lost first (sparecode cluster declare-lost)",
         "node_id",
     )
 

@@ -149,7 +149,8 @@ def _fetch_again(path: Path) -> str:
 
 def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
     """Recompute the hash of every audit event from the previous one (U1)."""
-    previous, sequence, missing = GENESIS_HASH, 0, 0
+    previous, sequence, missing, gone = GENESIS_HASH, 0, 0, 0
+    lost = frozenset(segments.lost(db))
     sealed = {each.first_sequence: each for each in segments.all_sealed(db)}
     rows = db.execute(
         "SELECT sequence, at_ms, actor, node, action, target, outcome, reason, detail, "
@@ -170,7 +171,8 @@ def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
         event = AuditEvent(**dict(zip(names, fields, strict=True)))
         while event.sequence > sequence + 1 and (gap := sealed.get(sequence + 1)):
             sequence, previous = gap.last_sequence, gap.hash_after
-            missing += gap.events
+            missing += 0 if gap.number in lost else gap.events
+            gone += gap.events if gap.number in lost else 0
         if 0 < event.sequence <= sequence:
             continue  # The end of a segment whose beginning is missing: it is fetched.
         sequence += 1
@@ -190,4 +192,5 @@ def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
             f"{missing} of {sequence} events are missing on this node; it fetches them "
             "from the other members while it runs",
         )
-    return ok("audit log", f"{sequence} events in an unbroken chain, head {head}")
+    words = f"{sequence} events in an unbroken chain, head {head}"
+    return ok("audit log", f"{words}; {gone} were declared lost" if gone else words)

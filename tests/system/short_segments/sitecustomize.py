@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Seals the audit log after a few events, so that a short test has many segments.
+
+Python imports this first if its folder is on the path. All nodes of a cluster need it.
+"""
+
+from sparecode_node.services.cluster import segments
+from sparecode_node.statemachine import audit
+
+audit.SEGMENT_EVENTS = 10
+segments.RETRY_S = 1.0
+segments.READ_AGAIN_S = 0.5

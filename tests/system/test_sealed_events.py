@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed audit events on real processes: all machines are replaced, and none is lost (U1)."""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_cluster.cluster import ADMINISTRATOR, LocalNode
+
+from sparecode_client import Admin
+from tests.system import machines
+from tests.system.machines import PASSWORD, Site, until
+from tests.system.test_cluster_growth import primary, standings
+
+pytestmark = pytest.mark.timeout(600)
+
+SHORT = Path(__file__).parent / "short_segments"
+"""Makes segments of ten events."""
+RAFT = "[raft]\nlog_entries_max = 24\nlog_entries_kept = 8\n"
+"""Nodes that join get a snapshot."""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Begin a cluster of one."""
+    site = Site(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SHORT))
+        patch.setattr(machines, "_TOML", machines._TOML + RAFT)
+        try:
+            site.start_cluster()
+            yield site
+        finally:
+            site.kill()
+
+
+def grow(site: Site, node_id: str) -> LocalNode:
+    """Let a node join, start it, and wait until it votes."""
+    machine = site.machine(node_id)
+    joined = site.join(machine, "--with-authority")
+    assert joined.returncode == 0, joined.stderr
+    machine.start()
+    until(lambda: standings(site).get(node_id) == "voter" or not machine.running)
+    assert machine.running, machine.last_words()
+    return machine
+
+
+def in_state(machine: LocalNode) -> int:
+    """Return the first audit event in the state's own database."""
+    with contextlib.closing(sqlite3.connect(machine.directory / "data/state.db")) as db:
+        return int(db.execute("SELECT min(sequence) FROM audit_events").fetchone()[0])
+
+
+def stored(machine: LocalNode) -> int:
+    """Return how many segments a machine has stored."""
+    file = machine.directory / "data/state-audit.db"
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        return int(db.execute("SELECT count(*) FROM stored_segments").fetchone()[0])
+
+
+def missing(site: Site) -> dict[str, str]:
+    """Return the segments that each member lacks."""
+    status = json.loads(site.admin("cluster", "status", "--output", "json").stdout)
+    return {each["node_id"]: each["missing_segments"] for each in status["members"]}
+
+
+def add_users(site: Site, last: int) -> None:
+    (machine,) = site.machines.values()
+    with Admin(machine.admin_address, ca=site.members_ca) as admin:
+        admin.login(ADMINISTRATOR, PASSWORD)
+        for number in range(last):
+            admin.create_user(f"user-{number}")
+
+
+def test_all_machines_are_replaced_one_after_the_other(site: Site) -> None:
+    """
+    (U1) A learner waits for all segments, and the last member that has one stays.
+
+    A rotten segment is named and comes from another member again.
+    """
+    first = site.machines["n1"]
+    add_users(site, 30)
+    until(lambda: stored(first) >= 3)
+
+    def discarded() -> bool:
+        site.admin("users", "show", "user-0")
+        return in_state(first) > 20
+
+    until(discarded)
+    second = grow(site, "n2")
+    assert "segment_fetched" in second.log.read_text(), "its snapshot lacked them"
+    assert stored(second) >= 3, "it votes, so it has them"
+    until(lambda: missing(site) == {"n1": "", "n2": ""})
+    with contextlib.closing(
+        sqlite3.connect(second.directory / "data/state-audit.db")
+    ) as db:
+        db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+        db.commit()
+    until(lambda: "segment 1 is damaged" in second.log.read_text())
+
+    def mended() -> bool:
+        with contextlib.closing(
+            sqlite3.connect(second.directory / "data/state-audit.db")
+        ) as db:
+            (detail,) = db.execute(
+                "SELECT detail FROM audit_events WHERE sequence = 3"
+            ).fetchone()
+        return bool(detail != "x")
+
+    until(mended)
+    until(lambda: missing(site) == {"n1": "", "n2": ""})
+    until(lambda: primary(site))
+    removed = site.admin("cluster", "remove", "n1", "--yes")
+    assert removed.returncode == 0, removed.stderr
+    first.kill()
+    checked = site.admin("audit", "check")
+    assert checked.returncode == 0, checked.stderr
+    grow(site, "n3")
+    until(lambda: primary(site))
+    removed = site.admin("cluster", "remove", "n2", "--yes")
+    assert removed.returncode == 0, removed.stderr
+    second.kill()
+    until(lambda: primary(site))
+    checked = site.admin("audit", "check", "--output", "json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["problem"] == ""
+    oldest = site.admin("audit", "list", "--from", "1", "--output", "json")
+    assert '"sequence": 1' in oldest.stdout or '"sequence":1' in oldest.stdout
