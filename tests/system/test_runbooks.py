@@ -159,6 +159,7 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator, tmp_path: Path) -> 
     cluster = operator.cluster
     operator.follow("expired-certificates.md", "Certificates that expire soon")
 
+    operator.follow("missing-segments.md")
     operator.follow("slow-member.md")
     put_back(operator, cluster.nodes[2])
     operator.follow("restored-machine.md")
