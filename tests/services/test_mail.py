@@ -111,7 +111,7 @@ async def test_a_user_reads_their_own_language(
 
 
 async def test_no_mail_holds_a_secret(node: OneNode, server: MailServer) -> None:
-    """(N3) Whatever happens to a user and to an administrator."""
+    """(N3, N8) Whatever happens to a user; both addresses hear of a change."""
     await create(node, server.url)
     await add_alice(node)
     codes = [each.code for each in (await node.issue()).codes]
