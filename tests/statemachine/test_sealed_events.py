@@ -317,6 +317,9 @@ def test_only_the_segment_s_own_events_are_stored(
         "UPDATE audit_events SET detail = 'x' WHERE sequence = 2",
         "UPDATE audit_events SET hash = zeroblob(32) WHERE sequence = 2",
         "DELETE FROM audit_events WHERE sequence = 2",
+        # One bit can make bytes that are no UTF-8, or a value of another kind.
+        "UPDATE audit_events SET detail = CAST(x'ff' AS TEXT) WHERE sequence = 2",
+        "UPDATE audit_events SET detail = x'78' WHERE sequence = 2",
     ],
 )
 def test_a_rotten_segment_counts_as_missing(
@@ -326,9 +329,15 @@ def test_a_rotten_segment_counts_as_missing(
     live(world, 2 * EVENTS)
     store_all(world, file)
     first, *others = sealed(world)
-    with contextlib.closing(sqlite3.connect(file_of(world.path))) as db:
-        db.execute(damage)
-        db.commit()
+    for change in (
+        # A disk that rots does not ask for the types of the columns.
+        "UPDATE sqlite_schema SET sql = replace(sql, ' STRICT', '')",
+        damage,
+    ):
+        with contextlib.closing(sqlite3.connect(file_of(world.path))) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(change)
+            db.commit()
     with pytest.raises(SegmentError):
         file.verify(first)
     assert set(file.stored()) == {each.number for each in others}
@@ -591,6 +600,21 @@ def test_other_events_never_replace_those_of_the_file(
         file.store(segment, [])
     assert file.stored() == {1: segment.hash_after}
     file.verify(segment)
+
+
+@pytest.mark.parametrize("change", [{"detail": "\ud800"}, {"at_ms": 2**64}])
+def test_a_value_that_sqlite_cannot_hold_is_refused_as_any_other_lie(
+    world: FileWorld, file: SealedEvents, change: dict[str, Any]
+) -> None:
+    """(U1) JSON can hold it. One lying member must not stop the node that asks it."""
+    live(world, 2 * EVENTS)
+    segment = sealed(world)[0]
+    lines = lines_of(world.path, segment.number, segment.hash_after, skip=0, most=99)
+    assert lines is not None
+    first, *others = map(event_in, lines.splitlines())
+    with pytest.raises(SegmentError):
+        file.store(segment, [replace(first, **change), *others])
+    assert file.stored() == {}
 
 
 def test_a_damaged_file_is_found_and_put_aside_at_the_next_start(

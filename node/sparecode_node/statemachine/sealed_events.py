@@ -190,9 +190,10 @@ def events_in(file: Path, segment: Segment) -> list[AuditEvent]:
     """
     Return what a file has of a segment, not proved yet.
 
-    Raises `sqlite3.DatabaseError`, also for a damaged page.
+    Raises `sqlite3.DatabaseError`, also for a damaged page, and `SegmentError`.
     """
     with contextlib.closing(sqlite3.connect(read_only_uri(file), uri=True)) as db:
+        db.text_factory = _text
         rows = db.execute(
             f"SELECT {COLUMNS} FROM audit_events WHERE sequence BETWEEN ? AND ? "
             "ORDER BY sequence",
@@ -280,7 +281,8 @@ class SealedEvents:
         """
         if self._stored is None:
             rows = self._db.execute("SELECT number, hash FROM stored_segments")
-            self._stored = {number: bytes(value) for number, value in rows}
+            # A rotten row may hold anything: it is compared with the state's hash.
+            self._stored = dict(rows)
         return self._stored
 
     def first_in_state(self) -> int:
@@ -377,9 +379,11 @@ class SealedEvents:
         try:
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            if isinstance(error, OverflowError | UnicodeEncodeError):
+                raise SegmentError("SQLite cannot hold what was sent") from error
             raise
 
 
@@ -434,14 +438,9 @@ def event_in(line: bytes) -> AuditEvent:
     """Return the event in a line of `lines_of`. Raises `SegmentError`."""
     try:
         content = json.loads(line)
-        event = AuditEvent(**content)
-        for name in _FIELDS:
-            number = name in ("sequence", "at_ms")
-            if type(getattr(event, name)) is not (int if number else str):
-                raise SegmentError("a line is no event")
+        return _checked(AuditEvent(**content))
     except (ValueError, TypeError, RecursionError) as error:
         raise SegmentError("a line is no event") from error
-    return event
 
 
 def _verify(db: sqlite3.Connection, segment: Segment, pace: Pace) -> None:
@@ -459,13 +458,28 @@ def _verify(db: sqlite3.Connection, segment: Segment, pace: Pace) -> None:
 
 
 def _event(row: Iterable[Any]) -> AuditEvent:
-    return AuditEvent(**dict(zip(_FIELDS, row, strict=False)))
+    return _checked(AuditEvent(**dict(zip(_FIELDS, row, strict=False))))
+
+
+def _checked(event: AuditEvent) -> AuditEvent:
+    """Return an event whose values have the right types. Raises `SegmentError`."""
+    for name in _FIELDS:
+        number = name in ("sequence", "at_ms")
+        if type(getattr(event, name)) is not (int if number else str):
+            raise SegmentError(f"what should be an event is no event: {name}")
+    return event
+
+
+def _text(content: bytes) -> str:
+    """Return a text of the file; of rotten bytes another text, which its hash shows."""
+    return content.decode(errors="replace")
 
 
 def _open(file: Path) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
     try:
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA synchronous = FULL")

@@ -331,7 +331,7 @@ class SegmentKeeper:
     def lend(self, number: int, hash_after: bytes, *, skip: int, most: int) -> bytes:
         """Return events of a segment for another member. Raises `SegmentNotHeldError`."""
         lines = None
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, SegmentError):
             lines = lines_of(self._state, number, hash_after, skip=skip, most=most)
         if lines is None:
             raise SegmentNotHeldError("this node does not have the segment")
