@@ -103,7 +103,9 @@ async def test_a_date_that_is_past(browser: Browser, size: ViewportSize) -> None
         await accessible(page)
 
 
-async def test_two_tabs(desk: Desk, browser: Browser, size: ViewportSize) -> None:
+async def test_two_tabs_save_one_set(
+    desk: Desk, browser: Browser, size: ViewportSize
+) -> None:
     async with window(browser, size) as page:
         await sign_in(page)
         other = await page.context.new_page()
