@@ -2,6 +2,8 @@
 """Copies of a call by HTTP (D3): they cost little, and an acceptance must still stand."""
 
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +11,10 @@ from sparecode_node.domain.agents import Certificate
 from sparecode_node.http.v1 import AUTHENTICATE
 from sparecode_node.services.context import HTTP, AgentCaller, CallContext
 from sparecode_node.services.errors import CertificateDeniedError
-from tests.http.door import HOST, IDENTITY, Door
+from sparecode_node.services.load.rates import BURST_S
+from tests.http.door import HOST, IDENTITY, Door, open_door
 from tests.http.test_v1 import WRONG, issued
+from tests.services.one_node import UNLIMITED, AgentIdentity, one_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,6 +33,42 @@ async def test_a_copy_takes_no_hash(door: Door) -> None:
             assert copy.json() == first.json()
         assert (door.node.kdf.evaluations(), len(door.node.reasons())) == before
         key = str(uuid.uuid4())
+
+
+@pytest.mark.parametrize("step", ["first", "next"])
+async def test_a_changed_copy_is_hashed_counted_and_recorded(
+    tmp_path: Path, step: str
+) -> None:
+    """(Q1, L7) Else the holder of a key could try passcodes under one id, unseen."""
+    key = str(uuid.uuid4())
+    async with (
+        one_node(tmp_path, replace(UNLIMITED, user=1)) as node,
+        open_door(node, tmp_path / "tls") as door,
+    ):
+        await node.add_user()
+        await node.register_agent(AgentIdentity(IDENTITY))
+
+        async def send(guess: int) -> dict[str, object]:
+            path, secret = (
+                ("/v1/authenticate", {"username": "alice", "passcode": f"{guess:06}"})
+                if step == "first"
+                else ("/v1/continue", {"challenge": "AAEC", "tokencode": f"{guess:06}"})
+            )
+            answer: dict[str, object] = (
+                await door.post(path, **secret, request_id=key)
+            ).json()
+            return answer
+
+        assert (await send(0))["decision"] == "REFUSED"
+        for guess in range(1, BURST_S):
+            hashed = node.kdf.evaluations()
+            assert (await send(guess))["reason"] == "REQUEST_ID_REUSED"
+            assert node.kdf.evaluations() > hashed
+        assert "request_id_reused" in node.reasons()
+        hashed = node.kdf.evaluations()
+        assert (await send(BURST_S))["status"] == 429
+        assert (await send(0))["decision"] == "REFUSED", "a copy has a rate of its own"
+        assert node.kdf.evaluations() == hashed
 
 
 @pytest.mark.parametrize("change", ["user", "agent", "list", "key", "certificate"])

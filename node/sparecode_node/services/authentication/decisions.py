@@ -146,7 +146,10 @@ class Decisions:
 
         None: the request is new, or came by gRPC, whose client waits before it tries
         again. Strangers can send copies of packets, and plug-ins repeat calls at once, so
-        copies by RADIUS and HTTP must cost little. Raises `Refused`.
+        copies by RADIUS and HTTP must cost little.
+
+        None also for a known id with other content (Q1): that is a guess. It takes the
+        rate and the hashes of an attempt, and apply refuses and records it.
         """
         if context.door not in (RADIUS, HTTP):
             return None
@@ -155,7 +158,7 @@ class Decisions:
             return await requests.find(transaction, request.key)
 
         found = await self._state.at_once(remembered)
-        return None if found is None else _decided(found)
+        return found if isinstance(found, Authenticated) else None
 
     async def repeated(
         self,
