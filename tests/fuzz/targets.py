@@ -42,7 +42,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.domain.users import fold
 from sparecode_node.http import privacyidea
-from sparecode_node.http.bodies import JSON, Fields
+from sparecode_node.http.bodies import JSON, PARTS, Fields
 from sparecode_node.http.problems import RequestError
 from sparecode_node.http.v1 import FIRST_FIELDS, NEXT_FIELDS
 from sparecode_node.queries.passkeys import PasskeyView
@@ -323,7 +323,7 @@ def read_http_fields(data: bytes) -> None:
 
 def read_privacyidea(data: bytes) -> None:
     """Read what a plug-in for privacyIDEA sends, in each form and encoding."""
-    for kind in (JSON, privacyidea.FORM):
+    for kind in (JSON, privacyidea.FORM, f"{PARTS}; boundary=x"):
         for agent in ("curl", *privacyidea.DECODED_ONCE):
             with contextlib.suppress(RequestError, InvalidFieldError):
                 check = _finished(privacyidea.read(_request(data, kind, agent)))
@@ -594,6 +594,8 @@ TARGETS = (
         ),
     ),
     Target(name="seals", run=open_seal),
+            b'--x\r\nContent-Disposition: form-data; name="user"\r\n\r\nal\r\n--x--\r\n',
+            b"--x\r\nContent-Disposition: form-data; name*\r\n\r\nal\r\n--x--\r\n",
     Target(
         name="passkey_answers",
         run=read_passkey_answer,

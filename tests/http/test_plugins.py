@@ -130,6 +130,8 @@ async def test_json_is_not_decoded_again(door: Door) -> None:
             b"alice\r\n--x--\r\n"
         ),
         b'--x\r\nContent-Disposition: form-data; name="user"\r\n\r\n\xff\r\n--x--\r\n',
+        # An IndexError of the parser.
+        b"--x\r\nContent-Disposition: form-data; name*\r\n\r\nalice\r\n--x--\r\n",
         (
             b"--x\r\nContent-Type: multipart/mixed; boundary=y\r\n"
             b'Content-Disposition: form-data; name="user"\r\n\r\n'

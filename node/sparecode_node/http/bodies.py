@@ -135,6 +135,18 @@ def _pairs(body: bytes) -> list[tuple[str, str]]:
 
 def _parts(body: bytes, content_type: str) -> list[tuple[str, str]]:
     """Return the fields of a form in parts. Raises `ValueError`."""
+    try:
+        return _parsed_parts(body, content_type)
+    except ValueError:
+        raise
+    except Exception as error:
+        # The parser of the standard library raises errors of its own bugs, such as
+        # IndexError for the parameter `name*` without a value.
+        raise ValueError("not in parts") from error
+
+
+def _parsed_parts(body: bytes, content_type: str) -> list[tuple[str, str]]:
+    """Return the fields of a form in parts. May raise any error."""
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
     form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
     parts = form.get_payload()
