@@ -296,6 +296,7 @@ FIELD_READERS: tuple[Callable[[Form, str], object], ...] = (
     lambda form, name: fields.serial(form.text(name)),
     lambda form, name: fields.serial_number(form.text(name)),
     lambda form, name: fields.request_id(form.text(name)),
+    lambda form, name: fields.email(form.text(name)),
 )
 
 
@@ -570,7 +571,10 @@ TARGETS = (
         examples=(b"4711 ABCD-EFGH", "\ufb03\u00ad12345678".encode(), b"123456"),
     ),
     Target(
-        name="forms", run=read_form, may_raise=(InvalidFieldError,), examples=(FORM,)
+        name="forms",
+        run=read_form,
+        may_raise=(InvalidFieldError,),
+        examples=(FORM, b"email=a%40example.com", b"email=%2B%C3%BC%40%5B%40a"),
     ),
     Target(
         name="http_fields",
@@ -590,12 +594,12 @@ TARGETS = (
             b"user=al&pass=4711%2525123456&transaction_id=AAECAw&realm=r&client=::1",
             b"user=al&pass=%25ff%ff&state=!",
             b'{"user":"al","pass":"%C3%A9%ff","state":"AAECAw"}',
+            b'--x\r\nContent-Disposition: form-data; name="user"\r\n\r\nal\r\n--x--\r\n',
+            b"--x\r\nContent-Disposition: form-data; name*\r\n\r\nal\r\n--x--\r\n",
             DEEP,
         ),
     ),
     Target(name="seals", run=open_seal),
-            b'--x\r\nContent-Disposition: form-data; name="user"\r\n\r\nal\r\n--x--\r\n',
-            b"--x\r\nContent-Disposition: form-data; name*\r\n\r\nal\r\n--x--\r\n",
     Target(
         name="passkey_answers",
         run=read_passkey_answer,

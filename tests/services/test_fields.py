@@ -61,3 +61,28 @@ def test_a_network_that_would_not_match_is_refused(value: str, words: str) -> No
 def test_networks_have_one_spelling() -> None:
     values = ["2001:DB8::0/64", "10.0.0.7", "10.0.0.7/32", "::/0"]
     assert fields.networks(values) == ("10.0.0.7/32", "2001:db8::/64", "::/0")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a@b.example", "jörg@é.example", '"a,x"@b.example']
+)
+def test_an_email_address_is_kept_as_it_is(value: str) -> None:
+    assert fields.email(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a",
+        "a@",
+        "a,b@b.example",
+        # An AttributeError of the parser.
+        "+ü@[@a",
+        # It would be quoted twice.
+        '"é,x"@b.example',
+    ],
+)
+def test_what_is_no_email_address_is_refused(value: str) -> None:
+    with pytest.raises(InvalidFieldError) as refused:
+        fields.email(value)
+    assert "must be an e-mail address" in str(refused.value)

@@ -329,6 +329,8 @@ async def test_a_scheme_names_the_use_of_tls(
         ("alice@example.com\r\nRCPT TO:<eve@example.com>", "Alice"),
         ("alice@example.com>\r\nDATA", "Alice"),
         ("alice@example.com, eve@example.com", "Alice"),
+        ("+ü@[@a", "Alice"),
+        ('"é,x"@example.com', "Alice"),
         ("", "<script>alert(1)</script> {{ 7 * 7 }} %(person)s"),
     ],
 )
@@ -414,16 +416,26 @@ async def test_a_test_shows_the_dialog_without_secrets(
     assert waiting(node) == []
 
 
+@pytest.mark.parametrize(
+    ("template", "error", "is_bug"),
+    [
+        ("{{ contact }} {{ seed.x }}", "UndefinedError", False),
+        ("{{ contact + 1 }}", "TypeError", True),
+    ],
+)
 async def test_a_broken_template_tells_no_secret(
     node: OneNode,
     server: MailServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
+    template: str,
+    error: str,
+    is_bug: bool,
 ) -> None:
     """(N3) And stops no other mail: its notice is a dead letter."""
     for name in ("txt", "html"):
-        (tmp_path / f"letter.{name}").write_text("{{ contact }} {{ seed.x }}")
+        (tmp_path / f"letter.{name}").write_text(template)
     monkeypatch.setattr(
         letters, "_environment", lambda: broken_environment(str(tmp_path))
     )
@@ -432,8 +444,9 @@ async def test_a_broken_template_tells_no_secret(
     await node.issue()
     await (await lane(node)).step()
     ((_, dead, cause),) = waiting(node)
-    assert (dead, cause) == (True, "the text of codes_issued fails: UndefinedError")
+    assert (dead, cause) == (True, f"the text of codes_issued fails: {error}")
     assert "channel_failed" not in caplog.text
+    assert ("mail_unwritable" in caplog.text) == is_bug
     for secret in (PASSWORD, PIN, ALICE, "Call 4711."):
         assert secret not in caplog.text
 

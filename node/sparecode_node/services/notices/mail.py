@@ -10,14 +10,17 @@ is temporary, 5yz permanent.
 import asyncio
 import contextlib
 import hashlib
+import logging
 import socket
 import ssl
+import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import formatdate
+from pathlib import Path
 from typing import Final, Self
 
 import aiosmtplib
@@ -50,6 +53,8 @@ from sparecode_node.services.notices.webhook import (
     tls_settings,
 )
 
+log = logging.getLogger(__name__)
+
 TOTAL_S = 30.0
 """For one message, with its connection, however slowly the server answers."""
 COMMAND_S = 15.0
@@ -65,6 +70,14 @@ PERMANENT = range(500, 600)
 
 class _UnwritableError(Exception):
     """A message that cannot be written; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mail:
+    """A message as it is sent."""
+
+    recipient: str
+    octets: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +127,7 @@ class MailSender:
         del now_ms
         dialog = _Dialog()
         try:
-            attempt = await self._attempt(self._message(notice), dialog)
+            attempt = await self._attempt(self._mail(notice), dialog)
         except _UnwritableError as error:
             attempt = Attempt(Outcome.REJECTED, str(error))
         return Exchange(
@@ -123,42 +136,61 @@ class MailSender:
             attempt=attempt,
         )
 
-    def _message(self, notice: StoredNotice) -> EmailMessage:
+    def _mail(self, notice: StoredNotice) -> _Mail:
         """
-        Write the message of a notice. Raises `_UnwritableError`.
+        Write the message of a notice. Raises `_UnwritableError` for every failure.
 
-        Of what people have typed, its headers hold only the addresses. These are checked
-        again: the state may have some from before there was a check.
+        A bug with one message must not hold up the others of its channel.
         """
         personal = notice.personal
         if personal is None:
             raise _UnwritableError("the notice is for no person")
         try:
-            fields.email(personal.recipient)
-            recipient = _mailbox(personal.recipient)
-            letter = write_letter(personal, notice.event, contact=self.contact)
-            message = EmailMessage(SMTP if _is_plain(personal.recipient) else SMTPUTF8)
-            message["From"] = Address(NAME, addr_spec=self.sender)
-            message["To"] = recipient
-            message["Subject"] = letter.subject
-            message["Date"] = formatdate(notice.event.at_ms / 1000)
-            message["Message-ID"] = message_id(notice.notice_id, personal, self.sender)
-            message["Auto-Submitted"] = "auto-generated"
-            message.set_content(letter.text, cte="quoted-printable")
-            message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
+            message = self._message(notice, personal)
+            (mailbox,) = message["To"].addresses
+            return _Mail(recipient=mailbox.addr_spec, octets=message.as_bytes())
         except InvalidFieldError:
             raise _UnwritableError("the address on file is none") from None
-        except (TemplateError, ValueError, LookupError) as error:
-            # Its words could quote the text of the template, so they are left out.
-            raise _UnwritableError(
-                f"the text of {personal.kind} fails: {type(error).__name__}"
-            ) from None
+        except Exception as error:  # noqa: BLE001 - It is logged.
+            # Its words could quote the text of the template or the address, so they are
+            # left out. The places in the code say enough.
+            cause = f"the text of {personal.kind} fails: {type(error).__name__}"
+            if not isinstance(error, TemplateError):
+                log.error(  # noqa: TRY400 - see above.
+                    "mail_unwritable",
+                    extra={
+                        "notice": notice.notice_id,
+                        "cause": cause,
+                        "places": _places(error),
+                    },
+                )
+            raise _UnwritableError(cause) from None
+
+    def _message(self, notice: StoredNotice, personal: PersonalNotice) -> EmailMessage:
+        """
+        Write the message of a notice. May raise any error.
+
+        Of what people have typed, its headers hold only the addresses. These are checked
+        again: the state may have some from before there was a check.
+        """
+        fields.email(personal.recipient)
+        recipient = _mailbox(personal.recipient)
+        letter = write_letter(personal, notice.event, contact=self.contact)
+        message = EmailMessage(SMTP if _is_plain(personal.recipient) else SMTPUTF8)
+        message["From"] = Address(NAME, addr_spec=self.sender)
+        message["To"] = recipient
+        message["Subject"] = letter.subject
+        message["Date"] = formatdate(notice.event.at_ms / 1000)
+        message["Message-ID"] = message_id(notice.notice_id, personal, self.sender)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(letter.text, cte="quoted-printable")
+        message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
         return message
 
-    async def _attempt(self, message: EmailMessage, dialog: "_Dialog") -> Attempt:
+    async def _attempt(self, mail: _Mail, dialog: "_Dialog") -> Attempt:
         try:
             async with self.turns, asyncio.timeout(TOTAL_S):
-                return await self._converse(message, dialog)
+                return await self._converse(mail, dialog)
         except AddressError as error:
             return Attempt(Outcome.UNREACHABLE, str(error))
         except (TimeoutError, SMTPTimeoutError):
@@ -175,8 +207,8 @@ class MailSender:
         except OSError as error:
             return Attempt(Outcome.UNREACHABLE, _line(f"cannot connect: {error}"))
 
-    async def _converse(self, message: EmailMessage, dialog: "_Dialog") -> Attempt:
-        (recipient,) = (each.addr_spec for each in message["To"].addresses)
+    async def _converse(self, mail: _Mail, dialog: "_Dialog") -> Attempt:
+        recipient = mail.recipient
         async with self._connected(dialog) as client:
             if self.scheme == "smtp+starttls":
                 dialog.say("STARTTLS")
@@ -201,8 +233,8 @@ class MailSender:
             dialog.say("RCPT", shown=f"RCPT TO:<{recipient}>")
             dialog.hear(await client.rcpt(recipient, encoding=encoding))
             dialog.say("DATA")
-            dialog.sent += [*message.as_string().splitlines(), "."]
-            dialog.hear(await client.data(message.as_bytes()))
+            dialog.sent += [*mail.octets.decode().splitlines(), "."]
+            dialog.hear(await client.data(mail.octets))
             # The server has taken it, whatever becomes of the connection.
             with contextlib.suppress(SMTPException, OSError):
                 await client.quit(timeout=QUIT_S)
@@ -315,6 +347,12 @@ def _mailbox(address: str) -> Address:
         return Address(addr_spec=address)
     name, _, domain = address.rpartition("@")
     return Address(username=name, domain=domain)
+
+
+def _places(error: Exception) -> str:
+    """Return where an error was raised, the innermost place last, without its words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
 
 
 def _is_plain(address: str) -> bool:
