@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.ids import UserId
 from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.policy import HOUR_MS
+from sparecode_node.domain.users import User
 
 COUNTED_MS = HOUR_MS
 """Notices of one kind to one person are counted for this long (N7)."""
@@ -70,6 +71,10 @@ KINDS: Mapping[str, tuple[PersonalKind, Audience]] = {
         PersonalKind.ADMINISTRATOR_CHANGED,
         Audience.WITH_SUPER_ADMINISTRATORS,
     ),
+    "RemoveAdministrator": (
+        PersonalKind.ADMINISTRATOR_REMOVED,
+        Audience.WITH_SUPER_ADMINISTRATORS,
+    ),
     "ChangePassword": (PersonalKind.ADMINISTRATOR_PASSWORD, Audience.ADMINISTRATOR),
     "SetSecondFactor": (PersonalKind.ADMINISTRATOR_FACTOR, Audience.ADMINISTRATOR),
     "RemoveSecondFactor": (PersonalKind.ADMINISTRATOR_FACTOR, Audience.ADMINISTRATOR),
@@ -85,8 +90,9 @@ KINDS: Mapping[str, tuple[PersonalKind, Audience]] = {
 """
 What the events of the audit log tell, and to whom.
 
-The uses of codes, lockouts and changes of an address are not among them: their handlers
-know the user, and name the kind.
+The uses of codes, lockouts, changes of a user, and the end of an assignment are not among
+them: their handlers know the user, and name the kind. A removed administrator hears from
+the handler, too, because the event finds only the super administrators.
 """
 
 
@@ -127,6 +133,12 @@ class Told:
 
     kind: PersonalKind
     user_id: UserId
+    left_address: str = ""
+    """The address that the user had until now. It hears although others do not (N8)."""
+    deleted: User | None = None
+    """The user, read before the event; None: the event does not delete the user."""
+    addresses: tuple[str, ...] = ()
+    """The addresses of a deleted user, which went with the user."""
 
 
 PER_HOUR_OF: Mapping[PersonalKind, int] = {PersonalKind.LOCKED: 1}

@@ -60,34 +60,54 @@ def personal_notices(
         for person in _people(db, event, audience):
             found += _addressed(db, person, kind, event.at_ms)
     for each in told:
-        user = user_tables.find_user(db, each.user_id)
+        user = each.deleted or user_tables.find_user(db, each.user_id)
         if user is not None and each.kind not in silent:
-            found += _addressed(db, _user(user), each.kind, event.at_ms)
+            found += _addressed(db, _user(user), each.kind, event.at_ms, each)
     return found
 
 
+def addresses_of(db: sqlite3.Connection, user: User, now_ms: int) -> tuple[str, ...]:
+    """Return the address of a user, and the former ones that still hear (N8)."""
+    former = tables.former_addresses(db, user.user_id, now_ms=now_ms)
+    return tuple(dict.fromkeys([user.email] * bool(user.email) + former))
+
+
 def _addressed(
-    db: sqlite3.Connection, person: _Person, kind: PersonalKind, now_ms: int
+    db: sqlite3.Connection,
+    person: _Person,
+    kind: PersonalKind,
+    now_ms: int,
+    told: Told | None = None,
 ) -> list[PersonalNotice]:
-    """Return a notice for each address of a person, within the limit of the hour."""
-    user = person.user
-    addresses = [user.email] if user.email else []
-    addresses += tables.former_addresses(db, user.user_id, now_ms=now_ms)
-    if not addresses:
+    """
+    Return a notice for each address of a person, within the limits of the hour.
+
+    The address that a change leaves has a limit of its own. Otherwise changes of other
+    addresses would hide this one (N8).
+    """
+    user, most = person.user, per_hour(kind)
+    addresses = told.addresses if told else ()
+    addresses = addresses or addresses_of(db, user, now_ms)
+    left = (told.left_address,) if told and told.left_address else ()
+    if not addresses and not left:
         return []
     number = tables.count_personal(
         db, person.key, kind, now_ms=now_ms, hour_ms=COUNTED_MS
     )
-    most = per_hour(kind)
     if number > most:
-        return []
+        addresses = ()
+    for address in left:
+        key = f"{person.key} {address.casefold()}"
+        count = tables.count_personal(db, key, kind, now_ms=now_ms, hour_ms=COUNTED_MS)
+        if count <= most:
+            addresses = (*addresses, address)
     return [
         PersonalNotice(
             kind=kind,
             recipient=address,
             person=person.name,
             language=user.language,
-            is_last=number == most,
+            is_last=number >= most,
         )
         for address in dict.fromkeys(addresses)
     ]

@@ -99,6 +99,13 @@ WORDS: Mapping[PersonalKind, Words] = {
         ),
         advice=N_("You need not do anything if you have it or expect it."),
     ),
+    PersonalKind.TOKEN_UNASSIGNED: Words(
+        subject=N_("A token is no longer assigned to you"),
+        happened=N_(
+            "A token that was assigned to you no longer is. You cannot sign in with it."
+        ),
+        advice=N_("You need not do anything if you expect this."),
+    ),
     PersonalKind.PIN_SET: Words(
         subject=N_("Your PIN was set"),
         happened=N_("The PIN of your token was set or changed."),
@@ -159,6 +166,24 @@ WORDS: Mapping[PersonalKind, Words] = {
         advice=N_("You need not do anything if you asked for this."),
         facts=(Fact.ACTOR,),
     ),
+    PersonalKind.USER_DISABLED: Words(
+        subject=N_("Your account was disabled"),
+        happened=N_(
+            "Your account in Sparecode was disabled. You cannot sign in with "
+            "your token or your emergency codes."
+        ),
+        advice=N_("You need not do anything if you expect this."),
+        facts=(Fact.ACTOR,),
+    ),
+    PersonalKind.USER_DELETED: Words(
+        subject=N_("Your account was deleted"),
+        happened=N_(
+            "Your account in Sparecode was deleted. You get no more such "
+            "mails, even if an account with your name is created again."
+        ),
+        advice=N_("You need not do anything if you expect this."),
+        facts=(Fact.ACTOR,),
+    ),
     PersonalKind.ADMINISTRATOR_CREATED: Words(
         subject=N_("A new administrator of Sparecode"),
         happened=N_("A new administrator of Sparecode was created."),
@@ -171,6 +196,12 @@ WORDS: Mapping[PersonalKind, Words] = {
             "The role, the state or the user of an administrator of Sparecode"
             " was changed."
         ),
+        advice=N_("Check that this was agreed."),
+        facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
+    ),
+    PersonalKind.ADMINISTRATOR_REMOVED: Words(
+        subject=N_("An administrator of Sparecode was removed"),
+        happened=N_("An administrator of Sparecode was removed."),
         advice=N_("Check that this was agreed."),
         facts=(Fact.ADMINISTRATOR, Fact.ACTOR),
     ),

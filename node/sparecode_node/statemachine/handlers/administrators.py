@@ -12,6 +12,8 @@ from dataclasses import replace
 from sparecode_node.domain.administrators import Administrator, Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_notices import Told
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -101,8 +103,16 @@ def update_administrator(
     administrator_tables.save_administrator(db, after)
     if (before.role, before.enabled) != (after.role, after.enabled):
         _end_sessions(applying, command.name)
+    if before.user_id != after.user_id:
+        _tell_former(applying, before, PersonalKind.ADMINISTRATOR_CHANGED)
     applying.detail = ", ".join(changes)
     return None
+
+
+def _tell_former(applying: Applying, before: Administrator, kind: PersonalKind) -> None:
+    """Tell the user whom the event no longer finds as this administrator (N6)."""
+    if before.user_id is not None:
+        applying.told.append(Told(kind=kind, user_id=before.user_id))
 
 
 def _unlinked_self(
@@ -154,6 +164,7 @@ def remove_administrator(
         return refused
     _end_sessions(applying, command.name)
     administrator_tables.delete_administrator(applying.db, command.name)
+    _tell_former(applying, before, PersonalKind.ADMINISTRATOR_REMOVED)
     return None
 
 

@@ -188,7 +188,16 @@ def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | Non
         former_tables.remember_sets(applying.db, token.serial, token.user_id)
     _save(applying, token, unassigned)
     _retire_surplus(applying, token)
+    _tell_unassigned(applying, token)
     return None
+
+
+def _tell_unassigned(applying: Applying, token: Token) -> None:
+    """Tell the former user of *token*: the event itself finds nobody (N8)."""
+    if token.user_id is not None:
+        applying.told.append(
+            Told(kind=PersonalKind.TOKEN_UNASSIGNED, user_id=token.user_id)
+        )
 
 
 def _retire_surplus(applying: Applying, token: Token) -> None:
@@ -258,6 +267,7 @@ def delete_token(applying: Applying, command: DeleteToken) -> Rejected | None:
         applying.db, token, tagged=applying.feature_level >= FORMER_CODES
     )
     token_tables.delete_token(applying.db, token.serial)
+    _tell_unassigned(applying, token)
     return None
 
 

@@ -24,6 +24,7 @@ from sparecode_node.statemachine.commands.users import (
 )
 from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES
 from sparecode_node.statemachine.handlers import known_secrets
+from sparecode_node.statemachine.personal_notices import addresses_of
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import groups as group_tables
@@ -90,6 +91,10 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
     if command.language is not None:
         user = replace(user, language=command.language)
     if command.enabled is not None:
+        if user.enabled and not command.enabled:
+            applying.told.append(
+                Told(kind=PersonalKind.USER_DISABLED, user_id=user.user_id)
+            )
         user = replace(user, enabled=command.enabled)
         applying.detail = "enabled" if command.enabled else "disabled"
     user_tables.save_user(db, user)
@@ -108,10 +113,17 @@ def _change_address(applying: Applying, user: User) -> None:
             applying.db,
             user.user_id,
             user.email,
+            now_ms=applying.now_ms,
             ends_at_ms=applying.now_ms + FORMER_ADDRESS_MS,
             most=FORMER_ADDRESSES_MAX,
         )
-    applying.told.append(Told(kind=PersonalKind.ADDRESS_CHANGED, user_id=user.user_id))
+    applying.told.append(
+        Told(
+            kind=PersonalKind.ADDRESS_CHANGED,
+            user_id=user.user_id,
+            left_address=user.email,
+        )
+    )
 
 
 def _change_groups(
@@ -159,6 +171,16 @@ def delete_user(applying: Applying, command: DeleteUser) -> Result:
             Reason.USER_IS_ADMINISTRATOR,
             f"{user.username} is linked to administrators: {', '.join(administrators)}",
             "username",
+        )
+    if applying.feature_level >= PERSONAL_NOTICES:
+        # The former addresses go with the user: read them before.
+        applying.told.append(
+            Told(
+                kind=PersonalKind.USER_DELETED,
+                user_id=user.user_id,
+                deleted=user,
+                addresses=addresses_of(db, user, applying.now_ms),
+            )
         )
     known_secrets.forget_user(applying, user)
     user_tables.delete_user(db, user.user_id)

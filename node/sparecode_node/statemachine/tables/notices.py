@@ -61,7 +61,8 @@ CREATE INDEX notices_of_channel ON notices (channel, dead, number);
 CREATE INDEX notices_to_drop ON notices (channel, dead DESC, rank DESC, number);
 
 CREATE TABLE personal_counts (
-    person TEXT NOT NULL,            -- the id of a user, or the name of an administrator
+    person TEXT NOT NULL,            -- the id of a user (with an address that is left),
+                                     -- or the name of an administrator
     kind TEXT NOT NULL,
     count INTEGER NOT NULL,          -- notices of this kind in this hour
     ends_at_ms INTEGER NOT NULL,     -- of the hour
@@ -162,16 +163,25 @@ def former_addresses(
 
 
 def keep_address(
-    db: sqlite3.Connection, user_id: UserId, email: str, *, ends_at_ms: int, most: int
+    db: sqlite3.Connection,
+    user_id: UserId,
+    email: str,
+    *,
+    now_ms: int,
+    ends_at_ms: int,
+    most: int,
 ) -> None:
     """
     Let an address hear for some time, though the user has another one now.
 
     Among more than *most*, the oldest ones stay: an attacker who changes the address
-    again and again cannot push the owner's out.
+    again and again cannot push the owner's out. One that is kept already is kept for
+    longer.
     """
     (kept,) = db.execute(
-        "SELECT count(*) FROM former_addresses WHERE user_id = ?", (user_id,)
+        "SELECT count(*) FROM former_addresses "
+        "WHERE user_id = ? AND ends_at_ms > ? AND email != ?",
+        (user_id, now_ms, email),
     ).fetchone()
     if kept < most:
         db.execute(
