@@ -2,6 +2,7 @@
 """Notices to people, by mail, through a real mail server (N6, N7)."""
 
 import contextlib
+import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest_asyncio
 from sparecode_node.domain.notices import GIVE_UP_MS, ChannelKind
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.personal_notices import PER_HOUR
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.notices import letters, mail
 from sparecode_node.services.people.administrators import Link
@@ -491,11 +493,19 @@ async def test_a_password_stays_with_its_server(
     node: OneNode, server: MailServer
 ) -> None:
     """(N5) Who moves the channel without knowing the password could read it there."""
+    other = Authority.create("other", now=dt.datetime.now(dt.UTC))
     await create(node, server.url)
     with pytest.raises(InvalidFieldError):
         await node.channels.update(
             node.admin(UPDATE), name="siem", address="smtps://eve.example"
         )
+    with pytest.raises(InvalidFieldError):
+        await node.channels.update(
+            node.admin(UPDATE), name="siem", authority=other.pem.decode()
+        )
+    await node.channels.update(
+        node.admin(UPDATE), name="siem", authority=AUTHORITY.pem.decode()
+    )
     await node.channels.update(node.admin(UPDATE), name="siem", contact="Call 12.")
     with pytest.raises(Refused) as second:
         await create(node, server.url, name="again")

@@ -207,8 +207,14 @@ class Channels:
                 login=known.login if login is None else login,
                 contact=known.contact if contact is None else contact,
             )
-            # The password of another server or name is not sent to this one.
-            moved = (new_address, settings.login) != (known.address, known.login)
+            new_authority = known.authority if authority is None else authority
+            # The password of another server or name is not sent to this one. A new
+            # authority decides which server that is.
+            moved = (new_address, settings.login, new_authority) != (
+                known.address,
+                known.login,
+                known.authority,
+            )
             check_mail(
                 known.kind,
                 new_address,
@@ -224,7 +230,7 @@ class Channels:
                 address=new_address,
                 classes=wanted or tuple(known.classes),
                 allow_private=private,
-                authority=known.authority if authority is None else authority,
+                authority=new_authority,
                 sealed_secret=self._seals.seal_channel_secret(key, secret, key_id)
                 if secret
                 else None,
