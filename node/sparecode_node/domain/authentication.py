@@ -28,6 +28,7 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.personal_notices import Told
 from sparecode_node.domain.pin_checks import (
     may_choose_pin,
     pin_refused,
@@ -47,6 +48,8 @@ class Event:
     serial: TokenSerial
     cause: str
     outcome: str = "noted"
+    told: Sequence[Told] = ()
+    """What users hear beside it by mail (N6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,14 @@ def record(audit: AuditLog, applying: Applying, result: Result) -> None:
             applying.told,
         ),
         *(
-            (event.action, event.serial, event.outcome, "", event.cause, ())
+            (
+                event.action,
+                event.serial,
+                event.outcome,
+                "",
+                event.cause,
+                event.told,
+            )
             for event in applying.events
         ),
     ):

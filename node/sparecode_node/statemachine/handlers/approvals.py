@@ -398,6 +398,7 @@ def _approve(
         target=target_of(applying.db, change),
         detail="",
         events=[],
+        told=[],
     )
     if approval.basis != _basis(authored):
         return Rejected(
@@ -421,10 +422,10 @@ def _approve(
             cause=f"{authored.detail}; requested by {approval.author}, approved by "
             f"{approver.name}".removeprefix("; "),
             outcome="applied",
+            told=tuple(authored.told),
         ),
         *authored.events,
     ]
-    applying.told += authored.told
     return Applied(index=applying.index)
 
 
