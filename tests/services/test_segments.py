@@ -16,7 +16,9 @@ import pytest_asyncio
 from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import activity
 from sparecode_node.queries.audit import AuditFilter
@@ -35,7 +37,7 @@ from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segment_holders import SegmentHolders
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.error_table import EXCEPTIONS
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.statemachine import audit, sealed_events
@@ -49,6 +51,8 @@ from sparecode_node.statemachine.tables import segments as held_segments
 from sparecode_node.tool.doctor.findings import Verdict
 from sparecode_node.tool.doctor.state import check_state
 from tests.services.one_node import OneNode, one_node
+from tests.services.test_administrators import settled
+from tests.services.test_approvals import Pair
 from tests.services.test_audit import reading, shown
 from tests.services.test_audit_export import exported
 from tests.services.test_backups import name_recipients, write
@@ -615,6 +619,30 @@ async def test_what_a_member_holds_is_not_declared_lost(node: OneNode) -> None:
             last=1,
             reason="its disk was destroyed",
         )
+
+
+async def test_a_holder_that_has_returned_ends_a_waiting_declaration(
+    node: OneNode,
+) -> None:
+    """(U1, P3) The request may wait for a day, and a member that was down has them."""
+    pair = Pair(node, node.bearer, await settled(node, Role.SUPER_ADMIN))
+    with pytest.raises(ApprovalNeededError) as raised:
+        await node.membership.declare_segments_lost(
+            node.admin("ClusterService/DeclareSegmentsLost"),
+            first=1,
+            last=1,
+            reason="its disk was destroyed",
+        )
+    own = node.replicator.node_id
+    save(node, own, Holding(through=3))
+    with pytest.raises(Refused, match="has segments 1") as refused:
+        await pair.approve(raised.value.approval_id)
+    assert refused.value.rejected.reason is Reason.SEGMENT_HELD
+    assert held_segments.lost(node.local_db) == ()
+    save(node, own, Holding(through=3, missing=((1, 1),)))
+    await pair.approve(raised.value.approval_id)
+    await node.replicator.read_barrier(timeout_s=1)
+    assert held_segments.lost(node.local_db) == (1,)
 
 
 async def test_what_a_damaged_file_still_has_is_recovered(

@@ -17,8 +17,8 @@ from sparecode_node.services.authentication.decisions import Decisions
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.authentication.next_step import Continuation
 from sparecode_node.services.cluster.activity import Activity
+from sparecode_node.services.cluster.approval_checks import ApprovalChecks
 from sparecode_node.services.cluster.audit import Audit
-from sparecode_node.services.cluster.authority_use import AuthorityUse
 from sparecode_node.services.cluster.backups import Backups, BackupSource
 from sparecode_node.services.cluster.epoch_review import EpochReview
 from sparecode_node.services.cluster.membership_commands import MembershipCommands
@@ -367,7 +367,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             proposer=proposer,
             reader=reader,
             state=state,
-            check=AuthorityUse(replicator, state, successors).check,
+            check=ApprovalChecks(replicator, state, successors).check,
         ),
         activity=Activity(reader=reader),
         audit=Audit(reader=reader, sealing=sealing, costly_reads=costly_reads),

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether every member uses the successors of authorities that are due (P6a)."""
 
-import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
@@ -12,10 +11,6 @@ from sparecode_node.queries import authorities, membership
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import MemberStatus, Replicator
 from sparecode_node.services.errors import Refused, refusal
-from sparecode_node.statemachine.commands.membership import (
-    FinishAuthorities,
-    KeepAuthorities,
-)
 
 STATUS_S = 2.0
 
@@ -135,50 +130,6 @@ async def use_of_successors(
             for status in statuses:
                 _check_shown(status, ended)
     return Use(successors=tuple(chosen), nodes=tuple(sorted(admitted)))
-
-
-class AuthorityUse:
-    """Whether a change of what members trust would cut one off, when it takes effect."""
-
-    def __init__(
-        self,
-        replicator: Replicator,
-        state: LocalState,
-        accepted: Callable[[], Sequence[Successor]],
-    ) -> None:
-        """Keep *accepted*, which reads the successors whose proof this node has checked."""
-        self._replicator = replicator
-        self._state = state
-        self._accepted = accepted
-
-    async def check(self, change: object, *, timeout_s: float) -> None:
-        """
-        Check a change again that may have waited for a day (P3).
-
-        Members may have taken other certificates meanwhile. Raises `Refused`
-        (`MEMBER_NOT_READY`, `APPROVAL_STALE`).
-        """
-        match change:
-            case KeepAuthorities():
-                await check_unused(
-                    self._replicator, self._state, change.node_id, timeout_s=timeout_s
-                )
-            case FinishAuthorities():
-                use = await use_of_successors(
-                    self._replicator,
-                    self._state,
-                    await asyncio.to_thread(self._accepted),
-                    change.node_id,
-                    timeout_s=timeout_s,
-                )
-                if use.successors != change.successors:
-                    raise refusal(
-                        Rejected(
-                            Reason.APPROVAL_STALE,
-                            "the members use other successors than at the request: "
-                            "request it again",
-                        )
-                    )
 
 
 async def check_unused(
