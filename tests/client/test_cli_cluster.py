@@ -94,6 +94,31 @@ def test_status_names_members_of_an_older_release(cli: Cli) -> None:
     )
 
 
+def test_status_names_missing_and_lost_audit_events(cli: Cli) -> None:
+    """(U1) What a member lacks is a warning; a declared loss is only named."""
+    cli.node.answer(
+        STATUS,
+        cluster_pb2.GetStatusResponse(
+            node_id="n1",
+            quorum=True,
+            sealed_segments=9,
+            lost_segments="3",
+            members=[
+                cluster_pb2.Member(node_id="n1"),
+                cluster_pb2.Member(node_id="n2", missing_segments="1 to 2, 7"),
+            ],
+        ),
+        cluster_pb2.GetStatusResponse(node_id="n1", quorum=True, sealed_segments=9),
+    )
+
+    words = " ".join(cli("cluster", "status").stdout.split())
+
+    assert "WARNING: n2 lacks segments 1 to 2, 7 of the audit log." in words
+    assert "n1 lacks" not in words
+    assert "Segments 3 of 9 of the audit log were declared lost." in words
+    assert "of the audit log" not in cli("cluster", "status").stdout
+
+
 def test_status_is_silent_about_equal_levels(cli: Cli) -> None:
     member = cluster_pb2.Member(node_id="n1", reachable=True, feature_level=2)
     answer = cluster_pb2.GetStatusResponse(

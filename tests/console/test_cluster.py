@@ -17,6 +17,7 @@ from starlette.types import Message
 from sparecode_node.console.pages import backups, membership
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import seals
 from sparecode_node.replication.errors import (
     NoQuorumError,
@@ -26,6 +27,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.links.key_exchange import CannotHoldError
 from sparecode_node.rpc.tickets import from_text
 from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.tables import segments
 from tests.console.desk import Desk
 from tests.console.test_pages import with_role
 from tests.services.two_replicas import NODE, TwoReplicas
@@ -105,6 +107,31 @@ async def test_the_dashboard_reminds_of_a_recovery_bundle(
     page = await browser.open("/")
     assert words in page.text
     assert ("recovery bundle" in page.text.lower()) == bool(words)
+
+
+async def test_missing_and_lost_audit_events_are_named(desk: Desk) -> None:
+    """(U1) On the dashboard and on the page of the cluster."""
+    browser = await with_role(desk, Role.OPERATOR)
+    for path in ("/", "/cluster"):
+        text = (await browser.open(path)).text
+        assert "Older audit events" not in text
+        assert "declared lost" not in text
+    db = desk.node.local_db
+    for number in (1, 2):
+        db.execute(
+            "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
+            "first_at_ms, last_at_ms, hash_before, hash_after) "
+            "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
+            (number, number, number),
+        )
+    db.execute("INSERT INTO lost_segments VALUES (1, 7, 'r')")
+    segments.save_holding(db, NODE, Holding(through=0), 1)
+    db.commit()
+    for path in ("/", "/cluster"):
+        page = await browser.open(path)
+        assert f"Older audit events are missing on {NODE}." in page.text
+        assert "It lacks the segments 2, and fetches them" in page.text
+        assert "Segments 1 of the audit log were declared lost." in page.text
 
 
 async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
