@@ -22,6 +22,7 @@ from tests.client.audit_files import (
 )
 from tests.client.conftest import Cli
 from tests.client.fakes import NO_QUORUM_FOR_LONG
+from tests.client.test_lost_events import whole, without
 
 LIST = "AuditService/ListAuditEvents"
 EXPORT = "AuditService/ExportAuditEvents"
@@ -312,6 +313,19 @@ def test_verify_names_the_problem(stranger: Cli, files: dict[str, str]) -> None:
     assert answer["last"] == 5
     assert (answer["problem"]["kind"], answer["problem"]["sequence"]) == ("cut", 6)
     assert answer["public_key_given"] is False
+
+
+def test_verify_names_what_was_declared_lost(stranger: Cli, tmp_path: Path) -> None:
+    """(U2) In words and in JSON; it is no problem."""
+    records = whole()
+    file = write(tmp_path / "gap.jsonl", without(records))
+    checkpoint = write_checkpoint(tmp_path / "at10", signed(records, 10))
+    arguments = ("audit", "verify", str(file), "--checkpoint", str(checkpoint))
+    result = stranger(*arguments)
+    assert result.exit_code == 0
+    assert "Events 4 to 6 were declared lost: event 9 says" in result.stdout
+    answer = json.loads(stranger(*arguments, "--output", "json").stdout)
+    assert answer["lost"] == [{"first": 4, "last": 6, "declared_by": 9}]
 
 
 def test_file_that_no_checkpoint_covers_proves_nothing(

@@ -16,8 +16,10 @@ import pytest_asyncio
 from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_client.audit import verification as offline
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.notices import ChannelKind
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import activity
@@ -54,8 +56,9 @@ from tests.services.one_node import OneNode, one_node
 from tests.services.test_administrators import settled
 from tests.services.test_approvals import Pair
 from tests.services.test_audit import reading, shown
-from tests.services.test_audit_export import exported
+from tests.services.test_audit_export import as_client, exported, signed
 from tests.services.test_backups import name_recipients, write
+from tests.services.test_streams import create, file_stream, lines
 
 pytestmark = pytest.mark.asyncio
 
@@ -607,6 +610,65 @@ async def test_readers_go_on_after_a_loss_was_declared(
         ]
         assert found.verdict is Verdict.OK
         assert "were declared lost" in found.words
+
+
+@pytest.mark.parametrize("gone", [(1, 1), (2, 3)])
+async def test_an_export_with_declared_losses_is_proved_without_a_node(
+    node: OneNode, tmp_path: Path, gone: tuple[int, int]
+) -> None:
+    """(U2) The client proves by the declaring event what is on both sides of a gap."""
+    first, last = gone
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute(
+            "DELETE FROM audit_events WHERE sequence BETWEEN ? AND ?",
+            ((first - 1) * EVENTS + 1, last * EVENTS),
+        )
+        db.execute("DELETE FROM stored_segments WHERE number BETWEEN ? AND ?", gone)
+        db.commit()
+    await node.membership.declare_segments_lost(
+        node.admin("ClusterService/DeclareSegmentsLost"),
+        first=first,
+        last=last,
+        reason="its disk was destroyed",
+    )
+    file = tmp_path / "audit.jsonl"
+    file.write_bytes(await exported(node))
+    verdict = offline.verify(file, [as_client(await signed(node))])
+    assert verdict.problem is None
+    (lost,) = verdict.lost
+    assert (lost.first, lost.last) == ((first - 1) * EVENTS + 1, last * EVENTS)
+    assert verdict.proved_up_to == lost.declared_by
+
+
+async def test_a_stream_waits_for_missing_events_until_they_are_declared_lost(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(N2, U1) It leaves out only what no member has, and goes on with the next event."""
+    folder = tmp_path / "events"
+    folder.mkdir()
+    node.delivery._folder = node.channels._folder = folder
+    await create(node, ChannelKind.FILE)
+    working = await file_stream(node)
+    working._position = 0
+    async with joined(node, tmp_path):
+        assert not await working.step()
+        assert "lacks the audit events 1 to 8" in working.last_cause
+        await node.membership.declare_segments_lost(
+            node.admin("ClusterService/DeclareSegmentsLost"),
+            first=1,
+            last=3,
+            reason="its disk was destroyed",
+        )
+        await node.replicator.read_barrier(timeout_s=1)
+        assert not (folder / "siem.jsonl").exists()
+        node.clock.pass_s(3600)
+        await working.step()
+    assert working.last_cause == ""
+    written = [each["sequence"] for each in lines(folder / "siem.jsonl")]
+    assert written == list(range(3 * EVENTS + 1, written[-1] + 1))
+    await node.delivery._end("siem")
 
 
 async def test_what_a_member_holds_is_not_declared_lost(node: OneNode) -> None:

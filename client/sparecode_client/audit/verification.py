@@ -10,6 +10,9 @@ The hash of each event covers all earlier events. So an edited, missing or reord
 event shows in the file itself. A rewritten file can still have a consistent chain, and
 so has a file without its end. Checkpoints reveal both, because only the cluster can
 sign them. The log is proved up to the last checkpoint, and no further.
+
+Events that an administrator declared lost are no problem if a signed checkpoint covers
+the event that declares it, and that event records the hashes on both sides of the gap.
 """
 
 import enum
@@ -21,6 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from sparecode_client.audit.checkpoints import AuditFileError, canonical_form
+from sparecode_client.audit.lost_events import (
+    ACTION,
+    Declaration,
+    LostEvents,
+    cover,
+    declaration,
+)
 from sparecode_client.values.audit import Checkpoint
 
 GENESIS_HASH = bytes(32)
@@ -71,6 +81,19 @@ class AuditVerdict:
     proved_up_to: int
     """A signature of the cluster covers the events up to here; 0: no event."""
     problem: AuditProblem | None
+    lost: tuple[LostEvents, ...] = ()
+    """What the file lacks because it was declared lost, by events that are proved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gap:
+    """Missing events that later events of the file declare lost."""
+
+    first: int
+    line: int
+    proved: int
+    """How far the log was proved before the gap."""
+    declarations: tuple[Declaration, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +105,7 @@ class _Line:
     canonical: bytes
     previous_hash: bytes
     hash: bytes
+    declaration: Declaration | None
 
     @property
     def intact(self) -> bool:
@@ -99,7 +123,9 @@ def verify(path: Path, checkpoints: Sequence[Checkpoint]) -> AuditVerdict:
     """
     try:
         with path.open("rb") as file:
-            return _Verification(file, checkpoints).verdict()
+            declarations = _declarations(file)
+            file.seek(0)
+            return _Verification(file, checkpoints, declarations).verdict()
     except OSError as error:
         raise AuditFileError(f"{path}: {error.strerror}") from error
 
@@ -108,14 +134,23 @@ class _Verification:
     """One pass over a file, from its beginning to the first problem."""
 
     def __init__(
-        self, file: Iterable[bytes], checkpoints: Sequence[Checkpoint]
+        self,
+        file: Iterable[bytes],
+        checkpoints: Sequence[Checkpoint],
+        declarations: Sequence[Declaration],
     ) -> None:
+        """Keep *declarations* of the file, which are not verified yet."""
         self._lines = iter(enumerate(file, start=1))
         self._checkpoints = sorted(checkpoints, key=lambda each: each.sequence)
         self._first = 0
+        self._hash_before_first = GENESIS_HASH
         self._last: _Line | None = None
         self._proved = 0
         self._number = 0
+        self._declarations = declarations
+        self._accepted: set[Declaration] = set()
+        """The declarations of events that were accepted."""
+        self._gaps: list[_Gap] = []
 
     def verdict(self) -> AuditVerdict:
         """Read to the end or to the first problem, and return the verdict."""
@@ -128,12 +163,60 @@ class _Verification:
                 break
         else:
             problem = self._end()
+        unproved = self._withdraw_unproved()
+        lost = self._before_first() + tuple(
+            each for gap in self._gaps for each in gap.declarations
+        )
         return AuditVerdict(
             first=self._first,
             last=self._last.sequence if self._last else 0,
             proved_up_to=self._proved,
-            problem=problem,
+            problem=problem or unproved,
+            lost=tuple(
+                each.events for each in lost if each.events.declared_by <= self._proved
+            ),
         )
+
+    def _withdraw_unproved(self) -> AuditProblem | None:
+        """
+        Prove nothing after a gap whose declaration is not proved; return the first one.
+
+        The newest is judged first: without it, less is proved for the gaps before it.
+        """
+        problem = None
+        for gap in reversed(self._gaps):
+            if unproved := self._unproved(gap):
+                problem, self._proved = unproved, gap.proved
+        return problem
+
+    def _before_first(self) -> tuple[Declaration, ...]:
+        """Return what explains that the file does not begin with the first event."""
+        return cover(
+            (
+                each
+                for each in self._accepted
+                if each.events.declared_by <= self._proved
+            ),
+            first=1,
+            last=self._first - 1,
+            hash_before=GENESIS_HASH,
+            hash_after=self._hash_before_first,
+        )
+
+    def _unproved(self, gap: _Gap) -> AuditProblem | None:
+        """Return the problem if no checkpoint covers what declares a gap lost."""
+        for each in gap.declarations:
+            events = each.events
+            if each in self._accepted and events.declared_by <= self._proved:
+                continue
+            return AuditProblem(
+                kind=ProblemKind.MISSING,
+                sequence=gap.first,
+                line=gap.line,
+                words=f"events {events.first} to {events.last} are missing: event "
+                f"{events.declared_by} declares them lost, but no checkpoint proves it",
+            )
+        return None
 
     @property
     def _expected(self) -> int:
@@ -147,7 +230,11 @@ class _Verification:
             or self._not_as_signed(line)
         )
         if problem is None:
-            self._first = self._first or line.sequence
+            if line.declaration is not None:
+                self._accepted.add(line.declaration)
+            if self._last is None:
+                self._first = line.sequence
+                self._hash_before_first = line.previous_hash
             self._last = line
         return problem
 
@@ -161,6 +248,22 @@ class _Verification:
                 line.sequence,
                 f"event {line.sequence} comes after event {expected - 1}",
             )
+        if declared := cover(
+            self._declarations,
+            first=expected,
+            last=line.sequence - 1,
+            hash_before=self._last.hash,
+            hash_after=line.previous_hash,
+        ):
+            self._gaps.append(
+                _Gap(
+                    first=expected,
+                    line=line.number,
+                    proved=self._proved,
+                    declarations=declared,
+                )
+            )
+            return None
         if any(self._is_event(text, expected) for _, text in self._lines):
             return self._problem(
                 ProblemKind.REORDERED,
@@ -189,6 +292,8 @@ class _Verification:
         previous = self._last
         if previous is None:
             linked = line.sequence > 1 or line.previous_hash == GENESIS_HASH
+        elif self._after_gap(line):
+            linked = True  # By the event that declares the gap.
         else:
             linked = line.previous_hash == previous.hash
         if linked and line.intact:
@@ -205,12 +310,18 @@ class _Verification:
             ProblemKind.EDITED, line.sequence, f"event {line.sequence} was changed"
         )
 
+    def _after_gap(self, line: _Line) -> bool:
+        """Return whether the events just before this one were declared lost."""
+        return bool(self._gaps) and self._gaps[-1].line == line.number
+
     def _not_as_signed(self, line: _Line) -> AuditProblem | None:
         """Compare with the checkpoint at this event, or just before the first event."""
         for checkpoint in self._checkpoints:
             if checkpoint.sequence == line.sequence:
                 head = line.hash
-            elif self._last is None and checkpoint.sequence == line.sequence - 1:
+            elif checkpoint.sequence == line.sequence - 1 and (
+                self._last is None or self._after_gap(line)
+            ):
                 head = line.previous_hash
             else:
                 continue
@@ -250,6 +361,13 @@ class _Verification:
         )
 
 
+def _declarations(file: Iterable[bytes]) -> tuple[Declaration, ...]:
+    """Return what events of a file declare lost; their hashes are not checked here."""
+    name = ACTION.encode()
+    lines = (_read(0, text) for text in file if name in text)
+    return tuple(line.declaration for line in lines if line and line.declaration)
+
+
 def _read(number: int, text: bytes) -> _Line | None:
     """Return the event in a line; None if it does not have the form of the API."""
     if len(text) > LINE_BYTES_MAX:
@@ -269,6 +387,12 @@ def _read(number: int, text: bytes) -> _Line | None:
             ),
             previous_hash=bytes.fromhex(content["previous_hash"]),
             hash=bytes.fromhex(content["hash"]),
+            declaration=declaration(
+                content["sequence"],
+                action=content["action"],
+                outcome=content["outcome"],
+                detail=content["detail"],
+            ),
         )
     except (ValueError, RecursionError):
         return None

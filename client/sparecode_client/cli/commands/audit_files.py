@@ -179,8 +179,9 @@ def verify_file(
     Verify that an exported audit log is complete and unchanged. Needs no node.
 
     Prints the last event up to which the log is proved, and the first event that was
-    changed, is missing or is out of order. The exit code is 1 if there is a problem or
-    nothing is proved.
+    changed, is missing or is out of order. Events that a proved event declares lost
+    (`sparecode cluster declare-lost`) are named, and are no problem. The exit code is 1
+    if there is a problem or nothing is proved.
     """
     settings = settings_of(context)
     try:
@@ -201,6 +202,7 @@ def verify_file(
                 "last": verdict.last,
                 "proved_up_to": verdict.proved_up_to,
                 "public_key_given": trusted is not None,
+                "lost": verdict.lost,
                 "problem": verdict.problem,
             }
         )
@@ -238,6 +240,11 @@ def _say_verdict(settings: Settings, verdict: AuditVerdict) -> None:
         )
     else:
         say("No event is proved.")
+    for each in verdict.lost:
+        say(
+            f"Events {each.first} to {each.last} were declared lost: event "
+            f"{each.declared_by} says by whom and why, and the hashes around them match."
+        )
     after = verdict.last - verdict.proved_up_to
     if verdict.proved_up_to and after > 0:
         say(

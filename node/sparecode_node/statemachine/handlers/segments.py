@@ -93,9 +93,23 @@ def declare_segments_lost(
             Reason.SEGMENT_UNKNOWN, "these segments were declared lost before", "first"
         )
     segments.declare_lost(applying.db, new, applying.now_ms, command.reason)
-    begin, end = segments.find(applying.db, new[0]), segments.find(applying.db, new[-1])
-    events = (
-        f"events {begin.first_sequence} to {end.last_sequence}" if begin and end else ""
+    applying.detail = (
+        f"{plural(len(new), 'segment')}, {_extent(applying, new)}: {command.reason}"
     )
-    applying.detail = f"{plural(len(new), 'segment')}, {events}: {command.reason}"
     return None
+
+
+def _extent(applying: Applying, numbers: list[int]) -> str:
+    """
+    Return which events these segments have, with the hashes before and after them.
+
+    The hashes prove in an export that the events around the gap are unchanged (U2).
+    """
+    begin = segments.find(applying.db, numbers[0])
+    end = segments.find(applying.db, numbers[-1])
+    if begin is None or end is None:
+        raise LookupError(numbers)
+    return (
+        f"events {begin.first_sequence} to {end.last_sequence}, "
+        f"hash before {begin.hash_before.hex()}, hash after {end.hash_after.hex()}"
+    )
