@@ -39,7 +39,7 @@ TOKENS = {
     "three SecurID tokens": 3,
 }
 """Kinds of users, and the tokens of each: the primary searches their tokencodes."""
-USERS_OF_A_KIND = 60
+USERS_OF_A_KIND = 240
 WAITS_S = (1.1, 1.1, 5.1, 5.1, 0)
 """Before the second attempt and the following ones. The fifth locks the user (L1)."""
 
