@@ -88,6 +88,19 @@ async def test_a_backup_without_a_valid_signature_is_not_restored(
         restored(tmp_path, backup, ring, secret)
 
 
+async def test_a_restore_replaces_no_sealed_events(tmp_path: Path) -> None:
+    """(U1) Those after the backup may be the only record of that time."""
+    backup, ring, secret = await backed_up(tmp_path / "node")
+    data = config_of(tmp_path).node.data_dir
+    data.mkdir(exist_ok=True)
+    left = data / "state-audit.db"
+    left.write_bytes(b"events of the lost cluster")
+    with pytest.raises(StartError, match=r"state-audit\.db exists"):
+        restored(tmp_path, backup, ring, secret)
+    left.unlink()
+    restored(tmp_path, backup, ring, secret)
+
+
 async def test_doctor_is_calm_between_a_restore_and_the_first_start(
     tmp_path: Path,
 ) -> None:

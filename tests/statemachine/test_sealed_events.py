@@ -343,6 +343,33 @@ def test_a_rotten_segment_counts_as_missing(
     assert set(file.stored()) == {each.number for each in others}
 
 
+def test_a_segment_that_the_disk_cannot_read_counts_as_missing(
+    world: FileWorld, file: SealedEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite reports a bad sector as it does a full disk, but for the code."""
+    live(world, EVENTS)
+    store_all(world, file)
+    (segment, *_) = sealed(world)
+
+    def fails_with(code: int) -> Callable[..., None]:
+        def read(*_: object) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = code
+            raise error
+
+        return read
+
+    monkeypatch.setattr(sealed_events, "_verify", fails_with(sqlite3.SQLITE_FULL))
+    with pytest.raises(sqlite3.OperationalError):
+        file.verify(segment)
+    assert segment.number in file.stored()
+    unreadable = fails_with(sqlite3.SQLITE_IOERR_READ)
+    monkeypatch.setattr(sealed_events, "_verify", unreadable)
+    with pytest.raises(SegmentError, match="cannot read"):
+        file.verify(segment)
+    assert segment.number not in file.stored()
+
+
 @pytest.mark.parametrize(
     "line",
     [b"", b"[]", b"{}", b'{"sequence": 1}', b"[" * 100_000, b"\xff"],

@@ -95,8 +95,11 @@ def restore(
     are the certificates and keys that this node lacks: they are written once the
     backup and the bundle are verified.
     """
+    data = config.node.data_dir
     for path in (
-        *(config.node.data_dir / name for name in (STATE, JOURNAL, NEW)),
+        *(data / name for name in (STATE, JOURNAL, NEW)),
+        # Its events after the backup would be replaced, one by one, by new ones.
+        file_of(data / STATE),
         config.keys_file,
     ):
         if path.exists():

@@ -342,10 +342,14 @@ class SealedEvents:
         """
         try:
             _verify(self._db, segment, pace)
-        except SegmentError:
+        except (SegmentError, sqlite3.OperationalError) as error:
+            if not (isinstance(error, SegmentError) or _is_unreadable(error)):
+                raise
             with self._transaction():
                 self._uncount(segment)
-            raise
+            if isinstance(error, SegmentError):
+                raise
+            raise SegmentError("the disk cannot read all events") from error
         if self.stored().get(segment.number) != segment.hash_after:
             with self._transaction():
                 self._uncount(segment)
@@ -441,6 +445,11 @@ def event_in(line: bytes) -> AuditEvent:
         return _checked(AuditEvent(**content))
     except (ValueError, TypeError, RecursionError) as error:
         raise SegmentError("a line is no event") from error
+
+
+def _is_unreadable(error: sqlite3.OperationalError) -> bool:
+    """Return whether the disk has failed to read: a full one only fails to write."""
+    return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_READ
 
 
 def _verify(db: sqlite3.Connection, segment: Segment, pace: Pace) -> None:
