@@ -105,7 +105,7 @@ $(HTMX): $(ASSETS)/package-lock.json $(ASSETS)/icons.txt | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl e2fsprogs eapoltest fonts-droid-fallback freeradius freeradius-utils gcc git iproute2 iptables jq libc6-dev \
+	for package in chromium curl default-jre-headless e2fsprogs eapoltest fonts-droid-fallback freeradius freeradius-utils gcc git iproute2 iptables jq libc6-dev \
 		libpam-radius-auth man-db mount nftables nginx oathtool openssh-client openssh-server openssl openvpn pamtester promtool \
 		radsecproxy rsyslog rsyslog-openssl softhsm2 stoken strace sudo systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
@@ -403,6 +403,10 @@ sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated 
 .PHONY: sim-planted
 sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless each is found
 	@$(SIMULATION).planted
+
+.PHONY: model
+model: $(INSTALLED) ## Check the TLA+ specification of replication, and what it sees; needs Java [RUN="reads"]
+	@$(PYTHON) -m tests.model $(if $(RUN),--run "$(RUN)")
 
 # --- Fuzzing -----------------------------------------------------------------
 

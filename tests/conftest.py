@@ -28,6 +28,7 @@ BESIDE_OTHERS = (
     "fuzz",
     "http",
     "metrics",
+    "model",
     "packages",
     "queries",
     "radius",
