@@ -427,6 +427,21 @@ def test_a_damaged_file_is_put_aside(world: FileWorld) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_log_of_the_file_is_written_again_at_the_start(
+    world: FileWorld, file: SealedEvents
+) -> None:
+    """(U1) After a failed sync, its pages may be readable and on no disk."""
+    live(world, 2 * EVENTS)
+    store_all(world, file)
+    log = Path(f"{file_of(world.path)}-wal")
+    content = log.read_bytes()
+    assert content
+    os.utime(log, ns=(0, 0))
+    sealed_events.create(world.path)
+    assert log.stat().st_mtime_ns > 0
+    assert log.read_bytes() == content
+
+
 def test_nothing_of_a_damaged_file_is_deleted(world: FileWorld) -> None:
     """It may be the only copy: of a node that is alone."""
     path = file_of(world.path)
