@@ -58,6 +58,7 @@ from tests.services.test_approvals import Pair
 from tests.services.test_audit import reading, shown
 from tests.services.test_audit_export import as_client, exported, signed
 from tests.services.test_backups import name_recipients, write
+from tests.services.test_notices import add_users
 from tests.services.test_streams import create, file_stream, lines
 
 pytestmark = pytest.mark.asyncio
@@ -726,6 +727,29 @@ async def test_what_a_damaged_file_still_has_is_recovered(
         assert stored_numbers(path) == [2, 3]
         assert [each.number for each in keeper.missing] == [1]
     assert len(before) > 3
+
+
+async def test_a_full_disk_is_named_while_a_damaged_file_is_recovered(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) The administrator makes room, and must not take the events for lost."""
+    path = tmp_path / "local.db"
+    await add_users(node, *(f"more{number}" for number in range(8 * EVENTS)))
+    await discard(node, path)
+    before = stored_numbers(path)
+    sealed_events.put_aside(path)
+    sealed_events.create(path)
+    async with kept(path) as keeper:
+        with keeper._opened() as file:
+            (pages,) = file._db.execute("PRAGMA page_count").fetchone()
+            file._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+        with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+            await keeper.step()
+        assert stored_numbers(path) != before
+        file._db.execute("PRAGMA max_page_count = 1000000").fetchone()
+        await keeper.step()
+        assert keeper.missing == ()
+    assert stored_numbers(path) == before
 
 
 async def test_nothing_is_discarded_after_a_member_has_lost_a_segment(

@@ -283,10 +283,17 @@ class SegmentKeeper:
         )
 
     def _recovered(self, segment: Segment) -> bool:
-        """Return whether a file that was put aside still had the segment: it is stored."""
+        """
+        Return whether a file that was put aside still had the segment: it is stored.
+
+        Raises `sqlite3.Error` of this node's own file, such as for a full disk.
+        """
         for damaged in put_aside_files(self._state):
-            with contextlib.suppress(SegmentError, sqlite3.DatabaseError):
+            try:
                 events = events_in(damaged, segment)
+            except (SegmentError, sqlite3.DatabaseError):
+                continue  # This part is damaged; another file may have it.
+            with contextlib.suppress(SegmentError):
                 with self._opened() as file:
                     file.store(segment, events, self._in_turns)
                 log.info(
