@@ -217,29 +217,24 @@ def add_to(copy: Path, state: Path) -> None:
         db.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
         db.execute("ATTACH ? AS sealed", (read_only_uri(file),))
         for segment in segments.all_sealed(db):
+            extent = (segment.first_sequence, segment.last_sequence)
             # A segment of another history, or one that is not whole, is left out.
             db.execute(
                 f"INSERT OR IGNORE INTO main.audit_events ({COLUMNS}) "
                 f"SELECT {COLUMNS} FROM sealed.audit_events "
                 "WHERE sequence BETWEEN ? AND ? AND EXISTS ("
                 "SELECT 1 FROM stored_segments WHERE number = ? AND hash = ?)",
-                (
-                    segment.first_sequence,
-                    segment.last_sequence,
-                    segment.number,
-                    segment.hash_after,
-                ),
+                (*extent, segment.number, segment.hash_after),
             )
-            rest = (segment.first_sequence, segment.last_sequence)
             (events,) = db.execute(
                 "SELECT count(*) FROM main.audit_events WHERE sequence BETWEEN ? AND ?",
-                rest,
+                extent,
             ).fetchone()
             if events < segment.events:  # So that a missing segment is missing whole.
                 db.execute(
                     "DELETE FROM main.audit_events WHERE sequence BETWEEN ? AND ? AND "
                     "sequence < (SELECT max(sequence) FROM main.audit_events)",
-                    rest,
+                    extent,
                 )
 
 
