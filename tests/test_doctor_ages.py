@@ -118,13 +118,13 @@ def test_notices_that_wait_too_long_are_found(tmp_path: Path) -> None:
         for name in ("late", "new", "given-up"):
             db.execute(
                 "INSERT INTO channels VALUES (?, ?, 'webhook', 1, '', 'tokens', 0, '', "
-                "X'', 1, 1, 1, 0, 0, 0)",
+                "X'', 1, 1, 1, 0, 0, 0, '', '', '')",
                 (name, name),
             )
         for name, minutes, dead in (("late", 21, 0), ("new", 1, 0), ("given-up", 9, 1)):
             db.execute(
                 "INSERT INTO notices VALUES (NULL, ?, 'c-1-1', 1, 'tokens', 1, ?, '', "
-                "'', '', '', '', '', '', 0, ?, '')",
+                "'', '', '', '', '', '', 0, ?, '', '', '', '', '', 0)",
                 (name, ms(dt.timedelta(minutes=minutes)), dead),
             )
         db.commit()

@@ -306,13 +306,13 @@ def test_cause_of_a_failed_connection_is_told_in_words(
     pki: Pki, start_node: Callable[..., FakeNode], address: str, cause: str
 ) -> None:
     """A change that was never sent is no unknown outcome (A7)."""
-    ca = pki.foreign_ca if address == "foreign" else pki.ca
+    ca = {"foreign": pki.foreign_ca, "name": pki.agents_ca}.get(address, pki.ca)
     if address == "plain":
         address = start_node().address
     elif address == "name":
-        address = start_node(pki.credentials()).address.replace(
-            "127.0.0.1", "localhost"
-        )
+        # The certificate of an agent has no address.
+        pair = pki.agent.key.read_bytes(), pki.agent.certificate.read_bytes()
+        address = start_node(grpc.ssl_server_credentials([pair])).address
     elif address == "foreign":
         address = start_node(pki.credentials()).address
 

@@ -114,13 +114,14 @@ def counted(*, kept: int, most: int) -> OutboxRules:
         db.executescript(NOTICE_TABLES)
         db.execute(
             "INSERT INTO channels VALUES "
-            "('all', '', '', 1, '', '', 0, '', x'', 0, 0, ?, 0, 0, 0)",
+            "('all', '', '', 1, '', '', 0, '', x'', 0, 0, ?, 0, 0, 0, '', '', '')",
             (kept,),
         )
         for sequence in (1, 2):
             db.execute(
                 "INSERT INTO notices VALUES "
-                "(NULL, 'all', '', 0, '', ?, 0, '', '', '', '', '', '', '', 0, 0, '')",
+                "(NULL, 'all', '', 0, '', ?, 0, '', '', '', '', '', '', '', 0, 0, '', "
+                "'', '', '', '', 0)",
                 (sequence,),
             )
         made.check_bounds("n1", db, most)

@@ -19,6 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from local_cluster.cluster import (
     ADMINISTRATOR,
     AGENT,
@@ -295,14 +297,17 @@ def let_certificates_end(cluster: LocalCluster) -> None:
     authority = Authority.from_pem(*(file.read_bytes() for file in files))
     now = dt.datetime.now(dt.UTC)
     for node in cluster.nodes:
-        issued = authority.issue_member(
+        present = cluster.certificates / f"{node.node_id}.pem"
+        key = x509.load_pem_x509_certificate(present.read_bytes()).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        issued = authority.certify_member(
             node.node_id,
+            key,
             hosts=[node.ports.host],
             now=now,
             days=LIVES / dt.timedelta(days=1),
         )
-        for end, content in (("key", issued.key), ("pem", issued.certificate)):
-            (cluster.certificates / f"{node.node_id}.{end}").write_bytes(content)
+        present.write_bytes(issued)
         assert node.pid is not None
         os.kill(node.pid, 1)
     until(

@@ -217,7 +217,7 @@ def update(
         ),
     ] = False,
 ) -> None:
-    """Change what an agent protects, which users it admits, and end its keys."""
+    """Change what an agent protects or admits; end its keys."""
     settings = settings_of(context)
     with settings.admin() as admin:
         lists = (allow, disallow, allow_group, disallow_group)
