@@ -435,7 +435,7 @@ bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECON
 		--users $(USERS) --seconds $(SECONDS)
 
 .PHONY: bench-refusals
-bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 2 minutes
+bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 3 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals
 
 .PHONY: bench-doors

@@ -39,7 +39,7 @@ TOKENS = {
     "three SecurID tokens": 3,
 }
 """Kinds of users, and the tokens of each: the primary searches their tokencodes."""
-USERS_OF_A_KIND = 240
+USERS_OF_A_KIND = 480
 WAITS_S = (1.1, 1.1, 5.1, 5.1, 0)
 """Before the second attempt and the following ones. The fifth locks the user (L1)."""
 
@@ -187,7 +187,9 @@ def _with_tokens(estate: Estate, users: int) -> list[tuple[str, str]]:
     ) as admin:
         for kind, tokens in TOKENS.items():
             for number in range(users):
-                name = f"{kind} {number}".replace(" ", "-")
+                # In letters: a PIN must not be a part of the name.
+                letters = "".join("abcdefghij"[int(digit)] for digit in str(number))
+                name = f"{kind} {letters}".replace(" ", "-")
                 names.append((kind, name))
                 if kind == "unknown user":
                     continue
