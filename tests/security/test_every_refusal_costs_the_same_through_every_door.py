@@ -2,8 +2,9 @@
 """
 Every door does the same work for every refusal (A6), so that its time tells nothing.
 
-The work is counted and not timed: hashes, calls to the primary, commits and queries.
-`make bench-doors` compares the times.
+The work is counted and not timed: hashes, calls to the primary, commits, queries, and
+the time steps that the primary searches. `make bench-doors` and `make bench-refusals`
+compare the times.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,6 +20,13 @@ from sparecode_node.radius.dialog import NO_LOCAL_USER
 from tests.http import door as http_door
 from tests.radius import door as radius_door
 from tests.radius.tls import RADSEC, open_tls_door
+from tests.security.test_unknown_users_cost_the_same import (
+    ATTEMPTS,
+    KINDS,
+    WAIT_S,
+    add_user,
+    observed,
+)
 from tests.services.one_node import PIN, AgentIdentity, OneNode, one_node
 from tests.services.test_first_step import COST, since, spent
 
@@ -134,6 +142,34 @@ async def test_every_refusal_takes_the_same_work(
     for door, each in costs.items():
         assert len({sql for _, sql in each.values()}) == 1, door
         assert each["locked"][1], door
+
+
+async def test_every_attempt_searches_as_much_through_every_door(
+    node: OneNode, doors: Mapping[str, Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A6, K1) Attempts 1 to 6, with no, one and three SecurID tokens, and by nobody."""
+    known = [(door, kind) for door in doors for kind in KINDS if kind != "unknown"]
+    for number, (door, kind) in enumerate(known):
+        await add_user(node, f"{kind}-{door}", KINDS[kind], number)
+    searched, _ = observed(monkeypatch)
+    steps: dict[tuple[str, int], list[list[int]]] = {}
+    for attempt in range(1, ATTEMPTS + 1):
+        for door, accepts in doors.items():
+            for kind in KINDS:
+                before = len(searched)
+                assert not await accepts(f"{kind}-{door}", f"{PIN}{attempt}43917")
+                steps.setdefault((door, attempt), []).append(searched[before:])
+        node.clock.pass_s(WAIT_S)
+    for door, kind in known:  # The sixth attempt has met a lock.
+        user = await node.users.get(node.admin("UserService/GetUser"), f"{kind}-{door}")
+        assert user.value.token_failures == ATTEMPTS - 1, (door, kind)
+    size = searched[0]
+    assert size > 300
+    assert steps == {
+        (door, attempt): [[size]] * len(KINDS)
+        for door in doors
+        for attempt in range(1, ATTEMPTS + 1)
+    }
 
 
 async def test_an_agent_that_is_disabled_costs_no_less(
