@@ -129,6 +129,40 @@ def test_status_is_silent_about_equal_levels(cli: Cli) -> None:
     assert "evel" not in cli("cluster", "status").stdout
 
 
+def test_status_warns_of_requested_resets(cli: Cli) -> None:
+    """(P4) Who asked, what else the reset changes, when, and how to cancel it."""
+    due = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
+    resets = [
+        cluster_pb2.PendingReset(administrator="ada", node_id="n2", due_time=due),
+        cluster_pb2.PendingReset(
+            administrator="bob",
+            node_id="n3",
+            uid=990,
+            second_factor=True,
+            enables=True,
+            due_time=due,
+        ),
+    ]
+    cli.node.answer(
+        STATUS,
+        cluster_pb2.GetStatusResponse(node_id="n1", quorum=True, pending_resets=resets),
+        cluster_pb2.GetStatusResponse(node_id="n1", quorum=True),
+    )
+
+    words = " ".join(cli("cluster", "status").stdout.split())
+
+    assert (
+        "WARNING: root on n2 (user id 0) has requested a reset of administrator ada. "
+        "It takes effect at 2026-11-26 02:00 UTC. To cancel it, a super administrator "
+        "signs in, or runs: sparecode admins cancel-reset ada"
+    ) in words
+    assert (
+        "WARNING: root on n3 (user id 990) has requested a reset of administrator bob, "
+        "with the second factor, who is disabled and becomes enabled. It takes effect at"
+    ) in words
+    assert "reset" not in cli("cluster", "status").stdout
+
+
 def test_status_reminds_of_a_recovery_bundle(cli: Cli) -> None:
     """(P5) One current bundle is enough; without any authority's key none is missed."""
     cases = {

@@ -13,14 +13,21 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocket, LocalSocketError
+from sparecode_node.daemon.metrics.census import Census
+from sparecode_node.daemon.metrics.collector import NodeCollector, Sources
+from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries.resets import pending as resets_pending
+from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.errors import ApprovalNeededError, Refused
+from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.people.administrators import Link
 from sparecode_node.services.secrets.kdf import Lane
 from sparecode_node.statemachine.commands.membership import AddMember
@@ -101,13 +108,42 @@ def resets(db: sqlite3.Connection) -> int:
     return int(count)
 
 
+def resets_in_metrics(node: OneNode, folder: Path) -> float | None:
+    """Return the number of requested resets that a scrape of the called node shows."""
+    condition = Condition(
+        replicator=node.replicator,
+        initialized=lambda: True,
+        data_dir=folder,
+        certificates=dict,
+        clock=node.clock,
+    )
+    sources = Sources(
+        version="1",
+        replica=ReplicaStatus,
+        peers=list,
+        condition=condition,
+        kdf=node.kdf,
+        events=EventCounts(folder / "local.db"),
+        census=Census(node.replicator, node.clock),
+        certificates=dict,
+        security=SecurityLog(node.clock),
+        radius_packets=dict,
+        deliveries=dict,
+    )
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(sources))
+    return registry.get_sample_value("sparecode_administrator_resets_pending")
+
+
 async def test_a_reset_is_announced_for_an_hour_before_it_is_in_force(
     running: Desk, tmp_path: Path
 ) -> None:
-    """(P4) In the audit log, on every page of the console, in the cluster's status."""
+    """(P4) In the audit log, on every page of the console, in the status, in the metrics."""
     node = running.node
     browser = await running.administrator()
+    assert resets_in_metrics(node, tmp_path) == 0
     due_at_ms = await reset(tmp_path)
+    assert resets_in_metrics(node, tmp_path) == 1
     assert due_at_ms == node.clock.now + HOUR_S * 1000
     ((target, outcome, detail),) = events(node.primary_db, "ResetAdministrator")
     assert (target, outcome) == (ROOT, "pending")
@@ -124,6 +160,9 @@ async def test_a_reset_is_announced_for_an_hour_before_it_is_in_force(
     node.clock.pass_s(HOUR_S - 60)
     assert not await signs_in(node)
     assert resets(node.primary_db) == 1
+    node.clock.pass_s(10)
+    assert await signs_in(node, password=PASSWORD)  # This cancels the reset.
+    assert resets_in_metrics(node, tmp_path) == 0
 
 
 async def test_a_reset_that_enables_a_disabled_administrator_says_so(
