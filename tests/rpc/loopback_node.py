@@ -35,6 +35,7 @@ from sparecode_node.services.keys.due_rotation import DueRotation
 from sparecode_node.services.keys.key_holder import KeyHolder
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits
 from sparecode_node.services.people.founding import Founder, prepare_founding
+from sparecode_node.services.people.resets import Resets
 from sparecode_node.services.secrets.kdf import TESTING, Argon2Parameters, Kdf
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.ring_file import RingFile
@@ -72,6 +73,7 @@ class LoopbackNode(Edge):
     path: Path
     replicator: LoopbackReplicator
     due_rotation: DueRotation
+    resets: Resets
     bearer: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -283,6 +285,7 @@ async def running_node(
             refusals=refusals,
             replicator=replicator,
             due_rotation=services.due_rotation,
+            resets=services.resets,
             services={},
             ready=[True],
             removed=[False],

@@ -22,6 +22,7 @@ from sparecode.v1 import (
     agents_pb2,
     authentication_pb2,
     emergency_access_pb2,
+    notices_pb2,
     policy_pb2,
     sessions_pb2,
     users_pb2,
@@ -30,6 +31,7 @@ from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
+from sparecode.v1.notices_pb2_grpc import NoticeServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
@@ -47,6 +49,8 @@ ROOM = 160
 FLOOD = 2 * ROOM
 AT_ONCE = 16
 OWN = "a password of my own"
+RESET_TO = "a password that root has chosen"
+CHANNEL = "siem"
 REFUSED = authentication_pb2.AUTHENTICATION_DECISION_REFUSED
 STOLEN = AGENTS.issue_agent("stolen", now=NOW)
 
@@ -121,6 +125,18 @@ class Stage:
         request = users_pb2.CreateUserRequest(request_id=new_id(), username=name)
         await self.call(UserServiceStub, "CreateUser", request, by=by)
 
+    async def add_channel(self) -> None:
+        """Create a channel of notices, which an operator may send again."""
+        request = notices_pb2.CreateChannelRequest(
+            request_id=new_id(),
+            name=CHANNEL,
+            kind=notices_pb2.CHANNEL_KIND_WEBHOOK,
+            address="https://siem.example/in",
+            classes=[notices_pb2.EVENT_CLASS_UPKEEP],
+            secret="whsec_" + "A" * 32,
+        )
+        await self.call(NoticeServiceStub, "CreateChannel", request, by="root")
+
     async def work(self, name: str) -> None:
         """Let the other callers work: an agent, an administrator, and one who signs in."""
         for number in range(3):
@@ -178,7 +194,9 @@ async def on_stage(
                 ),
                 by="root",
             )
+            await stage.add_channel()
             await stage.add_administrator("auditor", pb.ADMINISTRATOR_ROLE_AUDITOR)
+            await stage.add_administrator("operator", pb.ADMINISTRATOR_ROLE_OPERATOR)
             for desk in desks:
                 await stage.add_administrator(desk, pb.ADMINISTRATOR_ROLE_HELP_DESK)
             read = await stage.call(
@@ -224,23 +242,51 @@ async def test_an_auditor_floods_and_leaves_no_trace_in_the_table(stage: Stage) 
     await stage.work("auditor")
 
 
-async def test_an_administrator_floods_and_the_next_one_stops_it(stage: Stage) -> None:
-    """(Q3) The flood ends at the caller's share; the reserve lets others stop it."""
+@pytest.mark.parametrize(
+    ("name", "service", "method", "request_of"),
+    [
+        (
+            "desk",
+            UserServiceStub,
+            "UnlockUser",
+            lambda: users_pb2.UnlockUserRequest(request_id=new_id(), username="alice"),
+        ),
+        (
+            "operator",
+            NoticeServiceStub,
+            "SendNoticesAgain",
+            lambda: notices_pb2.SendNoticesAgainRequest(
+                request_id=new_id(), channel=CHANNEL
+            ),
+        ),
+    ],
+    ids=["help desk", "operator"],
+)
+async def test_an_administrator_floods_and_the_next_one_stops_it(
+    stage: Stage, name: str, service: Any, method: str, request_of: Callable[[], Any]
+) -> None:
+    """
+    (Q3, P4) The flood ends at the caller's share; the reserve lets others stop it.
 
-    async def unlock(_: int) -> None:
-        request = users_pb2.UnlockUserRequest(request_id=new_id(), username="alice")
-        await stage.call(UserServiceStub, "UnlockUser", request, by="desk")
+    Root on the node can request a reset meanwhile.
+    """
 
-    assert await reasons_of(unlock, FLOOD) == {"OVERLOADED"}
+    async def flood(_: int) -> None:
+        await stage.call(service, method, request_of(), by=name)
+
+    assert await reasons_of(flood, FLOOD) == {"OVERLOADED"}
     assert stage.counts()[0] < ROOM
-    await stage.work("desk")
+    await stage.work(name)
+    reset = await stage.node.resets.reset_administrator("auditor", RESET_TO, uid=0)
+    assert reset is not None
+    assert reset.administrator == "auditor"
     await stage.call(
         AdministratorServiceStub,
         "UpdateAdministrator",
-        pb.UpdateAdministratorRequest(request_id=new_id(), name="desk", enabled=False),
+        pb.UpdateAdministratorRequest(request_id=new_id(), name=name, enabled=False),
         by="second",
     )
-    assert await reasons_of(unlock, 1) == {"SESSION_ENDED"}
+    assert await reasons_of(flood, 1) == {"SESSION_ENDED"}
 
 
 async def test_an_agent_floods_and_its_certificate_is_turned_away(stage: Stage) -> None:

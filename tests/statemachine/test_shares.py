@@ -88,6 +88,7 @@ def test_calls_of_the_reserve_take_no_room_of_others(callers: int) -> None:
         ("update-agent", {"name": "vpn", "enabled": "no"}),
         ("update-admin", {"name": "ada", "enabled": "no"}),
         ("remove-admin", {"name": "ada"}),
+        ("remove-member", {"node": "n2"}),
         ("reset-admin", {"name": "root"}),
         ("approve", {"number": "1"}),
         ("sign-out", {}),
