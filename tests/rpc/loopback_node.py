@@ -29,7 +29,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.loopback import LoopbackReplicator
 from sparecode_node.rpc.server import Listeners
 from sparecode_node.services.access.refusals import Refusals
-from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.ambient import Clock, SystemClock, SystemEntropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.keys.due_rotation import DueRotation
 from sparecode_node.services.keys.key_holder import KeyHolder
@@ -212,14 +212,15 @@ async def running_node(
     *,
     client: Issued | None = None,
     hashing: Argon2Parameters = TESTING,
+    clock: Clock | None = None,
 ) -> AsyncIterator[LoopbackNode]:
     """
     Start a node without Raft, begin its cluster, and sign in.
 
     With *client*, administrators' clients must show a certificate of its authority.
-    *hashing*: what a hash costs.
+    *hashing*: what a hash costs. *clock*: None: the machine's.
     """
-    clock, entropy = SystemClock(), SystemEntropy()
+    clock, entropy = clock or SystemClock(), SystemEntropy()
     key_holder = KeyHolder(
         KeyRing.draw(entropy), RingFile(path=directory / "keys.json")
     )

@@ -10,13 +10,19 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 import pytest_asyncio
 
+from sparecode.v1 import policy_pb2
+from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.policy import HOUR_MS, MINUTE_MS
+from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.errors import NotSignedInError
 from sparecode_node.services.people.administrators import Link
+from tests.rpc.edge import failure
+from tests.rpc.loopback_node import running_node
 from tests.services.one_node import PASSWORD, OneNode, one_node
 
 pytestmark = pytest.mark.asyncio
@@ -25,6 +31,22 @@ HELPER = "hank"
 HELPERS_PASSWORD = "a long one of the help desk"
 PRIVILEGED_IDLE_S = 15 * 60
 IDLE_S = 30 * 60
+
+
+class MovedClock(SystemClock):
+    """The machine's clocks, which a test moves on."""
+
+    def __init__(self) -> None:
+        self._later_s = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + 1000 * self._later_s
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self._later_s
+
+    def pass_s(self, seconds: int) -> None:
+        self._later_s += seconds
 
 
 @pytest_asyncio.fixture
@@ -76,6 +98,20 @@ async def test_an_unused_session_ends_without_a_browser(
         assert await works(node)
     node.clock.pass_s(idle_s)
     assert not await works(node)
+
+
+async def test_a_bearer_that_was_not_used_is_refused_by_grpc(tmp_path: Path) -> None:
+    """(P2) What the thief of a profile gets from the listener for administrators."""
+    clock = MovedClock()
+    async with running_node(tmp_path, clock=clock) as node:
+        read = (PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
+        await node.call(*read)
+        clock.pass_s(PRIVILEGED_IDLE_S)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await node.call(*read)
+    refusal = failure(refused.value)
+    assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+    assert refusal.reason == "SESSION_ENDED"
 
 
 async def test_a_super_administrators_session_ends_after_four_hours(
