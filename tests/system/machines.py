@@ -9,7 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_cluster.cluster import ADMINISTRATOR, LocalNode, Ports, free_ports
+from local_cluster.cluster import (
+    ADMINISTRATOR,
+    LocalCluster,
+    LocalNode,
+    Ports,
+    free_ports,
+)
 
 PASSWORD = "correct horse battery staple"
 CONFIRM = "confirm that it is you"
@@ -186,3 +192,19 @@ class Site:
         """End every process."""
         for machine in self.machines.values():
             machine.kill()
+
+
+class OneMachine(LocalCluster):
+    """A machine with a node in one folder, and an administrator's password."""
+
+    def __init__(self, machine: LocalNode, password_file: Path) -> None:
+        super().__init__(machine.directory, [machine], testing=True)
+        self._password_file = password_file
+
+    @property
+    def certificates(self) -> Path:
+        return self.directory / "tls"
+
+    @property
+    def password_file(self) -> Path:
+        return self._password_file

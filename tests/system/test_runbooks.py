@@ -35,7 +35,7 @@ from sparecode_node.membership.certificates import Authority, write_certificates
 from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
-from tests.system.machines import Site, until
+from tests.system.machines import OneMachine, Site, until
 from tests.system.runbook_operator import RUNBOOKS, Operator, new_machine
 
 ROOT = Path(__file__).parents[2]
@@ -65,22 +65,6 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
         yield result
     finally:
         cluster.kill()
-
-
-class OneMachine(LocalCluster):
-    """A machine with a node.toml and nothing else, and an administrator's password."""
-
-    def __init__(self, machine: LocalNode, password_file: Path) -> None:
-        super().__init__(machine.directory, [machine], testing=True)
-        self._password_file = password_file
-
-    @property
-    def certificates(self) -> Path:
-        return self.directory / "tls"
-
-    @property
-    def password_file(self) -> Path:
-        return self._password_file
 
 
 def lose_everything(operator: Operator, tmp_path: Path) -> Operator:
