@@ -14,6 +14,7 @@ from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.bundle_files import (
     authority_files,
     keep_others,
+    new_files,
     restored_files,
 )
 from sparecode_node.membership.files import key_beside, put
@@ -142,6 +143,31 @@ def test_new_authorities_take_the_place_of_lost_ones(new: Config) -> None:
         new_authorities(new, hosts=(), now=NOW)
 
 
+@pytest.mark.parametrize("one_authority", [False, True])
+def test_new_authorities_are_refused_if_the_bundle_has_them(
+    tmp_path: Path, one_authority: bool
+) -> None:
+    """Each file that a restore needs, and no other, makes the difference."""
+    lost = machine(tmp_path / "lost", one_authority=one_authority)
+    make_authorities(lost, hosts=(), now=NOW)
+    new = machine(tmp_path / "new", node_id="n7", one_authority=one_authority)
+    files = authority_files(lost)
+    with pytest.raises(StartError, match="has the cluster's authorities: omit"):
+        new_files(new, Bundle(ring=RING, files=files), hosts=(), now=NOW)
+    members_key = {name for name in files if files[name] == files["members-ca.key"]}
+    for lacking in ({"members-ca.pem"}, {"agents-ca.pem"}, members_key):
+        rest = {name: files[name] for name in files if name not in lacking}
+        assert new_files(new, Bundle(ring=RING, files=rest), hosts=(), now=NOW)
+        with pytest.raises(StartError, match="--new-authority"):
+            write(new, Bundle(ring=RING, files=rest))
+    without_agents_key = {**files}
+    if not one_authority:
+        del without_agents_key["agents-ca.key"]
+    with pytest.raises(StartError, match="omit --new-authority"):
+        new_files(new, Bundle(ring=RING, files=without_agents_key), hosts=(), now=NOW)
+    write(new, Bundle(ring=RING, files=without_agents_key))
+
+
 def test_clients_authority_is_restored_and_other_files_are_kept(
     lost: Config, new: Config
 ) -> None:
@@ -153,6 +179,14 @@ def test_clients_authority_is_restored_and_other_files_are_kept(
     )
     other = {"notes.txt": b"where the spare machine is"}
     bundle = Bundle(ring=RING, files={**authority_files(lost), **other})
+    without = {
+        name: content
+        for name, content in bundle.files.items()
+        if name != "clients-ca.pem"
+    }
+    with pytest.raises(StartError, match=r"administrators\.pem is missing") as refusal:
+        write(new, Bundle(ring=RING, files=without))
+    assert "--new-authority" not in str(refusal.value)  # It makes no such authority.
     write(new, bundle)
     assert new.admin.ca is not None
     assert new.admin.ca.read_bytes() == authority.read_bytes()

@@ -7,6 +7,7 @@ Nothing spent is accepted again, even where its use was lost (E1, E2).
 
 import base64
 import dataclasses
+import datetime as dt
 import json
 import re
 import shutil
@@ -21,9 +22,18 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
-from sparecode_client import Admin, Agent, NewToken, SparecodeError, TokenAlgorithm
+from sparecode_client import (
+    Admin,
+    Agent,
+    NewToken,
+    SparecodeError,
+    TokenAlgorithm,
+    Unavailable,
+)
 from sparecode_client.audit.verification import ProblemKind, verify
 from sparecode_client.values.audit import Checkpoint
+from sparecode_node.membership.certificates import write_certificates
+from tests.system.machines import OneMachine, Site
 
 PIN = "4719"
 PASSPHRASE = "correct horse battery staple"
@@ -98,6 +108,20 @@ def populate(cluster: LocalCluster) -> list[str]:
     return [code.code for code in issued.codes]
 
 
+def back_up(cluster: LocalCluster, folder: Path) -> tuple[Path, Path]:
+    """Make a backup, encrypted to a new key; return both files."""
+    backup, key = folder / "a.backup", folder / "backup.key"
+    keygen = command(cluster.nodes[0], "backup", "keygen", key)
+    with admin(cluster) as operator:
+        policy = operator.get_policy()
+        operator.update_policy(
+            dataclasses.replace(policy, backup_recipients=keygen.stdout.strip())
+        )
+        with backup.open("wb") as file:
+            operator.create_backup(lambda: file.truncate(0), file.write)
+    return backup, key
+
+
 def start_alone(cluster: LocalCluster, node: LocalNode) -> None:
     node.start()
     cluster.wait_ready(node)
@@ -148,15 +172,9 @@ def test_a_restored_backup_spends_nothing_twice(
     """(E1, E2) Back up, spend, lose all, restore: no old code is accepted."""
     first = cluster.nodes[0]
     codes = populate(cluster)
-    keygen = command(first, "backup", "keygen", tmp_path / "backup.key")
     with admin(cluster) as operator:
-        policy = operator.get_policy()
         before = operator.get_checkpoint()
-        operator.update_policy(
-            dataclasses.replace(policy, backup_recipients=keygen.stdout.strip())
-        )
-        with (tmp_path / "a.backup").open("wb") as file:
-            operator.create_backup(lambda: file.truncate(0), file.write)
+    backup, key = back_up(cluster, tmp_path)
     passphrase = tmp_path / "passphrase"
     passphrase.touch(mode=0o600)
     passphrase.write_text(PASSPHRASE)
@@ -169,7 +187,7 @@ def test_a_restored_backup_spends_nothing_twice(
     with admin(cluster) as operator:
         lost = operator.get_checkpoint()
     secret_things = [PIN, *codes, cluster.password, seed_of("1001").decode()]
-    for path in (tmp_path / "a.backup", tmp_path / "a.bundle"):
+    for path in (backup, tmp_path / "a.bundle"):
         content = path.read_bytes()
         assert not [each for each in secret_things if each.encode() in content]
         assert b"alice" not in content
@@ -180,11 +198,11 @@ def test_a_restored_backup_spends_nothing_twice(
         node.key_ring.unlink()
     arguments = (
         "restore",
-        tmp_path / "a.backup",
+        backup,
         "--bundle",
         tmp_path / "a.bundle",
         "--key",
-        tmp_path / "backup.key",
+        key,
         "--passphrase-file",
         passphrase,
     )
@@ -205,6 +223,62 @@ def test_a_restored_backup_spends_nothing_twice(
         assert operator.get_review().open
         assert operator.verify_chain().broken_sequence == 0
         assert_audit_log_goes_on(operator, tmp_path / "a.jsonl", before, lost)
+
+
+def test_new_authorities_only_if_the_old_ones_are_lost(tmp_path: Path) -> None:
+    """(P4, P5) Then no earlier certificate of an agent is accepted, and new ones are."""
+    site = Site(tmp_path)
+    try:
+        lost = OneMachine(site.start_cluster(), site.directory / "password")
+        write_certificates(lost.certificates, agents=[AGENT], now=now())
+        populate(lost)
+        backup, key = back_up(lost, tmp_path)
+        recipient = key.read_text().partition("public key: ")[2].split()[0]
+        (first,) = lost.nodes
+        whole, bare = tmp_path / "whole.bundle", tmp_path / "bare.bundle"
+        exported = command(first, "bundle", whole, "--recipient", recipient)
+        assert exported.returncode == 0, exported.stderr
+        lost.kill()
+        old = lost.certificates.rename(tmp_path / "old")
+        exported = command(first, "bundle", bare, "--recipient", recipient)
+        assert exported.returncode == 0, exported.stderr
+        shutil.rmtree(lost.directory)
+
+        cluster = OneMachine(site.machine("n1", "new"), site.directory / "password")
+        (node,) = cluster.nodes
+        words = ("restore", backup, "--key", key, "--new-authority", "--bundle")
+        refused = command(node, *words, whole)
+        assert refused.returncode == 1
+        assert "omit --new-authority" in " ".join(refused.stderr.split())
+        assert [each.name for each in cluster.directory.iterdir()] == ["node.toml"]
+        done = command(node, *words, bare)
+        assert done.returncode == 0, done.stderr
+        assert f"Wrote {cluster.members_ca}." in done.stdout
+        assert cluster.members_ca.read_bytes() != (old / "members-ca.pem").read_bytes()
+
+        start_alone(cluster, node)
+        with admin(cluster) as operator:
+            operator.open_cluster(operator.get_review().review)
+            (code,) = operator.issue_tokencodes("1001", count=1).codes
+        write_certificates(cluster.certificates, agents=[AGENT], now=now())
+        with (
+            Agent(
+                [node.agents_address],
+                ca=cluster.members_ca,
+                certificate=old / f"{AGENT}.pem",
+                key=old / f"{AGENT}.key",
+                timeout=timedelta(seconds=5),
+            ) as agent,
+            pytest.raises(Unavailable),
+        ):
+            agent.authenticate("alice", PIN + code.code)
+        assert accepts(cluster, node, "alice", PIN + code.code)
+    finally:
+        site.kill()
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 def assert_audit_log_goes_on(

@@ -24,7 +24,7 @@ from sparecode_node.membership.files import (
     put,
     read,
 )
-from sparecode_node.membership.founder import own_certificates
+from sparecode_node.membership.founder import new_authorities, own_certificates
 from sparecode_node.membership.preparation import StartError
 from sparecode_node.services.cluster.bundles import Bundle
 
@@ -74,8 +74,12 @@ def restored_files(
         else:
             raise StartError(
                 f"{path} is missing, and the bundle does not have it: copy it from an "
-                "agent or an administrator of the cluster, or make new authorities with "
-                "--new-authority"
+                "agent or an administrator of the cluster"
+                + (
+                    ", or make new authorities with --new-authority"
+                    if name in {MEMBERS_CA, AGENTS_CA}
+                    else ""
+                )
             )
     for path in dict.fromkeys((config.peers.ca, config.agents.ca)):
         key = key_in(bundle, certificates[path])
@@ -85,6 +89,29 @@ def restored_files(
         authority = _authority(config, certificates[config.peers.ca], bundle)
         files += own_certificates(config, authority, hosts=hosts, now=now)
     return list(dict.fromkeys(files))
+
+
+def new_files(
+    config: Config, bundle: Bundle, *, hosts: Sequence[str], now: dt.datetime
+) -> list[NewFile]:
+    """
+    Return new authorities and this node's certificate, in place of lost ones.
+
+    Every agent and administrator needs new files then. So raises `StartError` if the
+    bundle has what `restored_files` needs. For *hosts* see there.
+    """
+    members = bundle.files.get(MEMBERS_CA)
+    if (
+        members is not None
+        and AGENTS_CA in bundle.files
+        and key_in(bundle, members) is not None
+    ):
+        raise StartError(
+            "the bundle has the cluster's authorities: omit --new-authority, and agents "
+            "keep their certificates; to replace the authorities, open the cluster, then "
+            "follow docs/runbooks/new-authority.md"
+        )
+    return new_authorities(config, hosts=hosts, now=now)
 
 
 def key_in(bundle: Bundle, certificates: bytes) -> bytes | None:

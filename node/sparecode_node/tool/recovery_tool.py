@@ -18,7 +18,6 @@ from sparecode_node.daemon.local_socket import LocalSocketError
 from sparecode_node.membership import bundle_files, recovery
 from sparecode_node.membership.bundle_record import record_bundle
 from sparecode_node.membership.files import NewFile
-from sparecode_node.membership.founder import new_authorities
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.membership.recovery import NewCluster
 from sparecode_node.replication.offline.refounding import SurvivingLog
@@ -194,8 +193,8 @@ def restore(
         bool,
         typer.Option(
             "--new-authority",
-            help="Create new authorities, if the bundle has none: agents then need new "
-            "certificates.",
+            help="Create new authorities, if the bundle does not have them: agents then "
+            "need new certificates.",
         ),
     ] = False,
 ) -> None:
@@ -238,11 +237,10 @@ def restore_cluster(
         identities = age_files.read_identities(key)
         contents = open_bundle(bundle_file, identities, passphrase_file)
         now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
-        files = (
-            new_authorities(config, hosts=hosts, now=now)
-            if new_authority
-            else bundle_files.restored_files(config, contents, hosts=hosts, now=now)
+        files_of = (
+            bundle_files.new_files if new_authority else bundle_files.restored_files
         )
+        files = files_of(config, contents, hosts=hosts, now=now)
         cluster, manifest = recovery.restore(
             config,
             backup,
