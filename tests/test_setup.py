@@ -7,11 +7,16 @@ tests/docs/test_quick_start.py sets up three nodes with it, one by one with tick
 
 import os
 import pwd
+import select
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from sparecode_client import Admin
 from sparecode_node.__main__ import app
 from sparecode_node.config import load_config
 from sparecode_node.config_section import Address
@@ -29,6 +34,8 @@ from sparecode_node.rpc.tickets import from_text, to_text
 from sparecode_node.services.secrets.tickets import JoinTicket
 from sparecode_node.tool import new_node
 from sparecode_node.tool.new_node import read_address
+from tests.system.machines import PASSWORD, PATIENCE_S, until
+from tests.system.runbook_operator import new_machine
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 TICKET = JoinTicket(
@@ -125,6 +132,95 @@ def test_without_a_terminal_the_missing_option_is_named(
 
     assert done.exit_code == 2
     assert f"cannot prompt without a terminal: {option}" in done.stderr
+
+
+class Terminal:
+    """A terminal with `sparecode-node` on it, and a person who reads and types."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._person, program = os.openpty()
+        self._shown = b""
+        self._process = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", "sparecode_node", *arguments],
+            stdin=program,
+            stdout=program,
+            stderr=program,
+        )
+        os.close(program)
+
+    def answer(self, question: str, words: str, *, hidden: bool = False) -> None:
+        """Wait for a question, and type the answer."""
+        begin = len(self._shown)
+        while question not in self._shown[begin:].decode():
+            assert self._read(), self._shown.decode()
+        # What is typed before the echo is off would be shown, or lost.
+        until(lambda: self._echoes() is not hidden)
+        os.write(self._person, f"{words}\n".encode())
+
+    def close(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code, and what the terminal has shown."""
+        try:
+            while self._read():
+                pass
+            code = self._process.wait(PATIENCE_S)
+        finally:
+            self.kill()
+        return code, self._shown.decode()
+
+    def kill(self) -> None:
+        """End the program, also in the middle of a question."""
+        self._process.kill()
+        self._process.wait()
+        if self._person >= 0:
+            os.close(self._person)
+            self._person = -1
+
+    def _echoes(self) -> bool:
+        return bool(termios.tcgetattr(self._person)[3] & termios.ECHO)
+
+    def _read(self) -> bool:
+        """Read what comes next; return whether there was any."""
+        ready, _, _ = select.select([self._person], [], [], PATIENCE_S)
+        assert ready, self._shown.decode()
+        try:
+            chunk = os.read(self._person, 4096)
+        except OSError:  # The program has ended.
+            return False
+        self._shown += chunk
+        return bool(chunk)
+
+
+def test_a_terminal_is_asked_for_everything(tmp_path: Path):
+    """(P4) The password is not shown and typed twice, and the administrator signs in."""
+    node = new_machine("n7", tmp_path)
+    terminal = Terminal("setup", "--folder", "n7")
+    try:
+        terminal.answer("Id of this node", "n7")
+        terminal.answer("Where the other nodes reach it", node.ports.host)
+        terminal.answer("Name of the first administrator", "olga")
+        terminal.answer("Password", PASSWORD, hidden=True)
+        terminal.answer("Repeat", f"{PASSWORD}, mistyped", hidden=True)
+        terminal.answer("do not match", PASSWORD, hidden=True)
+        terminal.answer("Repeat", PASSWORD, hidden=True)
+        code, shown = terminal.close()
+    finally:
+        terminal.kill()
+
+    assert code == 0, shown
+    assert PASSWORD not in shown
+    assert "Start it:\r\nsparecode-node --config n7/node.toml\r\n" in shown
+    config = load_config(node.config)
+    assert str(config.members["n7"]) == f"{node.ports.host}:7301"
+    founding = config.node.data_dir / "bootstrap.json"
+    assert founding.exists()
+    node.start()
+    try:
+        until(lambda: not founding.exists())
+        with Admin(node.admin_address, ca=config.peers.ca) as admin:
+            admin.login("olga", PASSWORD)
+            assert [each.name for each in admin.list_administrators().items] == ["olga"]
+    finally:
+        node.kill()
 
 
 def test_a_ticket_says_what_the_node_is(tmp_path: Path):
