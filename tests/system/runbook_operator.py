@@ -96,6 +96,7 @@ class Operator:
             ("n1.key", f"{self.node.node_id}.key"),
             ("n1.pem", f"{self.node.node_id}.pem"),
             ("n1.example.net", self.node.ports.host),
+            ("m1.example.net", self.node.ports.host),
             ("n4.example.net", self.newcomer.ports.host if self.newcomer else ""),
             *self.examples.items(),
         ):
