@@ -84,6 +84,7 @@ async def test_in_seven_days_is_this_time_of_day_where_the_administrator_is(
         await page.goto(PAGE)
         assert await suggested(page) == (*end, "Europe/Berlin")
         await page.locator("#generate").click()
+        await expect(page.locator("#codes .code")).to_have_count(10)
         await page.locator("#save").click()
         saved = page.locator("#saved time").first
         await expect(saved).to_have_text(shown, timeout=PATIENCE_MS)
@@ -106,6 +107,7 @@ async def test_a_suggested_end_is_one_that_the_policy_allows(
         await page.goto(PAGE)
         assert await suggested(page) == ("2024-10-31", "13:00", "Europe/Berlin")
         await page.locator("#generate").click()
+        await expect(page.locator("#codes .code")).to_have_count(10)
         await page.locator("#save").click()
         await expect(page.locator("#saved")).to_be_visible(timeout=PATIENCE_MS)
 
