@@ -15,6 +15,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.domain.ids import AgentIdentity, RequestId
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.context import CallContext
@@ -38,11 +39,9 @@ class Plugins:
     def at(self, address: str) -> AgentIdentity | None:
         """Return the agent at an address; the most specific network counts."""
         try:
-            host = ipaddress.ip_address(address.partition("%")[0])
+            host = ipaddress.ip_address(canonical(address))
         except ValueError:
             return None
-        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
-            host = host.ipv4_mapped
         networks = [each for each in self.by_network if host in each]
         if not networks:
             return None
