@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console in a browser on three real nodes: help desk and operator at work."""
 
+import json
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ from playwright.sync_api import (
     expect,
 )
 
+from sparecode_node.console.kit import rendering
+from sparecode_node.services.files.backup_files import MANIFEST
 from tests.console.balancer import Balancer
 from tests.console.estate import (
     PASSWORD,
@@ -457,7 +460,14 @@ def test_a_super_administrator_replaces_the_key_and_takes_a_backup(
     assert kept.suffix == ".backup"
     with tarfile.open(kept) as archive:
         assert len(archive.getnames()) > 1
-    expect(page.locator("#last")).to_contain_text("just now", timeout=PATIENCE_MS)
+        content = archive.extractfile(MANIFEST)
+        assert content is not None
+        index = json.load(content)["manifest"]["index"]
+    expect(page.locator("#last")).to_contain_text(
+        f"Up to log index {rendering.number(index)}",
+        timeout=PATIENCE_MS,
+        use_inner_text=True,
+    )
     expect(page.locator("footer")).to_contain_text(two.node_id)
 
 
