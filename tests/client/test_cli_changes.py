@@ -162,7 +162,10 @@ def test_update_of_nothing_is_wrong_usage(cli: Cli) -> None:
     result = cli("users", "update", "alice")
 
     assert result.exit_code == 2
-    assert "use --display-name, --email, --language, --join or --leave" in result.stderr
+    assert (
+        "use --display-name, --email, --language, --manager-email, --join or --leave"
+        in result.stderr
+    )
 
 
 @pytest.mark.parametrize("args", [(), ("--at", "1d", "--never")])

@@ -86,10 +86,10 @@ ARGUMENTS = {
     "tokens.set_pin": "serial pin",
     "tokens.unassign": "serial",
     "tokens.update": "serial expires_at_ms never_expires",
-    "users.create": "username display_name email join_groups language",
+    "users.create": "username display_name email join_groups language manager_email",
     "users.delete": "username",
     "users.unlock": "username",
-    "users.update": "username display_name email enabled join_groups leave_groups language",
+    "users.update": "username display_name email enabled join_groups leave_groups language manager_email",
 }
 """The arguments of every use case that changes the state. Never rename or remove one."""
 

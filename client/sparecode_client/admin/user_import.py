@@ -25,9 +25,9 @@ class UserImport(Caller):
         Import the users in a CSV file, and return the result of each row.
 
         The first line names the columns: `username`, and optionally `display_name`,
-        `email`, `language` and `groups`. A bad row never stops the others. *progress* gets every
-        result as soon as it is known, and the number of all rows. *within* limits the
-        time without a result.
+        `email`, `language`, `manager_email` and `groups`. A bad row never stops the
+        others. *progress* gets every result as soon as it is known, and the number of
+        all rows. *within* limits the time without a result.
 
         Raises:
             InvalidArgument: The file cannot be read; nothing was changed.

@@ -24,6 +24,7 @@ class Users(Caller):
         email: str = "",
         join_groups: Sequence[str] = (),
         language: str = "",
+        manager_email: str = "",
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -31,6 +32,7 @@ class Users(Caller):
         Add a user. Agents can admit users by group, see *join_groups*.
 
         *language*: of what is written for the user, a tag of BCP 47 such as `de`.
+        *manager_email*: the user's manager, who hears of some notices, too.
 
         Raises:
             AlreadyExists: The username is taken.
@@ -42,6 +44,7 @@ class Users(Caller):
             email=email,
             join_groups=join_groups,
             language=language,
+            manager_email=manager_email,
         )
         answer = await self._client.unary(
             lambda node: node.users.CreateUser, request, within=within
@@ -113,6 +116,7 @@ class Users(Caller):
         join_groups: Sequence[str] = (),
         leave_groups: Sequence[str] = (),
         language: str | None = None,
+        manager_email: str | None = None,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -126,6 +130,7 @@ class Users(Caller):
             join_groups=join_groups,
             leave_groups=leave_groups,
             language=language,
+            manager_email=manager_email,
         )
         answer = await self._client.unary(
             lambda node: node.users.UpdateUser, request, within=within
@@ -231,5 +236,6 @@ def user_in(user: users_pb2.User, position: ReadPosition | None = None) -> User:
         locked=user.locked,
         groups=tuple(user.groups),
         language=user.language,
+        manager_email=user.manager_email,
         position=position,
     )

@@ -23,6 +23,8 @@ class User:
     """Groups of the user, in the form used for comparison."""
     language: str = ""
     """Of what is written for the user, a tag of BCP 47; empty: not known."""
+    manager_email: str = ""
+    """Empty: no manager is on file."""
     position: ReadPosition | None = None
     """None in a list: see the position of the page."""
 

@@ -50,6 +50,8 @@ class User:
     """Key of the ring that the name tag was made with."""
     language: str = ""
     """Of what is written for the user, a tag of BCP 47; empty: not known."""
+    manager_email: str = ""
+    """The address of the user's manager; empty: none is on file."""
 
     def changed(self) -> "User":
         """Return the user with the next version: candidates made for it become stale."""

@@ -26,7 +26,9 @@ coalesce((SELECT group_concat(group_key, ' ') FROM user_groups
     WHERE user_groups.user_id = users.user_id), '')
 """
 """The groups of a user, for a search: Meyer in accounting."""
-_COLUMNS = "user_id, username, name_key, display_name, email, enabled, language"
+_COLUMNS = (
+    "user_id, username, name_key, display_name, email, enabled, language, manager_email"
+)
 
 
 class UserOrder(enum.StrEnum):
@@ -187,11 +189,7 @@ async def get(
 ) -> UserView | None:
     """Return one user."""
     row = await transaction.one(
-        """
-        SELECT user_id, username, name_key, display_name, email, enabled, language
-        FROM users
-        WHERE name_key = :name_key
-        """,
+        f"SELECT {_COLUMNS} FROM users WHERE name_key = :name_key",
         name_key=name_key,
     )
     if row is None:
@@ -379,4 +377,5 @@ async def _view(
         locked=any(lockout["locked"] for lockout in lockouts.values()),
         groups=tuple(str(group["group_key"]) for group in groups),
         language=row["language"],
+        manager_email=row["manager_email"],
     )

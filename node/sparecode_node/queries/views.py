@@ -60,6 +60,8 @@ class UserView:
     groups: tuple[str, ...] = ()
     language: str = ""
     """Of what is written for the user, a tag of BCP 47; empty: not known."""
+    manager_email: str = ""
+    """Empty: no manager is on file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             email=request.email,
             join_groups=tuple(request.join_groups),
             language=request.language,
+            manager_email=request.manager_email,
         )
         return pb.CreateUserResponse(commit=conversion.commit(self._node_id, applied))
 
@@ -119,6 +120,9 @@ class UserServicer(pb_grpc.UserServiceServicer):
             join_groups=tuple(request.join_groups),
             leave_groups=tuple(request.leave_groups),
             language=request.language if request.HasField("language") else None,
+            manager_email=(
+                request.manager_email if request.HasField("manager_email") else None
+            ),
         )
         return pb.UpdateUserResponse(commit=conversion.commit(self._node_id, applied))
 
@@ -210,4 +214,5 @@ def _user(user: UserView) -> pb.User:
         locked=user.locked,
         groups=user.groups,
         language=user.language,
+        manager_email=user.manager_email,
     )

@@ -36,6 +36,7 @@ class User(_message.Message):
     LOCKED_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """Unique after NFKC normalization and case folding. 1 to 128 characters."""
     display_name: _builtins.str
@@ -53,6 +54,10 @@ class User(_message.Message):
     language: _builtins.str
     """The language of what is written for the user, such as the sheet of codes, as a tag
     of BCP 47. Empty: not known.
+    """
+    manager_email: _builtins.str
+    """The email address of the user's manager, who hears of some of the notices that the
+    user gets. Empty: no manager is on file.
     """
     @_builtins.property
     def token_serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -75,10 +80,11 @@ class User(_message.Message):
         locked: _builtins.bool = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str = ...,
+        manager_email: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "groups", b"groups", "language", b"language", "locked", b"locked", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "groups", b"groups", "language", b"language", "locked", b"locked", "manager_email", b"manager_email", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,6 +102,7 @@ class CreateUserRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     username: _builtins.str
@@ -108,6 +115,8 @@ class CreateUserRequest(_message.Message):
     """The language of what is written for the user, as a tag of BCP 47 such as `de` or
     `pt-BR`. At most 35 characters.
     """
+    manager_email: _builtins.str
+    """The email address of the user's manager. At most 254 characters."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Groups that the user joins, in any case. At most 32 names of 1 to 64 characters."""
@@ -121,10 +130,11 @@ class CreateUserRequest(_message.Message):
         email: _builtins.str = ...,
         join_groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str = ...,
+        manager_email: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "language", b"language", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "language", b"language", "manager_email", b"manager_email", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,8 +179,9 @@ class ImportUsersRequest(_message.Message):
     """
     content: _builtins.bytes
     """Comma-separated values in UTF-8: at most 1 MiB and 10,000 rows. The first line
-    names the columns: `username` and, optionally, `display_name`, `email`, `language`
-    and `groups` (names separated by semicolons). Each user is added with all columns or not at all.
+    names the columns: `username` and, optionally, `display_name`, `email`, `language`,
+    `manager_email` and `groups` (names separated by semicolons). Each user is added
+    with all columns or not at all.
     """
     from_row: _builtins.int
     """Skip the rows before this one. A retry sets it to the first row without a result.
@@ -418,6 +429,7 @@ class UpdateUserRequest(_message.Message):
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     username: _builtins.str
@@ -430,6 +442,8 @@ class UpdateUserRequest(_message.Message):
     """If set: enables (true) or disables (false) the user."""
     language: _builtins.str
     """The new language, if set: a tag of BCP 47, or empty for none."""
+    manager_email: _builtins.str
+    """The new email address of the user's manager, if set; empty: no manager."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Groups that the user joins, in any case. At most 32 names of 1 to 64 characters."""
@@ -449,10 +463,11 @@ class UpdateUserRequest(_message.Message):
         join_groups: _abc.Iterable[_builtins.str] | None = ...,
         leave_groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str | None = ...,
+        manager_email: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language", "manager_email", b"manager_email"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "manager_email", b"manager_email", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
@@ -462,6 +477,8 @@ class UpdateUserRequest(_message.Message):
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    _WhichOneofReturnType__manager_email: _TypeAlias = _typing.Literal["manager_email"]  # noqa: Y015
+    _WhichOneofArgType__manager_email: _TypeAlias = _typing.Literal["_manager_email", b"_manager_email"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
     @_typing.overload
@@ -470,6 +487,8 @@ class UpdateUserRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manager_email) -> _WhichOneofReturnType__manager_email | None: ...
 
 Global___UpdateUserRequest: _TypeAlias = UpdateUserRequest  # noqa: Y015
 

@@ -34,6 +34,13 @@ Language = Annotated[
         help="Language of what is written for the user, such as de or pt-BR.",
     ),
 ]
+ManagerEmail = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Email address of the user's manager, who hears of some notices, too.",
+    ),
+]
 Join = Annotated[
     list[str] | None,
     typer.Option(metavar="GROUP", help="Add the user to a group. May repeat."),
@@ -62,6 +69,7 @@ def create(
     display_name: DisplayName = None,
     email: Email = None,
     language: Language = None,
+    manager_email: ManagerEmail = None,
     join: Join = None,
 ) -> None:
     """Add a user."""
@@ -72,6 +80,7 @@ def create(
             display_name=display_name or "",
             email=email or "",
             language=language or "",
+            manager_email=manager_email or "",
             join_groups=join or (),
             request_id=settings.request_id,
         )
@@ -90,7 +99,8 @@ def import_(
         typer.Argument(
             metavar="FILE",
             help="CSV file with a column username, and optionally display_name, email, "
-            "language and groups (separated by semicolons). At most 1 MiB and 10,000 rows.",
+            "language, manager_email and groups (separated by semicolons). At most 1 MiB "
+            "and 10,000 rows.",
         ),
     ],
 ) -> None:
@@ -128,6 +138,7 @@ def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) 
             ("Display name", user.display_name),
             ("Email", user.email),
             ("Language", user.language or "not known"),
+            ("Manager's email", user.manager_email or "none"),
             ("State", state(user)),
             ("Tokens", ", ".join(user.token_serials) or "none"),
             ("Groups", ", ".join(user.groups) or "none"),
@@ -239,17 +250,19 @@ def update(
     display_name: DisplayName = None,
     email: Email = None,
     language: Language = None,
+    manager_email: ManagerEmail = None,
     join: Join = None,
     leave: Annotated[
         list[str] | None,
         typer.Option(metavar="GROUP", help="Remove the user from a group. May repeat."),
     ] = None,
 ) -> None:
-    """Change a user's display name, email address, language or groups."""
-    if (display_name, email, language, join, leave) == (None,) * 5:
+    """Change a user's display name, email addresses, language or groups."""
+    changes = (display_name, email, language, manager_email, join, leave)
+    if changes == (None,) * len(changes):
         raise typer.BadParameter(
-            "nothing to change: use --display-name, --email, --language, --join or "
-            "--leave",
+            "nothing to change: use --display-name, --email, --language, "
+            "--manager-email, --join or --leave",
             ctx=context,
         )
     settings = settings_of(context)
@@ -259,6 +272,7 @@ def update(
             display_name=display_name,
             email=email,
             language=language,
+            manager_email=manager_email,
             join_groups=join or (),
             leave_groups=leave or (),
             request_id=settings.request_id,

@@ -35,7 +35,7 @@ PAGES: Final[Mapping[str, str]] = {
 }
 """The commands that import files which are too long for the pages."""
 IMPORT_S: Final = 60.0
-EXAMPLE: Final = "username,display_name,email,language,groups"
+EXAMPLE: Final = "username,display_name,email,language,manager_email,groups"
 IMPORT_TOKENS: Final = "TokenService/ImportTokenFile"
 TOKEN_EXAMPLE: Final = "serial,seed,algorithm,digits,pin_rule"
 PIN_RULES: Final[Mapping[str, str]] = {

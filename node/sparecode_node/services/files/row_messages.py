@@ -133,7 +133,8 @@ def _values(row: FileRow | UserFileRow) -> Iterable[object]:
 
 
 def _user_row(values: Sequence[Any]) -> UserFileRow:
-    row, problem, first, username, display_name, email, groups, language = values
+    row, problem, first, *columns = values
+    username, display_name, email, groups, language, manager_email = columns
     return UserFileRow(
         row=int(row),
         user=UserRow(
@@ -142,6 +143,7 @@ def _user_row(values: Sequence[Any]) -> UserFileRow:
             email=str(email),
             groups=str(groups),
             language=str(language),
+            manager_email=str(manager_email),
         ),
         problem=str(problem),
         first=int(first),

@@ -8,7 +8,7 @@ from sparecode_node.services.files.csv_files import read_csv
 
 ROWS_MAX = 10_000
 NEEDED = ("username",)
-KNOWN = ("display_name", "email", "groups", "language")
+KNOWN = ("display_name", "email", "groups", "language", "manager_email")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class UserRow:
     email: str = ""
     groups: str = ""
     language: str = ""
+    manager_email: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,12 +28,19 @@ from sparecode_node.statemachine.commands.users import (
 from sparecode_node.statemachine.results import Applied
 
 
-def check_new(username: str, display_name: str, email: str, language: str = "") -> None:
+def check_new(
+    username: str,
+    display_name: str,
+    email: str,
+    language: str = "",
+    manager_email: str = "",
+) -> None:
     """Check the fields of a new user. Raises `InvalidFieldError`."""
     fields.new_username(username)
     fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
     fields.email(email)
     fields.language(language)
+    fields.email(manager_email, "manager_email")
 
 
 def creation(
@@ -45,9 +52,10 @@ def creation(
     email: str,
     groups: Sequence[GroupKey],
     language: str = "",
+    manager_email: str = "",
 ) -> CreateUser:
     """Return the command that adds a user. Raises `InvalidFieldError`."""
-    check_new(username, display_name, email, language)
+    check_new(username, display_name, email, language, manager_email)
     name_key = fold(username)
     key_id = sealing.active_key
     return CreateUser(
@@ -62,6 +70,7 @@ def creation(
         code_salt=entropy.token_bytes(SALT_BYTES),
         join_groups=tuple(groups),
         language=fields.language(language),
+        manager_email=manager_email,
     )
 
 
@@ -97,11 +106,13 @@ class Users:
         email: str,
         join_groups: Sequence[str] = (),
         language: str = "",
+        manager_email: str = "",
     ) -> Applied:
         """
         Add a user, as a member of *join_groups*.
 
-        *language*: of what is written for the user, a tag of BCP 47.
+        *language*: of what is written for the user, a tag of BCP 47. *manager_email*: the
+        address of the user's manager, who may hear of notices, too.
         """
         command = creation(
             self._sealing,
@@ -111,6 +122,7 @@ class Users:
             email=email,
             groups=fields.groups("join_groups", join_groups),
             language=language,
+            manager_email=manager_email,
         )
         return await self._proposer.change(context, command)
 
@@ -219,7 +231,7 @@ class Users:
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
     @idempotent
-    async def update(
+    async def update(  # noqa: PLR0913 - one argument per field.
         self,
         context: CallContext,
         *,
@@ -230,6 +242,7 @@ class Users:
         join_groups: Sequence[str] = (),
         leave_groups: Sequence[str] = (),
         language: str | None = None,
+        manager_email: str | None = None,
     ) -> Applied:
         """Change a user. None leaves a value unchanged."""
         fields.username(username)
@@ -237,6 +250,8 @@ class Users:
             fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
         if email is not None:
             fields.email(email)
+        if manager_email is not None:
+            fields.email(manager_email, "manager_email")
         command = UpdateUser(
             name_key=fold(username),
             display_name=display_name,
@@ -245,6 +260,7 @@ class Users:
             join_groups=fields.groups("join_groups", join_groups),
             leave_groups=fields.groups("leave_groups", leave_groups),
             language=None if language is None else fields.language(language),
+            manager_email=manager_email,
         )
         if set(command.join_groups) & set(command.leave_groups):
             raise InvalidFieldError(

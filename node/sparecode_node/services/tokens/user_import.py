@@ -38,8 +38,8 @@ class UserFile:
 
     content: bytes
     """
-    CSV in UTF-8 with a column `username`; `display_name`, `email`, `groups` and
-    `language` are optional.
+    CSV in UTF-8 with a column `username`; `display_name`, `email`, `groups`,
+    `language` and `manager_email` are optional.
     """
     from_row: int = 0
     """Rows before it are skipped: a retry starts where the import stopped."""
@@ -163,6 +163,7 @@ class UserImport:
                 email=user.email,
                 groups=_groups(user.groups),
                 language=user.language,
+                manager_email=user.manager_email,
             )
 
         outcome = await proposer.propose(number, command, user)
@@ -183,7 +184,13 @@ def _problem(row: UserFileRow) -> str:
     if row.first != row.row:
         return f"row {row.first} of this file has the same username"
     try:
-        check_new(user.username, user.display_name, user.email, user.language)
+        check_new(
+            user.username,
+            user.display_name,
+            user.email,
+            user.language,
+            user.manager_email,
+        )
         _groups(user.groups)
     except InvalidFieldError as error:
         return str(error)

@@ -24,6 +24,7 @@ class CreateUser:
     join_groups: tuple[GroupKey, ...] = ()
     """Initial groups: the user is added with all of them, or not at all."""
     language: str = ""
+    manager_email: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class UpdateUser:
     join_groups: tuple[GroupKey, ...] = ()
     leave_groups: tuple[GroupKey, ...] = ()
     language: str | None = None
+    manager_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         code_salt=command.code_salt,
         tag_key_id=command.key_id,
         language=command.language,
+        manager_email=command.manager_email,
     )
     user_tables.save_user(db, user)
     known_secrets.note_user(applying, user)
@@ -90,13 +91,16 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         user = replace(user, email=command.email)
     if command.language is not None:
         user = replace(user, language=command.language)
+    if command.manager_email not in (None, user.manager_email):
+        user = replace(user, manager_email=command.manager_email)
+        applying.detail = "manager's address changed"
     if command.enabled is not None:
         if user.enabled and not command.enabled:
             applying.told.append(
                 Told(kind=PersonalKind.USER_DISABLED, user_id=user.user_id)
             )
         user = replace(user, enabled=command.enabled)
-        applying.detail = "enabled" if command.enabled else "disabled"
+        _add_detail(applying, "enabled" if command.enabled else "disabled")
     user_tables.save_user(db, user)
     refused = _change_groups(
         applying, user, join=command.join_groups, leave=command.leave_groups
@@ -126,6 +130,10 @@ def _change_address(applying: Applying, user: User) -> None:
     )
 
 
+def _add_detail(applying: Applying, *words: str) -> None:
+    applying.detail = ", ".join([applying.detail] * bool(applying.detail) + [*words])
+
+
 def _change_groups(
     applying: Applying,
     user: User,
@@ -138,7 +146,7 @@ def _change_groups(
         return None
     changes = [f"joins {group}" for group in join]
     changes += [f"leaves {group}" for group in leave]
-    applying.detail = ", ".join([applying.detail] * bool(applying.detail) + changes)
+    _add_detail(applying, *changes)
     count = group_tables.change_memberships(
         applying.db, user.user_id, joined=join, left=leave
     )

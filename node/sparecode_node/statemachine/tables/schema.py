@@ -348,7 +348,8 @@ CREATE TABLE users (
     pin_salt BLOB NOT NULL,
     code_salt BLOB NOT NULL,
     tag_key_id INTEGER NOT NULL,
-    language TEXT NOT NULL DEFAULT ''            -- BCP 47; empty: not known
+    language TEXT NOT NULL DEFAULT '',           -- BCP 47; empty: not known
+    manager_email TEXT NOT NULL DEFAULT ''       -- empty: no manager on file
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lockouts (

@@ -10,7 +10,7 @@ from sparecode_node.statemachine.tables.rows import Row, upsert
 
 USER_COLUMNS = (
     "user_id, username, name_key, name_tag, display_name, email, enabled, "
-    "auth_version, pin_salt, code_salt, tag_key_id, language"
+    "auth_version, pin_salt, code_salt, tag_key_id, language, manager_email"
 )
 
 
@@ -29,6 +29,7 @@ def user_of(row: Row) -> User:
         code_salt=row[9],
         tag_key_id=row[10],
         language=row[11],
+        manager_email=row[12],
     )
 
 
@@ -72,6 +73,7 @@ def save_user(db: sqlite3.Connection, user: User) -> None:
         code_salt=user.code_salt,
         tag_key_id=user.tag_key_id,
         language=user.language,
+        manager_email=user.manager_email,
     )
 
 

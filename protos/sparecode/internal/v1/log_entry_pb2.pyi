@@ -1059,6 +1059,7 @@ class CreateUser(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The permanent ID of the user."""
     username: _builtins.str
@@ -1079,6 +1080,8 @@ class CreateUser(_message.Message):
     """The key of the ring with which the tag was made."""
     language: _builtins.str
     """The language of what is written for the user (BCP 47). Empty: not known."""
+    manager_email: _builtins.str
+    """The email address of the user's manager. Empty: none."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The groups that the user joins at once, as they are compared."""
@@ -1097,10 +1100,11 @@ class CreateUser(_message.Message):
         key_id: _builtins.int = ...,
         join_groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str = ...,
+        manager_email: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_salt", b"code_salt", "display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "key_id", b"key_id", "language", b"language", "name_key", b"name_key", "name_tag", b"name_tag", "pin_salt", b"pin_salt", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_salt", b"code_salt", "display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "key_id", b"key_id", "language", b"language", "manager_email", b"manager_email", "name_key", b"name_key", "name_tag", b"name_tag", "pin_salt", b"pin_salt", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1119,6 +1123,7 @@ class UpdateUser(_message.Message):
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The user's name, as it is compared."""
     display_name: _builtins.str
@@ -1129,6 +1134,8 @@ class UpdateUser(_message.Message):
     """Whether the user may authenticate. Not set: no change."""
     language: _builtins.str
     """The language of what is written for the user. Not set: no change."""
+    manager_email: _builtins.str
+    """The email address of the user's manager. Not set: no change."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The groups that the user joins, as they are compared."""
@@ -1147,10 +1154,11 @@ class UpdateUser(_message.Message):
         join_groups: _abc.Iterable[_builtins.str] | None = ...,
         leave_groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str | None = ...,
+        manager_email: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language", "manager_email", b"manager_email"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "name_key", b"name_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "manager_email", b"manager_email", "name_key", b"name_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
@@ -1160,6 +1168,8 @@ class UpdateUser(_message.Message):
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    _WhichOneofReturnType__manager_email: _TypeAlias = _typing.Literal["manager_email"]  # noqa: Y015
+    _WhichOneofArgType__manager_email: _TypeAlias = _typing.Literal["_manager_email", b"_manager_email"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
     @_typing.overload
@@ -1168,6 +1178,8 @@ class UpdateUser(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manager_email) -> _WhichOneofReturnType__manager_email | None: ...
 
 Global___UpdateUser: _TypeAlias = UpdateUser  # noqa: Y015
 
