@@ -24,7 +24,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
-from sparecode_client.blocking import Admin, Agent
+from sparecode_client.blocking import Admin, Agent, RoutedAgent
+from sparecode_client.clusters.agent import AsyncRoutedAgent
+from sparecode_client.clusters.slots import SlotTable, SlotTableError, slot_of
 from sparecode_client.errors import (
     AlreadyExists,
     ApprovalNeeded,
@@ -115,6 +117,7 @@ __all__ = [
     "ApprovalNeeded",
     "AsyncAdmin",
     "AsyncAgent",
+    "AsyncRoutedAgent",
     "Attempt",
     "AuditEvent",
     "AuditExport",
@@ -171,8 +174,11 @@ __all__ = [
     "ReviewedRadiusClient",
     "RotationPhase",
     "RotationProgress",
+    "RoutedAgent",
     "SavedTokencodes",
     "Session",
+    "SlotTable",
+    "SlotTableError",
     "SparecodeError",
     "Token",
     "TokenAlgorithm",
@@ -188,4 +194,5 @@ __all__ = [
     "User",
     "UserExplanation",
     "certificate_fingerprint",
+    "slot_of",
 ]

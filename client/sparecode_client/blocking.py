@@ -16,12 +16,22 @@ import threading
 import types
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
+from sparecode_client.clusters.agent import AsyncRoutedAgent
 from sparecode_client.connection.channels import Nodes, PathLike
-from sparecode_client.connection.client import DEFAULT_TIMEOUT, Caller
+from sparecode_client.connection.client import DEFAULT_TIMEOUT
 
 IN_CALLBACK = (
     "a callback runs in the thread of all blocking clients, and must not call one: "
@@ -30,7 +40,20 @@ IN_CALLBACK = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
-C = TypeVar("C", bound=Caller)
+
+
+class Closable(Protocol):
+    """An asynchronous client, as the blocking ones use it."""
+
+    @property
+    def removed_nodes(self) -> frozenset[str]:
+        """Addresses of nodes that have said that they were removed."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+C = TypeVar("C", bound=Closable)
 
 
 _starting = threading.Lock()
@@ -200,6 +223,26 @@ class Agent(Blocking[AsyncAgent]):
 
     authenticate = _Method(AsyncAgent.authenticate)
     continue_authentication = _Method(AsyncAgent.continue_authentication)
+
+
+class RoutedAgent(Blocking[AsyncRoutedAgent]):
+    """
+    An authentication agent that asks the cluster which has the user.
+
+    It is `AsyncRoutedAgent` for programs without an event loop. Threads may share it.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: The table, an address or a file is wrong.
+    """
+
+    def __init__(
+        self, table: PathLike, *, timeout: timedelta = DEFAULT_TIMEOUT
+    ) -> None:
+        super().__init__(AsyncRoutedAgent(table, timeout=timeout))
+
+    authenticate = _Method(AsyncRoutedAgent.authenticate)
+    continue_authentication = _Method(AsyncRoutedAgent.continue_authentication)
 
 
 class Admin(Blocking[AsyncAdmin]):

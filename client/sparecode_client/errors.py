@@ -98,6 +98,10 @@ class OutcomeUnknown(SparecodeError):
     def __init__(self, request_id: str, words: str) -> None:
         super().__init__("OUTCOME_UNKNOWN", words)
         self.request_id = request_id
+        self.cluster = ""
+        """
+        Of a `RoutedAgent`: the cluster that perhaps applied it, as the slot table names it.
+        """
 
 
 class NodeFailed(SparecodeError):

@@ -23,6 +23,8 @@ class Authentication:
     """Identifies the decision in the audit log."""
     challenge: bytes = field(default=b"", repr=False)
     """Sent back by `continue_authentication`; empty unless a next step is required."""
+    cluster: str = ""
+    """The cluster that decided, as the slot table names it; empty: there is only one."""
 
     @property
     def accepted(self) -> bool:
