@@ -396,6 +396,12 @@ sim-outbox: $(INSTALLED) ## Simulate SEEDS=200 runs with channels and receivers 
 	@$(SIMULATION) --outbox --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST))
 
+.PHONY: sim-disks
+sim-disks: SEEDS = 400
+sim-disks: $(INSTALLED) ## Simulate SEEDS=400 runs with the states' files on simulated disks [FIRST=0] [NODES=3], or one SEED=n
+	@$(SIMULATION) --files --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
+		--first $(FIRST) --record)
+
 .PHONY: sim-inherited
 sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated runs reach, and ours
 	@$(SIMULATION).inherited

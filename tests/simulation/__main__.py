@@ -50,6 +50,9 @@ def main() -> int:
         "--outbox", action="store_true", help="with channels and receivers of notices"
     )
     parser.add_argument(
+        "--files", action="store_true", help="with simulated files of the states"
+    )
+    parser.add_argument(
         "--record", action="store_true", help="put enough seeds on the page"
     )
     wanted = parser.parse_args()
@@ -60,6 +63,7 @@ def main() -> int:
         recording=wanted.recording,
         whole=wanted.whole,
         outbox=wanted.outbox,
+        files=wanted.files,
     )
     console = Console()
     if wanted.seed is not None:
@@ -70,9 +74,11 @@ def main() -> int:
         recording=wanted.recording,
         whole=wanted.whole,
         outbox=wanted.outbox,
+        files=wanted.files,
     )
     say(console, campaign, verdict)
-    enough = report.NODES_FROM_SEEDS if wanted.whole else report.RECORD_FROM_SEEDS
+    slower = wanted.whole or wanted.files
+    enough = report.NODES_FROM_SEEDS if slower else report.RECORD_FROM_SEEDS
     if wanted.record and wanted.seeds >= enough:
         report.record_campaign(wanted.nodes, wanted.first, verdict)
         console.print(f"written to {report.PAGE.relative_to(ROOT)}")
@@ -126,7 +132,7 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         "fault", title=f"{outcome.seeds:,} schedules of {campaign.nodes} nodes"
     )
     table.add_column("took effect", justify="right")
-    for effect in effects_of(whole=campaign.whole):
+    for effect in effects_of(whole=campaign.whole, files=campaign.files):
         number = outcome.effects[effect]
         style = "red" if effect in verdict.absent_effects else None
         table.add_row(effect.value, f"{number:,}", style=style)
@@ -167,7 +173,9 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         f"[red]{len(outcome.violations)} of {outcome.seeds:,} schedules broke a promise[/]"
     )
     seed, nodes = min(outcome.violations), campaign.nodes
-    kind = "-nodes" if campaign.whole else "-outbox" if campaign.outbox else ""
+    kinds = {"-nodes": campaign.whole, "-outbox": campaign.outbox}
+    kinds |= {"-disks": campaign.files}
+    kind = next((name for name, is_so in kinds.items() if is_so), "")
     again = f"make sim{kind} SEED={seed}" + (f" NODES={nodes}" if nodes != 3 else "")
     console.print(f"again, with its trace: [bold]{again}[/]")
 

@@ -15,6 +15,7 @@ from tests.simulation.codes import CodesCluster, scenario
 from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
 from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.faults import Profile
+from tests.simulation.files.cluster import FilesCluster
 from tests.simulation.nodes.cluster import NodesCluster
 from tests.simulation.outbox import OutboxCluster
 from tests.simulation.scenarios import Scenario
@@ -68,6 +69,8 @@ class Campaign:
     """With whole nodes, instead of their engines."""
     outbox: bool = False
     """With channels, and receivers of notices."""
+    files: bool = False
+    """With simulated files under the real state machine."""
 
     def cluster(self, seed: int) -> SimCluster | NodesCluster:
         """Return the cluster of a seed, before anything has happened."""
@@ -76,6 +79,7 @@ class Campaign:
         if self.recording:
             return SimCluster(seed, Scenario(nodes=self.nodes, profile=self.profile))
         kind = OutboxCluster if self.outbox else CodesCluster
+        kind = FilesCluster if self.files else kind
         return kind(seed, replace(scenario(self.nodes), profile=self.profile))
 
     def run_seeds(self, seeds: Sequence[int]) -> Outcome:
@@ -145,13 +149,15 @@ class Verdict:
     """Of whole nodes."""
     outbox: bool = False
     """Of channels, too."""
+    files: bool = False
+    """Of simulated files of the state, too."""
 
     @property
     def absent_effects(self) -> list[Effect]:
         """Faults that should have taken effect, and never did."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
-        wanted = effects_of(whole=self.whole)
+        wanted = effects_of(whole=self.whole, files=self.files)
         return [effect for effect in wanted if not self.outcome.effects[effect]]
 
     @property
@@ -179,8 +185,9 @@ def timed(
     recording: bool = False,
     whole: bool = False,
     outbox: bool = False,
+    files: bool = False,
 ) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
-    return Verdict(outcome, time.monotonic() - begin, recording, whole, outbox)
+    return Verdict(outcome, time.monotonic() - begin, recording, whole, outbox, files)

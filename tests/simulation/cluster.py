@@ -184,7 +184,8 @@ class SimCluster:
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         node.replica = None
         node.disk.fuse = None
-        node.disk.failing = False
+        node.disk.failing = node.disk.hurt = False
+        node.disk.state_fault = None
         self.network.node_stopped(node.node_id)
         if power:
             node.disk.lose_power()

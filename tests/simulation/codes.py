@@ -25,7 +25,7 @@ from tests.simulation.people import (
 )
 from tests.simulation.rules import CodeRules
 from tests.simulation.scenarios import Scenario
-from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.sqlite_store import MachineStore, SqliteStore
 
 RECENT = 12
 """The number of requests that are retried, and of codes tried at one time."""
@@ -201,8 +201,8 @@ class CodesCluster(SimCluster):
         return self.propose(node, name, lambda: made)
 
 
-def _store(node: Node) -> SqliteStore:
-    assert isinstance(node.store, SqliteStore)
+def _store(node: Node) -> MachineStore:
+    assert isinstance(node.store, MachineStore)
     return node.store
 
 

@@ -19,6 +19,26 @@ class Killed(BaseException):
 
 
 @dataclass
+class StateFault:
+    """One call on the files of the state that fails, or that the process dies in."""
+
+    calls: int
+    """Calls before it that go well."""
+    kills: bool
+    checkpoint: bool = False
+    """Only calls inside a checkpoint count."""
+    sync: bool = False
+    """Only syncs count."""
+
+    def is_due(self, *, checkpoint: bool, sync: bool) -> bool:
+        """Count a call; return whether it is the one."""
+        if (self.checkpoint and not checkpoint) or (self.sync and not sync):
+            return False
+        self.calls -= 1
+        return self.calls < 0
+
+
+@dataclass
 class File:
     """Bytes as the page cache has them, and as the disk has them."""
 
@@ -73,6 +93,10 @@ class Disk:
         """Every sync fails from now on."""
         self.full = False
         """Every write finds no room."""
+        self.state_fault: StateFault | None = None
+        """The next one, where the state has simulated files (`files`)."""
+        self.hurt = False
+        """A call on the files of the state has failed in this process."""
 
     def copy(self) -> "Disk":
         """Return a disk with the same content, as a snapshot of the machine has it."""
@@ -95,7 +119,7 @@ class Disk:
     @property
     def broken(self) -> bool:
         """Whether a node may rightly stop because of this disk."""
-        return self.failing or self.full
+        return self.failing or self.full or self.hurt
 
     def burn(self, effect: Effect = Effect.KILL_IN_FILE_OPERATION) -> None:
         """Come nearer to a kill that is planned."""

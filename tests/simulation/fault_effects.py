@@ -66,6 +66,15 @@ class Effect(enum.Enum):
     UNKNOWN = "unknown outcomes"
     REPEATED = "retried requests with the same answer"
 
+    STATE_CALL_FAILED = "calls on a state's files that failed once"
+    KILL_IN_STATE_CALL = "killed inside a call on a state's files"
+    KILL_IN_CHECKPOINT = "killed inside a checkpoint"
+    STATE_PAGES_DROPPED = "bytes of a state dropped by a failed sync"
+    STATE_SECTORS_LOST = "unsynced sectors of a state lost"
+    STATE_SECTORS_KEPT = "unsynced sectors of a state kept"
+    STATE_NAME_LOST = "unsynced names of a state's files lost"
+    CHECKPOINT = "checkpoints"
+
     CONNECTION_SILENT = "connections that died silently"
     CONNECTION_ONE_WAY = "connections that died silently in one direction"
     BYTES_SWALLOWED = "messages swallowed by a connection that looked alive"
@@ -87,6 +96,13 @@ class Effect(enum.Enum):
         """Belongs to whole nodes and the connections between them alone."""
         names = list(Effect)
         return names.index(self) >= names.index(Effect.CONNECTION_SILENT)
+
+    @property
+    def of_files(self) -> bool:
+        """Needs simulated files of the state."""
+        names = list(Effect)
+        begin = names.index(Effect.STATE_CALL_FAILED)
+        return begin <= names.index(self) < names.index(Effect.CONNECTION_SILENT)
 
 
 IN_NODES = {
@@ -112,11 +128,11 @@ IN_NODES = {
 """The other effects that must occur to whole nodes, too."""
 
 
-def effects_of(*, whole: bool) -> list[Effect]:
+def effects_of(*, whole: bool, files: bool = False) -> list[Effect]:
     """Return the effects that a campaign must have, of engines or of whole nodes."""
     if whole:
         return [effect for effect in Effect if effect.of_nodes or effect in IN_NODES]
-    return [effect for effect in Effect if not effect.of_nodes]
+    return [e for e in Effect if not e.of_nodes and (files or not e.of_files)]
 
 
 Effects = collections.Counter[Effect]

@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--recording", action="store_true")
     parser.add_argument("--whole", choices=["yes"])
     parser.add_argument("--outbox", choices=["yes"])
+    parser.add_argument("--files", choices=["yes"])
     wanted = parser.parse_args()
     if not Path(sparecode_node.__file__).is_relative_to(Path.cwd()):
         raise SystemExit(f"this is not the copy: {sparecode_node.__file__}")
@@ -57,6 +58,7 @@ def main() -> int:
         recording=wanted.recording,
         whole=bool(wanted.whole),
         outbox=bool(wanted.outbox),
+        files=bool(wanted.files),
         profile=Profile[wanted.profile] if wanted.profile else None,
     )
     fell_over = 0

@@ -58,6 +58,7 @@ class Bug:
             profile=Profile[profile] if profile else None,
             whole="whole" in self.options,
             outbox="outbox" in self.options,
+            files="files" in self.options,
         )
 
 

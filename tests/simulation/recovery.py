@@ -34,7 +34,7 @@ def heal(world: World, seconds: float) -> bool:
     It must elect a leader, write, bring all members to the same index, and read.
     """
     for node in world.nodes.values():
-        node.disk.fuse = None
+        node.disk.fuse = node.disk.state_fault = None
         node.disk.failing = node.disk.full = False
         node.paused_until = 0.0
         node.set_clock(0.0)

@@ -15,7 +15,7 @@ RECORD_FROM_SEEDS = 1000
 """Campaigns with fewer seeds are quick checks and do not go to the page."""
 
 NODES_FROM_SEEDS = 200
-"""And of whole nodes, which take more time."""
+"""And of whole nodes or with simulated files, which take more time."""
 
 
 _TIMES = (
@@ -28,7 +28,7 @@ def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
     """Put a campaign on the page."""
     outcome = verdict.outcome
     _record(
-        f"{nodes} whole nodes" if verdict.whole else f"{nodes} nodes",
+        _title(nodes, whole=verdict.whole, files=verdict.files),
         {
             **now_and_here(),
             "nodes": nodes,
@@ -40,11 +40,12 @@ def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
             "codes": outcome.codes_accepted,
             "violations": len(outcome.violations),
             "whole": verdict.whole,
+            "files": verdict.files,
             "longest_s": round(outcome.longest_s, 2),
             "longest_each_s": round(outcome.longest_each_s, 2),
             "effects": {
                 effect.name: outcome.effects[effect]
-                for effect in effects_of(whole=verdict.whole)
+                for effect in effects_of(whole=verdict.whole, files=verdict.files)
             },
             "comparisons": {
                 comparison.name: outcome.comparisons[comparison]
@@ -141,8 +142,12 @@ def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _name(campaign: dict[str, Any]) -> str:
-    whole = "whole " if campaign.get("whole") else ""
-    return f"{campaign['nodes']} {whole}nodes"
+    whole, files = campaign.get("whole", False), campaign.get("files", False)
+    return _title(campaign["nodes"], whole=whole, files=files)
+
+
+def _title(nodes: int, *, whole: bool, files: bool) -> str:
+    return f"{nodes} {'whole ' * whole}nodes{', simulated files' * files}"
 
 
 def _number(numbers: dict[str, int], name: str) -> str:
@@ -163,4 +168,5 @@ def _command(campaign: dict[str, Any]) -> str:
     first = f" FIRST={campaign['first']}" if campaign["first"] else ""
     nodes = f" NODES={campaign['nodes']}" if campaign["nodes"] != 3 else ""
     target = "sim-nodes" if campaign.get("whole") else "sim"
+    target = "sim-disks" if campaign.get("files") else target
     return f"make {target} SEEDS={campaign['seeds']}{first}{nodes}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real state machine on a database that a power cut takes back."""
 
+import abc
 import collections
 import random
 import sqlite3
@@ -56,23 +57,14 @@ class _Connection(sqlite3.Connection):
         return cursor
 
 
-class SqliteStore:
-    """The database of one machine. It outlives restarts of the process."""
+class MachineStore(abc.ABC):
+    """The real state machine of one machine. It outlives restarts of the process."""
 
-    def __init__(self) -> None:
-        self._images: collections.deque[bytes] = collections.deque(maxlen=KEPT)
-        self.db: _Connection = _connect(None)
-
-    def start(self, disk: Disk) -> None:
-        """Open what is committed, as a process does that has just been started."""
-        image = self._images[-1] if self._images else None
-        self.db.close()
-        self.db = _connect(image)
-        self.machine = StateMachine(self.db)
-        self.db.watch(disk, self._images)
+    db: sqlite3.Connection
+    machine: StateMachine
 
     @property
-    def state(self) -> "SqliteStore":
+    def state(self) -> "MachineStore":
         return self
 
     @property
@@ -89,6 +81,72 @@ class SqliteStore:
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         return self.machine.apply(index, calls)
+
+    def applied(self) -> dict[str, int]:
+        """Return request id -> index of what is remembered."""
+        rows = self.db.execute("SELECT request_id, result ->> 'index' FROM requests")
+        return {request: int(index) for request, index in rows if index is not None}
+
+    def digest(self) -> str:
+        """Return the state's digest, or `DAMAGED`. Other errors of SQLite are raised."""
+        try:
+            return self.machine.digest()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            return DAMAGED
+
+    def auth_version(self, user: str) -> int:
+        """Return the version that candidates are computed with."""
+        row = self.db.execute(
+            "SELECT auth_version FROM users WHERE user_id = ?", (user,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    @abc.abstractmethod
+    def start(self, disk: Disk) -> None:
+        """Open what is committed, as a process does that has just been started."""
+
+    @abc.abstractmethod
+    def checkpoint(self) -> int:
+        """Return the durable index."""
+
+    @abc.abstractmethod
+    def serialize(self) -> bytes:
+        """Return a snapshot."""
+
+    @abc.abstractmethod
+    def install(self, body: bytes) -> None:
+        """Become what a snapshot holds, durably."""
+
+    @abc.abstractmethod
+    def lose_power(self, rng: random.Random) -> None:
+        """Go back to what the disk has."""
+
+    @abc.abstractmethod
+    def copy(self) -> "MachineStore":
+        """Return a store with the same content."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the database."""
+
+
+class SqliteStore(MachineStore):
+    """A database in memory. A power cut takes it back to an earlier commit."""
+
+    db: _Connection
+
+    def __init__(self) -> None:
+        self._images: collections.deque[bytes] = collections.deque(maxlen=KEPT)
+        self.db = _connect(None)
+
+    def start(self, disk: Disk) -> None:
+        image = self._images[-1] if self._images else None
+        self.db.close()
+        self.db = _connect(image)
+        self.machine = StateMachine(self.db)
+        self.db.watch(disk, self._images)
 
     def committed(self) -> bytes:
         """Return the database as its last commit left it: what readers see."""
@@ -124,27 +182,6 @@ class SqliteStore:
             back = rng.choice([0, 0, rng.randrange(len(self._images))])
             for _ in range(back):
                 self._images.pop()
-
-    def applied(self) -> dict[str, int]:
-        """Return request id -> index of what is remembered."""
-        rows = self.db.execute("SELECT request_id, result ->> 'index' FROM requests")
-        return {request: int(index) for request, index in rows if index is not None}
-
-    def digest(self) -> str:
-        """Return the state's digest, or `DAMAGED`. Other errors of SQLite are raised."""
-        try:
-            return self.machine.digest()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
-                raise
-            return DAMAGED
-
-    def auth_version(self, user: str) -> int:
-        """Return the version that candidates are computed with."""
-        row = self.db.execute(
-            "SELECT auth_version FROM users WHERE user_id = ?", (user,)
-        ).fetchone()
-        return int(row[0]) if row else 0
 
 
 def _connect(image: bytes | None) -> _Connection:

@@ -69,24 +69,29 @@ def test_a_campaign_in_which_everything_bit_and_was_looked_at_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "whole"),
-    [(effect, whole) for whole in (False, True) for effect in effects_of(whole=whole)],
+    ("effect", "whole", "files"),
+    [
+        (effect, whole, files)
+        for whole, files in ((False, False), (True, False), (False, True))
+        for effect in effects_of(whole=whole, files=files)
+    ],
 )
 def test_a_campaign_in_which_a_fault_never_bit_has_failed(
-    effect: Effect, whole: bool
+    effect: Effect, whole: bool, files: bool
 ) -> None:
-    """Each of them, changes of members too; of engines, and of whole nodes."""
+    """Each of them, changes of members too; of engines, whole nodes, and files."""
     most = replace(EVERYTHING, effects=EVERYTHING.effects - Effects({effect: 1}))
-    failed = Verdict(most, 1.0, whole=whole)
+    failed = Verdict(most, 1.0, whole=whole, files=files)
     assert failed.absent_effects == [effect]
     assert not failed.holds
     fewer = replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1)
-    assert Verdict(fewer, 1.0, whole=whole).holds
+    assert Verdict(fewer, 1.0, whole=whole, files=files).holds
 
 
 @pytest.mark.parametrize("effect", Effect)
 def test_every_fault_must_bite_in_some_campaign(effect: Effect) -> None:
-    assert effect in {*effects_of(whole=False), *effects_of(whole=True)}
+    engines = effects_of(whole=False, files=True)
+    assert effect in {*engines, *effects_of(whole=True)}
 
 
 @pytest.mark.parametrize(

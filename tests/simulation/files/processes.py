@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one process does to its state folder: each call may fail, or be its last."""
+
+import contextlib
+import errno
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.simulation.disk import Disk, Killed
+from tests.simulation.fault_effects import Effect
+from tests.simulation.files import sqlite_vfs
+from tests.simulation.files.kernel import VOLATILE, Folder
+from tests.simulation.files.sqlite_vfs import OK, SimulatedVfs
+
+
+class Process:
+    """A process with an open state. A new one begins with each start."""
+
+    def __init__(self, folder: Folder, disk: Disk, rng: random.Random) -> None:
+        self.folder = folder
+        self.disk = disk
+        self.rng = rng
+        self.dead = False
+        """No call of it does anything any more."""
+        self.quiet = 0
+        """The simulation itself is reading: nothing goes wrong."""
+        self.in_checkpoint = False
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Let no call fail."""
+        self.quiet += 1
+        try:
+            yield
+        finally:
+            self.quiet -= 1
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Raise `Killed` in the end if the process was killed inside a call."""
+        try:
+            yield
+        except BaseException as error:
+            if self.dead:
+                raise Killed(self.disk.node_id) from error
+            raise
+        if self.dead:
+            raise Killed(self.disk.node_id)
+
+    def enter(self, error: int, *, sync: bool = False) -> int:
+        """Begin a call; return what becomes of it. May be the process's last."""
+        if self.dead:
+            return error
+        if self.quiet:
+            return OK
+        fault = self.disk.state_fault
+        if fault is None or not fault.is_due(checkpoint=self.in_checkpoint, sync=sync):
+            return OK
+        self.disk.state_fault = None
+        if fault.kills:
+            self.dead = True
+            self.disk.effects[Effect.KILL_IN_STATE_CALL] += 1
+            self.disk.effects[Effect.KILL_IN_CHECKPOINT] += self.in_checkpoint
+        else:
+            self.disk.hurt = True
+            self.disk.effects[Effect.STATE_CALL_FAILED] += 1
+        return error
+
+    # --- Calls of SQLite
+
+    def opens(self, name: str) -> int:
+        return self.enter(sqlite_vfs.CANTOPEN)
+
+    def created(self, name: str) -> None:
+        if not name.endswith(VOLATILE):
+            self.folder.tracked(name)
+
+    def names_synced(self) -> None:
+        self.folder.names_synced()
+
+    def reads(self, name: str) -> int:
+        return self.enter(sqlite_vfs.IOERR_READ)
+
+    def writes(self, name: str, at: int, data: bytes) -> tuple[int, int]:
+        was_dead = self.dead
+        if error := self.enter(sqlite_vfs.IOERR_WRITE):
+            part = 0 if was_dead else self.rng.randrange(len(data) + 1)
+            return error, part
+        if self.disk.full and not self.quiet:
+            self.disk.effects[Effect.DISK_FULL] += 1
+            return sqlite_vfs.FULL, self.rng.randrange(len(data))
+        return OK, len(data)
+
+    def wrote(self, name: str, at: int, data: bytes) -> None:
+        if not name.endswith(VOLATILE):
+            self.folder.wrote(name, at, data)
+
+    def truncates(self, name: str, size: int) -> int:
+        return self.enter(sqlite_vfs.IOERR_TRUNCATE)
+
+    def truncated(self, name: str, size: int) -> None:
+        self.folder.truncated(name, size)
+
+    def syncs(self, name: str) -> int:
+        was_dead = self.dead
+        error = self.enter(sqlite_vfs.IOERR_FSYNC, sync=True)
+        if not error and self.disk.failing and not self.quiet:
+            error = sqlite_vfs.IOERR_FSYNC
+            self.disk.effects[Effect.SYNC_FAILED] += 1
+        if not error:
+            self.folder.synced(name)
+        elif not self.dead and not was_dead:
+            dropped = self.folder.sync_failed(name)
+            self.disk.effects[Effect.STATE_PAGES_DROPPED] += dropped
+        return error
+
+    def deletes(self, name: str) -> int:
+        return self.enter(sqlite_vfs.IOERR_DELETE)
+
+    def deleted(self, name: str) -> None:
+        self.folder.removed(name)
+
+    # --- Calls of the product's own code
+
+    def check(self, error: int) -> None:
+        """Raise what a call of an operating system raises."""
+        if not error:
+            return
+        if self.dead:
+            raise Killed(self.disk.node_id)
+        code = errno.ENOSPC if error == sqlite_vfs.FULL else errno.EIO
+        raise OSError(code, os.strerror(code))
+
+
+class Processes:
+    """All simulated processes: which of them a path belongs to, and Python's own calls."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._of: dict[str, Process] = {}
+        self._vfs = SimulatedVfs(self.find, rng.randbytes)
+
+    def run(self, process: Process) -> None:
+        """Let a process own its folder from now on."""
+        self._of[str(process.folder.path)] = process
+
+    def find(self, path: str) -> tuple[Process, str] | None:
+        """Return whose file a path is, and its name."""
+        folder, _, name = path.rpartition("/")
+        process = self._of.get(folder)
+        return None if process is None else (process, name)
+
+    @contextlib.contextmanager
+    def simulated(self) -> Iterator[None]:
+        """Put SQLite and the calls of `os` that matter under the simulation."""
+        replaced = {
+            "write": self._write,
+            "pwrite": self._pwrite,
+            "fsync": self._sync,
+            "fdatasync": self._sync,
+            "rename": self._rename,
+            "replace": self._rename,
+            "unlink": self._unlink,
+        }
+        self._real = {name: getattr(os, name) for name in replaced}
+        with self._vfs.registered():
+            try:
+                for name, call in replaced.items():
+                    setattr(os, name, call)
+                yield
+            finally:
+                for name, call in self._real.items():
+                    setattr(os, name, call)
+
+    def _find_open(self, fd: int) -> tuple[Process, str] | None:
+        path = str(Path(f"/proc/self/fd/{fd}").readlink())
+        if path in self._of:
+            return self._of[path], ""
+        return self.find(path)
+
+    def _write(self, fd: int, data: bytes) -> int:
+        return self._pwrite(fd, data, None)
+
+    def _pwrite(self, fd: int, data: bytes, at: int | None) -> int:
+        found = self._find_open(fd)
+        real: Any = self._real
+        if found is None:
+            written: int = (
+                real["write"](fd, data) if at is None else real["pwrite"](fd, data, at)
+            )
+            return written
+        process, name = found
+        if at is None:  # All files that are written so are opened for appending.
+            at = os.fstat(fd).st_size
+            written_by = real["write"]
+        else:
+            written_by = lambda fd, part: real["pwrite"](fd, part, at)  # noqa: E731
+        error, size = process.writes(name, at, data)
+        if size:
+            written_by(fd, data[:size])
+            process.wrote(name, at, data[:size])
+        process.check(error)
+        return len(data)
+
+    def _sync(self, fd: int) -> None:
+        found = self._find_open(fd)
+        if found is None:
+            self._real["fsync"](fd)
+            return
+        process, name = found
+        if name:
+            process.check(process.syncs(name))
+        else:
+            process.check(process.enter(sqlite_vfs.IOERR_FSYNC, sync=True))
+            process.folder.names_synced()
+
+    def _rename(self, source: Any, target: Any, **more: Any) -> None:
+        found = self.find(os.fspath(source))
+        if found is not None:
+            found[0].check(found[0].enter(sqlite_vfs.IOERR))
+        self._real["replace"](source, target, **more)
+        if found is not None:
+            found[0].folder.tracked(found[1])
+            found[0].folder.renamed(found[1], Path(target).name)
+
+    def _unlink(self, path: Any, **more: Any) -> None:
+        found = self.find(os.fspath(path))
+        if found is not None:
+            found[0].check(found[0].deletes(found[1]))
+        self._real["unlink"](path, **more)
+        if found is not None:
+            found[0].deleted(found[1])

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real state machine on simulated files, opened and checkpointed as in production."""
+
+import contextlib
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.statemachine import sealed_events
+from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.page_sums import LostWriteError, open_page_sums
+from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.snapshots import write_snapshot
+from tests.simulation.disk import Disk
+from tests.simulation.fault_effects import Effect
+from tests.simulation.files.kernel import Folder
+from tests.simulation.files.processes import Process, Processes
+from tests.simulation.sqlite_store import DAMAGED, MachineStore
+
+STATE = "state.db"
+
+CHECKPOINT_RATE = 0.15
+"""After an entry. In production: after a number of pages, or some seconds."""
+
+BUSY_RATE = 0.3
+"""A checkpoint that was asked for has not been run yet."""
+
+
+class FileStore(MachineStore):
+    """
+    A state folder of one machine, and the process that has it open, if one does.
+
+    What `StateFile` does with threads is done here in steps; the order is the same.
+    """
+
+    def __init__(self, processes: Processes, rng: random.Random) -> None:
+        self._processes = processes
+        self._rng = rng
+        self.folder = Folder(_new_folder())
+        self._process: Process | None = None
+        self._open = contextlib.ExitStack()
+        self._is_open = False
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / STATE
+
+    @property
+    def process(self) -> Process:
+        assert self._process is not None
+        return self._process
+
+    def start(self, disk: Disk) -> None:
+        self._kill()
+        self._process = Process(self.folder, disk, self._rng)
+        self._processes.run(self._process)
+        with self._process.acting():
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            sums = open_page_sums(self.path)
+            self._open.callback(sums.close)
+            sealed_events.create(self.path)
+        except (LostWriteError, OSError, sqlite3.Error) as error:
+            raise StartRefusedError(f"{self.path}: {error}") from error
+        self.db = sqlite3.connect(self.path)
+        self._open.callback(self.db.close)
+        self.machine = StateMachine(self.db)
+        self._checkpoints = Checkpoints(self.path, sums)
+        self._open.callback(self._checkpoints.close)
+        self._open.callback(self.db.close)
+        try:
+            self._run_checkpoint()
+        except CheckpointError as error:
+            raise StartRefusedError(str(error)) from error
+        self._is_open = True
+
+    def _kill(self) -> None:
+        """Let the process end without another call on its files."""
+        self._is_open = False
+        if self._process is not None:
+            self._process.dead = True
+        with contextlib.suppress(sqlite3.Error):
+            self._open.close()
+
+    def _run_checkpoint(self) -> None:
+        process = self.process
+        process.in_checkpoint = True
+        try:
+            self._checkpoints.run()
+            process.disk.effects[Effect.CHECKPOINT] += 1
+        finally:
+            process.in_checkpoint = False
+
+    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+        with self.process.acting():
+            results = self.machine.apply(index, calls)
+            if self._rng.random() < CHECKPOINT_RATE:
+                self._checkpoint_or_stop()
+        return results
+
+    def _checkpoint_or_stop(self) -> None:
+        try:
+            self._run_checkpoint()
+        except CheckpointError as error:
+            raise Fatal(str(error)) from error
+
+    def checkpoint(self) -> int:
+        durable = self._checkpoints.durable_index
+        if durable < self.applied_index and self._rng.random() >= BUSY_RATE:
+            with self.process.acting():
+                self._checkpoint_or_stop()
+        return durable
+
+    def serialize(self) -> bytes:
+        with self._looked_at(), tempfile.TemporaryDirectory() as folder:
+            write_snapshot(self.path, target := Path(folder) / "snapshot")
+            return target.read_bytes()
+
+    def install(self, body: bytes) -> None:
+        with (
+            self.process.acting(),
+            tempfile.NamedTemporaryFile() as file,
+        ):
+            file.write(body)
+            file.flush()
+            self.machine.install(file.name)
+            self.machine.reload()
+
+    def lose_power(self, rng: random.Random) -> None:
+        self._kill()
+        lost, kept, names = self.folder.lose_power(self._rng)
+        if self._process is not None:
+            effects = self._process.disk.effects
+            effects[Effect.STATE_SECTORS_LOST] += lost
+            effects[Effect.STATE_SECTORS_KEPT] += kept
+            effects[Effect.STATE_NAME_LOST] += names
+
+    def applied(self) -> dict[str, int]:
+        if not self._is_open:
+            return {}  # A node that is down in the end is a finding already.
+        with self._looked_at():
+            return super().applied()
+
+    def digest(self) -> str:
+        if not self._is_open:
+            return DAMAGED
+        with self._looked_at():
+            return super().digest()
+
+    def auth_version(self, user: str) -> int:
+        with self._looked_at():
+            return super().auth_version(user)
+
+    def copy(self) -> "FileStore":
+        other = FileStore(self._processes, self._rng)
+        other.folder = self.folder.copy(other.folder.path)
+        return other
+
+    def close(self) -> None:
+        self._kill()
+        shutil.rmtree(self.folder.path)
+
+    @contextlib.contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        with self.process.looked_at():
+            yield
+
+
+def _new_folder() -> Path:
+    """Return a folder in memory, if there is such a file system here."""
+    memory = Path("/dev/shm")  # noqa: S108 - its folders have names of their own.
+    where = memory if memory.is_dir() else None
+    return Path(tempfile.mkdtemp(prefix="sparecode-simulated-", dir=where))
