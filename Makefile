@@ -460,6 +460,13 @@ bench-smoke: $(INSTALLED) ## Measure the most important loads in less than 3 min
 bench-compare: $(INSTALLED) ## Run those loads of two commits in turn (REV=..., against what is here)
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.compare $(REV)
 
+EVENTS ?= 20000000
+
+.PHONY: bench-years
+bench-years: $(INSTALLED) ## Compare years of audit events with a day of them; an hour, 20 GB (EVENTS=20000000 USERS=100000)
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.years \
+		--users $(USERS) --events $(EVENTS) --page $(ARGS)
+
 .PHONY: bench-page
 bench-page: $(INSTALLED) ## Write the results of `make bench` into docs/performance.md
 	@$(PYTHON) -m tests.bench.page

@@ -102,7 +102,7 @@ class Estate:
     def _all_codes(self) -> Iterator[str]:
         users = [
             number
-            for number in range(self.population.users)
+            for number in self.population.signing_in
             if self.population.has_codes(number)
         ]
         for ordinal in range(1, CODES_EACH + 1):
@@ -114,7 +114,7 @@ class Estate:
         """Yield a request of each token in turn, with its current tokencode, once (K1)."""
         owners = [
             number
-            for number in range(self.population.users)
+            for number in self.population.signing_in
             if not self.population.has_codes(number)
         ]
         for number in itertools.cycle(owners):
@@ -286,13 +286,13 @@ class Estate:
     def _cpu_s(self) -> dict[str, float]:
         """Return the CPU seconds of each node's process."""
         return {
-            node.node_id: _cpu_s(node.pid) for node in self.cluster.nodes if node.pid
+            node.node_id: cpu_s(node.pid) for node in self.cluster.nodes if node.pid
         }
 
     def memory_mb(self) -> dict[str, float]:
         """Return the resident memory of each node."""
         return {
-            node.node_id: _resident_mb(node.pid)
+            node.node_id: resident_mb(node.pid)
             for node in self.cluster.nodes
             if node.pid
         }
@@ -396,14 +396,16 @@ def _lift_limits(config: Path) -> None:
     config.write_text(text + "\n")
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process and of its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     # Of the process and its ended children: a child reads the whole state for a
     # snapshot (proc_pid_stat(5)).
     return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -9,7 +9,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,16 @@ def render(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
     curves = f"![Throughput and latency over the number of clients]({picture})"
     shown = (curves, "") if picture else ()
     return "\n".join((before + BEGIN, "", *shown, *_tables(measured), "", END + after))
+
+
+def write_part(name: str, lines: Iterable[str]) -> None:
+    """Write the results of another benchmark between its marks. Raises `NoMarksError`."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = PAGE.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise NoMarksError(f"{PAGE.name} has no {begin} ... {end}")
+    PAGE.write_text("\n".join((before + begin, "", *lines, "", end + after)))
 
 
 def _tables(measured: dict[str, Any]) -> Iterator[str]:

@@ -107,7 +107,7 @@ class Site:
         )
         assert made.returncode == 0, made.stderr
         first.start()
-        until(lambda: self._sign_in().returncode == 0)
+        until(lambda: self.sign_in().returncode == 0)
         return first
 
     def join(
@@ -153,10 +153,11 @@ class Site:
         result = self._admin(*arguments)
         if CONFIRM not in " ".join(result.stderr.split()):
             return result
-        self._sign_in()
+        self.sign_in()
         return self._admin(*arguments)
 
-    def _sign_in(self) -> subprocess.CompletedProcess[str]:
+    def sign_in(self) -> subprocess.CompletedProcess[str]:
+        """Sign in as the operator."""
         password = self.directory / "password"
         return self._admin("login", ADMINISTRATOR, f"--password-file={password}")
 

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Compare an estate with years of audit events with the same estate after one day of them.
+
+`make bench-years`. Both are made by rows (`bulk`), and are measured in turn on one
+machine, because a shared machine changes its speed within a minute. What is compared is
+bytes, and processor time where there is work: other programs disturb that least.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from local_cluster.cluster import ADMINISTRATOR, LocalNode, Ports
+from rich.console import Console
+
+from sparecode_client import Admin, AuditFilter
+from sparecode_node.statemachine import snapshots
+from sparecode_node.statemachine.sealed_events import file_of
+from tests.bench.bulk import FastBuilder, History
+from tests.bench.estate import cpu_s, resident_mb
+from tests.bench.page import write_part
+from tests.bench.population import Population, hand_over
+from tests.bench.report import ALL_OF_IT, Report, Target
+from tests.results import ROOT, row
+from tests.system.machines import PASSWORD, OneMachine, Site, until
+
+YEARS, DAY = "years", "day"
+DAY_S = 24 * 3600
+SINCE_S = 1095 * DAY_S
+USABLE = 8_000
+"""Users who can sign in; a quarter of them has a token, and the events."""
+PAGES = 60
+AGO = timedelta(days=730)
+READY_S = 120.0
+PORTS = "ports.json"
+"""Written when both folders are complete."""
+
+
+@dataclass
+class Measured:
+    """What one estate has cost: the name of a figure -> its value in each round."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        """Add the value of a round."""
+        self.values.setdefault(name, []).append(value)
+
+    @contextlib.contextmanager
+    def work(self, name: str) -> Iterator[None]:
+        """Measure work of this process."""
+        began, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.add(f"{name}, CPU s", time.process_time() - cpu)
+        self.add(f"{name}, s", time.perf_counter() - began)
+
+
+class Pair(Site):
+    """A node's folder with years of events, and one with a day of them; one runs at a time."""
+
+    @property
+    def members_ca(self) -> Path:
+        return self.directory / YEARS / "tls/members-ca.pem"
+
+    def build(self, users: int, events: int, say: Callable[[str], None]) -> None:
+        """Make both folders."""
+        years = self.machine("n1", YEARS)
+        password = self.directory / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o600)
+        made = self.node(
+            years,
+            "init",
+            "--new-authority",
+            "--host=127.0.0.1",
+            f"--administrator={ADMINISTRATOR}",
+            f"--password-file={password}",
+        )
+        if made.returncode:
+            raise RuntimeError(made.stderr)
+        shutil.copytree(years.directory, self.directory / DAY)
+        one = OneMachine(years, password)
+        population = Population(
+            users=users, profile="testing", usable=min(users, USABLE)
+        )
+        say(f"building {users} users")
+        now_ms = time.time_ns() // 1_000_000
+        state = self.directory / "estate.db"
+        begin_ms = now_ms - SINCE_S * 1000
+        FastBuilder(one, state, population, until_ms=begin_ms).build()
+        for name, seconds in ((DAY, DAY_S), (YEARS, SINCE_S)):
+            count = events * seconds // SINCE_S
+            say(f"building {count} events of {seconds // DAY_S} days")
+            path = self.directory / f"{name}.db"
+            shutil.copy(state, path)
+            History(
+                one,
+                path,
+                population,
+                events=count,
+                begin_ms=now_ms - seconds * 1000,
+                end_ms=now_ms,
+            ).write()
+            machine = self.machines[name] = self._of(years.ports, name)
+            hand_over(OneMachine(machine, password), path)
+            file_of(path).replace(file_of(machine.directory / "data/state.db"))
+            path.unlink()
+        state.unlink()
+        (self.directory / PORTS).write_text(json.dumps(dataclasses.asdict(years.ports)))
+
+    def load(self) -> None:
+        """Use the folders that `build` has made."""
+        ports = Ports(**json.loads((self.directory / PORTS).read_text()))
+        for name in (YEARS, DAY):
+            self.machines[name] = self._of(ports, name)
+
+    def _of(self, ports: Ports, name: str) -> LocalNode:
+        return LocalNode("n1", self.directory / name, ports, testing=True)
+
+    def one(self, name: str) -> OneMachine:
+        """Return the cluster in a folder."""
+        return OneMachine(self.machines[name], self.directory / "password")
+
+    def join_one(self, name: str, number: int) -> tuple[LocalNode, float, float]:
+        """
+        Let a new node join; return it, and what that took until it serves.
+
+        That is seconds, and CPU seconds of both nodes.
+        """
+        first, new = self.machines[name], self.machine(f"{name}-{number}")
+        joined = self.join(new)
+        if joined.returncode:
+            raise RuntimeError(joined.stderr)
+        before, began = cpu_s(pid_of(first)), time.perf_counter()
+        new.start()
+        self.one(name).wait_ready(new, timeout_s=READY_S, poll_s=0.02)
+        took = time.perf_counter() - began
+        return new, took, cpu_s(pid_of(new)) + cpu_s(pid_of(first)) - before
+
+    def remove(self, node: LocalNode) -> None:
+        """Take a node out of the cluster, and delete its folder."""
+        removed = self.admin("cluster", "remove", node.node_id, "--yes")
+        if removed.returncode:
+            raise RuntimeError(removed.stderr)
+        node.kill()
+        del self.machines[node.node_id]
+        shutil.rmtree(node.directory)
+
+
+def pid_of(node: LocalNode) -> int:
+    """Return the process of a node that runs."""
+    if node.pid is None:
+        raise RuntimeError(f"{node.node_id} does not run")
+    return node.pid
+
+
+def measure_files(state: Path, folder: Path, measured: Measured) -> None:
+    """Measure what a node does with its whole state, on the files of a stopped node."""
+    measured.add("state, bytes", state.stat().st_size)
+    copies = {"snapshot": snapshots.write_snapshot, "backup": snapshots.write_whole}
+    for name, write in copies.items():
+        copy = folder / f"{name}.db"
+        with measured.work(name):
+            write(state, copy)
+        measured.add(f"{name}, bytes", copy.stat().st_size)
+        copy.unlink()
+    with measured.work("digest"):
+        snapshots.read_state(state)
+
+
+def measure_node(pair: Pair, name: str, number: int, measured: Measured) -> None:
+    """Measure start, pages of the audit log, and the join of a new node."""
+    node, cluster = pair.machines[name], pair.one(name)
+    began = time.perf_counter()
+    node.start()
+    cluster.wait_ready(timeout_s=READY_S, poll_s=0.02)
+    measured.add("start, s", time.perf_counter() - began)
+    measured.add("start, CPU s", cpu_s(pid_of(node)))
+    measured.add("memory, MB", resident_mb(pid_of(node)))
+    try:
+        until(lambda: pair.sign_in().returncode == 0)
+        for page, took in measure_pages(pair, node).items():
+            measured.add(page, took)
+        new, took, cpu = pair.join_one(name, number)
+        measured.add("join, s", took)
+        measured.add("join, CPU s", cpu)
+        pair.remove(new)
+    finally:
+        node.stop()
+
+
+def measure_pages(pair: Pair, node: LocalNode) -> dict[str, float]:
+    """Return the p50 of a page two years ago, by its time and by its place, in ms."""
+    draw = random.Random(20)
+    by_time, following = [], []
+    with Admin(node.admin_address, ca=pair.members_ca) as admin:
+        admin.login(ADMINISTRATOR, PASSWORD)
+        for _ in range(PAGES):
+            end = datetime.now(UTC) - AGO - timedelta(hours=draw.uniform(0, 2000))
+            criteria = AuditFilter(end_time=end)
+            began = time.perf_counter()
+            page = admin.list_audit_events(criteria)
+            by_time.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            admin.list_audit_events(criteria, page_token=page.next_page_token)
+            following.append(time.perf_counter() - began)
+    return {
+        "page two years ago by time, p50 ms": statistics.median(by_time) * 1000,
+        "the page after it, p50 ms": statistics.median(following) * 1000,
+    }
+
+
+RATIOS = (
+    *("state, bytes", "snapshot, bytes", "snapshot, CPU s", "digest, CPU s"),
+    *("backup, bytes", "backup, CPU s", "start, CPU s", "join, CPU s"),
+)
+RATIO_MAX = 1.1
+PAGE_MS_MAX = 50.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.years")
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=20_000_000, help="of three years")
+    parser.add_argument("--rounds", type=int, default=5, help="0: only build")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the estates here, and use them again"
+    )
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-years.json")
+    arguments = parser.parse_args()
+    command = f"make bench-years USERS={arguments.users} EVENTS={arguments.events}"
+    console, report = Console(), Report(path=arguments.out, command=command)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="sparecode-years-"))
+        )
+        pair = Pair(folder)
+        stack.callback(pair.kill)
+        if (folder / PORTS).exists():
+            pair.load()
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            pair.build(arguments.users, arguments.events, console.print)
+            console.print(f"built in {time.monotonic() - began:.0f} s")
+        if not arguments.rounds:
+            return 0
+        measured = {DAY: Measured(), YEARS: Measured()}
+        for number in range(arguments.rounds):
+            console.print(f"round {number + 1}")
+            for name, each in measured.items():
+                state = pair.machines[name].directory / "data/state.db"
+                measure_files(state, folder, each)
+                measure_node(pair, name, number, each)
+        sizes = sizes_of(pair)
+    add_results(report, measured, sizes)
+    report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
+    report.write()
+    report.show(console)
+    if arguments.page:
+        write_part("years", table(report, measured, sizes))
+    return 0
+
+
+def sizes_of(pair: Pair) -> dict[str, int]:
+    """Return the bytes of the files of sealed events."""
+    return {
+        name: file_of(pair.machines[name].directory / "data/state.db").stat().st_size
+        for name in (DAY, YEARS)
+    }
+
+
+def ratio_of(measured: dict[str, Measured], name: str) -> float:
+    """Return how many times as much the years cost; the least of all rounds counts."""
+    return min(measured[YEARS].values[name]) / min(measured[DAY].values[name])
+
+
+def add_results(
+    report: Report, measured: dict[str, Measured], sizes: dict[str, int]
+) -> None:
+    """Add figures and targets to the report."""
+    for name, each in measured.items():
+        figures = {
+            figure: [float(f"{value:.6g}") for value in values]
+            for figure, values in each.values.items()
+        }
+        report.add(name, sealed_bytes=sizes[name], **figures)
+    for figure in RATIOS:
+        report.targets.append(
+            Target(
+                name="(years)",
+                words=f"{figure}: years, as a multiple of one day",
+                value=ratio_of(measured, figure),
+                target=RATIO_MAX,
+                at_least=False,
+            )
+        )
+    pages = [name for name in measured[YEARS].values if name.endswith("p50 ms")]
+    for figure in pages:
+        report.targets.append(
+            Target(
+                name="(years)",
+                words=figure,
+                value=statistics.median(measured[YEARS].values[figure]),
+                target=PAGE_MS_MAX,
+                at_least=False,
+                unit=" ms",
+            )
+        )
+
+
+def table(
+    report: Report, measured: dict[str, Measured], sizes: dict[str, int]
+) -> Iterator[str]:
+    """Yield the lines of the results page."""
+    here = report.machine
+    yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
+    yield f"{here['machine']}; {here['hardware']}. The least of"
+    yield f"{len(measured[DAY].values['start, s'])} rounds; sealed events on disk:"
+    yield f"{sizes[DAY] / 1e6:,.0f} MB after a day, {sizes[YEARS] / 1e6:,.0f} MB after years."
+    yield ""
+    yield row("", "one day of events", "years of events", "ratio", "bound")
+    yield row("---", "---:", "---:", "---:", "---:")
+    for figure, values in measured[YEARS].values.items():
+        day, years = min(measured[DAY].values[figure]), min(values)
+        bound = f"at most {RATIO_MAX}" if figure in RATIOS else ""
+        if figure.endswith("p50 ms"):
+            bound = f"at most {PAGE_MS_MAX:.0f} ms"
+        yield row(figure, f"{day:,.4g}", f"{years:,.4g}", f"{years / day:.2f}", bound)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
