@@ -103,6 +103,7 @@ def test_status_names_missing_and_lost_audit_events(cli: Cli) -> None:
             quorum=True,
             sealed_segments=9,
             lost_segments="3",
+            found_segments="3",
             members=[
                 cluster_pb2.Member(node_id="n1"),
                 cluster_pb2.Member(node_id="n2", missing_segments="1 to 2, 7"),
@@ -116,6 +117,7 @@ def test_status_names_missing_and_lost_audit_events(cli: Cli) -> None:
     assert "WARNING: n2 lacks segments 1 to 2, 7 of the audit log." in words
     assert "n1 lacks" not in words
     assert "Segments 3 of 9 of the audit log were declared lost." in words
+    assert "A member has segments 3 after all" in words
     assert "of the audit log" not in cli("cluster", "status").stdout
 
 
@@ -487,10 +489,13 @@ def test_segments_are_declared_lost_for_a_reason(cli: Cli) -> None:
     method = "ClusterService/DeclareSegmentsLost"
     cli.node.answer(method, cluster_pb2.DeclareSegmentsLostResponse())
     assert cli("cluster", "declare-lost", "3").exit_code == 2
-    result = cli("cluster", "declare-lost", "3", "7", "--reason", "disk destroyed")
+    lost = ("cluster", "declare-lost", "3", "7", "--reason", "disk destroyed")
+    result = cli(*lost)
     assert result.stdout.startswith("Segments 3 to 7 of the audit log are declared")
-    (request,) = cli.node.requests(method)
-    assert (request.first, request.last, request.reason) == (3, 7, "disk destroyed")
+    assert cli(*lost, "--destroyed", "n2").exit_code == 0
+    first, second = cli.node.requests(method)
+    assert (first.first, first.last, first.reason) == (3, 7, "disk destroyed")
+    assert [list(each.destroyed) for each in (first, second)] == [[], ["n2"]]
 
 
 def test_the_replacement_of_authorities_is_started_and_finished(cli: Cli) -> None:

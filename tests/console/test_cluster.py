@@ -132,6 +132,11 @@ async def test_missing_and_lost_audit_events_are_named(desk: Desk) -> None:
         assert f"Older audit events are missing on {NODE}." in page.text
         assert "It lacks the segments 2, and fetches them" in page.text
         assert "Segments 1 of the audit log were declared lost." in page.text
+        assert "after all" not in page.text
+    segments.save_holding(db, NodeId("n2"), Holding(through=1), 1)
+    db.commit()
+    page = await browser.open("/cluster")
+    assert "A member has segments 1 after all; the others fetch them." in page.text
 
 
 async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:

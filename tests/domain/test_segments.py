@@ -13,6 +13,7 @@ from sparecode_node.domain.segments import (
     in_words,
     only_in,
     ranges_of,
+    without,
 )
 
 NUMBERS = st.frozensets(st.integers(1, 40))
@@ -36,13 +37,22 @@ def test_what_is_lacking(held: frozenset[int], last: int, lost: frozenset[int]) 
     assert numbers(lacking) == set(range(1, last + 1)) - held - lost
 
 
-@given(NUMBERS, st.lists(NUMBERS, max_size=4), NUMBERS)
+@given(NUMBERS, st.lists(NUMBERS, max_size=4))
 def test_the_last_holder_is_found(
-    own: frozenset[int], others: list[frozenset[int]], lost: frozenset[int]
+    own: frozenset[int], others: list[frozenset[int]]
 ) -> None:
     """(U1) Several others may hold the rest together."""
-    found = only_in(holding_of(own), [holding_of(each) for each in others], lost)
-    assert numbers(found) == own.difference(*others) - lost
+    found = only_in(holding_of(own), [holding_of(each) for each in others])
+    assert numbers(found) == own.difference(*others)
+
+
+@given(NUMBERS, NUMBERS)
+def test_a_holding_without_what_was_declared_lost(
+    own: frozenset[int], lost: frozenset[int]
+) -> None:
+    left = without(holding_of(own), ranges_of(lost))
+    assert numbers(left.held) == own - lost
+    assert left.through == max(own - lost, default=0)
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=4), st.integers(0, 45), NUMBERS)

@@ -38,7 +38,7 @@ ARGUMENTS = {
     "membership.add_member": "node_id address",
     "membership.create_join_ticket": "node_id address hosts with_authority",
     "membership.keep_authorities": "node_id reason",
-    "membership.declare_segments_lost": "first last reason",
+    "membership.declare_segments_lost": "first last reason destroyed",
     "membership.replace_authorities": "node_id finish",
     "membership.remove_member": "node_id rotate_keys",
     "membership.transfer_primary": "target",

@@ -4,6 +4,8 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_client.audit import verification as offline
+from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.notices import ChannelKind
@@ -34,6 +37,7 @@ from sparecode_node.replication.links.segment_exchange import (
     SegmentSource,
 )
 from sparecode_node.replication.links.transport import MESSAGE_BYTES_MAX
+from sparecode_node.replication.offline.refounding import SurvivingLog
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segment_holders import SegmentHolders
@@ -43,6 +47,7 @@ from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.statemachine import audit, sealed_events
+from sparecode_node.statemachine.missing_segments import missing_segments
 from sparecode_node.statemachine.sealed_events import SegmentError, file_of
 from sparecode_node.statemachine.snapshots import (
     read_state,
@@ -52,6 +57,7 @@ from sparecode_node.statemachine.snapshots import (
 from sparecode_node.statemachine.tables import segments as held_segments
 from sparecode_node.tool.doctor.findings import Verdict
 from sparecode_node.tool.doctor.state import check_state
+from sparecode_node.tool.recovery_report import print_missing_segments
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_administrators import settled
 from tests.services.test_approvals import Pair
@@ -436,7 +442,7 @@ async def test_the_doctor_names_missing_and_damaged_events(
         db.commit()
     assert finding().verdict is Verdict.FAIL
     assert "breaks at event 3" in finding().words
-    assert "move" in finding().words
+    assert "in its place" in finding().words, "a node that is alone has no other copy"
     async with joined(node, tmp_path):
         assert finding().verdict is Verdict.WARN
         assert f"{3 * EVENTS} of" in finding().words
@@ -706,6 +712,182 @@ async def test_a_holder_that_has_returned_ends_a_waiting_declaration(
     await pair.approve(raised.value.approval_id)
     await node.replicator.read_barrier(timeout_s=1)
     assert held_segments.lost(node.local_db) == (1,)
+
+
+async def test_a_lost_segment_is_fetched_from_a_member_that_has_it_after_all(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """(U1) The declaration only lets readers go on meanwhile."""
+    before = await views(node)
+    async with joined(node, tmp_path) as path, kept(path) as keeper:
+        save(node, N2, Holding(through=3))
+        held_segments.save_holding(node.primary_db, N2, Holding(through=3), 1)
+        with pytest.raises(Refused, match="n2 has told that it has segments 1 to 3"):
+            await node.membership.declare_segments_lost(
+                node.admin("ClusterService/DeclareSegmentsLost"),
+                first=1,
+                last=3,
+                reason="its disk was destroyed",
+            )
+        await node.membership.declare_segments_lost(
+            node.admin("ClusterService/DeclareSegmentsLost"),
+            first=1,
+            last=3,
+            reason="its disk was destroyed",
+            destroyed=["n2"],
+        )
+        assert b"its disk was destroyed" in await exported(node)
+        holders = SegmentHolders(
+            keeper=keeper,
+            replicator=node.replicator,
+            state=node.state,
+            entropy=SystemEntropy(),
+        )
+        async with linked(keeper.exchange, n2=whole):
+            await holders.step()
+            await keeper.step()
+            assert stored_numbers(path) == [], "no member has told that it has them"
+            save(node, N2, Holding(through=3))
+            await holders.step()
+            await keeper.step()
+        assert stored_numbers(path) == [1, 2, 3]
+        assert (await views(node))[-1] != before[-1], "there are more events now"
+        verdict = (await node.audit.verify_chain(reading(node, "VerifyChain"))).value
+        assert verdict.problem == ""
+        assert (await shown(node, from_sequence=1))[: 3 * EVENTS] == sorted(
+            (each for page in before if isinstance(page, tuple) for each in page),
+            key=lambda record: record.event.sequence,
+        )[: 3 * EVENTS]
+
+
+async def test_rot_is_looked_for_while_another_segment_is_missing(
+    node: OneNode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """(U1) A segment that no member has must not hide the rot of others for months."""
+    monkeypatch.setattr(keeping, "RETRY_S", 0.01)
+    monkeypatch.setattr(keeping, "READ_AGAIN_S", 0.01)
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute("DELETE FROM stored_segments WHERE number = 1")
+        db.execute("DELETE FROM audit_events WHERE sequence BETWEEN 1 AND ?", (EVENTS,))
+        db.execute(
+            "UPDATE audit_events SET detail = 'x' WHERE sequence = ?", (2 * EVENTS,)
+        )
+        db.commit()
+    keeper = SegmentKeeper(path, lambda _: None)
+    task = asyncio.create_task(keeper.run())
+    async with asyncio.timeout(20):
+        while "segment 2 is damaged" not in str(list(map(vars, caplog.records))):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert "no member has the audit events 1 to 8" in str(
+        list(map(vars, caplog.records))
+    )
+
+
+async def test_a_damaged_file_stays_marked_although_the_disk_was_full(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U1) Nothing is discarded, the metric tells of it, and the mark is made later."""
+    path = tmp_path / "local.db"
+    stored: list[Any] = []
+    full = True
+
+    def failing(state: Path) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sealed_events.mark(state)
+
+    monkeypatch.setattr(keeping, "mark", failing)
+    async with kept(path, stored.append) as keeper:
+        await keeper.step()
+        assert stored[-1] is not None
+        monkeypatch.setattr(keeping, "find_damage", lambda _: "page 3 is damaged")
+        with (
+            pytest.raises(OSError, match="No space left"),
+            keeper._opened(),
+        ):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        assert stored[-1] is None
+        assert keeper.holding == Holding()
+        counts = EventCounts(path)
+        counts.take()
+        assert counts.missing_segments == 0, "it is not marked yet"
+        full = False
+        with pytest.raises(SegmentError, match="page 3 is damaged"):
+            await keeper.step()
+        counts.take()
+        assert counts.missing_segments == 3
+
+
+async def test_events_after_a_gap_in_the_state_are_shown_when_they_are_found(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) A node that was alone made its backup without a segment."""
+    path = tmp_path / "local.db"
+    before = await shown(node, from_sequence=1)
+    async with kept(path) as keeper:
+        await keeper.step()
+    node.local_db.execute(
+        "DELETE FROM audit_events WHERE sequence BETWEEN ? AND ?",
+        (EVENTS + 1, 2 * EVENTS),
+    )
+    node.local_db.commit()
+    assert await shown(node, from_sequence=1) == before
+
+
+async def test_a_recovery_tells_which_older_events_this_node_lacks(
+    node: OneNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """(U1, E2) As the founder it has no member to fetch them from."""
+    path = tmp_path / "local.db"
+    own = SurvivingLog(
+        cluster_id="c",
+        node_id=node.replicator.node_id,
+        members=(),
+        applied_index=1,
+        last_index=1,
+        last_term=1,
+    )
+    save(node, own.node_id, Holding(through=3))
+    save(node, N2, Holding(through=2))
+    save(node, N3, Holding(through=1))
+    await discard(node, path)
+    print_missing_segments(own, missing_segments(path, own.node_id))
+    assert capsys.readouterr().out == ""
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute("DELETE FROM stored_segments WHERE number >= 2")
+        db.commit()
+    print_missing_segments(own, missing_segments(path, own.node_id))
+    words = capsys.readouterr().out
+    assert f"lacks segments 2 to 3 of the audit log,\n{2 * EVENTS} older" in words
+    assert "n2 has told that it has segments 2." in words
+    assert "n3 has told" not in words
+    assert "state-audit.db.damaged-101" in words
+    sealed_events.mark(path)
+    assert missing_segments(path, own.node_id).ranges == ((1, 3),)
+
+
+async def test_the_file_of_a_lost_member_is_taken_in(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """(U1) As `recover` and the runbook say: copied under the name of a damaged file."""
+    before = await views(node)
+    async with joined(node, tmp_path) as path, kept(path) as keeper:
+        other = file_of(tmp_path / "other.db")
+        for suffix in ("", "-wal"):
+            source = other.with_name(other.name + suffix)
+            if source.exists():
+                name = f"{file_of(path).name}.damaged-101{suffix}"
+                shutil.copy(source, path.with_name(name))
+        await keeper.step()
+        assert keeper.missing == ()
+    assert await views(node) == before
 
 
 async def test_what_a_damaged_file_still_has_is_recovered(

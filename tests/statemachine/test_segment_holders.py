@@ -118,16 +118,44 @@ def test_a_lost_segment_keeps_no_member(world: World) -> None:
     note(world, "n1", 3)
     note(world, "n2", 3, "1+2")
     assert "last_segment_holder" in remove(world, "n1")
-    lost = world.handle("declare-lost", {"first": "1", "last": "2"})
+    refused = world.handle("declare-lost", {"first": "1", "last": "2"})
+    assert "segment_held" in refused
+    assert segments.lost(world.db) == ()
+    lost = world.handle("declare-lost", {"first": "1", "last": "2", "destroyed": "n1"})
     assert "applied" in lost
     first, last = segments.find(world.db, 1), segments.find(world.db, 2)
     assert first is not None
     assert last is not None
     assert (
         f"2 segments, events 1 to 10, hash before {first.hash_before.hex()}, hash after "
-        f"{last.hash_after.hex()}: its disk was destroyed"
+        f"{last.hash_after.hex()}: taken for destroyed although it may have the events: "
+        "n1; its disk was destroyed"
     ) in lost
     assert segments.lost(world.db) == (1, 2)
+    assert "RemoveMember n1 applied" in remove(world, "n1")
+    assert world.replayed().machine.digest() == world.machine.digest()
+
+
+@pytest.mark.parametrize("named", ["", "n3"])
+def test_a_member_that_may_have_it_must_be_named(world: World, named: str) -> None:
+    """(U1) No answer from n1 does not mean that the events are lost."""
+    note(world, "n1", 3)
+    note(world, "n2", 3, "2+2")
+    refused = world.handle("declare-lost", {"first": "2", "destroyed": named})
+    assert "segment_held" in refused
+    assert "--destroyed n1" in refused
+    assert segments.lost(world.db) == ()
+
+
+def test_a_member_that_comes_back_with_a_lost_segment_stays(world: World) -> None:
+    """(U1) It is the only one with the events, whatever was declared."""
+    note(world, "n1", 3)
+    note(world, "n2", 3, "2+2")
+    world.handle("declare-lost", {"first": "2", "destroyed": "n1"})
+    assert holdings(world)[NodeId("n1")] == Holding(through=3, missing=((2, 2),))
+    note(world, "n1", 3)
+    assert "last_segment_holder" in remove(world, "n1")
+    note(world, "n2", 3)
     assert "RemoveMember n1 applied" in remove(world, "n1")
     assert world.replayed().machine.digest() == world.machine.digest()
 

@@ -812,6 +812,9 @@ class World:
                     first=int(arguments["first"]),
                     last=int(arguments.get("last", arguments["first"])),
                     reason=arguments.get("reason", "its disk was destroyed"),
+                    destroyed=tuple(
+                        map(NodeId, filter(None, [arguments.get("destroyed")]))
+                    ),
                 )
             case "note-authority":
                 return NoteAuthorityKeys(

@@ -122,6 +122,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
         rotation_due=status.rotation_due,
         sealed_segments=status.sealed_segments,
         lost_segments=status.lost_segments,
+        found_segments=status.found_segments,
         due_authorities=tuple(
             DueAuthority(
                 authority=each.authority,

@@ -166,14 +166,16 @@ class Memberships(Caller):
         last: int,
         reason: str,
         *,
+        destroyed: Sequence[str] = (),
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
         """
         Declare that no member has these sealed segments of the audit log any more.
 
-        Pages, exports, verification and backups then go on without their events. Raises
-        `ApprovalNeeded`.
+        Pages, exports, verification and backups then go on without their events.
+        *destroyed* names the members that have them by the cluster's record, and that
+        will not come back. Raises `ApprovalNeeded`.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.DeclareSegmentsLost,
@@ -182,6 +184,7 @@ class Memberships(Caller):
                 first=first,
                 last=last,
                 reason=reason,
+                destroyed=destroyed,
             ),
             within=within,
         )

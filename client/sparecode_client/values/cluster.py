@@ -131,6 +131,8 @@ class ClusterStatus:
     """Number of sealed segments of the audit log."""
     lost_segments: str = ""
     """Numbers of those that were declared lost."""
+    found_segments: str = ""
+    """Numbers of lost ones that a member has after all: the others fetch them."""
     due_authorities: tuple[DueAuthority, ...] = ()
     """The authorities that are to be replaced."""
     successors: tuple[AuthoritySuccessor, ...] = ()

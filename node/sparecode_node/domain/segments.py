@@ -33,6 +33,14 @@ class Holding:
         return subtract(subtract(every, self.held), ranges_of(lost))
 
 
+def without(holding: Holding, lost: Ranges) -> Holding:
+    """Return a holding without some segments; it may have more gaps than `GAPS_MAX`."""
+    held = subtract(holding.held, lost)
+    through = held[-1][1] if held else 0
+    every: Ranges = ((1, through),) if through else ()
+    return Holding(through=through, missing=subtract(every, held))
+
+
 def holding_of(numbers: Iterable[int]) -> Holding:
     """
     Return what to report of a member that has these segments.
@@ -79,9 +87,9 @@ def common(ranges: Ranges, others: Ranges) -> Ranges:
     return subtract(ranges, subtract(ranges, others))
 
 
-def only_in(holding: Holding, others: Sequence[Holding], lost: Iterable[int]) -> Ranges:
+def only_in(holding: Holding, others: Iterable[Holding]) -> Ranges:
     """Return the segments that one member holds and none of the *others*."""
-    left = subtract(holding.held, ranges_of(lost))
+    left = holding.held
     for other in others:
         left = subtract(left, other.held)
     return left

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.certificates import sync_directory
 from sparecode_node.membership.files import NewFile, put
 from sparecode_node.membership.own_tls import member_tls
@@ -53,6 +54,10 @@ from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
+from sparecode_node.statemachine.missing_segments import (
+    MissingSegments,
+    missing_segments,
+)
 from sparecode_node.statemachine.sealed_events import file_of
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 from sparecode_node.statemachine.tables.formats import SchemaError
@@ -167,6 +172,14 @@ def surviving_log(config: Config) -> SurvivingLog:
             _addresses(config),
         )
     except (KeyRingError, SchemaError, StartRefusedError, sqlite3.Error) as error:
+        raise StartError(str(error)) from error
+
+
+def missing(config: Config) -> MissingSegments:
+    """Return which older audit events this node lacks. Raises `StartError`."""
+    try:
+        return missing_segments(config.node.data_dir / STATE, NodeId(config.node.id))
+    except sqlite3.Error as error:
         raise StartError(str(error)) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.segments import Holding, Ranges
+from sparecode_node.domain.segments import Holding, Ranges, ranges_of, subtract
 from sparecode_node.queries import cluster
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.tables.segments import gaps_in
@@ -25,6 +25,15 @@ class Overview:
     def lacking(self, node_id: NodeId) -> Ranges:
         """Return the segments that a member has not stored, without the lost ones."""
         return self.holdings.get(node_id, Holding()).lacking(self.last, self.lost)
+
+    def found(self, *, other_than: NodeId | None = None) -> Ranges:
+        """Return the segments that were declared lost, and that a member has after all."""
+        lost = ranges_of(self.lost)
+        left = lost
+        for node_id, holding in self.holdings.items():
+            if node_id != other_than:
+                left = subtract(left, holding.held)
+        return subtract(lost, left)
 
     def missing(self, node_id: NodeId) -> Ranges:
         """Return what to show of a member; nothing before any member has told."""

@@ -165,6 +165,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             first=request.first,
             last=request.last,
             reason=request.reason,
+            destroyed=request.destroyed,
         )
         return pb.DeclareSegmentsLostResponse(
             commit=conversion.commit(self._node_id, applied)
@@ -319,6 +320,7 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         feature_level=status.feature_level,
         sealed_segments=status.sealed_segments,
         lost_segments=status.lost_segments,
+        found_segments=status.found_segments,
         last_backup_time=conversion.timestamp(backup.taken_at_ms) if backup else None,
         last_backup_index=backup.index if backup else 0,
         pending_resets=[

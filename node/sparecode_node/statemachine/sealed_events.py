@@ -59,14 +59,18 @@ _VIEWS = """
 CREATE TEMP VIEW audit_events AS
     SELECT * FROM main.audit_events
     UNION ALL
-    SELECT * FROM sealed.audit_events WHERE sequence < (
+    SELECT * FROM sealed.audit_events WHERE +sequence < (
         SELECT coalesce(min(sequence), 0) FROM main.audit_events
+    ) OR NOT EXISTS (
+        SELECT 1 FROM main.audit_events AS own
+        WHERE own.sequence = sealed.audit_events.sequence
     );
 CREATE TEMP VIEW stored_segments AS SELECT * FROM sealed.stored_segments;
 """
 """
 The state's own events count first: another thread stores them in the file before they
-leave the state, and a reader may see both.
+leave the state, and a reader may see both. The state may have a gap between its events:
+a backup of a node that was alone, and lacked a segment that it has found since.
 """
 _NO_FILE = "CREATE TEMP TABLE stored_segments (number INTEGER, hash BLOB);"
 
@@ -119,7 +123,7 @@ def create(state: Path) -> None:
     readable and on no disk. Raises `sqlite3.Error` and `OSError`.
     """
     file = file_of(state)
-    if _mark_of(state).exists():
+    if is_marked(state):
         put_aside(state)
     elif (log := file.with_name(f"{file.name}-wal")).exists():
         write_again(log)
@@ -140,22 +144,28 @@ def find_damage(state: Path) -> str:
     """
     Check the whole file; return its damage, empty: none.
 
-    A damaged file is put aside at the next start, because readers have it open.
-    Raises `OSError`.
+    A damaged file is put aside at the next start, because readers have it open (`mark`).
     """
-    words = ""
     try:
         uri = read_only_uri(file_of(state))
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            words = "" if found == "ok" else str(found)
+            return "" if found == "ok" else str(found)
     except sqlite3.OperationalError:
         return ""  # Such as a disk that cannot be read now.
     except sqlite3.DatabaseError as error:
-        words = str(error)
-    if words:
+        return str(error)
+
+
+def mark(state: Path) -> None:
+    """Let the next start put the damaged file aside. Raises `OSError`: a full disk."""
+    if not is_marked(state):
         _mark_of(state).touch(mode=0o600)
-    return words
+
+
+def is_marked(state: Path) -> bool:
+    """Return whether the file is damaged: nothing in it counts as stored."""
+    return _mark_of(state).exists()
 
 
 def put_aside(state: Path) -> None:
@@ -200,42 +210,6 @@ def events_in(file: Path, segment: Segment) -> list[AuditEvent]:
             (segment.first_sequence, segment.last_sequence),
         ).fetchall()
     return [_event(row) for row in rows]
-
-
-def add_to(copy: Path, state: Path) -> None:
-    """
-    Add to a copy of the state the sealed events that only the file has.
-
-    The copy is older than what is read here, so no event is in neither. Raises
-    `sqlite3.Error`.
-    """
-    if not (file := file_of(state)).exists():
-        return
-    uri = copy.absolute().as_uri()
-    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = MEMORY").fetchall()  # Without a second file.
-        db.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
-        db.execute("ATTACH ? AS sealed", (read_only_uri(file),))
-        for segment in segments.all_sealed(db):
-            extent = (segment.first_sequence, segment.last_sequence)
-            # A segment of another history, or one that is not whole, is left out.
-            db.execute(
-                f"INSERT OR IGNORE INTO main.audit_events ({COLUMNS}) "
-                f"SELECT {COLUMNS} FROM sealed.audit_events "
-                "WHERE sequence BETWEEN ? AND ? AND EXISTS ("
-                "SELECT 1 FROM stored_segments WHERE number = ? AND hash = ?)",
-                (*extent, segment.number, segment.hash_after),
-            )
-            (events,) = db.execute(
-                "SELECT count(*) FROM main.audit_events WHERE sequence BETWEEN ? AND ?",
-                extent,
-            ).fetchone()
-            if events < segment.events:  # So that a missing segment is missing whole.
-                db.execute(
-                    "DELETE FROM main.audit_events WHERE sequence BETWEEN ? AND ? AND "
-                    "sequence < (SELECT max(sequence) FROM main.audit_events)",
-                    extent,
-                )
 
 
 class SealedEvents:

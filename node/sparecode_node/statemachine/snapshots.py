@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine import checkpoints, feature_level, sealed_events
+from sparecode_node.statemachine import checkpoints, feature_level, whole_copies
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.tables import formats, meta, schema
 
@@ -56,7 +56,7 @@ def write_whole(state: Path, target: Path) -> SnapshotFacts:
     target.touch(mode=0o600)
     try:
         _copy(state, target)
-        sealed_events.add_to(target, state)
+        whole_copies.add_to(target, state)
     except sqlite3.Error as error:
         raise SnapshotError(f"{target}: {error}") from error
     return read_facts(target)

@@ -32,6 +32,7 @@ from sparecode_node.services.cluster.bundles import (
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
+from sparecode_node.tool.recovery_report import print_missing_segments
 from sparecode_node.tool.terminal import EXIT_USAGE, fail, loaded, read_password, tool
 
 PASSPHRASE_CHARACTERS_MIN = 12
@@ -332,6 +333,7 @@ def recover(
         own = recovery.surviving_log(config)
         others = asyncio.run(recovery.ask_others(config, own, clock))
         print_logs(own, others)
+        print_missing_segments(own, recovery.missing(config))
         if objection := recovery.objection(own, others):
             fail(f"refused: {objection}")
         if not confirmed:

@@ -260,6 +260,7 @@ class GetStatusResponse(_message.Message):
     SUCCESSORS_FIELD_NUMBER: _builtins.int
     SEALED_SEGMENTS_FIELD_NUMBER: _builtins.int
     LOST_SEGMENTS_FIELD_NUMBER: _builtins.int
+    FOUND_SEGMENTS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -282,6 +283,8 @@ class GetStatusResponse(_message.Message):
     """The number of sealed segments of the audit log. Each member stores all of them."""
     lost_segments: _builtins.str
     """The numbers of those that were declared lost, as ranges. Empty: none."""
+    found_segments: _builtins.str
+    """Those of them that a member has after all, as ranges: the other members fetch them."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """Ordered by node ID."""
@@ -326,10 +329,11 @@ class GetStatusResponse(_message.Message):
         successors: _abc.Iterable[Global___AuthoritySuccessor] | None = ...,
         sealed_segments: _builtins.int = ...,
         lost_segments: _builtins.str = ...,
+        found_segments: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "lost_segments", b"lost_segments", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "sealed_segments", b"sealed_segments", "successors", b"successors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "found_segments", b"found_segments", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "lost_segments", b"lost_segments", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "sealed_segments", b"sealed_segments", "successors", b"successors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1291,6 +1295,7 @@ class DeclareSegmentsLostRequest(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    DESTROYED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     first: _builtins.int
@@ -1299,6 +1304,13 @@ class DeclareSegmentsLostRequest(_message.Message):
     """The number of the last segment."""
     reason: _builtins.str
     """Why they are lost. It is recorded in the audit log, with the administrator."""
+    @_builtins.property
+    def destroyed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members that have told that they have one of these segments, do not answer, and
+        will not come back. While such a member is not named here, nothing is declared lost:
+        it may only be unreachable.
+        """
+
     def __init__(
         self,
         *,
@@ -1306,10 +1318,11 @@ class DeclareSegmentsLostRequest(_message.Message):
         first: _builtins.int = ...,
         last: _builtins.int = ...,
         reason: _builtins.str = ...,
+        destroyed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed", b"destroyed", "first", b"first", "last", b"last", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

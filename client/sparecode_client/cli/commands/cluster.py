@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import membership, review
+from sparecode_client.cli.commands import lost_segments, membership, review
 from sparecode_client.cli.commands.backups import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(review.app)
 app.command("backup")(backup)
 app.add_typer(membership.app)
+app.add_typer(lost_segments.app)
 
 _DIGEST_SHOWN = 16
 

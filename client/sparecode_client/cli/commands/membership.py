@@ -312,44 +312,6 @@ def keep_authorities(
 
 
 @app.command(
-    "declare-lost",
-    epilog="Example: sparecode cluster declare-lost 12 --reason 'disk destroyed'",
-    short_help="Declare segments of the audit log lost.",
-)
-def declare_lost(
-    context: typer.Context,
-    first: Annotated[
-        int, typer.Argument(metavar="FIRST", help="Number of the first segment.")
-    ],
-    last: Annotated[
-        int | None,
-        typer.Argument(metavar="LAST", help="Number of the last one; default: FIRST."),
-    ] = None,
-    *,
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Reason, for the audit log.")
-    ],
-) -> None:
-    """
-    Declare that no member has some segments of the audit log any more.
-
-    Pages, exports, verification and backups then go on without their events, and the
-    last member that had them can be removed. Another super administrator must approve
-    it, if there is one. sparecode cluster status shows which members lack segments.
-    """
-    settings, end = settings_of(context), last or first
-    with settings.admin() as admin:
-        request_id = settings.request_id
-        commit = admin.declare_segments_lost(first, end, reason, request_id=request_id)
-    settings.output.done(
-        f"Segments {first} to {end} of the audit log are declared lost",
-        commit,
-        first=first,
-        last=end,
-    )
-
-
-@app.command(
     "replace-authorities",
     epilog="Example: sparecode cluster replace-authorities n3",
     short_help="Replace authorities whose keys a removed member has had.",

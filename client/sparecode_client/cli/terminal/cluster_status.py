@@ -120,6 +120,11 @@ def segment_warnings(status: ClusterStatus) -> list[str]:
             f"Segments {status.lost_segments} of {status.sealed_segments} of the audit log "
             "were declared lost."
         )
+    if status.found_segments:
+        lines.append(
+            f"A member has segments {status.found_segments} after all; the other members "
+            "fetch them."
+        )
     return lines
 
 

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine.sealed_events import open_log
+from sparecode_node.statemachine.sealed_events import is_marked, open_log
 
 _WORD = re.compile(r"[A-Za-z_]{0,40}")
 OTHER = "other"
@@ -26,13 +26,15 @@ class Queue:
     """When the oldest waiting event happened; 0: none waits."""
 
 
-_MISSING = """
+_SEALED = """
 SELECT count(*) FROM audit_segments AS sealed
-WHERE NOT EXISTS (
-        SELECT 1 FROM stored_segments AS stored
-        WHERE stored.number = sealed.number AND stored.hash = sealed.hash_after
-    )
-    AND number NOT IN (SELECT number FROM lost_segments)
+WHERE number NOT IN (SELECT number FROM lost_segments)
+"""
+_NOT_STORED = """
+AND NOT EXISTS (
+    SELECT 1 FROM stored_segments AS stored
+    WHERE stored.number = sealed.number AND stored.hash = sealed.hash_after
+)
 """
 
 
@@ -73,7 +75,8 @@ class EventCounts:
                 "SELECT count(*) FROM "
                 "(SELECT DISTINCT authority, fingerprint FROM due_authorities)"
             ).fetchone()
-            (self.missing_segments,) = db.execute(_MISSING).fetchone()
+            missing = _SEALED if is_marked(self._path) else f"{_SEALED} {_NOT_STORED}"
+            (self.missing_segments,) = db.execute(missing).fetchone()
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"
             ).fetchone()

@@ -19,7 +19,10 @@ from sparecode_node.services.cluster.authority_use import (
     check_unused,
     use_of_successors,
 )
-from sparecode_node.services.cluster.segment_holders import check_lost
+from sparecode_node.services.cluster.segment_holders import (
+    check_lost,
+    destroyed_members,
+)
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.idempotency import idempotent
@@ -263,18 +266,26 @@ class MembershipCommands:
 
     @idempotent
     async def declare_segments_lost(
-        self, context: CallContext, *, first: int, last: int, reason: str
+        self,
+        context: CallContext,
+        *,
+        first: int,
+        last: int,
+        reason: str,
+        destroyed: Sequence[str] = (),
     ) -> Applied:
         """
         Declare that no member has some sealed segments of the audit log any more (U1).
 
-        Readers then go on without their events. Raises `Refused` (`SEGMENT_UNKNOWN`;
-        `SEGMENT_HELD` if a member that answers holds one).
+        Readers then go on without their events. *destroyed*: members that have told that
+        they hold one, and will not come back. Raises `Refused` (`SEGMENT_UNKNOWN`;
+        `SEGMENT_HELD` if a member that answers holds one, or a member that is not named).
         """
         command = DeclareSegmentsLost(
             first=first,
             last=last,
             reason=fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX),
+            destroyed=destroyed_members(destroyed),
         )
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)

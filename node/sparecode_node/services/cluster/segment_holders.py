@@ -13,6 +13,7 @@ compares it with the file, so it is as true as the member is a member.
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Sequence
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -22,9 +23,10 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.cluster.segments import SegmentKeeper
-from sparecode_node.services.errors import refusal
+from sparecode_node.services.errors import InvalidFieldError, refusal
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.segments import (
     DeclareSegmentsLost,
@@ -39,6 +41,8 @@ LOOK_S = 1.0
 NOTE_S = 5.0
 """Between two notes of a node that fetches many segments."""
 ATTEMPT_S = 5.0
+DESTROYED_MAX = 32
+"""Members that one declaration names."""
 
 
 class SegmentHolders:
@@ -80,7 +84,9 @@ class SegmentHolders:
         voters = {each.node_id for each in members if each.role is MemberRole.VOTER}
         holdings = [seen.holdings.get(each, Holding()) for each in voters]
         # What this node has is judged by the file itself, in the keeper.
-        self._keeper.allow(agreed(holdings, seen.last, seen.lost))
+        self._keeper.allow(
+            agreed(holdings, seen.last, seen.lost), found=seen.found(other_than=own)
+        )
         holding = self._keeper.holding
         if (
             holding is None
@@ -107,6 +113,13 @@ class SegmentHolders:
             log.debug("segments were not noted: %s", result.detail)
 
 
+def destroyed_members(names: Sequence[str]) -> tuple[NodeId, ...]:
+    """Return the node ids in a request. Raises `InvalidFieldError`."""
+    if len(names) > DESTROYED_MAX:
+        raise InvalidFieldError("destroyed", f"at most {DESTROYED_MAX} members")
+    return tuple(sorted({fields.node_id("destroyed", each) for each in names}))
+
+
 async def check_lost(
     replicator: Replicator,
     state: LocalState,
@@ -126,7 +139,7 @@ async def check_lost(
     statuses = await replicator.status(digest=False, timeout_s=min(LOOK_S, timeout_s))
     for each in statuses:
         held = seen.holdings.get(each.node_id, Holding()).held
-        if each.reachable and (there := common(wanted, held)):
+        if (each.reachable or each.busy) and (there := common(wanted, held)):
             raise refusal(
                 Rejected(
                     Reason.SEGMENT_HELD,

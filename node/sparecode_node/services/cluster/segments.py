@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.segments import Holding, holding_of
+from sparecode_node.domain.segments import Holding, Ranges, holding_of
 from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
     SegmentNotHeldError,
@@ -34,6 +34,7 @@ from sparecode_node.statemachine.sealed_events import (
     file_of,
     find_damage,
     lines_of,
+    mark,
     put_aside_files,
 )
 from sparecode_node.statemachine.tables.segments import Segment
@@ -63,6 +64,8 @@ class _Plan:
     """Their events are still in the state's database; oldest first."""
     missing: tuple[Segment, ...]
     """Their events are with other members only; newest first."""
+    found: tuple[Segment, ...]
+    """They were declared lost, and another member has them after all; newest first."""
     stored: Stored | None
     """What apply may discard."""
 
@@ -92,19 +95,24 @@ class SegmentKeeper:
         """The segments that this node lacks, as of the last look."""
         self.holding: Holding | None = None
         """What this node has stored and proved, as of the last look; None: not known yet."""
-        self.cause = ""
-        """Why the last step failed; empty: it did not."""
+        self._causes: dict[str, str] = {}
+        """Why the last step of each kind failed."""
         self._agreed = 0
+        self._found: Ranges = ()
         self._read_again = 0
         self._damage = ""
         self._sealed: tuple[Segment, ...] | None = None
         self._stored: dict[int, bytes] | None = None
-        self._seen = (0, tuple[int, ...](), 0)
-        self._planned = _Plan((), (), None)
+        self._seen: tuple[object, ...] = ()
+        self._planned = _Plan((), (), (), None)
 
-    def allow(self, agreed: int) -> None:
-        """Let apply discard the segments up to *agreed*: all voters hold them."""
-        self._agreed = agreed
+    def allow(self, agreed: int, *, found: Ranges = ()) -> None:
+        """
+        Let apply discard the segments up to *agreed*: all voters hold them.
+
+        *found*: segments that were declared lost, and that another member has.
+        """
+        self._agreed, self._found = agreed, found
 
     async def run(self) -> None:
         """Store, fetch and read again until cancelled."""
@@ -113,8 +121,8 @@ class SegmentKeeper:
         try:
             while True:
                 done = await self._logged(self.step)
-                if done and loop.time() >= due:
-                    done = await self._logged(self.read_again)
+                if loop.time() >= due:  # Also while another segment is missing.
+                    done = await self._logged(self.read_again) and done
                     due = loop.time() + READ_AGAIN_S
                 await asyncio.sleep(PAUSE_S if done else RETRY_S)
         finally:
@@ -138,7 +146,11 @@ class SegmentKeeper:
                 await self._fetch(segment)
             except SegmentNotHeldError as error:
                 failure = error
-        if plan.missing:
+        for segment in plan.found:
+            # Without an error: the declaration lets readers go on without it.
+            with contextlib.suppress(SegmentNotHeldError):
+                await self._fetch(segment)
+        if plan.missing or plan.found:
             await asyncio.to_thread(self._plan)
         if failure is not None:
             raise failure
@@ -165,11 +177,12 @@ class SegmentKeeper:
         try:
             await step()
         except (SegmentError, SegmentNotHeldError, sqlite3.Error, OSError) as error:
-            if str(error) != self.cause:
-                self.cause = str(error)
-                log.error("segment_not_stored", extra={"cause": self.cause})  # noqa: TRY400
+            cause = str(error)
+            if self._causes.get(step.__name__) != cause:
+                self._causes[step.__name__] = cause
+                log.error("segment_not_stored", extra={"cause": cause})  # noqa: TRY400
             return False
-        self.cause = ""
+        self._causes.pop(step.__name__, None)
         return True
 
     @contextlib.contextmanager
@@ -179,6 +192,7 @@ class SegmentKeeper:
             if self._closed:
                 raise SegmentError("the file is closed")
             if self._damage:
+                mark(self._state)  # The disk may have been full when it was found.
                 raise SegmentError(self._damage)
             try:
                 if self._file is None:
@@ -199,6 +213,7 @@ class SegmentKeeper:
             )
             self.holding = Holding()
             self._on_stored(None)
+            mark(self._state)
 
     def _close(self) -> None:
         with self._working:
@@ -214,7 +229,7 @@ class SegmentKeeper:
     def _plan_with(self, file: SealedEvents) -> _Plan:
         sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
         lost = file.lost()
-        seen = (first, lost, self._agreed)
+        seen = (first, lost, self._agreed, self._found)
         if not (
             sealed is self._sealed and stored is self._stored and seen == self._seen
         ):
@@ -225,7 +240,12 @@ class SegmentKeeper:
 
     def _new_plan(self, file: SealedEvents, lost: frozenset[int]) -> _Plan:
         sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
-        here, missing, held = [], [], []
+        here, missing, held, found = [], [], [], []
+        there = {
+            number
+            for first_found, last_found in self._found
+            for number in range(first_found, last_found + 1)
+        }
         whole = True
         last: Segment | None = None
         for segment in sealed:
@@ -234,7 +254,8 @@ class SegmentKeeper:
                 if whole and segment.last_sequence >= first:
                     last = segment if segment.number <= self._agreed else last
             elif segment.number in lost and not file.is_in_state(segment):
-                continue
+                if segment.number in there:
+                    found.append(segment)
             elif segment.first_sequence >= first:
                 here.append(segment)
                 whole = False
@@ -244,7 +265,7 @@ class SegmentKeeper:
         self.holding = holding_of(held)
         self.missing = tuple(reversed(missing))
         discarded = None if last is None else Stored(segment=last, first=first)
-        return _Plan(tuple(here), self.missing, discarded)
+        return _Plan(tuple(here), self.missing, tuple(reversed(found)), discarded)
 
     async def _store_own(self, segment: Segment) -> None:
         try:

@@ -118,6 +118,9 @@ class ClusterStatus:
     """The sealed segments of the audit log."""
     lost_segments: str = ""
     """Those that were declared lost, in words."""
+    found_segments: str = ""
+    """Lost ones that a member has after all: the others fetch them."""
+    """Those that were declared lost, in words."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
@@ -278,6 +281,7 @@ class Cluster:
             successors=tuple(map(_successor, successors)),
             sealed_segments=held.last,
             lost_segments=in_words(ranges_of(held.lost)),
+            found_segments=in_words(held.found()),
         )
 
 

@@ -24,3 +24,5 @@ class DeclareSegmentsLost:
     first: int
     last: int
     reason: str
+    destroyed: tuple[NodeId, ...] = ()
+    """Members that have told that they hold them, and that will not come back."""

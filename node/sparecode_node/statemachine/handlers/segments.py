@@ -9,7 +9,15 @@ until the segment is declared lost.
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
-from sparecode_node.domain.segments import GAPS_MAX, Holding, in_words, only_in
+from sparecode_node.domain.segments import (
+    GAPS_MAX,
+    Holding,
+    common,
+    in_words,
+    only_in,
+    ranges_of,
+    without,
+)
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.segments import (
     DeclareSegmentsLost,
@@ -57,14 +65,15 @@ def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
     own = holdings.pop(node_id, None)
     if own is None:
         return None
-    only = only_in(own, tuple(holdings.values()), segments.lost(applying.db))
+    only = only_in(own, holdings.values())
     if not only:
         return None
     return Rejected(
         Reason.LAST_SEGMENT_HOLDER,
         f"{node_id} is the only member with segments {in_words(only)} of the audit log: "
         "wait until another member has them (sparecode cluster status); if this machine "
-        "is destroyed, declare them lost first (sparecode cluster declare-lost)",
+        "is destroyed, declare them lost first (sparecode cluster declare-lost "
+        f"--destroyed {node_id})",
         "node_id",
     )
 
@@ -72,7 +81,12 @@ def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
 def declare_segments_lost(
     applying: Applying, command: DeclareSegmentsLost
 ) -> Rejected | None:
-    """Apply `DeclareSegmentsLost`: pages, exports and backups go on without them."""
+    """
+    Apply `DeclareSegmentsLost`: pages, exports and backups go on without them.
+
+    A member that has told that it has one of them must be named as destroyed: no answer
+    from it does not mean that the events are lost.
+    """
     first, last = command.first, command.last
     sealed = segments.last_sealed(applying.db)
     newest = 0 if sealed is None else sealed.number
@@ -92,11 +106,36 @@ def declare_segments_lost(
         return Rejected(
             Reason.SEGMENT_UNKNOWN, "these segments were declared lost before", "first"
         )
+    lost, holders = ranges_of(new), segments.holdings(applying.db)
+    for node_id, holding in sorted(holders.items()):
+        there = common(lost, holding.held)
+        if there and node_id not in command.destroyed:
+            return Rejected(
+                Reason.SEGMENT_HELD,
+                f"{node_id} has told that it has segments {in_words(there)}, and the "
+                "other members fetch them there when it answers; only if its disk is "
+                f"destroyed, say so: --destroyed {node_id}",
+                "destroyed",
+            )
+        if there:
+            # If it comes back after all, it tells again what it has.
+            segments.save_holding(
+                applying.db, node_id, without(holding, lost), applying.now_ms
+            )
     segments.declare_lost(applying.db, new, applying.now_ms, command.reason)
     applying.detail = (
-        f"{plural(len(new), 'segment')}, {_extent(applying, new)}: {command.reason}"
+        f"{plural(len(new), 'segment')}, {_extent(applying, new)}: "
+        f"{_taken_for_destroyed(command)}{command.reason}"
     )
     return None
+
+
+def _taken_for_destroyed(command: DeclareSegmentsLost) -> str:
+    """Return the words for the second approver: these members may have the events."""
+    if not command.destroyed:
+        return ""
+    names = ", ".join(command.destroyed)
+    return f"taken for destroyed although it may have the events: {names}; "
 
 
 def _extent(applying: Applying, numbers: list[int]) -> str:

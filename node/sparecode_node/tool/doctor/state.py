@@ -92,7 +92,7 @@ def check_state(
             log.execute("BEGIN")
             yield _check_chain(path, log)
     except sqlite3.DatabaseError as error:
-        yield fail("audit log", f"{error}; {_fetch_again(path)}")
+        yield fail("audit log", f"{error}; {_keep(path)}")
 
 
 def _check_database(
@@ -140,10 +140,11 @@ def _check_database(
         )
 
 
-def _fetch_again(path: Path) -> str:
+def _keep(path: Path) -> str:
     return (
-        f"stop the node, move {file_of(path)} away, and start the node: it fetches "
-        "sealed events from the other members"
+        f"leave {file_of(path)} in its place and start the node: it finds the damage, "
+        "keeps what is undamaged, and fetches the rest from the other members; on a node "
+        "that is alone, also keep its backups, because no other copy may exist"
     )
 
 
@@ -182,7 +183,7 @@ def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
                 "audit log",
                 f"the chain breaks at event {sequence}: the file was changed or is "
                 "damaged; compare it with the other nodes, then "
-                f"{_fetch_again(path) if in_file else _REPLACE}",
+                f"{_keep(path) if in_file else _REPLACE}",
             )
         previous = stored_hash
     head = previous.hex()[:16] if sequence else "none"

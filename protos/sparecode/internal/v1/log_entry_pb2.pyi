@@ -4593,22 +4593,30 @@ class DeclareSegmentsLost(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    DESTROYED_FIELD_NUMBER: _builtins.int
     first: _builtins.int
     """The number of the first segment."""
     last: _builtins.int
     """The number of the last segment."""
     reason: _builtins.str
     """Why they are lost."""
+    @_builtins.property
+    def destroyed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The node IDs of the members that have told that they have them, and that will not
+        come back, as the administrator says.
+        """
+
     def __init__(
         self,
         *,
         first: _builtins.int = ...,
         last: _builtins.int = ...,
         reason: _builtins.str = ...,
+        destroyed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed", b"destroyed", "first", b"first", "last", b"last", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

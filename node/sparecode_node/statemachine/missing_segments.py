@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sealed segments of the audit log that a stopped node lacks (U1)."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.segments import Ranges, common, ranges_of
+from sparecode_node.statemachine.sealed_events import is_marked, open_log
+from sparecode_node.statemachine.tables import segments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingSegments:
+    """What a node lacks, and which other members have it, as they have told."""
+
+    ranges: Ranges
+    events: int
+    holders: Mapping[NodeId, Ranges]
+    """Only members that have some of them."""
+
+
+def missing_segments(state: Path, own: NodeId) -> MissingSegments:
+    """
+    Return the segments whose events neither the state nor the node's file has.
+
+    The content of the file is not read: `sparecode-node doctor` does that. Segments that
+    were declared lost are left out. Raises `sqlite3.Error`.
+    """
+    with contextlib.closing(open_log(state)) as db:
+        db.execute("BEGIN")
+        stored = dict(db.execute("SELECT number, hash FROM stored_segments").fetchall())
+        if is_marked(state):
+            stored = {}
+        passed_over = segments.lost(db)
+        missing = [
+            each
+            for each in segments.all_sealed(db)
+            if each.number not in passed_over
+            and stored.get(each.number) != each.hash_after
+            and db.execute(
+                "SELECT 1 FROM main.audit_events WHERE sequence = ?",
+                (each.first_sequence,),
+            ).fetchone()
+            is None
+        ]
+        ranges = ranges_of(each.number for each in missing)
+        holders = {
+            node_id: there
+            for node_id, holding in sorted(segments.holdings(db).items())
+            if node_id != own and (there := common(ranges, holding.held))
+        }
+    return MissingSegments(
+        ranges=ranges, events=sum(each.events for each in missing), holders=holders
+    )
