@@ -149,11 +149,13 @@ class Lane:
                 if self._failures > failed_before:
                     return  # The receiver is down; do not wait for it again and again.
                 attempt = await self.sender.send(notice, self.clock.now_ms())
-            await self._settle(notice, attempt)
+            await self._settle(notice, attempt, failed_before)
             if attempt.outcome in (Outcome.UNREACHABLE, Outcome.GONE):
                 return
 
-    async def _settle(self, notice: StoredNotice, attempt: Attempt) -> None:
+    async def _settle(
+        self, notice: StoredNotice, attempt: Attempt, failed_before: int
+    ) -> None:
         self.last_cause = attempt.cause
         self.counts.count(
             self.channel.channel, delivered=attempt.outcome is Outcome.DELIVERED
@@ -180,7 +182,9 @@ class Lane:
                     failures=failures, due_s=now_s + wait_s(RETRY, failures)
                 )
             case Outcome.UNREACHABLE:
-                self._failures += 1
+                # Requests at the same time that fail are one failure: each would double
+                # the wait, to minutes after a second without an answer.
+                self._failures = min(self._failures, failed_before) + 1
                 self._paused_until_s = now_s + wait_s(PAUSE, self._failures)
                 log.debug(
                     "channel %s cannot deliver: %s", self.channel.name, attempt.cause
