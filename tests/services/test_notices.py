@@ -192,6 +192,12 @@ async def test_no_notice_has_a_pin_a_code_or_a_seed(
     assert PIN not in UUID.sub("", words)
 
 
+def lose_quorum(node: OneNode) -> bytes:
+    """Take a notice at the moment in which its primary loses the quorum."""
+    node.replicator.down = NoQuorumError()
+    return OK
+
+
 async def test_another_primary_repeats_what_was_not_acknowledged(
     node: OneNode, hook: Receiver
 ) -> None:
@@ -199,13 +205,14 @@ async def test_another_primary_repeats_what_was_not_acknowledged(
     await create(node, hook.url)
     await add_users(node, "alice")
     working = await lane(node)
-    node.replicator.down = NoQuorumError()
+    hook.answer = lambda _: lose_quorum(node)
     with pytest.raises(NoQuorumError):
         await working.step()
     node.replicator.down = None
     node.replicator.leads = False
     await node.delivery.step()
     assert node.delivery._lanes == {}
+    hook.answer = lambda _: OK
     await (await lane(node)).step()
     assert len(hook.ids) == 2
     assert len(set(hook.ids)) == 1
@@ -219,7 +226,7 @@ async def test_a_primary_acknowledges_later_without_a_repetition(
     await create(node, hook.url)
     await add_users(node, "alice")
     working = await lane(node)
-    node.replicator.down = NoQuorumError()
+    hook.answer = lambda _: lose_quorum(node)
     with pytest.raises(NoQuorumError):
         await working.step()
     node.replicator.down = None
@@ -235,7 +242,7 @@ async def test_a_change_of_the_channel_leaves_nothing_undelivered(
     await create(node, hook.url)
     await add_users(node, "alice")
     working = await lane(node)
-    node.replicator.down = NoQuorumError()
+    hook.answer = lambda _: lose_quorum(node)
     with pytest.raises(NoQuorumError):
         await working.step()
     node.replicator.down = None
@@ -260,6 +267,29 @@ async def test_a_new_primary_first_applies_what_came_before(
     await node.users.delete(node.admin("UserService/DeleteUser"), username="alice")
     node.replicator.down = NoQuorumError()
     node.replicator.leads = True
+    await node.delivery.step()
+    assert node.delivery._lanes == {}
+    node.replicator.down = None
+    await (await lane(node)).step()
+    assert len(hook.ids) == 2
+
+
+async def test_a_primary_that_leads_again_first_applies_what_came_between(
+    node: OneNode, hook: Receiver
+) -> None:
+    """(N2) Another one led for so short a time that this node has not looked."""
+    await create(node, hook.url)
+    before = await lane(node)
+    await add_users(node, "alice")
+    node.replicator.lags = True
+    node.replicator.term += 1
+    await node.users.delete(node.admin("UserService/DeleteUser"), username="alice")
+    node.replicator.term += 1
+    await before.step()
+    assert hook.ids == []
+    await node.delivery.step()
+    assert node.delivery._lanes == {}
+    node.replicator.down = NoQuorumError()
     await node.delivery.step()
     assert node.delivery._lanes == {}
     node.replicator.down = None

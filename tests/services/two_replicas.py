@@ -80,6 +80,7 @@ class TwoReplicas:
         """Fingerprints of the authorities that signed what members show, by node id."""
         self.leads = False
         """Whether this node leads, and not another one."""
+        self.term = 1
         self.transfers: list[NodeId | None] = []
         self.not_ready = 0
         """Removals that are refused as not ready yet; each takes 10 ms."""
@@ -100,6 +101,10 @@ class TwoReplicas:
         if self.down:
             return None
         return self.node_id if self.leads else NodeId("n2")
+
+    @property
+    def led_term(self) -> int | None:
+        return self.term if self.primary == self.node_id else None
 
     @property
     def ready(self) -> bool:

@@ -225,6 +225,10 @@ class _Process:
     def primary(self) -> NodeId | None:
         return self.node_id if self.node.is_up() and self.node.leads else None
 
+    @property
+    def led_term(self) -> int | None:
+        return None if self.primary is None else self.node.term
+
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
         """Wait until this node has applied what was committed before."""
         assert timeout_s > 0

@@ -267,6 +267,12 @@ class ClusterReplicator:
         return self._status.leader
 
     @property
+    def led_term(self) -> int | None:
+        """The term in which this node is the primary; None: it is not."""
+        status = self._status  # Another thread replaces it.
+        return status.term if status.leader == self.node_id else None
+
+    @property
     def replica_status(self) -> ReplicaStatus:
         """The latest status of this node's replica; any thread may read it."""
         return self._status

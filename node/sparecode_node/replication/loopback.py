@@ -69,6 +69,11 @@ class LoopbackReplicator:
         return None if self._broken else self._node_id
 
     @property
+    def led_term(self) -> int | None:
+        """The only term, unless the state is broken."""
+        return None if self._broken else 1
+
+    @property
     def ready(self) -> bool:
         """Whether calls are applied."""
         return not self._broken

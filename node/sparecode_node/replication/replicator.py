@@ -191,6 +191,10 @@ class Replicator(Protocol):
         """The primary, as far as this node has heard recently."""
 
     @property
+    def led_term(self) -> int | None:
+        """The term in which this node is the primary; None: it is not."""
+
+    @property
     def ready(self) -> bool:
         """Whether a quorum is in contact, this node has caught up, and its journal works."""
 

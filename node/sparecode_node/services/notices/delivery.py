@@ -81,6 +81,8 @@ class Lane:
     propose: Callable[[Command], Awaitable[None]]
     """Proposes a command. Raises `ProposeError` and `ChannelChangedError`."""
     counts: DeliveryCounts
+    is_current: Callable[[], bool]
+    """Returns whether this node still leads in the term for which it has caught up."""
     _paused_until_s: float = 0.0
     _failures: int = 0
     """Since the receiver was last reached."""
@@ -148,6 +150,8 @@ class Lane:
             async with room:
                 if self._failures > failed_before:
                     return  # The receiver is down; do not wait for it again and again.
+                if not self.is_current():
+                    return  # Another primary may have dropped it, and told later ones.
                 attempt = await self.sender.send(notice, self.clock.now_ms())
             await self._settle(notice, attempt, failed_before)
             if attempt.outcome in (Outcome.UNREACHABLE, Outcome.GONE):
@@ -265,8 +269,8 @@ class Delivery:
         """Where this node writes the files of channels; None: nowhere."""
         self._lanes: dict[NameKey, Lane | StreamLane] = {}
         self._tasks: dict[NameKey, asyncio.Task[None]] = {}
-        self._caught_up = False
-        """Whether this node has applied what earlier primaries have committed."""
+        self._caught_up: int | None = None
+        """The term for which this node has applied what earlier primaries committed."""
         self._unusable: dict[NameKey, int] = {}
         """Versions of channels that cannot be used; each was logged once."""
 
@@ -305,18 +309,24 @@ class Delivery:
         Return whether this node is the primary, and has applied all that came before.
 
         A new primary may lack the last acknowledgements and drops. It would repeat more
-        than it must, and tell notices that were dropped, after later ones.
+        than it must, and tell notices that were dropped, after later ones. So may a node
+        that leads again, if another one led for less than the time between two looks.
         """
-        if self._replicator.primary != self._replicator.node_id:
-            self._caught_up = False
-        elif not self._caught_up:
+        term = self._replicator.led_term
+        if self._caught_up not in (None, term):
+            self._caught_up = None  # The lanes end first: they know an earlier state.
+        elif term is not None and self._caught_up is None:
             try:
                 await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
             except ProposeError as error:
                 log.debug("no delivery before a read barrier: %s", error)
             else:
-                self._caught_up = True
-        return self._caught_up
+                self._caught_up = term
+        return self._is_current()
+
+    def _is_current(self) -> bool:
+        caught_up = self._caught_up
+        return caught_up is not None and caught_up == self._replicator.led_term
 
     async def _begin(self, channel: Channel) -> None:
         if self._unusable.get(channel.channel) == channel.version:
@@ -356,6 +366,7 @@ class Delivery:
                 clock=self._clock,
                 propose=self._propose,
                 counts=self._counts,
+                is_current=self._is_current,
             )
         self._lanes[channel.channel] = lane
         self._tasks[channel.channel] = asyncio.create_task(
