@@ -21,7 +21,7 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalClusterError
 
-from tests.faults import final_state, ghosts, page, plans, report
+from tests.faults import final_log, final_state, ghosts, page, plans, report
 from tests.faults.checker import check
 from tests.faults.doors import Doors, Holder
 from tests.faults.history import History, Operation
@@ -29,6 +29,7 @@ from tests.faults.nemesis import FAULTS, Nemesis
 from tests.faults.network import ToolError
 from tests.faults.plans import Plan
 from tests.faults.probes import Prober, judge
+from tests.faults.receivers import Receivers
 from tests.faults.site import Site, SiteError, check_machine
 from tests.faults.workload import CLIENTS, Workload
 from tests.system.estate import each
@@ -87,12 +88,20 @@ async def campaign(
 ) -> report.Campaign:
     """Strike while clients work, then compare the final states."""
     load = [os.getloadavg()[1]]
-    async with Doors(site.cluster, history, chance) as doors:
+    async with (
+        Receivers(VAR) as receivers,
+        Doors(site.cluster, history, chance) as doors,
+    ):
+        await receivers.create_channels(doors.admin)
         begin_ns = time.monotonic_ns()
         ghost_runs = await ghosts.run(site, doors, chance, runs=plan.ghosts, say=_say)
         span = report.Span(begin_ns=begin_ns, end_ns=time.monotonic_ns())
         nemesis = Nemesis(
-            site, chance, session=doors.session, first_success=history.first_success
+            site,
+            chance,
+            session=doors.session,
+            first_success=history.first_success,
+            receivers=receivers,
         )
         seen = None
         if plan.faults:
@@ -105,11 +114,14 @@ async def campaign(
             seen = judge(prober.calls(), span.begin_ns, span.end_ns, away)
         load.append(os.getloadavg()[1])
         end = await _final(doors, history)
+        _say("comparing the audit log of every node with what receivers have")
+        log = await final_log.look(doors, site, receivers, VAR)
     return report.Campaign(
         span=span,
         operations=history.operations,
         verdict=check(history.of_codes()),
         final=end,
+        log=log,
         planned=plan.planned,
         strikes=nemesis.struck,
         ghosts=ghost_runs,

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bounds within which the cluster must recover: deadlines, and lines of the page."""
 
-from tests.faults import disk_strikes, link_strikes, return_strikes, strikes
+from tests.faults import (
+    disk_strikes,
+    link_strikes,
+    receiver_strikes,
+    return_strikes,
+    segment_strikes,
+    strikes,
+)
 from tests.faults.probes import GAP_MAX_S
 
 RUNNING_S = 10.0
@@ -34,13 +41,17 @@ def recovery_s(fault: str) -> float:
     return STARTED_S if fault in ENDS_PROCESSES else RUNNING_S
 
 
+EACH = f"{segment_strikes.EACH_S:.0f} s more for each sealed segment"
+
 OTHERS = {
     "no answer to the prober, while a majority is up and connected": GAP_MAX_S,
     "primary killed: until a survivor answers a later call": strikes.SUCCESS_S,
     "all links died silently: until a later call is answered": link_strikes.LINKS_S,
     "a disk fails or is full: until its node has stopped": disk_strikes.STOPPED_S,
     "start on an older copy: until the node is refused": return_strikes.REFUSED_S,
-    "removed and joined again: until the node votes": return_strikes.JOINED_S,
+    f"removed and joined again: until the node votes; {EACH}": return_strikes.JOINED_S,
+    "a receiver works again: until a notice is delivered": receiver_strikes.RESUMED_S,
+    f"stored segments lost: until the node has them again; {EACH}": segment_strikes.FETCHED_S,
     "snapshot over a fast link: until it is installed": link_strikes.INSTALLED_S,
     "snapshot over a slow link: until it is installed": link_strikes.STARVED_S,
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalNode
 
-_SHIFT = Path(__file__).parent / "clock"
+_PATCHES = Path(__file__).parent / "node_patches"
 
 
 class NodeClock:
@@ -15,7 +15,7 @@ class NodeClock:
     def __init__(self, node: LocalNode, directory: Path) -> None:
         self._file = directory / f"{node.node_id}.clock"
         self.set(0)
-        node.environment["PYTHONPATH"] = str(_SHIFT)
+        node.environment["PYTHONPATH"] = str(_PATCHES)
         node.environment["SPARECODE_FAULTS_CLOCK"] = str(self._file)
 
     def set(self, offset_s: int, passed_s: int = 0) -> None:

@@ -239,4 +239,7 @@ class DiskStrikes(Striker):
 
 
 def _lost(lost: Lost) -> str:
-    return f"{lost.journal} bytes of the journal, {lost.store} of the store"
+    return (
+        f"{lost.journal} bytes of the journal, {lost.store} of the store, {lost.told} of"
+        " the file of events"
+    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.network import run
+from tests.faults.receivers import FOLDER
 
 FILESYSTEMS = ("ext4", "xfs")
 SIZE = "1G"
@@ -31,12 +32,14 @@ class Lost:
     """Bytes lost in a power cut: written by the node, but not on disk."""
 
     journal: int
+    told: int
+    """Bytes of the file of events, which is not synced for each event."""
     store: int
     """Bytes of SQLite's database and write-ahead log, which are not synced at once."""
 
     @property
     def total(self) -> int:
-        """All lost bytes."""
+        """All lost bytes but those of the file of events."""
         return self.journal + self.store
 
 
@@ -85,7 +88,9 @@ class Disk:
             for name, before in self._before.items()
         }
         journal = sum(size for name, size in lost.items() if "journal" in name)
-        return Lost(journal, sum(lost.values()) - journal)
+        told = sum(size for name, size in lost.items() if name.startswith(FOLDER))
+        store = sum(lost.values()) - journal - told
+        return Lost(journal=journal, told=told, store=store)
 
     def _contents(self) -> dict[str, bytes]:
         return {

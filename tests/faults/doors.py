@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Self, TypeVar
 
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
@@ -355,6 +356,17 @@ class Doors:
             for member in status.members
             if member.reachable and member.digest
         }
+
+    async def export_log(self, node: str, path: Path) -> str:
+        """Write one node's own audit log to a file; return why that failed, if it did."""
+        try:
+            with path.open("wb") as file:
+                await self._admins[node].export_audit_events(
+                    file.write, stale_ok=True, within=PATIENCE
+                )
+        except SparecodeError as error:
+            return str(error)
+        return ""
 
     def any_node(self, *, but: str = "") -> str:
         """Return a random node other than *but*."""

@@ -16,6 +16,7 @@ from local_cluster.cluster import LocalClusterError, LocalNode
 
 from sparecode_client import Admin, ClusterStatus, SparecodeError
 from tests.faults.bounds import recovery_s
+from tests.faults.receivers import Receivers
 from tests.faults.site import Site
 from tests.faults.striker import FirstSuccess, Proof
 from tests.faults.strikes import Strikes
@@ -62,6 +63,12 @@ FAULTS = (
     "clock_of_primary",
     "clock_of_replica",
     "rolling_restart",
+    "receiver_hangs",
+    "receiver_fails",
+    "receiver_closed",
+    "segments_deleted",
+    "segments_spoiled",
+    "segment_rotten",
 )
 
 
@@ -92,6 +99,7 @@ class Nemesis:
         *,
         session: str,
         first_success: FirstSuccess,
+        receivers: Receivers,
     ) -> None:
         self._site = site
         self._session = session
@@ -103,6 +111,7 @@ class Nemesis:
             offset_of=self._offset_of,
             newest_applied=self._newest_applied,
             first_success=first_success,
+            receivers=receivers,
         )
         self.struck: list[Strike] = []
         self._over = False

@@ -7,6 +7,8 @@ import subprocess
 
 from local_cluster.cluster import LocalNode
 
+from tests.faults.receivers import folder_of
+
 JOIN_S = 30
 
 
@@ -40,6 +42,7 @@ def begin_anew(node: LocalNode, new_id: str, ticket: str) -> None:
     )
     if joined.returncode:
         raise NewcomerError(f"{new_id} cannot join: {joined.stderr}")
+    folder_of(node).mkdir()
 
 
 def settings(node: LocalNode, new_id: str) -> str:

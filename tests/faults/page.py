@@ -9,7 +9,7 @@ from typing import Any
 from tests.faults.bounds import OTHERS, recovery_s
 from tests.faults.plans import CAMPAIGN, SERIES, Plan
 from tests.faults.probes import GAP_MAX_S
-from tests.faults.report import rolling_restarts
+from tests.faults.report import log_lines, rolling_restarts
 from tests.results import FOLDER, ROOT, keep, now_and_here, row
 
 PAGE = FOLDER / "faults.md"
@@ -20,6 +20,7 @@ KEPT = (
     *("longest_without_success_s", "longest_without_success_during", "restarts"),
     *("longest_without_success_with_quorum_s", "compactions", "snapshots_installed"),
     *("probes", "load", "strikes", "ghosts", "success_after_kill_s", "final_reads"),
+    "log",
     *(
         "final_digest",
         "consumes",
@@ -164,6 +165,7 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{run['longest_without_success_with_quorum_s']} s",
         ),
         *_probes(run.get("probes")),
+        *(log_lines(run["log"]) if "log" in run else ()),
         ("node restarts", f"{run['restarts']:,}"),
         ("logs compacted", f"{run['compactions']:,}"),
         ("snapshots installed", f"{run['snapshots_installed']:,}"),

@@ -14,6 +14,7 @@ from typing import Any
 from tests.faults import probes
 from tests.faults.checker import Verdict
 from tests.faults.doors import ANY
+from tests.faults.final_log import FinalLog
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Kind, Operation, Outcome
 from tests.faults.nemesis import NO_QUORUM, Strike
@@ -60,6 +61,7 @@ class Campaign:
     operations: Sequence[Operation]
     verdict: Verdict
     final: Final
+    log: FinalLog
     planned: Sequence[str]
     """Faults that must happen at least once."""
     strikes: Sequence[Strike]
@@ -145,6 +147,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
             key: round(value, 2) if isinstance(value, float) else value
             for key, value in dataclasses.asdict(campaign.probes).items()
         },
+        "log": dataclasses.asdict(campaign.log),
         "final_reads": campaign.final.reads,
         "final_digest": campaign.final.digest,
         "strikes": [_strike(each, answers, operations) for each in campaign.strikes],
@@ -203,6 +206,7 @@ def _broken(campaign: Campaign) -> list[str]:
     why += [
         f"{each.fault}: {each.failure}" for each in campaign.strikes if each.failure
     ]
+    why += campaign.log.faults
     if campaign.bugs:
         why.append(
             f"{campaign.bugs} calls failed because of a bug: see the nodes' logs"
@@ -241,6 +245,8 @@ def _too_little(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
         why.append(f"too short for {', '.join(missed)}")
     if not campaign.compactions:
         why.append("no log was compacted")
+    if not campaign.log.sealed:
+        why.append("no segment of the audit log was sealed")
     if numbers["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
         why.append(f"fewer than {SUCCESSES_PER_S_MIN} successes per second")
     if numbers["definite_part"] < DEFINITE_MIN:
@@ -293,6 +299,7 @@ def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
             f"{numbers['snapshots_installed']} snapshots installed"
         ),
         f"load of the machine before and after: {numbers['load']}",
+        *(f"{name}: {value}" for name, value in log_lines(numbers["log"])),
     ]
     if seen := numbers["probes"]:
         lines.append(
@@ -332,6 +339,26 @@ def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
     )
     lines += [f"FAILED: {each}" for each in why] or ["passed"]
     return "\n".join(lines)
+
+
+def log_lines(log: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the figures of the audit log and of its receivers, each with its name."""
+    return [
+        (
+            "events of the audit log, the same and proved on every node",
+            f"{log['events']:,}",
+        ),
+        (
+            "segments sealed; fetched from other members",
+            f"{log['sealed']:,}; {log['fetched']:,}",
+        ),
+        ("committed events that the webhook wants", f"{log['committed']:,}"),
+        ("of these, arrived", f"{log['arrived']:,}"),
+        ("arrived again, under the same id", f"{log['repeated']:,}"),
+        ("refused at first by the webhook", f"{log['refused']:,}"),
+        ("dropped, and said to be", f"{log['dropped']:,}"),
+        ("lines in the files of all nodes", f"{log['filed']:,}"),
+    ]
 
 
 def rolling_restarts(numbers: Mapping[str, Any]) -> str:

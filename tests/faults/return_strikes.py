@@ -14,12 +14,17 @@ from local_cluster.cluster import (
 
 from sparecode_client import Admin, MemberStanding
 from tests.faults.newcomers import NewcomerError, begin_anew
+from tests.faults.segment_strikes import EACH_S
 from tests.faults.striker import Proof, Striker
 
 REFUSED_S = 30.0
 """How long a node may take from its start on an older copy until it is refused."""
 JOINED_S = 60.0
-"""How long a node may take from its removal until it votes again, under another id."""
+"""
+How long a node may take from its removal until it votes again, under another id.
+
+And `EACH_S` for each sealed segment of the audit log, which it fetches before it votes.
+"""
 REFUSED = "restored_from_older_copy"
 NOTICED = "older_copy_refused"
 _CALL = timedelta(seconds=10)
@@ -67,12 +72,13 @@ class ReturnStrikes(Striker):
             failure = f"{node.node_id} serves from an older copy"
         notices = self._site.count(NOTICED) - notices
         old_id, begin = node.node_id, time.monotonic()
+        within_s = JOINED_S + EACH_S * self._sealed()
         try:
-            self._replace(node)
+            self._replace(node, within_s)
         except NewcomerError as error:
             failure = failure or str(error)
         joined_s = time.monotonic() - begin
-        if joined_s > JOINED_S:
+        if joined_s > within_s:
             failure = failure or f"{node.node_id} did not vote for {joined_s:.1f} s"
         return Proof(
             bit=notices > 0,
@@ -89,7 +95,18 @@ class ReturnStrikes(Striker):
             return False
         return True
 
-    def _replace(self, node: LocalNode) -> None:
+    def _sealed(self) -> int:
+        """Return how many segments the nodes have stored."""
+        return max(
+            (
+                number
+                for node in self._site.nodes
+                for number in self._site.values(node, "segment_stored", "segment")
+            ),
+            default=0,
+        )
+
+    def _replace(self, node: LocalNode, within_s: float) -> None:
         """Do what docs/runbooks/restored-machine.md says."""
         cluster = self._site.cluster
         node.stop()
@@ -104,13 +121,13 @@ class ReturnStrikes(Striker):
             )
             begin_anew(node, new_id, ticket.ticket)
             self._site.start(node)
-            deadline = time.monotonic() + JOINED_S
+            deadline = time.monotonic() + within_s
             while not any(
                 each.node_id == new_id and each.standing is MemberStanding.VOTER
                 for each in admin.list_members()
             ):
                 if time.monotonic() > deadline:
-                    raise NewcomerError(f"{new_id} is no voter after {JOINED_S:.0f} s")
+                    raise NewcomerError(f"{new_id} is no voter after {within_s:.0f} s")
                 time.sleep(_POLL_S)
 
 

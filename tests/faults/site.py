@@ -18,10 +18,13 @@ from tests.faults.clocks import NodeClock
 from tests.faults.disk_faults import DiskFaults, build
 from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
 from tests.faults.network import Network, address_of, inside
+from tests.faults.receivers import write_files
 
 NODES = 3
 SHORT_LOG = {"log_entries_max": 600, "log_entries_kept": 100}
 """Logs are compacted all the time, so a node that was away for long needs a snapshot."""
+SEGMENT_EVENTS = 500
+"""Events of a sealed segment of the audit log: a run of minutes has many."""
 READY_S = 60.0
 """How long a node may take until it serves again without help."""
 
@@ -119,8 +122,12 @@ class Site:
             library = build(self._directory)
             for node in self.nodes:
                 protocols.serve(node, self.cluster)
+                write_files(node)
                 node.launcher = inside(node.node_id)
                 self._clocks[self.place(node)] = NodeClock(node, self._directory)
+                node.environment["SPARECODE_FAULTS_SEGMENT_EVENTS"] = str(
+                    SEGMENT_EVENTS
+                )
                 self._faults[self.place(node)] = DiskFaults(
                     node, library, self._directory
                 )

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from local_cluster.cluster import LocalNode
 
+from tests.faults.receivers import Receivers
 from tests.faults.site import Site
 
 FirstSuccess: TypeAlias = Callable[[int, str], float | None]
@@ -39,6 +40,7 @@ class Striker:
         offset_of: Callable[[str], float],
         newest_applied: Callable[[], int],
         first_success: FirstSuccess,
+        receivers: Receivers,
     ) -> None:
         self._site = site
         self._chance = chance
@@ -46,6 +48,7 @@ class Striker:
         self._offset_of = offset_of
         self._newest_applied = newest_applied
         self._first_success = first_success
+        self._receivers = receivers
         self.down: set[str] = set()
         """The nodes that the latest fault took down; all others must still run."""
 

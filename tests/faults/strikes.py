@@ -15,7 +15,9 @@ from local_cluster.cluster import LocalNode
 
 from tests.faults.disk_strikes import DiskStrikes
 from tests.faults.link_strikes import LinkStrikes
+from tests.faults.receiver_strikes import ReceiverStrikes
 from tests.faults.return_strikes import ReturnStrikes
+from tests.faults.segment_strikes import SegmentStrikes
 from tests.faults.striker import Proof, names
 
 JUMPS_S = (86_400, 3600, 240, 60, 5, -5, -60, -3600, -86_400)
@@ -31,7 +33,7 @@ SUCCESS_S = 5.0
 """How long the survivors may take until one answers; after that the fault has failed."""
 
 
-class Strikes(DiskStrikes, LinkStrikes, ReturnStrikes):
+class Strikes(DiskStrikes, LinkStrikes, ReceiverStrikes, ReturnStrikes, SegmentStrikes):
     """All faults of one site."""
 
     # --- Processes -----------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 from tests.faults.checker import Verdict
 from tests.faults.disks import _missing
 from tests.faults.doors import ANY
+from tests.faults.final_log import FinalLog
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Kind, Operation, Outcome, Result
 from tests.faults.nemesis import Strike
@@ -64,6 +65,18 @@ def reads(*, seconds: range, per_s: int, outcome: Outcome) -> list[Operation]:
     ]
 
 
+LOG = FinalLog(
+    events=4000,
+    sealed=8,
+    fetched=3,
+    committed=1500,
+    arrived=1500,
+    repeated=2,
+    refused=1,
+    dropped=0,
+    filed=12_000,
+    faults=(),
+)
 PROBES = Probes(calls=600, accepted=590, others=(), failed=10, gap_s=1.5, slowest_s=3)
 GOOD = Campaign(
     span=Span(begin_ns=0, end_ns=60 * SECOND_NS),
@@ -73,6 +86,7 @@ GOOD = Campaign(
     ],
     verdict=Verdict(codes=672, double_spends=(), not_linearizable=()),
     final=Final(nodes=3, reads=3 * 672, digest="d1", lost=()),
+    log=LOG,
     planned=("kill_all",),
     strikes=[STRIKE],
     ghosts=[GHOSTS],
@@ -204,6 +218,14 @@ def test_a_good_campaign_passes() -> None:
             "the prober got no answer for 5.1 s while a quorum existed",
         ),
         (replace(GOOD, compactions=0), "no log was compacted"),
+        (
+            replace(GOOD, log=replace(LOG, sealed=0)),
+            "no segment of the audit log was sealed",
+        ),
+        (
+            replace(GOOD, log=replace(LOG, faults=("3 events have not arrived",))),
+            "3 events have not arrived",
+        ),
         (replace(GOOD, bugs=2), "2 calls failed because of a bug: see the nodes' logs"),
         (
             replace(GOOD, operations=reads(

@@ -17,6 +17,7 @@ from tests.faults.bounds import ENDS_PROCESSES
 from tests.faults.nemesis import FAULTS, NO_QUORUM
 from tests.faults.newcomers import settings
 from tests.faults.plans import SERIES
+from tests.faults.receivers import Receivers
 from tests.faults.striker import Proof
 from tests.faults.strikes import Strikes
 
@@ -68,7 +69,11 @@ def nodes(code: int | None = 0) -> list[FakeNode]:
     return [FakeNode(f"n{n}", never + n, code) for n in (1, 2, 3)]
 
 
-def striking(site: Any, first_success: float | None = 0.5) -> Strikes:
+def striking(
+    site: Any,
+    first_success: float | None = 0.5,
+    receivers: Receivers | None = None,
+) -> Strikes:
     return Strikes(
         site,
         random.Random(1),
@@ -76,6 +81,7 @@ def striking(site: Any, first_success: float | None = 0.5) -> Strikes:
         offset_of=lambda _node: 0.0,
         newest_applied=lambda: 0,
         first_success=lambda _after, _but: first_success,
+        receivers=receivers or Receivers(Path()),
     )
 
 
@@ -162,7 +168,11 @@ def test_the_moment_of_a_majority_is_not_that_of_all_nodes(
     for node in site.nodes:
         node.running = True
     attacker = nemesis.Nemesis(
-        site, random.Random(1), session="", first_success=lambda _after, _but: None
+        site,
+        random.Random(1),
+        session="",
+        first_success=lambda _after, _but: None,
+        receivers=Receivers(Path()),
     )
     monkeypatch.setattr(
         attacker._strikes, "kill_all", lambda: Proof(bit=True, words="gone")

@@ -13,6 +13,9 @@ from sparecode_node.membership.certificates import Authority
 
 AUTHORITY = Authority.create("receivers", now=dt.datetime.now(dt.UTC))
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
+REFUSED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
+LOCAL = "127.0.0.1"
 
 
 @dataclass(kw_only=True)
@@ -27,10 +30,32 @@ class Receiver:
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
     drips: bool = False
     """Whether an answer never ends, though some of it arrives again and again."""
+    bind: str = LOCAL
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+    server: asyncio.Server | None = None
 
     @property
     def ids(self) -> list[str]:
         return [headers["webhook-id"] for headers, _ in self.requests]
+
+    async def open(self) -> None:
+        """Listen; again at the same port, if it was closed."""
+        self.server = await asyncio.start_server(
+            self.serve, self.bind, self.port, ssl=self.tls
+        )
+        self.port = self.server.sockets[0].getsockname()[1]
+        self.url = f"https://{self.bind}:{self.port}/in?k=v"
+
+    def close(self) -> int:
+        """Refuse connections, and abort those that are open; return how many."""
+        assert self.server is not None
+        self.server.close()
+        is_open = [each for each in self.writers if not each.transport.is_closing()]
+        for writer in is_open:
+            writer.transport.abort()
+        self.writers.clear()
+        return len(is_open)
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -66,20 +91,22 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def receiver(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
-    """Start a receiver whose certificate is for *host*."""
+async def receiver(
+    folder: Path, *, host: str = LOCAL, bind: str = LOCAL
+) -> AsyncIterator[Receiver]:
+    """Start a receiver at the address *bind*, whose certificate is for *host*."""
     issued = AUTHORITY.issue_member("hook", hosts=[host], now=dt.datetime.now(dt.UTC))
     (folder / "hook.pem").write_bytes(issued.certificate)
     (folder / "hook.key").write_bytes(issued.key)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(folder / "hook.pem", folder / "hook.key")
-    this = Receiver()
-    server = await asyncio.start_server(this.serve, "127.0.0.1", 0, ssl=tls)
-    this.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/in?k=v"
+    this = Receiver(bind=bind, tls=tls)
+    await this.open()
     try:
         yield this
     finally:
-        server.close()
+        assert this.server is not None
+        this.server.close()
         for task in this.tasks:
             task.cancel()
         await asyncio.gather(*this.tasks, return_exceptions=True)

@@ -14,19 +14,18 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local_cluster.cluster import LocalCluster, LocalNode
 from local_cluster.setup import set_up
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from sparecode_client import AuditEvent
 from sparecode_client.values.notices import ChannelKind, EventClass, new_webhook_secret
-from sparecode_node.domain.notices import class_of
 from tests.results import FOLDER, ROOT, keep, now_and_here, row
-from tests.services.receiver import AUTHORITY, OK, Receiver, receiver
+from tests.services.receiver import AUTHORITY, receiver
+from tests.system.arrivals import Arrivals, differences, wanted
 from tests.system.estate import Estate
 
 PAGE = FOLDER / "notices.md"
@@ -39,34 +38,6 @@ CHANNEL = "siem"
 CLASSES = (EventClass.TOKENS, EventClass.ADMINISTRATION)
 DRAIN_S = 180.0
 DOWN_S = 60.0
-
-
-@dataclass(kw_only=True)
-class Arrivals:
-    """What the receiver has got, and whether it could verify it."""
-
-    secret: str
-    events: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Notice id -> its event, in the order of first arrivals."""
-    repeated: int = 0
-    faults: list[str] = field(default_factory=list)
-
-    def take(self, hook: Receiver) -> bytes:
-        """Verify the newest request, and answer it."""
-        headers, body = hook.requests[-1]
-        try:
-            told = Webhook(self.secret).verify(body, headers)
-        except WebhookVerificationError as error:
-            self.faults.append(f"not verified: {error}")
-            return OK
-        notice_id, event = headers["webhook-id"], told["data"]
-        if told["id"] != notice_id:
-            self.faults.append(f"{notice_id} is called {told['id']}")
-        known = self.events.setdefault(notice_id, event)
-        self.repeated += known is not event
-        if known != event:
-            self.faults.append(f"{notice_id} is {known}, and {event}")
-        return OK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,44 +176,14 @@ async def _until_delivered(estate: Estate) -> list[AuditEvent]:
             await asyncio.sleep(0.2)
     if channel.dead_count:
         raise AssertionError(f"{channel.dead_count} dead letters")
-    wanted: list[AuditEvent] = []
-    sequence, begun = 1, False
+    log: list[AuditEvent] = []
     while True:
         page = await estate.admin.list_audit_events(
-            from_sequence=sequence, page_size=500
+            from_sequence=len(log) + 1, page_size=500
         )
-        for event in page.items:
-            begun = begun or event.action == "SaveChannel"
-            if begun and class_of(event.action) in CLASSES:
-                wanted.append(event)
         if not page.items:
-            return wanted
-        sequence = page.items[-1].sequence + 1
-
-
-def differences(arrivals: Arrivals, committed: list[AuditEvent]) -> list[str]:
-    """Return what has not arrived, what was not committed, and what came too early."""
-    faults = []
-    wanted = {event.sequence: event for event in committed}
-    sequences = [event["sequence"] for event in arrivals.events.values()]
-    if len(set(sequences)) != len(sequences):
-        faults.append("an event has two ids")
-    if missing := sorted(wanted.keys() - set(sequences)):
-        faults.append(f"{len(missing)} events have not arrived: {missing[:20]}")
-    newest: dict[str, int] = {}
-    for notice_id, told in arrivals.events.items():
-        event = wanted.get(told["sequence"])
-        if event is None or (
-            event.action,
-            event.target,
-            event.outcome,
-            event.detail,
-        ) != (*(told["action"], told["target"], told["outcome"], told["detail"]),):
-            faults.append(f"{notice_id} was not committed: {told}, but {event}")
-        if told["sequence"] < newest.get(told["target"], 0):
-            faults.append(f"{notice_id} came after a later one about {told['target']}")
-        newest[told["target"]] = max(newest.get(told["target"], 0), told["sequence"])
-    return faults
+            return wanted(log, f"channel {CHANNEL}", CLASSES)
+        log.extend(page.items)
 
 
 def page(results: dict[str, Any]) -> str:

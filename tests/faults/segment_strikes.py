@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Sealed segments of the audit log that a node loses: it must name and fetch them (U1).
+
+A stopped node loses the whole file, or its beginning; or one event of an early segment
+is changed, which only reading it again can show: a node reads those first.
+"""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from local_cluster.cluster import LocalNode
+
+from sparecode_node.statemachine.sealed_events import file_of
+from tests.faults.site import SEGMENT_EVENTS
+from tests.faults.striker import Proof, Striker
+
+EARLY = 4
+"""The number of segments, from the first, of which one is spoiled."""
+FETCHED_S = 60.0
+"""How long a node may take until it has the segments again, and `EACH_S` for each."""
+EACH_S = 1.0
+DAMAGED = "segment_not_stored"
+FETCHED = "segment_fetched"
+SPOILED = b"This was the header of a database."
+_POLL_S = 0.1
+
+
+class SegmentStrikes(Striker):
+    """All faults of stored segments."""
+
+    def segments_deleted(self) -> Proof:
+        """Delete the file, with all segments."""
+        return self._lose(_delete, "the file was deleted")
+
+    def segments_spoiled(self) -> Proof:
+        """Spoil the file so that it is no database."""
+        return self._lose(_spoil, "the file was spoiled")
+
+    def segment_rotten(self) -> Proof:
+        """Change one event of a stored segment."""
+        node = self._victim()
+        node.stop()
+        early = sorted(_numbers(_file(node)))[:EARLY]
+        number = self._chance.choice(early) if early else 0
+        rotten = _rot(_file(node), number)
+        damaged, fetched = self._seen(node, DAMAGED), self._seen(node, FETCHED)
+        self._site.start(node)
+        if not rotten:
+            return Proof(bit=False, words=f"{node.node_id} has no stored segment")
+        found_s = self._until(lambda: self._seen(node, DAMAGED) > damaged)
+        fetched_s = self._until(lambda: self._seen(node, FETCHED) > fetched)
+        words = f"an event of segment {number} of {node.node_id} was changed"
+        failure = ""
+        if found_s is None or fetched_s is None:
+            what = "found" if found_s is None else "fetched"
+            failure = f"segment {number} was not {what} for {FETCHED_S:.0f} s"
+        return Proof(
+            bit=not failure,
+            words=f"{words}; named after {found_s or 0:.1f} s, and "
+            f"fetched {fetched_s or 0:.1f} s later",
+            failure=failure,
+        )
+
+    def _victim(self) -> LocalNode:
+        """Return a node, once its state lacks a segment: the first takes some seconds."""
+        node = self._chance.choice(self._site.nodes)
+        self._until(lambda: _first_in_state(node) > SEGMENT_EVENTS)
+        return node
+
+    def _lose(self, harm: Callable[[Path], None], words: str) -> Proof:
+        node = self._victim()
+        node.stop()
+        had = _numbers(_file(node))
+        harm(_file(node))
+        fetched = self._seen(node, FETCHED)
+        self._site.start(node)
+        # The first segment was not in the state any longer, so another member sends it.
+        took_s = self._until(
+            lambda: (
+                self._seen(node, FETCHED) > fetched and had <= _numbers(_file(node))
+            ),
+            within_s=FETCHED_S + EACH_S * len(had),
+        )
+        count = self._seen(node, FETCHED) - fetched
+        failure = ""
+        if took_s is None:
+            left = len(had - _numbers(_file(node)))
+            failure = f"{left} of {len(had)} segments were not fetched in time"
+        return Proof(
+            bit=bool(had) and count > 0,
+            words=f"{words} on {node.node_id}: {len(had)} segments; all there again "
+            f"after {took_s or 0:.1f} s, {count} of them from other members",
+            failure=failure,
+        )
+
+    def _seen(self, node: LocalNode, event: str) -> int:
+        return node.log.read_text(errors="replace").count(f" {event}")
+
+    def _until(
+        self, condition: Callable[[], bool], *, within_s: float | None = None
+    ) -> float | None:
+        """Return after how many seconds a condition held; None: it did not in time."""
+        begin = time.monotonic()
+        within_s = FETCHED_S if within_s is None else within_s
+        while not condition():
+            if time.monotonic() > begin + within_s:
+                return None
+            time.sleep(_POLL_S)
+        return time.monotonic() - begin
+
+
+def _file(node: LocalNode) -> Path:
+    return file_of(node.directory / "data" / "state.db")
+
+
+def _first_in_state(node: LocalNode) -> int:
+    """Return the oldest event in a node's state; 0: it cannot be read now."""
+    state = node.directory / "data" / "state.db"
+    with contextlib.suppress(sqlite3.Error):
+        uri = f"file:{state}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as db:
+            (first,) = db.execute("SELECT min(sequence) FROM audit_events").fetchone()
+            return int(first or 0)
+    return 0
+
+
+def _parts(file: Path) -> list[Path]:
+    return [file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))]
+
+
+def _delete(file: Path) -> None:
+    for part in _parts(file):
+        part.unlink(missing_ok=True)
+
+
+def _spoil(file: Path) -> None:
+    for part in _parts(file)[1:]:
+        part.unlink(missing_ok=True)
+    with file.open("r+b") as opened:
+        opened.write(SPOILED)
+
+
+def _rot(file: Path, number: int) -> bool:
+    """Change the first event of a stored segment; return whether there was one."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        changed = db.execute(
+            "UPDATE audit_events SET detail = detail || '.' WHERE sequence = ?",
+            ((number - 1) * SEGMENT_EVENTS + 1,),
+        )
+        return changed.rowcount == 1
+
+
+def _numbers(file: Path) -> set[int]:
+    """Return the numbers of the stored segments; a file that cannot be read has none."""
+    with contextlib.suppress(sqlite3.Error):
+        uri = f"file:{file}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as db:
+            return {
+                number for (number,) in db.execute("SELECT number FROM stored_segments")
+            }
+    return set()

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a campaign sees at the receivers of notices and in the files of sealed events."""
+
+import asyncio
+import contextlib
+import json
+import random
+import sqlite3
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from local_cluster.cluster import LocalNode, Ports
+
+from sparecode_node.statemachine import sealed_events
+from tests.faults import receiver_strikes, receivers, segment_strikes
+from tests.faults.receivers import FILE, Mode, Receivers, folder_of, lines_of, spoiled
+from tests.faults.strikes import Strikes
+from tests.services.receiver import AUTHORITY
+
+EVENTS = [f"{number} UpdateUser user:alice" for number in (4, 5, 6)]
+
+
+def line(number: int, action: str = "UpdateUser") -> bytes:
+    event = {"sequence": number, "action": action, "target": "user:alice"}
+    return json.dumps(event).encode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([line(4), line(5), line(6)], ""),
+        ([line(4), line(5), line(6), line(7)], ""),
+        ([line(4), line(5)], "1 events are missing at the end"),
+        ([line(4), line(6)], "6 UpdateUser user:alice in place of 5"),
+        ([line(4), line(4), line(5), line(6)], "4 UpdateUser user:alice in place of 5"),
+        ([line(4), line(5, "DeleteUser"), line(6)], "5 DeleteUser"),
+        ([line(4), b'{"sequence": 5, "act', line(6)], "line 2 is no event"),
+    ],
+    ids=["whole", "longer", "short", "gap", "repetition", "another event", "torn"],
+)
+def test_a_file_that_is_not_the_log_is_seen(lines: list[bytes], words: str) -> None:
+    problem = spoiled(lines, 4, EVENTS)
+    assert bool(problem) == bool(words)
+    assert words in problem
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> LocalNode:
+    ports = Ports(agents=7300, peers=7301, admin=7304)
+    node = LocalNode("n1", tmp_path / "n1", ports, testing=True)
+    folder_of(node).mkdir(parents=True)
+    return node
+
+
+def test_rotated_files_are_read_oldest_first(node: LocalNode) -> None:
+    for name, number in (("", 12), (".1", 11), (".2", 10), (".10", 2)):
+        file = folder_of(node) / f"{FILE}.jsonl{name}"
+        file.write_bytes(line(number) + b"\n")
+    assert [json.loads(each)["sequence"] for each in lines_of(node)] == [2, 10, 11, 12]
+
+
+# --- Strikes on the webhook
+
+
+@pytest.mark.asyncio
+async def test_a_webhook_misbehaves_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not signed is told, and a notice that was refused may come later."""
+    monkeypatch.setattr(receivers, "CLIENTS_ADDRESS", "127.0.0.1")
+    tls = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+    async with Receivers(tmp_path) as hook, httpx.AsyncClient(verify=tls) as client:
+
+        async def post(timeout_s: float = 10) -> int:
+            sent = {"webhook-id": "c-1-1", "content-length": "2"}
+            url = hook._hook.url
+            answer = await client.post(
+                url, content=b"{}", headers=sent, timeout=timeout_s
+            )
+            return answer.status_code
+
+        assert await post() == 204
+        assert hook.arrivals.faults == ["not verified: Missing required headers"]
+        hook.begin(Mode.FAILS)
+        assert await post() == 500
+        assert hook.arrivals.refused == {"c-1-1"}
+        assert await asyncio.to_thread(hook.end) == 1
+        hook.begin(Mode.HANGS)
+        with pytest.raises(httpx.ReadTimeout):
+            await post(timeout_s=0.5)
+        assert await asyncio.to_thread(hook.end) == 1
+        assert await post() == 204
+        await asyncio.to_thread(hook.begin, Mode.IS_CLOSED)
+        with pytest.raises(httpx.ConnectError):
+            await post()
+        assert await asyncio.to_thread(hook.end) >= 1
+        assert await post() == 204
+
+
+class SilentHook:
+    """A receiver to which nothing is delivered again."""
+
+    taken = 3
+
+    def begin(self, _: Mode) -> None: ...
+
+    def end(self) -> int:
+        return 2
+
+
+def striking(node: LocalNode, hook: Any = None) -> Strikes:
+    site: Any = SiteOfOne(node)
+    return Strikes(
+        site,
+        random.Random(1),
+        primary=lambda: node,
+        offset_of=lambda _: 0.0,
+        newest_applied=lambda: 0,
+        first_success=lambda _after, _but: None,
+        receivers=hook or SilentHook(),
+    )
+
+
+def test_a_cluster_that_does_not_deliver_again_fails(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_strikes, "RESUMED_S", 0.0)
+    monkeypatch.setattr(Strikes, "_last", lambda _self, least, _most: least)
+    assert "nothing was delivered" in striking(node).receiver_hangs().failure
+
+
+# --- Strikes on sealed segments
+
+
+class SiteOfOne:
+    """A node that writes into its log what it would do after a start."""
+
+    def __init__(self, node: LocalNode) -> None:
+        self.nodes = [node]
+
+    def start(self, node: LocalNode) -> None:
+        with node.log.open("a") as log:
+            log.write("12:00 INFO segment_not_stored cause=damaged\n")
+
+
+@pytest.fixture
+def file(node: LocalNode) -> Path:
+    """Return a file with four segments of two events."""
+    file = sealed_events.file_of(node.directory / "data" / "state.db")
+    node.log.touch()
+    with contextlib.closing(sealed_events._open(file)) as db:
+        for number in range(1, 9):
+            db.execute(
+                "INSERT INTO audit_events VALUES "
+                "(?, 0, '', '', 'Authenticate', '', '', '', 'was accepted', x'00')",
+                (number,),
+            )
+        for number in range(1, 5):
+            db.execute("INSERT INTO stored_segments VALUES (?, x'00')", (number,))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("strike", "words"),
+    [
+        ("segments_deleted", "4 of 4 segments were not fetched"),
+        ("segments_spoiled", "4 of 4 segments were not fetched"),
+        ("segment_rotten", "was not fetched"),
+    ],
+)
+def test_a_node_that_does_not_fetch_what_it_lost_fails(
+    node: LocalNode,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    strike: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "EACH_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
+    proof = getattr(striking(node), strike)()
+    assert words in proof.failure
+    assert not proof.bit
+    if strike == "segment_rotten":
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            (changed,) = db.execute(
+                "SELECT count(*) FROM audit_events WHERE detail = 'was accepted.'"
+            ).fetchone()
+        assert changed == 1
+    else:
+        assert segment_strikes._numbers(file) == set()
