@@ -302,6 +302,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         administrators_second_factor="optional",
         passkey_domain="",
         silent_notices="",
+        manager_notices="codes_issued",
         backup_recipients="",
     ),
     position=POSITION,

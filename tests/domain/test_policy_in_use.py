@@ -51,6 +51,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "backup_recipients": st.sampled_from(("", "age1" + 58 * "q")),
     "administrators_second_factor": st.sampled_from(list(FactorRule)).map(str),
     "silent_notices": st.sampled_from(("", "new_device", "new_device locked")),
+    "manager_notices": st.sampled_from(("", "codes_issued", "codes_issued locked")),
     "passkey_domain": st.sampled_from(("", "example.com", "localhost")),
 }
 """Values most of which go together; of other fields any do that are within bounds."""

@@ -311,6 +311,7 @@ WEAKER: dict[str, Any] = {
     "administrators_second_factor": "any",
     "passkey_domain": "mallory.example.com",
     "silent_notices": "codes_issued",
+    "manager_notices": "",
     "issued_sets_per_hour": 10_000,
     "issued_sets_per_day": 10_000,
     "unlocks_per_day": 100,

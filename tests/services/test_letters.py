@@ -30,6 +30,25 @@ def test_every_mail_is_complete_in_german():
 
 
 @pytest.mark.parametrize("kind", PersonalKind)
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_kind_is_written_to_managers(kind, language):
+    """(N6) Names are escaped, and the manager reads whom it is about."""
+    personal = PersonalNotice(
+        kind=kind,
+        recipient="boss@example.com",
+        person="<b>Ann</b>",
+        language=language,
+        is_last=False,
+        to_manager=True,
+    )
+    letter = letters.write_letter(personal, EVENT, contact="Call <1>.")
+    assert letter.text.count("<b>Ann</b>") == 3
+    assert letter.html.count("&lt;b&gt;Ann&lt;/b&gt;") == 3
+    assert "<b>Ann</b>" not in letter.html + letter.subject
+    assert "\n\n\n" not in letter.text
+
+
+@pytest.mark.parametrize("kind", PersonalKind)
 @pytest.mark.parametrize("language", ["", "de", "ar"])
 def test_every_kind_is_written_in_every_language(kind, language):
     """(N6) A language without a catalogue is written in English."""

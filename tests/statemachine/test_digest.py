@@ -145,9 +145,10 @@ def test_any_changed_cell_changes_the_digest() -> None:
     )
     db.execute(
         "INSERT INTO notices VALUES (1, 'siem', 'c-7-1', 2, 'tokens', 7, 7, 'a', 'n1', "
-        "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c', 'k', 'r', 'p', 'l', 0)"
+        "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c', 'k', 'r', 'p', 'l', 0, "
+        "'u', 0)"
     )
-    db.execute("INSERT INTO former_addresses VALUES ('u-alice', 'a@example.com', 7)")
+    db.execute("INSERT INTO former_addresses VALUES ('u-alice', 0, 'a@example.com', 7)")
     db.execute("INSERT INTO personal_counts VALUES ('u-alice', 'codes_issued', 1, 7)")
     db.execute("INSERT INTO authority_keys VALUES ('n1', 'agents', 'aa', 1)")
     db.execute(

@@ -446,6 +446,7 @@ class World:
                     enabled=None if enabled is None else enabled == "yes",
                     join_groups=names(arguments.get("join")),
                     leave_groups=names(arguments.get("leave")),
+                    manager_email=arguments.get("manager"),
                 )
             case "delete-user":
                 return DeleteUser(name_key=fold(arguments["name"]))
@@ -913,6 +914,7 @@ class World:
             name_tag=name_tag(arguments.get("tag-of", name)),
             display_name=arguments.get("display", ""),
             email=arguments.get("email", ""),
+            manager_email=arguments.get("manager", ""),
             pin_salt=b"pin salt",
             code_salt=b"code salt",
             key_id=self.machine.keys.active,
@@ -1055,6 +1057,7 @@ class World:
                 "backup_recipients",
                 "further_code_lengths",
                 "silent_notices",
+                "manager_notices",
             ):
                 values[name] = value.replace(",", " ")
             elif name in (
@@ -1347,20 +1350,22 @@ class World:
             ):
                 yield "{} version={} kept={}".format(*row)
         if "former" in arguments:
-            for email, ends_at_ms in self.db.execute(
-                "SELECT email, ends_at_ms FROM former_addresses ORDER BY 2, 1"
+            for email, ends_at_ms, of_manager in self.db.execute(
+                "SELECT email, ends_at_ms, of_manager FROM former_addresses ORDER BY 2, 1"
             ):
-                yield f"{email} until {span_text(ends_at_ms)}"
+                whose = " of the manager" if of_manager else ""
+                yield f"{email}{whose} until {span_text(ends_at_ms)}"
         if "told" in arguments:
             # Since the last look at them.
             rows = self.db.execute(
-                "SELECT number, kind, recipient, person FROM notices "
+                "SELECT number, kind, recipient, person, "
+                "CASE to_manager WHEN 1 THEN ' (manager)' ELSE '' END FROM notices "
                 "WHERE number > ? ORDER BY number",
                 (self.told,),
             ).fetchall()
             for number, *words in rows:
                 self.told = number
-                yield "{} to {} about {}".format(*words)
+                yield "{} to {} about {}{}".format(*words)
         if "notices" in arguments:
             for row in self.db.execute(
                 "SELECT number, channel, substr(notice_id, -4), class, action, target, "

@@ -87,6 +87,8 @@ class Policy:
     silent_notices: str | None = None
     """Kinds of notices that people do not get by mail, separated by spaces. None: as for
     `reset_delay`."""
+    manager_notices: str | None = None
+    """Kinds of notices that the manager of the user gets, too. None: as above."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

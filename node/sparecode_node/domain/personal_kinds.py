@@ -22,6 +22,7 @@ class PersonalKind(enum.StrEnum):
     RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
     LOCKED = "locked"
     ADDRESS_CHANGED = "address_changed"
+    MANAGER_CHANGED = "manager_changed"
     USER_DISABLED = "user_disabled"
     USER_DELETED = "user_deleted"
     ADMINISTRATOR_CREATED = "administrator_created"
@@ -35,3 +36,9 @@ class PersonalKind(enum.StrEnum):
     APPROVAL_WAITING = "approval_waiting"
     TEST = "test"
     """Sent only by a test of the channel."""
+
+
+KINDS_OF_USERS = tuple(PersonalKind)[
+    : list(PersonalKind).index(PersonalKind.ADMINISTRATOR_CREATED)
+]
+"""What happens to users, and not to administrators. Managers can hear of it."""

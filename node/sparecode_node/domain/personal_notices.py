@@ -125,6 +125,10 @@ class PersonalNotice:
     """A tag of BCP 47; empty: not known."""
     is_last: bool
     """Whether more of its kind are left out for an hour."""
+    user_id: str = ""
+    """The user that it is about; empty: none, or one who is deleted."""
+    to_manager: bool = False
+    """Whether the recipient is that user's manager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +139,28 @@ class Told:
     user_id: UserId
     left_address: str = ""
     """The address that the user had until now. It hears although others do not (N8)."""
+    left_manager: str = ""
+    """The same of the user's manager."""
     deleted: User | None = None
     """The user, read before the event; None: the event does not delete the user."""
     addresses: tuple[str, ...] = ()
     """The addresses of a deleted user, which went with the user."""
+    managers: tuple[str, ...] = ()
+    """The same of that user's manager."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the policy wants to be sent."""
+
+    silent: frozenset[str] = frozenset()
+    """Kinds that are not sent."""
+    to_managers: frozenset[str] = frozenset()
+    """Kinds that the manager of the user hears, too."""
+
+    def tells_managers(self, kind: PersonalKind) -> bool:
+        """Return whether managers hear a kind. Of a change of theirs they always do."""
+        return kind in self.to_managers or kind is PersonalKind.MANAGER_CHANGED
 
 
 PER_HOUR_OF: Mapping[PersonalKind, int] = {PersonalKind.LOCKED: 1}

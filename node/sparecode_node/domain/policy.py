@@ -9,9 +9,10 @@ change against live codes and PINs.
 
 import enum
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_kinds import KINDS_OF_USERS, PersonalKind
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -103,6 +104,10 @@ class Policy:
     # Notices to people by mail, see N6.
     silent_notices: str = ""
     """Kinds that people do not get, separated by spaces."""
+    manager_notices: str = (
+        "codes_issued token_reinstated recovered_token_accepted recovered_token_refused"
+    )
+    """Kinds that the manager of the user gets, too, separated by spaces."""
 
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
@@ -190,8 +195,8 @@ _DOMAIN = re.compile(
 )
 """A DNS name. Its last label begins with a letter, so it is no IP address."""
 
-SILENT_MAX = 1000
-"""Characters of the list of silent notices: more than all kinds have."""
+KINDS_MAX = 1000
+"""Characters of a list of kinds of notices: more than all kinds have."""
 
 RECIPIENTS_MAX = 8
 _RECIPIENT = re.compile("age1[02-9ac-hj-np-z]{58}")
@@ -226,7 +231,12 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
         or _alphabet_problem(policy.code_alphabet)
         or _recipients_problem(policy.backup_recipients)
         or _factor_problem(policy)
-        or _silent_problem(policy.silent_notices)
+        or _kinds_problem(
+            "silent_notices",
+            policy.silent_notices,
+            [each for each in PersonalKind if each is not PersonalKind.TEST],
+        )
+        or _kinds_problem("manager_notices", policy.manager_notices, KINDS_OF_USERS)
     )
 
 
@@ -318,16 +328,17 @@ def _factor_problem(policy: Policy) -> PolicyProblem | None:
     return None
 
 
-def _silent_problem(silent: str) -> PolicyProblem | None:
-    """Refuse unknown kinds of notices, which would silence nothing (N6)."""
-    kinds = silent.split(" ") if silent else []
-    known = [each.value for each in PersonalKind if each is not PersonalKind.TEST]
+def _kinds_problem(
+    field: str, value: str, known: Sequence[PersonalKind]
+) -> PolicyProblem | None:
+    """Refuse unknown kinds of notices, which would change nothing (N6)."""
+    kinds = value.split(" ") if value else []
     words = ""
     if unknown := [each for each in kinds if each not in known]:
         words = f"must be of {' '.join(known)}, not {unknown[0]}"
     elif len(set(kinds)) != len(kinds):
         words = "must not hold a kind twice"
-    return PolicyProblem("silent_notices", words) if words else None
+    return PolicyProblem(field, words) if words else None
 
 
 def _alphabet_problem(alphabet: str) -> PolicyProblem | None:

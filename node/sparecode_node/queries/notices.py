@@ -238,6 +238,8 @@ def _notice(row: sqlite3.Row) -> StoredNotice:
             person=row["person"],
             language=row["language"],
             is_last=bool(row["is_last"]),
+            user_id=row["user_id"],
+            to_manager=bool(row["to_manager"]),
         )
         if row["kind"]
         else None,

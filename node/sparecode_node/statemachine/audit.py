@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.outcomes import plural
-from sparecode_node.domain.personal_notices import Told
+from sparecode_node.domain.personal_notices import Told, Wanted
 from sparecode_node.statemachine import outbox
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
@@ -50,8 +50,8 @@ class AuditLog:
         ).fetchone()
         self.sequence: int = row[0] if row else 0
         self.head: bytes = row[1] if row else GENESIS_HASH
-        self.silent: frozenset[str] = frozenset()
-        """The kinds of notices that people do not get, by the policy (N6)."""
+        self.wanted = Wanted()
+        """The notices that people get, by the policy (N6)."""
         self.seals = False
         """Whether the cluster's level has segments."""
         last = segments.last_sealed(db)
@@ -142,7 +142,7 @@ class AuditLog:
             self._db,
             event,
             told,
-            silent=self.silent,
+            wanted=self.wanted,
             index=self._index,
             number=self._events,
         )

@@ -17,6 +17,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.membership import MemberKey
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.personal_notices import Wanted
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
 from sparecode_node.statemachine import (
     checkpoints,
@@ -427,5 +428,8 @@ class StateMachine:
         self._keys = key_tables.keys_of(self._db)
         self._member_keys = membership_tables.member_keys(self._db)
         self._feature_level = feature_level.read(self._db)
-        self._audit.silent = frozenset(self._policy.silent_notices.split())
+        self._audit.wanted = Wanted(
+            silent=frozenset(self._policy.silent_notices.split()),
+            to_managers=frozenset(self._policy.manager_notices.split()),
+        )
         self._audit.seals = self._feature_level >= feature_level.AUDIT_SEGMENTS

@@ -20,8 +20,11 @@ from sparecode_node.domain.notices import (
     class_of,
     notice_id,
 )
-from sparecode_node.domain.personal_notices import PersonalNotice, Told
-from sparecode_node.statemachine.personal_notices import personal_notices
+from sparecode_node.domain.personal_notices import PersonalNotice, Told, Wanted
+from sparecode_node.statemachine.personal_notices import (
+    NOTHING_SILENT,
+    personal_notices,
+)
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import notices as tables
 
@@ -34,15 +37,15 @@ def offer(
     event: AuditEvent,
     told: Sequence[Told] = (),
     *,
-    silent: frozenset[str] = frozenset(),
+    wanted: Wanted = NOTHING_SILENT,
     index: int,
     number: int,
 ) -> dict[str, int]:
     """
     Write the notices of an event, the *number*-th of the entry at *index*.
 
-    *told*: what a handler tells users beside it; *silent*: the kinds that they do not
-    get. Returns the channels whose drops an audit event must tell, each with their number.
+    *told*: what a handler tells users beside it; *wanted*: what the policy wants
+    to be sent. Returns the channels whose drops an audit event must tell, each with their number.
     """
     channels = tables.keeping(db)
     if not channels:
@@ -53,7 +56,7 @@ def offer(
     for each in channels:
         if each.kind is ChannelKind.MAIL:
             addressed: list[PersonalNotice | None] = [
-                *personal_notices(db, event, told, silent)
+                *personal_notices(db, event, told, wanted)
             ]
         else:
             addressed = [None] * (event_class in each.classes)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
-from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.personal_kinds import KINDS_OF_USERS, PersonalKind
 from sparecode_node.domain.personal_notices import (
     ADMINISTRATORS_MAX,
     COUNTED_MS,
     Audience,
     PersonalNotice,
     Told,
+    Wanted,
     per_hour,
     told_by,
 )
@@ -29,6 +30,8 @@ from sparecode_node.statemachine.tables import administrators as administrator_t
 from sparecode_node.statemachine.tables import notices as tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
+
+NOTHING_SILENT = Wanted()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +48,23 @@ def personal_notices(
     db: sqlite3.Connection,
     event: AuditEvent,
     told: Sequence[Told] = (),
-    silent: frozenset[str] = frozenset(),
+    wanted: Wanted = NOTHING_SILENT,
 ) -> list[PersonalNotice]:
     """
     Return the notices to people that an event causes, each to one address.
 
-    *told*: what the handler of the event's command tells; *silent*: kinds that are
-    not sent.
+    *told*: what the handler of the event's command tells; *wanted*: what is sent.
     """
     found = []
     known = told_by(event.action, event.outcome, event.detail)
-    if known is not None and known[0] not in silent:
+    if known is not None and known[0] not in wanted.silent:
         kind, audience = known
         for person in _people(db, event, audience):
-            found += _addressed(db, person, kind, event.at_ms)
+            found += _addressed(db, person, kind, event.at_ms, wanted)
     for each in told:
         user = each.deleted or user_tables.find_user(db, each.user_id)
-        if user is not None and each.kind not in silent:
-            found += _addressed(db, _user(user), each.kind, event.at_ms, each)
+        if user is not None and each.kind not in wanted.silent:
+            found += _addressed(db, _user(user), each.kind, event.at_ms, wanted, each)
     return found
 
 
@@ -72,11 +74,19 @@ def addresses_of(db: sqlite3.Connection, user: User, now_ms: int) -> tuple[str, 
     return tuple(dict.fromkeys([user.email] * bool(user.email) + former))
 
 
+def managers_of(db: sqlite3.Connection, user: User, now_ms: int) -> tuple[str, ...]:
+    """Return the address of a user's manager, and the former ones that still hear (N8)."""
+    former = tables.former_addresses(db, user.user_id, now_ms=now_ms, of_manager=True)
+    present = [user.manager_email] * bool(user.manager_email)
+    return tuple(dict.fromkeys(present + former))
+
+
 def _addressed(
     db: sqlite3.Connection,
     person: _Person,
     kind: PersonalKind,
     now_ms: int,
+    wanted: Wanted,
     told: Told | None = None,
 ) -> list[PersonalNotice]:
     """
@@ -86,21 +96,38 @@ def _addressed(
     addresses would hide this one (N8).
     """
     user, most = person.user, per_hour(kind)
-    addresses = told.addresses if told else ()
-    addresses = addresses or addresses_of(db, user, now_ms)
-    left = (told.left_address,) if told and told.left_address else ()
-    if not addresses and not left:
+    own = (told.addresses if told else ()) or addresses_of(db, user, now_ms)
+    managers: tuple[str, ...] = ()
+    if kind in KINDS_OF_USERS and wanted.tells_managers(kind):
+        managers = (told.managers if told else ()) or managers_of(db, user, now_ms)
+    left = [
+        (address, of_manager)
+        for address, of_manager in (
+            (told.left_address if told else "", False),
+            (told.left_manager if told else "", True),
+        )
+        if address
+    ]
+    if not own and not managers and not left:
         return []
     number = tables.count_personal(
         db, person.key, kind, now_ms=now_ms, hour_ms=COUNTED_MS
     )
+    recipients = [
+        *((address, False) for address in own),
+        *((address, True) for address in managers),
+    ]
     if number > most:
-        addresses = ()
-    for address in left:
+        recipients = []
+    for address, of_manager in left:
         key = f"{person.key} {address.casefold()}"
         count = tables.count_personal(db, key, kind, now_ms=now_ms, hour_ms=COUNTED_MS)
         if count <= most:
-            addresses = (*addresses, address)
+            recipients.append((address, of_manager))
+    unique: dict[str, bool] = {}
+    for address, of_manager in recipients:
+        # An address of both the user and the manager gets the user's notice.
+        unique.setdefault(address, of_manager)
     return [
         PersonalNotice(
             kind=kind,
@@ -108,8 +135,10 @@ def _addressed(
             person=person.name,
             language=user.language,
             is_last=number >= most,
+            user_id="" if told and told.deleted else user.user_id,
+            to_manager=of_manager,
         )
-        for address in dict.fromkeys(addresses)
+        for address, of_manager in unique.items()
     ]
 
 

@@ -40,6 +40,7 @@ _NONE = (
     "administrators_second_factor",
     "passkey_domain",
     "silent_notices",
+    "manager_notices",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1

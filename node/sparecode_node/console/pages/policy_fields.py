@@ -225,6 +225,14 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 ),
             ),
             (
+                "manager_notices",
+                N_("Notices that managers get, too"),
+                "",
+                N_(
+                    "Kinds of notices to users, with a space between two. They go to the manager whose address is on file with the user."
+                ),
+            ),
+            (
                 "issued_sets_per_hour",
                 N_("Sets an administrator may issue within an hour without approval"),
                 "",

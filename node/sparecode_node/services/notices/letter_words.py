@@ -166,6 +166,15 @@ WORDS: Mapping[PersonalKind, Words] = {
         advice=N_("You need not do anything if you asked for this."),
         facts=(Fact.ACTOR,),
     ),
+    PersonalKind.MANAGER_CHANGED: Words(
+        subject=N_("The address of your manager was changed"),
+        happened=N_(
+            "The address of your manager that Sparecode has was changed. For three "
+            "days the former one gets the mails to managers, too."
+        ),
+        advice=N_("You need not do anything if you expect this."),
+        facts=(Fact.ACTOR,),
+    ),
     PersonalKind.USER_DISABLED: Words(
         subject=N_("Your account was disabled"),
         happened=N_(

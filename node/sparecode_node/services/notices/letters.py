@@ -45,15 +45,36 @@ def write_letter(
     words = WORDS[personal.kind]
     locale = Locale.parse(language, sep="-")
     subject = catalogue.gettext(words.subject)
+    named = {"person": personal.person}
+    if personal.to_manager:
+        subject = catalogue.gettext("To the manager: %(subject)s") % {
+            "subject": subject
+        }
     values = {
         "_": catalogue.gettext,
         "language": language,
         "direction": locale.text_direction,
         "subject": subject,
-        "greeting": catalogue.gettext("Hello %(person)s,")
-        % {"person": personal.person},
+        "greeting": catalogue.gettext("Hello,")
+        if personal.to_manager
+        else catalogue.gettext("Hello %(person)s,") % named,
+        "addressed": catalogue.gettext(
+            "You get this mail as the manager of %(person)s. Sparecode has this notice "
+            "for %(person)s:"
+        )
+        % named
+        if personal.to_manager
+        else "",
         "happened": catalogue.gettext(words.happened),
-        "advice": catalogue.gettext(words.advice),
+        "advice": catalogue.gettext(
+            "You need not do anything if you expect this. Otherwise ask %(person)s."
+        )
+        % named
+        if personal.to_manager
+        else catalogue.gettext(words.advice),
+        "alarm": catalogue.gettext("If this is not right, tell the help desk at once:")
+        if personal.to_manager
+        else catalogue.gettext("If this was not you, tell the help desk at once:"),
         "time": format_datetime(
             dt.datetime.fromtimestamp(event.at_ms / 1000, tz=dt.UTC),
             "long",

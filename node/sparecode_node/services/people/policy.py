@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sparecode_node.domain.policy import DOMAIN_MAX, SILENT_MAX, Policy
+from sparecode_node.domain.policy import DOMAIN_MAX, KINDS_MAX, Policy
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.services import fields
@@ -61,8 +61,9 @@ class Policies:
         lengths = values.get("further_code_lengths")
         if lengths is not None:
             fields.text("further_code_lengths", lengths, at_most=fields.LENGTHS_MAX)
-        if values.get("silent_notices") is not None:
-            fields.text("silent_notices", values["silent_notices"], at_most=SILENT_MAX)
+        for name in ("silent_notices", "manager_notices"):
+            if values.get(name) is not None:
+                fields.text(name, values[name], at_most=KINDS_MAX)
         for name in ("administrators_second_factor", "passkey_domain"):
             if values.get(name) is not None:
                 fields.text(name, values[name], at_most=DOMAIN_MAX)

@@ -58,3 +58,4 @@ class UpdatePolicy:
     authorities_due_after_removal: bool | None = None
     replace_authorities_after_removal: bool | None = None
     silent_notices: str | None = None
+    manager_notices: str | None = None

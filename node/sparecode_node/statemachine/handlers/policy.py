@@ -48,6 +48,7 @@ FIELD_LEVELS = {
     "administrators_second_factor": feature_level.PASSKEYS,
     "passkey_domain": feature_level.PASSKEYS,
     "silent_notices": feature_level.PERSONAL_NOTICES,
+    "manager_notices": feature_level.PERSONAL_NOTICES,
 }
 """
 The level that began each field that release 0.1.0 does not have.

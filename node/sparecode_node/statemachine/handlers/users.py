@@ -24,7 +24,10 @@ from sparecode_node.statemachine.commands.users import (
 )
 from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES
 from sparecode_node.statemachine.handlers import known_secrets
-from sparecode_node.statemachine.personal_notices import addresses_of
+from sparecode_node.statemachine.personal_notices import (
+    addresses_of,
+    managers_of,
+)
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import groups as group_tables
@@ -92,6 +95,7 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
     if command.language is not None:
         user = replace(user, language=command.language)
     if command.manager_email not in (None, user.manager_email):
+        _change_manager(applying, user)
         user = replace(user, manager_email=command.manager_email)
         applying.detail = "manager's address changed"
     if command.enabled is not None:
@@ -126,6 +130,27 @@ def _change_address(applying: Applying, user: User) -> None:
             kind=PersonalKind.ADDRESS_CHANGED,
             user_id=user.user_id,
             left_address=user.email,
+        )
+    )
+
+
+def _change_manager(applying: Applying, user: User) -> None:
+    """Let the user and both managers hear of the change, as of an own address (N8)."""
+    if user.manager_email:
+        notice_tables.keep_address(
+            applying.db,
+            user.user_id,
+            user.manager_email,
+            now_ms=applying.now_ms,
+            ends_at_ms=applying.now_ms + FORMER_ADDRESS_MS,
+            most=FORMER_ADDRESSES_MAX,
+            of_manager=True,
+        )
+    applying.told.append(
+        Told(
+            kind=PersonalKind.MANAGER_CHANGED,
+            user_id=user.user_id,
+            left_manager=user.manager_email,
         )
     )
 
@@ -188,6 +213,7 @@ def delete_user(applying: Applying, command: DeleteUser) -> Result:
                 user_id=user.user_id,
                 deleted=user,
                 addresses=addresses_of(db, user, applying.now_ms),
+                managers=managers_of(db, user, applying.now_ms),
             )
         )
     known_secrets.forget_user(applying, user)

@@ -19,6 +19,7 @@ from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
+from sparecode_node.statemachine.tables.known_secrets import SECRET_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
@@ -85,7 +86,7 @@ ALTER TABLE audit_events ADD COLUMN
         + RADIUS_TABLES
         + schema.REFUSAL_TABLES
         + schema.RESET_TABLES
-        + schema.SECRET_TABLES
+        + SECRET_TABLES
         + SEGMENT_TABLES
         + schema.SIGN_IN_TABLES
         + SKIP_TABLES,

@@ -11,6 +11,27 @@ import sqlite3
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, TokenSerial, UserId
 
+SECRET_TABLES = """
+CREATE TABLE known_secrets (            -- see I10
+    serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    secret TEXT NOT NULL,            -- seed, pin, assignment, first_assignment
+    PRIMARY KEY (serial, administrator, secret)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX known_secrets_by_administrator ON known_secrets (administrator);
+
+CREATE TABLE former_names (             -- of deleted users
+    name_key TEXT PRIMARY KEY,
+    deleted_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_creators (            -- of users created from level 2 on
+    user_id TEXT PRIMARY KEY REFERENCES users (user_id) ON DELETE CASCADE,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX user_creators_by_administrator ON user_creators (administrator);
+"""
+
 
 class KnownSecret(enum.StrEnum):
     """What an administrator knows or did. The values are in the state."""

@@ -55,7 +55,9 @@ CREATE TABLE notices (
     recipient TEXT NOT NULL,         -- mail: the address
     person TEXT NOT NULL,            -- mail: the name of the user that it is about
     language TEXT NOT NULL,          -- mail: of that user; empty: not known
-    is_last INTEGER NOT NULL         -- mail: more of its kind are left out for an hour
+    is_last INTEGER NOT NULL,        -- mail: more of its kind are left out for an hour
+    user_id TEXT NOT NULL,           -- mail: that user; empty: none, or deleted
+    to_manager INTEGER NOT NULL      -- mail: whether it goes to that user's manager
 ) STRICT;
 CREATE INDEX notices_of_channel ON notices (channel, dead, number);
 CREATE INDEX notices_to_drop ON notices (channel, dead DESC, rank DESC, number);
@@ -72,9 +74,10 @@ CREATE INDEX personal_counts_by_end ON personal_counts (ends_at_ms);
 
 CREATE TABLE former_addresses (
     user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    of_manager INTEGER NOT NULL,     -- whether it was the address of the user's manager
     email TEXT NOT NULL,
     ends_at_ms INTEGER NOT NULL,     -- until then it hears what the present one hears
-    PRIMARY KEY (user_id, email)
+    PRIMARY KEY (user_id, of_manager, email)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX former_addresses_by_end ON former_addresses (ends_at_ms);
 """
@@ -151,13 +154,13 @@ def mail_channel(db: sqlite3.Connection) -> str | None:
 
 
 def former_addresses(
-    db: sqlite3.Connection, user_id: UserId, *, now_ms: int
+    db: sqlite3.Connection, user_id: UserId, *, now_ms: int, of_manager: bool = False
 ) -> list[str]:
     """Return the former addresses of a user that still hear, the oldest first."""
     rows = db.execute(
-        "SELECT email FROM former_addresses WHERE user_id = ? AND ends_at_ms > ? "
-        "ORDER BY ends_at_ms, email",
-        (user_id, now_ms),
+        "SELECT email FROM former_addresses WHERE user_id = ? AND of_manager = ? "
+        "AND ends_at_ms > ? ORDER BY ends_at_ms, email",
+        (user_id, of_manager, now_ms),
     )
     return [email for (email,) in rows]
 
@@ -170,6 +173,7 @@ def keep_address(
     now_ms: int,
     ends_at_ms: int,
     most: int,
+    of_manager: bool = False,
 ) -> None:
     """
     Let an address hear for some time, though the user has another one now.
@@ -180,14 +184,15 @@ def keep_address(
     """
     (kept,) = db.execute(
         "SELECT count(*) FROM former_addresses "
-        "WHERE user_id = ? AND ends_at_ms > ? AND email != ?",
-        (user_id, now_ms, email),
+        "WHERE user_id = ? AND of_manager = ? AND ends_at_ms > ? AND email != ?",
+        (user_id, of_manager, now_ms, email),
     ).fetchone()
     if kept < most:
         db.execute(
-            "INSERT INTO former_addresses (user_id, email, ends_at_ms) VALUES (?, ?, ?) "
-            "ON CONFLICT (user_id, email) DO UPDATE SET ends_at_ms = excluded.ends_at_ms",
-            (user_id, email, ends_at_ms),
+            "INSERT INTO former_addresses (user_id, of_manager, email, ends_at_ms) "
+            "VALUES (?, ?, ?, ?) ON CONFLICT (user_id, of_manager, email) "
+            "DO UPDATE SET ends_at_ms = excluded.ends_at_ms",
+            (user_id, of_manager, email, ends_at_ms),
         )
 
 
@@ -261,8 +266,8 @@ def add(
     db.execute(
         "INSERT INTO notices (channel, notice_id, rank, class, sequence, at_ms, actor, "
         "node, action, target, outcome, reason, detail, since_ms, dead, cause, "
-        "kind, recipient, person, language, is_last) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?, ?, ?, ?)",
+        "kind, recipient, person, language, is_last, user_id, to_manager) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, ?)",
         (
             channel,
             notice_id,
@@ -279,7 +284,7 @@ def add(
             event.detail,
             event.at_ms,
             *(
-                ("", "", "", "", 0)
+                ("", "", "", "", 0, "", 0)
                 if personal is None
                 else (
                     personal.kind,
@@ -287,6 +292,8 @@ def add(
                     personal.person,
                     personal.language,
                     personal.is_last,
+                    personal.user_id,
+                    personal.to_manager,
                 )
             ),
         ),

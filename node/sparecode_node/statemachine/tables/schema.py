@@ -12,6 +12,7 @@ from pathlib import Path
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
+from sparecode_node.statemachine.tables.known_secrets import SECRET_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
@@ -64,27 +65,6 @@ CREATE TABLE approvals (
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
-"""
-
-SECRET_TABLES = """
-CREATE TABLE known_secrets (            -- see I10
-    serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
-    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
-    secret TEXT NOT NULL,            -- seed, pin, assignment, first_assignment
-    PRIMARY KEY (serial, administrator, secret)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX known_secrets_by_administrator ON known_secrets (administrator);
-
-CREATE TABLE former_names (             -- of deleted users
-    name_key TEXT PRIMARY KEY,
-    deleted_at_ms INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE user_creators (            -- of users created from level 2 on
-    user_id TEXT PRIMARY KEY REFERENCES users (user_id) ON DELETE CASCADE,
-    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
-CREATE INDEX user_creators_by_administrator ON user_creators (administrator);
 """
 
 _MEMBERSHIP_TABLES = """

@@ -5,7 +5,12 @@ import pytest
 
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.tokens.user_import import UserFile
-from tests.services.one_node import OneNode
+from tests.services.mail_server import MailServer
+from tests.services.one_node import PIN, SERIAL, OneNode
+from tests.services.test_mail import ALICE, add_alice, create, server
+from tests.services.test_notices import lane
+
+__all__ = ["server"]
 
 pytestmark = pytest.mark.asyncio
 
@@ -53,3 +58,29 @@ async def test_a_file_of_users_names_their_managers(node: OneNode) -> None:
     assert "manager_email" in results[1].problem
     assert await manager_of(node, "bob") == BOSS
     assert await manager_of(node, "dora") == ""
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+async def test_a_manager_hears_whose_codes_were_issued(
+    node: OneNode, server: MailServer, language: str
+) -> None:
+    """(N3, N6) In words for the manager, and without a code, a PIN or a link."""
+    await add_alice(node, language=language)
+    await node.users.update(node.admin(METHOD), username="alice", manager_email=BOSS)
+    await create(node, server.url)
+    codes = [each.code for each in (await node.issue()).codes]
+    await (await lane(node)).step()
+    assert server.recipients == [ALICE, BOSS]
+    own, copy = server.mails
+    assert own["Subject"] != copy["Subject"]
+    assert str(own["Subject"]) in str(copy["Subject"])
+    assert own["Message-ID"] != copy["Message-ID"]
+    for kind in ("plain", "html"):
+        body = copy.get_body((kind,))
+        assert body is not None
+        text = body.get_content()
+        assert text.count("Alice A.") == 3
+        assert "Hello Alice" not in text
+        assert SERIAL in text
+        assert not [code for code in codes if code in text]
+        assert PIN not in text.replace(SERIAL, "")
