@@ -37,6 +37,16 @@ def test_a_backup_is_a_file_for_its_owner(cli: Cli, tmp_path: Path) -> None:
     assert max(map(len, result.stdout.replace(str(path), "").splitlines())) <= 80
 
 
+def test_a_backup_may_leave_out_older_audit_events(cli: Cli, tmp_path: Path) -> None:
+    for number, options in enumerate(([], ["--without-sealed-events"])):
+        cli.node.answer(BACKUP, ([piece(0, b"one")], None))
+        path = str(tmp_path / f"{number}.backup")
+        result = cli("cluster", "backup", path, *options)
+        assert result.exit_code == 0, result.output
+    requests = [each.without_sealed_events for each in cli.node.requests(BACKUP)]
+    assert requests == [False, True]
+
+
 def test_a_backup_that_breaks_off_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
     """Pieces of two nodes do not fit together."""
     code = grpc.StatusCode.FAILED_PRECONDITION

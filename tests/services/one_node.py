@@ -57,7 +57,7 @@ from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Decision
-from sparecode_node.statemachine.snapshots import write_snapshot
+from sparecode_node.statemachine.snapshots import write_snapshot, write_state_alone
 from sparecode_node.statemachine.tables.authorities import successors
 from tests.services.two_replicas import NODE, FakeClock, TwoReplicas
 
@@ -349,6 +349,9 @@ async def one_node(
             refusals=refusals,
             backup_source=BackupSource(
                 write_snapshot=lambda target: write_snapshot(
+                    folder / "local.db", target
+                ),
+                write_state_alone=lambda target: write_state_alone(
                     folder / "local.db", target
                 ),
                 directory=folder,

@@ -31,10 +31,14 @@ async def name_recipients(node: OneNode, recipients: str) -> None:
     )
 
 
-async def write(node: OneNode, path: Path) -> Path:
+async def write(
+    node: OneNode, path: Path, *, without_sealed_events: bool = False
+) -> Path:
     """Write a backup into a file."""
     with path.open("wb") as file:
-        async for piece in await node.backups.create(node.admin(BACKUP)):
+        async for piece in await node.backups.create(
+            node.admin(BACKUP), without_sealed_events=without_sealed_events
+        ):
             assert piece.offset == file.tell()
             file.write(piece.content)
     return path

@@ -34,7 +34,7 @@ ARGUMENTS = {
     "authentication.authenticate": (
         "username passcode client_address resource is_guess"
     ),
-    "backups.create": "",
+    "backups.create": "without_sealed_events",
     "membership.add_member": "node_id address",
     "membership.create_join_ticket": "node_id address hosts with_authority",
     "membership.keep_authorities": "node_id reason",

@@ -45,7 +45,10 @@ from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.error_table import EXCEPTIONS
 from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.files import age_files
-from sparecode_node.services.files.backup_verification import open_backup
+from sparecode_node.services.files.backup_verification import (
+    missing_events,
+    open_backup,
+)
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.missing_segments import missing_segments
 from sparecode_node.statemachine.sealed_events import SegmentError, file_of
@@ -419,6 +422,30 @@ async def test_a_backup_has_every_event_and_a_member_that_lacks_one_makes_none(
         await write(node, tmp_path / "c.backup")
         opened = open_backup(tmp_path / "c.backup", tmp_path / "part.db", [secret])
     assert opened.manifest.audit_sequence > signed.manifest.audit_sequence
+    assert whole.missing == ()
+
+
+async def test_a_backup_without_sealed_events_has_the_state_alone(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """
+    (E1) It is as large as the estate; a member that lacks events can make it, too.
+
+    What is left of a segment that is being discarded is not in it: the chain is verified
+    around whole segments.
+    """
+    secret, public = age_files.new_identity()
+    await name_recipients(node, public)
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    async with joined(node, tmp_path):
+        await write(node, tmp_path / "a.backup", without_sealed_events=True)
+        signed = open_backup(tmp_path / "a.backup", tmp_path / "opened.db", [secret])
+    with contextlib.closing(sqlite3.connect(tmp_path / "opened.db")) as db:
+        sealed = held_segments.all_sealed(db)[-1].last_sequence
+        (first,) = db.execute("SELECT min(sequence) FROM audit_events").fetchone()
+    assert min(sealed + 1, signed.manifest.audit_sequence) <= first
+    assert missing_events(tmp_path / "opened.db") == ((1, sealed),)
     assert whole.missing == ()
 
 

@@ -30,6 +30,7 @@ from sparecode_node.statemachine.snapshots import (
     install_snapshot,
     read_facts,
     write_snapshot,
+    write_state_alone,
     write_whole,
 )
 from sparecode_node.statemachine.tables import segments
@@ -510,6 +511,24 @@ def test_a_backup_leaves_out_a_segment_that_is_not_whole(
     assert facts.digest == world.machine.digest()
     with contextlib.closing(sqlite3.connect(tmp_path / "whole")) as copy:
         assert sequences(copy) == whole[EVENTS:]
+
+
+def test_a_state_alone_has_no_part_of_a_segment(
+    world: FileWorld, file: SealedEvents, tmp_path: Path
+) -> None:
+    """Its digest is that of the state, with whatever has been discarded."""
+    live(world, 4 * EVENTS)
+    store_all(world, file)
+    world.machine.stored = up_to(sealed(world)[0])
+    world.handle("barrier", {})
+    assert 1 < sequences(world.db)[0] <= EVENTS
+    facts = write_state_alone(world.path, tmp_path / "alone")
+    assert facts.digest == world.machine.digest()
+    last = sealed(world)[-1].last_sequence
+    with contextlib.closing(sqlite3.connect(tmp_path / "alone")) as copy:
+        assert sequences(copy) == [
+            each for each in sequences(world.db) if each > last or each == head(world)
+        ]
 
 
 def test_the_newest_event_may_end_a_missing_segment(

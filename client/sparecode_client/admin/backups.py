@@ -20,11 +20,15 @@ class Backups(Caller):
         begin: Callable[[], object],
         write: Callable[[bytes], object],
         *,
+        sealed_events: bool = True,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Backup:
         """
         Back up everything committed before the call: pass the pieces to *write*.
+
+        Without *sealed_events*, older audit events are left out, so the backup does not
+        grow with the audit log. A cluster restored from it lacks them.
 
         *begin* is called before the first piece. If a node breaks off, another one
         starts over: *begin* is called again, and what was written before is void.
@@ -47,7 +51,9 @@ class Backups(Caller):
 
         await self._client.stream_out(
             lambda node: node.cluster.CreateBackup,
-            lambda: cluster_pb2.CreateBackupRequest(request_id=request_id),
+            lambda: cluster_pb2.CreateBackupRequest(
+                request_id=request_id, without_sealed_events=not sealed_events
+            ),
             take,
             request_id=request_id,
             within=within,

@@ -244,7 +244,8 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         pieces = await self._backups.create(
             calls.session_call(
                 context, "ClusterService/CreateBackup", request.request_id
-            )
+            ),
+            without_sealed_events=request.without_sealed_events,
         )
         async for piece in pieces:
             manifest = piece.signed.manifest

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sparecode_node.statemachine import checkpoints, feature_level, whole_copies
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.tables import formats, meta, schema
+from sparecode_node.statemachine.tables import formats, meta, schema, segments
 
 
 class SnapshotError(Exception):
@@ -62,6 +62,44 @@ def write_whole(state: Path, target: Path) -> SnapshotFacts:
     return read_facts(target)
 
 
+def write_state_alone(state: Path, target: Path) -> SnapshotFacts:
+    """
+    Copy the state into the new file *target*, without any sealed audit event.
+
+    For backups whose size does not grow with the audit log. A snapshot may have a part
+    of a segment that is being discarded. Raises as `write_snapshot`.
+    """
+    target.touch(mode=0o600)
+    try:
+        _copy(state, target)
+        _remove_sealed_events(target)
+    except sqlite3.Error as error:
+        raise SnapshotError(f"{target}: {error}") from error
+    return read_facts(target)
+
+
+def _remove_sealed_events(copy: Path) -> None:
+    """Remove all sealed events from a copy of the state; the newest event stays."""
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = MEMORY").fetchall()  # Without a second file.
+        db.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
+        if segments.are_known(db):
+            db.execute(
+                "DELETE FROM audit_events WHERE "
+                "sequence <= (SELECT max(last_sequence) FROM audit_segments) "
+                "AND sequence < (SELECT max(sequence) FROM audit_events)"
+            )
+            _shrink(db)
+
+
+def _shrink(copy: sqlite3.Connection) -> None:
+    """Shorten the file if most of it is unused."""
+    (pages,) = copy.execute("PRAGMA page_count").fetchone()
+    (unused,) = copy.execute("PRAGMA freelist_count").fetchone()
+    if unused > pages // 2:
+        copy.execute("VACUUM")
+
+
 def _copy(state: Path, target: Path) -> None:
     # Read-only: SQLite runs a checkpoint when the last connection that can write is
     # closed, and discards its errors.
@@ -79,10 +117,7 @@ def _copy(state: Path, target: Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         copy.execute("PRAGMA journal_mode = MEMORY").fetchall()  # And no third one.
         formats.convert(copy, feature_level.read(copy))
-        (pages,) = copy.execute("PRAGMA page_count").fetchone()
-        (unused,) = copy.execute("PRAGMA freelist_count").fetchone()
-        if unused > pages // 2:
-            copy.execute("VACUUM")  # Years of audit events have just left the state.
+        _shrink(copy)  # Years of audit events may have just left the state.
 
 
 def read_facts(snapshot: Path) -> SnapshotFacts:

@@ -185,7 +185,10 @@ class TestingCluster:
             entropy=entropy,
             refusals=refusals,
             backup_source=BackupSource(
-                write_snapshot=file.write, directory=self._folder, version="testing"
+                write_snapshot=file.write,
+                write_state_alone=file.write,
+                directory=self._folder,
+                version="testing",
             ),
             limits=UNLIMITED,
             authorities=lambda: (),

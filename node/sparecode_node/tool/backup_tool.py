@@ -12,10 +12,14 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from sparecode_node.domain.segments import in_words
 from sparecode_node.services.files import age_files, backup_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.files.backup_files import BackupFileError, SignedManifest
-from sparecode_node.services.files.backup_verification import open_backup
+from sparecode_node.services.files.backup_verification import (
+    missing_events,
+    open_backup,
+)
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
 from sparecode_node.tool.terminal import (
     AsJson,
@@ -117,7 +121,9 @@ def verify(
     try:
         identities = age_files.read_identities(key)
         with tempfile.TemporaryDirectory(prefix="sparecode.") as folder:
-            signed = open_backup(path, Path(folder) / "state.db", identities)
+            plain = Path(folder) / "state.db"
+            signed = open_backup(path, plain, identities)
+            missing = missing_events(plain)
     except (AgeError, BackupFileError) as error:
         fail(f"NOT VERIFIED: {error}")
     if public_key is not None and not any(map(signed.signed_by, read_keys(public_key))):
@@ -128,6 +134,8 @@ def verify(
         typer.echo(
             "Verified: it opens, and the state and the audit log match the manifest."
         )
+        if missing:
+            typer.echo(f"It lacks the sealed audit events {in_words(missing)}.")
         typer.echo(
             "Signed by the cluster."
             if public_key

@@ -855,16 +855,22 @@ class CreateBackupRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WITHOUT_SEALED_EVENTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
+    without_sealed_events: _builtins.bool
+    """Leaves out the audit events that are no longer part of the state: the backup does
+    not grow with the age of the audit log. A cluster restored from it lacks them.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
+        without_sealed_events: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "without_sealed_events", b"without_sealed_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

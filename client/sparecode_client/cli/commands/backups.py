@@ -18,6 +18,14 @@ def backup(
         Path,
         typer.Argument(metavar="FILE", help="File to write, which must not exist."),
     ],
+    *,
+    without_sealed_events: Annotated[
+        bool,
+        typer.Option(
+            "--without-sealed-events",
+            help="Leave out older audit events; the backup does not grow with them.",
+        ),
+    ] = False,
 ) -> None:
     """
     Write a backup of the cluster's state.
@@ -26,6 +34,9 @@ def backup(
     recipients in the policy (backup_recipients): no one else can open it, not even a
     node. `sparecode-node backup verify` checks it. `sparecode-node restore` makes a new
     cluster from it and a recovery bundle.
+
+    Sealed audit events are all but the newest ones, up to 10,000. Leave them out if they
+    are kept elsewhere: a cluster restored from such a backup lacks them.
     """
     settings = settings_of(context)
     with settings.admin() as admin, new_file(path) as file:
@@ -34,7 +45,9 @@ def backup(
             file.seek(0)
             file.truncate()
 
-        result = admin.create_backup(begin, file.write)
+        result = admin.create_backup(
+            begin, file.write, sealed_events=not without_sealed_events
+        )
     if settings.output.is_json:
         settings.output.json({"file": str(path), **dataclasses.asdict(result)})
         return

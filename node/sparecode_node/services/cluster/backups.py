@@ -52,6 +52,8 @@ class BackupSource:
     Writes the state with all audit events of this node into a new file, and returns its
     index and digest.
     """
+    write_state_alone: Callable[[Path], SnapshotFacts]
+    """The same without sealed audit events."""
     directory: Path
     """A folder of this node alone: unencrypted files stay in it."""
     version: str
@@ -62,6 +64,7 @@ class BackupSource:
         """Return a source for the state file *state*; working files are written beside it."""
         return cls(
             write_snapshot=lambda target: processes.write_whole(state, target),
+            write_state_alone=lambda target: processes.write_state_alone(state, target),
             directory=state.parent,
             version=version,
         )
@@ -91,10 +94,14 @@ class Backups:
         self._one_at_a_time = asyncio.Lock()
 
     @idempotent
-    async def create(self, context: CallContext) -> AsyncGenerator[BackupPiece, None]:
+    async def create(
+        self, context: CallContext, *, without_sealed_events: bool = False
+    ) -> AsyncGenerator[BackupPiece, None]:
         """
         Return the pieces of a backup that covers everything committed before the call.
 
+        *without_sealed_events*: without the audit events that have left the state. The
+        backup is then as large as the estate, not as old as it.
         A command in the log permits and records it; another command records its end
         when the last piece was read. Raises `InvalidFieldError`,
         `NotSignedInError`, `NotPermittedError`, `Refused`, `ProposeError`, and
@@ -103,7 +110,7 @@ class Backups:
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        if len(self._replicator.members()) > 1:
+        if len(self._replicator.members()) > 1 and not without_sealed_events:
             # Another member has what this one lacks. A restore must not lose it.
             async with self._state.transaction() as transaction:
                 await segments.require_all(transaction)
@@ -118,14 +125,24 @@ class Backups:
         if not recipients:
             # A retry of a command that was committed while there were recipients.
             raise Refused(NO_RECIPIENT)
-        return self._pieces(recipients, await self._term())
+        write = (
+            self._source.write_state_alone
+            if without_sealed_events
+            else self._source.write_snapshot
+        )
+        return self._pieces(write, recipients, await self._term())
 
     async def _pieces(
-        self, recipients: tuple[str, ...], term: int
+        self,
+        write: Callable[[Path], SnapshotFacts],
+        recipients: tuple[str, ...],
+        term: int,
     ) -> AsyncGenerator[BackupPiece, None]:
         async with self._one_at_a_time:
             with self._folder() as folder:
-                signed = await asyncio.to_thread(self._take, folder, recipients, term)
+                signed = await asyncio.to_thread(
+                    self._take, write, folder, recipients, term
+                )
                 pieces = backup_files.pieces(signed, folder / backup_files.STATE)
                 offset = 0
                 while (content := await asyncio.to_thread(next, pieces, b"")) != b"":
@@ -142,11 +159,15 @@ class Backups:
             yield Path(folder)
 
     def _take(
-        self, folder: Path, recipients: tuple[str, ...], term: int
+        self,
+        write: Callable[[Path], SnapshotFacts],
+        folder: Path,
+        recipients: tuple[str, ...],
+        term: int,
     ) -> SignedManifest:
         """Write a snapshot, encrypt it, and sign its manifest. Runs in a thread."""
         plain = folder / "state.db"
-        facts = self._source.write_snapshot(plain)
+        facts = write(plain)
         manifest = describe(
             plain,
             facts,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
+from sparecode_node.domain.segments import Ranges
 from sparecode_node.services.files import age_files, backup_files
 from sparecode_node.services.files.backup_files import (
     BackupFileError,
@@ -41,6 +42,27 @@ def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedMa
         target.unlink(missing_ok=True)
         raise
     return signed
+
+
+def missing_events(plain: Path) -> Ranges:
+    """Return the sealed audit events that are not in the state of a backup."""
+    uri = read_only_uri(plain)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        missing = [
+            (each.first_sequence, each.last_sequence)
+            for each in segments.all_sealed(db)
+            if db.execute(
+                "SELECT 1 FROM audit_events WHERE sequence = ?", (each.first_sequence,)
+            ).fetchone()
+            is None
+        ]
+    joined: list[tuple[int, int]] = []
+    for first, last in missing:
+        if joined and joined[-1][1] == first - 1:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)
 
 
 def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:

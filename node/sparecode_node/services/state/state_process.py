@@ -25,6 +25,7 @@ from sparecode_node.statemachine.snapshots import (
     read_facts,
     read_state,
     write_snapshot,
+    write_state_alone,
     write_whole,
 )
 
@@ -38,6 +39,7 @@ EXIT_REFUSED = 3
 WORK: dict[str, Callable[..., SnapshotFacts]] = {
     "write": write_snapshot,
     "write-whole": write_whole,
+    "write-state-alone": write_state_alone,
     "read": read_facts,
     "look": read_state,
 }
@@ -72,6 +74,10 @@ class StateProcesses:
     def write_whole(self, state: Path, target: Path) -> SnapshotFacts:
         """Copy the state into the new file *target*, with all audit events."""
         return self._run("write-whole", state, target)
+
+    def write_state_alone(self, state: Path, target: Path) -> SnapshotFacts:
+        """Copy the state into the new file *target*, without sealed audit events."""
+        return self._run("write-state-alone", state, target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot."""
