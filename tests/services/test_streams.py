@@ -12,7 +12,7 @@ import re
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -371,6 +371,76 @@ async def test_every_node_writes_every_event_to_its_file(
         range(before + 1, newest(node) + 1)
     )
     await node.delivery._end("siem")
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda line: bytes(len(line)),
+    "cut in its middle": lambda line: line[: len(line) // 2],
+    "another number": lambda line: line.replace(b'"sequence":', b'"sequence":9'),
+    "another id": lambda line: line.replace(b'"id":"', b'"id":"0'),
+    "another cluster": lambda line: line.replace(b'"cluster":"', b'"cluster":"0'),
+    "no object": lambda _: b"[]",
+    "a long line": lambda _: b"x" * 4000,
+}
+
+
+@pytest.mark.parametrize("lost", [1, 3, 20])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_end_of_a_file_is_written_again_and_told(
+    node: OneNode,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    lost: int,
+    damage: str,
+) -> None:
+    """(N2) No event is left out, and only those of damaged lines are written again."""
+    monkeypatch.setattr(event_file, "FILE_BYTES_MAX", 2500)
+    monkeypatch.setattr(event_file, "_BLOCK", 1000)
+    before = newest(node)
+    await create(node, ChannelKind.FILE)
+    await add_users(node, *(f"user{number}" for number in range(24)))
+    await (await file_stream(node)).step()
+    await node.delivery._end("siem")
+    path = folder / "siem.jsonl"
+    files = [path, *(path.with_name(f"siem.jsonl.{n}") for n in range(1, 9))]
+    left = lost
+    for file in filter(Path.exists, files):
+        content = file.read_bytes().splitlines()
+        kept = max(len(content) - left, 0)
+        left -= len(content) - kept
+        changed = content[:kept] + [DAMAGES[damage](each) for each in content[kept:]]
+        file.write_bytes(b"".join(each + b"\n" for each in changed))
+    assert left == 0
+    monkeypatch.setattr(event_file, "FILE_BYTES_MAX", 10**6)
+    await add_users(node, "late")
+    await (await file_stream(node)).step()
+    await node.delivery._end("siem")
+    written = [
+        event_file._named_event(line)
+        for file in reversed([each for each in files if each.exists()])
+        for line in file.read_bytes().splitlines()
+    ]
+    whole = [each[1] for each in written if each is not None]
+    assert whole == [*range(before + 1, newest(node) + 1)]
+    assert len(written) - len(whole) == lost
+    (told,) = [each for each in caplog.records if each.msg == "event_file_damaged"]
+    assert told.__dict__["lines"] == lost
+
+
+async def test_a_file_of_another_cluster_is_not_damaged(
+    node: OneNode, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(N2) After a restore, the file goes on with the events of the new cluster."""
+    await create(node, ChannelKind.FILE)
+    path = folder / "siem.jsonl"
+    old = b'{"id":"old-7","cluster":"old","sequence":7}\n'
+    path.write_bytes(old)
+    await (await file_stream(node)).step()
+    await node.delivery._end("siem")
+    assert path.read_bytes().startswith(old)
+    assert [each["target"] for each in lines(path)[1:]] == ["channel siem"]
+    assert "event_file_damaged" not in caplog.text
 
 
 async def test_files_are_rotated_and_go_on_behind_a_rotation(

@@ -16,7 +16,7 @@ import logging.handlers
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from sparecode_node.domain.notices import class_of
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.services.notices.ocsf import event_uid
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 """Names of files that channels write: nothing that leads out of the folder."""
@@ -112,21 +114,38 @@ class EventFile:
         _open(self._path).close()
 
     def _resume(self) -> int | None:
-        _cut_torn_line(self._path)
-        for path in (self._path, self._path.with_name(f"{self._path.name}.1")):
-            line = _last_line(path)
-            if line:
-                return self._sequence(line)
-        return None
+        """
+        Return the event of the last line that is whole.
 
-    def _sequence(self, line: bytes) -> int | None:
-        try:
-            event = json.loads(line)
-            if event["cluster"] != self._cluster_id:
-                return None  # Of the time before a restore.
-            return int(event["sequence"])
-        except (ValueError, TypeError, KeyError):
-            return None
+        Lines after it are damaged. They stay, since agents may have read them, and their
+        events are written again.
+        """
+        _cut_torn_line(self._path)
+        damaged, last = 0, None
+        for line in _lines_from_end(self._path):
+            last = _named_event(line)
+            if last is not None:
+                break
+            damaged += 1
+        if damaged:
+            log.warning(
+                "event_file_damaged",
+                extra={"file": str(self._path), "lines": damaged},
+            )
+        if last is None or last[0] != self._cluster_id:
+            return None  # Of the time before a restore.
+        return last[1]
+
+
+def _named_event(line: bytes) -> tuple[str, int] | None:
+    """Return the cluster and the number of the event in a line; None: it is damaged."""
+    try:
+        event = json.loads(line)
+        cluster, sequence = event["cluster"], event["sequence"]
+        whole = event["id"] == event_uid(cluster, sequence) and type(sequence) is int
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return (cluster, sequence) if whole else None
 
 
 class _Handler(logging.handlers.RotatingFileHandler):
@@ -215,18 +234,22 @@ def _cut_torn_line(path: Path) -> None:
         file.truncate(end)
 
 
-def _last_line(path: Path) -> bytes:
-    """Return the last line of a file that ends in a newline; empty: there is none."""
-    if not os.path.lexists(path):
-        return b""
-    with open(path, "rb", opener=_opener) as file:
-        end = file.seek(0, os.SEEK_END)
-        begin, tail = end, b""
-        while begin and tail.count(b"\n") < 2:  # noqa: PLR2004 - its own and the one before.
-            begin = max(begin - _BLOCK, 0)
-            file.seek(begin)
-            tail = file.read(end - begin)
-    return tail.rstrip(b"\n").rpartition(b"\n")[2]
+def _lines_from_end(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, newest first, and then those of the earlier files."""
+    earlier = (path.with_name(f"{path.name}.{n}") for n in range(1, FILES_KEPT + 1))
+    for each in (path, *earlier):
+        if not os.path.lexists(each):
+            continue
+        with open(each, "rb", opener=_opener) as file:
+            end, size, rest = file.seek(0, os.SEEK_END), _BLOCK, b""
+            while end:
+                begin = max(end - size, 0)
+                file.seek(begin)
+                rest, *lines = (file.read(end - begin) + rest).split(b"\n")
+                yield from filter(None, reversed(lines))
+                end, size = begin, 2 * size  # Damage may be one line of many blocks.
+            if rest:
+                yield rest
 
 
 def _line(event: AuditEvent, cluster_id: str) -> str:
