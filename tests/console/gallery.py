@@ -407,7 +407,7 @@ def _wrong_network(page: Page) -> None:
 
 
 def _bad_channel(page: Page) -> None:
-    page.get_by_label("Name").fill("hook")
+    page.get_by_label("Name", exact=True).fill("hook")
     page.get_by_label("Address", exact=True).fill("http://hook.example.com/in")
     page.get_by_role("button", name="Create channel").click()
     expect(page.locator("#problem")).to_be_visible()

@@ -63,7 +63,7 @@ def test_no_field_of_the_policy_is_shown_by_its_internal_name():
         before = getattr(Policy(), field.name)
         after = not before if isinstance(before, bool) else other.get(type(before), 7)
         (line,) = lines_of(of_policy(**{field.name: after}))
-        assert "_" not in line, field.name
+        assert "_" not in line.partition(":")[0], field.name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels in the Security Console: created, changed, tested and removed (N5)."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest_asyncio
 
 from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
-from tests.console.desk import SIEM, Desk, desk
+from tests.console.desk import GATE, SIEM, Desk, desk
+from tests.console.test_bulk_issue import second_super
+from tests.services.mail_server import LOGIN, mail_server
+from tests.services.mail_server import PASSWORD as MAIL_PASSWORD
 from tests.services.one_node import PASSWORD
 from tests.services.receiver import AUTHORITY, receiver
 
@@ -153,3 +157,109 @@ async def test_a_test_shows_the_exchange(desk: Desk, tmp_path: Path) -> None:
         page = await browser.send("Test", channel="hook")
         assert "Delivered" in page.text
         assert len(hook.requests) == 1
+
+
+MAIL = {
+    "name": "mail",
+    "kind": "mail",
+    "sender": "noreply@example.com",
+    "contact": "Call 4711.",
+    "login": LOGIN,
+    "mail_password": MAIL_PASSWORD,
+}
+
+
+async def test_a_channel_for_mail_is_created_tested_and_changed(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """(N3, N6) With a real mail server. No page shows the password again."""
+    browser = await desk.administrator()
+    async with mail_server(tmp_path) as server:
+        settings = {
+            **MAIL,
+            "address": server.url,
+            "authority": AUTHORITY.pem.decode(),
+        }
+        await browser.open("/new/channel")
+        page = await browser.send(
+            "Create channel",
+            tick={"allow_private": "on"},
+            **{**settings, "mail_password": ""},
+        )
+        assert page.status == 422
+        assert "ust be the password of the login" in page.text
+        page = await browser.send("Create channel", mail_password="other")
+        assert "The channel is created" in page.text, page.text
+        page = await browser.send("Test", channel="mail")
+        assert "answered 535 to AUTH" in page.text
+        await browser.open("/channels/mail")
+        page = await browser.send("Save", mail_password=MAIL_PASSWORD)
+        assert "The channel is changed" in page.text, page.text
+        page = await browser.send("Test", channel="mail")
+        assert "Delivered" in page.text
+        assert server.recipients == ["noreply@example.com"]
+        await browser.open("/channels/mail")
+        page = await browser.send("Save", contact="Call 4712.")
+        assert "The channel is changed" in page.text, page.text
+        changed = (await channels(desk))["mail"]
+        assert (changed.contact, changed.login) == ("Call 4712.", LOGIN)
+        assert secret_of(desk, changed) == MAIL_PASSWORD
+        await browser.open("/channels/mail")
+        page = await browser.send("Save", login="another")
+        assert page.status == 422, "the password of another name is needed"
+    for path in ("/channels", "/channels/mail", "/audit", "/approvals"):
+        assert MAIL_PASSWORD not in (await browser.client.get(path)).text
+
+
+async def test_a_channel_waits_for_the_approval_of_another_administrator(
+    desk: Desk,
+) -> None:
+    """(N5, P3) Requested by one, read and approved by another; no page has the secret."""
+    other = await second_super(desk)
+    browser = await desk.administrator()
+    await browser.open("/new/channel")
+    page = await browser.send(
+        "Create channel", address="smtps://mail.example.com", **MAIL
+    )
+    assert page.path == "/channels", page.text
+    assert "must approve" in page.text
+    assert "mail" not in await channels(desk)
+    page = await other.open("/approvals")
+    for words in (
+        "Save channel mail Waiting",
+        "Mail by the server smtps://mail.example.com",
+        "sender noreply@example.com",
+        "signs in as sparecode",
+    ):
+        assert words in page.text, page.text
+    assert MAIL_PASSWORD not in (await other.client.get("/approvals")).text
+    page = await other.send("Approve")
+    assert "pproved" in page.text
+    made = (await channels(desk))["mail"]
+    assert made.kind is ChannelKind.MAIL
+    assert secret_of(desk, made) == MAIL_PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        ("/new/administrator", "/administrators"),
+        ("/new/agent", "/agents"),
+        ("/new/channel", "/channels"),
+        ("/new/radius-client", "/agents"),
+        ("/new/user", "/users"),
+        ("/import/users", "/users"),
+        ("/import/tokens", "/tokens"),
+        (f"/radius-clients/{GATE}", "/agents"),
+        (f"/channels/{SIEM}", "/channels"),
+        ("/", "/"),
+        ("/account", ""),
+    ],
+)
+async def test_the_navigation_marks_the_entry_of_each_page(
+    desk: Desk, path: str, entry: str
+) -> None:
+    browser = await desk.administrator()
+    text = (await browser.client.get(path)).text
+    marked = re.findall(r'<a href="([^"]+)" aria-current="page">', text)
+    assert marked == [entry] * bool(entry)

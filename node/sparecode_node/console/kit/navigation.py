@@ -84,6 +84,36 @@ ROLES = {
 }
 
 
+_ENTRIES = {
+    "/agent-keys/": "/agents",
+    "/import/tokens": "/tokens",
+    "/import/users": "/users",
+    "/issue-codes": "/users",
+    "/new/administrator": "/administrators",
+    "/new/agent": "/agents",
+    "/new/channel": "/channels",
+    "/new/radius-client": "/agents",
+    "/new/user": "/users",
+    "/notices": "/channels",
+    "/radius-clients/": "/agents",
+    "/radius-secrets/": "/agents",
+    "/selection": "/users",
+}
+"""The link that a page belongs to, if its address does not begin with that of the link."""
+
+
+def entry_of(path: str) -> str:
+    """Return the address of the link that a page belongs to; empty: none."""
+    for beginning, address in _ENTRIES.items():
+        if path == beginning or (beginning[-1] == "/" and path.startswith(beginning)):
+            return address
+    for _group, links in _NAVIGATION:
+        for address, _words, _method in links:
+            if path == address or (address != "/" and path.startswith(f"{address}/")):
+                return address
+    return ""
+
+
 def navigation(may: May) -> list[tuple[str, list[Link]]]:
     """Return the navigation's groups, with the links that the role may use."""
     groups = [

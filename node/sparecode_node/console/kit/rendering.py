@@ -136,6 +136,7 @@ def _environment() -> Environment:
         lacks_texts=languages.lacks_texts,
         script_words=script_words,
         navigation=navigation.navigation,
+        entry_of=navigation.entry_of,
         token_links=token_menu.token_links,
         action_links=token_menu.action_links,
         recovery_words=lambda policy: gettext(RECOVERY[policy][0]),

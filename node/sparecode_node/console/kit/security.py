@@ -33,6 +33,7 @@ SECRET_FIELDS = frozenset(
         "file_key",
         "file_password",
         "form_token",
+        "mail_password",
         "new_password",
         "new_password_again",
         "old_password",

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from sparecode_node.console.kit import rendering
+from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import role_words
 from sparecode_node.console.pages.policy_fields import GROUPS
@@ -29,6 +30,32 @@ _CHANGE: Final = re.compile(r"(?:^|, )([a-z_]+) (.*?) -> (.*?)(?=, [a-z_]+ .*? -
 _SPAN: Final = re.compile(r"(\d+)([dhm])|([\d.]+)s")
 _UNITS: Final = {"d": DAY_MS, "h": HOUR_MS, "m": MINUTE_MS}
 _POLICY: Final = re.compile(r"version \d+: ")
+_CHANNEL: Final = {
+    re.compile("webhook to (?P<value>.+)"): N_("Webhook to %(value)s"),
+    re.compile("syslog to (?P<value>.+)"): N_("Syslog to %(value)s"),
+    re.compile("mail to (?P<value>.+)"): N_("Mail by the server %(value)s"),
+    re.compile("from (?P<value>.+)"): N_("sender %(value)s"),
+    re.compile("signs in as (?P<value>.+)"): N_("signs in as %(value)s"),
+    re.compile("tells (?P<value>.+)"): N_("tells %(value)s"),
+    re.compile("no sign-in"): N_("no sign-in"),
+    re.compile("the address may be private"): N_("the address may be private"),
+    re.compile("certificate of an authority of its own"): N_(
+        "certificate of an authority of its own"
+    ),
+    re.compile("enabled again"): N_("enabled again"),
+    re.compile("new secret"): N_("new secret"),
+}
+"""The parts of a channel's settings."""
+CHANNEL_ACTIONS: Final = ("SaveChannel", "RemoveChannel")
+
+
+def target_of(approval: ApprovalView) -> str:
+    """Return what a request is about; empty: its action says it."""
+    if approval.action == "UpdatePolicy":
+        return ""
+    if approval.action in CHANNEL_ACTIONS:
+        return approval.target.removeprefix("channel ")
+    return approval.target
 
 
 def lines_of(approval: ApprovalView) -> tuple[str, ...]:
@@ -40,7 +67,15 @@ def lines_of(approval: ApprovalView) -> tuple[str, ...]:
             _changed(name, old, new) for name, old, new in _CHANGE.findall(changes)
         )
         return (*(named or (changes,)), *([rest] if separator else []))
-    return (", ".join(_part(each) for each in words.split(", ")),) if words else ()
+    part = _channel_part if approval.action == "SaveChannel" else _part
+    return (", ".join(part(each) for each in words.split(", ")),) if words else ()
+
+
+def _channel_part(words: str) -> str:
+    for pattern, text in _CHANNEL.items():
+        if found := pattern.fullmatch(words):
+            return _(text, **found.groupdict())
+    return _part(words)
 
 
 def _changed(name: str, old: str, new: str) -> str:

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
-from sparecode_node.console.pages.approval_words import lines_of
+from sparecode_node.console.pages.approval_words import lines_of, target_of
 from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.queries.views import Page
 
@@ -23,7 +23,9 @@ async def decide(visit: Visit) -> Response:
             call, page_token=visit.form.text("page"), stale_ok=stale_ok
         ),
     )
-    return visit.page("approvals.html", results=results, lines_of=lines_of)
+    return visit.page(
+        "approvals.html", results=results, lines_of=lines_of, target_of=target_of
+    )
 
 
 async def _decide(visit: Visit) -> Response | None:

@@ -3,7 +3,8 @@
 Channels: a new one, and the settings of one that exists (N5).
 
 The secret of a webhook is drawn for the form and shown in it, because the change may
-wait for an approval. No page shows it after that. Mail is set up by the command line.
+wait for an approval. No page shows it after that. The password of a mail server is
+typed, and never shown.
 """
 
 from typing import Final
@@ -28,6 +29,7 @@ KINDS: Final = {
     ChannelKind.WEBHOOK.value: N_("Webhook"),
     ChannelKind.SYSLOG.value: N_("Syslog over TLS"),
     ChannelKind.FILE.value: N_("Files on each node"),
+    ChannelKind.MAIL.value: N_("Mail to the people concerned"),
 }
 """Kinds that this page sets up."""
 CLASSES: Final = {
@@ -41,6 +43,8 @@ CLASSES: Final = {
 SUGGESTED: Final = (EventClass.ADMINISTRATION, EventClass.EMERGENCY)
 """What the form of a new webhook has ticked."""
 FIELDS: Final = {"secret": "webhook_secret"}
+MAIL_FIELDS: Final = {"secret": "mail_password"}
+"""The fields of the form, by the names that the service reports."""
 
 
 async def add(visit: Visit) -> Response:
@@ -53,7 +57,7 @@ async def add(visit: Visit) -> Response:
             lambda call: _create(visit, call),
             to="/channels",
             words=_("The channel is created. Test it now."),
-            fields=FIELDS,
+            fields=_fields(visit.form.text("kind")),
         )
         if answer is not None:
             return answer
@@ -62,16 +66,19 @@ async def add(visit: Visit) -> Response:
 
 async def _create(visit: Visit, call: CallContext) -> Applied:
     kind = _kind_in(visit)
-    is_webhook = kind is ChannelKind.WEBHOOK
+    is_webhook, is_mail = kind is ChannelKind.WEBHOOK, kind is ChannelKind.MAIL
     return await visit.site.services.channels.create(
         call,
         name=visit.form.text("name"),
         kind=kind,
         address=visit.form.text("address"),
         classes=_classes_in(visit) if is_webhook else (),
-        secret=visit.form.text("webhook_secret") if is_webhook else "",
+        secret=_secret_in(visit, kind),
         allow_private=visit.form.flag("allow_private"),
         authority=_authority_in(visit),
+        sender=visit.form.text("sender") if is_mail else "",
+        login=visit.form.text("login") if is_mail else "",
+        contact=visit.form.text("contact") if is_mail else "",
     )
 
 
@@ -94,7 +101,7 @@ async def edit(visit: Visit) -> Response:
             lambda call: _update(visit, call, channel),
             to="/channels",
             words=_("The channel is changed."),
-            fields=FIELDS,
+            fields=_fields(channel.kind),
         )
     else:
         answer = None
@@ -109,16 +116,35 @@ async def _remove(visit: Visit, call: CallContext, channel: Channel) -> Applied:
 
 async def _update(visit: Visit, call: CallContext, channel: Channel) -> Applied:
     is_webhook = channel.kind is ChannelKind.WEBHOOK
+    is_mail = channel.kind is ChannelKind.MAIL
     return await visit.site.services.channels.update(
         call,
         name=channel.name,
         enabled=visit.form.flag("enabled"),
         address=visit.form.text("address"),
         classes=_classes_in(visit) if is_webhook else (),
-        secret=visit.form.text("webhook_secret") if is_webhook else "",
+        secret=_secret_in(visit, channel.kind),
         allow_private=visit.form.flag("allow_private"),
         authority=_authority_in(visit),
+        sender=visit.form.text("sender") if is_mail else None,
+        login=visit.form.text("login") if is_mail else None,
+        contact=visit.form.text("contact") if is_mail else None,
     )
+
+
+def _fields(kind: str) -> dict[str, str]:
+    return MAIL_FIELDS if kind == ChannelKind.MAIL.value else FIELDS
+
+
+def _secret_in(visit: Visit, kind: ChannelKind) -> str:
+    """Return the secret for a channel of this kind, as typed; empty: none was."""
+    match kind:
+        case ChannelKind.WEBHOOK:
+            return visit.form.text("webhook_secret")
+        case ChannelKind.MAIL:
+            return visit.form.secret("mail_password")
+        case _:
+            return ""
 
 
 async def _channel(visit: Visit, name: str) -> Channel:
@@ -169,6 +195,7 @@ def _page(visit: Visit, channel: Channel | None) -> Response:
         classes=CLASSES,
         told=channel.classes if channel else SUGGESTED,
         has_classes=channel is None or channel.kind is ChannelKind.WEBHOOK,
+        has_mail=channel is None or channel.kind is ChannelKind.MAIL,
         has_address=channel is None or channel.kind is not ChannelKind.FILE,
         secret=drawn,
         boxes=" ".join(
