@@ -52,6 +52,13 @@ def test_sample_states_the_real_defaults(path):
     assert load_config(path, {}) == before
 
 
+def test_an_archive_is_off_unless_a_folder_is_named(path):
+    """(U2)."""
+    assert load_config(path, {}).audit_archive is None
+    edit(path, '#archive = "/srv', 'archive = "/srv')
+    assert load_config(path, {}).audit_archive == Path("/srv/sparecode-archive")
+
+
 def test_a_key_of_a_member_can_be_accepted(path):
     """(P5a) By this node, for a key that the cluster could not record."""
     assert load_config(path, {}).accept_keys == {}

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparecode_node.config_limits import LimitsConfig, read_limits
 from sparecode_node.config_plugins import PluginConfig, read_plugins
 from sparecode_node.config_section import Address, ConfigError, Section, quoted
 
@@ -29,7 +30,6 @@ _TIMING_MS_MAX = 60_000
 # A follower must be able to miss two heartbeats without starting an election.
 _HEARTBEATS_IN_ELECTION = 3
 _LOG_ENTRIES = range(16, 1_000_000 + 1)
-_PER_S = range(1, 1_000_001)
 _WRAP_TIMEOUT_S = range(1, 60 + 1)
 # The log is in memory and read at the start. It must hold two of the longest entries.
 _LOG_BYTES = range(64 * 1024, 1024**3 + 1)
@@ -153,19 +153,6 @@ class RaftConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsConfig:
-    """The calls per second that this node accepts, averaged over a few seconds."""
-
-    agent_per_s: int
-    client_address_per_s: int
-    user_per_s: int
-    sign_in_per_s: int
-    peer_per_s: int
-    codes_per_s: int
-    session_per_s: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """The level and format of the log."""
 
@@ -212,6 +199,8 @@ class Config:
     kdf_profile: KdfProfile
     limits: LimitsConfig
     log: LogConfig
+    audit_archive: Path | None = None
+    """Where this node copies sealed audit events. None: nowhere."""
 
     @property
     def tls_listeners(self) -> Mapping[str, ListenerConfig]:
@@ -230,7 +219,7 @@ class Config:
 
 _SECTIONS = (
     "node agents peers admin metrics console radius radsec http cluster keys raft kdf "
-    "limits log"
+    "limits log audit"
 )
 
 
@@ -256,7 +245,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
     metrics, console, http = section("metrics"), section("console"), section("http")
-    radsec, keys = section("radsec"), section("keys")
+    radsec, keys, audit = section("radsec"), section("keys"), section("audit")
     config = Config(
         path=path,
         accept_keys=peers.fingerprints("accept_keys"),
@@ -278,10 +267,12 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         given_ring_file=keys.credential_or_none("given", environment),
         raft=_raft(section("raft")),
         kdf_profile=_kdf(section("kdf"), environment),
-        limits=_limits(section("limits")),
+        limits=read_limits(section("limits")),
         log=_log(section("log")),
+        audit_archive=audit.file_or_none("archive"),
     )
     keys.done()
+    audit.done()
     ports: dict[int, str] = {}
     for part, name, listener in (
         (agents, "agents", config.agents),
@@ -474,20 +465,6 @@ def _kdf(section: Section, environment: Mapping[str, str]) -> KdfProfile:
             f"{TESTING}=1 in the environment of a test",
         )
     return profile
-
-
-def _limits(section: Section) -> LimitsConfig:
-    limits = LimitsConfig(
-        agent_per_s=section.number("agent_per_s", 500, _PER_S),
-        client_address_per_s=section.number("client_address_per_s", 20, _PER_S),
-        user_per_s=section.number("user_per_s", 5, _PER_S),
-        sign_in_per_s=section.number("sign_in_per_s", 1, _PER_S),
-        peer_per_s=section.number("peer_per_s", 5, _PER_S),
-        codes_per_s=section.number("codes_per_s", 50, _PER_S),
-        session_per_s=section.number("session_per_s", 100, _PER_S),
-    )
-    section.done()
-    return limits
 
 
 def _log(section: Section) -> LogConfig:

@@ -315,6 +315,70 @@ def test_verify_names_the_problem(stranger: Cli, files: dict[str, str]) -> None:
     assert answer["public_key_given"] is False
 
 
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Return an archive of two segments of five events."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number, first in ((1, 0), (2, 5)):
+        name = f"{number:08}-{log()[first + 4].hash.hex()[:16]}"
+        write(folder / f"{name}.jsonl", log()[first : first + 5])
+        write_checkpoint(folder / f"{name}.checkpoint.json", signed(log(), first + 5))
+    (folder / ".half.n1.part").write_text("{")
+    return folder
+
+
+def test_an_archive_is_verified_without_a_node(
+    stranger: Cli, files: dict[str, str], archive: Path, tmp_path: Path
+) -> None:
+    """(U2) Alone, and together with an export after its last event."""
+    stranger.node.stop()
+    verified = ("audit", "verify", "--archive", str(archive))
+    keys = ("--public-key", files["keys"])
+    result = stranger(*verified, *keys)
+    assert result.exit_code == 0
+    assert result.stdout == "Proved: events 1 to 10 are complete and unchanged.\n"
+    tail = str(write(tmp_path / "tail.jsonl", log(12)[10:]))
+    result = stranger(*verified[:2], tail, *verified[2:], *keys)
+    assert result.exit_code == 0
+    assert "2 later events: consistent" in result.stdout
+    later = str(write_checkpoint(tmp_path / "later", signed(log(12), 12)))
+    result = stranger(*verified[:2], tail, *verified[2:], "--checkpoint", later)
+    assert "Proved: events 1 to 12" in result.stdout
+    assert "This holds only if your cluster has this key" in result.stdout
+    assert not stranger.node.calls
+
+
+def test_a_damaged_archive_is_named_with_its_file(
+    stranger: Cli, files: dict[str, str], archive: Path
+) -> None:
+    """(U2) Changed, without a segment, without a checkpoint, or twice."""
+    arguments = ("audit", "verify", "--archive", str(archive))
+    first, second = sorted(archive.glob("*.jsonl"))
+    content = second.read_bytes()
+    second.write_bytes(content.replace(b'"outcome":"', b'"outcome":"x', 2))
+    result = stranger(*arguments)
+    assert result.exit_code == 1
+    assert f"{second.name}, line 1: event 6 was" in result.stderr.replace("\n", "")
+    second.write_bytes(content)
+    moved = first.rename(first.with_suffix(".gone"))
+    result = stranger(*arguments)
+    assert "The archive begins with event 6" in result.stdout
+    moved.rename(first)
+    twice = archive / f"00000002-{'0' * 16}.jsonl"
+    twice.write_bytes(content)
+    result = stranger(*arguments)
+    assert result.exit_code == 2
+    assert "segment 2 is there twice" in result.stderr.replace("\n", " ")
+    twice.unlink()
+    result = stranger(*arguments, "--public-key", files["others"])
+    assert result.exit_code == 1
+    assert "not in --public-key" in result.stderr
+    for each in archive.glob("*.checkpoint.json"):
+        each.unlink()
+    assert stranger(*arguments).exit_code == 2
+
+
 def test_verify_names_what_was_declared_lost(stranger: Cli, tmp_path: Path) -> None:
     """(U2) In words and in JSON; it is no problem."""
     records = whole()

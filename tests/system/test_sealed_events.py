@@ -27,9 +27,12 @@ RAFT = "[raft]\nlog_entries_max = 24\nlog_entries_kept = 8\n"
 def site(tmp_path: Path) -> Iterator[Site]:
     """Begin a cluster of one."""
     site = Site(tmp_path)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    section = f'[audit]\narchive = "{archive}"\n'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(SHORT))
-        patch.setattr(machines, "_TOML", machines._TOML + RAFT)
+        patch.setattr(machines, "_TOML", machines._TOML + RAFT + section)
         try:
             site.start_cluster()
             yield site
@@ -73,6 +76,25 @@ def add_users(site: Site, last: int) -> None:
         admin.login(ADMINISTRATOR, PASSWORD)
         for number in range(last):
             admin.create_user(f"user-{number}")
+
+
+def test_what_a_node_has_archived_is_proved_without_it(
+    site: Site, tmp_path: Path
+) -> None:
+    """(U2) By anyone with the public key, after the cluster is gone."""
+    (machine,) = site.machines.values()
+    add_users(site, 20)
+    until(lambda: len(list((tmp_path / "archive").glob("*.checkpoint.json"))) >= 2)
+    machine.kill()
+    verified = site.admin(
+        *("audit", "verify", "--archive", str(tmp_path / "archive")),
+        *("--output", "json"),
+    )
+    assert verified.returncode == 0, verified.stderr
+    answer = json.loads(verified.stdout)
+    assert answer["first"] == 1
+    assert answer["proved_up_to"] >= 20
+    assert answer["problem"] is None
 
 
 def test_all_machines_are_replaced_one_after_the_other(site: Site) -> None:

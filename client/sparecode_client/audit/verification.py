@@ -18,7 +18,7 @@ the event that declares it, and that event records the hashes on both sides of t
 import enum
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,13 +121,39 @@ def verify(path: Path, checkpoints: Sequence[Checkpoint]) -> AuditVerdict:
     Raises:
         AuditFileError: The file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            declarations = _declarations(file)
-            file.seek(0)
-            return _Verification(file, checkpoints, declarations).verdict()
-    except OSError as error:
-        raise AuditFileError(f"{path}: {error.strerror}") from error
+    return verify_files([path], checkpoints)
+
+
+def verify_files(
+    paths: Sequence[Path], checkpoints: Sequence[Checkpoint]
+) -> AuditVerdict:
+    """
+    Verify a log in several files, one after the other, as one.
+
+    Raises:
+        AuditFileError: A file cannot be read.
+    """
+    declarations = _declarations(_lines_of(paths))
+    return _Verification(_lines_of(paths), checkpoints, declarations).verdict()
+
+
+def place_of(paths: Sequence[Path], line: int) -> tuple[Path, int]:
+    """Return the file and its line of a line of several files together."""
+    for path in paths[:-1]:
+        lines = sum(1 for _ in _lines_of([path]))
+        if line <= lines:
+            return path, line
+        line -= lines
+    return paths[-1], line
+
+
+def _lines_of(paths: Sequence[Path]) -> Iterator[bytes]:
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                yield from file
+        except OSError as error:
+            raise AuditFileError(f"{path}: {error.strerror}") from error
 
 
 class _Verification:

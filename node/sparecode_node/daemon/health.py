@@ -2,6 +2,7 @@
 """What others may know of a running node: its condition and its metrics."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparecode_node.config import Config
@@ -36,6 +37,7 @@ class Parts:
     refusals: Refusals
     radius_packets: PacketCounts
     deliveries: DeliveryCounts
+    unarchived: Callable[[], int | None]
     clock: Clock
     version: str
 
@@ -81,6 +83,7 @@ def observe(
             security=parts.refusals.log,
             radius_packets=parts.radius_packets.published,
             deliveries=parts.deliveries.attempts,
+            unarchived=parts.unarchived,
         ),
         parts.measures,
         address,

@@ -13,6 +13,8 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
+from collections.abc import Coroutine
+from typing import Any
 
 from sparecode_node.config import Config, KdfProfile
 from sparecode_node.daemon import systemd
@@ -66,6 +68,8 @@ from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.cluster import checkpoints
+from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
@@ -123,6 +127,7 @@ class Node:
         self._replicator: ClusterReplicator | None = None
         self._key_holder: KeyHolder | None = None
         self._doors = Doors()
+        self._archive: SegmentArchive | None = None
         self._radius_packets, self._deliveries = PacketCounts(), DeliveryCounts()
         self._member_keys = MemberKeys(config.accept_keys)
         self._own_key: OwnKey | None = None
@@ -233,6 +238,7 @@ class Node:
                 refusals=self._refusals,
                 radius_packets=self._radius_packets,
                 deliveries=self._deliveries,
+                unarchived=lambda: self._archive.waiting if self._archive else None,
                 clock=self._clock,
                 version=VERSION,
             ),
@@ -291,6 +297,7 @@ class Node:
                 ).run(),
                 "segment_holders",
             ),
+            *self._archive_work(key_holder),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
             (services.delivery.run(), "delivery"),
@@ -398,6 +405,22 @@ class Node:
             on_keys=key_holder.follow,
             on_member_keys=self._member_keys.follow,
         )
+
+    def _archive_work(
+        self, key_holder: KeyHolder
+    ) -> tuple[tuple[Coroutine[Any, Any, None], str], ...]:
+        """Return the copying of sealed audit events, if `node.toml` names an archive."""
+        if self._config.audit_archive is None:
+            return ()
+        self._archive = SegmentArchive(
+            folder=self._config.audit_archive,
+            state=self._config.node.data_dir / STATE,
+            node_id=self._config.node.id,
+            sign=lambda head: checkpoints.sign(
+                Sealing(key_holder.ring), head, at_ms=self._clock.now_ms()
+            ),
+        )
+        return ((self._archive.run(), "archive"),)
 
     def _make_replicator(
         self,

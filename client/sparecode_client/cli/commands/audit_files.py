@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.audit.archive import archived_segments
 from sparecode_client.audit.checkpoints import (
     AuditFileError,
     checkpoint_text,
@@ -18,7 +19,7 @@ from sparecode_client.audit.checkpoints import (
     read_public_keys,
     signature_is_right,
 )
-from sparecode_client.audit.verification import AuditVerdict, verify
+from sparecode_client.audit.verification import AuditVerdict, place_of, verify_files
 from sparecode_client.cli.terminal.exit_codes import (
     ExitCode,
     fail,
@@ -155,17 +156,28 @@ def check(context: typer.Context, *, stale_ok: StaleOk = False) -> None:
 def verify_file(
     context: typer.Context,
     path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A complete export, as JSON Lines."),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="An export as JSON Lines: a complete one, or one that begins after the "
+            "archive.",
+        ),
+    ] = None,
     checkpoint: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             metavar="CHECKPOINT",
             help="A file written by `sparecode audit checkpoint`. May repeat.",
         ),
-    ],
+    ] = None,
     *,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that nodes have archived the log to: its checkpoints count, too.",
+        ),
+    ] = None,
     public_key: Annotated[
         Path | None,
         typer.Option(
@@ -176,7 +188,10 @@ def verify_file(
     ] = None,
 ) -> None:
     """
-    Verify that an exported audit log is complete and unchanged. Needs no node.
+    Verify that an exported or archived audit log is complete and unchanged.
+
+    It needs no node. With --archive and a FILE, both together are one log: FILE is an
+    export after the last archived event (`sparecode audit export --from`).
 
     Prints the last event up to which the log is proved, and the first event that was
     changed, is missing or is out of order. Events that a proved event declares lost
@@ -185,14 +200,17 @@ def verify_file(
     """
     settings = settings_of(context)
     try:
-        checkpoints = [read_checkpoint(each) for each in checkpoint]
+        segments = () if archive is None else archived_segments(archive)
+        paths = [each.events for each in segments] + ([] if path is None else [path])
+        files = [*(each.checkpoint for each in segments), *(checkpoint or ())]
+        if not paths or not files:
+            raise fail(ExitCode.USAGE, "give --archive, or a FILE and --checkpoint")
         trusted = None if public_key is None else read_public_keys(public_key)
-        for each, file in zip(checkpoints, checkpoint, strict=True):
-            if problem := _distrusted(each, trusted):
-                raise fail(ExitCode.REFUSED, f"{file}: {problem}")
-        if len({each.cluster_id for each in checkpoints}) > 1:
+        checkpoints = _trusted(files, trusted)
+        # An archive goes on after a restore, in the name of the new cluster.
+        if not segments and len({each.cluster_id for each in checkpoints}) > 1:
             raise fail(ExitCode.USAGE, "the checkpoints belong to several clusters")
-        verdict = verify(path, checkpoints)
+        verdict = verify_files(paths, checkpoints)
     except AuditFileError as error:
         raise fail(ExitCode.USAGE, str(error)) from None
     if settings.output.is_json:
@@ -208,18 +226,32 @@ def verify_file(
         )
     else:
         _say_verdict(settings, verdict)
+        if segments and verdict.first > 1:
+            settings.output.say(
+                f"The archive begins with event {verdict.first}: nothing is said of "
+                "earlier ones."
+            )
         if trusted is None:
             _say_keys(settings, checkpoints)
     if verdict.problem is not None:
-        raise fail(
-            ExitCode.REFUSED,
-            f"{path}, line {verdict.problem.line}: {verdict.problem.words}",
-        )
+        place, line = place_of(paths, verdict.problem.line)
+        raise fail(ExitCode.REFUSED, f"{place}, line {line}: {verdict.problem.words}")
     if not verdict.proved_up_to:
         raise fail(
             ExitCode.REFUSED,
             "nothing is proved: no checkpoint covers events of this file",
         )
+
+
+def _trusted(
+    files: Sequence[Path], trusted: Sequence[bytes] | None
+) -> list[Checkpoint]:
+    """Return the checkpoints in files. Raises `AuditFileError`, and exits if one is forged."""
+    checkpoints = [read_checkpoint(each) for each in files]
+    for each, file in zip(checkpoints, files, strict=True):
+        if problem := _distrusted(each, trusted):
+            raise fail(ExitCode.REFUSED, f"{file}: {problem}")
+    return checkpoints
 
 
 def _distrusted(checkpoint: Checkpoint, trusted: Sequence[bytes] | None) -> str:

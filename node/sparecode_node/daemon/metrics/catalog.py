@@ -310,6 +310,12 @@ SEGMENTS_MISSING = Metric(
     Kind.GAUGE,
     "Sealed segments of the audit log that this node has not stored.",
 )
+SEGMENTS_UNARCHIVED = Metric(
+    "sparecode_audit_segments_unarchived",
+    Kind.GAUGE,
+    "Sealed segments of the audit log that are not in this node's archive. Only with "
+    "[audit] archive in node.toml.",
+)
 AUTHORITIES_DUE = Metric(
     "sparecode_authorities_due",
     Kind.GAUGE,

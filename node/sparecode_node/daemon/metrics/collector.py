@@ -38,6 +38,8 @@ class Sources:
     security: SecurityLog
     radius_packets: Callable[[], Mapping[tuple[str, str], int]]
     deliveries: Callable[[], Mapping[tuple[str, str], int]]
+    unarchived: Callable[[], int | None] = lambda: None
+    """None: this node has no archive of the audit log."""
 
 
 _Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -94,6 +96,7 @@ class NodeCollector(Collector):
         loads = {lane.value: sources.kdf.load(lane) for lane in Lane}
         ends = sources.certificates()
         counts = sources.events.take()
+        unarchived = sources.unarchived()
         return {
             catalog.BUILD: [((sources.version,), 1)],
             catalog.PEER_CONNECTED: [((peer,), peer in linked) for peer in peers],
@@ -124,6 +127,9 @@ class NodeCollector(Collector):
                 for event in security_log.EVENTS
             ],
             catalog.SEGMENTS_MISSING: [((), sources.events.missing_segments)],
+            catalog.SEGMENTS_UNARCHIVED: [((), unarchived)]
+            if unarchived is not None
+            else [],
             catalog.AUTHORITIES_DUE: [((), sources.events.due_authorities)],
             catalog.RADIUS_PACKETS: list(sources.radius_packets().items()),
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The archive of the audit log: a folder with a file of events for each sealed segment (U2).
+
+Beside each is the checkpoint of its last event. Nodes write both (`[audit] archive` in
+`node.toml`), and verification needs nothing else.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_client.audit.checkpoints import AuditFileError
+
+_NAME = re.compile(r"([0-9]{8,18})-[0-9a-f]{16}\.jsonl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedSegment:
+    """The files of one segment."""
+
+    number: int
+    events: Path
+    checkpoint: Path
+
+
+def archived_segments(folder: Path) -> tuple[ArchivedSegment, ...]:
+    """
+    Return the segments of an archive, oldest first.
+
+    Files of other names are left out: unfinished and damaged ones.
+
+    Raises:
+        AuditFileError: The folder cannot be read, has no segment, or has two of a number.
+    """
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError as error:
+        raise AuditFileError(f"{folder}: {error.strerror}") from error
+    found: dict[int, ArchivedSegment] = {}
+    for name in names:
+        if (match := _NAME.fullmatch(name)) is None:
+            continue
+        number, events = int(match[1]), folder / name
+        if number in found:
+            raise AuditFileError(
+                f"{events}: segment {number} is there twice: a restored cluster has "
+                "written its own; give each its own folder"
+            )
+        found[number] = ArchivedSegment(
+            number=number,
+            events=events,
+            checkpoint=events.with_suffix(".checkpoint.json"),
+        )
+    if not found:
+        raise AuditFileError(f"{folder}: holds no segment of an audit log")
+    return tuple(found[number] for number in sorted(found))

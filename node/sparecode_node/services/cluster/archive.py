@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Copies sealed audit events to the archive, a folder that `node.toml` names (U2).
+
+A copy is proved by the chain in the state before and after it is written. It gets its
+name only when it is synced. What is there is read again from time to time; a damaged
+copy is put aside, and written again from this node's file. The node never deletes a
+file of the archive, and does not make the folder: a mount that is missing is a failure.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.segments import Holding, holding_of
+from sparecode_node.queries.audit import AuditHead
+from sparecode_node.services.cluster import archive_files
+from sparecode_node.services.cluster.archive_files import ArchivedFiles
+from sparecode_node.services.cluster.checkpoints import Checkpoint
+from sparecode_node.statemachine.sealed_events import (
+    SegmentError,
+    event_in,
+    lines_of,
+    open_log,
+)
+from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables.segments import Segment
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 2.0
+RETRY_S = 30.0
+"""After a failure, such as a full disk."""
+READ_AGAIN_S = 60.0
+"""Between two archived segments that are read again."""
+REST = 2.0
+"""After the work on a segment, as a multiple of its duration."""
+PART_EVENTS = 200
+"""Events that are read at once."""
+TURN_S = 0.001
+"""After each of these: answers need the interpreter, too."""
+
+
+class SegmentArchive:
+    """This node's copies in the archive."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        state: Path,
+        node_id: str,
+        sign: Callable[[AuditHead], Checkpoint],
+    ) -> None:
+        """Copy to *folder* what the state's database *state* and its file have."""
+        self._folder = folder
+        self._state = state
+        self._node_id = node_id
+        self._sign = sign
+        self._turn = threading.Event()
+        self._read_again = 0
+        self.waiting = 0
+        """Sealed segments that are not in the archive, as of the last look."""
+        self.holding = Holding()
+        """What the archive has, as of the last look."""
+        self._causes: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + READ_AGAIN_S
+        while True:
+            done = await self._logged("write", self.step)
+            if loop.time() >= due:
+                done = await self._logged("read", self.read_again) and done
+                due = loop.time() + READ_AGAIN_S
+            await asyncio.sleep(PAUSE_S if done else RETRY_S)
+
+    async def step(self) -> None:
+        """
+        Write what the archive lacks, oldest first.
+
+        A segment that this node lacks is left out until it is fetched. Raises
+        `SegmentError`, `sqlite3.Error` and `OSError`.
+        """
+        lacking = await asyncio.to_thread(self._look)
+        failure: SegmentError | None = None
+        for segment in lacking:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            try:
+                await asyncio.to_thread(self._write, segment)
+            except SegmentError as error:
+                failure = error
+            else:
+                log.info("segment_archived", extra={"segment": segment.number})
+            await asyncio.sleep(REST * (loop.time() - began))
+        if lacking:
+            await asyncio.to_thread(self._look)
+        if failure is not None:
+            raise failure
+
+    async def read_again(self) -> None:
+        """Prove the next archived segment; put a damaged one aside. Raises as `step`."""
+        await asyncio.to_thread(self._prove_next)
+
+    async def _logged(self, kind: str, step: Callable[[], object]) -> bool:
+        """Return whether the step was done. Log the same cause only once."""
+        try:
+            await step()  # type: ignore[misc]
+        except (SegmentError, sqlite3.Error, OSError) as error:
+            cause = str(error)
+            if self._causes.get(kind) != cause:
+                self._causes[kind] = cause
+                log.error("segment_not_archived", extra={"cause": cause})  # noqa: TRY400
+            return False
+        self._causes.pop(kind, None)
+        return True
+
+    def _look(self) -> tuple[Segment, ...]:
+        """Return the segments that the archive lacks, without lost ones, oldest first."""
+        with contextlib.closing(open_log(self._state)) as db:
+            sealed = segments.all_sealed(db)
+            lost = frozenset(segments.lost(db))
+        try:
+            there = archive_files.present(self._folder)
+        except OSError:
+            self.holding, self.waiting = Holding(), len(sealed)
+            raise
+        archived, lacking = [], []
+        for each in sealed:
+            if ArchivedFiles.of(self._folder, each).name in there:
+                archived.append(each.number)
+            elif each.number not in lost:
+                lacking.append(each)
+        self.holding, self.waiting = holding_of(archived), len(lacking)
+        return tuple(lacking)
+
+    def _write(self, segment: Segment) -> None:
+        files = ArchivedFiles.of(self._folder, segment)
+        head = AuditHead(sequence=segment.last_sequence, hash=segment.hash_after)
+        archive_files.write(
+            files,
+            segment,
+            self._events(segment),
+            self._sign(head),
+            node_id=self._node_id,
+        )
+        archive_files.prove(files, segment)
+
+    def _events(self, segment: Segment) -> Iterator[AuditEvent]:
+        skip = 0
+        while lines := lines_of(
+            self._state,
+            segment.number,
+            segment.hash_after,
+            skip=skip,
+            most=PART_EVENTS,
+        ):
+            yield from map(event_in, lines.splitlines())
+            skip += PART_EVENTS
+            self._turn.wait(TURN_S)
+
+    def _prove_next(self) -> None:
+        held = self.holding.held
+        if not held:
+            return
+        after = self._read_again
+        number = next((max(a, after + 1) for a, b in held if b > after), held[0][0])
+        self._read_again = number
+        with contextlib.closing(open_log(self._state)) as db:
+            segment = segments.find(db, number)
+        if segment is None:
+            return
+        files = ArchivedFiles.of(self._folder, segment)
+        try:
+            archive_files.prove(files, segment)
+        except SegmentError as error:
+            archive_files.put_aside(files)
+            self._look()
+            raise SegmentError(
+                f"segment {number} is damaged in the archive: {error}; it was put aside, "
+                "and is written again"
+            ) from error

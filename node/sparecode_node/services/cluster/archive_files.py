@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The files of the audit archive: for each sealed segment its events, and a checkpoint (U2).
+
+The events are those of `sparecode audit export`, and the checkpoint is a file of
+`sparecode audit checkpoint`, so verification needs no node and no other program. The
+name has the hash of the last event: the histories of a cluster and of its restored copy
+may be in one folder.
+"""
+
+import base64
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.queries.audit import AuditRecord
+from sparecode_node.services.cluster.checkpoints import Checkpoint
+from sparecode_node.services.files import audit_export
+from sparecode_node.services.files.audit_export import ExportFormat
+from sparecode_node.statemachine.sealed_events import SegmentError, linked
+from sparecode_node.statemachine.tables.segments import Segment
+
+EVENTS, CHECKPOINT = ".jsonl", ".checkpoint.json"
+_HASHES = {"previous_hash", "hash"}
+_MODE = 0o640
+_HASH_DIGITS = 16
+_EVENT_BYTES_MAX = 64 * 1024
+"""No line of an event is longer."""
+_CHECKPOINT_BYTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFiles:
+    """Where the two files of a segment are, or will be."""
+
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, folder: Path, segment: Segment) -> "ArchivedFiles":
+        """Return the files of a segment."""
+        digits = segment.hash_after.hex()[:_HASH_DIGITS]
+        return cls(folder, f"{segment.number:08}-{digits}")
+
+    @property
+    def events(self) -> Path:
+        """The events, one line each."""
+        return self.folder / f"{self.name}{EVENTS}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The signed checkpoint of the last event."""
+        return self.folder / f"{self.name}{CHECKPOINT}"
+
+
+def present(folder: Path) -> frozenset[str]:
+    """
+    Return the names of the segments whose files are both there.
+
+    A file gets its final name only when it is complete and synced. Raises `OSError`.
+    """
+    with os.scandir(folder) as entries:
+        names = {each.name for each in entries}
+    return frozenset(
+        name.removesuffix(CHECKPOINT)
+        for name in names
+        if name.endswith(CHECKPOINT)
+        and f"{name.removesuffix(CHECKPOINT)}{EVENTS}" in names
+    )
+
+
+def write(
+    files: ArchivedFiles,
+    segment: Segment,
+    events: Iterable[AuditEvent],
+    checkpoint: Checkpoint,
+    *,
+    node_id: str,
+) -> None:
+    """
+    Write the files of a segment, durably, each completely or not at all.
+
+    The checkpoint is last: a segment whose checkpoint is there is complete. Raises
+    `SegmentError` if these are not its events, and `OSError`.
+    """
+    _replace(files.events, _lines(segment, events), node_id)
+    _replace(files.checkpoint, [_text(checkpoint)], node_id)
+
+
+def prove(files: ArchivedFiles, segment: Segment) -> None:
+    """
+    Read the files of a segment. Raises `SegmentError`, and `OSError`.
+
+    The signature of the checkpoint is for verifiers: here the state says what is right.
+    """
+    read: list[bytes] = []
+
+    def events() -> Iterator[AuditEvent]:
+        for line in _read_lines(files.events):
+            read[:] = [line]
+            yield _event(line)
+
+    for line in _lines(segment, events()):
+        if [line] != read:
+            raise SegmentError("a line is not as it was written")
+    with files.checkpoint.open("rb") as file:
+        content = file.read(_CHECKPOINT_BYTES_MAX)
+    try:
+        checkpoint = json.loads(content)
+        same = (
+            checkpoint["sequence"] == segment.last_sequence
+            and checkpoint["head"] == segment.hash_after.hex()
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SegmentError("the checkpoint is damaged") from error
+    if not same:
+        raise SegmentError("the checkpoint is of other events")
+
+
+def put_aside(files: ArchivedFiles) -> None:
+    """Rename damaged files, so that they are written again. Raises `OSError`."""
+    for path in (files.checkpoint, files.events):
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+
+
+def _lines(segment: Segment, events: Iterable[AuditEvent]) -> Iterator[bytes]:
+    previous = segment.hash_before
+    for event, value in linked(segment, events):
+        record = AuditRecord(event=event, previous_hash=previous, hash=value)
+        yield audit_export.lines(ExportFormat.JSON_LINES, [record])
+        previous = value
+
+
+def _replace(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
+    """Write a file, sync it, and then give it its name: a power cut leaves all or none."""
+    # Nodes may share the folder, so each has a name of its own.
+    part = path.with_name(f".{path.name}.{node_id}.part")
+    try:
+        with os.fdopen(
+            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb"
+        ) as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while line := file.readline(_EVENT_BYTES_MAX):
+            yield line
+
+
+def _event(line: bytes) -> AuditEvent:
+    try:
+        content = json.loads(line)
+        fields = {name: content[name] for name in content.keys() - _HASHES}
+        return AuditEvent(**fields)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SegmentError("a line is no event") from error
+
+
+def _text(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint as `sparecode audit checkpoint` writes it."""
+    content = {
+        "cluster_id": checkpoint.cluster_id,
+        "sequence": checkpoint.sequence,
+        "head": checkpoint.head.hex(),
+        "at_ms": checkpoint.at_ms,
+        "key_id": checkpoint.key_id,
+        "public_key": base64.b64encode(checkpoint.public_key).decode(),
+        "signature": base64.b64encode(checkpoint.signature).decode(),
+    }
+    return json.dumps(content, indent=2).encode() + b"\n"
