@@ -20,9 +20,13 @@ from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.services.state import checkpointer
 from sparecode_node.statemachine.checkpoints import Checkpoints
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.page_sums import open_page_sums
+from sparecode_node.statemachine.page_sums import (
+    LostWriteError,
+    PageSums,
+    open_page_sums,
+)
 from sparecode_node.statemachine.tables import schema
-from tests.services.checkpoint_world import ENTRIES, copy, create_users, opened
+from tests.services.checkpoint_world import ENTRIES, World, copy, create_users, opened
 
 PAGE = 4096
 FRAME = 24 + PAGE
@@ -169,6 +173,51 @@ def test_a_log_that_is_on_no_disk_is_written_again_at_the_start(
     open_page_sums(image / "state.db").close()
     assert b"".join(written) == content
     assert log in synced
+
+
+@pytest.mark.parametrize("damage", ["bit", "end"])
+def test_a_log_that_has_lost_copied_frames_is_noticed_at_the_next_start(
+    tmp_path: Path, damage: str
+) -> None:
+    """SQLite would combine older pages of the log with newer ones of the database."""
+    with opened(tmp_path) as world:
+        image, copied = partly_copied(world, tmp_path)
+    content = (image / "state.db-wal").read_bytes()
+    for frame in range(copied):
+        start = 32 + frame * FRAME
+        damaged = content[:start] if damage == "end" else flipped(content, start + 500)
+        (image / "state.db-wal").write_bytes(damaged)
+        with pytest.raises(LostWriteError, match="of the write-ahead log is damaged"):
+            open_page_sums(image / "state.db")
+
+
+def test_frames_that_were_not_copied_may_be_lost(tmp_path: Path) -> None:
+    """The state is older, and whole; the journal has the entries."""
+    with opened(tmp_path) as world:
+        image, copied = partly_copied(world, tmp_path)
+    log = image / "state.db-wal"
+    log.write_bytes(flipped(log.read_bytes(), 32 + copied * FRAME + 500))
+    open_page_sums(image / "state.db").close()
+
+
+def partly_copied(world: World, folder: Path) -> tuple[Path, int]:
+    """Return an image whose log was copied in part, and the number of these frames."""
+    create_users(world, 5)
+    with contextlib.closing(sqlite3.connect(folder / "state.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM users").fetchone()
+        create_users(world, 1)
+        until_durable(world.machine, world.index)
+        image = copy(folder, folder / "image")
+    sums = PageSums(image / "state.db-pages")
+    sums.load()
+    assert sums.copied.frames > 2
+    return image, sums.copied.frames
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """Return bytes with another bit."""
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
 def test_a_stopped_node_leaves_the_cluster_s_format_on_the_disk(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class SimCluster:
         except Killed:
             cut = self.rng.random() < 0.5 if self.power is None else self.power
             self._die(node, power=cut, cause="killed inside")
-        except (Fatal, StartRefusedError, sqlite3.OperationalError) as error:
+        except (Fatal, StartRefusedError, sqlite3.DatabaseError) as error:
             if not node.disk.broken:
                 kind = "starts unaided" if starting else "no halt"
                 self.invariants.violated(kind, f"{node.node_id}: {error}")

@@ -97,6 +97,8 @@ class Disk:
         """The next one, where the state has simulated files (`files`)."""
         self.hurt = False
         """A call on the files of the state has failed in this process."""
+        self.rotten = False
+        """It has lost, or changed, something that it had reported as written."""
 
     def copy(self) -> "Disk":
         """Return a disk with the same content, as a snapshot of the machine has it."""
@@ -119,7 +121,7 @@ class Disk:
     @property
     def broken(self) -> bool:
         """Whether a node may rightly stop because of this disk."""
-        return self.failing or self.full or self.hurt
+        return self.failing or self.full or self.hurt or self.rotten
 
     def burn(self, effect: Effect = Effect.KILL_IN_FILE_OPERATION) -> None:
         """Come nearer to a kill that is planned."""

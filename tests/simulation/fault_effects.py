@@ -74,6 +74,10 @@ class Effect(enum.Enum):
     STATE_SECTORS_KEPT = "unsynced sectors of a state kept"
     STATE_NAME_LOST = "unsynced names of a state's files lost"
     CHECKPOINT = "checkpoints"
+    ROTTEN = "disks that changed something they had reported as written"
+    ROTTEN_REFUSED = "nodes that refused such a disk"
+    ROTTEN_ACCEPTED = "nodes that did without what such a disk had changed"
+    STATE_BACK = "states that returned as an older copy, without the journal"
 
     CONNECTION_SILENT = "connections that died silently"
     CONNECTION_ONE_WAY = "connections that died silently in one direction"

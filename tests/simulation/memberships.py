@@ -65,6 +65,8 @@ class Memberships:
     configuration: Configuration = field(default_factory=Configuration)
     """The newest that is known to be committed."""
     wiped: set[str] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
+    """Machines whose disk has rotted: they may have to be replaced."""
     acknowledged: list[Change] = field(default_factory=list)
     """Changes that were acknowledged."""
     _committed: int = 0
@@ -202,7 +204,7 @@ class Memberships:
     def _wipe_one(self) -> None:
         """Wipe a machine whose journal all others know by name, if they do without."""
         voters = sorted(self.configuration.voters)
-        others_lost = self.wiped & set(self.configuration.ids)
+        others_lost = (self.wiped | self.doubtful) & set(self.configuration.ids)
         if len(voters) < 3 or others_lost:
             return
         node = self.world.nodes[self.rng.choice(voters)]

@@ -68,7 +68,7 @@ class DiskCopies:
         """Put a copy back that is so old that every other voter's disk knows of it."""
         members, nodes = self.world.memberships, self.world.nodes
         voters = members.configuration.voters
-        lost = members.wiped & set(members.configuration.ids)
+        lost = (members.wiped | members.doubtful) & set(members.configuration.ids)
         others = [nodes[voter] for voter in voters - {node_id}]
         if node_id not in voters or len(voters) < 3 or lost:
             return

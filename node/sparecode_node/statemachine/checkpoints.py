@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from sparecode_node.statemachine.page_sums import (
+    Copied,
     LostWriteError,
     PageSums,
     sums_in_log,
@@ -103,7 +104,7 @@ class Checkpoints:
             self._salt, self._recorded = b"", 0
         if copied > self._recorded:
             salt, pages, sums = sums_in_log(self._log, self._recorded + 1, copied)
-            self._sums.add(pages, sums)
+            self._sums.add(pages, sums, Copied(salt, copied))
             self._salt, self._recorded = salt, copied
 
     def close(self) -> None:

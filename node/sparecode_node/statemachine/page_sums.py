@@ -7,9 +7,15 @@ older page in its place: well-formed, and often unnoticed by SQLite's own checks
 each page that a checkpoint writes into the database gets a checksum here, on disk
 before the write-ahead log may be overwritten. A start compares them (`open_page_sums`).
 
+The pages in SQLite's write-ahead log have checksums of its own. But a log that is damaged
+ends earlier for SQLite, which then combines older pages of the log with newer ones of the
+database, and notices nothing. So a batch also says how far the log was copied: a log
+with the same salt that ends before that has lost what was on disk.
+
 The file is a magic number, then batches: the number of pages of the database, the
-number of records, CRC-32 of the records; each record is a page's number and its CRC-32.
-A page's last record counts. A page without a record is not compared: it is unused.
+number of records, the log's salt and the number of its frames that were copied, CRC-32
+of these and of the records; each record is a page's number and its CRC-32. A page's last
+record counts. A page without a record is not compared: it is unused.
 """
 
 import array
@@ -19,24 +25,40 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
-MAGIC = b"SCPAGES1"
-_BATCH = struct.Struct("<III")
+MAGIC = b"SCPAGES2"
+_BATCH = struct.Struct("<II8sI")
+_CRC = struct.Struct("<I")
 _RECORD = struct.Struct("<II")
 _UNKNOWN = -1
+ADVICE = (
+    "Replace the disk, remove this node from the cluster, and add it under a new id."
+)
 _APPENDED_MAX = 1024 * 1024
 """Bytes of batches after which the file is written again, if it has doubled, too."""
 
 _WAL_HEADER = 32
+_SALT = slice(16, 24)
+_NO_SALT = bytes(8)
 _FRAME = struct.Struct(">II")
 """The beginning of a frame's header: page, and pages of the database. The salt follows."""
 _FRAME_HEADER = 24
 _FRAMES_READ = 64
 _INDEX_FRAMES = struct.Struct("=16xI")
 """The number of valid frames in SQLite's index of the write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How far a write-ahead log has been copied into the database."""
+
+    salt: bytes = _NO_SALT
+    """Of the log; it changes when SQLite starts the log over."""
+    frames: int = 0
 
 
 class LostWriteError(Exception):
@@ -52,6 +74,7 @@ class PageSums:
         self._sums: array.array[int] = array.array("q")
         self._fd = -1
         self._size = self._written = 0
+        self.copied = Copied()
 
     def __len__(self) -> int:
         """Return the number of pages, known or not."""
@@ -69,22 +92,30 @@ class PageSums:
         if data[: len(MAGIC)] != MAGIC:
             return
         at = len(MAGIC)
-        while len(data) - at >= _BATCH.size:
-            pages, count, crc = _BATCH.unpack_from(data, at)
-            at += _BATCH.size
-            records = data[at : at + count * _RECORD.size]
-            if len(records) < count * _RECORD.size or zlib.crc32(records) != crc:
+        while len(data) - at >= _BATCH.size + _CRC.size:
+            pages, count, salt, frames = _BATCH.unpack_from(data, at)
+            end = at + _BATCH.size + count * _RECORD.size
+            if len(data) < end + _CRC.size:
                 return
+            if zlib.crc32(data[at:end]) != _CRC.unpack_from(data, end)[0]:
+                return
+            records = data[at + _BATCH.size : end]
             self.take(pages, dict(_RECORD.iter_unpack(records)))
-            at += len(records)
+            self.copied = Copied(salt, frames)
+            at = end + _CRC.size
 
-    def add(self, pages: int, sums: Mapping[int, int]) -> None:
-        """Record checksums of a database of *pages* pages; return when they are on disk."""
+    def add(self, pages: int, sums: Mapping[int, int], copied: Copied) -> None:
+        """
+        Record checksums of a database of *pages* pages; return when they are on disk.
+
+        *copied*: the log that the pages are from.
+        """
         self.take(pages, sums)
+        self.copied = copied
         if self._fd < 0 or self._size > max(_APPENDED_MAX, 2 * self._written):
             self.rewrite()
             return
-        batch = _batch(pages, sums)
+        batch = _batch(pages, sums, copied)
         _write(self._fd, batch)
         os.fdatasync(self._fd)
         self._size += len(batch)
@@ -96,7 +127,7 @@ class PageSums:
             for page, value in enumerate(self._sums, start=1)
             if value != _UNKNOWN
         }
-        data = MAGIC + _batch(len(self._sums), known)
+        data = MAGIC + _batch(len(self._sums), known, self.copied)
         new = self._path.with_name(f"{self._path.name}.new")
         new.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -139,11 +170,17 @@ def open_page_sums(database: Path) -> PageSums:
     if not database.exists():
         sums.rewrite()
         return sums
-    pages = _pages_in_log(database, log) if log.exists() else None
+    found = _read_log(database, log) if log.exists() else None
     if log.exists():
         write_again(log)
-    if pages is not None and path.exists():
+    if found is not None and path.exists():
         sums.load()
+        intact, pages = found
+        if intact.salt == sums.copied.salt and intact.frames < sums.copied.frames:
+            raise LostWriteError(
+                f"frame {intact.frames + 1} of the write-ahead log is damaged or missing,"
+                f" and {sums.copied.frames} were on disk. {ADVICE}"
+            )
         _compare(database, sums, pages)
     else:
         sums.take(*_sums_of(database))
@@ -161,7 +198,7 @@ def sums_in_log(log: int, first: int, last: int) -> tuple[bytes, int, dict[int, 
     """
     header = os.pread(log, _WAL_HEADER, 0)
     (page_size,) = struct.unpack_from(">I", header, 8)
-    salt, pages, sums = header[16:24], 0, dict[int, int]()
+    salt, pages, sums = header[_SALT], 0, dict[int, int]()
     step = _FRAME_HEADER + page_size
     for start in range(first, last + 1, _FRAMES_READ):
         count = min(_FRAMES_READ, last + 1 - start)
@@ -176,8 +213,12 @@ def sums_in_log(log: int, first: int, last: int) -> tuple[bytes, int, dict[int, 
     return salt, pages, sums
 
 
-def _pages_in_log(database: Path, log: Path) -> frozenset[int]:
-    """Return the pages that SQLite takes from the write-ahead log, once it is opened."""
+def _read_log(database: Path, log: Path) -> tuple[Copied, frozenset[int]]:
+    """
+    Return what SQLite takes from the write-ahead log, once it is opened.
+
+    That is the log's salt with the number of its intact frames, and their pages.
+    """
     uri = read_only_uri(database)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         # SQLite checks the log when it is first read. A reader changes neither file.
@@ -186,10 +227,11 @@ def _pages_in_log(database: Path, log: Path) -> frozenset[int]:
     (frames,) = (
         _INDEX_FRAMES.unpack_from(index.read_bytes()) if index.exists() else (0,)
     )
-    if not frames:
-        return frozenset()
     with log.open("rb") as file:
-        return frozenset(sums_in_log(file.fileno(), 1, frames)[2])
+        if not frames:
+            return Copied(file.read(_WAL_HEADER)[_SALT]), frozenset()
+        salt, _, sums = sums_in_log(file.fileno(), 1, frames)
+        return Copied(salt, frames), frozenset(sums)
 
 
 def _compare(database: Path, sums: PageSums, in_log: frozenset[int]) -> None:
@@ -206,8 +248,7 @@ def _compare(database: Path, sums: PageSums, in_log: frozenset[int]) -> None:
 def _lost(page: int) -> LostWriteError:
     return LostWriteError(
         f"page {page} is not the one that was written: the disk has lost a"
-        " write that it had reported as done. Replace the disk, remove this node from"
-        " the cluster, and add it under a new id."
+        f" write that it had reported as done. {ADVICE}"
     )
 
 
@@ -238,9 +279,10 @@ def write_again(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _batch(pages: int, sums: Mapping[int, int]) -> bytes:
+def _batch(pages: int, sums: Mapping[int, int], copied: Copied) -> bytes:
     records = b"".join(_RECORD.pack(page, value) for page, value in sums.items())
-    return _BATCH.pack(pages, len(sums), zlib.crc32(records)) + records
+    data = _BATCH.pack(pages, len(sums), copied.salt, copied.frames) + records
+    return data + _CRC.pack(zlib.crc32(data))
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -10,12 +10,17 @@ from tests.simulation.codes import CodesCluster
 from tests.simulation.disk import StateFault
 from tests.simulation.faults import Profile
 from tests.simulation.files.processes import Processes
+from tests.simulation.files.rot import RottingDisks
 from tests.simulation.files.store import FileStore
+from tests.simulation.machines import Node
 from tests.simulation.scenarios import Scenario
 
 FAULT_RATE = 0.01
 """Of faults in a step, where the disks are not the subject."""
 MORE_FAULTS_RATE = 0.05
+DEATHS = ("killed inside", "killed", "wiped", "put back to an older copy")
+"""Of a process that has not stopped itself."""
+
 CALLS_MAX = 120
 """Calls that go well before the one that does not."""
 
@@ -29,6 +34,8 @@ class FilesCluster(CodesCluster):
         store = lambda: FileStore(self._processes, self._dice)  # noqa: E731
         super().__init__(seed, replace(scenario, store=store))
 
+        self._rot = RottingDisks(self, self._dice)
+
     @contextlib.contextmanager
     def world(self, *, risk: float = 0.0) -> Iterator[None]:
         with self._processes.simulated(), super().world(risk=risk):
@@ -37,7 +44,14 @@ class FilesCluster(CodesCluster):
     def step(self, *, faulty: bool) -> None:
         if faulty:
             self._spoil()
+            self._rot.act()
+        self._rot.replace_refused()
         super().step(faulty=faulty)
+
+    def _die(self, node: Node, *, power: bool, cause: str) -> None:
+        if cause not in DEATHS:
+            self._rot.stopped(node)
+        super()._die(node, power=power, cause=cause)
 
     def _spoil(self) -> None:
         """Plan a failing call, or a kill inside one."""

@@ -30,6 +30,16 @@ class Cut(enum.Enum):
     SOME = "any sectors of any of them"
 
 
+class Rot(enum.Enum):
+    """What a disk does to bytes that it has reported as written."""
+
+    BIT = "a bit flips"
+    ZEROS = "a sector becomes zeros"
+    MISDIRECTED = "a sector has what belongs into another one"
+    LOST_WRITE = "a sector has what it had before the last sync"
+    CUT = "the file ends earlier"
+
+
 @dataclass(frozen=True, slots=True)
 class _Write:
     at: int
@@ -50,6 +60,8 @@ class Tracked:
     """Since the last sync, in order."""
     dropped: set[int] = field(default_factory=set)
     """Pages that a failed sync has marked as clean: readable, and on no disk."""
+    before: list[tuple[int, bytes]] = field(default_factory=list)
+    """What the last sync has overwritten, by sectors."""
 
     def copy(self) -> "Tracked":
         """Return one with the same content."""
@@ -57,6 +69,13 @@ class Tracked:
 
     def sync(self) -> None:
         """Write back what is pending; pages that count as clean are left out."""
+        if self.pending:
+            self.before = [
+                (start, bytes(self.durable[start : start + len(data)]))
+                for change in self.pending
+                if isinstance(change, _Write)
+                for start, data in _sectors(change)
+            ]
         for change in self.pending:
             _apply(self.durable, change)
         self.pending.clear()
@@ -68,6 +87,30 @@ class Tracked:
             self.dropped.update(_pages(write.at, len(write.data)))
         self.pending.clear()
         return sum(len(write.data) for write in writes)
+
+    def rot(self, kind: "Rot", rng: random.Random) -> bool:
+        """Let the disk have other bytes than those that were synced; return if it has."""
+        content, old = self.durable, bytes(self.durable)
+        if not content:
+            return False
+        sectors = range(0, len(content), SECTOR)
+        at = rng.choice(sectors)
+        match kind:
+            case Rot.BIT:
+                content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            case Rot.ZEROS:
+                content[at : at + SECTOR] = bytes(len(content[at : at + SECTOR]))
+            case Rot.MISDIRECTED:
+                other = rng.choice(sectors)
+                size = min(SECTOR, len(content) - max(at, other))
+                content[at : at + size] = old[other : other + size]
+            case Rot.LOST_WRITE if self.before:
+                start, data = rng.choice(self.before)
+                if start + len(data) <= len(content):
+                    content[start : start + len(data)] = data
+            case Rot.CUT:
+                del content[at:]
+        return bytes(content) != old
 
     def lose_power(self, cut: Cut, rng: random.Random) -> tuple[int, int]:
         """Keep what *cut* says; return how many sectors were lost, and how many kept."""
@@ -112,6 +155,8 @@ class Folder:
             return {name: copies[id(file)] for name, file in names.items()}
 
         other = Folder(path, copied(self.names), [copied(n) for n in self._names_since])
+        if not path.is_dir():
+            return other
         for name in self.names:
             if (self.path / name).exists():
                 (path / name).write_bytes((self.path / name).read_bytes())
@@ -170,6 +215,14 @@ class Folder:
         """Return the names that a power cut leaves: those of the disk, or some later."""
         late = 2 * rng.random() - 1  # Below 0: none since the last sync.
         return self._names_since[max(0, math.ceil(late * (len(self._names_since) - 1)))]
+
+    def put_back(self, older: "Folder", rng: random.Random) -> None:
+        """Become what an older copy has on its disk."""
+        names = older._cut(rng)
+        for file in names.values():
+            file.lose_power(rng.choice(list(Cut)), rng)
+        self.names, self._names_since = dict(names), [dict(names)]
+        self.write_out()
 
     def lose_power(self, rng: random.Random) -> tuple[int, int, int]:
         """

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Disks that rot: what was synced is not what is read at the next start.
+
+At most one machine of a run at a time, and only while a majority of the others has what
+is needed. The machine may start and be right, or refuse aloud; then an operator replaces
+its disk, as the message says.
+"""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.files.kernel import Folder, Rot, Tracked
+from tests.simulation.files.store import FileStore
+from tests.simulation.machines import Node
+from tests.simulation.memberships import Memberships
+
+ROT_RATE = 0.01
+COPY_RATE = 0.02
+OF_JOURNAL = 0.3
+STATE_BACK = 0.15
+
+
+class World(Protocol):
+    """The cluster."""
+
+    now: float
+    nodes: dict[str, Node]
+    effects: Effects
+    memberships: Memberships
+
+    def crash(self, node: str, *, power: bool) -> None: ...
+    def boot(self, node: Node) -> None: ...
+    def wipe(self, node: Node) -> None: ...
+    def trace(self, now: float, seen: str) -> None: ...
+
+
+@dataclass
+class RottingDisks:
+    """Lets disks rot, and replaces those that were refused."""
+
+    world: World
+    rng: random.Random
+    _copies: dict[str, tuple[object, Folder]] = field(default_factory=dict)
+    """Of states, with the store each belongs to."""
+    _refused: set[str] = field(default_factory=set)
+
+    def act(self) -> None:
+        """Do what the dice say."""
+        node_id = self.rng.choice(sorted(self.world.nodes))
+        node = self.world.nodes[node_id]
+        if self.rng.random() < COPY_RATE and node.is_up():
+            self._copies.setdefault(node_id, (node.store, _copy(node)))
+        if self.rng.random() < ROT_RATE and self._is_dispensable(node):
+            self._spoil(node)
+
+    def replace_refused(self) -> None:
+        """Give a machine whose disk was refused an empty one, once the others can."""
+        for node_id in sorted(self._refused):
+            node = self.world.nodes[node_id]
+            node.restart_at = None  # It is started no more as it is.
+            if self._is_dispensable(node):
+                self._refused.remove(node_id)
+                self.world.memberships.doubtful.remove(node_id)
+                self.world.memberships.wiped.add(node_id)
+                self.world.wipe(node)
+
+    def stopped(self, node: Node) -> None:
+        """Learn that a node has stopped itself."""
+        disk = node.disk
+        other_cause = disk.failing or disk.full or disk.hurt
+        if disk.rotten and not other_cause and node.node_id not in self._refused:
+            self.world.effects[Effect.ROTTEN_REFUSED] += 1
+            self._refused.add(node.node_id)
+
+    def _is_dispensable(self, node: Node) -> bool:
+        """Return whether all others are up, know its journal, and have lost nothing."""
+        members, nodes = self.world.memberships, self.world.nodes
+        voters = members.configuration.voters
+        others = [nodes[voter] for voter in sorted(voters - {node.node_id})]
+        others_lost = (members.wiped | members.doubtful) - {node.node_id}
+        lost = others_lost & set(members.configuration.ids)
+        if node.node_id not in voters or len(voters) < 3 or lost:
+            return False
+        if not all(other.is_up() for other in others):
+            return False
+        known = {o.journal.configuration.member(node.node_id) for o in others}
+        same_voters = {o.journal.configuration.voters for o in others} == {voters}
+        named = all(getattr(member, "journal_id", "") for member in known)
+        return same_voters and len(known) == 1 and named
+
+    def _spoil(self, node: Node) -> None:
+        assert isinstance(node.store, FileStore)
+        self.world.crash(node.node_id, power=True)
+        if self.rng.random() < STATE_BACK:
+            what = self._put_state_back(node)
+        elif self.rng.random() < OF_JOURNAL:
+            what = self._spoil_journal(node)
+        else:
+            what = self._spoil_state(node.store.folder)
+        if not what:
+            return
+        self.world.effects[Effect.ROTTEN] += 1
+        self.world.trace(self.world.now, f"{node.node_id}: {what}")
+        node.disk.rotten = True
+        self.world.memberships.doubtful.add(node.node_id)
+        self.world.boot(node)
+        self.world.effects[Effect.ROTTEN_ACCEPTED] += node.is_up()
+
+    def _spoil_state(self, folder: Folder) -> str:
+        if not folder.names:  # Lost in the power cut: nothing was synced yet.
+            return ""
+        name = self.rng.choice(sorted(folder.names))
+        kind = self.rng.choice(list(Rot))
+        changed = folder.names[name].rot(kind, self.rng)
+        folder.write_out()
+        return f"{name}: {kind.value}" if changed else ""
+
+    def _spoil_journal(self, node: Node) -> str:
+        if not node.disk.names:
+            return ""
+        name = self.rng.choice(sorted(node.disk.names))
+        file = node.disk.names[name]
+        tracked, kind = Tracked(bytearray(file.durable)), self.rng.choice(list(Rot))
+        changed = tracked.rot(kind, self.rng)
+        file.cached, file.durable = tracked.durable, bytes(tracked.durable)
+        return f"{name}: {kind.value}" if changed else ""
+
+    def _put_state_back(self, node: Node) -> str:
+        """Let the state be yesterday's, and the journal today's."""
+        assert isinstance(node.store, FileStore)
+        owner, copy = self._copies.pop(node.node_id, (None, None))
+        if copy is None or owner is not node.store:
+            return ""
+        node.store.folder.put_back(copy, self.rng)
+        self.world.effects[Effect.STATE_BACK] += 1
+        return "the state is an older copy"
+
+
+def _copy(node: Node) -> Folder:
+    """Copy a state. The real files are written when it is put back."""
+    assert isinstance(node.store, FileStore)
+    return node.store.folder.copy(Path("/nowhere"))
