@@ -112,20 +112,21 @@ def counted(*, kept: int, most: int) -> OutboxRules:
     made = rules()
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(NOTICE_TABLES)
-        db.execute(
-            "INSERT INTO channels VALUES "
-            "('all', '', '', 1, '', '', 0, '', x'', 0, 0, ?, 0, 0, 0, '', '', '')",
-            (kept,),
-        )
+        insert(db, "channels", channel=CHANNEL, kept=kept)
         for sequence in (1, 2):
-            db.execute(
-                "INSERT INTO notices VALUES "
-                "(NULL, 'all', '', 0, '', ?, 0, '', '', '', '', '', '', '', 0, 0, '', "
-                "'', '', '', '', 0)",
-                (sequence,),
-            )
+            insert(db, "notices", number=sequence, channel=CHANNEL, sequence=sequence)
         made.check_bounds("n1", db, most)
     return made
+
+
+def insert(db: sqlite3.Connection, table: str, **values: object) -> None:
+    """Insert a row; what is not said is 0 or empty."""
+    empty: dict[str, object] = {"INTEGER": 0, "BLOB": b""}
+    columns = db.execute(f"PRAGMA table_info({table})")
+    row = {name: empty.get(kind, "") for _, name, kind, *_ in columns} | values
+    names = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", (*row.values(),))  # noqa: S608
 
 
 @breaks("notices arrive")
