@@ -326,6 +326,7 @@ class Admin(Blocking[AsyncAdmin]):
     generate_tokencodes = _Method(AsyncAdmin.generate_tokencodes)
     save_emergency_access = _Method(AsyncAdmin.save_emergency_access)
     issue_fixed_tokencode = _Method(AsyncAdmin.issue_fixed_tokencode)
+    send_tokencodes = _Method(AsyncAdmin.send_tokencodes)
     get_emergency_access = _Method(AsyncAdmin.get_emergency_access)
     list_emergency_access = _Method(AsyncAdmin.list_emergency_access)
     disable_emergency_access = _Method(AsyncAdmin.disable_emergency_access)

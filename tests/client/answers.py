@@ -303,6 +303,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         passkey_domain="",
         silent_notices="",
         manager_notices="codes_issued",
+        codes_by_message=False,
         backup_recipients="",
     ),
     position=POSITION,

@@ -312,6 +312,7 @@ WEAKER: dict[str, Any] = {
     "passkey_domain": "mallory.example.com",
     "silent_notices": "codes_issued",
     "manager_notices": "",
+    "codes_by_message": True,
     "issued_sets_per_hour": 10_000,
     "issued_sets_per_day": 10_000,
     "unlocks_per_day": 100,

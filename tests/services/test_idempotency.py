@@ -55,7 +55,7 @@ ARGUMENTS = {
     "channels.send_again": "channel numbers",
     "channels.update": "name enabled address classes allow_private authority secret "
     "sender login contact",
-    "emergency.issue": "serial count terms",
+    "emergency.issue": "serial count terms by_message",
     "emergency.issue_fixed": "serial terms",
     "emergency.save": "serial draft terms",
     "epoch_review.open": "review",

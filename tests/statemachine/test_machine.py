@@ -505,6 +505,8 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "ResetAdministrator",
         "AcknowledgeNotices",
         "FailNotices",
+        "OpenSealedCodes",  # What the link of a message opens.
+        "NoteSealedCodes",
     }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others
@@ -545,6 +547,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
         "InitializeCluster",
         "NoteRefusedCalls",
         "NoteSkipStatement",
+        "OpenSealedCodes",
         "OpenSession",
         "RaiseFeatureLevel",
         "Reauthenticate",

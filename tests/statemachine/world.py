@@ -85,6 +85,8 @@ from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    NoteSealedCodes,
+    OpenSealedCodes,
     ReinstateToken,
     RequestBulkIssue,
     SaveEmergencyAccess,
@@ -494,6 +496,17 @@ class World:
                 return ReinstateToken(serial=TokenSerial(arguments["serial"]))
             case "save":
                 return self._save(arguments)
+            case "open-codes":
+                return OpenSealedCodes(
+                    opener=arguments["opener"], page=arguments.get("page", "p1")
+                )
+            case "note-codes":
+                return NoteSealedCodes(
+                    serial=TokenSerial(arguments["serial"]),
+                    set_id=SetId(arguments.get("set", "A")),
+                    outcome=arguments["outcome"],
+                    cause=arguments.get("cause", ""),
+                )
             case "issue-fixed":
                 return self._issue_fixed(arguments)
             case "request-bulk":
@@ -1029,6 +1042,9 @@ class World:
             draft_ends_at_ms=START_MS + span_ms(arguments.get("draft-ends", "15m"))
             if "draft" in arguments
             else 0,
+            opener=arguments.get("opener", ""),
+            sealed_codes=f"sealed {set_id}".encode() if "opener" in arguments else b"",
+            recipient=arguments.get("to", ""),
         )
 
     def _change_password(self, arguments: Arguments) -> ChangePassword:
@@ -1065,6 +1081,7 @@ class World:
                 "second_approver",
                 "pin_letters",
                 "pin_blocklist",
+                "codes_by_message",
                 "authorities_due_after_removal",
                 "replace_authorities_after_removal",
             ):

@@ -30,8 +30,10 @@ from sparecode_client.values.emergency_access import (
     GeneratedTokencodes,
     IssuedFixedTokencode,
     IssuedTokencodes,
+    MailOutcome,
     RecoveryPolicy,
     SavedTokencodes,
+    SentTokencodes,
     Tokencode,
     TokencodeRecord,
     TokencodeSet,
@@ -93,6 +95,56 @@ class EmergencyAccesses(Caller):
                     serial=serial, codes=generated.codes, saved=saved
                 )
         raise AssertionError("the last draft was neither saved nor refused")
+
+    async def send_tokencodes(
+        self,
+        serial: str,
+        *,
+        count: int | None = None,
+        lifetime: datetime | timedelta | None = None,
+        recovery_policy: RecoveryPolicy = RecoveryPolicy.DENY,
+        keep_unused_codes: bool = False,
+        weaken_recovery_policy: bool = False,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> SentTokencodes:
+        """
+        Issue a set of codes, and mail their user a link that shows them once.
+
+        The policy `codes_by_message` must allow it. No one but the user sees the codes.
+        The mail is sent once: a retry with the same *request_id* sends no other one.
+        See `issue_tokencodes` for the rest.
+
+        Raises:
+            Refused: The rules forbid it; with the reason `NOT_BY_MESSAGE`, there is no
+                way to mail codes to this user.
+            OutcomeUnknown: Perhaps codes are live, and their link was mailed. If it is
+                not opened within an hour, they are void.
+        """
+        request = emergency_access_pb2.IssueTokencodesRequest(
+            request_id=request_id or new_request_id(),
+            serial=serial,
+            count=count,
+            lifetime=lifetime_out(lifetime),
+            recovery_policy=enum_out(types_pb2.RecoveryPolicy, recovery_policy),
+            keep_unused_codes=keep_unused_codes,
+            weaken_recovery_policy=weaken_recovery_policy,
+            by_message=True,
+        )
+        answer = await self._client.unary(
+            lambda node: node.emergency_access.IssueTokencodes,
+            request,
+            within=within,
+        )
+        outcome = emergency_access_pb2.MailOutcome
+        return SentTokencodes(
+            serial=serial,
+            saved=saved_in(answer.saved),
+            outcome=enum_in(MailOutcome, outcome, answer.message.outcome),
+            recipient=answer.message.recipient,
+            cause=answer.message.cause,
+            open_until=time_in(answer.message, "end_time"),
+        )
 
     async def generate_tokencodes(
         self,

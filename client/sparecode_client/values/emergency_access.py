@@ -82,6 +82,32 @@ class IssuedTokencodes:
         return self.saved.commit
 
 
+class MailOutcome(enum.StrEnum):
+    """What became of the mail that has the link to codes."""
+
+    SENT = "sent"
+    """The mail server has taken it."""
+    UNKNOWN = "unknown"
+    """It may have. If the user does not open the codes within an hour, they are void."""
+    FAILED = "failed"
+    """It has not, and the codes are void."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTokencodes:
+    """Codes that were mailed to their user as a sealed message."""
+
+    serial: str
+    saved: SavedTokencodes
+    outcome: MailOutcome | None
+    recipient: str
+    """The address on file, to which the link went."""
+    cause: str
+    """Why it was not sent, or is not known to be, in words; empty: it was sent."""
+    open_until: datetime | None
+    """Codes that the user has not opened by then are void."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedFixedTokencode:
     """A live code that works until it expires. It cannot be shown again."""

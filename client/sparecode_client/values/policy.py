@@ -89,6 +89,9 @@ class Policy:
     `reset_delay`."""
     manager_notices: str | None = None
     """Kinds of notices that the manager of the user gets, too. None: as above."""
+    codes_by_message: bool | None = None
+    """Whether codes may go to their user as a sealed message. None: as for
+    `reset_delay`."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

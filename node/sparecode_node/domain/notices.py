@@ -80,7 +80,8 @@ _ACTIONS: dict[EventClass, str] = {
     EventClass.EMERGENCY: """
         SaveEmergencyAccess IssueFixedTokencode IssueTokencodesInBulk RequestBulkIssue
         DisableEmergencyAccess ReinstateToken CODES_VOIDED RECOVERED_TOKEN_ACCEPTED
-        RECOVERED_TOKEN_REFUSED SET_EXHAUSTED SET_LOW
+        RECOVERED_TOKEN_REFUSED SET_EXHAUSTED SET_LOW OpenSealedCodes NoteSealedCodes
+        CODES_NOT_OPENED
     """,
     EventClass.TOKENS: """
         CreateUser UpdateUser DeleteUser UnlockUser EnrollToken AssignToken

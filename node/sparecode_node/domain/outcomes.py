@@ -129,6 +129,7 @@ class Reason(enum.StrEnum):
     RECOVERY_WEAKENED = "recovery_weakened"
     DRAFT_STALE = "draft_stale"
     NO_EMERGENCY_ACCESS = "no_emergency_access"
+    NOT_BY_MESSAGE = "not_by_message"
 
     # Agents
     AGENT_UNKNOWN = "agent_unknown"

@@ -8,6 +8,7 @@ class PersonalKind(enum.StrEnum):
     """What a notice tells a person. The values are in the state and in the policy."""
 
     CODES_ISSUED = "codes_issued"
+    CODES_OPENED = "codes_opened"
     CODE_FIRST_USED = "code_first_used"
     CODE_USED = "code_used"
     CODES_LOW = "codes_low"

@@ -49,6 +49,7 @@ KINDS: Mapping[str, tuple[PersonalKind, Audience]] = {
     "SaveEmergencyAccess": (PersonalKind.CODES_ISSUED, Audience.OWNER),
     "IssueFixedTokencode": (PersonalKind.CODES_ISSUED, Audience.OWNER),
     "IssueTokencodesInBulk": (PersonalKind.CODES_ISSUED, Audience.OWNER),
+    "OpenSealedCodes": (PersonalKind.CODES_OPENED, Audience.OWNER),
     "SET_LOW": (PersonalKind.CODES_LOW, Audience.OWNER),
     "SET_EXHAUSTED": (PersonalKind.CODES_EXHAUSTED, Audience.OWNER),
     "CODES_VOIDED": (PersonalKind.CODES_ENDED, Audience.OWNER),

@@ -109,6 +109,10 @@ class Policy:
     )
     """Kinds that the manager of the user gets, too, separated by spaces."""
 
+    # Codes by message, see I13.
+    codes_by_message: bool = False
+    """Whether codes may go to their user as a sealed message."""
+
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
 

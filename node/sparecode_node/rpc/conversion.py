@@ -19,6 +19,7 @@ from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.sealed_codes import MailOutcome
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.context import Read
 from sparecode_node.services.errors import InvalidFieldError
@@ -53,6 +54,11 @@ RECOVERY_POLICIES = {
 PROTECTS = {
     types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER: Protects.AUTHENTICATION_MANAGER,
     types_pb2.AGENT_PROTECTS_CLOUD: Protects.CLOUD,
+}
+MAIL_OUTCOMES = {
+    emergency_pb.MAIL_OUTCOME_SENT: MailOutcome.SENT,
+    emergency_pb.MAIL_OUTCOME_UNKNOWN: MailOutcome.UNKNOWN,
+    emergency_pb.MAIL_OUTCOME_FAILED: MailOutcome.FAILED,
 }
 CODE_STATES = {
     emergency_pb.TOKENCODE_STATE_LIVE: CodeState.LIVE,

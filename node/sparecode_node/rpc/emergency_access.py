@@ -22,6 +22,7 @@ from sparecode_node.services.emergency.emergency_access import (
     ShownCode,
 )
 from sparecode_node.services.emergency.issuing import SetTerms
+from sparecode_node.services.emergency.sealed_messages import SentMessage
 
 Issuing = (
     pb.SaveEmergencyAccessRequest
@@ -83,11 +84,13 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             serial=request.serial,
             count=request.count if request.HasField("count") else None,
             terms=_terms(request, keep_unused_codes=request.keep_unused_codes),
+            by_message=request.by_message,
         )
         return pb.IssueTokencodesResponse(
             saved=conversion.saved_tokencodes(self._node_id, issued.saved),
             codes=_codes(issued.codes),
             codes_withheld=issued.withheld,
+            message=_message(issued.message),
         )
 
     async def BulkIssueTokencodes(
@@ -238,6 +241,17 @@ def _lifetime(request: Issuing) -> Lifetime:
             )
         case _:
             return Lifetime()
+
+
+def _message(message: SentMessage | None) -> pb.SealedMessage | None:
+    if message is None:
+        return None
+    return pb.SealedMessage(
+        outcome=conversion.enum_number(message.outcome, conversion.MAIL_OUTCOMES),
+        recipient=message.recipient,
+        cause=message.cause,
+        end_time=conversion.timestamp(message.ends_at_ms),
+    )
 
 
 def _codes(codes: Iterable[ShownCode]) -> list[pb.Tokencode]:

@@ -359,6 +359,7 @@ _FAILED_PRECONDITION = {
     "codes that expire before the token does",
     Reason.LIFETIME_PAST: "the end is in the past",
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
+    Reason.NOT_BY_MESSAGE: "these codes cannot go by message",
     Reason.ENTRY_SKIPPED: "this request made the nodes stop, so the operators skipped "
     "it; nothing was changed",
     Reason.ALREADY_INITIALIZED: "the cluster already exists",

@@ -25,6 +25,7 @@ from sparecode_node.services.cluster.membership_commands import MembershipComman
 from sparecode_node.services.cluster.status import Cluster
 from sparecode_node.services.emergency.bulk_issue import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
+from sparecode_node.services.emergency.sealed_messages import SealedMessages
 from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.keys.due_rotation import DueRotation
 from sparecode_node.services.keys.key_holder import KeyHolder
@@ -81,6 +82,7 @@ class Services:
     tokens: Tokens
     token_import: TokenImport
     emergency: Emergency
+    sealed_messages: SealedMessages
     bulk: BulkIssue
     agents: Agents
     agent_keys: AgentKeys
@@ -176,6 +178,16 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         entropy=entropy,
     )
     enrollment = Enrollment(state=state, sealing=sealing)
+    messages = SealedMessages(
+        replicator=replicator,
+        proposer=proposer,
+        state=state,
+        seals=channel_seals,
+        rates=rates,
+        clock=clock,
+        entropy=entropy,
+        consoles=consoles,
+    )
     return Services(
         authentication=Authentication(
             decisions=decisions,
@@ -248,7 +260,9 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             kdf=kdf,
             rates=rates,
             entropy=entropy,
+            messages=messages,
         ),
+        sealed_messages=messages,
         bulk=BulkIssue(
             proposer=proposer,
             state=state,

@@ -24,6 +24,7 @@ from sparecode_node.statemachine.handlers import (
     policy,
     radius,
     resets,
+    sealed_codes,
     second_factors,
     segments,
     sessions,
@@ -154,6 +155,11 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return emergency_access.request_bulk_issue(applying, command)
         case commands.DisableEmergencyAccess() as command:
             return emergency_access.disable_emergency_access(applying, command)
+        case commands.OpenSealedCodes() as command:
+            return sealed_codes.open_sealed_codes(applying, command)
+        case commands.NoteSealedCodes() as command:
+            sealed_codes.note_sealed_codes(applying, command)
+            return None
         case commands.Authenticate() as command:
             return authentication.authenticate(applying, command)
         case commands.ContinueAuthentication() as command:

@@ -5,7 +5,7 @@ import sqlite3
 
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.audit import AuditLog
-from sparecode_node.statemachine.handlers import resets
+from sparecode_node.statemachine.handlers import resets, sealed_codes
 from sparecode_node.statemachine.handlers.sessions import forget_unused
 from sparecode_node.statemachine.recording import record_counted
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -39,6 +39,8 @@ def forget_ended(
     """
     Delete what has ended, and apply resets that are due (P4).
 
+    Codes that went by message and were not opened become void (I13).
+
     Requests that ended without an approval are recorded (P3), and so are notices that
     full channels have dropped (N2).
     """
@@ -55,6 +57,7 @@ def forget_ended(
             + ("" if each.approver is None else f", approved by {each.approver}"),
         )
     resets.apply_due(db, audit, node_id, now_ms)
+    sealed_codes.end_unopened(db, audit, node_id, now_ms)
     record_counted(db, audit, node_id, now_ms)
     audit.tell_untold_drops(at_ms=now_ms, node=node_id)
     for table in _ENDING:

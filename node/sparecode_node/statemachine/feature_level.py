@@ -191,6 +191,10 @@ PERSONAL_NOTICES = 2
 """From here on, former addresses are kept, so that they hear of changes (N8)."""
 
 
+SEALED_CODES = 2
+"""From here on, codes can go to their user by message (I13)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -12,7 +12,9 @@ from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import browser_logins as login_tables
+from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
+from sparecode_node.statemachine.tables import sealed_codes as sealed_code_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 TARGET_FIELDS = ("serial", "name_key", "name", "node_id")
@@ -43,6 +45,10 @@ def target_of(
         case commands.ApproveBrowserLogin() | commands.RefuseBrowserLogin():
             login = login_tables.find(db, command.login_id, now_ms=0)
             return login.administrator if login else "unknown code"
+        case commands.OpenSealedCodes():
+            sealed = sealed_code_tables.by_opener(db, command.opener)
+            found = code_tables.find_set(db, sealed.set_id) if sealed else None
+            return found.serial if found else "unknown link"
         case commands.TransferPrimary():
             return command.target or ""
         case commands.ActivateKey():

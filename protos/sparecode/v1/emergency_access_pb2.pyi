@@ -22,6 +22,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MailOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MailOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MailOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MAIL_OUTCOME_UNSPECIFIED: _MailOutcome.ValueType  # 0
+    """Never sent."""
+    MAIL_OUTCOME_SENT: _MailOutcome.ValueType  # 1
+    """The mail server has taken it."""
+    MAIL_OUTCOME_UNKNOWN: _MailOutcome.ValueType  # 2
+    """The mail server may have taken it. If the user does not open the codes within an
+    hour, they are void.
+    """
+    MAIL_OUTCOME_FAILED: _MailOutcome.ValueType  # 3
+    """The mail server has not taken it, and the codes are void."""
+
+class MailOutcome(_MailOutcome, metaclass=_MailOutcomeEnumTypeWrapper):
+    """What became of the mail that has the link to codes."""
+
+MAIL_OUTCOME_UNSPECIFIED: MailOutcome.ValueType  # 0
+"""Never sent."""
+MAIL_OUTCOME_SENT: MailOutcome.ValueType  # 1
+"""The mail server has taken it."""
+MAIL_OUTCOME_UNKNOWN: MailOutcome.ValueType  # 2
+"""The mail server may have taken it. If the user does not open the codes within an
+hour, they are void.
+"""
+MAIL_OUTCOME_FAILED: MailOutcome.ValueType  # 3
+"""The mail server has not taken it, and the codes are void."""
+Global___MailOutcome: _TypeAlias = MailOutcome  # noqa: Y015
+
 class _TokencodeState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -315,6 +347,7 @@ class IssueTokencodesRequest(_message.Message):
     RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     KEEP_UNUSED_CODES_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    BY_MESSAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
@@ -327,6 +360,10 @@ class IssueTokencodesRequest(_message.Message):
     """Keep the token's unused codes live, with their own lifetimes."""
     weaken_recovery_policy: _builtins.bool
     """Confirms that DENY may be replaced with a weaker policy."""
+    by_message: _builtins.bool
+    """Send the codes to the user's address on file as a sealed message. The answer then
+    has no codes. The policy `codes_by_message` must allow it.
+    """
     @_builtins.property
     def lifetime(self) -> Global___Lifetime:
         """How long the set lives."""
@@ -341,16 +378,53 @@ class IssueTokencodesRequest(_message.Message):
         recovery_policy: _types_pb2.RecoveryPolicy.ValueType = ...,
         keep_unused_codes: _builtins.bool = ...,
         weaken_recovery_policy: _builtins.bool = ...,
+        by_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "keep_unused_codes", b"keep_unused_codes", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "by_message", b"by_message", "count", b"count", "keep_unused_codes", b"keep_unused_codes", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
 
 Global___IssueTokencodesRequest: _TypeAlias = IssueTokencodesRequest  # noqa: Y015
+
+@_typing.final
+class SealedMessage(_message.Message):
+    """Codes that were sent as a sealed message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    outcome: Global___MailOutcome.ValueType
+    """What became of the mail."""
+    recipient: _builtins.str
+    """The address that it was sent to."""
+    cause: _builtins.str
+    """Why it was not sent, or is not known to be, in words."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Codes that the user has not opened by then are void."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___MailOutcome.ValueType = ...,
+        recipient: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "end_time", b"end_time", "outcome", b"outcome", "recipient", b"recipient"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedMessage: _TypeAlias = SealedMessage  # noqa: Y015
 
 @_typing.final
 class IssueTokencodesResponse(_message.Message):
@@ -361,6 +435,7 @@ class IssueTokencodesResponse(_message.Message):
     SAVED_FIELD_NUMBER: _builtins.int
     CODES_FIELD_NUMBER: _builtins.int
     CODES_WITHHELD_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     codes_withheld: _builtins.bool
     """An earlier call with this request ID was committed, and its codes cannot be shown
     again. Issue a new set.
@@ -373,16 +448,21 @@ class IssueTokencodesResponse(_message.Message):
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tokencode]:
         """The codes. Empty if `codes_withheld` is true."""
 
+    @_builtins.property
+    def message(self) -> Global___SealedMessage:
+        """Set if the codes were to go by message."""
+
     def __init__(
         self,
         *,
         saved: Global___SavedTokencodes | None = ...,
         codes: _abc.Iterable[Global___Tokencode] | None = ...,
         codes_withheld: _builtins.bool = ...,
+        message: Global___SealedMessage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "codes_withheld", b"codes_withheld", "saved", b"saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "codes_withheld", b"codes_withheld", "message", b"message", "saved", b"saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

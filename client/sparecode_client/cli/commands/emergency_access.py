@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sparecode_client.blocking import Admin
-from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.issued_codes import (
     POLICY_WORDS,
     fixed_json,
@@ -16,7 +16,9 @@ from sparecode_client.cli.terminal.issued_codes import (
     note_blockers,
     say_fixed,
     say_issued,
+    say_sent,
     say_sheet,
+    sent_json,
 )
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import (
@@ -31,7 +33,9 @@ from sparecode_client.cli.terminal.words import When, plural, show_time
 from sparecode_client.errors import SparecodeError
 from sparecode_client.values.emergency_access import (
     EmergencyAccess,
+    MailOutcome,
     RecoveryPolicy,
+    SentTokencodes,
     TokencodeSet,
 )
 from sparecode_client.values.tokens import Token
@@ -69,7 +73,7 @@ WeakenRecoveryPolicy = Annotated[
     epilog="Example: sparecode emergency issue 000123456789 --expires 7d --print",
     short_help="Issue one-time codes and show them once.",
 )
-def issue(
+def issue(  # noqa: PLR0917 - Typer makes an option of each.
     context: typer.Context,
     serial: SerialOrUser,
     count: Annotated[
@@ -111,6 +115,14 @@ def issue(
             help="Write a plain sheet to print, with a tick box for every code.",
         ),
     ] = False,
+    by_message: Annotated[
+        bool,
+        typer.Option(
+            "--by-message",
+            help="Mail the user a link that shows the codes once, within an hour, and "
+            "show them to no one else. Policy must allow it.",
+        ),
+    ] = False,
 ) -> None:
     """
     Issue one-time codes for a lost token and show them once.
@@ -128,8 +140,12 @@ def issue(
     settings = settings_of(context)
     output = settings.output
     with settings.admin() as admin:
-        if sheet and output.is_json:
-            raise UsageError("use either --print or --output json, not both")
+        if sheet and (output.is_json or by_message):
+            raise UsageError(
+                "use only one of --print, --by-message and --output json"
+                if by_message
+                else "use either --print or --output json, not both"
+            )
         if settings.request_id:
             raise UsageError(
                 "--request-id cannot be used here: issue again, which voids codes that were lost"
@@ -137,7 +153,8 @@ def issue(
         serial = settings.serial(admin, serial)
         token = admin.get_token(serial)
         blockers = read_blockers(admin, token)
-        issued = admin.issue_tokencodes(
+        call = partial(
+            admin.send_tokencodes if by_message else admin.issue_tokencodes,
             serial,
             count=count,
             lifetime=None if expires is None else expires.value,
@@ -145,6 +162,10 @@ def issue(
             keep_unused_codes=keep_unused,
             weaken_recovery_policy=weaken_recovery_policy,
         )
+        issued = call()
+    if isinstance(issued, SentTokencodes):
+        _show_sent(output, token, issued, blockers)
+        return
     if output.is_json:
         output.json(issued_json(token, issued, blockers), "codes")
         return
@@ -153,6 +174,18 @@ def issue(
     else:
         say_issued(output, token, issued, RecoveryPolicy[if_recovered.name])
     note_blockers(output, blockers)
+
+
+def _show_sent(
+    output: Output, token: Token, sent: SentTokencodes, blockers: tuple[Blocker, ...]
+) -> None:
+    if output.is_json:
+        output.json(sent_json(token, sent, blockers))
+    else:
+        say_sent(output, token, sent)
+        note_blockers(output, blockers)
+    if sent.outcome is MailOutcome.FAILED:
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def read_blockers(admin: Admin, token: Token) -> tuple[Blocker, ...]:

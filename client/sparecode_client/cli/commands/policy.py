@@ -41,6 +41,7 @@ _NONE = (
     "passkey_domain",
     "silent_notices",
     "manager_notices",
+    "codes_by_message",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1

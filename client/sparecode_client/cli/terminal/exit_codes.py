@@ -78,6 +78,7 @@ NEXT: dict[str, str] = {
     "MEMBER_NOT_READY": "Nothing was changed. See: sparecode cluster status",
     "MEMBER_UNKNOWN": "List the members: sparecode cluster members",
     "NO_BACKUP_RECIPIENT": "Set a recipient: sparecode policy update --set backup_recipients=KEY",
+    "NOT_BY_MESSAGE": "Issue the codes without --by-message, and give them in person.",
     "NO_EMERGENCY_ACCESS": "List the tokens with live codes: sparecode emergency list",
     "BROWSER_LOGIN_REFUSED": "If it was not you, change your password.",
     "BROWSER_LOGIN_UNKNOWN": "Start again: sparecode login --browser NAME",

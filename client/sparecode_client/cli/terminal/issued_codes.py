@@ -9,7 +9,9 @@ from sparecode_client.cli.terminal.words import plural, show_code, show_time
 from sparecode_client.values.emergency_access import (
     IssuedFixedTokencode,
     IssuedTokencodes,
+    MailOutcome,
     RecoveryPolicy,
+    SentTokencodes,
 )
 from sparecode_client.values.tokens import PinRule, Token
 from sparecode_client.values.users import Blocker
@@ -52,6 +54,51 @@ def fixed_json(
         **_saved_json(issued),
         "blockers": list(blockers),
     }
+
+
+def sent_json(
+    token: Token, sent: SentTokencodes, blockers: Sequence[Blocker]
+) -> dict[str, object]:
+    """Return what became of codes that went by message, as JSON for programs."""
+    saved = sent.saved
+    return {
+        "serial": sent.serial,
+        "username": token.username,
+        "set_id": saved.set_id,
+        "outcome": sent.outcome,
+        "recipient": sent.recipient,
+        "cause": sent.cause,
+        "open_until": sent.open_until,
+        "live_codes": saved.live_codes,
+        "voided_codes": saved.voided_codes,
+        "end_time": saved.end_time,
+        "commit_time": saved.commit_time,
+        "node_id": saved.commit.node_id,
+        "index": saved.commit.index,
+        "warnings": saved.warnings,
+        "blockers": list(blockers),
+    }
+
+
+def say_sent(output: Output, token: Token, sent: SentTokencodes) -> None:
+    """Tell on the terminal what became of codes that went by message."""
+    who, until = f"{token.username} at {sent.recipient}", show_time(sent.open_until)
+    if sent.outcome is MailOutcome.FAILED:
+        output.say(f"The mail to {who} was not sent: {sent.cause}.")
+        output.say(
+            "The codes are void. Correct the address or the channel and send again, or "
+            "issue codes without --by-message."
+        )
+        return
+    if sent.outcome is MailOutcome.SENT:
+        output.say(f"A link to the codes was mailed to {who}.")
+        output.say("It shows them once. You cannot see them.")
+    else:
+        output.say(f"A link to the codes was perhaps mailed to {who}: {sent.cause}.")
+        output.say("Ask whether the mail has arrived. If not, send again.")
+    output.say(f"If they are not opened by {until}, the codes are void.")
+    for warning in sent.saved.warnings:
+        output.note(f"Warning: {warning}")
 
 
 def _target_json(token: Token, issued: Issued) -> dict[str, object]:

@@ -233,6 +233,14 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 ),
             ),
             (
+                "codes_by_message",
+                N_("Codes may go to their user as a sealed message"),
+                "",
+                N_(
+                    "A mail has a link that shows the codes once, within an hour. Anyone who reads the mailbox gets the codes, but not the PIN."
+                ),
+            ),
+            (
                 "issued_sets_per_hour",
                 N_("Sets an administrator may issue within an hour without approval"),
                 "",

@@ -2,9 +2,9 @@
 """Use cases: emergency codes that replace a lost token (I, R)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.ids import SetId, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
@@ -25,12 +25,17 @@ from sparecode_node.services.emergency.issuing import (
     SetTerms,
     ShownCode,
 )
+from sparecode_node.services.emergency.sealed_messages import (
+    SealedMessages,
+    SentMessage,
+)
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf
+from sparecode_node.services.secrets.sealed_links import SealedLink
 from sparecode_node.services.secrets.sealed_values import Draft
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import Command
@@ -74,6 +79,8 @@ class IssuedCodes:
     """Empty if *withheld*."""
     withheld: bool
     """An earlier call with this id issued the set; its codes cannot be shown again (I9)."""
+    message: SentMessage | None = None
+    """Set if the codes were to go by message: then *codes* is empty (I13)."""
 
 
 class Emergency:
@@ -94,7 +101,9 @@ class Emergency:
         kdf: Kdf,
         rates: Rates,
         entropy: Entropy,
+        messages: SealedMessages,
     ) -> None:
+        self._messages = messages
         self._proposer = proposer
         self._reader = reader
         self._state = state
@@ -169,8 +178,15 @@ class Emergency:
         serial: str,
         count: int | None = None,
         terms: SetTerms,
+        by_message: bool = False,
     ) -> IssuedCodes:
-        """Generate and save in one step. The codes are returned after the commit (I2)."""
+        """
+        Generate and save in one step. The codes are returned after the commit (I2).
+
+        *by_message*: they are mailed to their user instead, encrypted (I13).
+        """
+        if by_message:
+            return await self._issue_by_message(context, serial, count, terms)
         return await self._issue(context, serial, count, terms, terms.saving_set)
 
     @idempotent
@@ -220,6 +236,47 @@ class Emergency:
         return IssuedCodes(
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
         )
+
+    async def _issue_by_message(
+        self,
+        context: CallContext,
+        serial: str,
+        count: int | None,
+        terms: SetTerms,
+    ) -> IssuedCodes:
+        """Issue a set whose codes no one sees but the page of the link (I13)."""
+        deadline = self._proposer.deadline(context)
+        channel = await self._messages.channel()
+        drawn_for: dict[SetId, tuple[SealedLink, User]] = {}
+        recipient = ""
+
+        def command(
+            key: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+        ) -> Command:
+            nonlocal recipient
+            if user is None:
+                return terms.saving_set(key, user, policy, drawn)
+            link = self._messages.seal(user, drawn)
+            drawn_for[drawn.set_id] = link, user
+            recipient = user.email
+            return terms.saving_set(key, user, policy, drawn, link)
+
+        issued = await self._issue(context, serial, count, terms, command)
+        saved = issued.saved
+        sealed = drawn_for.get(SetId(saved.set_id))
+        if sealed is None:
+            message = self._messages.sent_earlier(saved, recipient)
+        else:
+            link, user = sealed
+            message = await self._messages.send(
+                channel,
+                link,
+                user,
+                fields.serial(serial),
+                saved,
+                deadline,
+            )
+        return replace(issued, codes=(), message=message)
 
     async def get(
         self, context: CallContext, serial: str, *, stale_ok: bool = False

@@ -24,6 +24,7 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.fair_queue import administrators_share
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.sealed_links import SealedLink
 from sparecode_node.services.secrets.sealed_values import Draft
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.emergency_access import (
@@ -122,15 +123,27 @@ class SetTerms:
         )
 
     def saving_set(
-        self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+        self,
+        serial: TokenSerial,
+        user: User | None,
+        policy: Policy,
+        drawn: DrawnSet,
+        link: SealedLink | None = None,
     ) -> SaveEmergencyAccess:
-        """Return the command that issues a set in one step (I2)."""
+        """
+        Return the command that issues a set in one step (I2).
+
+        *link*: the codes go by message (I13).
+        """
         return SaveEmergencyAccess(
             **self._new_set(serial, user, policy, drawn),
             codes=drawn.sealed,
             keep_unused_codes=self.keep_unused_codes,
             draft_id=NO_DRAFT,
             draft_ends_at_ms=0,
+            opener=link.opener if link else "",
+            sealed_codes=link.ciphertext if link else b"",
+            recipient=user.email if link and user else "",
         )
 
     def fixed_code(

@@ -52,6 +52,14 @@ WORDS: Mapping[PersonalKind, Words] = {
             "need not do anything if you asked for them."
         ),
     ),
+    PersonalKind.CODES_OPENED: Words(
+        subject=N_("Your emergency codes were opened"),
+        happened=N_(
+            "The page with your new emergency codes was opened, and has shown them."
+        ),
+        advice=N_("You need not do anything if it was you."),
+        facts=(Fact.TOKEN,),
+    ),
     PersonalKind.CODE_FIRST_USED: Words(
         subject=N_("The first of your emergency codes was used"),
         happened=N_("The first of your emergency codes was used to sign in as you."),

@@ -41,7 +41,7 @@ def write_letter(
 ) -> Letter:
     """Write the mail of a notice. Raises `TemplateError` for a broken template."""
     language = best_language(personal.language)
-    catalogue = _catalogue(language)
+    catalogue = catalogue_of(language)
     words = WORDS[personal.kind]
     locale = Locale.parse(language, sep="-")
     subject = catalogue.gettext(words.subject)
@@ -90,8 +90,8 @@ def write_letter(
     }
     return Letter(
         subject=subject,
-        text=_environment().get_template("letter.txt").render(values),
-        html=_environment().get_template("letter.html").render(values),
+        text=environment().get_template("letter.txt").render(values),
+        html=environment().get_template("letter.html").render(values),
         language=language,
     )
 
@@ -116,12 +116,14 @@ def _value(fact: Fact, event: AuditEvent) -> str:
 
 
 @functools.cache
-def _catalogue(language: str) -> gettext.NullTranslations:
+def catalogue_of(language: str) -> gettext.NullTranslations:
+    """Return the texts of mails in a language."""
     return catalogues.read(CATALOGUES, language, "mail")
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of mails; those of HTML escape every value."""
     return Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=select_autoescape(["html"]),

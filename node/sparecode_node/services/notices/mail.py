@@ -44,7 +44,7 @@ from sparecode_node.services.notices.addresses import (
     parse_url,
     resolve,
 )
-from sparecode_node.services.notices.letters import write_letter
+from sparecode_node.services.notices.letters import Letter, write_letter
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 from sparecode_node.services.notices.webhook import (
     CAUSE_MAX,
@@ -78,6 +78,15 @@ class _Mail:
 
     recipient: str
     octets: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What became of one mail."""
+
+    attempt: Attempt
+    is_unknown: bool
+    """The connection ended after the text was sent: the server may have taken it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,18 +183,49 @@ class MailSender:
         again: the state may have some from before there was a check.
         """
         fields.email(personal.recipient)
-        recipient = _mailbox(personal.recipient)
-        letter = write_letter(personal, notice.event, contact=self.contact)
-        message = EmailMessage(SMTP if _is_plain(personal.recipient) else SMTPUTF8)
+        return self._written(
+            write_letter(personal, notice.event, contact=self.contact),
+            recipient=personal.recipient,
+            at_ms=notice.event.at_ms,
+            mail_id=message_id(notice.notice_id, personal, self.sender),
+        )
+
+    def _written(
+        self, letter: Letter, *, recipient: str, at_ms: int, mail_id: str
+    ) -> EmailMessage:
+        message = EmailMessage(SMTP if _is_plain(recipient) else SMTPUTF8)
         message["From"] = Address(NAME, addr_spec=self.sender)
-        message["To"] = recipient
+        message["To"] = _mailbox(recipient)
         message["Subject"] = letter.subject
-        message["Date"] = formatdate(notice.event.at_ms / 1000)
-        message["Message-ID"] = message_id(notice.notice_id, personal, self.sender)
+        message["Date"] = formatdate(at_ms / 1000)
+        message["Message-ID"] = mail_id
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(letter.text, cte="quoted-printable")
         message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
         return message
+
+    async def deliver(
+        self, letter: Letter, *, recipient: str, at_ms: int, mail_id: str
+    ) -> Delivered:
+        """
+        Send a letter that no notice stands for, once. Nothing of its text is returned.
+
+        *mail_id*: its number, of which the Message-ID is made.
+        """
+        fields.email(recipient)
+        message = self._written(
+            letter,
+            recipient=recipient,
+            at_ms=at_ms,
+            mail_id=f"<{mail_id}@{self.sender.rpartition('@')[2]}>",
+        )
+        (mailbox,) = message["To"].addresses
+        dialog = _Dialog()
+        attempt = await self._attempt(
+            _Mail(recipient=mailbox.addr_spec, octets=message.as_bytes()), dialog
+        )
+        is_unknown = attempt.outcome is Outcome.UNREACHABLE and dialog.step == "DATA"
+        return Delivered(attempt=attempt, is_unknown=is_unknown)
 
     async def _attempt(self, mail: _Mail, dialog: "_Dialog") -> Attempt:
         try:

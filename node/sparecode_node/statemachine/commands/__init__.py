@@ -57,6 +57,8 @@ from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    NoteSealedCodes,
+    OpenSealedCodes,
     ReinstateToken,
     RequestBulkIssue,
     SaveEmergencyAccess,
@@ -204,6 +206,8 @@ Command = (
     | IssueTokencodesInBulk
     | RequestBulkIssue
     | DisableEmergencyAccess
+    | OpenSealedCodes
+    | NoteSealedCodes
     | Authenticate
     | ContinueAuthentication
     | RegisterAgent

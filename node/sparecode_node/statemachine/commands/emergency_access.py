@@ -41,6 +41,15 @@ class SaveEmergencyAccess:
     draft_id: str
     """Empty if codes are issued in one step."""
     draft_ends_at_ms: int
+    opener: str = ""
+    """
+    For codes that go by message (I13): SHA-256 of what opens them, in hex. Empty: the
+    administrator is shown the codes.
+    """
+    sealed_codes: bytes = b""
+    """The codes, encrypted under a key that is only in the link."""
+    recipient: str = ""
+    """The address of the user that the called node knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +120,25 @@ class ReinstateToken:
     """Accept a lost token again, and end its emergency access."""
 
     serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSealedCodes:
+    """Hand out the codes of a message to the page that opened it, once (I13)."""
+
+    opener: str
+    """SHA-256 of what the page sent, in hex."""
+    page: str
+    """SHA-256 of a number that the page drew, in hex: it alone gets them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSealedCodes:
+    """Record what became of the mail with the link. If it failed, the set is void (I13)."""
+
+    serial: TokenSerial
+    set_id: SetId
+    outcome: str
+    """A `MailOutcome`."""
+    cause: str
+    """In words; empty: it was sent."""

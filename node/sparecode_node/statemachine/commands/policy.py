@@ -59,3 +59,4 @@ class UpdatePolicy:
     replace_authorities_after_removal: bool | None = None
     silent_notices: str | None = None
     manager_notices: str | None = None
+    codes_by_message: bool | None = None

@@ -26,6 +26,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SealedCode,
 )
 from sparecode_node.statemachine.feature_level import FORMER_CODES
+from sparecode_node.statemachine.handlers import sealed_codes
 from sparecode_node.statemachine.handlers.token_changes import (
     raise_version,
     unknown_token,
@@ -120,7 +121,9 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
         applying, command, 0 if user is None else user.auth_version, token
     )
     if refused is None:
-        refused = _format_problem(applying, command)
+        refused = _format_problem(applying, command) or sealed_codes.message_problem(
+            applying, command, user
+        )
     if refused is not None:
         return refused
     sets = code_tables.find_sets(db, command.serial)
@@ -155,6 +158,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     for before, after in zip(sets, issued.older, strict=True):
         code_tables.update_set(db, before, after)
     code_tables.add_set(db, new)
+    sealed_codes.keep(applying, command)
     token_tables.save_token(db, issued.token)
     _forget_old_sets(applying, token, issued.older)
     raise_version(applying, token)
@@ -166,7 +170,8 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     if issued.voided:
         _note_voided(applying, command.serial, issued.voided, "new codes issued")
     what = "fixed tokencode" if fixed else plural(len(command.codes), "code")
-    applying.detail = f"set {command.set_id}: {what}, {command.recovery}"
+    way = f", by message to {command.recipient}" if command.opener else ""
+    applying.detail = f"set {command.set_id}: {what}, {command.recovery}{way}"
     return EmergencyAccessSaved(
         index=applying.index,
         at_ms=applying.now_ms,

@@ -33,6 +33,7 @@ _HANDED_OUT = (
     "consumed_drafts",
     "consumed_challenges",
     "browser_logins",
+    "sealed_codes",
     "join_tickets",
     "nodes",
     "member_keys",

@@ -49,6 +49,7 @@ FIELD_LEVELS = {
     "passkey_domain": feature_level.PASSKEYS,
     "silent_notices": feature_level.PERSONAL_NOTICES,
     "manager_notices": feature_level.PERSONAL_NOTICES,
+    "codes_by_message": feature_level.SEALED_CODES,
 }
 """
 The level that began each field that release 0.1.0 does not have.

@@ -12,6 +12,23 @@ from sparecode_node.domain.caller_addresses import source_of
 from sparecode_node.domain.ids import AdministratorName, SessionId
 from sparecode_node.statemachine.tables.rows import upsert
 
+BROWSER_LOGIN_TABLES = """
+CREATE TABLE browser_logins (           -- sign-ins that wait for an approval, see P9
+    login_id TEXT PRIMARY KEY,       -- keyed hash of the device code, hex
+    code_tag BLOB NOT NULL UNIQUE,   -- keyed hash of administrator and user code
+    administrator TEXT NOT NULL,     -- as typed: none may have this name
+    device TEXT NOT NULL,            -- known device; empty: a stranger
+    address TEXT NOT NULL,
+    source TEXT NOT NULL,            -- the address, or its network
+    client_name TEXT NOT NULL,
+    asked_at_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,
+    state TEXT NOT NULL,             -- waiting, approved, refused
+    approver TEXT NOT NULL           -- session that approved; empty: none
+) STRICT, WITHOUT ROWID;
+CREATE INDEX browser_logins_by_end ON browser_logins (ends_at_ms);
+"""
+
 
 def find(db: sqlite3.Connection, login_id: str, now_ms: int) -> BrowserLogin | None:
     """Return a request that has not ended."""

@@ -10,6 +10,7 @@ from sparecode_node.domain.emergency_access import (
     Use,
 )
 from sparecode_node.domain.ids import SetId, TokenSerial
+from sparecode_node.statemachine.tables import sealed_codes
 
 _STATES = {state.value: state for state in CodeState}
 
@@ -106,6 +107,7 @@ def update_set(
             "UPDATE code_sets SET voided = ? WHERE set_id = ?",
             (after.voided, after.set_id),
         )
+        sealed_codes.delete(db, after.set_id)
     for old, code in zip(before.codes, after.codes, strict=True):
         if code == old:
             continue

@@ -19,10 +19,12 @@ from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
+from sparecode_node.statemachine.tables.browser_logins import BROWSER_LOGIN_TABLES
 from sparecode_node.statemachine.tables.known_secrets import SECRET_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
+from sparecode_node.statemachine.tables.sealed_codes import SEALED_CODE_TABLES
 from sparecode_node.statemachine.tables.segments import SEGMENT_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
@@ -76,7 +78,7 @@ ALTER TABLE audit_events ADD COLUMN
         + AGENT_KEY_TABLES
         + ALLOWANCE_TABLES
         + AUTHORITY_TABLES
-        + schema.BROWSER_LOGIN_TABLES
+        + BROWSER_LOGIN_TABLES
         + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
@@ -86,6 +88,7 @@ ALTER TABLE audit_events ADD COLUMN
         + RADIUS_TABLES
         + schema.REFUSAL_TABLES
         + schema.RESET_TABLES
+        + SEALED_CODE_TABLES
         + SECRET_TABLES
         + SEGMENT_TABLES
         + schema.SIGN_IN_TABLES
@@ -135,6 +138,7 @@ DROP TABLE administrator_resets;
 DROP TABLE audit_segments;
 DROP TABLE segment_holders;
 DROP TABLE lost_segments;
+DROP TABLE sealed_codes;
 DROP TABLE known_secrets;
 DROP TABLE former_names;
 DROP TABLE user_creators;

@@ -12,10 +12,12 @@ from pathlib import Path
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
+from sparecode_node.statemachine.tables.browser_logins import BROWSER_LOGIN_TABLES
 from sparecode_node.statemachine.tables.known_secrets import SECRET_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
+from sparecode_node.statemachine.tables.sealed_codes import SEALED_CODE_TABLES
 from sparecode_node.statemachine.tables.segments import SEGMENT_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
@@ -195,23 +197,6 @@ CREATE TABLE sign_in_waits (            -- wrong passwords of known clients
     PRIMARY KEY (administrator, client)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sign_in_waits_by_end ON sign_in_waits (ends_at_ms);
-"""
-
-BROWSER_LOGIN_TABLES = """
-CREATE TABLE browser_logins (           -- sign-ins that wait for an approval, see P9
-    login_id TEXT PRIMARY KEY,       -- keyed hash of the device code, hex
-    code_tag BLOB NOT NULL UNIQUE,   -- keyed hash of administrator and user code
-    administrator TEXT NOT NULL,     -- as typed: none may have this name
-    device TEXT NOT NULL,            -- known device; empty: a stranger
-    address TEXT NOT NULL,
-    source TEXT NOT NULL,            -- the address, or its network
-    client_name TEXT NOT NULL,
-    asked_at_ms INTEGER NOT NULL,
-    ends_at_ms INTEGER NOT NULL,
-    state TEXT NOT NULL,             -- waiting, approved, refused
-    approver TEXT NOT NULL           -- session that approved; empty: none
-) STRICT, WITHOUT ROWID;
-CREATE INDEX browser_logins_by_end ON browser_logins (ends_at_ms);
 """
 
 REFUSAL_TABLES = """
@@ -465,6 +450,7 @@ CREATE TABLE audit_events (
     + RADIUS_TABLES
     + REFUSAL_TABLES
     + RESET_TABLES
+    + SEALED_CODE_TABLES
     + SECRET_TABLES
     + SEGMENT_TABLES
     + SIGN_IN_TABLES

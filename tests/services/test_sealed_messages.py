@@ -1,0 +1,470 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes as a sealed message, through a real mail server (I13)."""
+
+import hashlib
+import json
+import logging
+import re
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.sealed_codes import OPENED_MS, WAITING_MS, MailOutcome
+from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.services.context import Anonymous, CallContext
+from sparecode_node.services.emergency.emergency_access import IssuedCodes, SetTerms
+from sparecode_node.services.emergency.issuing import Lifetime
+from sparecode_node.services.emergency.sealed_messages import OpenedCodes
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.notices import mail
+from tests.services.mail_server import MailServer, mail_server
+from tests.services.one_node import CONSOLES, PIN, SERIAL, OneNode
+from tests.services.test_mail import ALICE, add_alice, create
+
+pytestmark = pytest.mark.asyncio
+
+ISSUE = "EmergencyAccessService/IssueTokencodes"
+PAGE = "a number that the page has drawn"
+
+
+@pytest_asyncio.fixture
+async def server(node: OneNode, tmp_path: Path) -> AsyncIterator[MailServer]:
+    """Return the mail server of a cluster whose policy allows codes by message."""
+    async with mail_server(tmp_path) as started:
+        await create(node, started.url)
+        await add_alice(node)
+        await allow(node)
+        yield started
+
+
+async def allow(node: OneNode, *, allowed: bool = True) -> None:
+    policy = (await node.policies.get(node.admin("PolicyService/GetPolicy"))).value
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=policy.version,
+        values={"codes_by_message": allowed},
+    )
+
+
+async def send(
+    node: OneNode, *, count: int = 3, request_id: str = "", keep: bool = False
+) -> IssuedCodes:
+    return await node.emergency.issue(
+        node.admin(ISSUE, request_id),
+        serial=SERIAL,
+        count=count,
+        by_message=True,
+        terms=SetTerms(
+            lifetime=Lifetime(duration_ms=24 * 3_600_000),
+            recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
+            keep_unused_codes=keep,
+        ),
+    )
+
+
+@dataclass
+class Link:
+    """What the page of a mailed link computes, as `static/sealed.js` does."""
+
+    secret: bytes
+
+    def _derived(self, name: str) -> bytes:
+        info = f"sparecode sealed codes: {name}".encode()
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(
+            self.secret
+        )
+
+    @property
+    def opener(self) -> str:
+        return urlsafe_b64encode(self._derived("opener")).decode().rstrip("=")
+
+    def decrypt(self, opened: OpenedCodes) -> list[str]:
+        codes: list[str] = json.loads(
+            AESGCM(self._derived("key")).decrypt(
+                opened.ciphertext[:12], opened.ciphertext[12:], opened.associated
+            )
+        )
+        return codes
+
+
+def link_in(server: MailServer) -> Link:
+    """Return the link of the last mail."""
+    body = server.mails[-1].get_body(("plain",))
+    assert body is not None
+    found = re.search(r"#([A-Za-z0-9_-]{43})\r?$", body.get_content(), re.MULTILINE)
+    assert found
+    return Link(urlsafe_b64decode(found[1] + "="))
+
+
+def stranger(peer: str = "192.0.2.9") -> CallContext:
+    return CallContext(
+        caller=Anonymous(), request_id="", method="codes", deadline_s=5, peer=peer
+    )
+
+
+async def opened(node: OneNode, link: Link, page: str = PAGE) -> OpenedCodes | None:
+    return await node.sealed_messages.open(stranger(), opener=link.opener, page=page)
+
+
+def events(node: OneNode, *actions: str) -> list[tuple[str, str, str]]:
+    rows = node.primary_db.execute(
+        "SELECT action, outcome, detail FROM audit_events ORDER BY sequence"
+    )
+    return [row for row in rows if row[0] in actions]
+
+
+def waiting(node: OneNode) -> int:
+    return node.primary_db.execute("SELECT count(*) FROM sealed_codes").fetchone()[0]
+
+
+async def test_the_link_opens_the_codes_once(node: OneNode, server: MailServer) -> None:
+    """(I13) The administrator sees no code; the page decrypts them; they work."""
+    issued = await send(node)
+    assert issued.codes == ()
+    assert issued.message is not None
+    assert issued.message.outcome is MailOutcome.SENT
+    assert issued.message.recipient == ALICE
+    assert server.recipients == [ALICE]
+    assert server.clear == [False]
+    link = link_in(server)
+    got = await opened(node, link)
+    assert got is not None
+    codes = link.decrypt(got)
+    assert len(codes) == 3
+    assert (got.token.serial, got.token.username) == (SERIAL, "alice")
+    assert await opened(node, link, "another page") is None
+    assert await node.accepts(PIN + codes[0])
+    (event,) = events(node, "OpenSealedCodes")
+    assert event == (
+        "OpenSealedCodes",
+        "applied",
+        f"set {issued.saved.set_id}, mailed to {ALICE}",
+    )
+
+
+async def test_a_page_whose_answer_was_lost_gets_the_codes_again_for_a_minute(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) The same page alone. It is one event; then the codes are gone."""
+    await send(node)
+    link = link_in(server)
+    first = await opened(node, link)
+    assert first == await opened(node, link)
+    assert len(events(node, "OpenSealedCodes")) == 1
+    node.clock.pass_s(OPENED_MS / 1000 + 1)
+    assert await opened(node, link) is None
+    await node.accepts("0")  # The time of the state goes on with each entry.
+    assert waiting(node) == 0
+
+
+async def test_two_pages_at_once_are_one_opening(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) The log decides, whatever both nodes have read before."""
+    await send(node)
+    link = link_in(server)
+    node.replicator.lags = True
+    first, second = (
+        await opened(node, link, "page 1"),
+        await opened(node, link, "page 2"),
+    )
+    assert [first is None, second is None] == [False, True]
+
+
+async def test_unopened_codes_are_void_after_an_hour(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) With events of their own, and a notice to the user."""
+    issued = await send(node)
+    link = link_in(server)
+    codes = link.decrypt(node_codes(node))
+    node.clock.pass_s(WAITING_MS / 1000 + 1)
+    assert not await node.accepts(PIN + codes[0])
+    assert await opened(node, link) is None
+    assert waiting(node) == 0
+    assert events(node, "CODES_NOT_OPENED", "CODES_VOIDED") == [
+        ("CODES_NOT_OPENED", "noted", f"set {issued.saved.set_id}, mailed to {ALICE}"),
+        ("CODES_VOIDED", "noted", "not opened in time: 3 codes"),
+    ]
+    kinds = node.primary_db.execute("SELECT kind FROM notices ORDER BY number")
+    assert [kind for (kind,) in kinds][-1:] == ["codes_ended"]
+
+
+def node_codes(node: OneNode) -> OpenedCodes:
+    """Return what the state has, and what a page would get."""
+    set_id, ciphertext, user_id = node.primary_db.execute(
+        "SELECT set_id, ciphertext, user_id FROM sealed_codes "
+        "JOIN code_sets USING (set_id) JOIN tokens USING (serial)"
+    ).fetchone()
+    return OpenedCodes(
+        ciphertext=ciphertext,
+        associated=f"sparecode {node.ring.cluster_id} {set_id} {user_id}".encode(),
+        token=None,  # type: ignore[arg-type]
+        ends_at_ms=None,
+        issued_at_ms=0,
+        issuer="",
+    )
+
+
+async def test_opened_codes_stay_valid_after_the_hour(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) Only what was not opened ends early."""
+    await send(node)
+    link = link_in(server)
+    got = await opened(node, link)
+    assert got is not None
+    node.clock.pass_s(2 * WAITING_MS / 1000)
+    assert await node.accepts(PIN + link.decrypt(got)[0])
+    assert events(node, "CODES_NOT_OPENED") == []
+
+
+async def test_other_live_codes_stay_when_unopened_ones_end(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, I8) The set alone is void: kept codes are not."""
+    kept = (await node.issue(lifetime=Lifetime(duration_ms=24 * 3_600_000))).codes[0]
+    await send(node, keep=True)
+    node.clock.pass_s(WAITING_MS / 1000 + 1)
+    assert await node.accepts(PIN + kept.code)
+
+
+@pytest.mark.parametrize(
+    "end", ["disable", "issue again", "disable the user", "disable the token"]
+)
+async def test_codes_that_no_longer_work_are_not_handed_out(
+    node: OneNode, server: MailServer, end: str
+) -> None:
+    """(I13, R3)."""
+    await send(node)
+    link = link_in(server)
+    if end == "disable":
+        await node.emergency.disable(
+            node.admin("EmergencyAccessService/DisableEmergencyAccess"), serial=SERIAL
+        )
+    elif end == "issue again":
+        await node.issue()
+    elif end == "disable the user":
+        await node.users.update(
+            node.admin("UserService/UpdateUser"), username="alice", enabled=False
+        )
+    else:
+        await node.tokens.disable(
+            node.admin("TokenService/DisableToken"), serial=SERIAL
+        )
+    assert await opened(node, link) is None
+    # A disabled user can be enabled again within the hour; all else is void.
+    assert waiting(node) == (end == "disable the user")
+
+
+async def test_a_locked_user_can_open_the_codes(
+    node: OneNode, server: MailServer
+) -> None:
+    """(L5) A lock ends by itself, and anyone can cause one."""
+    await send(node)
+    for _ in range(5):
+        await node.accepts("0000ABCDEFGH")
+        node.clock.pass_s(6)
+    assert await opened(node, link_in(server)) is not None
+
+
+async def test_wrong_openers_reach_neither_the_log_nor_the_codes(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) A guess writes nothing, and the codes still wait."""
+    await send(node)
+    before = node.primary_db.execute("SELECT count(*) FROM requests").fetchone()
+    for guess in ("", "A" * 43, hashlib.sha256(b"guess").hexdigest()):
+        found = await node.sealed_messages.open(stranger(), opener=guess, page=PAGE)
+        assert found is None
+    after = node.primary_db.execute("SELECT count(*) FROM requests").fetchone()
+    assert after == before
+    assert events(node, "OpenSealedCodes") == []
+    assert await opened(node, link_in(server)) is not None
+
+
+async def test_what_the_cluster_keeps_does_not_open_the_codes(
+    node: OneNode, server: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    (I13, I9) State, log, key ring and log file hold neither code nor key.
+
+    What a node is shown at the opening, it can remember; the key is not among it.
+    """
+    with caplog.at_level(logging.DEBUG):
+        issued = await send(node)
+        link = link_in(server)
+        got = await opened(node, link)
+    assert got is not None
+    keys = [link.secret, link._derived("key")]
+    ring = node.key_holder.ring
+    held = [
+        *node.replicator.entries,
+        "\n".join(node.primary_db.iterdump()).encode(),
+        "\n".join(node.local_db.iterdump()).encode(),
+        # All but what the mail server logs.
+        repr(
+            [vars(each) for each in caplog.records if each.name != "mail.log"]
+        ).encode(),
+        repr(issued).encode() + repr(got).encode(),
+        *(ring.subkey(key_id, "any") for key_id in ring.key_ids),
+    ]
+    secrets = [
+        each.encode()
+        for code in link.decrypt(got)
+        for each in (code, code.replace("-", ""))
+    ]
+    for key in keys:
+        urlsafe = hashlib.sha256(key).hexdigest()
+        secrets += [key, key.hex().encode(), urlsafe.encode()]
+    for key in (*keys, link._derived("opener")):
+        secrets += [urlsafe_b64encode(key).rstrip(b"="), b64encode(key).rstrip(b"=")]
+    for each in held:
+        assert not [secret for secret in secrets if secret in each]
+    for key_id in ring.key_ids:
+        for purpose in ("sealed", "code", "channel-secret"):
+            with pytest.raises(InvalidTag):
+                AESGCM(ring.subkey(key_id, purpose)[:32]).decrypt(
+                    got.ciphertext[:12], got.ciphertext[12:], got.associated
+                )
+
+
+async def test_the_mail_has_a_link_and_no_code(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, N3) A click on any console; what follows `#` goes to no server."""
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", language="de"
+    )
+    issued = await send(node)
+    (mail_,) = server.mails
+    assert mail_["Message-ID"] == f"<{issued.saved.set_id}.codes@example.com>"
+    link = link_in(server)
+    got = await opened(node, link)
+    assert got is not None
+    for kind in ("plain", "html"):
+        body = mail_.get_body((kind,))
+        assert body is not None
+        text = body.get_content()
+        for console in CONSOLES:
+            assert f"{console}/codes?language=de#" in text
+        assert "Call 4711." in text
+        assert not [code for code in link.decrypt(got) if code in text]
+    assert mail_["Subject"] == "Ihre Notfallcodes liegen bereit"
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [("RCPT", "550 no"), ("DATA", "552 full"), ("RCPT", "450 later")],
+)
+async def test_codes_whose_mail_is_refused_are_void_at_once(
+    node: OneNode, server: MailServer, step: str, answer: str
+) -> None:
+    """(I13) And the administrator is told."""
+    server.answers[step] = answer
+    issued = await send(node)
+    assert issued.message is not None
+    assert issued.message.outcome is MailOutcome.FAILED
+    assert issued.message.cause == f"answered {answer[:3]} to {step}"
+    assert waiting(node) == 0
+    (noted, voided) = events(node, "NoteSealedCodes", "CODES_VOIDED")
+    assert "mail not sent: answered" in noted[2]
+    assert voided[2] == "mail with their link not sent: 3 codes"
+
+
+async def test_codes_whose_mail_was_perhaps_taken_wait_for_the_hour(
+    node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I13) It is not sent again: no other mail could have the same key."""
+    monkeypatch.setattr(mail, "COMMAND_S", 0.2)
+    server.answers["DATA"] = "HANG"
+    issued = await send(node)
+    assert issued.message is not None
+    assert issued.message.outcome is MailOutcome.UNKNOWN
+    assert waiting(node) == 1
+    assert events(node, "CODES_VOIDED") == []
+
+
+async def test_a_repeated_request_sends_no_second_mail(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, Q1) The key of the first one is gone."""
+    request_id = "0a0a0a0a-0b0b-4c0c-8d0d-0e0e0e0e0e0e"
+    first = await send(node, request_id=request_id)
+    again = await send(node, request_id=request_id)
+    assert again.saved == first.saved
+    assert again.withheld
+    assert again.message is not None
+    assert again.message.outcome is MailOutcome.UNKNOWN
+    assert len(server.mails) == 1
+
+
+async def test_nothing_is_mailed_before_the_commit(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I2, I13)."""
+    node.replicator.down = OutcomeUnknownError("no quorum")
+    with pytest.raises(OutcomeUnknownError):
+        await send(node)
+    assert server.mails == []
+
+
+async def test_codes_go_by_message_only_if_the_policy_says_so(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, I9) At first it does not."""
+    await allow(node, allowed=False)
+    await expect_refused(node, "policy codes_by_message")
+    assert server.mails == []
+
+
+async def test_codes_go_to_no_address_that_has_just_changed(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, N8) An attacker who changes the address would else be sent the codes."""
+    await node.users.update(
+        node.admin("UserService/UpdateUser"),
+        username="alice",
+        email="mallory@example.com",
+    )
+    await expect_refused(node, "has changed within the last 72 hours")
+    node.clock.pass_s(73 * 3600)
+    await node.login()
+    issued = await send(node)
+    assert issued.message is not None
+    assert issued.message.recipient == "mallory@example.com"
+
+
+async def test_codes_need_an_address_and_a_channel_that_encrypts(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) The link would else be read on its way."""
+    await node.channels.remove(node.admin("NoticeService/RemoveChannel"), name="siem")
+    await create(
+        node, "smtp+cleartext://127.0.0.1:1", login="", secret="", authority=""
+    )
+    await expect_refused(node, "encrypts its connection")
+    await node.channels.remove(node.admin("NoticeService/RemoveChannel"), name="siem")
+    await create(node, server.url)
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", email=""
+    )
+    await expect_refused(node, "has no address on file")
+
+
+async def expect_refused(node: OneNode, words: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await send(node)
+    assert refused.value.rejected.reason is Reason.NOT_BY_MESSAGE
+    assert words in refused.value.rejected.detail
+    assert waiting(node) == 0
