@@ -414,6 +414,10 @@ sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless
 model: $(INSTALLED) ## Check the TLA+ specification of replication, and what it sees; needs Java [RUN="reads"]
 	@$(PYTHON) -m tests.model $(if $(RUN),--run "$(RUN)")
 
+.PHONY: model-traces
+model-traces: $(INSTALLED) ## Explain what simulated nodes do by the TLA+ specification; needs Java [SEEDS=30]
+	@$(PYTHON) -m tests.model --traces $(or $(SEEDS),30)
+
 # --- Fuzzing -----------------------------------------------------------------
 
 # Not in requirements.lock: it has wheels for few machines.

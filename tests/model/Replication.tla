@@ -152,6 +152,19 @@ Vote(n, m) ==
     /\ IF Kept("sync before voting") THEN OnDisk(n, term[m], m, log[n]) ELSE UNCHANGED durable
     /\ UNCHANGED <<log, life, commit, held, preVotes, acks, sent, told, leads, history, bounds, reads>>
 
+(* n hears of a newer term in which it votes for nobody, or not yet. *)
+AdoptTerm(n) ==
+    /\ \E m \in Nodes : term[m] > term[n] /\ term' = [term EXCEPT ![n] = term[m]]
+    /\ vote' = [vote EXCEPT ![n] = None]
+    /\ role' = [role EXCEPT ![n] = "follower"]
+    /\ UNCHANGED <<durable, log, life, commit, held, facts, history, bounds, reads>>
+
+(* n has heard no quorum for too long, or its clock is wrong. *)
+StepDown(n) ==
+    /\ role[n] # "follower"
+    /\ role' = [role EXCEPT ![n] = "follower"]
+    /\ UNCHANGED <<term, vote, log, durable, life, commit, held, facts, history, bounds, reads>>
+
 Supporters(n) ==
     {n} \cup {v \in Nodes : \E each \in votes :
         /\ each.by = v /\ each.to = n /\ each.toLife = life[n] /\ each.term = term[n]
@@ -163,8 +176,9 @@ Lead(n) ==
     /\ role' = [role EXCEPT ![n] = "leader"]
     /\ log' = [log EXCEPT ![n] = Append(@, [term |-> term[n], kind |-> "no-op"])]
     /\ sent' = [sent EXCEPT ![term[n]] = log'[n]]
+    /\ told' = [told EXCEPT ![term[n]] = commit[n]]
     /\ leads' = leads \cup {[term |-> term[n], by |-> n, byLife |-> life[n]]}
-    /\ UNCHANGED <<term, vote, durable, life, commit, held, votes, preVotes, acks, told, history,
+    /\ UNCHANGED <<term, vote, durable, life, commit, held, votes, preVotes, acks, history,
                    bounds, reads>>
 
 ---------------------------------------------------------------------------
@@ -186,6 +200,8 @@ Propose(n) ==
                    told, leads, history, bounds, reads>>
 
 (* The furthest acknowledgement of each term covers the earlier ones. *)
+Furthest(some) == {a \in some : \A b \in some : b.term = a.term => b.index <= a.index}
+
 Acknowledged(n, some) ==
     LET all == acks \cup {[term |-> a.term, index |-> a.index, by |-> n, byLife |-> life[n]] : a \in some}
     IN {a \in all : \A b \in all :
@@ -216,17 +232,18 @@ Receive(n, leader, previous, count) ==
                    IF Kept("acknowledge what the message confirms") THEN confirmed ELSE Len(newLog)]
            IN IF AtOnce
               THEN acks' = Acknowledged(n, {ack}) /\ UNCHANGED held
-              ELSE held' = [held EXCEPT ![n] = @ \cup {ack}] /\ UNCHANGED acks
+              ELSE held' = [held EXCEPT ![n] = Furthest(@ \cup {ack})] /\ UNCHANGED acks
         /\ commit' = [commit EXCEPT ![n] = Max(@, Min(told[t], confirmed))]
     /\ UNCHANGED <<durable, life, votes, preVotes, sent, told, leads, history, bounds, reads>>
 
-(* One sync for everything received, then the acknowledgements. *)
+(* One sync for everything received, and the acknowledgements after it. *)
 Sync(n) ==
     /\ ~AtOnce
     /\ <<term[n], vote[n], log[n], held[n]>> # <<diskTerm[n], diskVote[n], disk[n], {}>>
     /\ OnDisk(n, term[n], vote[n], log[n])
-    /\ acks' = Acknowledged(n, held[n])
-    /\ held' = [held EXCEPT ![n] = {}]
+    /\ \/ /\ acks' = Acknowledged(n, held[n])
+          /\ held' = [held EXCEPT ![n] = {}]
+       \/ UNCHANGED <<acks, held>>
     /\ UNCHANGED <<memory, life, role, commit, votes, preVotes, sent, told, leads, history, bounds, reads>>
 
 AcknowledgeEarly(n) ==
@@ -327,14 +344,15 @@ Answer(read) ==
 ---------------------------------------------------------------------------
 (* Faults *)
 
-(* A kill or a power cut: a batch of the journal is on disk or not at all. *)
+(* A kill or a power cut: a batch of the journal is on disk or not at all. What the *)
+(* state has applied is known to be committed; the power may have taken the end of it. *)
 Crash(n) ==
     /\ crashes < MaxCrashes /\ crashes' = crashes + 1
     /\ term' = [term EXCEPT ![n] = diskTerm[n]]
     /\ vote' = [vote EXCEPT ![n] = diskVote[n]]
     /\ log' = [log EXCEPT ![n] = disk[n]]
     /\ role' = [role EXCEPT ![n] = "follower"]
-    /\ commit' = [commit EXCEPT ![n] = 0]
+    /\ \E known \in 0..Min(commit[n], Len(disk[n])) : commit' = [commit EXCEPT ![n] = known]
     /\ held' = [held EXCEPT ![n] = {}]
     /\ UNCHANGED <<durable, life, facts, history, wiped, changes, reads>>
 
@@ -355,6 +373,7 @@ Next ==
         \/ \E m \in Nodes : PreVote(n, m)
         \/ Campaign(n)
         \/ \E m \in Nodes : Vote(n, m)
+        \/ AdoptTerm(n) \/ StepDown(n)
         \/ Lead(n)
         \/ Propose(n)
         \/ \E leader \in leads, previous \in 0..MaxLog, count \in 0..1 :

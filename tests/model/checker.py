@@ -18,6 +18,7 @@ from pathlib import Path
 
 JAVA = shutil.which("java")
 MODULE = Path(__file__).with_name("Replication.tla")
+MODULES = (MODULE, Path(__file__).with_name("Trace.tla"))
 INVARIANTS = (
     "OneLeaderATerm",
     "NoSplit",
@@ -27,6 +28,7 @@ INVARIANTS = (
     "OneVoteATerm",
     "ReadsSeeEverything",
 )
+_NAME = re.compile(r"MODULE (\w+)")
 _VIOLATED = re.compile(r"Invariant (\w+) is violated")
 _COUNTS = re.compile(r"(\d+) states generated, (\d+) distinct states found")
 _NO_ERROR = "Model checking completed. No error has been found."
@@ -118,14 +120,22 @@ def check(
     setup: Setup, *, broken: Sequence[str] = (), timeout_s: float = 3600
 ) -> Outcome:
     """Visit every state, up to a violation. Raises `CheckerError`."""
+    return run(MODULE.read_text(), setup.configuration(broken), timeout_s=timeout_s)
+
+
+def run(module: str, configuration: str, *, timeout_s: float = 3600) -> Outcome:
+    """Visit the states of a module, up to a violation. Raises `CheckerError`."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(MODULE, folder)  # TLC looks for the configuration beside it.
-        Path(folder, "run.cfg").write_text(setup.configuration(broken))
+        for each in MODULES:  # TLC looks for what a module extends beside it.
+            shutil.copy(each, folder)
+        name = _NAME.findall(module)[0]
+        Path(folder, f"{name}.tla").write_text(module)
+        Path(folder, "run.cfg").write_text(configuration)
         done = subprocess.run(
             [
                 *_tlc(),
                 *("-workers", str(os.cpu_count()), "-deadlock", "-cleanup"),
-                *("-metadir", folder, "-config", "run.cfg", MODULE.name),
+                *("-metadir", folder, "-config", "run.cfg", f"{name}.tla"),
             ],
             cwd=folder,
             capture_output=True,

@@ -1,0 +1,141 @@
+------------------------------- MODULE Trace -------------------------------
+(* SPDX-License-Identifier: Apache-2.0                                       *)
+(*                                                                           *)
+(* Whether `Replication` allows what real nodes have done in a simulation.   *)
+(*                                                                           *)
+(* `Steps` is what one node after the other has become: its term, vote, log, *)
+(* role, the acknowledgements that wait for a sync, and what is on its disk. *)
+(* Each step must be some actions of that node, one after another; which,    *)
+(* the checker finds. What the network has carried is not in a step: an      *)
+(* action that needs a vote or an acknowledgement finds it only if an        *)
+(* earlier step has made it.                                                 *)
+(*                                                                           *)
+(* A node may know less of what is committed than `Replication` lets it:     *)
+(* that is safe. Knowing more is not, and is refused.                        *)
+EXTENDS Replication
+
+CONSTANTS
+    Steps,      \* What was recorded; see `traces.py`.
+    Last        \* The number of steps.
+
+VARIABLES
+    at,         \* How many steps are explained.
+    inner,      \* How many actions explain the next one so far.
+    asked       \* Candidates, as they asked for votes: a request may arrive late.
+
+traceVars == <<vars, at, inner, asked>>
+
+(* How far n has acknowledged the log of a term. *)
+Acked(n, t, some) ==
+    LET indices == {a.index : a \in {a \in some : a.by = n /\ a.byLife = life[n] /\ a.term = t}}
+    IN IF indices = {} THEN 0 ELSE CHOOSE i \in indices : \A j \in indices : j <= i
+
+(* Whether the node of a step is as the step says, from these values of its variables. *)
+Fits(step, itsTerm, itsVote, itsLog, itsRole, itsCommit, itsHeld, allAcks, itsDisk, itsDiskTerm, itsDiskVote) ==
+    LET acked == Acked(step.node, step.term, allAcks) IN
+    /\ itsTerm = step.term /\ itsVote = step.vote
+    /\ itsLog = step.log /\ itsRole = step.role
+    /\ itsCommit = step.commit
+    /\ itsDisk = step.disk /\ itsDiskTerm = step.diskTerm /\ itsDiskVote = step.diskVote
+    /\ acked = step.acked
+    /\ \A a \in step.held : a.term = step.term =>
+        (acked >= a.index \/ \E b \in itsHeld : b.term = a.term /\ b.index >= a.index)
+
+IsNow(step) ==
+    LET n == step.node
+    IN Fits(step, term[n], vote[n], log[n], role[n], commit[n], held[n], acks,
+            disk[n], diskTerm[n], diskVote[n])
+
+Becomes(step) ==
+    LET n == step.node
+    IN Fits(step, term'[n], vote'[n], log'[n], role'[n], commit'[n], held'[n], acks',
+            disk'[n], diskTerm'[n], diskVote'[n])
+
+IsPrefix(shorter, longer) == Len(shorter) <= Len(longer) /\ shorter = SubSeq(longer, 1, Len(shorter))
+
+(* The checker need not go on from here: the node cannot become what the step says. *)
+LeadsTo(step) ==
+    LET n == step.node IN
+    /\ term'[n] <= step.term
+    /\ log'[n] = log[n] \/ IsPrefix(log'[n], step.log)
+    /\ Acked(n, step.term, acks') <= step.acked
+    /\ \/ held'[n] \subseteq held[n] \cup step.held
+       \/ log'[n] # log[n]
+
+(* A message with an earlier commit index has come, and this one not yet. *)
+KnowsLess(step) ==
+    LET n == step.node IN
+    /\ commit[n] > step.commit
+    /\ commit' = [commit EXCEPT ![n] = step.commit]
+    /\ UNCHANGED <<memory, durable, life, role, held, facts, history, bounds, reads>>
+
+(* The answer to a request for a vote that the candidate no longer waits for. *)
+LateVote(n) ==
+    \E request \in asked :
+        LET m == request.by IN
+        /\ m # n /\ request.term >= term[n]
+        /\ ~(role[m] = "candidate" /\ term[m] = request.term)
+        /\ ~Refuses(n, m, request.byLife)
+        /\ request.term > term[n] \/ vote[n] = None
+        /\ IsComplete(request.lastTerm, request.length, log[n])
+        /\ term' = [term EXCEPT ![n] = request.term]
+        /\ vote' = [vote EXCEPT ![n] = m]
+        /\ role' = [role EXCEPT ![n] = "follower"]
+        /\ OnDisk(n, request.term, m, log[n])
+        /\ UNCHANGED <<log, life, commit, held, facts, history, bounds, reads>>
+
+Asked(n) ==
+    [by |-> n, byLife |-> life[n], term |-> term'[n], lastTerm |-> LastTerm(log[n]), length |-> Len(log[n])]
+
+Action(step) ==
+    LET n == step.node IN
+    \/ Campaign(n) /\ asked' = asked \cup {Asked(n)}
+    \/ /\ UNCHANGED asked
+       /\ \/ \E m \in Nodes : Vote(n, m)
+          \/ LateVote(n)
+          \/ AdoptTerm(n)
+          \/ StepDown(n)
+          \/ Lead(n)
+          \/ Propose(n)
+          \/ \E leader \in leads, previous \in 0..Len(step.log), count \in 0..1 :
+                previous <= Len(sent[leader.term]) /\ Receive(n, leader, previous, count)
+          \/ Sync(n)
+          \/ KnowsLess(step)
+          \/ \E index \in 1..Len(step.log) : Commit(n, index)
+          \/ Name(n)
+
+Explain(step) ==
+    \/ /\ IsNow(step) /\ UNCHANGED <<vars, asked>>
+       /\ at' = at + 1 /\ inner' = 0
+    \/ /\ ~IsNow(step) /\ inner < step.most
+       /\ Action(step) /\ LeadsTo(step) /\ vars' # vars
+       /\ IF Becomes(step) THEN at' = at + 1 /\ inner' = 0 ELSE at' = at /\ inner' = inner + 1
+
+Restart(step) ==
+    /\ Crash(step.node) /\ Becomes(step)
+    /\ UNCHANGED asked
+    /\ at' = at + 1 /\ inner' = 0
+
+Grant(step) ==
+    /\ PreVote(step.node, step.to) \/ (~ENABLED PreVote(step.node, step.to) /\ UNCHANGED vars)
+    /\ UNCHANGED asked
+    /\ at' = at + 1 /\ inner' = 0
+
+TraceInit == Init /\ at = 0 /\ inner = 0 /\ asked = {}
+
+TraceNext ==
+    /\ at < Last
+    /\ LET step == Steps[at + 1] IN
+        CASE step.kind = "change" -> Explain(step)
+          [] step.kind = "restart" -> Restart(step)
+          [] step.kind = "grant" -> Grant(step)
+    /\ at' = at \/ PrintT(<<"explained", at'>>)
+
+TraceSpec == TraceInit /\ [][TraceNext]_traceVars
+
+(* Fewer actions come first, so how many there were does not matter. *)
+Known == <<vars, at, asked>>
+
+(* Violated when everything is explained: that ends the search. *)
+NotExplained == at < Last
+=============================================================================
