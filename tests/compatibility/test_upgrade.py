@@ -10,8 +10,9 @@ know one feature level more, so that a level is raised whatever the release know
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,8 @@ WORKERS = 3
 CODES = 40
 ENTRIES_MAX = 16
 """Entries in a log that is short."""
+SHORT_SEGMENTS = Path(__file__).parent.parent / "system" / "short_segments"
+"""Makes segments of ten events."""
 INSTALLED = "snapshot_installed"
 
 
@@ -55,10 +58,14 @@ def target(request: pytest.FixtureRequest, release: Release, tmp_path: Path) -> 
 
 @pytest.fixture
 def cluster(
-    release: Release, target: Release, tmp_path: Path
+    release: Release,
+    target: Release,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LocalCluster]:
     """Return a running cluster of that release, if there is a software to upgrade to."""
     assert target
+    monkeypatch.setenv("PYTHONPATH", str(SHORT_SEGMENTS))
     cluster = set_up(tmp_path / "cluster", testing=True, python=release.python)
     try:
         cluster.start()
@@ -156,13 +163,38 @@ async def test_rolling_upgrade_under_load_and_the_way_back(
                     await put(cluster, node, release.python)
             else:
                 await refused_by(release, cluster, cluster.nodes[0], target)
+                for node in cluster.nodes:
+                    await until_sealed(node)
             async with asyncio.timeout(30):
                 while load.changes < before + 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         await estate.until_equal()
+        if target.level > release.level:
+            verdict = await estate.admin.verify_chain()
+            assert (verdict.broken_sequence, verdict.problem) == (0, "")
+            oldest = await estate.admin.list_audit_events(from_sequence=1, page_size=5)
+            assert [each.sequence for each in oldest.items] == [1, 2, 3, 4, 5]
     for codes in load.accepted.values():
         assert codes
         assert len(set(codes)) == len(codes)
+
+
+async def until_sealed(node: LocalNode) -> None:
+    """Wait until a node has sealed the old log and discarded its first events (U1)."""
+    async with asyncio.timeout(120):
+        while not await asyncio.to_thread(sealed_the_old_log, node):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
+def sealed_the_old_log(node: LocalNode) -> bool:
+    with closing(sqlite3.connect(node.directory / "data" / "state.db")) as db:
+        first, last = db.execute(
+            "SELECT min(sequence), max(sequence) FROM audit_events"
+        ).fetchone()
+        (sealed,) = db.execute(
+            "SELECT max(last_sequence) FROM audit_segments"
+        ).fetchone()
+    return bool(first > 1 and sealed is not None and last - sealed < 2 * 10)
 
 
 async def refused_by(

@@ -130,6 +130,11 @@ CASES = {
         quiet=on("sparecode_audit_segments_missing", "0x10 1x29 0x70"),
         at="100m",
     ),
+    "SparecodeAuditSegmentsUnarchived": Case(
+        fires=on("sparecode_audit_segments_unarchived", "0x10 1x160"),
+        quiet=on("sparecode_audit_segments_unarchived", "0x10 1x89 0x70"),
+        at="160m",
+    ),
     "SparecodeStatesNotCompared": Case(
         fires=digests("0x40", "7200x40", "0x40"),
         quiet=digests("0x40", "7200x5 72000x34", "0x40"),

@@ -20,6 +20,8 @@ from sparecode_node.services.cluster import archive_files, checkpoints
 from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.sealed_events import SegmentError
+from sparecode_node.tool.doctor.archive import check_archive
+from sparecode_node.tool.doctor.findings import Verdict
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_notices import add_users
 from tests.services.test_segments import discard, stored_numbers
@@ -152,12 +154,13 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(
-    ("owner", "call"),
+    ("owner", "call", "times"),
     [
-        (os, "open"),
-        (os, "fsync"),
-        (Path, "replace"),
-        (archive_files.audit_export, "lines"),
+        (os, "open", 4),
+        (os, "fsync", 4),  # Two files, and the folder after each.
+        (Path, "replace", 2),
+        # While it is written, and once while each of the three is read back.
+        (archive_files.audit_export, "lines", EVENTS + 3),
     ],
 )
 @pytest.mark.parametrize("kind", FAILURES)
@@ -168,6 +171,7 @@ async def test_each_call_of_the_disk_may_fail(
     monkeypatch: pytest.MonkeyPatch,
     owner: Any,
     call: str,
+    times: int,
     kind: str,
 ) -> None:
     """(U2) No half file has a final name, whichever call fails; the next step goes on."""
@@ -189,7 +193,7 @@ async def test_each_call_of_the_disk_may_fail(
             files = archive_files.ArchivedFiles.of(folder, segment)
             if files.name in names:
                 archive_files.prove(files, segment)
-    assert failed >= 2
+    assert failed == times
     assert proved(folder) == 3 * EVENTS
 
 
@@ -279,3 +283,24 @@ async def test_two_nodes_may_share_an_archive(
     await asyncio.gather(first.step(), second.step())
     assert proved(folder) == 3 * EVENTS
     assert named(folder, ".*") == []
+
+
+async def test_the_doctor_tells_what_is_not_archived(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U2) Without reading the copies."""
+    state = tmp_path / "local.db"
+
+    def finding(folder: Path) -> tuple[Verdict, str]:
+        (found,) = check_archive(state, folder)
+        return found.verdict, found.words
+
+    assert list(check_archive(state, None)) == []
+    verdict, words = finding(tmp_path / "none")
+    assert verdict is Verdict.FAIL
+    assert "mount or create it" in words
+    verdict, words = finding(folder)
+    assert verdict is Verdict.WARN
+    assert words.startswith(f"3 of 3 segments are not in {folder}")
+    await archive_of(node, state, folder).step()
+    assert finding(folder) == (Verdict.OK, f"3 segments in {folder}")

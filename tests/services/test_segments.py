@@ -717,6 +717,21 @@ async def test_what_a_member_holds_is_not_declared_lost(node: OneNode) -> None:
         )
 
 
+async def test_what_a_busy_member_holds_is_not_declared_lost(node: OneNode) -> None:
+    """(U1) It runs, and will answer: naming it as destroyed does not help."""
+    save(node, N3, Holding(through=3))
+    declared = {"first": 1, "last": 1, "reason": "r", "destroyed": ["n3"]}
+    node.replicator.busy = {"n3"}
+    with pytest.raises(Refused, match="n3 has segments 1"):
+        await node.membership.declare_segments_lost(
+            node.admin("ClusterService/DeclareSegmentsLost"), **declared
+        )
+    node.replicator.busy = set()
+    await node.membership.declare_segments_lost(
+        node.admin("ClusterService/DeclareSegmentsLost"), **declared
+    )
+
+
 async def test_a_holder_that_has_returned_ends_a_waiting_declaration(
     node: OneNode,
 ) -> None:

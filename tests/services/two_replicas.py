@@ -85,6 +85,8 @@ class TwoReplicas:
         self.not_ready = 0
         """Removals that are refused as not ready yet; each takes 10 ms."""
         self.gone: set[str] = set()
+        self.busy: set[str] = set()
+        """Those that run, and do not answer."""
         """Members that were removed."""
         self.joined: tuple[Member, ...] = ()
         """Members that were added."""
@@ -227,7 +229,9 @@ class TwoReplicas:
         )
         if self.down:
             other = MemberStatus(node_id=NodeId("n0"), reachable=False)
-        away = MemberStatus(node_id=NodeId("n3"), reachable=False)
+        away = MemberStatus(
+            node_id=NodeId("n3"), reachable=False, busy="n3" in self.busy
+        )
         return tuple(
             each for each in (this, other, away) if each.node_id not in self.gone
         )

@@ -72,9 +72,7 @@ async def lost_from(transaction: ReadTransaction, sequence: int) -> LostSegment 
     """Return the lost segment that begins with an event."""
     row = await transaction.one(
         "SELECT first_sequence, last_sequence, hash_after FROM audit_segments "
-        "JOIN lost_segments USING (number) WHERE first_sequence = :sequence "
-        # A member may have turned out to have it after all.
-        "AND NOT EXISTS (SELECT 1 FROM audit_events WHERE sequence = :sequence)",
+        "JOIN lost_segments USING (number) WHERE first_sequence = :sequence",
         sequence=sequence,
     )
     if row is None:

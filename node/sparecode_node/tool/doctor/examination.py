@@ -12,6 +12,7 @@ from sparecode_node.replication.offline.inspection import is_in_use
 from sparecode_node.rpc.tls import TlsFileError
 from sparecode_node.services.ambient import Clock
 from sparecode_node.tool.doctor.ages import check_ages
+from sparecode_node.tool.doctor.archive import check_archive
 from sparecode_node.tool.doctor.files import check_certificates
 from sparecode_node.tool.doctor.findings import Finding, Verdict, ok, warn
 from sparecode_node.tool.doctor.hashing import check_hashing
@@ -79,6 +80,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ring=ring,
         prepared=prepared,
     )
+    results += check_archive(config.node.data_dir / STATE, config.audit_archive)
     results += check_request_table(config.node.data_dir / STATE)
     results += check_radius(config, running=running)
     results += check_stop(config)
