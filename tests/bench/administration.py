@@ -119,12 +119,17 @@ def policies(bench: Bench, estate: Estate) -> None:
     users = estate.population.users
     words = f"elections while the policy changes, {users} users"
     with bench.no_election(estate, words, name="(c)"):
-        counting, others = asyncio.run(_policy_changes_ms(estate))
+        counting, others = policy_changes_ms(estate)
     bench.report.add(
         f"policy changes, {users} users, p50 in ms",
         counting_live_codes=round(statistics.median(counting), 1),
         others=round(statistics.median(others), 1),
     )
+
+
+def policy_changes_ms(estate: Estate) -> tuple[list[float], list[float]]:
+    """Return how long changes take of how often codes may be guessed, and others."""
+    return asyncio.run(_policy_changes_ms(estate))
 
 
 async def _policy_changes_ms(estate: Estate) -> tuple[list[float], list[float]]:

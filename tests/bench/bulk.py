@@ -9,7 +9,9 @@ with the state machine: the same digest, the same events, the same segments.
 import collections
 import contextlib
 import hashlib
+import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,7 @@ from tests.bench.population import (
     Builder,
     Population,
     PopulationError,
+    hand_over,
     pin_verifier,
     user_id,
 )
@@ -55,6 +58,12 @@ IDENTITY = AgentIdentity(f"sparecode://agent/{AGENT}")
 CLIENT = "203.0.113.7"
 RESOURCE = "ssh://build.example.org"
 TIMESTEP_MS = 30_000
+USER_COLUMNS = (
+    "users (user_id, username, name_key, name_tag, display_name, email, enabled, "
+    "auth_version, pin_salt, code_salt, tag_key_id)"
+)
+"""Without those of later levels, which have defaults."""
+HISTORY_MS = 24 * 3600 * 1000
 PIN_CHANGE_MS = 24 * 3600 * 1000
 INSERT_EVENT = (
     f"INSERT INTO audit_events ({COLUMNS}) "  # noqa: S608 - no value is in it.
@@ -118,7 +127,8 @@ class FastBuilder(Builder):
         due = due_before(self._at_ms, policy)
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO requests VALUES (?, ?, ?, 0, ?, ?, 0)",
+            "INSERT INTO requests "
+            "(caller, method, request_id, tag, at_ms, result) VALUES (?, ?, ?, 0, ?, ?)",
             (row for at_ms, row in self._requests_left if at_ms >= due),
         )
         self._db.execute("DELETE FROM requests WHERE at_ms < ?", (due,))
@@ -127,7 +137,7 @@ class FastBuilder(Builder):
     def _add(self, numbers: range) -> None:
         self._db.execute("BEGIN")
         self._index, self._chain = self._state.applied_index, Chain(self._db)
-        self._insert("users", map(self._user_row, numbers))
+        self._insert(USER_COLUMNS, map(self._user_row, numbers))
         self._insert("tokens", map(self._token_row, numbers))
         for part in self._entries(numbers):
             self._note("CreateUser", [self._population.username(n) for n in part])
@@ -208,7 +218,7 @@ class FastBuilder(Builder):
             *(user.user_id, user.username, user.name_key, user.name_tag),
             *(user.display_name, user.email, 1),
             4 if self._population.has_codes(number) else 3,
-            *(user.pin_salt, user.code_salt, user.key_id, ""),
+            *(user.pin_salt, user.code_salt, user.key_id),
         )
 
     def _token_row(self, number: int) -> Row:
@@ -497,6 +507,28 @@ class History:
                 )
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def populate_by_rows(cluster: LocalCluster, population: Population) -> None:
+    """
+    Give an estate of any size to a cluster that was set up and is stopped.
+
+    It is at the newest feature level, and each node has all sealed events.
+    """
+    path = cluster.directory / "estate.db"
+    now_ms = time.time_ns() // 1_000_000
+    begin_ms = now_ms - HISTORY_MS
+    FastBuilder(cluster, path, population, until_ms=begin_ms).build()
+    events = population.users * 5 // audit.SEGMENT_EVENTS + 1000
+    History(
+        cluster, path, population, events=events, begin_ms=begin_ms, end_ms=now_ms
+    ).write()
+    hand_over(cluster, path)
+    for node in cluster.nodes:
+        state = node.directory / "data/state.db"
+        shutil.copy(sealed_events.file_of(path), sealed_events.file_of(state))
+    for each in (path, sealed_events.file_of(path)):
+        each.unlink()
 
 
 @contextlib.contextmanager

@@ -6,14 +6,14 @@ import os
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import grpc
 from google.protobuf.message import Message
-from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalNode
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
 from sparecode.v1 import (
@@ -67,7 +67,9 @@ class Estate:
         *,
         nodes: int = 3,
         own_sessions: bool = False,
+        build: Callable[[LocalCluster, Population], object] = populate,
     ) -> None:
+        """*build* gives the estate to the nodes."""
         self.population = population
         testing = population.profile == "testing"
         self.cluster = set_up(directory, nodes=nodes, testing=testing)
@@ -76,7 +78,7 @@ class Estate:
                 _lift_limits(node.config)
         for node in self.cluster.nodes:
             node.own_session = own_sessions
-        populate(self.cluster, population)
+        build(self.cluster, population)
         self._codes = self._all_codes()
         self._shown: dict[int, str] = {}
         self._tokens = self._all_tokens()

@@ -23,9 +23,9 @@ OUTAGE_S = 4.0
 
 def growth(bench: Bench, estate: Estate) -> None:
     """Measure restart, failover and snapshots of one estate, with no other running."""
-    _start_s(bench, estate)
+    start_s(bench, estate)
     failover(bench, estate)
-    _shorten_logs(estate)
+    shorten_logs(estate)
     _catch_up(bench, estate)
 
 
@@ -63,24 +63,24 @@ def memory_mb(bench: Bench, estate: Estate, when: str) -> None:
 
 def restart(bench: Bench, estate: Estate) -> None:
     """Measure how long a node takes from start to ready (g)."""
-    bench.target("(g)", "start to ready", _start_s(bench, estate), 3, unit=" s")
+    bench.target("(g)", "start to ready", start_s(bench, estate), 3, unit=" s")
 
 
-def _start_s(bench: Bench, estate: Estate) -> float:
+def start_s(bench: Bench, estate: Estate) -> float:
     """Return the median time of a replica from start to ready."""
     took = []
     for _ in range(3):
         node = estate.replica()
         node.stop()
-        took.append(_ready_s(estate, node))
+        took.append(ready_s(estate, node))
     return _median_of(bench, estate, "start to ready, in s", took)
 
 
-def _ready_s(estate: Estate, node: LocalNode) -> float:
+def ready_s(estate: Estate, node: LocalNode, *, timeout_s: float = 60) -> float:
     """Start a node; return the seconds until it is ready."""
     began = time.perf_counter()
     node.start()
-    estate.cluster.wait_ready(node, poll_s=0.02)
+    estate.cluster.wait_ready(node, timeout_s=timeout_s, poll_s=0.02)
     return time.perf_counter() - began
 
 
@@ -125,7 +125,7 @@ def failover(bench: Bench, estate: Estate) -> float:
             )
         finally:
             timer.join()
-            took.append(_ready_s(estate, primary))
+            took.append(ready_s(estate, primary))
         must_fall_within(run.measured, at_s)
         must_outlast(run.measured, OUTAGE_S)
         gaps.append(run.measured.longest_gap_s)
@@ -159,7 +159,7 @@ def must_outlast(measured: Measurement, seconds: float) -> None:
 
 def snapshots(bench: Bench, estate: Estate) -> None:
     """Authenticate while snapshots are taken all the time, then install one."""
-    _shorten_logs(estate)
+    shorten_logs(estate)
     bench.median_run(
         f"authenticate, codes, {estate.population.users} users, during snapshots",
         lambda: bench.codes(estate, 1),
@@ -168,7 +168,7 @@ def snapshots(bench: Bench, estate: Estate) -> None:
     _catch_up(bench, estate)
 
 
-def _shorten_logs(estate: Estate) -> None:
+def shorten_logs(estate: Estate) -> None:
     """Restart nodes so that they take a snapshot every 256 entries."""
     for each in estate.cluster.nodes:
         text = each.config.read_text()
@@ -219,14 +219,11 @@ def _catch_up_once(estate: Estate) -> _CatchUp:
     node = estate.replica()
     node.stop()
     others = [n for n in estate.cluster.nodes if n is not node]
-    has = estate.commit_index()
     taken = {n.node_id: _taken(n, estate) for n in others}
-    while estate.commit_index() < has + ENTRIES_AWAY:
-        estate.issue(clients=2, seconds=2, count=1, via=others)
-    _wait_until_dropped(others, has + 1, estate)
+    leave_behind(estate, others)
     one_taken_s = max(_one_taken_s(n, estate, *taken[n.node_id]) for n in others)
     before = _installed(node)
-    took = _ready_s(estate, node)
+    took = ready_s(estate, node)
     installed = _installed(node) - before
     if not installed:
         raise RuntimeError(f"{node.node_id} is ready but has installed no snapshot")
@@ -238,6 +235,14 @@ def _catch_up_once(estate: Estate) -> _CatchUp:
         snapshot_mb=max(snapshot_bytes(n.log.read_text()) for n in others) / 1e6,
         state_mb=max(_state_bytes(n) for n in others) / 1e6,
     )
+
+
+def leave_behind(estate: Estate, others: list[LocalNode]) -> None:
+    """Commit entries on the other nodes until a stopped one needs a snapshot."""
+    has = estate.commit_index()
+    while estate.commit_index() < has + ENTRIES_AWAY:
+        estate.issue(clients=2, seconds=2, count=1, via=others)
+    _wait_until_dropped(others, has + 1, estate)
 
 
 def _taken(node: LocalNode, estate: Estate) -> tuple[int, float]:
