@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A populated cluster of real processes, and the loads of its clients."""
 
+import contextlib
 import itertools
 import os
 import time
@@ -329,15 +330,22 @@ class Estate:
         """Return the cluster's status from a running node, once there is a primary."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            with self._admin_channel() as channel:
-                stub = cluster_pb2_grpc.ClusterServiceStub(channel)
-                status = stub.GetStatus(
-                    cluster_pb2.GetStatusRequest(),
-                    metadata=(("authorization", f"Bearer {self.bearer}"),),
-                    timeout=PATIENCE_S,
-                )
-            if status.primary:
-                return status
+            for node in self.cluster.nodes:
+                if not node.running:
+                    continue
+                with (
+                    # Such as a node that starts: it does not listen yet.
+                    contextlib.suppress(grpc.RpcError),
+                    self._admin_channel(node) as channel,
+                ):
+                    stub = cluster_pb2_grpc.ClusterServiceStub(channel)
+                    status = stub.GetStatus(
+                        cluster_pb2.GetStatusRequest(),
+                        metadata=(("authorization", f"Bearer {self.bearer}"),),
+                        timeout=PATIENCE_S,
+                    )
+                    if status.primary:
+                        return status
             if time.monotonic() > deadline:
                 raise TimeoutError("there is no primary")
 
@@ -352,7 +360,8 @@ class Estate:
             node.own_session = False
 
     def _sign_in(self) -> str:
-        with self._admin_channel() as channel:
+        running = next(node for node in self.cluster.nodes if node.running)
+        with self._admin_channel(running) as channel:
             answer = sessions_pb2_grpc.SessionServiceStub(channel).Login(
                 sessions_pb2.LoginRequest(
                     request_id=str(uuid.uuid4()),
@@ -363,8 +372,7 @@ class Estate:
             )
         return str(answer.session)
 
-    def _admin_channel(self) -> grpc.Channel:
-        node = next(node for node in self.cluster.nodes if node.running)
+    def _admin_channel(self, node: LocalNode) -> grpc.Channel:
         ca = self.cluster.members_ca.read_bytes()
         return grpc.secure_channel(node.admin_address, grpc.ssl_channel_credentials(ca))
 

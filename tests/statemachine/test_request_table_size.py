@@ -34,6 +34,9 @@ def filled(rows: int) -> World:
     world.begin()
     world.handle("raise-feature-level", {"level": "2"})
     world.db.execute("DELETE FROM requests")
+    world.db.execute(
+        "UPDATE policy SET value = json_set(value, '$.requests_max', 5000000)"
+    )
     world.db.execute(FILL, {"rows": rows, "begin": START_MS})
     world.machine = StateMachine(world.db)
     return world
