@@ -177,6 +177,15 @@ def test_most_changes_do_not_weigh_live_codes() -> None:
     assert not weighs_live_codes(POLICY, {"code_length": POLICY.code_length})
 
 
+@pytest.mark.parametrize(("more", "weighed"), [(-1, False), (0, False), (1, True)])
+def test_only_more_guesses_weigh_live_codes(more: int, *, weighed: bool) -> None:
+    values = {"factor_off_at_failures": POLICY.factor_off_at_failures + more}
+    assert weighs_live_codes(POLICY, values) is weighed
+    assert weighs_live_codes(POLICY, values, fewer_guesses=True) is (more != 0)
+    other_form = values | {"code_length": POLICY.code_length + 1}
+    assert weighs_live_codes(POLICY, other_form)
+
+
 # --- When it is asked for
 
 

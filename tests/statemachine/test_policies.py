@@ -203,6 +203,24 @@ def test_live_codes_are_counted_only_where_a_change_concerns_them(
 
 
 @pytest.mark.parametrize(
+    ("level", "guesses", "counted"),
+    [("1", "50", True), ("2", "50", False), ("2", "61", True)],
+)
+def test_fewer_guesses_count_no_code(
+    level: str, guesses: str, *, counted: bool
+) -> None:
+    """(I6, c) Tightening a policy holds no answer, however many codes there are."""
+    world = begun()
+    assert world.machine.feature_level == 1
+    update(world, factor_off_at_failures="60")
+    world.handle("raise-feature-level", {"level": level})
+    holder(world, "1", 3)
+    read, result = tables_read(world, factor_off_at_failures=guesses)
+    assert isinstance(result, Applied)
+    assert ("codes" in read) is counted
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"lock_ms": "30m"},

@@ -19,11 +19,12 @@ from sparecode_node.domain.policy import Policy, numbers_problem, policy_problem
 SERIALS_LISTED = 5
 """Maximum serials in a refusal. The others come up next time."""
 
+GUESSES = "factor_off_at_failures"
 LIVE_CODES_DEPEND_ON = (
     "code_alphabet",
     "code_length",
     "further_code_lengths",
-    "factor_off_at_failures",
+    GUESSES,
 )
 """The fields that decide the form of codes and the number of guesses."""
 
@@ -62,17 +63,30 @@ class InUse(Protocol):
         """The tokens whose PIN has a letter."""
 
 
-def weighs_live_codes(policy: Policy, values: Mapping[str, object]) -> bool:
+def weighs_live_codes(
+    policy: Policy, values: Mapping[str, object], *, fewer_guesses: bool = False
+) -> bool:
     """
     Return whether live codes can forbid a change (I6, T4).
 
     Live codes conform to the current policy. If the form of codes and the number of
-    guesses stay, they conform to the new one, and need not be counted.
+    guesses stay, they conform to the new one, and need not be counted. With fewer
+    guesses they conform, too: codes are counted for *fewer_guesses* only below feature
+    level 2.
     """
-    return any(
-        name in values and values[name] != getattr(policy, name)
+    names = {
+        name
         for name in LIVE_CODES_DEPEND_ON
-    )
+        if name in values and values[name] != getattr(policy, name)
+    }
+    guesses = values.get(GUESSES)
+    if (
+        not fewer_guesses
+        and isinstance(guesses, int)
+        and guesses < policy.factor_off_at_failures
+    ):
+        names.discard(GUESSES)
+    return bool(names)
 
 
 def weighs_lettered_pins(policy: Policy, values: Mapping[str, object]) -> bool:

@@ -131,6 +131,10 @@ DELAYED_RESETS = 2
 """From here on, a local reset waits for the policy's `reset_delay` (P4)."""
 
 
+FREE_TIGHTENING = 2
+"""From here on, a policy that allows fewer guesses counts no live codes (I6)."""
+
+
 UNIQUE_SEEDS = 2
 """From here on, a token is refused whose seed another token has (K5)."""
 

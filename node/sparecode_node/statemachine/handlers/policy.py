@@ -163,7 +163,11 @@ class _InUse:
     def live(self) -> tuple[LiveCodes, ...]:
         """Count codes that are live, or would be with a later end of their token."""
         applying = self._applying
-        if not weighs_live_codes(applying.policy, self._values):
+        if not weighs_live_codes(
+            applying.policy,
+            self._values,
+            fewer_guesses=applying.feature_level < feature_level.FREE_TIGHTENING,
+        ):
             return ()
         # An expired token may be given another end, and its codes then live again.
         rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
