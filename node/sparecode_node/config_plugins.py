@@ -3,7 +3,8 @@
 
 from dataclasses import dataclass
 
-from sparecode_node.config_section import Network, Section, quoted
+from sparecode_node.config_section import Section, quoted
+from sparecode_node.domain.networks import Network
 
 _PREFIX = "sparecode://agent/"
 

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from sparecode_node.domain.ids import AgentIdentity
+from sparecode_node.domain.networks import ByNetwork
 from sparecode_node.http.plugins import Plugins
 from sparecode_node.http.privacyidea import ENTER_PASSCODE
 from tests.http.door import AGENT, HOST, IDENTITY, Door, open_door, trusting
@@ -23,10 +24,12 @@ ALICE = "alice@example.net"
 WRONG = PIN + "000000"
 HERE = ipaddress.ip_network("127.0.0.0/8")
 LISTED = Plugins(
-    by_network={
-        HERE: AgentIdentity("sparecode://agent/mail"),
-        ipaddress.ip_network(HOST): AgentIdentity(IDENTITY),
-    }
+    by_network=ByNetwork(
+        {
+            HERE: AgentIdentity("sparecode://agent/mail"),
+            ipaddress.ip_network(HOST): AgentIdentity(IDENTITY),
+        }
+    )
 )
 REPEATING = Plugins(
     by_network=LISTED.by_network, repeating=frozenset({AgentIdentity(IDENTITY)})
@@ -170,6 +173,26 @@ async def test_a_listed_network_opens_no_other_path(door: Door) -> None:
     assert (response.status_code, response.json()["reason"]) == (401, "CREDENTIALS")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [{"Origin": "https://attacker.example"}, {"Sec-Fetch-Site": "cross-site"}],
+)
+async def test_a_page_in_a_browser_is_no_plug_in(
+    door: Door, header: dict[str, str]
+) -> None:
+    """(D5) Else any page could spend and try passcodes from a listed network."""
+    passcode = await issued(door)
+    form = {"user": ALICE, "pass": passcode}
+    before = door.node.reasons()
+    async with door.stranger() as stranger:
+        response = await stranger.post("/validate/check", data=form, headers=header)
+    assert response.status_code == 401
+    assert door.node.reasons() == before
+    # With a credential, which a page does not have, it is judged.
+    response = await door.client.post("/validate/check", data=form, headers=header)
+    assert verdict(response.json()) == "ACCEPT"
+
+
 async def test_a_wrong_key_is_no_way_to_a_listed_network(door: Door) -> None:
     """Who shows a key is judged by it."""
     async with door.stranger() as stranger:
@@ -183,7 +206,7 @@ async def test_a_wrong_key_is_no_way_to_a_listed_network(door: Door) -> None:
 
 @pytest.mark.parametrize(
     "door",
-    [Plugins(by_network={ipaddress.ip_network("192.0.2.0/24"): IDENTITY})],
+    [Plugins(by_network=ByNetwork({ipaddress.ip_network("192.0.2.0/24"): IDENTITY}))],
     indirect=True,
 )
 async def test_another_network_needs_credentials(door: Door) -> None:

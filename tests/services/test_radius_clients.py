@@ -9,7 +9,7 @@ import pytest
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.radius import REPLACED_SECRETS_MAX
-from sparecode_node.radius.sources import Sources
+from sparecode_node.radius.sources import sources_of
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.people.radius_clients import NewSecret, RadiusClient
 from sparecode_node.services.secrets.radius_seals import RadiusSeals
@@ -241,7 +241,7 @@ async def test_a_network_that_is_not_read_stops_no_other_client(
         db.execute(
             "UPDATE radius_networks SET network = 'x' WHERE network = '192.0.2.1/32'"
         )
-    sources = Sources(await clients(node))
+    sources = sources_of(await clients(node))
     assert sources.find("192.0.2.1") is None
     found = [sources.find(each) for each in ("198.51.100.7", "203.0.113.1")]
     assert [each.name for each in found if each] == ["vpn", "ssh"]

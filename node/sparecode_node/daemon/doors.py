@@ -12,6 +12,7 @@ from sparecode_node.console.kit.site import Site
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.daemon.certificate_watch import Certificates
 from sparecode_node.domain.ids import AgentIdentity, NodeId
+from sparecode_node.domain.networks import ByNetwork
 from sparecode_node.http.app import Parts as HttpParts
 from sparecode_node.http.plugins import Plugins
 from sparecode_node.http.server import HttpServer
@@ -172,11 +173,13 @@ def _http(config: Config, parts: Parts) -> WebServer | None:
 def _plugins(config: Config) -> Plugins:
     """Return what the configuration says of privacyIDEA's plug-ins."""
     return Plugins(
-        by_network={
-            network: AgentIdentity(each.agent)
-            for each in config.http_plugins
-            for network in each.networks
-        },
+        by_network=ByNetwork(
+            {
+                network: AgentIdentity(each.agent)
+                for each in config.http_plugins
+                for network in each.networks
+            }
+        ),
         repeating=frozenset(
             AgentIdentity(each.agent) for each in config.http_plugins if each.repeats
         ),

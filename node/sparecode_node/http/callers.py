@@ -20,6 +20,12 @@ from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.web.server import certificate_of
 
 SCHEME = "bearer"
+FROM_PAGES = frozenset({"origin", "sec-fetch-site"})
+"""
+Headers that browsers add to a request of a page.
+
+Any page can make a browser in a listed network send one, and no plug-in sends them.
+"""
 
 
 def address_of(request: Request) -> str:
@@ -46,7 +52,9 @@ class Callers:
             return self._named_by(der)
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != SCHEME:
-            identity = self.plugins.at(address_of(request)) if as_plugin else None
+            if not as_plugin or not FROM_PAGES.isdisjoint(request.headers.keys()):
+                raise NoCredentialsError
+            identity = self.plugins.by_network.find(address_of(request))
             if identity is None:
                 raise NoCredentialsError
             return AgentCaller(identity=identity)

@@ -11,17 +11,14 @@ They have no request ids either. A plug-in whose calls are sent again, by its HT
 or to the next node, can have ids made from what the call says, as a RADIUS client has.
 """
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.domain.ids import AgentIdentity, RequestId
+from sparecode_node.domain.networks import ByNetwork
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.secrets.radius_seals import RadiusSeals
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 REPEATED_MS = 30_000
 """How long a call with the same fields can be a repeated one, as over RADIUS."""
@@ -31,21 +28,10 @@ REPEATED_MS = 30_000
 class Plugins:
     """The agents whose plug-ins the operator has listed."""
 
-    by_network: Mapping[Network, AgentIdentity] = field(default_factory=dict)
+    by_network: ByNetwork[AgentIdentity] = field(default_factory=ByNetwork)
     """The agents that need no credential from these networks."""
     repeating: frozenset[AgentIdentity] = frozenset()
     """The agents whose equal calls are one request for 30 s."""
-
-    def at(self, address: str) -> AgentIdentity | None:
-        """Return the agent at an address; the most specific network counts."""
-        try:
-            host = ipaddress.ip_address(canonical(address))
-        except ValueError:
-            return None
-        networks = [each for each in self.by_network if host in each]
-        if not networks:
-            return None
-        return self.by_network[max(networks, key=lambda each: each.prefixlen)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

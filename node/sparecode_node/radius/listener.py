@@ -15,7 +15,7 @@ from sparecode_node.radius import packets
 from sparecode_node.radius.exchange import Exchange
 from sparecode_node.radius.packets import DroppedError, Request
 from sparecode_node.radius.request_ids import Source
-from sparecode_node.radius.sources import Sources
+from sparecode_node.radius.sources import sources_of
 from sparecode_node.services.access.packet_counts import UNKNOWN, PacketCounts
 from sparecode_node.services.people.radius_clients import (
     RadiusClient,
@@ -51,7 +51,7 @@ class RadiusListener:
         self.exchange = exchange
         self._counts = counts
         self._directory: RadiusDirectory | None = None
-        self._sources = Sources()
+        self._sources = sources_of(())
         self._available = False
         self._was_available: bool | None = None
         self._warned: frozenset[AgentIdentity] = frozenset()
@@ -91,7 +91,7 @@ class RadiusListener:
         if directory is self._directory:
             return
         self._directory = directory
-        self._sources = Sources(directory.clients)
+        self._sources = sources_of(directory.clients)
         self._available = directory.available
         self.exchange.is_open = directory.is_open
         self._counts.keep(frozenset(each.name for each in directory.clients))
