@@ -22,6 +22,7 @@ from sparecode_node.services.context import CallContext
 from sparecode_node.services.ended_calls import Tracer
 from sparecode_node.services.errors import HashingOverloadedError
 from sparecode_node.services.use_cases import Services
+from tests.services.one_node import OneNode
 
 NODE = "n1"
 NOW = dt.datetime.now(dt.UTC)
@@ -132,6 +133,28 @@ def settings(*, mutual: bool, reflection: bool = False) -> ListenerSettings:
         tls=lambda: files,
         reflection=reflection,
     )
+
+
+@contextlib.asynccontextmanager
+async def admin_port(node: OneNode) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
+    """Open a node's listeners; yield the administrators' address, and a channel to it."""
+    listeners = Listeners(
+        node_id=NODE,
+        agents=settings(mutual=True),
+        admin=settings(mutual=False),
+        services=node.services,
+        refusals=node.refusals,
+        is_ready=lambda: True,
+        clock=SystemClock(),
+    )
+    await listeners.start()
+    address = f"127.0.0.1:{listeners.ports['admin']}"
+    credentials = grpc.ssl_channel_credentials(MEMBERS.pem)
+    try:
+        async with grpc.aio.secure_channel(address, credentials) as channel:
+            yield address, channel
+    finally:
+        await listeners.stop(grace_s=0)
 
 
 @contextlib.asynccontextmanager

@@ -19,12 +19,10 @@ import pytest_asyncio
 from sparecode.v1 import sessions_pb2
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode_node.domain.caller_addresses import canonical, source_of
-from sparecode_node.rpc.server import Listeners
-from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.load.rates import BURST_S
 from tests.console.desk import Desk
 from tests.http.door import open_door
-from tests.rpc.edge import MEMBERS, settings
+from tests.rpc.edge import admin_port
 from tests.services.one_node import PASSWORD, ROOT, OneNode, one_node
 from tests.services.test_rates import UNLIMITED
 
@@ -67,24 +65,8 @@ class Node:
 @pytest_asyncio.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     limits = replace(UNLIMITED, peer=1, session=1)
-    async with one_node(tmp_path, limits) as one:
-        listeners = Listeners(
-            node_id="n1",
-            agents=settings(mutual=True),
-            admin=settings(mutual=False),
-            services=one.services,
-            refusals=one.refusals,
-            is_ready=lambda: True,
-            clock=SystemClock(),
-        )
-        await listeners.start()
-        address = f"127.0.0.1:{listeners.ports['admin']}"
-        credentials = grpc.ssl_channel_credentials(MEMBERS.pem)
-        try:
-            async with grpc.aio.secure_channel(address, credentials) as channel:
-                yield Node(one, SessionServiceStub(channel), tmp_path)
-        finally:
-            await listeners.stop(grace_s=0)
+    async with one_node(tmp_path, limits) as one, admin_port(one) as (_, channel):
+        yield Node(one, SessionServiceStub(channel), tmp_path)
 
 
 @pytest.mark.asyncio

@@ -33,13 +33,11 @@ from sparecode_node.domain.sign_in_waits import (
     ClientWait,
     guesses,
 )
-from sparecode_node.rpc.server import Listeners
-from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.load.rates import DEFAULT_LIMITS
 from sparecode_node.services.people.administrators import Link
 from tests.console.desk import Desk, desk
 from tests.console.paper import Paper
-from tests.rpc.edge import MEMBERS, settings
+from tests.rpc.edge import MEMBERS, admin_port
 from tests.services.one_node import PASSWORD, ROOT, OneNode, one_node
 
 ROOT_FOLDER = Path(__file__).parents[2]
@@ -100,25 +98,12 @@ class Door:
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     ca = tmp_path / "ca.pem"
     ca.write_bytes(MEMBERS.pem)
-    async with one_node(tmp_path, DEFAULT_LIMITS) as node:
-        listeners = Listeners(
-            node_id="n1",
-            agents=settings(mutual=True),
-            admin=settings(mutual=False),
-            services=node.services,
-            refusals=node.refusals,
-            is_ready=lambda: True,
-            clock=SystemClock(),
-        )
-        await listeners.start()
-        address = f"127.0.0.1:{listeners.ports['admin']}"
-        credentials = grpc.ssl_channel_credentials(MEMBERS.pem)
-        try:
-            async with grpc.aio.secure_channel(address, credentials) as channel:
-                stub = sessions_pb2_grpc.SessionServiceStub(channel)
-                yield Door(node, address, ca, stub)
-        finally:
-            await listeners.stop(grace_s=0)
+    async with (
+        one_node(tmp_path, DEFAULT_LIMITS) as node,
+        admin_port(node) as (address, channel),
+    ):
+        stub = sessions_pb2_grpc.SessionServiceStub(channel)
+        yield Door(node, address, ca, stub)
 
 
 @pytest.mark.asyncio
