@@ -47,6 +47,7 @@ from sparecode_client.values.administrators import (
     EnrolledSecondFactor,
 )
 from sparecode_client.values.agents import (
+    AcceptAttributes,
     AgentKeys,
     AgentProtects,
     DeniedCertificate,
@@ -106,6 +107,7 @@ from sparecode_client.values.tokens import (
 from sparecode_client.values.users import Attempt, Blocker, User, UserExplanation
 
 __all__ = [
+    "AcceptAttributes",
     "Admin",
     "Administrator",
     "AdministratorRole",

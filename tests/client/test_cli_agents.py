@@ -80,6 +80,7 @@ def test_an_agent_as_json(agents: Cli) -> None:
         "allowed_user_count": 2,
         "allowed_usernames": ["alice", "Bob"],
         "allowed_groups": ["staff"],
+        "accept_attributes": None,
         "radius": None,
         "secret_create_time": None,
         "former_secret_end_time": None,
@@ -99,6 +100,17 @@ def test_an_agent_as_json(agents: Cli) -> None:
         ),
         (["update", "vpn", "--everybody"], {"restricted": False}),
         (["update", "vpn", "--end-keys"], {"end_keys": True}),
+        (
+            [
+                *("update", "vpn", "--filter-id", "staff", "--class", ""),
+                *("--session-timeout", "60"),
+            ],
+            {
+                "filter_id": "staff",
+                "class_attribute": "",
+                "session_timeout_seconds": 60,
+            },
+        ),
         (
             [
                 *("update", "vpn", "--restricted", "--allow", "alice"),
@@ -204,7 +216,11 @@ def test_a_refusal_says_why(agents: Cli) -> None:
 def test_an_agent_has_the_identity_that_the_node_certifies(cli: Cli) -> None:
     cli.node.answer(f"{SERVICE}/RegisterAgent", pb.RegisterAgentResponse())
 
-    assert cli("agents", "register", "vpn").exit_code == 0
+    options = ("--filter-id", "staff", "--class", "c", "--session-timeout", "60")
+    assert cli("agents", "register", "vpn", *options).exit_code == 0
 
     (request,) = cli.node.requests(f"{SERVICE}/RegisterAgent")
     assert request.certificate_identity == "sparecode://agent/vpn"
+    assert request.filter_id == "staff"
+    assert request.class_attribute == "c"
+    assert request.session_timeout_seconds == 60

@@ -23,8 +23,9 @@ VPN = pb.Agent(
     radius=pb.RadiusSettings(
         networks=["10.1.0.0/24", "2001:db8::1/128"],
         allow_unsigned=True,
-        filter_id="staff",
-        session_timeout_seconds=3600,
+    ),
+    accept_attributes=pb.AcceptAttributes(
+        filter_id="staff", session_timeout_seconds=3600
     ),
     secret_create_time=Timestamp(seconds=1_700_000_000),
     former_secret_end_time=Timestamp(seconds=1_800_000_000),
@@ -99,10 +100,10 @@ def test_a_client_needs_a_network_and_a_change_needs_an_option(radius: Cli) -> N
 
 
 def test_an_update_sends_what_is_named(radius: Cli) -> None:
-    radius("agents", "update-radius", "vpn", "--require-signed", "--filter-id", "")
+    radius("agents", "update-radius", "vpn", "--require-signed")
     (request,) = radius.node.requests(f"{SERVICE}/UpdateRadiusClient")
     assert request == pb.UpdateRadiusClientRequest(
-        request_id=request.request_id, name="vpn", allow_unsigned=False, filter_id=""
+        request_id=request.request_id, name="vpn", allow_unsigned=False
     )
 
 
@@ -130,6 +131,7 @@ def test_a_client_is_shown_with_what_the_node_has_seen(radius: Cli) -> None:
     facts = [" ".join(line.split()) for line in lines]
     assert "Networks 10.1.0.0/24, 2001:db8::1/128" in facts
     assert "Unsafe requests without Message-Authenticator are answered" in facts
+    assert "Filter-Id staff" in facts
     assert "Session-Timeout 3600 s" in facts
     assert "Secret since 2023-11-14 22:13:20 UTC" in facts
     assert not any("Proxy-State" in fact for fact in facts)

@@ -316,8 +316,12 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     assert page.status == 422
     assert page.form("/new/agent").value("name") == "mail"
     page = await browser.send(
-        "Register agent", identity="spiffe://example/mail", tick={"restricted": "on"}
+        "Register agent",
+        identity="spiffe://example/mail",
+        filter_id="guests",
+        tick={"restricted": "on"},
     )
+    assert "Filter-Id guests" in page.text
     assert "The list is empty: no user is admitted" in page.text
     page = await browser.send("Add to allow list", username="zoe")
     assert page.status == 404
@@ -328,7 +332,18 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     page = await browser.send("Remove", username="alice")
     assert "alice" not in page.links
     await browser.open("/agents/mail")
-    page = await browser.send("Save", protects="cloud", untick=("restricted",))
+    page = await browser.send("Save", session_timeout="an hour")
+    assert "session timeout must be a whole number" in page.text
+    page = await browser.send(
+        "Save",
+        protects="cloud",
+        untick=("restricted",),
+        filter_id="staff",
+        class_attribute="vpn-users",
+        session_timeout="3600",
+    )
+    for words in ("Filter-Id staff", "Class vpn-users", "Session-Timeout 3 600 s"):
+        assert words in page.text, words
     assert "Cloud resources" in page.text
     assert "all users" in page.text
     await browser.send("Disable")
@@ -440,8 +455,6 @@ async def test_the_settings_of_a_radius_client_are_changed(desk: Desk) -> None:
         "Save",
         networks="198.51.100.0/24",
         signatures="first",
-        filter_id="staff",
-        session_timeout="60",
         tick={"allow_unsigned_proxied": "on", "repeats": "on", "prompts": "on"},
     )
     changed = RadiusSettings(
@@ -451,8 +464,6 @@ async def test_the_settings_of_a_radius_client_are_changed(desk: Desk) -> None:
         unsigned_until_signed=True,
         repeats_with_new_authenticator=True,
         prompts_for_passcode=True,
-        filter_id="staff",
-        session_timeout_s=60,
     )
     assert await settings() == changed
     page = await browser.open(f"/agents/{GATE}")

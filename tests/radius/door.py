@@ -145,9 +145,17 @@ async def answered(door: Door, sent: bytes, host: str = "127.0.0.1") -> int:
 
 
 async def update(door: Door, **settings: object) -> None:
-    """Change the client."""
+    """Change the settings of the client."""
     await door.node.radius_clients.update(
         door.node.admin("AgentService/UpdateRadiusClient"), name="vpn", **settings
+    )
+    await door.listener.refresh()
+
+
+async def give_attributes(door: Door, **attributes: object) -> None:
+    """Change what an Access-Accept tells the client."""
+    await door.node.agents.update(
+        door.node.admin("AgentService/UpdateAgent"), name="vpn", **attributes
     )
     await door.listener.refresh()
 

@@ -30,6 +30,7 @@ from tests.radius.door import (
     answered,
     connected,
     decoded,
+    give_attributes,
     open_door,
     request,
     update,
@@ -255,7 +256,7 @@ async def test_replies_carry_every_proxy_state_in_order(door):
 
 async def test_an_acceptance_has_the_attributes_of_the_client(door):
     issued = await door.node.issue()
-    await update(
+    await give_attributes(
         door, filter_id="staff", class_attribute="vpn-users", session_timeout_s=3600
     )
     sent = request(door.secret, password=PIN + issued.codes[0].code)

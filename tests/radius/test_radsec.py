@@ -14,9 +14,11 @@ from pyrad.packet import (
     AccessChallenge,
     AccessReject,
     AccountingRequest,
+    AuthPacket,
     StatusServer,
 )
 
+from sparecode_node.domain.radius import NO_ATTRIBUTES
 from sparecode_node.radius import packets, radsec
 from sparecode_node.services.access.security_log import HANDSHAKE_FAILED
 from tests.radius.door import (
@@ -41,6 +43,11 @@ from tests.services.one_node import PIN, SERIAL, AgentIdentity, one_node
 pytestmark = pytest.mark.asyncio
 
 WRONG = "1" * 10
+ATTRIBUTES = {
+    packets.FILTER_ID: [b"staff"],
+    packets.CLASS: [b"vpn-users"],
+    packets.SESSION_TIMEOUT: [(3600).to_bytes(4)],
+}
 GUACAMOLE = Path(__file__).parents[2] / "examples/guacamole/radsecproxy.conf"
 
 
@@ -81,6 +88,43 @@ async def test_a_code_is_accepted_once_by_any_door(tls_door):
     assert "RadSec from 127.0.0.1" in detail
     assert tls_door.door.counted("accepted", IDENTITY) == 2
     await connection.close()
+
+
+async def test_an_acceptance_has_the_attributes_of_the_agent(tls_door):
+    """(D1) On a connection that is open already. A rejection has none."""
+    node = tls_door.door.node
+    issued = await node.issue()
+    connection = await tls_door.connect()
+    status = request(RADSEC, code=StatusServer)
+    assert await code_of(connection, status) == AccessAccept
+    await give_attributes(tls_door)
+    sent = request(RADSEC, password=PIN + issued.codes[0].code)
+    reply = decoded(RADSEC, sent, await connection.ask(sent))
+    assert {kind: reply[kind] for kind in ATTRIBUTES} == ATTRIBUTES
+    sent = request(RADSEC, password=WRONG)
+    reply = decoded(RADSEC, sent, await connection.ask(sent))
+    assert reply.code == AccessReject
+    assert set(reply) == {packets.MESSAGE_AUTHENTICATOR}
+    other = await tls_door.connect("mail")
+    sent = request(RADSEC, code=StatusServer)
+    reply = decoded(RADSEC, sent, await other.ask(sent))
+    assert set(reply) == {packets.MESSAGE_AUTHENTICATOR}
+    for each in (connection, other):
+        await each.close()
+
+
+async def give_attributes(tls_door: TlsDoor) -> None:
+    """Give the agent `vpn` attributes, and wait until its connections have them."""
+    node = tls_door.door.node
+    await node.agents.update(
+        node.admin("AgentService/UpdateAgent"),
+        name=IDENTITY,
+        filter_id="staff",
+        class_attribute="vpn-users",
+        session_timeout_s=3600,
+    )
+    for each in [*tls_door.listener._connections]:
+        await tls_door.listener.check(each)
 
 
 async def test_requests_of_one_connection_are_answered_together(tls_door):
@@ -249,7 +293,11 @@ async def settled(connection: radsec.Connection) -> None:
     """Let a connection begin without a look at the list of denied certificates."""
     connection.go_on(
         radsec.AgentStanding(
-            name=IDENTITY, is_denied=False, is_available=True, is_open=True
+            name=IDENTITY,
+            attributes=NO_ATTRIBUTES,
+            is_denied=False,
+            is_available=True,
+            is_open=True,
         )
     )
 
@@ -262,8 +310,9 @@ async def settled(connection: radsec.Connection) -> None:
     reason="radsecproxy is missing: make system-packages (radsecproxy)",
 )
 async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
-    """(A4) Until its certificate is denied in the middle."""
+    """(A4) Until its certificate is denied in the middle. They get its attributes."""
     node = tls_door.door.node
+    await give_attributes(tls_door)
     issued = await node.issue()
     port = await free_udp_port()
     settings = tmp_path / "radsecproxy.conf"
@@ -303,7 +352,9 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
     try:
         passcode = PIN + issued.codes[0].code
         sent = request("testing", password=passcode)
-        assert await answer_of(client, sent) == AccessAccept
+        accepted = await answer_of(client, sent)
+        assert accepted.code == AccessAccept
+        assert {kind: accepted[kind] for kind in ATTRIBUTES} == ATTRIBUTES
         wrong = [
             request("testing", f"user-{number}", WRONG, identifier=number)
             for number in range(20)
@@ -314,6 +365,8 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
             reply = await client.reply(TIMEOUT_S)
             assert reply is not None
             assert reply[0] == AccessReject
+            rejected = decoded("testing", wrong[reply[1]], reply)
+            assert not ATTRIBUTES.keys() & set(rejected)
         await tls_door.deny()
         (served,) = tls_door.listener._connections
         await asyncio.wait_for(served.ended.wait(), TIMEOUT_S)
@@ -355,21 +408,21 @@ async def test_the_example_for_guacamole_brings_its_requests(tls_door, tmp_path)
     try:
         passcode = PIN + (await tls_door.door.node.issue()).codes[0].code
         sent = request("testing", password=passcode, signed=False)
-        assert await answer_of(client, sent) == AccessAccept
+        assert (await answer_of(client, sent)).code == AccessAccept
     finally:
         client.transport.close()
         process.terminate()
         await process.wait()
 
 
-async def answer_of(client: Client, sent: bytes) -> int:
+async def answer_of(client: Client, sent: bytes) -> AuthPacket:
     """Send a packet until the proxy, which has just started, answers it."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             client.transport.sendto(sent)
             reply = await client.reply(0.5)
             if reply is not None:
-                return decoded("testing", sent, reply).code
+                return decoded("testing", sent, reply)
 
 
 async def free_udp_port() -> int:

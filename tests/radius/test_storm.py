@@ -7,7 +7,7 @@ import pytest
 from pyrad.packet import AccessAccept, AccessReject
 
 from sparecode_node.services.secrets.kdf import Lane
-from tests.radius.door import Door, answered, open_door, request, update
+from tests.radius.door import Door, answered, give_attributes, open_door, request
 from tests.services.one_node import PIN
 
 pytestmark = pytest.mark.asyncio
@@ -113,7 +113,7 @@ async def test_a_copy_of_an_acceptance_is_refused_once_it_no_longer_stands(
 
 async def test_a_copy_of_an_acceptance_takes_no_hash(door):
     """(D3) Anyone who saw the packet can send it again."""
-    await update(door, filter_id="staff")
+    await give_attributes(door, filter_id="staff")
     issued = await door.node.issue()
     sent = request(door.secret, password=PIN + issued.codes[0].code)
     assert await answered(door, sent) == AccessAccept

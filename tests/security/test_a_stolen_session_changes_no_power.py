@@ -234,6 +234,9 @@ GIVES_MORE: dict[str, Any] = {
     "protects": types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER,
     "add_usernames": ["alice"],
     "add_groups": ["staff"],
+    "filter_id": "staff",
+    "class_attribute": "staff",
+    "session_timeout_seconds": 3600,
 }
 """Changes that let an agent do more, or admit more users."""
 

@@ -126,7 +126,10 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("delete-user", {"name": "carol"}),
         ("reset-admin", {"name": "eve", "password": "lent"}),
         # A RADIUS client and its secret.
-        ("register-radius", {"name": "gate", "networks": "192.0.2.0/24"}),
+        (
+            "register-radius",
+            {"name": "gate", "networks": "192.0.2.0/24", "filter-id": "x"},
+        ),
         ("create-key", {"name": "vpn", "id": "k1", "key": "first"}),
         # A set that counts towards the allowance of its issuer.
         ("save", {"serial": "1004", "set": "C"}),

@@ -560,6 +560,7 @@ class World:
                         arguments.get("protects", "authentication_manager")
                     ),
                     restricted="restricted" in arguments,
+                    filter_id=arguments.get("filter-id", ""),
                 )
             case "update-agent":
                 return UpdateAgent(
@@ -578,6 +579,11 @@ class World:
                     add_groups=names(arguments.get("allow-group")),
                     remove_groups=names(arguments.get("disallow-group")),
                     end_keys=True if "end-keys" in arguments else None,
+                    filter_id=arguments.get("filter-id"),
+                    class_attribute=arguments.get("class"),
+                    session_timeout_s=int(arguments["timeout"])
+                    if "timeout" in arguments
+                    else None,
                 )
             case "save-channel":
                 secret = arguments.get("secret", "")
@@ -657,9 +663,6 @@ class World:
                     prompts_for_passcode=arguments["prompts"] == "yes"
                     if "prompts" in arguments
                     else None,
-                    filter_id=arguments.get("filter-id"),
-                    class_attribute=None,
-                    session_timeout_s=None,
                 )
             case "rotate-secret":
                 return RotateRadiusSecret(

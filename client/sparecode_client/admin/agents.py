@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -16,6 +17,8 @@ from sparecode_client.connection.wire import (
     time_in,
 )
 from sparecode_client.values.agents import (
+    NO_ATTRIBUTES,
+    AcceptAttributes,
     AgentKeys,
     AgentProtects,
     DeniedCertificate,
@@ -38,6 +41,7 @@ class Agents(Caller):
         *,
         protects: AgentProtects = AgentProtects.AUTHENTICATION_MANAGER,
         restricted: bool = False,
+        attributes: AcceptAttributes = NO_ATTRIBUTES,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -46,7 +50,8 @@ class Agents(Caller):
 
         *certificate_identity* is the only URI or DNS subject name of its certificate.
         *protects*: emergency codes are not accepted for a cloud service. *restricted*:
-        the agent admits only users that `update_agent` allows.
+        the agent admits only users that `update_agent` allows. *attributes*: what it
+        gets with an Access-Accept over RadSec.
         """
         request = agents_pb2.RegisterAgentRequest(
             request_id=request_id or new_request_id(),
@@ -54,6 +59,7 @@ class Agents(Caller):
             certificate_identity=certificate_identity,
             protects=enum_out(types_pb2.AgentProtects, protects),
             restricted=restricted,
+            **_attributes_out(attributes),
         )
         answer = await self._client.unary(
             lambda node: node.agents.RegisterAgent, request, within=within
@@ -103,6 +109,9 @@ class Agents(Caller):
         add_groups: Sequence[str] = (),
         remove_groups: Sequence[str] = (),
         end_keys: bool = False,
+        filter_id: str | None = None,
+        class_attribute: str | None = None,
+        session_timeout: timedelta | None = None,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -111,7 +120,9 @@ class Agents(Caller):
 
         The change takes effect with the commit, on every node and for open connections.
         A *restricted* agent admits only the users and the members of the groups on its
-        allow list. *end_keys*: no bearer key of the agent works any longer.
+        allow list. *end_keys*: no bearer key of the agent works any longer. The last
+        three are what an Access-Accept tells it, over RADIUS and RadSec; empty and zero:
+        nothing.
         """
         request = agents_pb2.UpdateAgentRequest(
             request_id=request_id or new_request_id(),
@@ -121,6 +132,11 @@ class Agents(Caller):
             add_groups=add_groups,
             remove_groups=remove_groups,
             end_keys=end_keys,
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_seconds=None
+            if session_timeout is None
+            else int(session_timeout.total_seconds()),
         )
         if protects is not None:
             request.protects = enum_out(types_pb2.AgentProtects, protects)
@@ -156,6 +172,7 @@ class Agents(Caller):
         *,
         protects: AgentProtects = AgentProtects.AUTHENTICATION_MANAGER,
         restricted: bool = False,
+        attributes: AcceptAttributes = NO_ATTRIBUTES,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> NewRadiusSecret:
@@ -175,9 +192,7 @@ class Agents(Caller):
             unsigned_until_signed=settings.unsigned_until_signed,
             repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
             prompts_for_passcode=settings.prompts_for_passcode,
-            filter_id=settings.filter_id,
-            class_attribute=settings.class_attribute,
-            session_timeout_seconds=int(settings.session_timeout.total_seconds()),
+            **_attributes_out(attributes),
         )
         answer = await self._client.unary(
             lambda node: node.agents.RegisterRadiusClient, request, within=within
@@ -194,16 +209,13 @@ class Agents(Caller):
         unsigned_until_signed: bool | None = None,
         repeats_with_new_authenticator: bool | None = None,
         prompts_for_passcode: bool | None = None,
-        filter_id: str | None = None,
-        class_attribute: str | None = None,
-        session_timeout: timedelta | None = None,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
         """
         Change the settings of a RADIUS client; None and no *networks* keep a value.
 
-        `update_agent` changes what every agent has, such as its allow list.
+        `update_agent` changes what every agent has: its allow list, and its attributes.
         """
         request = agents_pb2.UpdateRadiusClientRequest(
             request_id=request_id or new_request_id(),
@@ -214,11 +226,6 @@ class Agents(Caller):
             unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
             prompts_for_passcode=prompts_for_passcode,
-            filter_id=filter_id,
-            class_attribute=class_attribute,
-            session_timeout_seconds=None
-            if session_timeout is None
-            else int(session_timeout.total_seconds()),
         )
         answer = await self._client.unary(
             lambda node: node.agents.UpdateRadiusClient, request, within=within
@@ -355,6 +362,9 @@ def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=tuple(agent.allowed_usernames),
         allowed_groups=tuple(agent.allowed_groups),
+        accept_attributes=attributes_in(agent.accept_attributes)
+        if agent.HasField("accept_attributes")
+        else None,
         radius=radius_in(agent.radius) if agent.HasField("radius") else None,
         secret_create_time=time_in(agent, "secret_create_time"),
         former_secret_end_time=time_in(agent, "former_secret_end_time"),
@@ -391,9 +401,29 @@ def radius_in(settings: agents_pb2.RadiusSettings) -> RadiusSettings:
         unsigned_until_signed=settings.unsigned_until_signed,
         repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
         prompts_for_passcode=settings.prompts_for_passcode,
-        filter_id=settings.filter_id,
-        class_attribute=settings.class_attribute,
-        session_timeout=timedelta(seconds=settings.session_timeout_seconds),
+    )
+
+
+def attributes_in(attributes: agents_pb2.AcceptAttributes) -> AcceptAttributes:
+    """Convert the attributes of an Access-Accept."""
+    return AcceptAttributes(
+        filter_id=attributes.filter_id,
+        class_attribute=attributes.class_attribute,
+        session_timeout=timedelta(seconds=attributes.session_timeout_seconds),
+    )
+
+
+class _AttributesOut(TypedDict):
+    filter_id: str
+    class_attribute: str
+    session_timeout_seconds: int
+
+
+def _attributes_out(attributes: AcceptAttributes) -> _AttributesOut:
+    return _AttributesOut(
+        filter_id=attributes.filter_id,
+        class_attribute=attributes.class_attribute,
+        session_timeout_seconds=int(attributes.session_timeout.total_seconds()),
     )
 
 

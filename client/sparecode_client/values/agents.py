@@ -19,8 +19,23 @@ class AgentProtects(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptAttributes:
+    """What an Access-Accept tells an agent, over RADIUS and RadSec."""
+
+    filter_id: str = ""
+    """The Filter-Id; empty: none."""
+    class_attribute: str = ""
+    """The Class; empty: none."""
+    session_timeout: timedelta = timedelta(0)
+    """The Session-Timeout; zero: none."""
+
+
+NO_ATTRIBUTES = AcceptAttributes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RadiusSettings:
-    """What a RADIUS client may do, and what it gets when a user is accepted."""
+    """What a RADIUS client may do."""
 
     networks: tuple[str, ...]
     """The addresses that it sends from; the most specific network that fits counts."""
@@ -34,12 +49,6 @@ class RadiusSettings:
     """A request of the same session under a new identifier counts as repeated for 30 s."""
     prompts_for_passcode: bool = False
     """A signed request with an empty password gets a challenge that asks for one."""
-    filter_id: str = ""
-    """The Filter-Id of an Access-Accept; empty: none."""
-    class_attribute: str = ""
-    """The Class of an Access-Accept; empty: none."""
-    session_timeout: timedelta = timedelta(0)
-    """The Session-Timeout of an Access-Accept; zero: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +103,8 @@ class RegisteredAgent:
     """Users on its allow list; empty in lists of agents."""
     allowed_groups: tuple[str, ...] = ()
     """Groups on its allow list, in the form used for comparison."""
+    accept_attributes: AcceptAttributes | None = None
+    """What an Access-Accept tells it; None: nothing."""
     radius: RadiusSettings | None = None
     """The settings of a RADIUS client; None: a certificate identifies the agent."""
     secret_create_time: datetime | None = None

@@ -15,12 +15,60 @@ REPLACED_SECRETS_MAX = 3
 """Maximum replaced secrets of one client that still work."""
 SESSION_TIMEOUT_MAX_S = 2**31 - 1
 TEXT_MAX = 128
-"""Maximum characters of a text attribute, which has 253 octets (RFC 2865, 5)."""
+"""Maximum characters of a text attribute."""
+ATTRIBUTE_MAX = 253
+"""The octets of an attribute's value (RFC 2865, 5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptAttributes:
+    """What an Access-Accept tells an agent, over RADIUS and RadSec."""
+
+    filter_id: str = ""
+    """Filter-Id; empty: none."""
+    class_attribute: str = ""
+    """Class; empty: none."""
+    session_timeout_s: int = 0
+    """Session-Timeout in seconds; 0: none."""
+
+    def updated(
+        self,
+        *,
+        filter_id: str | None,
+        class_attribute: str | None,
+        session_timeout_s: int | None,
+    ) -> "AcceptAttributes":
+        """Return the attributes with other values. None keeps a value."""
+        return AcceptAttributes(
+            filter_id=self.filter_id if filter_id is None else filter_id,
+            class_attribute=self.class_attribute
+            if class_attribute is None
+            else class_attribute,
+            session_timeout_s=self.session_timeout_s
+            if session_timeout_s is None
+            else session_timeout_s,
+        )
+
+    def changes_to(self, other: "AcceptAttributes") -> list[str]:
+        """Return the attributes that have another value in *other*, in words."""
+        timeout = f"{other.session_timeout_s} s" if other.session_timeout_s else "none"
+        return [
+            words
+            for name, words in (
+                ("filter_id", f"Filter-Id {other.filter_id or 'none'}"),
+                ("class_attribute", f"Class {other.class_attribute or 'none'}"),
+                ("session_timeout_s", f"Session-Timeout {timeout}"),
+            )
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+
+NO_ATTRIBUTES = AcceptAttributes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadiusSettings:
-    """What a RADIUS client may do, and what it gets with an Access-Accept."""
+    """What a RADIUS client may do."""
 
     networks: tuple[str, ...]
     """
@@ -38,12 +86,6 @@ class RadiusSettings:
     """It repeats a request to the next server under a new identifier (pam_radius)."""
     prompts_for_passcode: bool = False
     """A signed request with an empty password gets a challenge that asks for one."""
-    filter_id: str = ""
-    """Filter-Id of an Access-Accept; empty: none."""
-    class_attribute: str = ""
-    """Class of an Access-Accept; empty: none."""
-    session_timeout_s: int = 0
-    """Session-Timeout of an Access-Accept in seconds; 0: none."""
 
 
 def radius_identity(name_key: NameKey) -> AgentIdentity:

@@ -169,6 +169,7 @@ async def _view(
         allowed_user_count=row["allowed"],
         allowed_usernames=allowed,
         allowed_groups=tuple(str(each["group_key"]) for each in groups),
+        accept_attributes=await radius.attributes_of(transaction, row["identity"]),
         radius=facts.settings if facts else None,
         secret_created_at_ms=facts.secret_created_at_ms if facts else None,
         former_secret_ends_at_ms=facts.former_secret_ends_at_ms if facts else None,

@@ -5,9 +5,14 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import AgentIdentity, KeyId
-from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.domain.radius import AcceptAttributes, RadiusSettings
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.tables.radius import COLUMNS, settings_in
+from sparecode_node.statemachine.tables.radius import (
+    ATTRIBUTE_COLUMNS,
+    COLUMNS,
+    attributes_in,
+    settings_in,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,7 @@ class StoredClient:
     name: str
     identity: AgentIdentity
     settings: RadiusSettings
+    attributes: AcceptAttributes
     secrets: tuple[SealedSecret, ...]
 
 
@@ -45,8 +51,9 @@ class ClientFacts:
 async def every(transaction: ReadTransaction) -> list[StoredClient]:
     """Return every RADIUS client, ordered by identity."""
     rows = await transaction.all(
-        f"SELECT identity, name, {COLUMNS} "
-        "FROM radius_clients JOIN agents USING (identity) ORDER BY identity"
+        f"SELECT identity, name, {COLUMNS}, {ATTRIBUTE_COLUMNS} "
+        "FROM radius_clients JOIN agents USING (identity) "
+        "LEFT JOIN accept_attributes USING (identity) ORDER BY identity"
     )
     networks: dict[str, list[str]] = {}
     for row in await transaction.all(
@@ -64,10 +71,24 @@ async def every(transaction: ReadTransaction) -> list[StoredClient]:
             name=row["name"],
             identity=AgentIdentity(row["identity"]),
             settings=settings_in(row, tuple(networks.get(row["identity"], ()))),
+            attributes=attributes_in(row),
             secrets=tuple(secrets.get(row["identity"], ())),
         )
         for row in rows
     ]
+
+
+async def attributes_of(
+    transaction: ReadTransaction, identity: str
+) -> AcceptAttributes:
+    """Return what an Access-Accept tells an agent of any kind."""
+    return attributes_in(
+        await transaction.one(
+            f"SELECT {ATTRIBUTE_COLUMNS} FROM accept_attributes "
+            "WHERE identity = :identity",
+            identity=identity,
+        )
+    )
 
 
 async def facts_of(

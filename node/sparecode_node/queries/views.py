@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes, RadiusSettings
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 
 T = TypeVar("T")
@@ -184,6 +184,8 @@ class AgentView:
     """The users on its allow list; empty in lists."""
     allowed_groups: tuple[str, ...] = ()
     """The groups on its allow list; also set in lists."""
+    accept_attributes: AcceptAttributes = NO_ATTRIBUTES
+    """What an Access-Accept tells it."""
     radius: RadiusSettings | None = None
     """The settings of a RADIUS client; None: a certificate identifies the agent."""
     secret_created_at_ms: int | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pyrad.packet import AccessAccept, AccessChallenge, AccessReject
 
-from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.domain.radius import AcceptAttributes
 from sparecode_node.radius import packets
 
 NO_ECHO = bytes(4)
@@ -28,17 +28,15 @@ class Answer:
         return self.code == AccessAccept
 
 
-def accepted(settings: RadiusSettings) -> Answer:
-    """Return the Access-Accept for a user, with the attributes of the client."""
+def accepted(told: AcceptAttributes) -> Answer:
+    """Return the Access-Accept for a user, with the attributes of the agent."""
     attributes = []
-    if settings.filter_id:
-        attributes.append((packets.FILTER_ID, settings.filter_id.encode()))
-    if settings.class_attribute:
-        attributes.append((packets.CLASS, settings.class_attribute.encode()))
-    if settings.session_timeout_s:
-        attributes.append(
-            (packets.SESSION_TIMEOUT, settings.session_timeout_s.to_bytes(4))
-        )
+    if told.filter_id:
+        attributes.append((packets.FILTER_ID, told.filter_id.encode()))
+    if told.class_attribute:
+        attributes.append((packets.CLASS, told.class_attribute.encode()))
+    if told.session_timeout_s:
+        attributes.append((packets.SESSION_TIMEOUT, told.session_timeout_s.to_bytes(4)))
     return Answer(code=AccessAccept, verdict="accepted", attributes=tuple(attributes))
 
 

@@ -308,7 +308,7 @@ class Dialog:
     ) -> Answer:
         match answer.decision:
             case Decision.ACCEPTED:
-                return accepted(source.client.settings)
+                return accepted(source.client.attributes)
             case Decision.REFUSED:
                 return rejected()
             case _:

@@ -318,6 +318,7 @@ class Connection(Tracked):
                     name=standing.name,
                     identity=self.identity,
                     settings=SETTINGS,
+                    attributes=standing.attributes,
                     secrets=(SECRET,),
                     secret_ids=("",),
                 ),

@@ -5,7 +5,7 @@ from sparecode.v1 import agents_pb2 as pb
 from sparecode.v1 import agents_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes, RadiusSettings
 from sparecode_node.queries.views import (
     AgentKeysView,
     AgentView,
@@ -51,6 +51,9 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             identity=request.certificate_identity,
             protects=protects,
             restricted=request.restricted,
+            filter_id=request.filter_id,
+            class_attribute=request.class_attribute,
+            session_timeout_s=request.session_timeout_seconds,
         )
         return pb.RegisterAgentResponse(
             commit=conversion.commit(self._node_id, applied)
@@ -89,6 +92,13 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             add_groups=tuple(request.add_groups),
             remove_groups=tuple(request.remove_groups),
             end_keys=request.end_keys,
+            filter_id=request.filter_id if request.HasField("filter_id") else None,
+            class_attribute=request.class_attribute
+            if request.HasField("class_attribute")
+            else None,
+            session_timeout_s=request.session_timeout_seconds
+            if request.HasField("session_timeout_seconds")
+            else None,
         )
         return pb.UpdateAgentResponse(commit=conversion.commit(self._node_id, applied))
 
@@ -151,13 +161,6 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             unsigned_until_signed=flag("unsigned_until_signed"),
             repeats_with_new_authenticator=flag("repeats_with_new_authenticator"),
             prompts_for_passcode=flag("prompts_for_passcode"),
-            filter_id=request.filter_id if request.HasField("filter_id") else None,
-            class_attribute=request.class_attribute
-            if request.HasField("class_attribute")
-            else None,
-            session_timeout_s=request.session_timeout_seconds
-            if request.HasField("session_timeout_seconds")
-            else None,
         )
         return pb.UpdateRadiusClientResponse(
             commit=conversion.commit(self._node_id, applied)
@@ -266,9 +269,16 @@ def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
         unsigned_until_signed=settings.unsigned_until_signed,
         repeats_with_new_authenticator=settings.repeats_with_new_authenticator,
         prompts_for_passcode=settings.prompts_for_passcode,
-        filter_id=settings.filter_id,
-        class_attribute=settings.class_attribute,
-        session_timeout_seconds=settings.session_timeout_s,
+    )
+
+
+def _attributes(attributes: AcceptAttributes) -> pb.AcceptAttributes | None:
+    if attributes == NO_ATTRIBUTES:
+        return None
+    return pb.AcceptAttributes(
+        filter_id=attributes.filter_id,
+        class_attribute=attributes.class_attribute,
+        session_timeout_seconds=attributes.session_timeout_s,
     )
 
 
@@ -300,6 +310,7 @@ def _agent(agent: AgentView) -> pb.Agent:
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=agent.allowed_usernames,
         allowed_groups=agent.allowed_groups,
+        accept_attributes=_attributes(agent.accept_attributes),
         radius=None if agent.radius is None else _radius(agent.radius),
         secret_create_time=conversion.timestamp(agent.secret_created_at_ms),
         former_secret_end_time=conversion.timestamp(agent.former_secret_ends_at_ms),

@@ -24,7 +24,12 @@ from sparecode_node.domain.ids import (
     TokenSerial,
 )
 from sparecode_node.domain.passcodes import normalized
-from sparecode_node.domain.radius import NETWORKS_MAX
+from sparecode_node.domain.radius import (
+    ATTRIBUTE_MAX,
+    NETWORKS_MAX,
+    SESSION_TIMEOUT_MAX_S,
+    TEXT_MAX,
+)
 from sparecode_node.domain.tokencodes import (
     SECURID_SEED_BYTES,
     SECURID_SERIAL,
@@ -245,6 +250,26 @@ def identity(value: str) -> AgentIdentity:
     if any(character.isspace() for character in value):
         raise InvalidFieldError(name, "must not hold spaces")
     return AgentIdentity(value)
+
+
+def check_attributes(
+    *,
+    filter_id: str | None,
+    class_attribute: str | None,
+    session_timeout_s: int | None,
+) -> None:
+    """Check attributes of an Access-Accept. None: no change."""
+    texts = {"filter_id": filter_id, "class_attribute": class_attribute}
+    for name, value in texts.items():
+        text(name, value or "", at_most=TEXT_MAX)
+        if len((value or "").encode()) > ATTRIBUTE_MAX:
+            raise InvalidFieldError(
+                name, f"must fit into {ATTRIBUTE_MAX} octets of UTF-8"
+            )
+    if not 0 <= (session_timeout_s or 0) <= SESSION_TIMEOUT_MAX_S:
+        raise InvalidFieldError(
+            "session_timeout", f"must be 0 to {SESSION_TIMEOUT_MAX_S} seconds"
+        )
 
 
 def networks(values: Sequence[str]) -> tuple[str, ...]:

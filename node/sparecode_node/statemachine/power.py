@@ -8,7 +8,7 @@ that the session has shown recently.
 
 from dataclasses import fields
 
-from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.agents import Agent, Protects
 from sparecode_node.domain.approvals import ApprovalKind
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import HOUR_MS, Policy
@@ -18,6 +18,7 @@ from sparecode_node.statemachine.commands.pending import from_json
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import allowance_counts
 from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import radius as radius_tables
 from sparecode_node.statemachine.tables.allowance_counts import Allowance, AllowanceUse
 
 ORDINARY_POLICY_FIELDS = {
@@ -131,6 +132,23 @@ def _gives_more(applying: Applying, command: commands.UpdateAgent) -> bool:
         or (command.restricted is False and agent.restricted)
         # Through a cloud agent, emergency codes are refused (A4).
         or (command.protects not in (None, Protects.CLOUD, agent.protects))
+        or _changes_attributes(applying, agent, command)
+    )
+
+
+def _changes_attributes(
+    applying: Applying, agent: Agent, command: commands.UpdateAgent
+) -> bool:
+    """
+    Return whether an Access-Accept says something else afterwards, or no longer.
+
+    A gateway may choose a user's role by it, and only the gateway knows which gives more.
+    """
+    attributes = radius_tables.find_attributes(applying.db, agent.identity)
+    return attributes != attributes.updated(
+        filter_id=command.filter_id,
+        class_attribute=command.class_attribute,
+        session_timeout_s=command.session_timeout_s,
     )
 
 

@@ -40,6 +40,7 @@ class Agent(_message.Message):
     RADIUS_ACTIVITY_FIELD_NUMBER: _builtins.int
     SECRET_CREATE_TIME_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
+    ACCEPT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -84,6 +85,10 @@ class Agent(_message.Message):
     def keys(self) -> Global___AgentKeys:
         """Its bearer keys. Not set: it has none."""
 
+    @_builtins.property
+    def accept_attributes(self) -> Global___AcceptAttributes:
+        """What an Access-Accept tells it, over RADIUS and RadSec. Not set: nothing."""
+
     def __init__(
         self,
         *,
@@ -100,14 +105,45 @@ class Agent(_message.Message):
         radius_activity: Global___RadiusActivity | None = ...,
         secret_create_time: _timestamp_pb2.Timestamp | None = ...,
         keys: Global___AgentKeys | None = ...,
+        accept_attributes: Global___AcceptAttributes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "radius", b"radius", "radius_activity", b"radius_activity", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "radius", b"radius", "radius_activity", b"radius_activity", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class AcceptAttributes(_message.Message):
+    """The attributes of an Access-Accept. With them, a gateway may choose a role or an end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    filter_id: _builtins.str
+    """The Filter-Id. Empty: none."""
+    class_attribute: _builtins.str
+    """The Class. Empty: none."""
+    session_timeout_seconds: _builtins.int
+    """The Session-Timeout. 0: none."""
+    def __init__(
+        self,
+        *,
+        filter_id: _builtins.str = ...,
+        class_attribute: _builtins.str = ...,
+        session_timeout_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_attribute", b"class_attribute", "filter_id", b"filter_id", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptAttributes: _TypeAlias = AcceptAttributes  # noqa: Y015
 
 @_typing.final
 class AgentKeys(_message.Message):
@@ -147,7 +183,7 @@ Global___AgentKeys: _TypeAlias = AgentKeys  # noqa: Y015
 
 @_typing.final
 class RadiusSettings(_message.Message):
-    """What a RADIUS client may do, and what it gets when a user is accepted."""
+    """What a RADIUS client may do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -155,9 +191,6 @@ class RadiusSettings(_message.Message):
     ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
     ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
     REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
-    FILTER_ID_FIELD_NUMBER: _builtins.int
-    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
-    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     allow_unsigned: _builtins.bool
@@ -168,12 +201,6 @@ class RadiusSettings(_message.Message):
     """True: a request of the same session that has another identifier counts as repeated
     for 30 seconds.
     """
-    filter_id: _builtins.str
-    """The Filter-Id of an Access-Accept. Empty: none."""
-    class_attribute: _builtins.str
-    """The Class of an Access-Accept. Empty: none."""
-    session_timeout_seconds: _builtins.int
-    """The Session-Timeout of an Access-Accept. 0: none."""
     unsigned_until_signed: _builtins.bool
     """True: requests without Message-Authenticator are answered only until a signed one
     is judged. Then this and both settings of unsigned requests become false.
@@ -195,15 +222,12 @@ class RadiusSettings(_message.Message):
         allow_unsigned: _builtins.bool = ...,
         allow_unsigned_proxied: _builtins.bool = ...,
         repeats_with_new_authenticator: _builtins.bool = ...,
-        filter_id: _builtins.str = ...,
-        class_attribute: _builtins.str = ...,
-        session_timeout_seconds: _builtins.int = ...,
         unsigned_until_signed: _builtins.bool = ...,
         prompts_for_passcode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,6 +342,9 @@ class RegisterAgentRequest(_message.Message):
     CERTIFICATE_IDENTITY_FIELD_NUMBER: _builtins.int
     PROTECTS_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -330,6 +357,12 @@ class RegisterAgentRequest(_message.Message):
     """What kind of resource it protects."""
     restricted: _builtins.bool
     """True: it admits only users on its allow list, which is empty at first."""
+    filter_id: _builtins.str
+    """See AcceptAttributes. At most 128 characters and 253 octets."""
+    class_attribute: _builtins.str
+    """See AcceptAttributes. At most 128 characters and 253 octets."""
+    session_timeout_seconds: _builtins.int
+    """See AcceptAttributes."""
     def __init__(
         self,
         *,
@@ -338,10 +371,13 @@ class RegisterAgentRequest(_message.Message):
         certificate_identity: _builtins.str = ...,
         protects: _types_pb2.AgentProtects.ValueType = ...,
         restricted: _builtins.bool = ...,
+        filter_id: _builtins.str = ...,
+        class_attribute: _builtins.str = ...,
+        session_timeout_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_identity", b"certificate_identity", "name", b"name", "protects", b"protects", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_identity", b"certificate_identity", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "protects", b"protects", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -507,6 +543,9 @@ class UpdateAgentRequest(_message.Message):
     ADD_GROUPS_FIELD_NUMBER: _builtins.int
     REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
     END_KEYS_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -519,6 +558,12 @@ class UpdateAgentRequest(_message.Message):
     """True: it admits only users on its allow list. False: it admits every user."""
     end_keys: _builtins.bool
     """True: end all its bearer keys, current and replaced. Its certificate still works."""
+    filter_id: _builtins.str
+    """See AcceptAttributes. Empty: none."""
+    class_attribute: _builtins.str
+    """See AcceptAttributes. Empty: none."""
+    session_timeout_seconds: _builtins.int
+    """See AcceptAttributes. 0: none."""
     @_builtins.property
     def add_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Users to add to its allow list. At most 100 per request and 2,000 in total."""
@@ -550,19 +595,34 @@ class UpdateAgentRequest(_message.Message):
         add_groups: _abc.Iterable[_builtins.str] | None = ...,
         remove_groups: _abc.Iterable[_builtins.str] | None = ...,
         end_keys: _builtins.bool = ...,
+        filter_id: _builtins.str | None = ...,
+        class_attribute: _builtins.str | None = ...,
+        session_timeout_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "enabled", b"enabled", "restricted", b"restricted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_filter_id", b"_filter_id", "_restricted", b"_restricted", "_session_timeout_seconds", b"_session_timeout_seconds", "class_attribute", b"class_attribute", "enabled", b"enabled", "filter_id", b"filter_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "enabled", b"enabled", "end_keys", b"end_keys", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_filter_id", b"_filter_id", "_restricted", b"_restricted", "_session_timeout_seconds", b"_session_timeout_seconds", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "filter_id", b"filter_id", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
+    _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
+    _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
     _WhichOneofReturnType__restricted: _TypeAlias = _typing.Literal["restricted"]  # noqa: Y015
     _WhichOneofArgType__restricted: _TypeAlias = _typing.Literal["_restricted", b"_restricted"]  # noqa: Y015
+    _WhichOneofReturnType__session_timeout_seconds: _TypeAlias = _typing.Literal["session_timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__session_timeout_seconds: _TypeAlias = _typing.Literal["_session_timeout_seconds", b"_session_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__restricted) -> _WhichOneofReturnType__restricted | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_seconds) -> _WhichOneofReturnType__session_timeout_seconds | None: ...
 
 Global___UpdateAgentRequest: _TypeAlias = UpdateAgentRequest  # noqa: Y015
 
@@ -674,11 +734,11 @@ class RegisterRadiusClientRequest(_message.Message):
     repeats_with_new_authenticator: _builtins.bool
     """See RadiusSettings."""
     filter_id: _builtins.str
-    """See RadiusSettings."""
+    """See AcceptAttributes."""
     class_attribute: _builtins.str
-    """See RadiusSettings."""
+    """See AcceptAttributes."""
     session_timeout_seconds: _builtins.int
-    """See RadiusSettings."""
+    """See AcceptAttributes."""
     unsigned_until_signed: _builtins.bool
     """See RadiusSettings."""
     prompts_for_passcode: _builtins.bool
@@ -743,7 +803,7 @@ Global___RegisterRadiusClientResponse: _TypeAlias = RegisterRadiusClientResponse
 @_typing.final
 class UpdateRadiusClientRequest(_message.Message):
     """A request to change the settings of a RADIUS client. Fields that are not set keep
-    their values.
+    their values. UpdateAgent changes its attributes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -754,9 +814,6 @@ class UpdateRadiusClientRequest(_message.Message):
     ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
     ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
     REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
-    FILTER_ID_FIELD_NUMBER: _builtins.int
-    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
-    SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
@@ -768,12 +825,6 @@ class UpdateRadiusClientRequest(_message.Message):
     allow_unsigned_proxied: _builtins.bool
     """See RadiusSettings."""
     repeats_with_new_authenticator: _builtins.bool
-    """See RadiusSettings."""
-    filter_id: _builtins.str
-    """See RadiusSettings."""
-    class_attribute: _builtins.str
-    """See RadiusSettings."""
-    session_timeout_seconds: _builtins.int
     """See RadiusSettings."""
     unsigned_until_signed: _builtins.bool
     """See RadiusSettings."""
@@ -792,30 +843,21 @@ class UpdateRadiusClientRequest(_message.Message):
         allow_unsigned: _builtins.bool | None = ...,
         allow_unsigned_proxied: _builtins.bool | None = ...,
         repeats_with_new_authenticator: _builtins.bool | None = ...,
-        filter_id: _builtins.str | None = ...,
-        class_attribute: _builtins.str | None = ...,
-        session_timeout_seconds: _builtins.int | None = ...,
         unsigned_until_signed: _builtins.bool | None = ...,
         prompts_for_passcode: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_seconds", b"_session_timeout_seconds", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name", b"name", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "session_timeout_seconds", b"session_timeout_seconds", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name", b"name", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
     _WhichOneofReturnType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["allow_unsigned_proxied"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["_allow_unsigned_proxied", b"_allow_unsigned_proxied"]  # noqa: Y015
-    _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
-    _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
-    _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
-    _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
     _WhichOneofReturnType__prompts_for_passcode: _TypeAlias = _typing.Literal["prompts_for_passcode"]  # noqa: Y015
     _WhichOneofArgType__prompts_for_passcode: _TypeAlias = _typing.Literal["_prompts_for_passcode", b"_prompts_for_passcode"]  # noqa: Y015
     _WhichOneofReturnType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
-    _WhichOneofReturnType__session_timeout_seconds: _TypeAlias = _typing.Literal["session_timeout_seconds"]  # noqa: Y015
-    _WhichOneofArgType__session_timeout_seconds: _TypeAlias = _typing.Literal["_session_timeout_seconds", b"_session_timeout_seconds"]  # noqa: Y015
     _WhichOneofReturnType__unsigned_until_signed: _TypeAlias = _typing.Literal["unsigned_until_signed"]  # noqa: Y015
     _WhichOneofArgType__unsigned_until_signed: _TypeAlias = _typing.Literal["_unsigned_until_signed", b"_unsigned_until_signed"]  # noqa: Y015
     @_typing.overload
@@ -823,15 +865,9 @@ class UpdateRadiusClientRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned_proxied) -> _WhichOneofReturnType__allow_unsigned_proxied | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompts_for_passcode) -> _WhichOneofReturnType__prompts_for_passcode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_seconds) -> _WhichOneofReturnType__session_timeout_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unsigned_until_signed) -> _WhichOneofReturnType__unsigned_until_signed | None: ...
 

@@ -2,6 +2,7 @@
 """`sparecode agents`: agents and denied certificates."""
 
 import enum
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,13 @@ import typer
 from sparecode_client.blocking import Admin
 from sparecode_client.cli.commands import agent_keys, agent_test, radius_clients
 from sparecode_client.cli.commands.agent_keys import key_facts
-from sparecode_client.cli.commands.radius_clients import radius_facts
+from sparecode_client.cli.commands.radius_clients import (
+    ClassAttribute,
+    FilterId,
+    SessionTimeout,
+    attribute_facts,
+    radius_facts,
+)
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
@@ -20,6 +27,7 @@ from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.switches import remove_named, set_enabled
 from sparecode_client.cli.terminal.words import plural, show_time
 from sparecode_client.values.agents import (
+    AcceptAttributes,
     AgentProtects,
     RegisteredAgent,
     certificate_fingerprint,
@@ -76,6 +84,9 @@ def register(
             help="Admit only users that `agents update --allow` adds.",
         ),
     ] = False,
+    filter_id: FilterId = "",
+    class_attribute: ClassAttribute = "",
+    session_timeout: SessionTimeout = 0,
 ) -> None:
     """Register an agent, which can then check passcodes with its certificate."""
     settings = settings_of(context)
@@ -85,6 +96,11 @@ def register(
             f"sparecode://agent/{name}" if identity is None else identity,
             protects=AgentProtects[protects.name],
             restricted=restricted,
+            attributes=AcceptAttributes(
+                filter_id=filter_id,
+                class_attribute=class_attribute,
+                session_timeout=timedelta(seconds=session_timeout),
+            ),
             request_id=settings.request_id,
         )
     settings.output.done(f"Agent {name} registered", commit, name=name)
@@ -156,6 +172,7 @@ def show(context: typer.Context, name: Name, stale_ok: StaleOk = False) -> None:
             ("State", "enabled" if agent.enabled else "disabled"),
             ("Admits", admits_of(agent)),
             *radius_facts(agent),
+            *attribute_facts(agent),
             *key_facts(agent),
             *(
                 [("Groups", ", ".join(agent.allowed_groups))]
@@ -216,12 +233,33 @@ def update(
             "--end-keys", help="End all its bearer keys. Its certificate still works."
         ),
     ] = False,
+    filter_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Filter-Id of an Access-Accept; empty: none."
+        ),
+    ] = None,
+    class_attribute: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="TEXT", help="Class of an Access-Accept; empty: none."
+        ),
+    ] = None,
+    session_timeout: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Session-Timeout of an Access-Accept; 0: none.",
+        ),
+    ] = None,
 ) -> None:
-    """Change what an agent protects or admits; end its keys."""
+    """Change what an agent protects, admits or is told; end its keys."""
     settings = settings_of(context)
     with settings.admin() as admin:
         lists = (allow, disallow, allow_group, disallow_group)
-        if (protects, restricted, *lists) == (None,) * 6 and not end_keys:
+        told = (filter_id, class_attribute, session_timeout)
+        if (protects, restricted, *lists, *told) == (None,) * 9 and not end_keys:
             raise UsageError("nothing to change: see --help for the options")
         commit = admin.update_agent(
             name,
@@ -232,6 +270,11 @@ def update(
             add_groups=allow_group or (),
             remove_groups=disallow_group or (),
             end_keys=end_keys,
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout=None
+            if session_timeout is None
+            else timedelta(seconds=session_timeout),
             request_id=settings.request_id,
         )
     settings.output.done(f"Agent {name} changed", commit, name=name)

@@ -13,6 +13,7 @@ from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import When, show_second
 from sparecode_client.values.agents import (
+    AcceptAttributes,
     AgentProtects,
     NewRadiusSecret,
     RadiusSettings,
@@ -35,6 +36,26 @@ Networks = Annotated[
         "--network",
         metavar="NETWORK",
         help="An address or network that it sends from, such as 10.1.0.0/24.",
+    ),
+]
+FilterId = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT", help="Filter-Id of an Access-Accept (RADIUS, RadSec)."
+    ),
+]
+ClassAttribute = Annotated[
+    str,
+    typer.Option(
+        "--class", metavar="TEXT", help="Class of an Access-Accept (RADIUS, RadSec)."
+    ),
+]
+SessionTimeout = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Session-Timeout of an Access-Accept (RADIUS, RadSec).",
     ),
 ]
 
@@ -91,18 +112,9 @@ def register_radius(
             help="It begins with an empty password, and needs a challenge for it.",
         ),
     ] = False,
-    filter_id: Annotated[
-        str, typer.Option(metavar="TEXT", help="Filter-Id of an Access-Accept.")
-    ] = "",
-    class_attribute: Annotated[
-        str, typer.Option("--class", metavar="TEXT", help="Class of an Access-Accept.")
-    ] = "",
-    session_timeout: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="SECONDS", help="Session-Timeout of an Access-Accept."
-        ),
-    ] = 0,
+    filter_id: FilterId = "",
+    class_attribute: ClassAttribute = "",
+    session_timeout: SessionTimeout = 0,
 ) -> None:
     """
     Register a RADIUS client as an agent, and print its shared secret.
@@ -122,6 +134,8 @@ def register_radius(
                 unsigned_until_signed=until_signed,
                 repeats_with_new_authenticator=repeats,
                 prompts_for_passcode=prompts,
+            ),
+            attributes=AcceptAttributes(
                 filter_id=filter_id,
                 class_attribute=class_attribute,
                 session_timeout=timedelta(seconds=session_timeout),
@@ -179,20 +193,10 @@ def update_radius(
             help="Whether an empty password gets a challenge for the passcode.",
         ),
     ] = None,
-    filter_id: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Filter-Id; empty: none.")
-    ] = None,
-    class_attribute: Annotated[
-        str | None, typer.Option("--class", metavar="TEXT", help="Class; empty: none.")
-    ] = None,
-    session_timeout: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="SECONDS", help="Session-Timeout; 0: none."),
-    ] = None,
 ) -> None:
     """Change the settings of a RADIUS client. `--network` replaces all networks."""
-    changes = (network, unsigned, proxied, until_signed, repeats, prompts, filter_id)
-    if (*changes, class_attribute, session_timeout) == (None,) * 9:
+    changes = (network, unsigned, proxied, until_signed, repeats, prompts)
+    if changes == (None,) * 6:
         raise UsageError("nothing to change: see --help for the options")
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -204,11 +208,6 @@ def update_radius(
             unsigned_until_signed=until_signed,
             repeats_with_new_authenticator=repeats,
             prompts_for_passcode=prompts,
-            filter_id=filter_id,
-            class_attribute=class_attribute,
-            session_timeout=None
-            if session_timeout is None
-            else timedelta(seconds=session_timeout),
             request_id=settings.request_id,
         )
     settings.output.done(f"RADIUS client {name} changed", commit, name=name)
@@ -256,6 +255,20 @@ def _show_secret(output: Output, name: str, new: NewRadiusSecret) -> None:
     )
 
 
+def attribute_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
+    """Return what `agents show` tells of the attributes of an Access-Accept."""
+    told = agent.accept_attributes
+    if told is None:
+        return []
+    timeout = told.session_timeout.total_seconds()
+    attributes = (
+        ("Filter-Id", told.filter_id),
+        ("Class", told.class_attribute),
+        ("Session-Timeout", f"{timeout:.0f} s" if timeout else ""),
+    )
+    return [(label, value) for label, value in attributes if value]
+
+
 def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
     """Return what `agents show` tells of a RADIUS client; empty for other agents."""
     settings, activity = agent.radius, agent.radius_activity
@@ -272,17 +285,6 @@ def radius_facts(agent: RegisteredAgent) -> list[tuple[str, str]]:
         facts.append(("Repeats", "as new requests, within 30 s"))
     if settings.prompts_for_passcode:
         facts.append(("Empty password", "gets a challenge for the passcode"))
-    attributes = (
-        ("Filter-Id", settings.filter_id),
-        ("Class", settings.class_attribute),
-        (
-            "Session-Timeout",
-            f"{settings.session_timeout.total_seconds():.0f} s"
-            if settings.session_timeout
-            else "",
-        ),
-    )
-    facts += [(label, value) for label, value in attributes if value]
     if agent.secret_create_time is not None:
         facts.append(("Secret since", show_second(agent.secret_create_time)))
     if agent.former_secret_end_time is not None:

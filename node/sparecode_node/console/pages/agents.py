@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agents, the users that each admits, and denied certificates."""
 
+import dataclasses
 from typing import Final
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.snippets import CURL, SNIPPETS
 from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 
 PROTECTS: Final = {
@@ -63,6 +65,7 @@ async def add(visit: Visit) -> Response:
                 identity=visit.form.text("identity"),
                 protects=protects_in(visit),
                 restricted=visit.form.flag("restricted"),
+                **dataclasses.asdict(attributes_in(visit)),
             ),
             to=address(name),
             words=_("The agent is registered."),
@@ -70,7 +73,7 @@ async def add(visit: Visit) -> Response:
         )
         if answer is not None:
             return answer
-    return visit.page("agent_new.html", protects=PROTECTS)
+    return visit.page("agent_new.html", protects=PROTECTS, attributes=NO_ATTRIBUTES)
 
 
 async def view(visit: Visit) -> Response:
@@ -158,6 +161,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     name=name,
                     protects=protects_in(visit),
                     restricted=visit.form.flag("restricted"),
+                    **dataclasses.asdict(attributes_in(visit)),
                 ),
                 to=here,
                 words=_("The agent is changed."),
@@ -170,6 +174,18 @@ def protects_in(visit: Visit) -> Protects:
     typed = visit.form.text("protects")
     known = typed in PROTECTS
     return Protects(typed) if known else Protects.AUTHENTICATION_MANAGER
+
+
+def attributes_in(visit: Visit) -> AcceptAttributes:
+    """Return the attributes in the form. Raises `InvalidFieldError`."""
+    form = visit.form
+    return AcceptAttributes(
+        filter_id=form.text("filter_id"),
+        class_attribute=form.text("class_attribute"),
+        session_timeout_s=form.whole("session_timeout", _("the session timeout"))
+        if form.text("session_timeout")
+        else 0,
+    )
 
 
 async def certificates(visit: Visit) -> Response:

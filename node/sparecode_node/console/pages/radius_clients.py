@@ -10,11 +10,11 @@ from sparecode_node.console.kit.changes import attempt, change
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
-from sparecode_node.console.pages.agents import PROTECTS, protects_in
+from sparecode_node.console.pages.agents import PROTECTS, attributes_in, protects_in
 from sparecode_node.console.pages.agents import address as agent_address
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import HOUR_MS
-from sparecode_node.domain.radius import RadiusSettings
+from sparecode_node.domain.radius import NO_ATTRIBUTES, RadiusSettings
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.people.radius_clients import NewSecret
@@ -72,6 +72,7 @@ async def _register(visit: Visit, call: CallContext) -> NewSecret:
         protects=protects_in(visit),
         restricted=visit.form.flag("restricted"),
         **dataclasses.asdict(_settings_in(visit)),
+        **dataclasses.asdict(attributes_in(visit)),
     )
 
 
@@ -122,11 +123,6 @@ def _settings_in(visit: Visit) -> RadiusSettings:
         unsigned_until_signed=signatures == "first",
         repeats_with_new_authenticator=form.flag("repeats"),
         prompts_for_passcode=form.flag("prompts"),
-        filter_id=form.text("filter_id"),
-        class_attribute=form.text("class_attribute"),
-        session_timeout_s=form.whole("session_timeout", _("the session timeout"))
-        if form.text("session_timeout")
-        else 0,
     )
 
 
@@ -181,4 +177,5 @@ def _page(visit: Visit, template: str, name: str, new: NewSecret | None) -> Resp
         signatures=SIGNATURES,
         signatures_of=signatures_of,
         settings=NEW,
+        attributes=NO_ATTRIBUTES,
     )

@@ -53,14 +53,25 @@ class Agents:
         identity: str,
         protects: Protects,
         restricted: bool = False,
+        filter_id: str = "",
+        class_attribute: str = "",
+        session_timeout_s: int = 0,
     ) -> Applied:
         """Let the agent with this certificate identity authenticate users."""
+        fields.check_attributes(
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_s=session_timeout_s,
+        )
         command = RegisterAgent(
             name=_name(name),
             name_key=fold(name),
             identity=fields.identity(identity),
             protects=protects,
             restricted=restricted,
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_s=session_timeout_s,
         )
         return await self._proposer.change(context, command)
 
@@ -92,12 +103,20 @@ class Agents:
         add_groups: Sequence[str] = (),
         remove_groups: Sequence[str] = (),
         end_keys: bool = False,
+        filter_id: str | None = None,
+        class_attribute: str | None = None,
+        session_timeout_s: int | None = None,
     ) -> Applied:
         """
         Change an agent. None leaves a value unchanged.
 
         *end_keys*: no bearer key of the agent works any longer (D5).
         """
+        fields.check_attributes(
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_s=session_timeout_s,
+        )
         command = UpdateAgent(
             name_key=fold(_name(name)),
             protects=protects,
@@ -108,6 +127,9 @@ class Agents:
             add_groups=fields.groups("add_groups", add_groups),
             remove_groups=fields.groups("remove_groups", remove_groups),
             end_keys=end_keys or None,
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_s=session_timeout_s,
         )
         if set(command.add_groups) & set(command.remove_groups):
             raise InvalidFieldError(

@@ -14,8 +14,7 @@ from sparecode_node.domain.ids import AdministratorName, AgentIdentity, NameKey
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.radius import (
     OVERLAP_MAX_MS,
-    SESSION_TIMEOUT_MAX_S,
-    TEXT_MAX,
+    AcceptAttributes,
     RadiusSettings,
     radius_identity,
 )
@@ -41,8 +40,6 @@ from sparecode_node.statemachine.results import Applied
 
 log = logging.getLogger(__name__)
 
-ATTRIBUTE_MAX = 253
-"""The octets of an attribute's value (RFC 2865, 5)."""
 SECRET_BYTES = 20
 """160 random bits: 32 letters and digits."""
 
@@ -61,6 +58,7 @@ class RadiusClient:
     name: str
     identity: AgentIdentity
     settings: RadiusSettings
+    attributes: AcceptAttributes
     secrets: tuple[bytes, ...] = field(repr=False)
     """The current secret, then the replaced ones that still work."""
     secret_ids: tuple[str, ...]
@@ -84,6 +82,7 @@ class AgentStanding:
 
     name: str
     """Empty: no registered agent has this certificate's identity."""
+    attributes: AcceptAttributes
     is_denied: bool
     is_available: bool
     """False: the cluster's feature level knows no RADIUS."""
@@ -156,9 +155,11 @@ class RadiusClients:
             unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
             prompts_for_passcode=prompts_for_passcode,
-            filter_id=_attribute("filter_id", filter_id),
-            class_attribute=_attribute("class_attribute", class_attribute),
-            session_timeout_s=_timeout(session_timeout_s),
+        )
+        fields.check_attributes(
+            filter_id=filter_id,
+            class_attribute=class_attribute,
+            session_timeout_s=session_timeout_s,
         )
         name_key, secret = fold(name), self._new_secret()
         secret_id = _secret_id(context, session.administrator, name_key)
@@ -171,6 +172,9 @@ class RadiusClients:
                 protects=protects,
                 restricted=restricted,
                 **dataclasses.asdict(settings),
+                filter_id=filter_id,
+                class_attribute=class_attribute,
+                session_timeout_s=session_timeout_s,
                 secret_id=secret_id,
                 sealed_secret=self._seals.seal_radius_secret(
                     radius_identity(name_key), secret_id, secret, key_id
@@ -182,7 +186,7 @@ class RadiusClients:
         return await self._committed(applied(result), name_key, secret_id, deadline)
 
     @idempotent
-    async def update(  # noqa: PLR0913 - one argument per field.
+    async def update(
         self,
         context: CallContext,
         *,
@@ -193,9 +197,6 @@ class RadiusClients:
         unsigned_until_signed: bool | None = None,
         repeats_with_new_authenticator: bool | None = None,
         prompts_for_passcode: bool | None = None,
-        filter_id: str | None = None,
-        class_attribute: str | None = None,
-        session_timeout_s: int | None = None,
     ) -> Applied:
         """Change the settings of a RADIUS client. None leaves a value unchanged."""
         deadline = self._proposer.deadline(context)
@@ -215,13 +216,6 @@ class RadiusClients:
             unsigned_until_signed=unsigned_until_signed,
             repeats_with_new_authenticator=repeats_with_new_authenticator,
             prompts_for_passcode=prompts_for_passcode,
-            filter_id=None if filter_id is None else _attribute("filter_id", filter_id),
-            class_attribute=None
-            if class_attribute is None
-            else _attribute("class_attribute", class_attribute),
-            session_timeout_s=None
-            if session_timeout_s is None
-            else _timeout(session_timeout_s),
         )
 
         async def prepare() -> UpdateRadiusClient:
@@ -310,6 +304,7 @@ class RadiusClients:
         async with self._state.transaction() as transaction:
             return AgentStanding(
                 name=await agents.name_of(transaction, identity),
+                attributes=await radius.attributes_of(transaction, identity),
                 is_denied=await agents.certificate_denied(transaction, certificate),
                 is_available=await cluster.feature_level(transaction) >= RADIUS_CLIENTS,
                 is_open=await cluster.is_open(transaction),
@@ -338,6 +333,7 @@ class RadiusClients:
             name=stored.name,
             identity=stored.identity,
             settings=stored.settings,
+            attributes=stored.attributes,
             secrets=tuple(self._clear[each] for each in working),
             secret_ids=tuple(each.secret_id for each in working),
         )
@@ -388,19 +384,3 @@ def _refuse_alone(*, allow_unsigned_proxied: bool, unsigned_until_signed: bool) 
         raise InvalidFieldError(
             "unsigned_until_signed", "needs allow_unsigned, which it limits"
         )
-
-
-def _attribute(name: str, value: str) -> str:
-    """Return a text attribute, which must fit into 253 octets."""
-    fields.text(name, value, at_most=TEXT_MAX)
-    if len(value.encode()) > ATTRIBUTE_MAX:
-        raise InvalidFieldError(name, f"must fit into {ATTRIBUTE_MAX} octets of UTF-8")
-    return value
-
-
-def _timeout(seconds: int) -> int:
-    if not 0 <= seconds <= SESSION_TIMEOUT_MAX_S:
-        raise InvalidFieldError(
-            "session_timeout", f"must be 0 to {SESSION_TIMEOUT_MAX_S} seconds"
-        )
-    return seconds

@@ -18,6 +18,9 @@ class RegisterAgent:
     protects: Protects
     restricted: bool = False
     """Whether it admits only the users on its allow list, which begins empty."""
+    filter_id: str = ""
+    class_attribute: str = ""
+    session_timeout_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,9 @@ class UpdateAgent:
     remove_groups: tuple[GroupKey, ...] = ()
     end_keys: bool | None = None
     """True: no bearer key of the agent works any longer, and none takes its place."""
+    filter_id: str | None = None
+    class_attribute: str | None = None
+    session_timeout_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

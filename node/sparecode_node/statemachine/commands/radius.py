@@ -49,9 +49,6 @@ class UpdateRadiusClient:
     unsigned_until_signed: bool | None
     repeats_with_new_authenticator: bool | None
     prompts_for_passcode: bool | None
-    filter_id: str | None
-    class_attribute: str | None
-    session_timeout_s: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

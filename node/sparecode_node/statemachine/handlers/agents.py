@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.agents import ALLOWED_USERS_MAX, GROUPS_MAX, Agent
-from sparecode_node.domain.ids import NameKey, UserId
+from sparecode_node.domain.ids import AgentIdentity, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.agents import (
@@ -20,11 +20,13 @@ from sparecode_node.statemachine.commands.agents import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.commands.radius import RegisterRadiusClient
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import agent_keys as key_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import groups as group_tables
+from sparecode_node.statemachine.tables import radius as radius_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 
@@ -51,7 +53,25 @@ def register_agent(applying: Applying, command: RegisterAgent) -> Result:
         restricted=command.restricted,
     )
     agent_tables.save_agent(db, agent, command.name_key)
+    attributes = change_attributes(applying, agent.identity, command)
+    applying.detail = ", ".join([applying.detail, *attributes])
     return Applied(index=applying.index)
+
+
+def change_attributes(
+    applying: Applying,
+    identity: AgentIdentity,
+    command: RegisterAgent | UpdateAgent | RegisterRadiusClient,
+) -> list[str]:
+    """Save the attributes of an Access-Accept, and return the changes in words."""
+    before = radius_tables.find_attributes(applying.db, identity)
+    after = before.updated(
+        filter_id=command.filter_id,
+        class_attribute=command.class_attribute,
+        session_timeout_s=command.session_timeout_s,
+    )
+    radius_tables.save_attributes(applying.db, identity, after)
+    return before.changes_to(after)
 
 
 def _find(applying: Applying, name_key: NameKey) -> Agent | Rejected:
@@ -79,6 +99,7 @@ def update_agent(applying: Applying, command: UpdateAgent) -> Rejected | None:
             "admits its allow list" if command.restricted else "admits all users"
         )
     agent_tables.save_agent(applying.db, agent, command.name_key)
+    changes += change_attributes(applying, agent.identity, command)
     changes += [f"allows {name}" for name in command.add_users]
     changes += [f"no longer allows {name}" for name in command.remove_users]
     changes += [f"allows group {group}" for group in command.add_groups]

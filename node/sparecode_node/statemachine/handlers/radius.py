@@ -14,6 +14,7 @@ from sparecode_node.statemachine.commands.radius import (
     RotateRadiusSecret,
     UpdateRadiusClient,
 )
+from sparecode_node.statemachine.handlers.agents import change_attributes
 from sparecode_node.statemachine.requests import REUSED
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
@@ -67,11 +68,10 @@ def register_radius_client(applying: Applying, command: RegisterRadiusClient) ->
             unsigned_until_signed=command.unsigned_until_signed,
             repeats_with_new_authenticator=command.repeats_with_new_authenticator,
             prompts_for_passcode=command.prompts_for_passcode,
-            filter_id=command.filter_id,
-            class_attribute=command.class_attribute,
-            session_timeout_s=command.session_timeout_s,
         ),
     )
+    attributes = change_attributes(applying, identity, command)
+    applying.detail = ", ".join([applying.detail, *attributes])
     _add_secret(applying, identity, command)
     return Applied(index=applying.index)
 
@@ -95,9 +95,6 @@ def update_radius_client(
             "unsigned_until_signed",
             "repeats_with_new_authenticator",
             "prompts_for_passcode",
-            "filter_id",
-            "class_attribute",
-            "session_timeout_s",
         )
         if (value := getattr(command, name)) not in (None, getattr(settings, name))
     }

@@ -133,6 +133,7 @@ DROP TABLE browser_logins;
 DROP TABLE radius_secrets;
 DROP TABLE radius_networks;
 DROP TABLE radius_clients;
+DROP TABLE accept_attributes;
 DROP TABLE equal_refusals;
 DROP TABLE administrator_resets;
 DROP TABLE audit_segments;

@@ -5,7 +5,12 @@ import sqlite3
 from collections.abc import Sequence
 
 from sparecode_node.domain.ids import AgentIdentity, KeyId
-from sparecode_node.domain.radius import REPLACED_SECRETS_MAX, RadiusSettings
+from sparecode_node.domain.radius import (
+    NO_ATTRIBUTES,
+    REPLACED_SECRETS_MAX,
+    AcceptAttributes,
+    RadiusSettings,
+)
 
 RADIUS_TABLES = """
 CREATE TABLE radius_clients (           -- agents with a shared secret
@@ -14,7 +19,11 @@ CREATE TABLE radius_clients (           -- agents with a shared secret
     allow_unsigned_proxied INTEGER NOT NULL,
     unsigned_until_signed INTEGER NOT NULL,
     repeats_with_new_authenticator INTEGER NOT NULL,
-    prompts_for_passcode INTEGER NOT NULL,
+    prompts_for_passcode INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accept_attributes (        -- of agents of every kind that have some
+    identity TEXT PRIMARY KEY REFERENCES agents (identity) ON DELETE CASCADE,
     filter_id TEXT NOT NULL,
     class_attribute TEXT NOT NULL,
     session_timeout_s INTEGER NOT NULL
@@ -41,9 +50,10 @@ CREATE INDEX radius_secrets_by_end ON radius_secrets (ends_at_ms);
 
 COLUMNS = (
     "allow_unsigned, allow_unsigned_proxied, unsigned_until_signed, "
-    "repeats_with_new_authenticator, prompts_for_passcode, filter_id, "
-    "class_attribute, session_timeout_s"
+    "repeats_with_new_authenticator, prompts_for_passcode"
 )
+
+ATTRIBUTE_COLUMNS = "filter_id, class_attribute, session_timeout_s"
 
 
 def find_settings(
@@ -73,10 +83,50 @@ def settings_in(row: sqlite3.Row, networks: tuple[str, ...]) -> RadiusSettings:
         unsigned_until_signed=bool(row["unsigned_until_signed"]),
         repeats_with_new_authenticator=bool(row["repeats_with_new_authenticator"]),
         prompts_for_passcode=bool(row["prompts_for_passcode"]),
+    )
+
+
+def attributes_in(row: sqlite3.Row | None) -> AcceptAttributes:
+    """Return the attributes in a row of `ATTRIBUTE_COLUMNS`; None: there is no row."""
+    if row is None or row["filter_id"] is None:
+        return NO_ATTRIBUTES
+    return AcceptAttributes(
         filter_id=row["filter_id"],
         class_attribute=row["class_attribute"],
         session_timeout_s=row["session_timeout_s"],
     )
+
+
+def find_attributes(
+    db: sqlite3.Connection, identity: AgentIdentity
+) -> AcceptAttributes:
+    """Return what an Access-Accept tells an agent of any kind."""
+    cursor = db.cursor()
+    cursor.row_factory = sqlite3.Row
+    return attributes_in(
+        cursor.execute(
+            f"SELECT {ATTRIBUTE_COLUMNS} FROM accept_attributes WHERE identity = ?",
+            (identity,),
+        ).fetchone()
+    )
+
+
+def save_attributes(
+    db: sqlite3.Connection, identity: AgentIdentity, attributes: AcceptAttributes
+) -> None:
+    """Save what an Access-Accept tells an agent. An agent without any has no row."""
+    db.execute("DELETE FROM accept_attributes WHERE identity = ?", (identity,))
+    if attributes != NO_ATTRIBUTES:
+        db.execute(
+            f"INSERT INTO accept_attributes (identity, {ATTRIBUTE_COLUMNS}) "
+            "VALUES (?, ?, ?, ?)",
+            (
+                identity,
+                attributes.filter_id,
+                attributes.class_attribute,
+                attributes.session_timeout_s,
+            ),
+        )
 
 
 def save_settings(
@@ -85,7 +135,7 @@ def save_settings(
     """Save the settings of a RADIUS client."""
     db.execute(
         f"INSERT OR REPLACE INTO radius_clients (identity, {COLUMNS}) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?)",
         (
             identity,
             settings.allow_unsigned,
@@ -93,9 +143,6 @@ def save_settings(
             settings.unsigned_until_signed,
             settings.repeats_with_new_authenticator,
             settings.prompts_for_passcode,
-            settings.filter_id,
-            settings.class_attribute,
-            settings.session_timeout_s,
         ),
     )
     db.execute("DELETE FROM radius_networks WHERE identity = ?", (identity,))

@@ -2267,6 +2267,9 @@ class RegisterAgent(_message.Message):
     PROTECTS_FIELD_NUMBER: _builtins.int
     NAME_KEY_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The agent's name, as it is displayed."""
     identity: _builtins.str
@@ -2277,6 +2280,12 @@ class RegisterAgent(_message.Message):
     """The name, case-folded by the called node. It is unique among agents."""
     restricted: _builtins.bool
     """True: it admits only users on its allow list."""
+    filter_id: _builtins.str
+    """The Filter-Id of an Access-Accept; empty: none."""
+    class_attribute: _builtins.str
+    """The Class of an Access-Accept; empty: none."""
+    session_timeout_s: _builtins.int
+    """The Session-Timeout of an Access-Accept in seconds; 0: none."""
     def __init__(
         self,
         *,
@@ -2285,10 +2294,13 @@ class RegisterAgent(_message.Message):
         protects: _builtins.str = ...,
         name_key: _builtins.str = ...,
         restricted: _builtins.bool = ...,
+        filter_id: _builtins.str = ...,
+        class_attribute: _builtins.str = ...,
+        session_timeout_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "name", b"name", "name_key", b"name_key", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_attribute", b"class_attribute", "filter_id", b"filter_id", "identity", b"identity", "name", b"name", "name_key", b"name_key", "protects", b"protects", "restricted", b"restricted", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2309,6 +2321,9 @@ class UpdateAgent(_message.Message):
     ADD_GROUPS_FIELD_NUMBER: _builtins.int
     REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
     END_KEYS_FIELD_NUMBER: _builtins.int
+    FILTER_ID_FIELD_NUMBER: _builtins.int
+    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The agent's name, as it is compared."""
     protects: _builtins.str
@@ -2319,6 +2334,12 @@ class UpdateAgent(_message.Message):
     """Whether it admits only users on its allow list. Not set: no change."""
     end_keys: _builtins.bool
     """End all its bearer keys."""
+    filter_id: _builtins.str
+    """The Filter-Id of an Access-Accept. Not set: no change."""
+    class_attribute: _builtins.str
+    """The Class of an Access-Accept. Not set: no change."""
+    session_timeout_s: _builtins.int
+    """The Session-Timeout of an Access-Accept in seconds. Not set: no change."""
     @_builtins.property
     def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of users to add to its allow list, as they are compared."""
@@ -2347,27 +2368,42 @@ class UpdateAgent(_message.Message):
         add_groups: _abc.Iterable[_builtins.str] | None = ...,
         remove_groups: _abc.Iterable[_builtins.str] | None = ...,
         end_keys: _builtins.bool | None = ...,
+        filter_id: _builtins.str | None = ...,
+        class_attribute: _builtins.str | None = ...,
+        session_timeout_s: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_end_keys", b"_end_keys", "_protects", b"_protects", "_restricted", b"_restricted", "enabled", b"enabled", "end_keys", b"end_keys", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_end_keys", b"_end_keys", "_filter_id", b"_filter_id", "_protects", b"_protects", "_restricted", b"_restricted", "_session_timeout_s", b"_session_timeout_s", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "filter_id", b"filter_id", "protects", b"protects", "restricted", b"restricted", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_end_keys", b"_end_keys", "_protects", b"_protects", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_users", b"add_users", "enabled", b"enabled", "end_keys", b"end_keys", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_end_keys", b"_end_keys", "_filter_id", b"_filter_id", "_protects", b"_protects", "_restricted", b"_restricted", "_session_timeout_s", b"_session_timeout_s", "add_groups", b"add_groups", "add_users", b"add_users", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "filter_id", b"filter_id", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
+    _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
     _WhichOneofReturnType__end_keys: _TypeAlias = _typing.Literal["end_keys"]  # noqa: Y015
     _WhichOneofArgType__end_keys: _TypeAlias = _typing.Literal["_end_keys", b"_end_keys"]  # noqa: Y015
+    _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
+    _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
     _WhichOneofReturnType__protects: _TypeAlias = _typing.Literal["protects"]  # noqa: Y015
     _WhichOneofArgType__protects: _TypeAlias = _typing.Literal["_protects", b"_protects"]  # noqa: Y015
     _WhichOneofReturnType__restricted: _TypeAlias = _typing.Literal["restricted"]  # noqa: Y015
     _WhichOneofArgType__restricted: _TypeAlias = _typing.Literal["_restricted", b"_restricted"]  # noqa: Y015
+    _WhichOneofReturnType__session_timeout_s: _TypeAlias = _typing.Literal["session_timeout_s"]  # noqa: Y015
+    _WhichOneofArgType__session_timeout_s: _TypeAlias = _typing.Literal["_session_timeout_s", b"_session_timeout_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_keys) -> _WhichOneofReturnType__end_keys | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__protects) -> _WhichOneofReturnType__protects | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__restricted) -> _WhichOneofReturnType__restricted | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_s) -> _WhichOneofReturnType__session_timeout_s | None: ...
 
 Global___UpdateAgent: _TypeAlias = UpdateAgent  # noqa: Y015
 
@@ -2488,9 +2524,6 @@ class UpdateRadiusClient(_message.Message):
     ALLOW_UNSIGNED_FIELD_NUMBER: _builtins.int
     ALLOW_UNSIGNED_PROXIED_FIELD_NUMBER: _builtins.int
     REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
-    FILTER_ID_FIELD_NUMBER: _builtins.int
-    CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
-    SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
@@ -2501,12 +2534,6 @@ class UpdateRadiusClient(_message.Message):
     """Whether its requests with Proxy-State may lack it, too. Not set: no change."""
     repeats_with_new_authenticator: _builtins.bool
     """Whether it repeats requests under a new identifier. Not set: no change."""
-    filter_id: _builtins.str
-    """The Filter-Id of an Access-Accept. Not set: no change."""
-    class_attribute: _builtins.str
-    """The Class of an Access-Accept. Not set: no change."""
-    session_timeout_s: _builtins.int
-    """The Session-Timeout of an Access-Accept in seconds. Not set: no change."""
     unsigned_until_signed: _builtins.bool
     """Whether its requests may lack it only until a signed one is judged. Not set: no
     change.
@@ -2527,30 +2554,21 @@ class UpdateRadiusClient(_message.Message):
         allow_unsigned: _builtins.bool | None = ...,
         allow_unsigned_proxied: _builtins.bool | None = ...,
         repeats_with_new_authenticator: _builtins.bool | None = ...,
-        filter_id: _builtins.str | None = ...,
-        class_attribute: _builtins.str | None = ...,
-        session_timeout_s: _builtins.int | None = ...,
         unsigned_until_signed: _builtins.bool | None = ...,
         prompts_for_passcode: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_class_attribute", b"_class_attribute", "_filter_id", b"_filter_id", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_session_timeout_s", b"_session_timeout_s", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "class_attribute", b"class_attribute", "filter_id", b"filter_id", "name_key", b"name_key", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "session_timeout_s", b"session_timeout_s", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name_key", b"name_key", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
     _WhichOneofReturnType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["allow_unsigned_proxied"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned_proxied: _TypeAlias = _typing.Literal["_allow_unsigned_proxied", b"_allow_unsigned_proxied"]  # noqa: Y015
-    _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
-    _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
-    _WhichOneofReturnType__filter_id: _TypeAlias = _typing.Literal["filter_id"]  # noqa: Y015
-    _WhichOneofArgType__filter_id: _TypeAlias = _typing.Literal["_filter_id", b"_filter_id"]  # noqa: Y015
     _WhichOneofReturnType__prompts_for_passcode: _TypeAlias = _typing.Literal["prompts_for_passcode"]  # noqa: Y015
     _WhichOneofArgType__prompts_for_passcode: _TypeAlias = _typing.Literal["_prompts_for_passcode", b"_prompts_for_passcode"]  # noqa: Y015
     _WhichOneofReturnType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["repeats_with_new_authenticator"]  # noqa: Y015
     _WhichOneofArgType__repeats_with_new_authenticator: _TypeAlias = _typing.Literal["_repeats_with_new_authenticator", b"_repeats_with_new_authenticator"]  # noqa: Y015
-    _WhichOneofReturnType__session_timeout_s: _TypeAlias = _typing.Literal["session_timeout_s"]  # noqa: Y015
-    _WhichOneofArgType__session_timeout_s: _TypeAlias = _typing.Literal["_session_timeout_s", b"_session_timeout_s"]  # noqa: Y015
     _WhichOneofReturnType__unsigned_until_signed: _TypeAlias = _typing.Literal["unsigned_until_signed"]  # noqa: Y015
     _WhichOneofArgType__unsigned_until_signed: _TypeAlias = _typing.Literal["_unsigned_until_signed", b"_unsigned_until_signed"]  # noqa: Y015
     @_typing.overload
@@ -2558,15 +2576,9 @@ class UpdateRadiusClient(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_unsigned_proxied) -> _WhichOneofReturnType__allow_unsigned_proxied | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_attribute) -> _WhichOneofReturnType__class_attribute | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_id) -> _WhichOneofReturnType__filter_id | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompts_for_passcode) -> _WhichOneofReturnType__prompts_for_passcode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repeats_with_new_authenticator) -> _WhichOneofReturnType__repeats_with_new_authenticator | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_timeout_s) -> _WhichOneofReturnType__session_timeout_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unsigned_until_signed) -> _WhichOneofReturnType__unsigned_until_signed | None: ...
 
