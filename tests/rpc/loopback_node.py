@@ -251,7 +251,10 @@ async def running_node(
             entropy=entropy,
             refusals=refusals,
             backup_source=BackupSource(
-                write_snapshot=file.write, directory=directory, version="1"
+                write_snapshot=file.write,
+                write_state_alone=file.write,
+                directory=directory,
+                version="1",
             ),
             limits=limits,
         )
