@@ -8,11 +8,17 @@ from tests.results import FOLDER, keep, now_and_here, row
 from tests.simulation.campaign import Verdict
 from tests.simulation.comparisons import Comparison, comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
+from tests.simulation.scope import SCOPE
 
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"
 RECORD_FROM_SEEDS = 1000
 """Campaigns with fewer seeds are quick checks and do not go to the page."""
+
+WRITTEN_BY = (
+    "Written by `make sim` (from 1,000 seeds on), `make sim-nodes` and `make sim-disks`"
+    " (from 200 on), and `make sim-planted`; do not edit."
+)
 
 NODES_FROM_SEEDS = 200
 """And of whole nodes or with simulated files, which take more time."""
@@ -72,8 +78,10 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Results of the simulation",
         "",
-        "Written by `make sim` (from 1,000 seeds on) and `make sim-planted`; do not edit.",
+        WRITTEN_BY,
         f"[replication/DESIGN.md]({DESIGN}) describes the simulation and its checks.",
+        "",
+        *SCOPE.splitlines(),
         "",
         "## Random faults",
         "",

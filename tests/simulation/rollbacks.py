@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sparecode_node.replication.log.boots import Boot, BootFile
-from sparecode_node.replication.raft.rollback import BOOTS_FROM_LEVEL, Hello, Rollbacks
+from sparecode_node.replication.log.boots import Boot, BootFile, Seen
+from sparecode_node.replication.raft.rollback import Hello
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.machines import Node, Store
@@ -92,9 +92,22 @@ def knows_better(node: Node, peer: str, copy: Copy) -> bool:
     _, _, content = max(file._read(), key=lambda slot: slot[0])
     file._take(content)
     seen = file.seen.get(peer)
-    rollbacks = Rollbacks(node.journal, lambda: BOOTS_FROM_LEVEL, lambda: 0.0)
     return (
         seen is not None
         and seen.journal_id == copy.hello.journal_id
-        and not rollbacks._fits(seen, copy.hello, fresh=True)
+        and _is_older(seen, copy.hello)
     )
+
+
+def _is_older(seen: Seen, hello: Hello) -> bool:
+    """
+    Judge a copy by a rule of the simulation's own.
+
+    The product's rule may be the one that a planted bug has changed.
+    """
+    starts = {boot.number: boot for boot in hello.boots}
+    start, next_start = starts.get(seen.number), starts.get(seen.number + 1)
+    if start is None:
+        return seen.number > max(starts)
+    ended = hello.position if next_start is None else next_start.began
+    return start.nonce != seen.nonce or ended < seen.promised
