@@ -43,7 +43,7 @@ USABLE = 8_000
 """Users who can sign in; a quarter of them has a token, and the events."""
 PAGES = 60
 AGO = timedelta(days=730)
-READY_S = 120.0
+READY_S = 300.0
 PORTS = "ports.json"
 """Written when both folders are complete."""
 
