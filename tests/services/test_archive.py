@@ -217,6 +217,20 @@ async def test_a_rotten_copy_is_named_put_aside_and_written_again(
     assert proved(folder) == 3 * EVENTS
 
 
+async def test_a_checkpoint_of_another_segment_is_found(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U2) It is signed, and proves nothing here."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    first, second, _ = named(folder, "*.checkpoint.json")
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(SegmentError, match="the checkpoint is of other events"):
+        await archive.read_again()
+    await archive.step()
+    assert proved(folder) == 3 * EVENTS
+
+
 async def test_one_flipped_bit_of_an_event_is_found(
     node: OneNode, tmp_path: Path, folder: Path
 ) -> None:
@@ -259,14 +273,21 @@ async def test_a_folder_that_is_not_mounted_is_a_failure(
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM audit_events WHERE sequence = ?",
+        "UPDATE audit_events SET detail = 'x' WHERE sequence = ?",
+    ],
+)
 async def test_what_this_node_lacks_is_left_out_until_it_is_fetched(
-    node: OneNode, tmp_path: Path, folder: Path
+    node: OneNode, tmp_path: Path, folder: Path, damage: str
 ) -> None:
-    """(U2) Never less than a whole segment."""
+    """(U2) Never less than a whole segment, and nothing that the chain does not prove."""
     path = tmp_path / "local.db"
     await discard(node, path)
     with sqlite3.connect(sealed_events.file_of(path)) as db:
-        db.execute("DELETE FROM audit_events WHERE sequence = ?", (EVENTS + 2,))
+        db.execute(damage, (EVENTS + 2,))
     archive = archive_of(node, path, folder)
     with pytest.raises(SegmentError):
         await archive.step()
