@@ -402,6 +402,11 @@ sim-disks: $(INSTALLED) ## Simulate SEEDS=400 runs with the states' files on sim
 	@$(SIMULATION) --files --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 
+.PHONY: sim-groups
+sim-groups: SEEDS = 100
+sim-groups: $(INSTALLED) ## Simulate SEEDS=100 runs of several clusters, with moves of slots between them [FIRST=0]
+	@$(SIMULATION).groups --seeds $(SEEDS) --first $(FIRST)
+
 .PHONY: sim-inherited
 sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated runs reach, and ours
 	@$(SIMULATION).inherited

@@ -24,7 +24,7 @@ from sparecode_client import (
     slot_of,
 )
 from sparecode_client.agent import AsyncAgent
-from sparecode_client.clusters.routes import REMEMBERED_S, Routes
+from sparecode_client.clusters.routes import LOOK_S, REMEMBERED_S, Routes
 from sparecode_client.clusters.slots import SLOTS, ClusterAddress
 from sparecode_client.connection.client import Client
 from sparecode_client.testing import FakeCluster
@@ -286,9 +286,21 @@ def test_table_that_cannot_be_read_leaves_the_present_one() -> None:
             return each
         raise OSError("gone")
 
-    routes = Routes(read)
+    routes = Routes(read, now_s=lambda: 0.0)
     routes.reload()
     assert routes.begin("alice", "a").cluster.name == "east"
+
+
+def test_table_is_read_again_after_a_while() -> None:
+    """A cluster without a quorum cannot say that a slot has moved away."""
+    now_s, tables = [0.0], [table("east")]
+    routes = Routes(lambda: tables[0], now_s=lambda: now_s[0])
+    assert routes.begin("alice", "a").cluster.name == "east"
+
+    tables[0] = table("west", version=2)
+    assert routes.begin("alice", "b").cluster.name == "east"
+    now_s[0] = LOOK_S
+    assert routes.begin("alice", "c").cluster.name == "west"
 
 
 def test_real_clusters_share_their_users() -> None:

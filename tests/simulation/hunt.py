@@ -14,6 +14,7 @@ from pathlib import Path
 import sparecode_node
 from tests.simulation.campaign import Campaign
 from tests.simulation.faults import Profile
+from tests.simulation.groups.campaign import GroupsCampaign
 
 STOPS = {"no exception", "no halt"}
 """
@@ -50,17 +51,20 @@ def main() -> int:
     parser.add_argument("--whole", choices=["yes"])
     parser.add_argument("--outbox", choices=["yes"])
     parser.add_argument("--files", choices=["yes"])
+    parser.add_argument("--groups", choices=["yes"])
     wanted = parser.parse_args()
     if not Path(sparecode_node.__file__).is_relative_to(Path.cwd()):
         raise SystemExit(f"this is not the copy: {sparecode_node.__file__}")
-    campaign = Campaign(
-        nodes=wanted.nodes,
-        recording=wanted.recording,
-        whole=bool(wanted.whole),
-        outbox=bool(wanted.outbox),
-        files=bool(wanted.files),
-        profile=Profile[wanted.profile] if wanted.profile else None,
-    )
+    campaign: Campaign | GroupsCampaign = GroupsCampaign()
+    if not wanted.groups:
+        campaign = Campaign(
+            nodes=wanted.nodes,
+            recording=wanted.recording,
+            whole=bool(wanted.whole),
+            outbox=bool(wanted.outbox),
+            files=bool(wanted.files),
+            profile=Profile[wanted.profile] if wanted.profile else None,
+        )
     fell_over = 0
     for seed in range(wanted.seeds):
         violations = campaign.run_seeds([seed]).violations.get(seed, {})

@@ -29,6 +29,7 @@ from rich.table import Table
 from tests.simulation import report
 from tests.simulation.campaign import Campaign
 from tests.simulation.faults import Profile
+from tests.simulation.groups.campaign import GroupsCampaign
 from tests.simulation.patches import patched
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +51,10 @@ class Bug:
     options: dict[str, str] = field(default_factory=dict)
 
     @property
-    def campaign(self) -> Campaign:
+    def campaign(self) -> Campaign | GroupsCampaign:
         """The campaign whose seeds find it."""
+        if "groups" in self.options:
+            return GroupsCampaign()
         profile = self.options.get("profile")
         return Campaign(
             nodes=int(self.options.get("nodes", "3")),
@@ -184,7 +187,7 @@ def tests_pass(findings: list[Finding]) -> bool:
 
 def seeds_are_green(findings: list[Finding]) -> bool:
     """See that the same seeds break nothing in the tree as it is."""
-    last: dict[Campaign, int] = {}
+    last: dict[Campaign | GroupsCampaign, int] = {}
     for finding in findings:
         if finding.seed is not None:
             campaign = finding.bug.campaign

@@ -29,8 +29,8 @@ class AsyncRoutedAgent:
     """
     An authentication agent that asks the cluster which has the user.
 
-    *table* is the file with the slot table (docs/clusters.md). It is read again when a
-    cluster says that the slot of a user has moved away.
+    *table* is the file with the slot table (docs/clusters.md). It is read again every
+    five seconds, and when a cluster says that the slot of a user has moved away.
 
     Raises:
         OSError: A file cannot be read.
@@ -70,7 +70,7 @@ class AsyncRoutedAgent:
     def _begin(
         self, read: Callable[[], SlotTable], connect: Connect, timeout: timedelta
     ) -> None:
-        self._routes = Routes(read)
+        self._routes = Routes(read, now_s=lambda: asyncio.get_running_loop().time())
         self._connect = connect
         self._timeout = timeout
         self._agents: dict[ClusterAddress, AsyncAgent] = {}

@@ -9,7 +9,6 @@ end, above all an unknown outcome, the attempt belongs to the first cluster: a s
 does not know the request id, and would spend a code that the first perhaps has accepted.
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -20,19 +19,25 @@ SLOT_MOVED = "SLOT_MOVED"
 """Reason of a cluster that gave the slot away: the attempt is not and never applied."""
 REMEMBERED_S = 600.0
 """How long a cluster remembers a request id (Q3). Later, no attempt is repeated."""
+LOOK_S = 5.0
+"""
+Seconds between two looks at the slot table.
+
+A cluster that has lost its quorum cannot say that a slot has moved away, so the table
+must be read without that.
+"""
 
 
 class Routes:
     """The current slot table, and the clusters of attempts without a known outcome."""
 
     def __init__(
-        self,
-        read: Callable[[], SlotTable],
-        *,
-        now_s: Callable[[], float] = time.monotonic,
+        self, read: Callable[[], SlotTable], *, now_s: Callable[[], float]
     ) -> None:
+        """Read the table. *now_s* is a clock that never goes back."""
         self._read = read
         self._now_s = now_s
+        self._looked_s: float | None = None
         self.table = read()
         self._pinned: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Request id -> cluster, and until when; oldest first."""
@@ -45,6 +50,10 @@ class Routes:
         by now. Raises `Unavailable` if the table has no such cluster any more.
         """
         self._forget()
+        if self._looked_s is None:
+            self._looked_s = self._now_s()
+        elif self._now_s() - self._looked_s >= LOOK_S:
+            self.reload()
         pinned = cluster or self._pinned.get(request_id, ("", 0.0))[0]
         if pinned and pinned not in self.table.clusters:
             raise Unavailable(
@@ -59,6 +68,7 @@ class Routes:
 
     def reload(self) -> None:
         """Read the table again; keep the present one if the other is older or wrong."""
+        self._looked_s = self._now_s()
         try:
             table = self._read()
         except (OSError, ValueError):

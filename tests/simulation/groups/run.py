@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Clusters that share the users, programs that sign them in, and operators who move slots.
+
+The programs use the library's `AsyncRoutedAgent`, the clusters the real state machine.
+Requests and answers are lost and repeated late, clusters lose their quorum for a while,
+slot tables are old, operators give moves up, and a thief sends again what they have sent.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+from sparecode_client import (
+    AsyncRoutedAgent,
+    Authentication,
+    Decision,
+    OutcomeUnknown,
+    Refused,
+    SlotTable,
+    SparecodeError,
+    Unavailable,
+    slot_of,
+)
+from sparecode_client.agent import AsyncAgent
+from sparecode_client.clusters.routes import LOOK_S
+from sparecode_client.clusters.slots import SLOTS, ClusterAddress
+from sparecode_node.domain.ids import SetId
+from tests.simulation.groups.group import Group, NotHere
+from tests.simulation.groups.moves import REMEMBERED_S, Export, MoveRefusedError, Ticket
+from tests.simulation.groups.rules import GroupRules
+from tests.simulation.nodes.loops import NodeLoop, Timeline
+from tests.simulation.people import USERS, IssuedSet, Try
+
+NAMES = ("east", "west", "north")
+CODES = 40
+RESERVED = 4
+"""Codes of each user that are tried at the end alone."""
+SECONDS = 60.0
+PROGRAMS = 3
+OPERATORS = 2
+WITHIN = timedelta(seconds=1)
+LATE_S = 6.0
+"""The latest that the network delivers a request."""
+REPEATED_S = REMEMBERED_S - LATE_S - WITHIN.total_seconds() - 1.0
+"""A program begins no try later: the clusters must still remember the request then."""
+
+T = TypeVar("T")
+
+
+class Lost(Exception):  # noqa: N818  An event on the network.
+    """There is no answer. *sent*: the request has perhaps arrived."""
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("sent" if sent else "not sent")
+        self.sent = sent
+
+
+class GroupsRun:
+    """One seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.rules = GroupRules()
+        self.timeline = Timeline()
+        self.loop = NodeLoop(
+            self.timeline,
+            self.rng,
+            rate=1.0,
+            run_beside=lambda work: work() or 0.0,
+            on_error=lambda seen: self.rules.violated("no exception", seen),
+        )
+        self.groups = {
+            name: Group(name, self.rng, lambda: self.timeline.now) for name in NAMES
+        }
+        self.is_faulty = True
+        self.slots = sorted({slot_of(user) for user in USERS})
+        self.codes: set[str] = set()
+        self.table = self._beginning()
+        self.files = [self.table] * PROGRAMS
+        """The slot table as each program has it on its disk."""
+        self.programs = [
+            AsyncRoutedAgent.over(self._reader(k), self._agent, timeout=WITHIN)
+            for k in range(PROGRAMS)
+        ]
+        self._numbers: dict[str, int] = {}
+        self._tickets: list[Ticket] = []
+        self._exports: list[Export] = []
+        self._receipts: list[bytes] = [b"forged"]
+
+    def close(self) -> None:
+        self.loop.kill()
+        self.loop.drain()
+        for group in self.groups.values():
+            group.close()
+
+    def _beginning(self) -> SlotTable:
+        owners = ["east"] * SLOTS
+        for user in USERS:
+            owners[slot_of(user)] = self.rng.choice(NAMES)
+        for user in USERS:
+            issued = IssuedSet(user, 1, CODES)
+            self.groups[owners[slot_of(user)]].add_user(user, issued)
+            self.codes |= {f"{issued.set_id}/{n}" for n in range(1, CODES + 1)}
+        clusters = {
+            name: ClusterAddress(
+                name=name, nodes=(name,), ca="", certificate="", key=""
+            )
+            for name in NAMES
+        }
+        return SlotTable(version=1, clusters=clusters, owners=tuple(owners))
+
+    def _reader(self, program: int) -> Callable[[], SlotTable]:
+        return lambda: self.files[program]
+
+    def _agent(self, cluster: ClusterAddress) -> AsyncAgent:
+        return cast("AsyncAgent", GroupAgent(self, self.groups[cluster.name]))
+
+    def name(self, what: str) -> str:
+        self._numbers[what] = self._numbers.get(what, 0) + 1
+        return f"{what}{self._numbers[what]}"
+
+    # --- The run
+
+    def run(self) -> None:
+        """Run to the end, and look at what is left."""
+        work = [
+            *(self._sign_in(program) for program in range(PROGRAMS)),
+            *(self._move() for _ in range(OPERATORS)),
+            self._fail(),
+            self._deploy(),
+            self._steal(),
+        ]
+        tasks = [self.loop.create_task(each) for each in work]
+        self.timeline.run_until(self.timeline.now + SECONDS)
+        self.is_faulty = False
+        for group in self.groups.values():
+            group.is_up = True
+        self.timeline.run_until(self.timeline.now + SECONDS)
+        self._expect_end(tasks)
+        self.files = [self.table] * PROGRAMS
+        self._expect_end([self.loop.create_task(self._lose_each_group())])
+        self.rules.check_homes(self._all, self.slots)
+        self.rules.check_end(self._all, self.slots, self.codes)
+
+    @property
+    def _all(self) -> Sequence[Group]:
+        return list(self.groups.values())
+
+    def _expect_end(self, tasks: Sequence["asyncio.Task[Any]"]) -> None:
+        self.timeline.run_until(self.timeline.now + SECONDS)
+        for task in tasks:
+            if not task.done():
+                self.rules.violated("everything ends", repr(task.get_coro()))
+            elif error := task.exception():
+                self.rules.violated("no exception", repr(error))
+
+    # --- The network
+
+    async def ask(self, group: Group, action: Callable[[], T]) -> T:
+        """Let a cluster do something, and return the answer, unless something is lost."""
+        rng = self.rng
+        await asyncio.sleep(rng.uniform(0.001, 0.05))
+        if not group.is_up:
+            raise Lost(sent=False)
+        if self.is_faulty and rng.random() < 0.05:
+            self._repeat_late(group, action)  # It was only slow.
+            raise Lost(sent=True)
+        if self.is_faulty and rng.random() < 0.05:
+            self._repeat_late(group, action)
+        result = action()
+        self.rules.check_homes(self._all, self.slots)
+        await asyncio.sleep(rng.uniform(0.001, 0.05))
+        if self.is_faulty and rng.random() < 0.2:
+            raise Lost(sent=True)
+        return result
+
+    def _repeat_late(self, group: Group, action: Callable[[], object]) -> None:
+        def arrive() -> None:
+            if not group.is_up:
+                return
+            try:
+                action()
+            except (NotHere, MoveRefusedError):
+                self.rules.counts["late and refused"] += 1
+            self.rules.check_homes(self._all, self.slots)
+
+        self.timeline.after(self.rng.choice([0.05, 0.5, 2.0, LATE_S]), arrive)
+
+    # --- Programs
+
+    async def _sign_in(self, program: int) -> None:
+        rng = self.rng
+        while self.is_faulty:
+            await asyncio.sleep(rng.uniform(0.01, 0.6))
+            user = rng.choice(USERS)
+            # Programs try the same codes at about the same time.
+            progress = int((self.timeline.now - 1000.0) / SECONDS * (CODES - RESERVED))
+            ordinal = min(CODES - RESERVED, max(1, progress + rng.randint(-1, 2)))
+            await self._try(program, user, ordinal)
+
+    async def _try(self, program: int, user: str, ordinal: int) -> Decision | None:
+        """Sign in, and retry now and then if the outcome is unknown."""
+        request_id, cluster = self.name("try"), ""
+        until_s = self.timeline.now + REPEATED_S
+        while self.timeline.now < until_s:
+            try:
+                answer = await self.programs[program].authenticate(
+                    user, f"{ordinal}", request_id=request_id, cluster=cluster
+                )
+            except OutcomeUnknown as error:
+                self.rules.counts["unknown"] += 1
+                if self.rng.random() < 0.2:
+                    return None
+                await asyncio.sleep(self.rng.choice([0.1, 1.0, 6.0]))
+                if self.rng.random() < 0.3:  # Another program goes on.
+                    program = self.rng.randrange(PROGRAMS)
+                    cluster = error.cluster
+            except (Unavailable, Refused):
+                return None
+            else:
+                self.rules.on_answer(request_id, answer.decision)
+                return answer.decision
+        return None
+
+    async def _deploy(self) -> None:
+        """Copy the slot table to the programs, late."""
+        while self.is_faulty:
+            await asyncio.sleep(self.rng.uniform(0.1, 3.0))
+            self.files[self.rng.randrange(PROGRAMS)] = self.table
+
+    # --- Operators
+
+    async def _move(self) -> None:
+        while self.is_faulty:
+            await asyncio.sleep(self.rng.uniform(0.1, 2.0))
+            slot = self.rng.choice(self.slots)
+            source = self.groups[self.table.owners[slot]]
+            target = self.groups[self.rng.choice(NAMES)]
+            if target is source:
+                continue
+            await self._move_slot(slot, source, target)
+
+    async def _move_slot(self, slot: int, source: Group, target: Group) -> None:
+        move_id = self.name("move")
+        try:
+            ticket = await self._insist(
+                target,
+                lambda: target.slots.prepare(
+                    move_id,
+                    slot,
+                    source.name,
+                    empty=not target.has_users(slot),
+                    now_s=self.timeline.now,
+                ),
+            )
+        except MoveRefusedError:
+            return
+        self._tickets.append(ticket)
+        hurried = False
+        try:
+            for step in (self._freeze, self._import):
+                await step(ticket, source, target)
+                if self.rng.random() < 0.4:  # An operator in a hurry.
+                    self._publish(slot, target)
+                    hurried = True
+                await asyncio.sleep(self.rng.choice([0.0, 0.1, 2.0]))
+                if self.rng.random() < 0.2:
+                    raise MoveRefusedError("the operator gives up")  # noqa: TRY301
+            receipt = await self._insist(target, lambda: self._activate(ticket, target))
+        except MoveRefusedError:
+            receipt = await self._cancel(ticket, target)
+            if hurried:
+                self._publish(slot, source)
+            self.rules.counts["canceled"] += 1
+        else:
+            self.rules.counts["moves"] += 1
+            self._publish(slot, target)
+        self._receipts.append(receipt)
+        await asyncio.sleep(self.rng.choice([0.0, 0.2, 2.0]))
+        await self._insist(
+            source, lambda: source.slots.end(ticket, receipt, self.timeline.now)
+        )
+        if not source.slots.serves(slot):
+            await asyncio.sleep(self.rng.choice([0.1, 3.0]))
+            await self._insist(source, lambda: self._purge(slot, source))
+
+    async def _freeze(self, ticket: Ticket, source: Group, target: Group) -> None:
+        del target
+        await self._insist(source, lambda: source.slots.freeze(ticket))
+
+    async def _import(self, ticket: Ticket, source: Group, target: Group) -> None:
+        export = await self._insist(
+            source, lambda: source.slots.export(ticket.move_id, source.users)
+        )
+        self._exports.append(export)
+        await self._insist(target, lambda: target.slots.take(export, target.save))
+
+    def _activate(self, ticket: Ticket, target: Group) -> bytes:
+        present = len(target.users(ticket.slot))
+        return target.slots.activate(ticket.move_id, present)
+
+    async def _cancel(self, ticket: Ticket, target: Group) -> bytes:
+        return await self._insist(
+            target,
+            lambda: target.slots.cancel(
+                ticket.move_id, lambda: target.delete(ticket.slot)
+            ),
+        )
+
+    def _purge(self, slot: int, source: Group) -> None:
+        if source.slots.of(slot).value == "gone":
+            source.delete(slot)
+
+    def _publish(self, slot: int, target: Group) -> None:
+        """Give the slot to a cluster in the table that programs get sooner or later."""
+        if self.table.owners[slot] == target.name:
+            return
+        owners = list(self.table.owners)
+        owners[slot] = target.name
+        self.table = replace(
+            self.table, version=self.table.version + 1, owners=tuple(owners)
+        )
+
+    async def _insist(self, group: Group, action: Callable[[], T]) -> T:
+        """Repeat a step until it is answered. Raises `MoveRefusedError`."""
+        while True:
+            try:
+                return await self.ask(group, action)
+            except Lost:
+                await asyncio.sleep(self.rng.uniform(0.05, 1.0))
+
+    # --- What goes wrong
+
+    async def _fail(self) -> None:
+        """Take the quorum of a cluster for a while."""
+        while self.is_faulty:
+            await asyncio.sleep(self.rng.uniform(1.0, 8.0))
+            group = self.rng.choice(self._all)
+            group.is_up = False
+            await asyncio.sleep(self.rng.uniform(0.2, 4.0))
+            group.is_up = True
+            self.rules.counts["outages"] += 1
+
+    async def _steal(self) -> None:
+        """Send again what operators have sent: exports, orders and receipts."""
+        rng = self.rng
+        while self.is_faulty:
+            await asyncio.sleep(rng.uniform(0.1, 1.0))
+            group = rng.choice(self._all)
+            if not group.is_up or not self._tickets:
+                continue
+            try:
+                match rng.randrange(3):
+                    case 0 if self._exports:
+                        group.slots.take(rng.choice(self._exports), group.save)
+                    case 1:
+                        group.slots.freeze(rng.choice(self._tickets))
+                    case _:
+                        ticket = rng.choice(self._tickets[-3:])
+                        group.slots.end(
+                            ticket, rng.choice(self._receipts), self.timeline.now
+                        )
+            except MoveRefusedError:
+                self.rules.counts["thefts refused"] += 1
+            self.rules.check_homes(self._all, self.slots)
+
+    async def _lose_each_group(self) -> None:
+        """Without one cluster, its users wait; all others sign in."""
+        await asyncio.sleep(LOOK_S)  # Every program has the newest table.
+        for k, lost in enumerate(self._all):
+            lost.is_up = False
+            for user in USERS:
+                home = self.table.owners[slot_of(user)]
+                ordinal = CODES - RESERVED + 1 + k
+                decision = await self._try(k % PROGRAMS, user, ordinal)
+                if (decision is Decision.ACCEPTED) != (home != lost.name):
+                    self.rules.violated(
+                        "a lost cluster stops its own users alone",
+                        f"{user} of {home} without {lost.name}: {decision}",
+                    )
+            lost.is_up = True
+
+
+class GroupAgent:
+    """Asks one cluster, as `AsyncAgent` does: until an answer, or the deadline."""
+
+    removed_nodes: frozenset[str] = frozenset()
+
+    def __init__(self, run: GroupsRun, group: Group) -> None:
+        self._run = run
+        self._group = group
+
+    async def authenticate(
+        self,
+        username: str,
+        passcode: str,
+        *,
+        client_address: str,
+        resource: str,
+        request_id: str,
+        within: timedelta,
+    ) -> Authentication:
+        del client_address, resource
+        wanted = Try(username, SetId(f"{username}.1"), int(passcode))
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + within.total_seconds()
+        in_doubt, last = False, "UNREACHABLE"
+        while loop.time() < deadline_s:
+            try:
+                decision = await self._run.ask(
+                    self._group, lambda: self._decide(wanted, request_id)
+                )
+            except NotHere as answer:
+                if answer.moved:
+                    raise Refused("SLOT_MOVED", "the slot has moved away") from None
+                last = "SLOT_MOVING"
+            except Lost as loss:
+                in_doubt |= loss.sent
+            else:
+                return Authentication(
+                    decision=Decision(decision), authentication_id=request_id
+                )
+            await asyncio.sleep(0.3)
+        error: SparecodeError = Unavailable(last, "no node could answer")
+        if in_doubt:
+            error = OutcomeUnknown(request_id, "the outcome is unknown")
+        raise error
+
+    def _decide(self, wanted: Try, request_id: str) -> str:
+        rules = self._run.rules
+        try:
+            decision, _ = self._group.decide(wanted, request_id)
+        except NotHere as answer:
+            if answer.moved:
+                rules.on_moved(self._group.name, request_id)
+            raise
+        rules.on_decided(self._group.name, request_id, wanted, decision)
+        return decision.value
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection."""

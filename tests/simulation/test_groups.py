@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several clusters, and slots that move between them: some seeds of `make sim-groups`."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.groups.run import GroupsRun
+
+SEEDS = range(6)
+
+
+@contextlib.contextmanager
+def finished(seed: int) -> Iterator[GroupsRun]:
+    """Yield a run that has come to its end."""
+    with contextlib.closing(GroupsRun(seed)) as run:
+        run.run()
+        yield run
+
+
+def test_clusters_keep_every_promise_while_slots_move() -> None:
+    """A code works once, wherever its user is, and no outcome is guessed (A3, A7)."""
+    counts: Counter[str] = Counter()
+    for seed in SEEDS:
+        with finished(seed) as run:
+            assert run.rules.violations == {}, f"seed {seed}"
+            counts.update(run.rules.counts)
+    # A simulation in which these do not happen would prove nothing.
+    for each in (
+        *("accepted", "moves", "canceled", "moved", "unknown", "outages"),
+        *("thefts refused", "late and refused"),
+    ):
+        assert counts[each], each
+    assert counts["accepted"] > 400
+    assert counts["moves"] > 40
+
+
+def test_a_seed_with_clusters_is_a_run() -> None:
+    with finished(3) as one, finished(3) as other:
+        assert one.rules.counts == other.rules.counts
+        assert one.rules.accepted == other.rules.accepted
+        assert one.table == other.table
+
+
+@pytest.mark.parametrize("promise", ["spent once", "decided by one cluster"])
+def test_rules_notice_a_code_that_two_clusters_accept(promise: str) -> None:
+    with contextlib.closing(GroupsRun(0)) as run:
+        run.rules.violated(promise, "seen")
+        run.rules.violated(promise, "later")
+        assert run.rules.violations == {promise: "seen"}
