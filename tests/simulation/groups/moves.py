@@ -71,13 +71,12 @@ class Arrival:
     """A move to this cluster."""
 
     ticket: Ticket
-    before: Standing
     done: bytes
     canceled: bytes
     expected: int | None = None
     """The number of users in the export; None: it has not come yet."""
     outcome: Standing | None = None
-    """`HERE`: activated; the standing before: canceled; None: not over."""
+    """`HERE`: activated; `GONE`: canceled; None: not over."""
 
 
 @dataclass
@@ -135,7 +134,7 @@ class SlotLedger:
             done_lock=lock_of(done),
             canceled_lock=lock_of(canceled),
         )
-        self.arrivals[move_id] = Arrival(ticket, before, done, canceled)
+        self.arrivals[move_id] = Arrival(ticket, done, canceled)
         self.standing[slot] = Standing.ARRIVING
         return ticket
 
@@ -158,36 +157,41 @@ class SlotLedger:
                 raise MoveRefusedError("the import is not complete")
             arrival.outcome = self.standing[arrival.ticket.slot] = Standing.HERE
             return arrival.done
-        if arrival.outcome is not Standing.HERE or self._was_canceled(arrival):
+        if arrival.outcome is not Standing.HERE:
             raise MoveRefusedError("the move was canceled")
         return arrival.done
 
-    def cancel(self, move_id: str, forget: Callable[[], None]) -> bytes:
-        """Give the move up, and return the receipt. *forget* deletes what was imported."""
+    def cancel(self, move_id: str, forget: Callable[[], None], now_s: float) -> bytes:
+        """
+        Give the move up, and return the receipt. *forget* deletes what was imported.
+
+        The slot counts as gone, even if this cluster never had it: another one has it.
+        """
         arrival = self.arrivals[move_id]
         if arrival.outcome is None:
             forget()
             arrival.expected = None
             arrival.outcome = Standing.GONE
-            self.standing[arrival.ticket.slot] = arrival.before
-        if not self._was_canceled(arrival):
+            self.standing[arrival.ticket.slot] = Standing.GONE
+            self.gone_s[arrival.ticket.slot] = now_s
+        if arrival.outcome is not Standing.GONE:
             raise MoveRefusedError("the slot is served here already")
         return arrival.canceled
 
-    @staticmethod
-    def _was_canceled(arrival: Arrival) -> bool:
-        return arrival.outcome is Standing.GONE
-
     # --- The source
 
-    def freeze(self, ticket: Ticket) -> None:
-        """Decide nothing about the slot's users any more, until the move has ended."""
+    def freeze(self, ticket: Ticket, *, empty: bool) -> None:
+        """
+        Decide nothing about the slot's users any more, until the move has ended.
+
+        *empty*: the slot has no users here, so it is probably another cluster's.
+        """
         departure = self.departures.get(ticket.move_id)
         if departure is not None:
             if departure.over:
                 raise MoveRefusedError("the move is over")
             return
-        if ticket.source != self.name or self.of(ticket.slot) is not Standing.HERE:
+        if ticket.source != self.name or empty or not self.serves(ticket.slot):
             raise MoveRefusedError(f"slot {ticket.slot} is not here")
         self.departures[ticket.move_id] = Departure(ticket)
         self.standing[ticket.slot] = Standing.LEAVING

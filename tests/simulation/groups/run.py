@@ -290,7 +290,12 @@ class GroupsRun:
 
     async def _freeze(self, ticket: Ticket, source: Group, target: Group) -> None:
         del target
-        await self._insist(source, lambda: source.slots.freeze(ticket))
+        await self._insist(
+            source,
+            lambda: source.slots.freeze(
+                ticket, empty=not source.has_users(ticket.slot)
+            ),
+        )
 
     async def _import(self, ticket: Ticket, source: Group, target: Group) -> None:
         export = await self._insist(
@@ -307,7 +312,9 @@ class GroupsRun:
         return await self._insist(
             target,
             lambda: target.slots.cancel(
-                ticket.move_id, lambda: target.delete(ticket.slot)
+                ticket.move_id,
+                lambda: target.delete(ticket.slot),
+                self.timeline.now,
             ),
         )
 
@@ -358,7 +365,10 @@ class GroupsRun:
                     case 0 if self._exports:
                         group.slots.take(rng.choice(self._exports), group.save)
                     case 1:
-                        group.slots.freeze(rng.choice(self._tickets))
+                        ticket = rng.choice(self._tickets)
+                        group.slots.freeze(
+                            ticket, empty=not group.has_users(ticket.slot)
+                        )
                     case _:
                         ticket = rng.choice(self._tickets[-3:])
                         group.slots.end(
