@@ -265,7 +265,7 @@ class GroupsRun:
             for step in (self._freeze, self._import):
                 await step(ticket, source, target)
                 if self.rng.random() < 0.4:  # An operator in a hurry.
-                    self._publish(slot, target)
+                    self._publish(slot, target, over=[source])
                     hurried = True
                 await asyncio.sleep(self.rng.choice([0.0, 0.1, 2.0]))
                 if self.rng.random() < 0.2:
@@ -274,11 +274,11 @@ class GroupsRun:
         except MoveRefusedError:
             receipt = await self._cancel(ticket, target)
             if hurried:
-                self._publish(slot, source)
+                self._publish(slot, source, over=[target])
             self.rules.counts["canceled"] += 1
         else:
             self.rules.counts["moves"] += 1
-            self._publish(slot, target)
+            self._publish(slot, target, over=[source])
         self._receipts.append(receipt)
         await asyncio.sleep(self.rng.choice([0.0, 0.2, 2.0]))
         await self._insist(
@@ -322,11 +322,16 @@ class GroupsRun:
         if source.slots.of(slot).value == "gone":
             source.delete(slot)
 
-    def _publish(self, slot: int, target: Group) -> None:
-        """Give the slot to a cluster in the table that programs get sooner or later."""
-        if self.table.owners[slot] == target.name:
-            return
+    def _publish(self, slot: int, target: Group, *, over: Sequence[Group]) -> None:
+        """
+        Give the slot to a cluster in the table that programs get sooner or later.
+
+        *over*: the clusters that this operator expects there. If it is another one,
+        another operator has moved the slot on, and the table stays as it is.
+        """
         owners = list(self.table.owners)
+        if owners[slot] not in {group.name for group in over}:
+            return
         owners[slot] = target.name
         self.table = replace(
             self.table, version=self.table.version + 1, owners=tuple(owners)
