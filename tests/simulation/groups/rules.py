@@ -86,6 +86,9 @@ class GroupRules:
             ]
             if len(homes) != 1:
                 self.violated("no user lost", f"slot {slot} is served by {homes}")
+            for group in groups:
+                if not group.slots.serves(slot) and group.has_users(slot):
+                    self.violated("no copy left", f"slot {slot} in {group.name}")
         used = set().union(*(group.used_codes() for group in groups))
         live = set().union(*(group.live_codes() for group in groups))
         if both := used & live:

@@ -361,24 +361,22 @@ class GroupsRun:
         """Send again what operators have sent: exports, orders and receipts."""
         rng = self.rng
         while self.is_faulty:
-            await asyncio.sleep(rng.uniform(0.1, 1.0))
+            await asyncio.sleep(rng.uniform(0.05, 0.4))
             group = rng.choice(self._all)
+            exports = [each for each in self._exports if each.target == group.name]
             if not group.is_up or not self._tickets:
                 continue
+            ticket = rng.choice(self._tickets)
             try:
-                match rng.randrange(3):
-                    case 0 if self._exports:
-                        group.slots.take(rng.choice(self._exports), group.save)
-                    case 1:
-                        ticket = rng.choice(self._tickets)
-                        group.slots.freeze(
-                            ticket, empty=not group.has_users(ticket.slot)
-                        )
+                match rng.randrange(4):
+                    case 0 | 1 if exports:
+                        group.slots.take(rng.choice(exports), group.save)
+                    case 2:
+                        empty = not group.has_users(ticket.slot)
+                        group.slots.freeze(ticket, empty=empty)
                     case _:
-                        ticket = rng.choice(self._tickets[-3:])
-                        group.slots.end(
-                            ticket, rng.choice(self._receipts), self.timeline.now
-                        )
+                        receipt = rng.choice(self._receipts)
+                        group.slots.end(ticket, receipt, self.timeline.now)
             except MoveRefusedError:
                 self.rules.counts["thefts refused"] += 1
             self.rules.check_homes(self._all, self.slots)
