@@ -412,8 +412,8 @@ sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated 
 	@$(SIMULATION).inherited
 
 .PHONY: sim-planted
-sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless each is found
-	@$(SIMULATION).planted
+sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless each is found [BUGS="notice stream"]
+	@$(SIMULATION).planted $(BUGS)
 
 .PHONY: model
 model: $(INSTALLED) ## Check the TLA+ specification of replication, and what it sees; needs Java [RUN="reads"]

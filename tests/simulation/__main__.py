@@ -140,7 +140,10 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
     checks = Table("check", title="What the checks compared")
     checks.add_column("of these", justify="right")
     for comparison in comparisons_of(
-        whole=campaign.whole, recording=campaign.recording, outbox=campaign.outbox
+        whole=campaign.whole,
+        recording=campaign.recording,
+        outbox=campaign.outbox,
+        files=campaign.files,
     ):
         style = "red" if comparison in verdict.absent_comparisons else None
         checks.add_row(

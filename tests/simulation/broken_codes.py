@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same, of the codes."""
 
+import contextlib
+import sqlite3
 from types import SimpleNamespace
 from typing import Any
 
+from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.results import (
     Applied,
     Authenticated,
@@ -49,6 +52,15 @@ def answered(*answers: tuple[Submission, Any]) -> CodeRules:
     for calls, outcome in answers:
         rules.on_outcome(calls, outcome)
     return rules
+
+
+@breaks("a whole audit log")
+def a_machine_without_an_event() -> Invariants:
+    made = CodeRules()
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(sealed_events._TABLES)
+        made.check_audit_log("n1", db, [(1, "CreateUser")])
+    return made
 
 
 @breaks("spent once")

@@ -166,7 +166,10 @@ class Verdict:
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
         wanted = comparisons_of(
-            whole=self.whole, recording=self.recording, outbox=self.outbox
+            whole=self.whole,
+            recording=self.recording,
+            outbox=self.outbox,
+            files=self.files,
         )
         return [c for c in wanted if not self.outcome.comparisons[c]]
 

@@ -134,6 +134,8 @@ class SimCluster:
         if not self.run_on(node, lambda _: node.start(), starting=True):
             return
         self.network.node_started(node.node_id)
+        if not node.is_up():
+            return  # What the others sent has stopped it already.
         back = node.had_applied - node.applied_at_start
         lost = node.had_entries - node.journal.last_index
         self.effects[Effect.STORE_BACK] += max(0, back)

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real state machine in the simulated cluster, and users who use their codes."""
 
-from collections.abc import Callable
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import pytest
+
+from sparecode_node.statemachine import audit
 from sparecode_node.statemachine.commands import Command
+from sparecode_node.statemachine.tables import segments
+from tests.simulation import sealed
 from tests.simulation.cluster import SimCluster
+from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.machines import Node
 from tests.simulation.people import (
@@ -25,8 +33,13 @@ from tests.simulation.people import (
 )
 from tests.simulation.rules import CodeRules
 from tests.simulation.scenarios import Scenario
+from tests.simulation.sealed import SealedFile
 from tests.simulation.sqlite_store import MachineStore, SqliteStore
 
+KEEP_EACH = 20
+"""Steps between two looks at the sealed segments."""
+READ_AGAIN, ROT = 0.3, 0.1
+"""How often stored segments are read again, and how often a file is damaged."""
 RECENT = 12
 """The number of requests that are retried, and of codes tried at one time."""
 
@@ -49,6 +62,8 @@ class CodesCluster(SimCluster):
         self._client_requests: list[ClientRequest] = []
         self._issued: dict[str, int] = {}
         self._names = 0
+        self._steps = 0
+        self._dice = random.Random(f"{seed} segments")
 
     def _invariants(self) -> Invariants:
         self.rules = CodeRules()
@@ -93,6 +108,72 @@ class CodesCluster(SimCluster):
             if all(self.acked(submission) for submission in calls):
                 return
         raise AssertionError("a cluster in good health does not begin")
+
+    # --- Sealed segments of the audit log
+
+    @contextlib.contextmanager
+    def world(self, *, risk: float = 0.0) -> Iterator[None]:
+        """Seal after a few events: a run has not many."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(audit, "SEGMENT_EVENTS", sealed.EVENTS)
+            with super().world(risk=risk):
+                yield
+
+    def step(self, *, faulty: bool) -> None:
+        super().step(faulty=faulty)
+        self._steps += 1
+        if self._steps % KEEP_EACH == 0:
+            self._keep_segments(faulty=faulty)
+
+    def _keep_segments(self, *, faulty: bool) -> None:
+        """Let machines store, fetch, read again and discard; some lose their files."""
+        files = {
+            node.node_id: node.store
+            for node in (self.nodes[i] for i in self.memberships.belonging())
+            if isinstance(node.store, SqliteStore)
+        }
+        up = [each for each in self.live() if not each.is_paused()]
+        stores = [(n.store, n) for n in up if isinstance(n.store, SqliteStore)]
+        self._dice.shuffle(stores)
+        for store, _ in stores:
+            store.sealed.keep(store.db)
+            self._fetch(store, [each for each, _ in stores])
+        if not stores:
+            return
+        agreed = _agreed(stores[0][0], [each.sealed for each in files.values()])
+        for store, _ in stores:
+            store.machine.stored = sealed.discardable(store.db, agreed)
+            if self._dice.random() < READ_AGAIN or not faulty:
+                self._read_again(store)
+        if not (faulty and agreed and self._dice.random() < ROT):
+            return
+        # Of all copies, one at a time is damaged: the others are enough.
+        for store, _ in stores:
+            self._read_again(store)
+        if len(stores) == len(files) and not any(
+            store.sealed.lacks(store.db) for store, _ in stores
+        ):
+            self._dice.choice(stores)[0].sealed.rot(self._dice)
+
+    def _read_again(self, store: SqliteStore) -> None:
+        rotten = store.sealed.read_again(store.db)
+        self.rules.comparisons[Comparison.ROTTEN] += rotten
+
+    def _fetch(self, store: SqliteStore, others: Sequence[SqliteStore]) -> None:
+        """Fetch what a machine lacks."""
+        for segment in store.sealed.lacks(store.db):
+            if any(
+                store.sealed.fetch(segment, other.sealed)
+                for other in others
+                if other is not store
+            ):
+                self.rules.comparisons[Comparison.FETCHED] += 1
+
+    def check(self) -> None:
+        """Let machines fetch what they lack before everything is compared."""
+        for _ in range(4 * KEEP_EACH):
+            self.step(faulty=False)
+        super().check()
 
     # --- Clients
 
@@ -199,6 +280,17 @@ class CodesCluster(SimCluster):
         version = _store(node).auth_version(GUESSED)
         made = call_of(wanted.command(version), name, content=name)
         return self.propose(node, name, lambda: made)
+
+
+def _agreed(store: SqliteStore, files: Sequence[SealedFile]) -> int:
+    """Return the newest segment up to which every file has all of them."""
+    agreed = 0
+    stored = [each.stored() for each in files]
+    for segment in segments.all_sealed(store.db):
+        if any(each.get(segment.number) != segment.hash_after for each in stored):
+            break
+        agreed = segment.number
+    return agreed
 
 
 def _store(node: Node) -> MachineStore:

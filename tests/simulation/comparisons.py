@@ -36,6 +36,9 @@ class Comparison(enum.Enum):
     SPENT = "codes and tokencodes, each spent by one request"
     WRONG = "refused guesses"
     ISSUED = "uses of a code whose set was issued and not void"
+    SEALED = "sealed audit events, on a machine as in the log"
+    FETCHED = "sealed segments fetched from another machine, and proved"
+    ROTTEN = "damaged segments found by reading them again"
     ENDING = "uses of a code before its end"
 
     NOTICE = "notices of committed events that arrived"
@@ -53,6 +56,11 @@ class Comparison(enum.Enum):
         names = list(Comparison)
         begin, end = Comparison.REFERENCE, Comparison.ENDING
         return names.index(begin) <= names.index(self) <= names.index(end)
+
+    @property
+    def of_segments(self) -> bool:
+        """Needs machines with files of sealed events, which are kept in memory."""
+        return self in (Comparison.SEALED, Comparison.FETCHED, Comparison.ROTTEN)
 
     @property
     def of_outbox(self) -> bool:
@@ -76,10 +84,11 @@ NOT_IN_NODES = {
 
 
 def comparisons_of(
-    *, whole: bool, recording: bool, outbox: bool = False
+    *, whole: bool, recording: bool, outbox: bool = False, files: bool = False
 ) -> list[Comparison]:
     """Return the comparisons that a campaign must have made."""
     wanted = [c for c in Comparison if outbox or not c.of_outbox]
+    wanted = [c for c in wanted if not (files and c.of_segments)]
     if whole:
         return [c for c in wanted if not (c.of_codes or c in NOT_IN_NODES)]
     return [c for c in wanted if not (c.of_nodes or (recording and c.of_codes))]

@@ -41,6 +41,7 @@ from tests.simulation.nodes.loops import NodeLoop, Timeline
 from tests.simulation.outbox_rules import OutboxRules
 from tests.simulation.people import KEY, call_of
 from tests.simulation.scenarios import Scenario
+from tests.simulation.sealed import add_sealed
 from tests.simulation.sqlite_store import SqliteStore
 
 KEPT_MAX = 24
@@ -164,9 +165,7 @@ class _State:
             self._db = sqlite3.connect(":memory:", isolation_level=None)
             self._db.deserialize(image)
             self._db.row_factory = sqlite3.Row
-            self._db.execute(
-                "CREATE TEMP TABLE stored_segments (number INTEGER, hash BLOB)"
-            )
+            add_sealed(self._db, self._store.sealed)
             self._image = image
         yield ReadTransaction(
             connection=_Rows(self._db), applied_index=applied_index(self._db)

@@ -28,6 +28,8 @@ from sparecode_node.statemachine.results import (
 from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Machine, Submission
 from tests.simulation.people import GUESSED, IssuedSet
+from tests.simulation.sealed import Row, rows_of, whole_log
+from tests.simulation.sqlite_store import SqliteStore
 
 RETENTION_MS = Policy().request_retention_ms
 
@@ -56,6 +58,10 @@ class Reference:
             self.times_ms[index] = now_ms
             self.results[index] = machine.apply(index, calls)
         return machine.digest()
+
+    def audit_log(self) -> list[Row]:
+        """Return all audit events, oldest first: this machine discards none."""
+        return rows_of(self._db)
 
     def close(self) -> None:
         self._db.close()
@@ -154,6 +160,21 @@ class CodeRules(Invariants):
             self.comparisons[Comparison.REFERENCE] += 1
             if node.store.digest() != reference.digest:
                 self.violated("equal digests", f"{node.node_id} and the log again")
+            if isinstance(node.store, SqliteStore):
+                with whole_log(node.store.committed(), node.store.sealed) as db:
+                    self.check_audit_log(node.node_id, db, reference.audit_log())
+
+    def check_audit_log(
+        self, node: str, db: sqlite3.Connection, expected: Sequence[Row]
+    ) -> None:
+        """See that a machine has every event of the log, sealed or not (U1)."""
+        found = rows_of(db)
+        (first,) = db.execute("SELECT min(sequence) FROM main.audit_events").fetchone()
+        self.comparisons[Comparison.SEALED] += max((first or 1) - 1, 0)
+        if found != expected:
+            different = set(found) ^ set(expected)
+            seen = f"{node}: {len(found)} of {len(expected)} events, {different}"
+            self.violated("a whole audit log", seen)
 
     def _check_done(self, reference: Reference) -> None:
         """See that what was told is in the log there, and was decided once (Q2, Q3)."""

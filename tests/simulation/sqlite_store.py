@@ -15,6 +15,7 @@ from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.skipping import SkippedEntry
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
+from tests.simulation.sealed import SealedFile
 
 DAMAGED = "a damaged database"
 """In place of a digest: the state of this node cannot be read."""
@@ -139,6 +140,8 @@ class SqliteStore(MachineStore):
 
     def __init__(self) -> None:
         self._images: collections.deque[bytes] = collections.deque(maxlen=KEPT)
+        self.sealed = SealedFile()
+        """Its writes are synced, so a power cut takes nothing of it back."""
         self.db = _connect(None)
 
     def start(self, disk: Disk) -> None:
@@ -161,10 +164,13 @@ class SqliteStore(MachineStore):
     def copy(self) -> "SqliteStore":
         other = SqliteStore()
         other._images.extend(self._images)
+        other.sealed.close()
+        other.sealed = SealedFile(self.sealed.serialize())
         return other
 
     def close(self) -> None:
         self.db.close()
+        self.sealed.close()
 
     def install(self, body: bytes) -> None:
         """Become what a snapshot holds, by SQLite's backup as in production."""

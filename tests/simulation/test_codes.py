@@ -2,11 +2,13 @@
 """The real state machine in the simulated cluster: 200 seeds of `make sim`."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from tests.simulation.codes import CodesCluster, scenario
+from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
 from tests.simulation.scenarios import Scenario
@@ -61,6 +63,18 @@ def test_codes_are_used_in_the_simulation() -> None:
     assert accepted > 40
     assert acknowledged > 150
     assert repeated > 20
+
+
+def test_segments_are_sealed_fetched_and_damaged_in_the_simulation() -> None:
+    """A simulation without them would prove nothing."""
+    compared: Counter[Comparison] = Counter()
+    for seed in range(4):
+        with finished(seed, scenario(3)) as sim:
+            assert sim.invariants.violations == {}
+            compared.update(sim.invariants.comparisons)
+    assert compared[Comparison.SEALED] > 200
+    assert compared[Comparison.FETCHED] > 3
+    assert compared[Comparison.ROTTEN] > 0
 
 
 def test_a_seed_with_codes_is_a_run() -> None:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Sealed segments of the audit log in the simulated cluster (U1).
+
+A run has few events, so a segment is short. Each machine has a file of sealed events,
+with the real code that stores and proves a segment. What a machine lacks comes from
+another one. Apply discards what the files of all machines have. Files are lost and rot.
+"""
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from sparecode_node.statemachine import sealed_events
+from sparecode_node.statemachine.audit import Stored
+from sparecode_node.statemachine.sealed_events import SealedEvents, SegmentError
+from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables.segments import Segment
+
+EVENTS = 12
+"""Of a segment."""
+Row = tuple[object, ...]
+_ALL = f"SELECT {sealed_events.COLUMNS} FROM audit_events"  # noqa: S608
+_ROWS = f"SELECT {sealed_events.COLUMNS} FROM main.audit_events WHERE sequence"  # noqa: S608
+
+
+class SealedFile(SealedEvents):
+    """The file of one machine, in memory. What counts as stored is on its disk."""
+
+    def __init__(self, image: bytes | None = None) -> None:
+        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._db.text_factory = sealed_events._text
+        if image is None:
+            self._db.executescript(sealed_events._TABLES)
+        else:
+            self._db.deserialize(image)
+        self._stored: dict[int, bytes] | None = None
+
+    def close(self) -> None:
+        self._db.close()
+
+    def serialize(self) -> bytes:
+        """Return the whole file."""
+        return self._db.serialize()
+
+    def keep(self, state: sqlite3.Connection) -> None:
+        """Store the segments that are still in the state's database *state*."""
+        for segment in self.lacks(state):
+            rows = _rows(state, segment)
+            if len(rows) == segment.events:
+                self._take(segment, rows)
+
+    def lacks(self, state: sqlite3.Connection) -> list[Segment]:
+        """Return the sealed segments that the file does not have."""
+        stored = self.stored()
+        return [
+            each
+            for each in segments.all_sealed(state)
+            if stored.get(each.number) != each.hash_after
+        ]
+
+    def fetch(self, segment: Segment, other: "SealedFile") -> bool:
+        """Take a segment from another machine's file; return whether it was there."""
+        if other.stored().get(segment.number) != segment.hash_after:
+            return False
+        return self._take(segment, _rows(other._db, segment))
+
+    def _take(self, segment: Segment, rows: Iterable[Row]) -> bool:
+        try:
+            self.store(segment, map(sealed_events._event, rows))
+        except SegmentError:
+            return False  # Damaged there, or of another history.
+        return True
+
+    def read_again(self, state: sqlite3.Connection) -> int:
+        """Return how many stored segments are rotten: they are missing from then on."""
+        rotten = 0
+        for segment in segments.all_sealed(state):
+            if segment.number in self.stored():
+                try:
+                    self.verify(segment)
+                except SegmentError:
+                    rotten += 1
+        return rotten
+
+    def rot(self, rng: random.Random) -> bool:
+        """Change one event, or lose the whole file; return whether there was anything."""
+        numbers = [
+            row[0] for row in self._db.execute("SELECT sequence FROM audit_events")
+        ]
+        if not numbers:
+            return False
+        if rng.random() < 0.3:
+            self._stored = None
+            self._db.execute("DELETE FROM audit_events")
+            self._db.execute("DELETE FROM stored_segments")
+        else:
+            self._db.execute(
+                "UPDATE audit_events SET detail = detail || '.' WHERE sequence = ?",
+                (rng.choice(numbers),),
+            )
+        return True
+
+
+def _rows(db: sqlite3.Connection, segment: Segment) -> list[Row]:
+    extent = (segment.first_sequence, segment.last_sequence)
+    return db.execute(f"{_ROWS} BETWEEN ? AND ? ORDER BY sequence", extent).fetchall()
+
+
+def rows_of(db: sqlite3.Connection) -> list[Row]:
+    """Return all audit events that a reader sees, oldest first."""
+    return db.execute(f"{_ALL} ORDER BY sequence").fetchall()
+
+
+def discardable(state: sqlite3.Connection, agreed: int) -> Stored | None:
+    """Return the sealed events that apply may discard: all files have them."""
+    (first,) = state.execute(
+        "SELECT coalesce(min(sequence), 0) FROM main.audit_events"
+    ).fetchone()
+    segment = segments.find(state, agreed) if agreed else None
+    if segment is None or segment.last_sequence < first:
+        return None
+    return Stored(segment=segment, first=first)
+
+
+@contextlib.contextmanager
+def whole_log(image: bytes, file: SealedFile) -> Iterator[sqlite3.Connection]:
+    """Lend a copy of a state and of a file, which readers see as one log."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.deserialize(image)
+        add_sealed(db, file)
+        yield db
+
+
+def add_sealed(db: sqlite3.Connection, file: SealedFile) -> None:
+    """Let readers of a copy of the state see both as one log, as `open_log` does."""
+    db.execute("ATTACH ':memory:' AS sealed")
+    db.deserialize(file.serialize(), name="sealed")
+    db.executescript(sealed_events._VIEWS)
