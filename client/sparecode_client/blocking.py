@@ -351,6 +351,7 @@ class Admin(Blocking[AsyncAdmin]):
     list_notices = _Method(AsyncAdmin.list_notices)
     send_notices_again = _Method(AsyncAdmin.send_notices_again)
     test_channel = _Method(AsyncAdmin.test_channel)
+    preview_notices = _Method(AsyncAdmin.preview_notices)
 
     get_status = _Method(AsyncAdmin.get_status)
     transfer_primary = _Method(AsyncAdmin.transfer_primary)

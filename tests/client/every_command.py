@@ -37,6 +37,7 @@ ARGUMENTS = {
     "numbers": "7",
     "number": "3",
     "first": "3",
+    "kind": "codes_issued",
     "last": "7",
     "node": "n4",
     "address": "h:7301",

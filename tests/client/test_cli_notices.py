@@ -154,3 +154,34 @@ def test_a_channel_for_mail_names_server_sender_and_contact(
     assert changed == pb.UpdateChannelRequest(
         request_id=changed.request_id, name="mail", contact="Call 2."
     )
+
+
+def test_a_preview_shows_the_mail_of_a_kind(notices: Cli) -> None:
+    """(N6) As text, as HTML or as JSON; without a kind, the subjects of all."""
+    codes = pb.NoticePreview(
+        kind="codes_issued",
+        language="de",
+        subject="Notfallcodes",
+        text="Guten Tag Alex,\n",
+        html="<p>Guten Tag</p>\n",
+    )
+    locked = pb.NoticePreview(kind="locked", subject="Gesperrt")
+    answer = pb.PreviewNoticesResponse(previews=[codes])
+    notices.node.answer(f"{SERVICE}/PreviewNotices", answer)
+    shown = notices("notices", "preview", "codes_issued", "--language", "de")
+    assert shown.stdout.startswith("Notfallcodes\n\nGuten Tag Alex,")
+    asked = notices.node.requests(f"{SERVICE}/PreviewNotices")[-1]
+    assert (asked.kind, asked.language, asked.to_manager) == (
+        "codes_issued",
+        "de",
+        False,
+    )
+    shown = notices("notices", "preview", "codes_issued", "--html", "--manager")
+    assert shown.stdout.startswith("<p>Guten Tag</p>")
+    assert notices.node.requests(f"{SERVICE}/PreviewNotices")[-1].to_manager
+    answer.previews.append(locked)
+    notices.node.answer(f"{SERVICE}/PreviewNotices", answer)
+    shown = notices("notices", "preview")
+    assert "codes_issued" in shown.stdout
+    assert "Gesperrt" in shown.stdout
+    assert notices("notices", "preview", "--html").exit_code != 0

@@ -243,6 +243,7 @@ def _channel_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("channels", "/channels")
     yield Exhibit("channel", "/channels/siem")
     yield Exhibit("channel-new", "/new/channel")
+    yield Exhibit("notice-preview", "/notices")
     yield Exhibit("channel-refused", "/new/channel", _bad_channel)
 
 

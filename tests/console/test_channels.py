@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from tests.console.desk import GATE, SIEM, Desk, desk
 from tests.console.test_bulk_issue import second_super
+from tests.console.test_pages import with_role
 from tests.services.mail_server import LOGIN, mail_server
 from tests.services.mail_server import PASSWORD as MAIL_PASSWORD
-from tests.services.one_node import PASSWORD
+from tests.services.one_node import PASSWORD, SERIAL
 from tests.services.receiver import AUTHORITY, receiver
 
 pytestmark = pytest.mark.asyncio
@@ -263,3 +265,35 @@ async def test_the_navigation_marks_the_entry_of_each_page(
     text = (await browser.client.get(path)).text
     marked = re.findall(r'<a href="([^"]+)" aria-current="page">', text)
     assert marked == [entry] * bool(entry)
+
+
+async def test_a_preview_shows_the_mail_and_can_do_nothing(desk: Desk) -> None:
+    """
+    The HTML stands in a frame without rights, and has none if it is opened alone.
+
+    No other page has a frame or may be in one.
+    """
+    browser = await desk.administrator()
+    page = await browser.open("/notices?kind=codes_issued&tongue=de&recipient=manager")
+    assert "An die Führungskraft: Für Sie wurden Notfallcodes" in page.text
+    assert "Alex Example" in page.text
+    answer = await browser.client.get("/notices?kind=codes_issued&tongue=de")
+    assert 'sandbox=""' in answer.text
+    assert "frame-src 'self'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-frame-options"] == "DENY"
+    letter = await browser.client.get("/notices/letter?kind=codes_issued&tongue=de")
+    assert '<html lang="de"' in letter.text
+    assert SERIAL not in letter.text
+    policy = letter.headers["content-security-policy"].split("; ")
+    assert policy[0] == "sandbox"
+    assert {"default-src 'none'", "form-action 'none'", "frame-ancestors 'self'"} < {
+        *policy
+    }
+    assert letter.headers["cache-control"] == "no-store"
+    other = (await browser.client.get("/channels")).headers
+    assert "frame-src" not in other["content-security-policy"]
+    assert "frame-ancestors 'none'" in other["content-security-policy"]
+    others = [await desk.browser(), await with_role(desk, Role.HELP_DESK)]
+    for path in ("/notices", "/notices/letter"):
+        for each in others:
+            assert "Alex" not in (await each.client.get(path)).text

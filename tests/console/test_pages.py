@@ -63,6 +63,7 @@ PAGES = {
     "/new/channel": "NoticeService/CreateChannel",
     "/new/radius-client": "AgentService/RegisterRadiusClient",
     "/new/user": "UserService/CreateUser",
+    "/notices": "NoticeService/PreviewNotices",
     "/policy": "PolicyService/GetPolicy",
     f"/agent-keys/{VPN}": "AgentService/CreateAgentKey",
     f"/radius-clients/{GATE}": "AgentService/UpdateRadiusClient",
@@ -89,8 +90,12 @@ PAGES = {
 }
 """Every page, and the method that the role must be permitted to call."""
 
-FOR_SCRIPTS = {"/account/passkeys/confirmation", "/account/passkeys/options"}
-"""Not pages: the script of a page reads them."""
+FOR_SCRIPTS = {
+    "/account/passkeys/confirmation",
+    "/account/passkeys/options",
+    "/notices/letter",
+}
+"""Not pages: the script or the frame of a page reads them."""
 
 FORMS = (
     (

@@ -75,6 +75,7 @@ USE_CASES = {
     "NoticeService/CreateChannel": "channels.create",
     "NoticeService/ListChannels": "channels.list",
     "NoticeService/ListNotices": "channels.notices",
+    "NoticeService/PreviewNotices": "notice_previews.write",
     "NoticeService/RemoveChannel": "channels.remove",
     "NoticeService/SendNoticesAgain": "channels.send_again",
     "NoticeService/TestChannel": "channels.test",

@@ -67,6 +67,7 @@ MATRIX = {
     "NoticeService/CreateChannel": "S",
     "NoticeService/ListChannels": "SAO",
     "NoticeService/ListNotices": "SAO",
+    "NoticeService/PreviewNotices": "SAO",
     "NoticeService/RemoveChannel": "S",
     "NoticeService/SendNoticesAgain": "SO",
     "NoticeService/TestChannel": "SO",

@@ -19,6 +19,7 @@ from sparecode_client.values.notices import (
     ChannelTest,
     EventClass,
     Notice,
+    NoticePreview,
 )
 from sparecode_client.values.results import Commit, Page
 
@@ -201,6 +202,38 @@ class Notices(Caller):
             sent=answer.sent,
             received=answer.received,
             node_id=answer.node_id,
+        )
+
+    async def preview_notices(
+        self,
+        kind: str = "",
+        *,
+        language: str = "",
+        to_manager: bool = False,
+        within: timedelta | None = None,
+    ) -> tuple[NoticePreview, ...]:
+        """
+        Return the mail of a kind of notice, or of all, with example data.
+
+        *language*: a tag of BCP 47; mails that are not written in it are in English.
+        *to_manager*: what the user's manager gets.
+        """
+        answer = await self._client.unary(
+            lambda node: node.notices.PreviewNotices,
+            notices_pb2.PreviewNoticesRequest(
+                kind=kind, language=language, to_manager=to_manager
+            ),
+            within=within,
+        )
+        return tuple(
+            NoticePreview(
+                kind=each.kind,
+                language=each.language,
+                subject=each.subject,
+                text=each.text,
+                html=each.html,
+            )
+            for each in answer.previews
         )
 
 

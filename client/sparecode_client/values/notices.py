@@ -93,6 +93,18 @@ class ChannelTest:
     """The node that sent it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticePreview:
+    """The mail of a kind of notice, with example data."""
+
+    kind: str
+    language: str
+    """The language that it is written in."""
+    subject: str
+    text: str
+    html: str
+
+
 def new_webhook_secret() -> str:
     """Draw a secret that signs webhooks, in the form of Standard Webhooks."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"

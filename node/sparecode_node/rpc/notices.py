@@ -10,6 +10,7 @@ from sparecode_node.queries.notices import ChannelView, NoticeView
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.notices.channels import Channels
+from sparecode_node.services.notices.previews import NoticePreviews
 
 KINDS = {
     pb.CHANNEL_KIND_WEBHOOK: ChannelKind.WEBHOOK,
@@ -28,10 +29,13 @@ CLASSES = {
 
 
 class NoticeServicer(pb_grpc.NoticeServiceServicer):
-    """Translates between the wire and `Channels`."""
+    """Translates between the wire, `Channels` and `NoticePreviews`."""
 
-    def __init__(self, node_id: str, channels: Channels) -> None:
+    def __init__(
+        self, node_id: str, channels: Channels, previews: NoticePreviews
+    ) -> None:
         self._node_id = node_id
+        self._previews = previews
         self._channels = channels
 
     async def ListChannels(
@@ -154,6 +158,31 @@ class NoticeServicer(pb_grpc.NoticeServiceServicer):
             sent=tested.sent,
             received=tested.received,
             node_id=tested.node_id,
+        )
+
+    async def PreviewNotices(
+        self, request: pb.PreviewNoticesRequest, context: Context
+    ) -> pb.PreviewNoticesResponse:
+        """Return the mails of notices, with example data."""
+        read = await self._previews.write(
+            calls.session_call(context, "NoticeService/PreviewNotices"),
+            kind=request.kind,
+            language=request.language,
+            to_manager=request.to_manager,
+            stale_ok=request.stale_ok,
+        )
+        return pb.PreviewNoticesResponse(
+            previews=[
+                pb.NoticePreview(
+                    kind=each.kind,
+                    language=each.language,
+                    subject=each.subject,
+                    text=each.text,
+                    html=each.html,
+                )
+                for each in read.value
+            ],
+            position=conversion.position(read),
         )
 
 

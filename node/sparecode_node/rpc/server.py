@@ -314,7 +314,7 @@ def _add_administration(
         server,
     )
     notices_pb2_grpc.add_NoticeServiceServicer_to_server(
-        NoticeServicer(node_id, services.channels), server
+        NoticeServicer(node_id, services.channels, services.notice_previews), server
     )
     audit_pb2_grpc.add_AuditServiceServicer_to_server(
         AuditServicer(services.audit), server

@@ -37,6 +37,7 @@ from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.notices.channels import Channels
 from sparecode_node.services.notices.delivery import Delivery
 from sparecode_node.services.notices.delivery_counts import DeliveryCounts
+from sparecode_node.services.notices.previews import NoticePreviews
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.services.people.agents import Agents
@@ -90,6 +91,7 @@ class Services:
     radius_seals: RadiusSeals
     packet_counts: PacketCounts
     channels: Channels
+    notice_previews: NoticePreviews
     delivery: Delivery
     cluster: Cluster
     membership: MembershipCommands
@@ -289,6 +291,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         ),
         radius_seals=radius_seals,
         packet_counts=packet_counts,
+        notice_previews=NoticePreviews(reader),
         channels=Channels(
             proposer=proposer,
             reader=reader,

@@ -720,3 +720,105 @@ class TestChannelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TestChannelResponse: _TypeAlias = TestChannelResponse  # noqa: Y015
+
+@_typing.final
+class PreviewNoticesRequest(_message.Message):
+    """Request of PreviewNotices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TO_MANAGER_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The kind of notice, such as `codes_issued`; empty: all kinds."""
+    language: _builtins.str
+    """The language, as a tag of BCP 47; empty: English. Others are written in English."""
+    to_manager: _builtins.bool
+    """Whether to write what the user's manager gets."""
+    stale_ok: _builtins.bool
+    """Whether the answer may lack changes of the last moments."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        language: _builtins.str = ...,
+        to_manager: _builtins.bool = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "language", b"language", "stale_ok", b"stale_ok", "to_manager", b"to_manager"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewNoticesRequest: _TypeAlias = PreviewNoticesRequest  # noqa: Y015
+
+@_typing.final
+class NoticePreview(_message.Message):
+    """The mail of a kind of notice, with example data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    HTML_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The kind of notice."""
+    language: _builtins.str
+    """The language that it is written in."""
+    subject: _builtins.str
+    """The subject."""
+    text: _builtins.str
+    """The text."""
+    html: _builtins.str
+    """The same as HTML."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        language: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        text: _builtins.str = ...,
+        html: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["html", b"html", "kind", b"kind", "language", b"language", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoticePreview: _TypeAlias = NoticePreview  # noqa: Y015
+
+@_typing.final
+class PreviewNoticesResponse(_message.Message):
+    """Response of PreviewNotices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIEWS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def previews(self) -> _containers.RepeatedCompositeFieldContainer[Global___NoticePreview]:
+        """The mails, in the order of the documentation."""
+
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current the answer is."""
+
+    def __init__(
+        self,
+        *,
+        previews: _abc.Iterable[Global___NoticePreview] | None = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "previews", b"previews"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewNoticesResponse: _TypeAlias = PreviewNoticesResponse  # noqa: Y015

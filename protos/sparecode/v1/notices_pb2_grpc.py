@@ -70,6 +70,11 @@ class NoticeServiceStub:
                 request_serializer=sparecode_dot_v1_dot_notices__pb2.TestChannelRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_notices__pb2.TestChannelResponse.FromString,
                 _registered_method=True)
+        self.PreviewNotices = channel.unary_unary(
+                '/sparecode.v1.NoticeService/PreviewNotices',
+                request_serializer=sparecode_dot_v1_dot_notices__pb2.PreviewNoticesRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_notices__pb2.PreviewNoticesResponse.FromString,
+                _registered_method=True)
 
 
 class NoticeServiceServicer:
@@ -128,6 +133,13 @@ class NoticeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewNotices(self, request, context):
+        """Returns the mails of notices to people, written with example data. Nothing is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NoticeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +177,11 @@ def add_NoticeServiceServicer_to_server(servicer, server):
                     servicer.TestChannel,
                     request_deserializer=sparecode_dot_v1_dot_notices__pb2.TestChannelRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_notices__pb2.TestChannelResponse.SerializeToString,
+            ),
+            'PreviewNotices': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewNotices,
+                    request_deserializer=sparecode_dot_v1_dot_notices__pb2.PreviewNoticesRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_notices__pb2.PreviewNoticesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -357,6 +374,33 @@ class NoticeService:
             '/sparecode.v1.NoticeService/TestChannel',
             sparecode_dot_v1_dot_notices__pb2.TestChannelRequest.SerializeToString,
             sparecode_dot_v1_dot_notices__pb2.TestChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewNotices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.NoticeService/PreviewNotices',
+            sparecode_dot_v1_dot_notices__pb2.PreviewNoticesRequest.SerializeToString,
+            sparecode_dot_v1_dot_notices__pb2.PreviewNoticesResponse.FromString,
             options,
             channel_credentials,
             insecure,

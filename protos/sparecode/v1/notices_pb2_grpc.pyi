@@ -52,6 +52,8 @@ class NoticeServiceStub:
     Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
     each node, at the rate of costly reads.
     """
+    PreviewNotices: _grpc.UnaryUnaryMultiCallable[_notices_pb2.PreviewNoticesRequest, _notices_pb2.PreviewNoticesResponse]
+    """Returns the mails of notices to people, written with example data. Nothing is sent."""
 
 @_typing.type_check_only
 class NoticeServiceAsyncStub(NoticeServiceStub):
@@ -77,6 +79,8 @@ class NoticeServiceAsyncStub(NoticeServiceStub):
     Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
     each node, at the rate of costly reads.
     """
+    PreviewNotices: _aio.UnaryUnaryMultiCallable[_notices_pb2.PreviewNoticesRequest, _notices_pb2.PreviewNoticesResponse]  # type: ignore[assignment]
+    """Returns the mails of notices to people, written with example data. Nothing is sent."""
 
 class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages channels, and lists the notices that wait for them."""
@@ -141,5 +145,13 @@ class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
         Nothing of it is kept, and a disabled channel can be tested, too. One at a time for
         each node, at the rate of costly reads.
         """
+
+    @_abc_1.abstractmethod
+    def PreviewNotices(
+        self,
+        request: _notices_pb2.PreviewNoticesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notices_pb2.PreviewNoticesResponse, _abc.Awaitable[_notices_pb2.PreviewNoticesResponse]]:
+        """Returns the mails of notices to people, written with example data. Nothing is sent."""
 
 def add_NoticeServiceServicer_to_server(servicer: NoticeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

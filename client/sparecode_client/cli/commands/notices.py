@@ -358,4 +358,49 @@ def test(context: typer.Context, channel: Name) -> None:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
+@app.command(
+    epilog="Example: sparecode notices preview codes_issued --language de",
+    short_help="Show the mails of notices, with example data.",
+)
+def preview(
+    context: typer.Context,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="[KIND]",
+            help="Kind of notice, such as codes_issued. Default: list all subjects.",
+        ),
+    ] = "",
+    *,
+    language: Annotated[
+        str, typer.Option(metavar="TAG", help="Language, such as de.")
+    ] = "en",
+    to_manager: Annotated[
+        bool, typer.Option("--manager", help="What the manager of the user gets.")
+    ] = False,
+    html: Annotated[bool, typer.Option("--html", help="Show the HTML.")] = False,
+) -> None:
+    """
+    Show the mail of a kind of notice, with example data. Nothing is sent.
+
+    It names no real person, token or administrator. How to reach the help desk is that of
+    the channel for mail.
+    """
+    if html and not kind:
+        raise UsageError("name the KIND of which to show the HTML")
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        found = admin.preview_notices(kind, language=language, to_manager=to_manager)
+    output = settings.output
+    if output.is_json:
+        output.json({"previews": found})
+    elif kind:
+        for each in found:
+            words = each.html if html else f"{each.subject}\n\n{each.text}"
+            for line in words.splitlines():
+                output.say(line)
+    else:
+        output.table(["Kind", "Subject"], [[each.kind, each.subject] for each in found])
+
+
 app.add_typer(channels, name="channels")

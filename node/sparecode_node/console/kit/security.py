@@ -84,6 +84,22 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 
+LETTER_PATH = "/notices/letter"
+"""The HTML of a mail, which another page shows in a frame."""
+LETTER_HEADERS = {
+    "content-security-policy": (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'self'"
+    ),
+    "x-frame-options": "SAMEORIGIN",
+}
+"""
+What differs for it. It can run, load and send nothing, in its frame or opened alone.
+
+Styles in its text are allowed, since mail has no others.
+"""
+FRAMING_PATH = "/notices"
+
 _PURPOSE = b"sparecode console form"
 
 
@@ -101,6 +117,11 @@ class SecurityHeaders:
         self._headers = {
             name: value.format(forms=forms) for name, value in HEADERS.items()
         }
+        policy = "content-security-policy"
+        self._of_path = {
+            LETTER_PATH: LETTER_HEADERS,
+            FRAMING_PATH: {policy: f"{self._headers[policy]}; frame-src 'self'"},
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -109,6 +130,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(self._headers)
+                headers.update(self._of_path.get(scope["path"], {}))
                 if scope["path"].startswith("/static/"):
                     # Part of the program: revalidated at each request, rarely changed.
                     headers["cache-control"] = "no-cache"

@@ -153,6 +153,7 @@ _READS: dict[str, Permission] = {
     "AgentService/ListDeniedCertificates": Permission.READ_AGENTS,
     "NoticeService/ListChannels": Permission.READ_NOTICES,
     "NoticeService/ListNotices": Permission.READ_NOTICES,
+    "NoticeService/PreviewNotices": Permission.READ_NOTICES,
     "NoticeService/TestChannel": Permission.SEND_NOTICES,
     "AdministratorService/ListAdministrators": Permission.READ_ADMINISTRATORS,
     "AdministratorService/ListApprovals": Permission.READ_APPROVALS,
