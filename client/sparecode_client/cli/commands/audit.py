@@ -178,7 +178,7 @@ app.command(
     Example:
       sparecode audit verify audit.jsonl --checkpoint today.json \\
         --public-key audit.pem
-      sparecode audit verify --archive /srv/sparecode-archive --public-key audit.pem
+      sparecode audit verify --archive /srv/archive --public-key audit.pem
     """,
 )(audit_files.verify_file)
 
