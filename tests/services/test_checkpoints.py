@@ -183,7 +183,7 @@ def test_a_log_that_has_lost_copied_frames_is_noticed_at_the_next_start(
     with opened(tmp_path) as world:
         image, copied = partly_copied(world, tmp_path)
     content = (image / "state.db-wal").read_bytes()
-    for frame in range(copied):
+    for frame in (copied - 2, copied - 1):
         start = 32 + frame * FRAME
         damaged = content[:start] if damage == "end" else flipped(content, start + 500)
         (image / "state.db-wal").write_bytes(damaged)

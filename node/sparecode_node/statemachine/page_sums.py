@@ -176,7 +176,9 @@ def open_page_sums(database: Path) -> PageSums:
     if found is not None and path.exists():
         sums.load()
         intact, pages = found
-        if intact.salt == sums.copied.salt and intact.frames < sums.copied.frames:
+        is_same = intact.salt == sums.copied.salt
+        # Without any intact frame, nothing of the log is used.
+        if is_same and 0 < intact.frames < sums.copied.frames:
             raise LostWriteError(
                 f"frame {intact.frames + 1} of the write-ahead log is damaged or missing,"
                 f" and {sums.copied.frames} were on disk. {ADVICE}"
