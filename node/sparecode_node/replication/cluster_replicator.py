@@ -286,10 +286,9 @@ class ClusterReplicator:
     @property
     def removed(self) -> bool:
         """
-        Whether this node's own log says so, or a member that it has called.
+        Whether this node's own log, or a member that it has called, says so.
 
-        A node that was away meanwhile has no entry about it, and learns it by the
-        first refusal. Any thread may read it.
+        A node that was away learns it by a refusal. Any thread may read it.
         """
         return (
             self.node_id in self._status.agreed.removed
@@ -298,11 +297,7 @@ class ClusterReplicator:
 
     @property
     def refusals(self) -> Mapping[NodeId, str]:
-        """
-        The other nodes that refuse this one, each with its reason. Thread-safe.
-
-        A refusal as an older copy is in this node's files, and stays after a restart.
-        """
+        """The other nodes that refuse this one, each with its reason. Thread-safe."""
         member = self._status.refused_by
         if not member:
             return self._transport.refusals
@@ -400,11 +395,9 @@ class ClusterReplicator:
         if left_s <= RETRY_S:
             return False
         self._news.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_S):
                 await self._news.wait()
-        except TimeoutError:
-            pass
         return True
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:

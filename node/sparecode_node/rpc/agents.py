@@ -5,7 +5,7 @@ from sparecode.v1 import agents_pb2 as pb
 from sparecode.v1 import agents_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes, RadiusSettings
+from sparecode_node.domain.radius import AcceptAttributes, RadiusSettings
 from sparecode_node.queries.views import (
     AgentKeysView,
     AgentView,
@@ -272,9 +272,7 @@ def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
     )
 
 
-def _attributes(attributes: AcceptAttributes) -> pb.AcceptAttributes | None:
-    if attributes == NO_ATTRIBUTES:
-        return None
+def _attributes(attributes: AcceptAttributes) -> pb.AcceptAttributes:
     return pb.AcceptAttributes(
         filter_id=attributes.filter_id,
         class_attribute=attributes.class_attribute,

@@ -165,7 +165,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             first=request.first,
             last=request.last,
             reason=request.reason,
-            destroyed=request.destroyed,
+            destroyed=tuple(request.destroyed),
         )
         return pb.DeclareSegmentsLostResponse(
             commit=conversion.commit(self._node_id, applied)
