@@ -199,6 +199,124 @@ def test_options_of_issue_reach_the_node(issuing: Cli) -> None:
     assert save.weaken_recovery_policy
 
 
+def mailed(
+    issuing: Cli, outcome: emergency_access_pb2.MailOutcome, cause: str = ""
+) -> None:
+    """Let the node answer that codes went by message."""
+    issuing.node.answer(
+        "EmergencyAccessService/IssueTokencodes",
+        emergency_access_pb2.IssueTokencodesResponse(
+            saved=answers.SAVED.saved,
+            message=emergency_access_pb2.SealedMessage(
+                outcome=outcome,
+                recipient="alice@example.com",
+                cause=cause,
+                end_time=answers.at(answers.END),
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause", "words", "code"),
+    [
+        (
+            emergency_access_pb2.MAIL_OUTCOME_SENT,
+            "",
+            (
+                "A link to the codes was mailed to alice at alice@example.com.\n"
+                "It shows them once. You cannot see them.\n"
+                "If they are not opened by 2026-12-01 12:00 UTC, the codes are void.\n"
+            ),
+            0,
+        ),
+        (
+            emergency_access_pb2.MAIL_OUTCOME_UNKNOWN,
+            "no answer",
+            (
+                "A link to the codes was perhaps mailed to alice at alice@example.com: "
+                "no answer.\n"
+                "Ask whether the mail has arrived. If not, send again.\n"
+                "If they are not opened by 2026-12-01 12:00 UTC, the codes are void.\n"
+            ),
+            0,
+        ),
+        (
+            emergency_access_pb2.MAIL_OUTCOME_FAILED,
+            "answered 550 to RCPT",
+            (
+                "The mail to alice at alice@example.com was not sent: answered 550 to "
+                "RCPT.\n"
+                "The codes are void. Correct the address or the channel and send again, or "
+                "issue codes without --by-message.\n"
+            ),
+            1,
+        ),
+    ],
+)
+def test_what_became_of_codes_by_message_is_said(
+    issuing: Cli,
+    outcome: emergency_access_pb2.MailOutcome,
+    cause: str,
+    words: str,
+    code: int,
+) -> None:
+    """(I13) In words, as JSON and by the exit code; the codes are never generated."""
+    mailed(issuing, outcome, cause)
+
+    result = issuing(
+        *("emergency", "issue", SERIAL, "--by-message", "--count", "2"),
+        *("--expires", "7d", "--if-recovered", "allow-and-disable", "--keep-unused"),
+    )
+
+    assert result.exit_code == code
+    assert result.stdout == words
+    (issue,) = issuing.node.requests("EmergencyAccessService/IssueTokencodes")
+    assert issue.by_message
+    assert (issue.serial, issue.count) == (SERIAL, 2)
+    assert issue.recovery_policy == types_pb2.RECOVERY_POLICY_ALLOW_AND_DISABLE
+    assert issue.keep_unused_codes
+    assert not issuing.node.requests("EmergencyAccessService/GenerateTokencodes")
+
+    result = issuing("emergency", "issue", SERIAL, "--by-message", "-o", "json")
+
+    assert result.exit_code == code
+    answer = json.loads(result.stdout)
+    names = {0: "sent", 1: "failed"}
+    assert answer["outcome"] == ("unknown" if code == 0 and cause else names[code])
+    assert answer["recipient"] == "alice@example.com"
+    assert answer["cause"] == cause
+    assert answer["open_until"] == "2026-12-01T12:00:00Z"
+    assert "codes" not in answer
+
+
+def test_codes_by_message_that_are_refused_say_what_to_do(issuing: Cli) -> None:
+    issuing.node.answer(
+        "EmergencyAccessService/IssueTokencodes",
+        Failure(
+            Code.FAILED_PRECONDITION,
+            "NOT_BY_MESSAGE",
+            "codes cannot go by message: alice has no address on file: add one first",
+        ),
+    )
+
+    result = issuing("emergency", "issue", SERIAL, "--by-message")
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "alice has no address on file" in result.stderr
+    assert "Issue the codes without --by-message" in result.stderr
+
+
+@pytest.mark.parametrize("form", [["--print"], ["--print", "-o", "json"]])
+def test_codes_by_message_have_no_sheet(issuing: Cli, form: list[str]) -> None:
+    result = issuing("emergency", "issue", SERIAL, "--by-message", *form)
+
+    assert result.exit_code == 2
+    assert "use only one of --print, --by-message" in result.stderr
+    assert not issuing.node.requests("EmergencyAccessService/IssueTokencodes")
+
+
 def test_refused_issue_shows_no_codes(issuing: Cli) -> None:
     issuing.node.answer(
         "EmergencyAccessService/SaveEmergencyAccess",
