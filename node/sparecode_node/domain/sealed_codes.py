@@ -34,6 +34,18 @@ class MailOutcome(enum.StrEnum):
     """The server has not taken it, so the set is void at once."""
 
 
+class MessageObstacle(enum.Enum):
+    """Why codes cannot go to a user by message."""
+
+    POLICY = enum.auto()
+    NO_USER = enum.auto()
+    NO_ADDRESS = enum.auto()
+    NEW_ADDRESS = enum.auto()
+    """It has changed within 72 hours."""
+    NO_CHANNEL = enum.auto()
+    NO_CONSOLE = enum.auto()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedCodes:
     """The codes of one set, encrypted for the link that was mailed."""

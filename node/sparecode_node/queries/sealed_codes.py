@@ -23,6 +23,19 @@ class SealedCodesView:
     issuer: str
 
 
+async def has_left_address(
+    transaction: ReadTransaction, user_id: UserId, now_ms: int
+) -> bool:
+    """Return whether the user's address has changed recently (N8)."""
+    row = await transaction.one(
+        "SELECT 1 FROM former_addresses "
+        "WHERE user_id = :user_id AND NOT of_manager AND ends_at_ms > :now_ms",
+        user_id=user_id,
+        now_ms=now_ms,
+    )
+    return row is not None
+
+
 async def by_opener(
     transaction: ReadTransaction, opener: str, now_ms: int
 ) -> SealedCodesView | None:

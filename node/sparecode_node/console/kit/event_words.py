@@ -174,6 +174,7 @@ REASONS = (
     N_("Member young"),
     N_("No backup recipient"),
     N_("No emergency access"),
+    N_("Not by message"),
     N_("Not initialized"),
     N_("Not open"),
     N_("Notice unknown"),

@@ -23,7 +23,7 @@ from sparecode_node.console.kit.lifetime import suggested_end
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
-from sparecode_node.console.pages import sheet_files, tokens
+from sparecode_node.console.pages import code_messages, sheet_files, tokens
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
@@ -125,7 +125,9 @@ async def manage(visit: Visit) -> Response:
     if visit.request.method == "POST":
         values = _submitted(visit.form)
         action = visit.form.text("action")
-        if action == "generate" and _unsaved(visit, values):
+        if values.kind == code_messages.KIND and action in ("generate", "replace"):
+            visit.add(code_messages.nothing_shown())
+        elif action == "generate" and _unsaved(visit, values):
             values = replace(values, replacing=True)
         elif action in ("generate", "replace"):
             values = await _generate(visit, serial, values)
@@ -200,6 +202,7 @@ async def _form(visit: Visit, subject: Subject, values: FormValues) -> Response:
         token=subject.token,
         access=subject.access,
         policy=subject.policy,
+        message_obstacle=await code_messages.obstacle(visit, subject.token.serial),
         values=values,
         expired=expired,
         recoveries=RECOVERY,
@@ -394,6 +397,9 @@ async def _commit(
         )
     if values.kind == "fixed":
         return await _issue_fixed(visit, serial, values)
+    if values.kind == code_messages.KIND:
+        terms = replace(_terms(visit.form, values), keep_unused_codes=values.keep)
+        return await code_messages.issue(visit, serial, terms, values.request_id)
     saved = await _save_set(visit, serial, values)
     return IssuedCodes(saved=saved, codes=values.codes, withheld=not values.codes)
 
@@ -453,7 +459,7 @@ async def _saved(
     issued = done if isinstance(done, IssuedCodes) else None
     token = (after or before).token
     return visit.page(
-        "emergency_saved.html",
+        "emergency_sent.html" if issued and issued.message else "emergency_saved.html",
         token=token,
         lost=after.token.lost if after else None,
         saved=issued.saved if issued else done,

@@ -17,9 +17,14 @@ from urllib.parse import urlsplit
 from sparecode_node.domain.ids import SetId, TokenSerial
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.sealed_codes import WAITING_MS, MailOutcome
+from sparecode_node.domain.sealed_codes import (
+    WAITING_MS,
+    MailOutcome,
+    MessageObstacle,
+)
 from sparecode_node.domain.users import User
 from sparecode_node.queries import notices, sealed_codes, tokens
+from sparecode_node.queries import policy as policies
 from sparecode_node.queries.sealed_codes import SealedCodesView
 from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.views import TokenView
@@ -141,11 +146,35 @@ class SealedMessages:
             raise Refused(NO_CONSOLE)
         async with self._state.transaction() as transaction:
             channels = await notices.channels(transaction)
-        for each in channels:
-            clear = urlsplit(each.address).scheme == CLEARTEXT
-            if each.kind is ChannelKind.MAIL and each.enabled and not clear:
-                return each
-        raise Refused(NO_CHANNEL)
+        found = _encrypting(channels)
+        if found is None:
+            raise Refused(NO_CHANNEL)
+        return found
+
+    async def obstacle(self, serial: TokenSerial) -> MessageObstacle | None:
+        """
+        Return what this node knows to stand in the way of codes by message.
+
+        It is for a form. Whether they may go is decided when they are issued.
+        """
+        now_ms = self._clock.now_ms()
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
+            found = await tokens.find_with_user(transaction, serial)
+            channels = await notices.channels(transaction)
+            user = found[1] if found else None
+            is_new = user is not None and await sealed_codes.has_left_address(
+                transaction, user.user_id, now_ms
+            )
+        problems = {
+            MessageObstacle.POLICY: not policy.codes_by_message,
+            MessageObstacle.NO_CONSOLE: not self._consoles,
+            MessageObstacle.NO_CHANNEL: _encrypting(channels) is None,
+            MessageObstacle.NO_USER: user is None,
+            MessageObstacle.NO_ADDRESS: user is not None and not user.email,
+            MessageObstacle.NEW_ADDRESS: is_new,
+        }
+        return next((each for each, stands in problems.items() if stands), None)
 
     def seal(self, user: User, drawn: DrawnSet) -> SealedLink:
         """Encrypt a drawn set for a new link."""
@@ -303,6 +332,15 @@ class SealedMessages:
             f"{each.rstrip('/')}{PAGE}{language}#{link.secret}"
             for each in self._consoles
         ]
+
+
+def _encrypting(channels: Sequence[Channel]) -> Channel | None:
+    """Return the enabled channel for mail that encrypts; None: there is none."""
+    for each in channels:
+        clear = urlsplit(each.address).scheme == CLEARTEXT
+        if each.kind is ChannelKind.MAIL and each.enabled and not clear:
+            return each
+    return None
 
 
 def _judged(delivered: Delivered) -> tuple[MailOutcome, str]:
