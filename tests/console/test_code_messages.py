@@ -111,7 +111,7 @@ async def test_the_form_says_why_codes_cannot_go_by_message(
 
     async def told(words: str) -> None:
         page = await browser.open(PAGE)
-        assert f"Set of One-Time Tokencodes by message {words}" in page.text
+        assert f"One-Time Tokencodes by message {words}" in page.text
         assert 'id="kind-message" disabled' in page.response.text
         page = await browser.send("Save", kind="message", count="3", **in_days(3))
         assert page.status == 409, page.text
