@@ -64,6 +64,7 @@ def lay_out(folder: Path, wheel: Path, lock: Path, version: str) -> None:
     for name in UNITS:
         shutil.copy(DEPLOY / "systemd" / name, units)
     shutil.copy(DEPLOY / "node.toml", folder)
+    shutil.copytree(DEPLOY / "pam", folder / "pam")
     shutil.copytree(
         ROOT / "docs",
         folder / "docs",

@@ -54,6 +54,20 @@ def test_every_file_that_the_package_names_is_laid_out(source: Path):
     assert (source / "debian/rules").stat().st_mode & 0o111
 
 
+def test_package_brings_the_files_for_pam(source: Path):
+    """A folder in this list keeps its name below examples/, and files would lose it."""
+    assert "pam" in words("sparecode.examples")
+    there = ROOT / "deploy/pam"
+    assert sorted(file.name for file in (source / "pam").iterdir()) == sorted(
+        file.name for file in there.iterdir()
+    )
+    page = (ROOT / "docs/ssh.md").read_text()
+    assert "/usr/share/doc/sparecode/examples/pam/" in page
+    for name in ("sparecode", "sparecode-pam.conf", "sshd_config"):
+        assert (source / "pam" / name).read_bytes() == (there / name).read_bytes()
+        assert f"deploy/pam/{name}`" in page
+
+
 def test_wheel_and_dependencies_are_installed_by_hash(source: Path):
     lines = (source / "requirements.txt").read_text().splitlines()
     named = [line for line in lines if line and not line.startswith((" ", "#"))]

@@ -142,6 +142,7 @@ def installed(machine: Machine) -> None:
         "test $(systemctl is-enabled sparecode-node) = disabled || true\n"
         "! systemctl is-active --quiet sparecode-node\n"
         "test -e /usr/share/doc/sparecode/operations.md\n"
+        "test -e /usr/share/doc/sparecode/examples/pam/sparecode-pam.conf\n"
     )
 
 
