@@ -11,14 +11,18 @@ import pytest
 from sparecode_node.console.pages.policy_fields import GROUPS
 from sparecode_node.console.pages.snippets import CURL, SNIPPETS
 from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.queries.views import UserView
+from sparecode_node.replication import levels
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.emergency.emergency_access import Lifetime
+from sparecode_node.statemachine.commands.agents import UpdateAgent
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
+from sparecode_node.statemachine.results import Result
 from tests.console.desk import GATE, Desk
 from tests.console.paper import Page, Paper
 from tests.console.test_pages import OWN, PAGES, with_role
@@ -350,6 +354,50 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     page = await browser.send("Remove")
     assert page.path == "/agents"
     assert "mail" not in page.links
+
+
+async def test_a_saved_agent_keeps_the_attributes_that_nobody_touched(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's newer value stays, and members of level 1 can read the change."""
+    replicator = desk.node.replicator
+    propose = replicator.propose
+
+    async def as_in_level_1(proposal: Proposal, *, timeout_s: float) -> Result:
+        if isinstance(proposal.call.command, UpdateAgent):
+            levels.check(proposal.call, 1)
+        return await propose(proposal, timeout_s=timeout_s)
+
+    async def update(**values: object) -> None:
+        await desk.node.agents.update(
+            desk.node.admin("AgentService/UpdateAgent"), name="mail", **values
+        )
+
+    browser = await desk.administrator()
+    await desk.node.agents.register(
+        desk.node.admin("AgentService/RegisterAgent"),
+        name="mail",
+        identity="spiffe://example/mail",
+        protects=Protects.AUTHENTICATION_MANAGER,
+        filter_id="old",
+        class_attribute="c",
+        session_timeout_s=60,
+    )
+    await browser.open("/agents/mail")
+    await update(filter_id="new")
+    with monkeypatch.context() as patch:
+        patch.setattr(replicator, "propose", as_in_level_1)
+        page = await browser.send("Save", protects="cloud")
+        assert page.status == 200
+        for words in ("Cloud resources", "Filter-Id new", "Class c", "60 s"):
+            assert words in page.text, words
+        page = await browser.send("Save", class_attribute="d")
+        assert "runs an older release" in page.text
+    await browser.open("/agents/mail")
+    page = await browser.send("Save", class_attribute="d", session_timeout="")
+    for words in ("Filter-Id new", "Class d"):
+        assert words in page.text, words
+    assert "60 s" not in page.text
 
 
 async def test_a_radius_client_is_registered_and_its_secret_shown_once(

@@ -29,6 +29,7 @@ from tests.radius.door import (
     connected,
     decoded,
     failures,
+    give_attributes,
     open_door,
     request,
     update,
@@ -445,6 +446,28 @@ async def test_a_node_that_is_behind_accepts_no_replaced_secret(door):
     sent = request(door.secret, password=PIN + issued.codes[0].code)
     assert await answered(door, sent) == AccessReject
     assert door.node.reasons() == ["agent_unknown"]
+
+
+@pytest.mark.parametrize("is_second_step", [False, True])
+async def test_a_node_that_is_behind_tells_the_newest_attributes(door, is_second_step):
+    """(D1) A gateway chooses the user's role by them."""
+    await give_attributes(door, filter_id="administrators", session_timeout_s=9)
+    if is_second_step:
+        state = await challenge(door)
+        door.node.clock.pass_s(30)
+        sent = with_state(door, state, door.node.tokencode())
+    else:
+        issued = await door.node.issue()
+        sent = request(door.secret, password=PIN + issued.codes[0].code)
+    door.node.replicator.lags = True
+    await give_attributes(door, filter_id="guests", session_timeout_s=0)
+    for _ in range(2):  # A copy is answered alike, also by another node.
+        async with open_door(door.node) as other:
+            reply = await other.send(sent)
+        answer = decoded(door.secret, sent, reply)
+        assert answer.code == AccessAccept
+        assert answer[packets.FILTER_ID] == [b"guests"]
+        assert packets.SESSION_TIMEOUT not in answer
 
 
 async def test_a_replayed_packet_is_at_most_one_more_request(door):

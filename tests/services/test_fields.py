@@ -86,3 +86,13 @@ def test_what_is_no_email_address_is_refused(value: str) -> None:
     with pytest.raises(InvalidFieldError) as refused:
         fields.email(value)
     assert "must be an e-mail address" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["filter_id", "class_attribute"])
+@pytest.mark.parametrize("value", [" staff", "staff "])
+def test_an_attribute_begins_and_ends_with_no_blank(name: str, value: str) -> None:
+    """The console cuts such blanks: a value with one could not be kept there."""
+    none = {"filter_id": None, "class_attribute": None, "session_timeout_s": None}
+    fields.check_attributes(**{**none, name: value.strip()})
+    with pytest.raises(InvalidFieldError, match="must not begin or end with a blank"):
+        fields.check_attributes(**{**none, name: value})

@@ -14,6 +14,7 @@ from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import AgentIdentity, Moment, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import TokencodeMatch
+from sparecode_node.domain.radius import AcceptAttributes
 from sparecode_node.statemachine import feature_level, machine
 from sparecode_node.statemachine import requests as requests_module
 from sparecode_node.statemachine.commands import Call, Command
@@ -631,9 +632,16 @@ def test_a_second_user_under_a_known_id_changes_nothing(world: World) -> None:
     assert names == ("alice",)
 
 
-RESULTS: list[Result] = [
+TOLD = Authenticated(
+    index=2,
+    decision=Decision.ACCEPTED,
+    authentication_id="a",
+    attributes=AcceptAttributes(filter_id="staff", session_timeout_s=60),
+)
+RESULTS: list[Any] = [
     Applied(index=1),
     Authenticated(index=2, decision=Decision.ACCEPTED, authentication_id="a"),
+    pytest.param(TOLD, id="Authenticated, with attributes"),
     EmergencyAccessSaved(
         index=3,
         at_ms=START_MS,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RADIUS clients: agents that are known by their address and a shared secret."""
 
+import json
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import AgentIdentity, NameKey
@@ -55,12 +56,17 @@ class AcceptAttributes:
         return [
             words
             for name, words in (
-                ("filter_id", f"Filter-Id {other.filter_id or 'none'}"),
-                ("class_attribute", f"Class {other.class_attribute or 'none'}"),
+                ("filter_id", f"Filter-Id {_quoted(other.filter_id)}"),
+                ("class_attribute", f"Class {_quoted(other.class_attribute)}"),
                 ("session_timeout_s", f"Session-Timeout {timeout}"),
             )
             if getattr(self, name) != getattr(other, name)
         ]
+
+
+def _quoted(value: str) -> str:
+    """Return a value for the audit log; it may hold the signs that separate facts there."""
+    return json.dumps(value, ensure_ascii=False) if value else "none"
 
 
 NO_ATTRIBUTES = AcceptAttributes()

@@ -34,7 +34,6 @@ class StoredClient:
     name: str
     identity: AgentIdentity
     settings: RadiusSettings
-    attributes: AcceptAttributes
     secrets: tuple[SealedSecret, ...]
 
 
@@ -51,9 +50,8 @@ class ClientFacts:
 async def every(transaction: ReadTransaction) -> list[StoredClient]:
     """Return every RADIUS client, ordered by identity."""
     rows = await transaction.all(
-        f"SELECT identity, name, {COLUMNS}, {ATTRIBUTE_COLUMNS} "
-        "FROM radius_clients JOIN agents USING (identity) "
-        "LEFT JOIN accept_attributes USING (identity) ORDER BY identity"
+        f"SELECT identity, name, {COLUMNS} "
+        "FROM radius_clients JOIN agents USING (identity) ORDER BY identity"
     )
     networks: dict[str, list[str]] = {}
     for row in await transaction.all(
@@ -71,7 +69,6 @@ async def every(transaction: ReadTransaction) -> list[StoredClient]:
             name=row["name"],
             identity=AgentIdentity(row["identity"]),
             settings=settings_in(row, tuple(networks.get(row["identity"], ()))),
-            attributes=attributes_in(row),
             secrets=tuple(secrets.get(row["identity"], ())),
         )
         for row in rows

@@ -210,7 +210,7 @@ class Dialog:
             resource=nas(request),
             is_guess=is_guess,
         )
-        return self._answer(source, request, answer, credentials.name_key)
+        return self._answer(request, answer, credentials.name_key)
 
     async def _next_step(
         self,
@@ -301,14 +301,14 @@ class Dialog:
             resource=nas(request),
             is_guess=is_guess,
         )
-        return self._answer(source, request, answer, credentials.name_key)
+        return self._answer(request, answer, credentials.name_key)
 
     def _answer(
-        self, source: Source, request: Request, answer: AgentAnswer, name_key: NameKey
+        self, request: Request, answer: AgentAnswer, name_key: NameKey
     ) -> Answer:
         match answer.decision:
             case Decision.ACCEPTED:
-                return accepted(source.client.attributes)
+                return accepted(answer.attributes)
             case Decision.REFUSED:
                 return rejected()
             case _:

@@ -318,7 +318,6 @@ class Connection(Tracked):
                     name=standing.name,
                     identity=self.identity,
                     settings=SETTINGS,
-                    attributes=standing.attributes,
                     secrets=(SECRET,),
                     secret_ids=("",),
                 ),

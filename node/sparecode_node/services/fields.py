@@ -266,6 +266,8 @@ def check_attributes(
             raise InvalidFieldError(
                 name, f"must fit into {ATTRIBUTE_MAX} octets of UTF-8"
             )
+        if value and value != value.strip():
+            raise InvalidFieldError(name, "must not begin or end with a blank")
     if not 0 <= (session_timeout_s or 0) <= SESSION_TIMEOUT_MAX_S:
         raise InvalidFieldError(
             "session_timeout", f"must be 0 to {SESSION_TIMEOUT_MAX_S} seconds"

@@ -12,6 +12,7 @@ from typing import Any
 
 from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes
 
 
 class Decision(enum.StrEnum):
@@ -39,6 +40,12 @@ class Authenticated:
     authentication_id: str
     challenge: Challenge | None = None
     """The challenge of the next step, for decisions that require one (K3)."""
+    attributes: AcceptAttributes = NO_ATTRIBUTES
+    """
+    What an acceptance tells the agent, over RADIUS and RadSec.
+
+    Apply knows it: the node that answers may be behind.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +143,10 @@ def to_json(result: Result) -> str:
             del written["challenge"]  # Most results have none: save the room.
         else:
             written["challenge"] = asdict(result.challenge)
+        if result.attributes == NO_ATTRIBUTES:
+            del written["attributes"]  # No agent has any below feature level 2.
+        else:
+            written["attributes"] = asdict(result.attributes)
     return _COMPACT.encode(written)
 
 
@@ -150,6 +161,8 @@ def from_json(text: str) -> Result:
             read["decision"] = Decision(read["decision"])
             if "challenge" in read:
                 read["challenge"] = _challenge(read["challenge"])
+            if "attributes" in read:
+                read["attributes"] = AcceptAttributes(**read["attributes"])
         return kind(**read)
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError("not a result") from error

@@ -2,7 +2,7 @@
 """Agents, the users that each admits, and denied certificates."""
 
 import dataclasses
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -161,7 +161,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
                     name=name,
                     protects=protects_in(visit),
                     restricted=visit.form.flag("restricted"),
-                    **dataclasses.asdict(attributes_in(visit)),
+                    **_changed_attributes(visit),
                 ),
                 to=here,
                 words=_("The agent is changed."),
@@ -176,16 +176,28 @@ def protects_in(visit: Visit) -> Protects:
     return Protects(typed) if known else Protects.AUTHENTICATION_MANAGER
 
 
-def attributes_in(visit: Visit) -> AcceptAttributes:
+def attributes_in(visit: Visit, prefix: str = "") -> AcceptAttributes:
     """Return the attributes in the form. Raises `InvalidFieldError`."""
-    form = visit.form
+    form, timeout = visit.form, f"{prefix}session_timeout"
     return AcceptAttributes(
-        filter_id=form.text("filter_id"),
-        class_attribute=form.text("class_attribute"),
-        session_timeout_s=form.whole("session_timeout", _("the session timeout"))
-        if form.text("session_timeout")
+        filter_id=form.text(f"{prefix}filter_id"),
+        class_attribute=form.text(f"{prefix}class_attribute"),
+        session_timeout_s=form.whole(timeout, _("the session timeout"))
+        if form.text(timeout)
         else 0,
     )
+
+
+def _changed_attributes(visit: Visit) -> dict[str, Any]:
+    """
+    Return the attributes that the person has changed. Raises `InvalidFieldError`.
+
+    The others may have been changed by someone else meanwhile, and below feature level 2
+    a member does not know them.
+    """
+    shown = dataclasses.asdict(attributes_in(visit, "shown_"))
+    entered = dataclasses.asdict(attributes_in(visit))
+    return {name: value for name, value in entered.items() if value != shown[name]}
 
 
 async def certificates(visit: Visit) -> Response:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes
 from sparecode_node.queries import agents, cluster, requests
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.errors import OlderMemberError
@@ -41,6 +42,8 @@ class AgentAnswer:
     authentication_id: str
     challenge: bytes = field(default=b"", repr=False)
     """Sealed; for the decisions that require a next step."""
+    attributes: AcceptAttributes = NO_ATTRIBUTES
+    """What an acceptance tells the agent, over RADIUS and RadSec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +234,7 @@ class Decisions:
             decision=decided.decision,
             authentication_id=decided.authentication_id,
             challenge=self._sealing.seal_challenge(challenge) if challenge else b"",
+            attributes=decided.attributes,
         )
 
 

@@ -14,7 +14,6 @@ from sparecode_node.domain.ids import AdministratorName, AgentIdentity, NameKey
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.radius import (
     OVERLAP_MAX_MS,
-    AcceptAttributes,
     RadiusSettings,
     radius_identity,
 )
@@ -58,7 +57,6 @@ class RadiusClient:
     name: str
     identity: AgentIdentity
     settings: RadiusSettings
-    attributes: AcceptAttributes
     secrets: tuple[bytes, ...] = field(repr=False)
     """The current secret, then the replaced ones that still work."""
     secret_ids: tuple[str, ...]
@@ -82,7 +80,6 @@ class AgentStanding:
 
     name: str
     """Empty: no registered agent has this certificate's identity."""
-    attributes: AcceptAttributes
     is_denied: bool
     is_available: bool
     """False: the cluster's feature level knows no RADIUS."""
@@ -304,7 +301,6 @@ class RadiusClients:
         async with self._state.transaction() as transaction:
             return AgentStanding(
                 name=await agents.name_of(transaction, identity),
-                attributes=await radius.attributes_of(transaction, identity),
                 is_denied=await agents.certificate_denied(transaction, certificate),
                 is_available=await cluster.feature_level(transaction) >= RADIUS_CLIENTS,
                 is_open=await cluster.is_open(transaction),
@@ -333,7 +329,6 @@ class RadiusClients:
             name=stored.name,
             identity=stored.identity,
             settings=stored.settings,
-            attributes=stored.attributes,
             secrets=tuple(self._clear[each] for each in working),
             secret_ids=tuple(each.secret_id for each in working),
         )

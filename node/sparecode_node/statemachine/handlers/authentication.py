@@ -27,6 +27,7 @@ from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.personal_notices import Told
 from sparecode_node.domain.pins import NewPin
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine.applying import Applying
@@ -85,6 +86,7 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
         index=applying.index,
         decision=_decision(judgement),
         authentication_id=command.authentication_id,
+        attributes=_attributes(applying, command, judgement),
         challenge=challenge,
     )
 
@@ -120,6 +122,7 @@ def continue_authentication(
         index=applying.index,
         decision=_decision(judgement),
         authentication_id=command.authentication_id,
+        attributes=_attributes(applying, command, judgement),
     )
 
 
@@ -367,6 +370,15 @@ def _decision(judgement: Judgement) -> Decision:
     if judgement.next_step is not None:
         return DECISIONS[judgement.next_step]
     return Decision.ACCEPTED if judgement.accepted else Decision.REFUSED
+
+
+def _attributes(
+    applying: Applying, command: Judged, judgement: Judgement
+) -> AcceptAttributes:
+    """Return what an acceptance tells the agent."""
+    if _decision(judgement) is not Decision.ACCEPTED:
+        return NO_ATTRIBUTES
+    return radius_tables.find_attributes(applying.db, command.agent)
 
 
 def _challenge(
