@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import cluster_pb2 as pb
+from sparecode.v1.agents_pb2 import AcceptAttributes
 from tests.client import answers
 from tests.client.conftest import Cli
 from tests.client.fakes import Failure
@@ -31,7 +32,14 @@ def restored(cli: Cli) -> Cli:
                 pb.ReviewedAdministrator(name="root", role="super_admin", enabled=True),
                 pb.ReviewedAdministrator(name="eve", role="help_desk"),
             ],
-            agents=[pb.ReviewedAgent(name="vpn", identity="vpn.example", enabled=True)],
+            agents=[
+                pb.ReviewedAgent(
+                    name="vpn",
+                    identity="vpn.example",
+                    enabled=True,
+                    accept_attributes=AcceptAttributes(filter_id="vpn-administrators"),
+                )
+            ],
             disabled_users=["mallory"],
             disabled_users_count=1,
             radius_clients=[
@@ -65,6 +73,7 @@ def test_a_review_shows_what_to_check_and_the_next_step(restored: Cli) -> None:
         "eve",
         "mallory",
         "vpn.example",
+        "vpn-administrators",
         "UNSIGNED at first, also proxied",
         "sparecode agents rotate-secret",
         f"sparecode cluster open {MARK}",

@@ -830,6 +830,8 @@ async def test_every_field_of_the_policy_has_a_label(desk: Desk) -> None:
 async def test_a_restored_cluster_is_reviewed_and_opened(desk: Desk) -> None:
     """(E2) Every page that shows the cluster says so, until the review."""
     node = desk.node
+    told = {"filter_id": "staff", "class_attribute": "c", "session_timeout_s": 60}
+    await node.agents.update(node.admin("AgentService/UpdateAgent"), name=GATE, **told)
     begun = BeginEpoch(cluster_id="c9", cause="restore", state_index=7, state_at_ms=1)
     node.replicator.commit([Proposal(call=beginning(begun))])
     browser = await desk.administrator()
@@ -840,6 +842,8 @@ async def test_a_restored_cluster_is_reviewed_and_opened(desk: Desk) -> None:
     assert "This state ends at log index 7" in page.text
     assert ROOT in page.text
     assert VPN in page.text
+    for words in ("Filter-Id staff", "Class c", "Session-Timeout 60 s"):
+        assert words in page.text, words
     page = await browser.send("Open the cluster as shown")
     assert "The cluster is open" in page.text
     assert "no agent is served" not in page.text

@@ -18,7 +18,6 @@ from pyrad.packet import (
     StatusServer,
 )
 
-from sparecode_node.domain.radius import NO_ATTRIBUTES
 from sparecode_node.radius import packets, radsec
 from sparecode_node.services.access.security_log import HANDSHAKE_FAILED
 from tests.radius.door import (
@@ -114,7 +113,7 @@ async def test_an_acceptance_has_the_attributes_of_the_agent(tls_door):
 
 
 async def give_attributes(tls_door: TlsDoor) -> None:
-    """Give the agent `vpn` attributes, and wait until its connections have them."""
+    """Give the agent `vpn` attributes."""
     node = tls_door.door.node
     await node.agents.update(
         node.admin("AgentService/UpdateAgent"),
@@ -123,8 +122,6 @@ async def give_attributes(tls_door: TlsDoor) -> None:
         class_attribute="vpn-users",
         session_timeout_s=3600,
     )
-    for each in [*tls_door.listener._connections]:
-        await tls_door.listener.check(each)
 
 
 async def test_requests_of_one_connection_are_answered_together(tls_door):
@@ -294,7 +291,6 @@ async def settled(connection: radsec.Connection) -> None:
     connection.go_on(
         radsec.AgentStanding(
             name=IDENTITY,
-            attributes=NO_ATTRIBUTES,
             is_denied=False,
             is_available=True,
             is_open=True,

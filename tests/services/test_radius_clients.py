@@ -8,7 +8,7 @@ import pytest
 
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.domain.radius import REPLACED_SECRETS_MAX
+from sparecode_node.domain.radius import REPLACED_SECRETS_MAX, AcceptAttributes
 from sparecode_node.radius.sources import sources_of
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.people.radius_clients import NewSecret, RadiusClient
@@ -296,13 +296,26 @@ async def test_a_review_shows_the_clients_that_a_restore_brings_back(
     ):
         await node.radius_clients.update(node.admin(UPDATE), name="vpn", **change)
         await mark()
-    assert len(set(marks)) == 6
+    for attribute in (
+        {"filter_id": "administrators"},
+        {"class_attribute": "vpn"},
+        {"session_timeout_s": 60},
+    ):
+        await node.agents.update(
+            node.admin("AgentService/UpdateAgent"), name="vpn", **attribute
+        )
+        await mark()
+    assert len(set(marks)) == 9
     # The end of an overlap changes no mark.
     node.clock.pass_s(61)
     assert await mark() == marks[-2]
-    (client,) = (
-        await node.epoch_review.review(node.admin(REVIEW))
-    ).value.radius_clients
+    review = (await node.epoch_review.review(node.admin(REVIEW))).value
+    assert [each.accept_attributes for each in review.agents if each.name == "vpn"] == [
+        AcceptAttributes(
+            filter_id="administrators", class_attribute="vpn", session_timeout_s=60
+        )
+    ]
+    (client,) = review.radius_clients
     assert client.networks == ("192.0.2.1/32", "198.51.100.0/24")
     assert client.allow_unsigned
     assert client.allow_unsigned_proxied

@@ -6,6 +6,7 @@ from datetime import timedelta
 from sparecode.v1 import (
     cluster_pb2,
 )
+from sparecode_client.admin.agents import attributes_in
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import commit_in, position_in, time_in
 from sparecode_client.values.results import Commit
@@ -70,6 +71,7 @@ def review_in(review: cluster_pb2.GetReviewResponse) -> ClusterReview:
                 enabled=each.enabled,
                 restricted=each.restricted,
                 key_create_time=time_in(each, "key_create_time"),
+                accept_attributes=attributes_in(each.accept_attributes),
             )
             for each in review.agents
         ),

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from sparecode_client.values.agents import NO_ATTRIBUTES, AcceptAttributes
 from sparecode_client.values.results import ReadPosition
 
 
@@ -26,6 +27,8 @@ class ReviewedAgent:
     restricted: bool
     key_create_time: datetime | None
     """When its bearer key was drawn; None: it has none. A later one is not valid."""
+    accept_attributes: AcceptAttributes = NO_ATTRIBUTES
+    """What an Access-Accept tells it, over RADIUS and RadSec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
@@ -27,6 +28,7 @@ class ReviewedAgent:
     restricted: bool
     key_created_at_ms: int | None
     """When its bearer key was drawn; None: it has none. A later one is not valid."""
+    accept_attributes: AcceptAttributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +83,14 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
     answers = [
         [tuple(row) for row in await transaction.all(query)] for query in REVIEWED
     ]
-    administrators, agents, users, certificates, radius_clients, networks, keys = (
-        answers
-    )
+    administrators, agents, users, certificates, *added = answers
+    radius_clients, networks, keys, accepts = added
+    attributes = {
+        row[0]: AcceptAttributes(
+            filter_id=row[1], class_attribute=row[2], session_timeout_s=row[3]
+        )
+        for row in accepts
+    }
     key_times = {row[0]: row[3] for row in keys}
     meta = {
         row["name"]: row["value"]
@@ -109,6 +116,7 @@ async def find(transaction: ReadTransaction, *, names_users: bool) -> Review:
                 enabled=bool(row[2]),
                 restricted=bool(row[3]),
                 key_created_at_ms=key_times.get(row[1]),
+                accept_attributes=attributes.get(row[1], NO_ATTRIBUTES),
             )
             for row in agents
         ),

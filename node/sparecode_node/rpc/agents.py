@@ -5,7 +5,7 @@ from sparecode.v1 import agents_pb2 as pb
 from sparecode.v1 import agents_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.radius import AcceptAttributes, RadiusSettings
+from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.queries.views import (
     AgentKeysView,
     AgentView,
@@ -272,14 +272,6 @@ def _radius(settings: RadiusSettings) -> pb.RadiusSettings:
     )
 
 
-def _attributes(attributes: AcceptAttributes) -> pb.AcceptAttributes:
-    return pb.AcceptAttributes(
-        filter_id=attributes.filter_id,
-        class_attribute=attributes.class_attribute,
-        session_timeout_seconds=attributes.session_timeout_s,
-    )
-
-
 def _activity(activity: RadiusActivityView) -> pb.RadiusActivity:
     return pb.RadiusActivity(
         last_packet_time=conversion.timestamp(activity.last_packet_ms),
@@ -308,7 +300,7 @@ def _agent(agent: AgentView) -> pb.Agent:
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=agent.allowed_usernames,
         allowed_groups=agent.allowed_groups,
-        accept_attributes=_attributes(agent.accept_attributes),
+        accept_attributes=conversion.attributes(agent.accept_attributes),
         radius=None if agent.radius is None else _radius(agent.radius),
         secret_create_time=conversion.timestamp(agent.secret_created_at_ms),
         former_secret_end_time=conversion.timestamp(agent.former_secret_ends_at_ms),

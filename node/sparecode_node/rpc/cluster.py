@@ -282,6 +282,7 @@ def _review(review: Review) -> pb.GetReviewResponse:
                 enabled=each.enabled,
                 restricted=each.restricted,
                 key_create_time=conversion.timestamp(each.key_created_at_ms),
+                accept_attributes=conversion.attributes(each.accept_attributes),
             )
             for each in review.agents
         ],

@@ -13,12 +13,14 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sparecode.v1 import agents_pb2 as agents_pb
 from sparecode.v1 import emergency_access_pb2 as emergency_pb
 from sparecode.v1 import tokens_pb2 as tokens_pb
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.radius import AcceptAttributes
 from sparecode_node.domain.sealed_codes import MailOutcome
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.context import Read
@@ -159,4 +161,13 @@ def saved_tokencodes(
         commit_time=timestamp(saved.at_ms),
         commit=types_pb2.Commit(node_id=node_id, index=saved.index),
         warnings=warnings,
+    )
+
+
+def attributes(told: AcceptAttributes) -> agents_pb.AcceptAttributes:
+    """Convert what an Access-Accept tells an agent."""
+    return agents_pb.AcceptAttributes(
+        filter_id=told.filter_id,
+        class_attribute=told.class_attribute,
+        session_timeout_seconds=told.session_timeout_s,
     )

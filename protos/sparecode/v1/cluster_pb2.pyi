@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sparecode.v1 import agents_pb2 as _agents_pb2
 from sparecode.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -591,6 +592,7 @@ class ReviewedAgent(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
     KEY_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACCEPT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     identity: _builtins.str
@@ -605,6 +607,10 @@ class ReviewedAgent(_message.Message):
         set: it has none.
         """
 
+    @_builtins.property
+    def accept_attributes(self) -> _agents_pb2.AcceptAttributes:
+        """What an Access-Accept tells it. Not set: nothing."""
+
     def __init__(
         self,
         *,
@@ -613,10 +619,11 @@ class ReviewedAgent(_message.Message):
         enabled: _builtins.bool = ...,
         restricted: _builtins.bool = ...,
         key_create_time: _timestamp_pb2.Timestamp | None = ...,
+        accept_attributes: _agents_pb2.AcceptAttributes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key_create_time", b"key_create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "key_create_time", b"key_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "identity", b"identity", "key_create_time", b"key_create_time", "name", b"name", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "enabled", b"enabled", "identity", b"identity", "key_create_time", b"key_create_time", "name", b"name", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plural, show_second
+from sparecode_client.values.agents import NO_ATTRIBUTES
 from sparecode_client.values.review import ClusterReview, ReviewedRadiusClient
 
 app = typer.Typer()
@@ -123,6 +124,7 @@ def show(output: Output, contents: ClusterReview) -> None:
             ["Name", "Key since"],
             ([each.name, show_second(each.key_create_time)] for each in with_keys),
         )
+    _show_attributes(output, contents)
     if contents.radius_clients:
         output.say()
         output.say(
@@ -164,3 +166,27 @@ def _signatures(client: ReviewedRadiusClient) -> str:
         return "signed"
     words = "UNSIGNED at first" if client.unsigned_until_signed else "UNSIGNED"
     return f"{words}, also proxied" if client.allow_unsigned_proxied else words
+
+
+def _show_attributes(output: Output, contents: ClusterReview) -> None:
+    """Show what an Access-Accept tells the agents that have attributes."""
+    told = [each for each in contents.agents if each.accept_attributes != NO_ATTRIBUTES]
+    if not told:
+        return
+    output.say()
+    output.say("Attributes of an Access-Accept. Was one changed or removed since then?")
+    output.say("If so, change it once more: sparecode agents update")
+    output.table(
+        ["Name", "Filter-Id", "Class", "Session-Timeout"],
+        (
+            [
+                each.name,
+                each.accept_attributes.filter_id,
+                each.accept_attributes.class_attribute,
+                f"{each.accept_attributes.session_timeout.total_seconds():.0f} s"
+                if each.accept_attributes.session_timeout
+                else "",
+            ]
+            for each in told
+        ),
+    )

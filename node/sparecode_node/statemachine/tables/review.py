@@ -33,6 +33,11 @@ AGENT_KEYS = """
     ORDER BY identity, bearer_id
 """
 """Each agent's current key: one that was replaced after the backup is valid again."""
+ACCEPT_ATTRIBUTES = """
+    SELECT identity, filter_id, class_attribute, session_timeout_s
+    FROM accept_attributes ORDER BY identity
+"""
+"""What an Access-Accept tells each agent: a gateway may choose the user's role by it."""
 RADIUS_NETWORKS = "SELECT identity, network FROM radius_networks ORDER BY network"
 REVIEWED = (
     ADMINISTRATORS,
@@ -42,10 +47,12 @@ REVIEWED = (
     RADIUS_CLIENTS,
     RADIUS_NETWORKS,
     AGENT_KEYS,
+    ACCEPT_ATTRIBUTES,
 )
 """
 A query without rows adds nothing to the mark. So a member that does not know the last
-three computes the same mark: below feature level 2 there are no RADIUS clients and keys.
+four computes the same mark: below feature level 2 there are no RADIUS clients, keys and
+attributes.
 """
 
 MARK_DIGITS = 16
