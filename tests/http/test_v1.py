@@ -17,6 +17,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from sparecode_node.http import app, server
 from sparecode_node.http.bodies import BODY_BYTES_MAX, DISCARDED_BYTES_MAX
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
+from sparecode_node.services.access.security_log import (
+    CALL_REFUSED,
+    HANDSHAKE_FAILED,
+    MALFORMED,
+)
 from sparecode_node.services.authentication import decisions
 from sparecode_node.services.load.open_calls import CallLimits
 from sparecode_node.web import server as web
@@ -453,11 +458,13 @@ async def test_a_slow_body_is_cut_off(
 
 
 async def test_a_flood_of_headers_is_refused(door: Door) -> None:
-    """At once, or in pieces that would fill the memory."""
+    """At once, or in pieces that would fill the memory. Both are counted."""
+    counts = door.node.refusals.log.counts
     response = await door.client.post(
         "/v1/authenticate", headers={f"x-{n}": "y" * 200 for n in range(200)}
     )
     assert_refused(response, 431, "HEADERS")
+    assert counts[MALFORMED] == 1
     reader, writer = await asyncio.open_connection(
         HOST, door.server.port, ssl=trusting(door.folder, AGENT)
     )
@@ -471,6 +478,29 @@ async def test_a_flood_of_headers_is_refused(door: Door) -> None:
             answer = await reader.read()
     writer.close()
     assert not answer or answer.startswith(b"HTTP/1.1 400")
+    assert counts[MALFORMED] == 2
+
+
+async def test_requests_that_reach_no_call_are_counted(door: Door) -> None:
+    """Of wrong paths and methods, of no HTTP, and connections without TLS."""
+    log = door.node.refusals.log
+    assert_refused(await door.client.get("/nothing"), 404, "PATH")
+    assert_refused(await door.client.get("/v1/authenticate"), 405, "METHOD")
+    for path, status in (("check", 405), ("triggerchallenge", 501)):
+        answer = await door.client.get(f"/validate/{path}")
+        assert answer.status_code == status
+    assert log.counts[CALL_REFUSED] == 4
+    for tls, event in (
+        (trusting(door.folder, AGENT), MALFORMED),
+        (None, HANDSHAKE_FAILED),
+    ):
+        reader, writer = await asyncio.open_connection(HOST, door.server.port, ssl=tls)
+        writer.write(b"no request\r\n\r\n")
+        async with asyncio.timeout(20):
+            await reader.read()
+        writer.close()
+        assert log.counts[event] == 1, event
+    assert not door.ended
 
 
 async def test_a_renewed_authority_decides_over_new_connections(door: Door) -> None:

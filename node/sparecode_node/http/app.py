@@ -37,6 +37,7 @@ from sparecode_node.http.v1 import (
     Steps,
 )
 from sparecode_node.services.access.refusals import NOBODY, Refusals
+from sparecode_node.services.access.security_log import CALL_REFUSED, SecurityLog
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authentication.prompts import Prompts
 from sparecode_node.services.context import AgentCaller
@@ -101,10 +102,14 @@ def build_app(parts: Parts) -> ASGIApp:
         clock=parts.clock,
     )
 
-    async def other_method(_: Request) -> Response:
+    refuse = _Strangers(parts.refusals.log)
+
+    async def other_method(request: Request) -> Response:
+        refuse.count(request, "METHOD")
         return failed(405, "METHOD", BY_POST, headers={"allow": "POST"})
 
-    async def unsupported(_: Request) -> Response:
+    async def unsupported(request: Request) -> Response:
+        refuse.count(request, "UNSUPPORTED")
         return failed(501, "UNSUPPORTED", "not supported: use /validate/check")
 
     routes = Starlette(
@@ -138,13 +143,14 @@ def build_app(parts: Parts) -> ASGIApp:
             Route("/openapi.json", description.openapi, methods=["GET"]),
             Route("/docs", description.docs, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+        exception_handlers={HTTPException: refuse.answer, Exception: _internal_error},
     )
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
         # The listener bounds only what has not arrived completely.
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head + len(scope["raw_path"]) + len(scope["query_string"]) > HEAD_BYTES_MAX:
+            parts.refusals.log.malformed(LISTENER, address_of(Request(scope)))
             refusal = problem(
                 431, "HEADERS", f"the headers are longer than {HEAD_BYTES_MAX} bytes"
             )
@@ -257,14 +263,30 @@ class Calls:
         return problem_of(answer, failed)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
-    if status == 405:  # noqa: PLR2004
-        return problem(405, "METHOD", BY_POST, headers=headers)
-    if status == 404:  # noqa: PLR2004
-        return problem(404, "PATH", "there is no such path; see /openapi.json")
-    return problem(status, "MALFORMED", "the request is malformed")
+class _Strangers:
+    """Refuses requests that are no call of this door, and counts them."""
+
+    def __init__(self, security_log: SecurityLog) -> None:
+        self._security_log = security_log
+
+    def count(self, request: Request, reason: str) -> None:
+        """Count a request. The path stays out of the log: it may hold a passcode."""
+        self._security_log.note(
+            CALL_REFUSED, listener=LISTENER, peer=address_of(request), reason=reason
+        )
+
+    async def answer(self, request: Request, error: Exception) -> Response:
+        """Return the answer to a wrong path or method."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        if status == 405:  # noqa: PLR2004
+            self.count(request, "METHOD")
+            return problem(405, "METHOD", BY_POST, headers=headers)
+        if status == 404:  # noqa: PLR2004
+            self.count(request, "PATH")
+            return problem(404, "PATH", "there is no such path; see /openapi.json")
+        self.count(request, "MALFORMED")
+        return problem(status, "MALFORMED", "the request is malformed")
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

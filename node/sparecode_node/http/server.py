@@ -23,6 +23,7 @@ class HttpServer(WebServer):
         authority: Callable[[], bytes],
     ) -> None:
         """Serve on this address; *authority* returns that of the agents (PEM)."""
+        security = parts.refusals.log
         super().__init__(
             WebListener(
                 section=LISTENER,
@@ -33,6 +34,10 @@ class HttpServer(WebServer):
                 connections=HTTP_AGENTS,
                 request_s=REQUEST_S,
                 client_authority=authority,
+                on_handshake_failed=lambda error: security.handshake_failed(
+                    LISTENER, error
+                ),
+                on_malformed=lambda peer: security.malformed(LISTENER, peer),
             ),
             build_app(parts),
         )

@@ -30,7 +30,6 @@ from sparecode_node.services.access.agent_certificates import read_certificate
 from sparecode_node.services.access.packet_counts import UNKNOWN
 from sparecode_node.services.access.security_log import (
     CALL_REFUSED,
-    HANDSHAKE_FAILED,
     SecurityLog,
 )
 from sparecode_node.services.ambient import Clock
@@ -129,8 +128,7 @@ class RadsecListener:
         return self._context
 
     def _handshake_failed(self, error: OSError) -> None:
-        cause = getattr(error, "reason", "") or type(error).__name__
-        self.security_log.note(HANDSHAKE_FAILED, listener="radsec", cause=str(cause))
+        self.security_log.handshake_failed("radsec", error)
 
     async def run(self) -> None:
         """End the connections of denied certificates, until cancelled."""

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.replication.links.limits import Connections, most_open
 from sparecode_node.web.connections import Acceptor, Tracked
 
@@ -60,6 +61,9 @@ class WebListener:
 
     None: clients are not asked for a certificate.
     """
+    on_handshake_failed: Callable[[OSError], None] | None = None
+    on_malformed: Callable[[str], object] = lambda _: None
+    """Called with the client's address when bytes are no request."""
 
 
 def certificate_of(state: object) -> bytes:
@@ -79,11 +83,18 @@ class Connection(H11Protocol, Tracked):
     _waiting: asyncio.TimerHandle | None = None
     _aging: asyncio.TimerHandle | None = None
 
-    def __init__(self, *args: Any, request_s: float, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's.
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - uvicorn's.
+        request_s: float,
+        on_malformed: Callable[[str], object],
+        **kwargs: Any,  # noqa: ANN401 - uvicorn's.
+    ) -> None:
         super().__init__(*args, **kwargs)
         # Otherwise the handlers of other loggers would decide: a URL may hold a secret.
         self.access_log = False
         self._request_s = request_s
+        self._on_malformed = on_malformed
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -103,6 +114,11 @@ class Connection(H11Protocol, Tracked):
             self._stop_waiting()
         elif self._waiting is None:
             self._wait()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are no request."""
+        self._on_malformed(canonical(self.client[0]) if self.client else "")
+        super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -151,6 +167,7 @@ class _Server(uvicorn.Server):
                 context=self._context,
                 handshake_s=self._listener.request_s,
                 free=free,
+                on_failed=self._listener.on_handshake_failed,
             )
             for each in sockets or ()
         ]
@@ -164,6 +181,7 @@ class _Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
             request_s=self._listener.request_s,
+            on_malformed=self._listener.on_malformed,
         )
 
 

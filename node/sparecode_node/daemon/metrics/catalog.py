@@ -211,8 +211,8 @@ SECURITY_EVENTS = Metric(
     "sparecode_security_events_total",
     Kind.COUNTER,
     "Callers that this node refused before anything was decided: `call_refused` (not "
-    "signed in, not permitted, no such method), `malformed_message` (a message that does "
-    "not decode), `tls_handshake_failed`, `radius_packet_dropped`, "
+    "signed in, not permitted, no such method or path), `malformed_message` (a message "
+    "that does not decode, bytes that are no HTTP, headers that are too long), `tls_handshake_failed`, `radius_packet_dropped`, "
     "`radius_request_without_pap`. The security log has lines about some of them.",
     ("event",),
 )

@@ -106,6 +106,11 @@ class SecurityLog:
             extra={**fields, "code": answer.code.name, "reason": answer.reason},
         )
 
+    def handshake_failed(self, listener: str, error: OSError) -> None:
+        """Write that a handshake failed at a listener other than those of gRPC."""
+        cause = getattr(error, "reason", "") or type(error).__name__
+        self.note(HANDSHAKE_FAILED, listener=listener, cause=str(cause))
+
     def malformed(self, method: str, peer: str) -> None:
         """Write that a message did not decode: at most one line in `PAUSE_S`."""
         with self._lock:
