@@ -18,9 +18,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.ids import NodeId, RequestId, TokenSerial
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.domain.sealed_codes import OPENED_MS, WAITING_MS, MailOutcome
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.sealed_codes import (
+    OPENED_MS,
+    WAITING_MS,
+    MailOutcome,
+    MessageObstacle,
+)
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.context import Anonymous, CallContext
 from sparecode_node.services.emergency.emergency_access import IssuedCodes, SetTerms
@@ -61,11 +67,16 @@ async def allow(node: OneNode, *, allowed: bool = True) -> None:
 
 
 async def send(
-    node: OneNode, *, count: int = 3, request_id: str = "", keep: bool = False
+    node: OneNode,
+    *,
+    serial: str = SERIAL,
+    count: int = 3,
+    request_id: str = "",
+    keep: bool = False,
 ) -> IssuedCodes:
     return await node.emergency.issue(
         node.admin(ISSUE, request_id),
-        serial=SERIAL,
+        serial=serial,
         count=count,
         by_message=True,
         terms=SetTerms(
@@ -466,9 +477,24 @@ async def test_codes_need_an_address_and_a_channel_that_encrypts(
     await expect_refused(node, "has no address on file")
 
 
-async def expect_refused(node: OneNode, words: str) -> None:
+async def expect_refused(node: OneNode, words: str, *, serial: str = SERIAL) -> None:
     with pytest.raises(Refused) as refused:
-        await send(node)
+        await send(node, serial=serial)
     assert refused.value.rejected.reason is Reason.NOT_BY_MESSAGE
     assert words in refused.value.rejected.detail
     assert waiting(node) == 0
+
+
+async def test_codes_do_not_go_by_message_for_a_token_without_a_pin(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, A1) Its codes alone sign in, so the mail would be enough."""
+    await node.enroll("2002", pin_rule=PinRule.NONE)
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="2002", username="alice"
+    )
+    await expect_refused(node, "token 2002 has no PIN", serial="2002")
+    found = await node.sealed_messages.obstacle(TokenSerial("2002"))
+    assert found is MessageObstacle.NO_PIN
+    assert await node.sealed_messages.obstacle(TokenSerial(SERIAL)) is None
+    assert server.mails == []

@@ -39,6 +39,8 @@ class MessageObstacle(enum.Enum):
 
     POLICY = enum.auto()
     NO_USER = enum.auto()
+    NO_PIN = enum.auto()
+    """A code alone signs in, so the mail would be enough."""
     NO_ADDRESS = enum.auto()
     NEW_ADDRESS = enum.auto()
     """It has changed within 72 hours."""

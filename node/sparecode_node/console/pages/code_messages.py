@@ -28,6 +28,9 @@ OBSTACLES: Final = {
         "No channel for mail is enabled that encrypts its connection."
     ),
     MessageObstacle.NO_USER: N_("The token is not assigned."),
+    MessageObstacle.NO_PIN: N_(
+        "The token has no PIN, so anyone who reads the mail could sign in. Give the codes in person."
+    ),
     MessageObstacle.NO_ADDRESS: N_("The user has no address on file."),
     MessageObstacle.NEW_ADDRESS: N_(
         "The user’s address has changed within the last 72 hours. Give the codes in person."

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from sparecode_node.domain.ids import SetId, TokenSerial
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.sealed_codes import (
     WAITING_MS,
     MailOutcome,
@@ -162,7 +163,7 @@ class SealedMessages:
             policy = await policies.current(transaction)
             found = await tokens.find_with_user(transaction, serial)
             channels = await notices.channels(transaction)
-            user = found[1] if found else None
+            token, user = found or (None, None)
             is_new = user is not None and await sealed_codes.has_left_address(
                 transaction, user.user_id, now_ms
             )
@@ -171,6 +172,8 @@ class SealedMessages:
             MessageObstacle.NO_CONSOLE: not self._consoles,
             MessageObstacle.NO_CHANNEL: _encrypting(channels) is None,
             MessageObstacle.NO_USER: user is None,
+            MessageObstacle.NO_PIN: token is not None
+            and token.pin_rule is PinRule.NONE,
             MessageObstacle.NO_ADDRESS: user is not None and not user.email,
             MessageObstacle.NEW_ADDRESS: is_new,
         }

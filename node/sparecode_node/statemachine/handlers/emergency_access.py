@@ -122,7 +122,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     )
     if refused is None:
         refused = _format_problem(applying, command) or sealed_codes.message_problem(
-            applying, command, user
+            applying, command, token, user
         )
     if refused is not None:
         return refused

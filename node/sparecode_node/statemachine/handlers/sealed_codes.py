@@ -8,12 +8,14 @@ from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.notices import ChannelKind
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
+from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.sealed_codes import (
     OPENED_MS,
     WAITING_MS,
     MailOutcome,
     SealedCodes,
 )
+from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
@@ -40,18 +42,27 @@ CLOSED = Rejected(
 
 
 def message_problem(
-    applying: Applying, command: SaveEmergencyAccess, user: User | None
+    applying: Applying,
+    command: SaveEmergencyAccess,
+    token: Token,
+    user: User | None,
 ) -> Rejected | None:
     """
     Refuse codes that cannot go to their user by message.
 
     A new address gets none for 72 hours. Otherwise an attacker who changes the address
     would be sent the codes at once, and their owner would hear of it too late (N8).
+    Without a PIN, anyone who reads the mail could sign in.
     """
     if not command.opener or user is None:
         return None  # Without a user, `issue` refuses it.
     if applying.feature_level < SEALED_CODES or not applying.policy.codes_by_message:
         return _refused("the policy codes_by_message does not allow it")
+    if token.pin_rule is PinRule.NONE:
+        return _refused(
+            f"token {token.serial} has no PIN, so anyone who reads the mail could sign in: "
+            f"give {user.username} the codes in person"
+        )
     if not user.email:
         return _refused(f"{user.username} has no address on file: add one first")
     if tables.has_left_address(applying.db, user.user_id, applying.now_ms):
