@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import flask_login
 import help_desk
 import portal
 import sign_in
@@ -43,10 +44,7 @@ def test_every_example_is_on_the_page_and_in_a_test():
     assert names == set(re.findall(r"\]\((\w+\.py)\)", page))
     for name in names - {"test_sign_in.py"}:
         stem = name.removesuffix(".py")
-        imported = (
-            rf"^(import|from) {stem}\b|importorskip\(\"flask\"\).*import {stem}\b"
-        )
-        assert re.search(imported, tests, re.MULTILINE | re.DOTALL)
+        assert re.search(rf"^(import|from) {stem}\b", tests, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +211,6 @@ def test_the_portal_signs_in_for_nginx(cluster: FakeCluster):
 
 def test_a_flask_application_signs_in(cluster: FakeCluster):
     """A code opens once; without a decision no one enters."""
-    pytest.importorskip("flask")
-    import flask_login  # noqa: PLC0415 - Flask is not installed everywhere.
-
     token = cluster.add_user("flask-user", pin="4719")
     app = flask_login.create_app(cluster.agent("vpn"), "a key")
     typed = {"username": "flask-user", "passcode": token.passcode()}
