@@ -15,6 +15,7 @@ from sparecode_node.http.plugins import Plugins
 from sparecode_node.http.privacyidea import ENTER_PASSCODE
 from tests.http.door import AGENT, HOST, IDENTITY, Door, open_door, trusting
 from tests.http.plugins import PLUGINS, Plugin, answer
+from tests.http.test_keys import create
 from tests.services.one_node import PIN, one_node
 
 pytestmark = pytest.mark.asyncio
@@ -180,16 +181,23 @@ async def test_a_listed_network_opens_no_other_path(door: Door) -> None:
 async def test_a_page_in_a_browser_is_no_plug_in(
     door: Door, header: dict[str, str]
 ) -> None:
-    """(D5) Else any page could spend and try passcodes from a listed network."""
+    """
+    (D5) Else any page could spend and try passcodes from a listed network.
+
+    And with an agent's certificate that a person has imported into the browser.
+    """
     passcode = await issued(door)
     form = {"user": ALICE, "pass": passcode}
     before = door.node.reasons()
     async with door.stranger() as stranger:
-        response = await stranger.post("/validate/check", data=form, headers=header)
-    assert response.status_code == 401
+        for browser in (stranger, door.client):
+            response = await browser.post("/validate/check", data=form, headers=header)
+            assert response.status_code == 401
     assert door.node.reasons() == before
-    # With a credential, which a page does not have, it is judged.
-    response = await door.client.post("/validate/check", data=form, headers=header)
+    # With a bearer key, which a page may not send, it is judged.
+    key = await create(door.node)
+    async with door.stranger(headers={"authorization": f"Bearer {key}"}) as program:
+        response = await program.post("/validate/check", data=form, headers=header)
     assert verdict(response.json()) == "ACCEPT"
 
 

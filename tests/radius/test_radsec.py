@@ -19,7 +19,10 @@ from pyrad.packet import (
 )
 
 from sparecode_node.radius import packets, radsec
-from sparecode_node.services.access.security_log import HANDSHAKE_FAILED
+from sparecode_node.services.access.security_log import (
+    CALL_REFUSED,
+    HANDSHAKE_FAILED,
+)
 from tests.radius.door import (
     TIMEOUT_S,
     Client,
@@ -29,6 +32,7 @@ from tests.radius.door import (
     request,
 )
 from tests.radius.tls import (
+    AGENT,
     HOST,
     IDENTITY,
     RADSEC,
@@ -104,6 +108,7 @@ async def test_an_acceptance_has_the_attributes_of_the_agent(tls_door):
     reply = decoded(RADSEC, sent, await connection.ask(sent))
     assert reply.code == AccessReject
     assert set(reply) == {packets.MESSAGE_AUTHENTICATOR}
+    await register_mail(tls_door)
     other = await tls_door.connect("mail")
     sent = request(RADSEC, code=StatusServer)
     reply = decoded(RADSEC, sent, await other.ask(sent))
@@ -175,6 +180,7 @@ async def test_a_user_chooses_a_pin_over_two_connections(tls_door):
 
 async def test_a_denied_certificate_ends_the_connection(tls_door):
     """(A4) In the middle, and before the first request of a new one."""
+    await register_mail(tls_door)
     connection = await tls_door.connect()
     other = await tls_door.connect("mail")
     status = request(RADSEC, code=StatusServer)
@@ -203,14 +209,60 @@ async def test_a_request_with_a_denied_certificate_ends_the_connection(
     await connection.close()
 
 
-async def test_an_agent_that_is_not_registered_is_rejected(tls_door):
-    """(A4) As over gRPC. It learns nothing else."""
-    issued = await tls_door.door.node.issue()
+async def test_an_agent_that_is_not_registered_has_no_connection(tls_door):
+    """(A4) Before its first request, and once it is removed."""
+    node = tls_door.door.node
+    issued = await node.issue()
     connection = await tls_door.connect("mail")
     sent = request(RADSEC, password=PIN + issued.codes[0].code)
-    assert await code_of(connection, sent) == AccessReject
-    assert tls_door.door.counted("rejected", "") == 1
+    assert await connection.ask(sent) == b""
     await connection.close()
+    assert node.refusals.log.counts[CALL_REFUSED] == 1
+    assert not node.reasons()
+
+    await register_mail(tls_door)
+    connection = await tls_door.connect("mail")
+    status = request(RADSEC, code=StatusServer)
+    assert await code_of(connection, status) == AccessAccept
+    await node.agents.remove(
+        node.admin("AgentService/RemoveAgent"), name=identity_of("mail")
+    )
+    assert await connection.reply() == b""
+    await connection.close()
+
+
+async def test_one_certificate_does_not_take_every_connection(tls_door):
+    """Another agent still gets one, and so does the first when it has closed one."""
+    await register_mail(tls_door)
+    status = request(RADSEC, code=StatusServer)
+    many = [await tls_door.connect() for _ in range(radsec.OF_AGENT_MAX)]
+    for each in many:
+        assert await code_of(each, status) == AccessAccept
+    one_more = await tls_door.connect()
+    assert await one_more.ask(status) == b""
+    other = await tls_door.connect("mail")
+    assert await code_of(other, status) == AccessAccept
+    first = next(
+        each
+        for each in tls_door.listener._connections
+        if each.identity == identity_of(AGENT)
+    )
+    first.close()
+    await asyncio.wait_for(first.ended.wait(), TIMEOUT_S)
+    again = await tls_door.connect()
+    assert await code_of(again, status) == AccessAccept
+    for each in (*many, one_more, other, again):
+        await each.close()
+
+
+async def register_mail(tls_door: TlsDoor) -> None:
+    """Register the agent `mail`, too."""
+    await tls_door.door.node.register_agent(identity_of("mail"))
+
+
+def identity_of(agent: str) -> AgentIdentity:
+    """Return the identity in the certificate of an agent."""
+    return AgentIdentity(f"sparecode://agent/{agent}")
 
 
 async def test_callers_without_a_certificate_get_no_connection(tls_door):

@@ -24,7 +24,9 @@ FROM_PAGES = frozenset({"origin", "sec-fetch-site"})
 """
 Headers that browsers add to a request of a page.
 
-Any page can make a browser in a listed network send one, and no plug-in sends them.
+Any page can make a browser send one, from a listed network or with the certificate of
+an agent that a person has imported, and no plug-in sends them. Only a bearer key shows
+that the request is not from a page: a page may not send it.
 """
 
 
@@ -47,12 +49,16 @@ class Callers:
 
         Raises `NoCredentialsError`, `UnidentifiedError` and `RateError`.
         """
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        has_key = scheme.lower() == SCHEME
+        is_from_page = not FROM_PAGES.isdisjoint(request.headers.keys())
+        if as_plugin and is_from_page and not has_key:
+            raise NoCredentialsError
         der = certificate_of(request.state)
         if der:
             return self._named_by(der)
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != SCHEME:
-            if not as_plugin or not FROM_PAGES.isdisjoint(request.headers.keys()):
+        if not has_key:
+            if not as_plugin:
                 raise NoCredentialsError
             identity = self.plugins.by_network.find(address_of(request))
             if identity is None:

@@ -4,7 +4,8 @@ RADIUS over TLS (RadSec, RFC 6614): the same requests, on connections of agents.
 
 A certificate of the agents' authority names the agent, as over gRPC. TLS protects the
 packets, so the shared secret is a constant (RFC 6614, 2.3), and a request needs no
-Message-Authenticator. A connection ends when its certificate is denied, or expires.
+Message-Authenticator. A connection ends when its certificate is denied or expires, and
+when its agent is not registered.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import Final, cast
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.domain.ids import AgentIdentity
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.radius import RadiusSettings
 from sparecode_node.radius import packets
 from sparecode_node.radius.exchange import Exchange
@@ -50,6 +52,8 @@ SETTINGS: Final = RadiusSettings(networks=())
 REFRESH_S = 0.5
 """How soon a connection ends after its certificate is denied. Apply checks it at once."""
 HANDSHAKE_S = 10.0
+OF_AGENT_MAX = 32
+"""Connections with one identity. One certificate alone cannot take every place."""
 OUTSTANDING_MAX = 64
 """Requests of one connection in progress; the others wait in its buffers."""
 WRITE_BYTES_MAX = 64 * 1024
@@ -142,7 +146,11 @@ class RadsecListener:
         self.exchange.leave()
 
     def opened(self, connection: "Connection") -> None:
-        """Let a connection begin, unless its certificate is denied."""
+        """Let a connection begin, unless its agent may not have one (more)."""
+        identity = connection.identity
+        if sum(each.identity == identity for each in self._connections) >= OF_AGENT_MAX:
+            self._refuse(connection, "CONNECTIONS")
+            return
         self._connections.add(connection)
         task = asyncio.create_task(self.check(connection))
         self._checks.add(task)
@@ -153,15 +161,28 @@ class RadsecListener:
         self._connections.discard(connection)
 
     async def check(self, connection: "Connection") -> None:
-        """End a connection if its certificate is denied."""
+        """End a connection if its certificate is denied, or its agent not registered."""
         standing = await self._clients.standing(
             connection.identity, connection.certificate
         )
         self.exchange.is_open = standing.is_open
         if standing.is_denied:
             connection.deny()
+        elif not standing.name:
+            self._refuse(connection, Reason.AGENT_UNKNOWN.name)
         else:
             connection.go_on(standing)
+
+    def _refuse(self, connection: "Connection", reason: str) -> None:
+        """End a connection that its agent may not have."""
+        self.security_log.note(
+            CALL_REFUSED,
+            listener="radsec",
+            caller=connection.identity,
+            peer=connection.host,
+            reason=reason,
+        )
+        connection.close()
 
     async def stop(self, grace_s: float = 0) -> None:
         """Answer no new request. Close when all in progress are answered."""
@@ -190,7 +211,7 @@ class Connection(Tracked):
         self._listener = listener
         self._transport: asyncio.Transport | None = None
         self.identity = AgentIdentity("")
-        self._host = ""
+        self.host = ""
         self._port = 0
         self._standing: AgentStanding | None = None
         self._unread = bytearray()
@@ -207,7 +228,7 @@ class Connection(Tracked):
         tls = transport.get_extra_info("ssl_object")
         try:
             shown = read_certificate(tls.getpeercert(binary_form=True) or b"")
-            self._host, self._port = canonical(address[0]), address[1]
+            self.host, self._port = canonical(address[0]), address[1]
         except (UnidentifiedError, TypeError):
             # It names no agent, or the client has gone already.
             self._listener.security_log.note(CALL_REFUSED, listener="radsec")
@@ -319,7 +340,7 @@ class Connection(Tracked):
                     secrets=(SECRET,),
                     secret_ids=("",),
                 ),
-                host=self._host,
+                host=self.host,
                 port=self._port,
                 certificate=self.certificate,
             )
@@ -337,7 +358,7 @@ class Connection(Tracked):
 
     def _drop(self, verdict: str) -> None:
         name = self._standing.name if self._standing else UNKNOWN
-        self._listener.exchange.dropped(name, verdict, self._host)
+        self._listener.exchange.dropped(name, verdict, self.host)
 
 
 async def _bound_sockets(host: str, port: int) -> list[socket.socket]:
