@@ -2,10 +2,12 @@
 """The archive: sealed audit events with signed checkpoints, proved without a node (U2)."""
 
 import asyncio
+import contextlib
 import errno
+import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from sparecode_client.audit.verification import verify_files
 from sparecode_node.services.cluster import archive as archiving
 from sparecode_node.services.cluster import archive_files, checkpoints
 from sparecode_node.services.cluster.archive import SegmentArchive
+from sparecode_node.services.files.guarded_files import create
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.sealed_events import SegmentError
+from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables.segments import Segment
 from sparecode_node.tool.doctor.archive import check_archive
 from sparecode_node.tool.doctor.findings import Verdict
 from tests.services.one_node import OneNode, one_node
@@ -77,10 +82,10 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 def proved(folder: Path) -> int:
     """Return up to which event a stranger proves the archive."""
-    segments = archived_segments(folder)
-    signed = [read_checkpoint(each.checkpoint) for each in segments]
+    archived = archived_segments(folder)
+    signed = [read_checkpoint(each.checkpoint) for each in archived]
     assert all(map(signature_is_right, signed))
-    verdict = verify_files([each.events for each in segments], signed)
+    verdict = verify_files([each.events for each in archived], signed)
     assert verdict.problem is None
     assert verdict.first == 1
     return verdict.proved_up_to
@@ -146,6 +151,12 @@ class FailingDisk:
 
         return call
 
+    def until_it_failed(self, real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            return None if self.calls >= self.fails_at else real(*args, **options)
+
+        return call
+
 
 FAILURES = {
     "power cut": PowerCutError(),
@@ -156,11 +167,12 @@ FAILURES = {
 @pytest.mark.parametrize(
     ("owner", "call", "times"),
     [
-        (os, "open", 4),
+        # Two files, the folder after each, and both again to read them.
+        (os, "open", 6),
         (os, "fsync", 4),  # Two files, and the folder after each.
         (Path, "replace", 2),
-        # While it is written, and once while each of the three is read back.
-        (archive_files.audit_export, "lines", EVENTS + 3),
+        # While it is written, and while it is read back.
+        (archive_files.audit_export, "lines", 2 * EVENTS),
     ],
 )
 @pytest.mark.parametrize("kind", FAILURES)
@@ -182,8 +194,8 @@ async def test_each_call_of_the_disk_may_fail(
         disk.calls, disk.fails_at = 0, failed + 1
         with monkeypatch.context() as patch:
             patch.setattr(owner, call, disk.through(getattr(owner, call)))
-            if kind == "power cut":  # Nothing is cleaned up.
-                patch.setattr(Path, "unlink", lambda *_, **__: None)
+            if kind == "power cut":  # Nothing is cleaned up after it.
+                patch.setattr(Path, "unlink", disk.until_it_failed(Path.unlink))
             try:
                 archive._write(lacking[0])
             except (PowerCutError, OSError):
@@ -246,6 +258,165 @@ async def test_one_flipped_bit_of_an_event_is_found(
             await archive.read_again()
         await archive.step()
         assert proved(folder) == 3 * EVENTS
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".checkpoint.json"])
+async def test_a_link_is_not_followed(
+    node: OneNode, tmp_path: Path, folder: Path, suffix: str
+) -> None:
+    """Who can write to the folder would let the node overwrite a file of its own."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    own = tmp_path / "own"
+    own.write_text("the node's")
+    segment = archive._look()[0]
+    name = archive_files.ArchivedFiles.of(folder, segment).name
+    (folder / f".{name}{suffix}.n1.part").symlink_to(own)
+    await archive.step()
+    assert own.read_text() == "the node's"
+    assert proved(folder) == 3 * EVENTS
+
+
+async def test_a_new_file_is_made_at_no_other_name(tmp_path: Path) -> None:
+    """The link may be laid between two calls. The mode is for those who verify."""
+    (tmp_path / "own").touch()
+    (tmp_path / "part").symlink_to(tmp_path / "own")
+    before = os.umask(0o077)
+    try:
+        with pytest.raises(FileExistsError):
+            create(str(tmp_path / "part"), os.O_WRONLY)
+        os.close(create(str(tmp_path / "new"), os.O_WRONLY))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def make_link_to_a_fifo(path: Path) -> None:
+    os.mkfifo(path.with_name("fifo"))
+    path.symlink_to(path.with_name("fifo"))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".checkpoint.json"])
+@pytest.mark.parametrize("when", ["before", "after", "while it runs"])
+@pytest.mark.parametrize(
+    "make", [make_link, make_link_to_a_fifo, os.mkfifo, Path.mkdir]
+)
+async def test_what_is_no_file_is_put_aside(
+    node: OneNode,
+    tmp_path: Path,
+    folder: Path,
+    make: Callable[[Path], None],
+    when: str,
+    suffix: str,
+) -> None:
+    """It does not count as archived, and the node does not wait at a FIFO."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    if when != "before":
+        await archive.step()
+    name = archive_files.ArchivedFiles.of(folder, archive_segment(tmp_path)).name
+    path = folder / f"{name}{suffix}"
+    path.unlink(missing_ok=True)
+    make(path)
+    async with asyncio.timeout(20):
+        if when == "while it runs":
+            with pytest.raises(OSError, match=path.name):
+                await archive.read_again()
+            assert archive.waiting == 1
+        await archive.step()
+    assert archive.waiting == 0
+    assert [each.name for each in named(folder, "*.damaged-1")] == [
+        f"{path.name}.damaged-1"
+    ]
+    assert proved(folder) == 3 * EVENTS
+
+
+def archive_segment(folder: Path) -> Segment:
+    """Return the first segment."""
+    with contextlib.closing(sealed_events.open_log(folder / "local.db")) as db:
+        return segments.all_sealed(db)[0]
+
+
+async def test_a_file_that_cannot_be_read_counts_as_waiting(
+    node: OneNode, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it cannot be put aside; the others are written meanwhile."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    unreadable = named(folder, "00000001-*.jsonl")[0]
+    named(folder, "00000003-*.jsonl")[0].unlink()
+    read = archive_files._prove_events
+
+    def fail(path: Path, *rest: Any) -> None:
+        if path == unreadable:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        read(path, *rest)
+
+    def forbidden(*_: Any) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_files, "_prove_events", fail)
+        patch.setattr(Path, "rename", forbidden)
+        with pytest.raises(OSError, match="Input/output error"):
+            await archive.read_again()
+        assert archive.waiting == 2
+        with pytest.raises(PermissionError):
+            await archive.step()
+        assert archive.holding.held == ((2, 3),)
+        assert archive.waiting == 1
+    await archive.step()
+    assert archive.waiting == 0
+    assert named(folder, "*.damaged-*") == []
+
+
+async def test_the_events_that_a_crash_has_left_are_not_written_again(
+    node: OneNode, tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file server may forbid to overwrite them. Wrong ones are put aside."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    for each in named(folder, "*.checkpoint.json"):
+        each.unlink()
+    first, second, _ = named(folder, "*.jsonl")
+    inode = first.stat().st_ino
+    second.write_bytes(first.read_bytes())
+    await archive.step()
+    assert first.stat().st_ino == inode
+    (aside,) = named(folder, "*.damaged-*")
+    assert aside.name == f"{second.name}.damaged-1"
+    assert aside.read_bytes() == first.read_bytes()
+    assert "archive_file_put_aside" in caplog.text
+    assert proved(folder) == 3 * EVENTS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"detail":' + b"[" * 500 + b"]" * 500 + b"}",
+        b"[" * 20000,
+        b"[]",
+        b'{"sequence":"1"}',
+        b'{"at_ms":1e999}',
+    ],
+)
+async def test_no_line_of_an_archive_stops_the_node(
+    node: OneNode, tmp_path: Path, folder: Path, line: bytes
+) -> None:
+    """It is from a file that others can write to."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    path = named(folder, "*.jsonl")[0]
+    event = json.loads(path.read_bytes().splitlines()[0])
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        line = json.dumps(event | json.loads(line)).encode()
+    path.write_bytes(line + b"\n")
+    with pytest.raises(SegmentError, match="segment 1 is damaged in the archive"):
+        await archive.read_again()
+    await archive.step()
+    assert proved(folder) == 3 * EVENTS
 
 
 async def test_a_folder_that_is_not_mounted_is_a_failure(

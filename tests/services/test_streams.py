@@ -24,6 +24,7 @@ from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files import guarded_files
 from sparecode_node.services.notices import addresses, event_file, syslog
 from sparecode_node.services.notices.ocsf import ocsf_event
 from sparecode_node.services.notices.streams import StreamLane
@@ -358,7 +359,7 @@ async def test_every_node_writes_every_event_to_its_file(
     working = await file_stream(node)
     await working.step()
     path = folder / "siem.jsonl"
-    assert path.stat().st_mode & 0o777 == event_file.MODE
+    assert path.stat().st_mode & 0o777 == guarded_files.MODE
     assert [each["target"] for each in lines(path)] == ["channel siem", "alice"]
     assert lines(path)[0]["sequence"] == before + 1
     await node.delivery._end("siem")
@@ -472,7 +473,7 @@ async def test_a_full_disk_pauses_a_file_and_cuts_no_line(
     """(N2) `/dev/full` refuses every byte."""
     full = os.open
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_file, "_opener", lambda _, flags: full("/dev/full", flags))
+        patch.setattr(event_file, "open_own", lambda _, flags: full("/dev/full", flags))
         await create(node, ChannelKind.FILE)
         working = await file_stream(node)
         assert not await working.work()
@@ -573,7 +574,7 @@ async def test_a_node_writes_into_no_file_of_another_user(
     await create(node, ChannelKind.FILE)
     working = await file_stream(node)
     me = os.geteuid()
-    monkeypatch.setattr(event_file.os, "geteuid", lambda: me + 1)
+    monkeypatch.setattr(guarded_files.os, "geteuid", lambda: me + 1)
     await working.work()
     assert "another user" in working.last_cause
     assert lines(folder / "siem.jsonl") == []

@@ -407,12 +407,17 @@ def lines_of(
         return b"".join(canonical(_event(row)) + b"\n" for row in rows)
 
 
-def event_in(line: bytes) -> AuditEvent:
-    """Return the event in a line of `lines_of`. Raises `SegmentError`."""
+def event_in(line: bytes, *, beside: frozenset[str] = frozenset()) -> AuditEvent:
+    """
+    Return the event in a line of `lines_of`. Raises `SegmentError`.
+
+    *beside*: what a line of an export has beside the event.
+    """
     try:
-        content = json.loads(line)
-        return _checked(AuditEvent(**content))
-    except (ValueError, TypeError, RecursionError) as error:
+        content = json.loads(line).items()
+        fields = {name: value for name, value in content if name not in beside}
+        return _checked(AuditEvent(**fields))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SegmentError("a line is no event") from error
 
 

@@ -69,6 +69,8 @@ class SegmentArchive:
         self.holding = Holding()
         """What the archive has, as of the last look."""
         self._causes: dict[str, str] = {}
+        self._unproved: set[str] = set()
+        """The files that were not read again after they were written, or not rightly."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -85,18 +87,19 @@ class SegmentArchive:
         """
         Write what the archive lacks, oldest first.
 
-        A segment that this node lacks is left out until it is fetched. Raises
-        `SegmentError`, `sqlite3.Error` and `OSError`.
+        A segment that this node lacks is left out until it is fetched, and so is one
+        whose files cannot be written. Raises `SegmentError`, `sqlite3.Error` and
+        `OSError`.
         """
         lacking = await asyncio.to_thread(self._look)
-        failure: SegmentError | None = None
+        failure: SegmentError | OSError | None = None
         for segment in lacking:
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
                 await asyncio.to_thread(self._write, segment)
-            except SegmentError as error:
-                failure = error
+            except (SegmentError, OSError) as error:
+                failure = failure or error
             else:
                 log.info("segment_archived", extra={"segment": segment.number})
             await asyncio.sleep(REST * (loop.time() - began))
@@ -134,7 +137,8 @@ class SegmentArchive:
             raise
         archived, lacking = [], []
         for each in sealed:
-            if ArchivedFiles.of(self._folder, each).name in there:
+            name = ArchivedFiles.of(self._folder, each).name
+            if name in there and name not in self._unproved:
                 archived.append(each.number)
             elif each.number not in lost:
                 lacking.append(each)
@@ -144,6 +148,7 @@ class SegmentArchive:
     def _write(self, segment: Segment) -> None:
         files = ArchivedFiles.of(self._folder, segment)
         head = AuditHead(sequence=segment.last_sequence, hash=segment.hash_after)
+        self._unproved.add(files.name)
         archive_files.write(
             files,
             segment,
@@ -152,6 +157,7 @@ class SegmentArchive:
             node_id=self._node_id,
         )
         archive_files.prove(files, segment)
+        self._unproved.discard(files.name)
 
     def _events(self, segment: Segment) -> Iterator[AuditEvent]:
         skip = 0
@@ -180,9 +186,14 @@ class SegmentArchive:
         files = ArchivedFiles.of(self._folder, segment)
         try:
             archive_files.prove(files, segment)
-        except SegmentError as error:
-            archive_files.put_aside(files)
+        except (SegmentError, OSError) as error:
+            self._unproved.add(files.name)
             self._look()
+            if isinstance(
+                error, OSError
+            ):  # Perhaps not of the file: it is tried again.
+                raise
+            archive_files.put_aside(files)
             raise SegmentError(
                 f"segment {number} is damaged in the archive: {error}; it was put aside, "
                 "and is written again"

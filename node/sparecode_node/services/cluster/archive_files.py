@@ -11,8 +11,9 @@ may be in one folder.
 import base64
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from sparecode_node.queries.audit import AuditRecord
 from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.files import audit_export
 from sparecode_node.services.files.audit_export import ExportFormat
-from sparecode_node.statemachine.sealed_events import SegmentError, linked
+from sparecode_node.services.files.guarded_files import create, open_regular
+from sparecode_node.statemachine.sealed_events import SegmentError, event_in, linked
 from sparecode_node.statemachine.tables.segments import Segment
 
+log = logging.getLogger(__name__)
+
 EVENTS, CHECKPOINT = ".jsonl", ".checkpoint.json"
-_HASHES = {"previous_hash", "hash"}
-_MODE = 0o640
+_HASHES = frozenset({"previous_hash", "hash"})
 _HASH_DIGITS = 16
 _EVENT_BYTES_MAX = 64 * 1024
 """No line of an event is longer."""
@@ -61,10 +64,11 @@ def present(folder: Path) -> frozenset[str]:
     """
     Return the names of the segments whose files are both there.
 
-    A file gets its final name only when it is complete and synced. Raises `OSError`.
+    A file gets its final name only when it is complete and synced. A link or a folder
+    of that name is no file. Raises `OSError`.
     """
     with os.scandir(folder) as entries:
-        names = {each.name for each in entries}
+        names = {each.name for each in entries if each.is_file(follow_symlinks=False)}
     return frozenset(
         name.removesuffix(CHECKPOINT)
         for name in names
@@ -84,11 +88,15 @@ def write(
     """
     Write the files of a segment, durably, each completely or not at all.
 
-    The checkpoint is last: a segment whose checkpoint is there is complete. Raises
-    `SegmentError` if these are not its events, and `OSError`.
+    The checkpoint is last: a segment whose checkpoint is there is complete. A file that
+    is there and right stays, such as the events after a crash between the two; anything
+    else of that name is put aside. Raises `SegmentError` if these are not its events,
+    and `OSError`.
     """
-    _replace(files.events, _lines(segment, events), node_id)
-    _replace(files.checkpoint, [_text(checkpoint)], node_id)
+    if not _is_there(files.events, segment, _prove_events):
+        _write(files.events, _lines(segment, events), node_id)
+    if not _is_there(files.checkpoint, segment, _prove_checkpoint):
+        _write(files.checkpoint, [_text(checkpoint)], node_id)
 
 
 def prove(files: ArchivedFiles, segment: Segment) -> None:
@@ -97,17 +105,56 @@ def prove(files: ArchivedFiles, segment: Segment) -> None:
 
     The signature of the checkpoint is for verifiers: here the state says what is right.
     """
+    _prove_events(files.events, segment)
+    _prove_checkpoint(files.checkpoint, segment)
+
+
+def put_aside(files: ArchivedFiles) -> None:
+    """Rename damaged files, so that they are written again. Raises `OSError`."""
+    _put_aside(files.checkpoint)
+    _put_aside(files.events)
+
+
+def _is_there(
+    path: Path, segment: Segment, prove: Callable[[Path, Segment], None]
+) -> bool:
+    """Return whether a file is there and right; put aside what is wrong."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        prove(path, segment)
+    except (SegmentError, OSError) as error:
+        _put_aside(path)
+        log.warning(
+            "archive_file_put_aside", extra={"file": str(path), "cause": str(error)}
+        )
+        return False
+    return True
+
+
+def _put_aside(path: Path) -> None:
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+
+
+def _prove_events(path: Path, segment: Segment) -> None:
     read: list[bytes] = []
 
     def events() -> Iterator[AuditEvent]:
-        for line in _read_lines(files.events):
+        for line in _read_lines(path):
             read[:] = [line]
-            yield _event(line)
+            yield event_in(line, beside=_HASHES)
 
     for line in _lines(segment, events()):
         if [line] != read:
             raise SegmentError("a line is not as it was written")
-    with files.checkpoint.open("rb") as file:
+
+
+def _prove_checkpoint(path: Path, segment: Segment) -> None:
+    with open(path, "rb", opener=open_regular) as file:
         content = file.read(_CHECKPOINT_BYTES_MAX)
     try:
         checkpoint = json.loads(content)
@@ -121,16 +168,6 @@ def prove(files: ArchivedFiles, segment: Segment) -> None:
         raise SegmentError("the checkpoint is of other events")
 
 
-def put_aside(files: ArchivedFiles) -> None:
-    """Rename damaged files, so that they are written again. Raises `OSError`."""
-    for path in (files.checkpoint, files.events):
-        number = 1
-        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-            number += 1
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(aside)
-
-
 def _lines(segment: Segment, events: Iterable[AuditEvent]) -> Iterator[bytes]:
     previous = segment.hash_before
     for event, value in linked(segment, events):
@@ -139,16 +176,16 @@ def _lines(segment: Segment, events: Iterable[AuditEvent]) -> Iterator[bytes]:
         previous = value
 
 
-def _replace(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
+def _write(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
     """Write a file, sync it, and then give it its name: a power cut leaves all or none."""
     # Nodes may share the folder, so each has a name of its own.
     part = path.with_name(f".{path.name}.{node_id}.part")
+    part.unlink(
+        missing_ok=True
+    )  # A crash has left it, or another user has laid it there.
     try:
-        with os.fdopen(
-            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb"
-        ) as file:
-            for piece in pieces:
-                file.write(piece)
+        with open(part, "xb", opener=create) as file:
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -163,18 +200,9 @@ def _replace(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         while line := file.readline(_EVENT_BYTES_MAX):
             yield line
-
-
-def _event(line: bytes) -> AuditEvent:
-    try:
-        content = json.loads(line)
-        fields = {name: content[name] for name in content.keys() - _HASHES}
-        return AuditEvent(**fields)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise SegmentError("a line is no event") from error
 
 
 def _text(checkpoint: Checkpoint) -> bytes:

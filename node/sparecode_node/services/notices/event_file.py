@@ -9,13 +9,11 @@ paths on a machine. The file itself tells where to go on after a restart.
 
 import asyncio
 import datetime as dt
-import errno
 import json
 import logging
 import logging.handlers
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.notices import class_of
 from sparecode_node.queries.notices import StoredNotice
+from sparecode_node.services.files.guarded_files import open_own
 from sparecode_node.services.notices.ocsf import event_uid
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 
@@ -33,8 +32,6 @@ FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 FILE_BYTES_MAX = 64 * 1024 * 1024
 FILES_KEPT = 16
 """Earlier files: `NAME.jsonl.1` is the newest of them."""
-MODE = 0o640
-"""The agent of a log collector may be in the node's group."""
 _BLOCK = 64 * 1024
 
 
@@ -172,56 +169,14 @@ def _open(path: Path) -> TextIOWrapper:
         path,
         "a",
         encoding="ascii",
-        opener=_opener,
+        opener=open_own,
     )
-
-
-def _opener(name: str, flags: int) -> int:
-    """
-    Open a file of this node, and nothing else that has its name. Raises `OSError`.
-
-    Who can write into the folder could lay a link to another file there: the node would
-    append to it, or cut its last line.
-    """
-    _check_folder(Path(name).parent)
-    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, MODE)
-    try:
-        status = os.fstat(descriptor)
-        _check_file(status, name)
-        if not status.st_size:
-            os.fchmod(descriptor, MODE)  # The service's umask would keep agents out.
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check_file(status: os.stat_result, name: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise _refusal("this is no regular file", name)
-    if status.st_uid != os.geteuid():
-        raise _refusal("this file belongs to another user", name)
-    if status.st_nlink != 1:
-        raise _refusal("this file has another name, too", name)
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise `OSError` if other users could replace the files of a folder."""
-    status = folder.stat()
-    if status.st_uid not in (os.geteuid(), 0):
-        raise _refusal("this folder belongs to another user", folder)
-    if status.st_mode & stat.S_IWOTH:
-        raise _refusal("every user can write into this folder", folder)
-
-
-def _refusal(words: str, path: Path | str) -> OSError:
-    return OSError(errno.EPERM, words, str(path))
 
 
 def _cut_torn_line(path: Path) -> None:
     if not os.path.lexists(path):
         return
-    with open(path, "r+b", opener=_opener) as file:
+    with open(path, "r+b", opener=open_own) as file:
         end = file.seek(0, os.SEEK_END)
         while end:
             begin = max(end - _BLOCK, 0)
@@ -240,7 +195,7 @@ def _lines_from_end(path: Path) -> Iterator[bytes]:
     for each in (path, *earlier):
         if not os.path.lexists(each):
             continue
-        with open(each, "rb", opener=_opener) as file:
+        with open(each, "rb", opener=open_own) as file:
             end, size, rest = file.seek(0, os.SEEK_END), _BLOCK, b""
             while end:
                 begin = max(end - size, 0)
