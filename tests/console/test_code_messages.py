@@ -123,7 +123,7 @@ async def test_the_form_says_why_codes_cannot_go_by_message(
         )
 
     await address("mallory@example.com")
-    await told("The user’s address has changed within the last 72 hours.")
+    await told("The user’s address was set or changed within the last 72 hours.")
     await address("")
     await told("The user has no address on file.")
     await node.channels.remove(node.admin("NoticeService/RemoveChannel"), name="siem")

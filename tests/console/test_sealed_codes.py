@@ -16,7 +16,7 @@ from tests.console.https_desk import browser_of
 from tests.services.mail_server import MailServer, mail_server
 from tests.services.one_node import CONSOLES, PIN
 from tests.services.test_mail import create
-from tests.services.test_sealed_messages import allow, send, waiting
+from tests.services.test_sealed_messages import allow, let_address_age, send, waiting
 
 pytestmark = pytest.mark.asyncio
 
@@ -49,6 +49,7 @@ async def mails(desk: Desk, tmp_path: Path) -> AsyncIterator[MailServer]:
             username="alice",
             email="alice@example.com",
         )
+        await let_address_age(desk.node)
         await allow(desk.node)
         yield started
 

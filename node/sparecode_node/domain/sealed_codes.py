@@ -20,6 +20,8 @@ WAITING_MS = HOUR_MS
 """How long the codes wait to be opened. Then the set is void."""
 OPENED_MS = MINUTE_MS
 """How long the page that opened them may get them again: its answer may be lost."""
+NEW_ADDRESS_MS = 72 * HOUR_MS
+"""How long an address is new: no codes go to it."""
 HASH_DIGITS = 64
 """Hex digits of SHA-256."""
 
@@ -43,7 +45,7 @@ class MessageObstacle(enum.Enum):
     """A code alone signs in, so the mail would be enough."""
     NO_ADDRESS = enum.auto()
     NEW_ADDRESS = enum.auto()
-    """It has changed within 72 hours."""
+    """It was set or changed within 72 hours."""
     NO_CHANNEL = enum.auto()
     NO_CONSOLE = enum.auto()
 

@@ -52,6 +52,10 @@ class User:
     """Of what is written for the user, a tag of BCP 47; empty: not known."""
     manager_email: str = ""
     """The address of the user's manager; empty: none is on file."""
+    email_since_ms: int = 0
+    """When the address was last set, changed or removed; 0: long ago."""
+    manager_since_ms: int = 0
+    """The same, of the manager's address."""
 
     def changed(self) -> "User":
         """Return the user with the next version: candidates made for it become stale."""

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import SetId, TokenSerial, UserId
+from sparecode_node.domain.sealed_codes import NEW_ADDRESS_MS
 from sparecode_node.queries.state import ReadTransaction
 
 
@@ -26,12 +27,11 @@ class SealedCodesView:
 async def has_left_address(
     transaction: ReadTransaction, user_id: UserId, now_ms: int
 ) -> bool:
-    """Return whether the user's address has changed recently (N8)."""
+    """Return whether the user's address was set or changed recently (I13)."""
     row = await transaction.one(
-        "SELECT 1 FROM former_addresses "
-        "WHERE user_id = :user_id AND NOT of_manager AND ends_at_ms > :now_ms",
+        "SELECT 1 FROM users WHERE user_id = :user_id AND email_since_ms > :since_ms",
         user_id=user_id,
-        now_ms=now_ms,
+        since_ms=now_ms - NEW_ADDRESS_MS,
     )
     return row is not None
 

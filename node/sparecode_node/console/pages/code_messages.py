@@ -33,7 +33,7 @@ OBSTACLES: Final = {
     ),
     MessageObstacle.NO_ADDRESS: N_("The user has no address on file."),
     MessageObstacle.NEW_ADDRESS: N_(
-        "The user’s address has changed within the last 72 hours. Give the codes in person."
+        "The user’s address was set or changed within the last 72 hours. Give the codes in person."
     ),
 }
 

@@ -67,7 +67,7 @@ def message_problem(
         return _refused(f"{user.username} has no address on file: add one first")
     if tables.has_left_address(applying.db, user.user_id, applying.now_ms):
         return _refused(
-            f"the address of {user.username} has changed within the last 72 hours: "
+            f"the address of {user.username} was set or changed within the last 72 hours: "
             "give them the codes in person"
         )
     if not any(

@@ -22,7 +22,7 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES
+from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES, SEALED_CODES
 from sparecode_node.statemachine.handlers import known_secrets
 from sparecode_node.statemachine.personal_notices import (
     addresses_of,
@@ -74,6 +74,8 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         tag_key_id=command.key_id,
         language=command.language,
         manager_email=command.manager_email,
+        email_since_ms=_since_ms(applying) if command.email else 0,
+        manager_since_ms=_since_ms(applying) if command.manager_email else 0,
     )
     user_tables.save_user(db, user)
     known_secrets.note_user(applying, user)
@@ -91,12 +93,16 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         user = replace(user, display_name=command.display_name)
     if command.email is not None and command.email != user.email:
         _change_address(applying, user)
-        user = replace(user, email=command.email)
+        user = replace(user, email=command.email, email_since_ms=_since_ms(applying))
     if command.language is not None:
         user = replace(user, language=command.language)
     if command.manager_email not in (None, user.manager_email):
         _change_manager(applying, user)
-        user = replace(user, manager_email=command.manager_email)
+        user = replace(
+            user,
+            manager_email=command.manager_email,
+            manager_since_ms=_since_ms(applying),
+        )
         applying.detail = "manager's address changed"
     if command.enabled is not None:
         if user.enabled and not command.enabled:
@@ -110,6 +116,11 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         applying, user, join=command.join_groups, leave=command.leave_groups
     )
     return refused or Applied(index=applying.index)
+
+
+def _since_ms(applying: Applying) -> int:
+    """Return the time of an address that is set now; below level 2 none is kept."""
+    return applying.now_ms if applying.feature_level >= SEALED_CODES else 0
 
 
 def _change_address(applying: Applying, user: User) -> None:

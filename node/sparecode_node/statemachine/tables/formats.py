@@ -68,6 +68,8 @@ ALTER TABLE join_tickets ADD COLUMN with_authority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN hosts TEXT;
 ALTER TABLE users ADD COLUMN language TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN manager_email TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN email_since_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN manager_since_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE audit_events ADD COLUMN
@@ -112,6 +114,8 @@ ALTER TABLE nodes DROP COLUMN hosts;
 ALTER TABLE nodes DROP COLUMN suspect;
 ALTER TABLE users DROP COLUMN language;
 ALTER TABLE users DROP COLUMN manager_email;
+ALTER TABLE users DROP COLUMN email_since_ms;
+ALTER TABLE users DROP COLUMN manager_since_ms;
 ALTER TABLE requests DROP COLUMN in_reserve;
 DROP INDEX audit_events_by_authentication;
 DROP INDEX audit_events_of_decisions;

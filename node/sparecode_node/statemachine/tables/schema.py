@@ -314,7 +314,9 @@ CREATE TABLE users (
     code_salt BLOB NOT NULL,
     tag_key_id INTEGER NOT NULL,
     language TEXT NOT NULL DEFAULT '',           -- BCP 47; empty: not known
-    manager_email TEXT NOT NULL DEFAULT ''       -- empty: no manager on file
+    manager_email TEXT NOT NULL DEFAULT '',      -- empty: no manager on file
+    email_since_ms INTEGER NOT NULL DEFAULT 0,   -- last change; 0: long ago
+    manager_since_ms INTEGER NOT NULL DEFAULT 0  -- the same, of manager_email
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lockouts (

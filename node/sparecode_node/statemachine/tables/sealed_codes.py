@@ -4,7 +4,7 @@
 import sqlite3
 
 from sparecode_node.domain.ids import SetId, UserId
-from sparecode_node.domain.sealed_codes import SealedCodes
+from sparecode_node.domain.sealed_codes import NEW_ADDRESS_MS, SealedCodes
 from sparecode_node.statemachine.tables.rows import upsert
 
 SEALED_CODE_TABLES = """
@@ -63,11 +63,15 @@ def delete(db: sqlite3.Connection, set_id: SetId) -> None:
 
 
 def has_left_address(db: sqlite3.Connection, user_id: UserId, now_ms: int) -> bool:
-    """Return whether the user's address has changed recently (N8)."""
+    """
+    Return whether the user's address was set or changed recently (I13).
+
+    The rows of former addresses do not tell it: a first address leaves none, and more
+    than three are not kept.
+    """
     row = db.execute(
-        "SELECT 1 FROM former_addresses "
-        "WHERE user_id = ? AND NOT of_manager AND ends_at_ms > ?",
-        (user_id, now_ms),
+        "SELECT 1 FROM users WHERE user_id = ? AND email_since_ms > ?",
+        (user_id, now_ms - NEW_ADDRESS_MS),
     ).fetchone()
     return row is not None
 

@@ -10,7 +10,8 @@ from sparecode_node.statemachine.tables.rows import Row, upsert
 
 USER_COLUMNS = (
     "user_id, username, name_key, name_tag, display_name, email, enabled, "
-    "auth_version, pin_salt, code_salt, tag_key_id, language, manager_email"
+    "auth_version, pin_salt, code_salt, tag_key_id, language, manager_email, "
+    "email_since_ms, manager_since_ms"
 )
 
 
@@ -30,6 +31,8 @@ def user_of(row: Row) -> User:
         tag_key_id=row[10],
         language=row[11],
         manager_email=row[12],
+        email_since_ms=row[13],
+        manager_since_ms=row[14],
     )
 
 
@@ -74,6 +77,8 @@ def save_user(db: sqlite3.Connection, user: User) -> None:
         tag_key_id=user.tag_key_id,
         language=user.language,
         manager_email=user.manager_email,
+        email_since_ms=user.email_since_ms,
+        manager_since_ms=user.manager_since_ms,
     )
 
 
