@@ -41,7 +41,7 @@ async def test_saving_mails_the_link_and_shows_no_code(
     browser = await desk.administrator()
     page = await browser.open(PAGE)
     assert f"by message to {ALICE}" in page.text
-    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(3))
+    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(6))
     assert page.status == 200, page.text
     assert page.codes == []
     assert f"The mail server has taken the mail with the link for {ALICE}" in page.text
@@ -76,7 +76,7 @@ async def test_a_mail_that_is_refused_is_told_with_its_cause(
     mails.answers["RCPT"] = "550 no"
     browser = await desk.administrator()
     await browser.open(PAGE)
-    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(3))
+    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(6))
     assert f"Not sent. The mail server has not taken the mail for {ALICE}" in page.text
     assert "answered 550 to RCPT" in page.text
     assert "Correct the address or the channel" in page.text
@@ -92,13 +92,13 @@ async def test_a_mail_that_was_perhaps_sent_is_told(
     mails.answers["DATA"] = "HANG"
     browser = await desk.administrator()
     form = await browser.open(PAGE)
-    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(3))
+    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(6))
     assert "Perhaps sent. The mail server may have taken the mail" in page.text
     assert "Ask the user whether the mail has arrived" in page.text
     assert "Void unless opened by" in page.text
     del mails.answers["DATA"]
     browser.page = form
-    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(3))
+    page = await browser.send("Save", tick=BY_MESSAGE, count="3", **in_days(6))
     assert "Perhaps sent. An earlier request issued these codes" in page.text
     assert mails.mails == []
 
@@ -113,7 +113,7 @@ async def test_the_form_says_why_codes_cannot_go_by_message(
         page = await browser.open(PAGE)
         assert f"One-Time Tokencodes by message {words}" in page.text
         assert 'id="kind-message" disabled' in page.response.text
-        page = await browser.send("Save", kind="message", count="3", **in_days(3))
+        page = await browser.send("Save", kind="message", count="3", **in_days(6))
         assert page.status == 409, page.text
         assert waiting(node) == 0
 
@@ -149,7 +149,7 @@ async def test_the_choice_and_its_answer_are_in_the_language_of_the_page(
     page = await browser.open(PAGE)
     assert choice in page.text
     save = "Speichern" if tag == "de" else "حفظ"
-    page = await browser.send(save, tick=BY_MESSAGE, count="3", **in_days(3))
+    page = await browser.send(save, tick=BY_MESSAGE, count="3", **in_days(6))
     assert answer in page.text
     assert len(mails.mails) == 1
 
