@@ -240,6 +240,13 @@ GIVES_MORE: dict[str, Any] = {
 }
 """Changes that let an agent do more, or admit more users."""
 
+REMOVES_ATTRIBUTES: dict[str, Any] = {
+    "filter_id": "",
+    "class_attribute": "",
+    "session_timeout_seconds": 0,
+}
+"""Without an attribute, a gateway may give the user a role with more rights, or no end."""
+
 TAKES_AWAY: dict[str, Any] = {
     "enabled": False,
     "restricted": True,
@@ -266,14 +273,19 @@ async def test_a_session_alone_gives_an_agent_nothing(node: LoopbackNode) -> Non
         AgentServiceStub,
         "RegisterAgent",
         agents_pb2.RegisterAgentRequest(
-            request_id=new_id(), name=AGENT, certificate_identity="DNS:gateway"
+            request_id=new_id(),
+            name=AGENT,
+            certificate_identity="DNS:gateway",
+            filter_id="guests",
+            class_attribute="guests",
+            session_timeout_seconds=60,
         ),
     )
     age(node, 6)
     for name, value in TAKES_AWAY.items():
         change = agent_change(**{name: value})
         await root(node).call(AgentServiceStub, "UpdateAgent", change)
-    for name, value in GIVES_MORE.items():
+    for name, value in (*GIVES_MORE.items(), *REMOVES_ATTRIBUTES.items()):
         change = agent_change(**{name: value})
         before = facts(node)
         refusal = await root(node).refused(AgentServiceStub, "UpdateAgent", change)

@@ -5,9 +5,11 @@ import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
 
+import httpx
 import pytest
 from local_cluster.cluster import HOST, LocalCluster
 from local_cluster.setup import set_up
+from prometheus_client.parser import text_string_to_metric_families
 from pyrad.packet import AccessAccept, AccessReject, StatusServer
 
 from sparecode_client import Decision, RadiusSettings
@@ -36,6 +38,15 @@ class Nas:
     def __init__(self, secret: str, ports: list[int]) -> None:
         self.secret = secret
         self.ports = ports
+
+    async def reply(self, sent: bytes, node: int) -> bytes | None:
+        """Send a packet once; return the answer of a second, or None."""
+        socket = await connected(self.ports[node])
+        try:
+            socket.transport.sendto(sent)
+            return await socket.reply(1.0)
+        finally:
+            socket.transport.close()
 
     async def code(self, sent: bytes, nodes: Sequence[int]) -> int:
         """Return the code of the first answer to a packet, over sockets of its own."""
@@ -92,6 +103,53 @@ async def test_each_request_counts_once_though_the_primary_dies(
                 assert await client.code(packet, [node]) == AccessAccept
             again = request(client.secret, people[n].username, PIN + people[n].codes[1])
             assert await client.code(again, alive) == AccessReject
+        await estate.admin.remove_agent("gate")
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_the_last_of_three_nodes_is_silent_until_another_is_back(
+    cluster: LocalCluster,
+) -> None:
+    """(D4) So its clients ask another node, and take none for alive that cannot decide."""
+    cluster.start()  # Those that an earlier test has killed.
+    async with Estate(cluster) as estate:
+        client = await nas(estate, "silence")
+        holder = await estate.holder("quiet", codes=1)
+        last, *others = range(len(cluster.nodes))
+        for node in others:
+            cluster.nodes[node].kill()
+        status = request(client.secret, code=StatusServer)
+        # It may take a moment until this node misses the others.
+        async with asyncio.timeout(GIVE_UP_S):
+            while await client.reply(status, last) is not None:
+                pass
+        sent = request(client.secret, holder.username, PIN + holder.codes[0])
+        for packet in (sent, status, sent):
+            assert await client.reply(packet, last) is None
+        cluster.nodes[others[0]].start()
+        assert await client.code(status, [last]) == AccessAccept
+        assert await client.code(sent, [last]) == AccessAccept
+        counted = packets_of(cluster.nodes[last].metrics_address, "silence")
+        assert counted["accepted"] >= 1
+        assert counted["status"] >= 1
+        assert counted["unavailable"] >= 1
+        again = request(client.secret, holder.username, PIN + holder.codes[0])
+        assert await client.code(again, [last]) == AccessReject
+        counted = packets_of(cluster.nodes[last].metrics_address, "silence")
+        assert counted["rejected"] >= 1
+
+
+def packets_of(metrics_address: str, agent: str) -> dict[str, float]:
+    """Return what a node counts for a client, by verdict."""
+    text = httpx.get(f"http://{metrics_address}/metrics", timeout=20).text
+    return {
+        sample.labels["verdict"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "sparecode_radius_packets_total"
+        if sample.labels["agent"] == agent
+    }
 
 
 async def race(estate: Estate, client: Nas, holder: Holder) -> None:
