@@ -10,11 +10,15 @@ from dataclasses import replace
 import pytest
 from pyrad.packet import AccessAccept, AccessReject, StatusServer
 
+from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.radius import dialog, packets
 from sparecode_node.replication.errors import RemovedError
 from sparecode_node.services.access.security_log import PACKET_DROPPED
+from sparecode_node.services.errors import RateError
 from sparecode_node.services.load.rates import BURST_S
 from sparecode_node.services.secrets.kdf import Lane
+from tests.http.door import IDENTITY as HTTP_AGENT
+from tests.http.door import open_door as open_http_door
 from tests.radius.door import (
     Client,
     Door,
@@ -87,6 +91,30 @@ async def test_hammering_one_name_leaves_the_node_in_service(tmp_path):
         assert door.counted("rate_limited") == 6
         assert door.counted("rejected") == 2 * BURST_S
         assert failures(door) <= BURST_S
+
+
+async def test_one_name_has_one_rate_through_every_door(tmp_path):
+    """(L7) Else each door would add its own guesses. The use case is what gRPC calls."""
+    async with (
+        one_node(tmp_path, replace(UNLIMITED, user=1)) as node,
+        open_door(node) as door,
+        open_http_door(node, tmp_path / "http") as http,
+    ):
+        await node.add_user()
+        await node.register_agent()
+        await node.register_agent(AgentIdentity(HTTP_AGENT))
+        await door.register()
+        for _ in range(4):
+            await node.authenticate("1" * 10)
+        assert await hammered(door, ["alice"] * 3) == [AccessReject] * 3
+        for _ in range(BURST_S - 7):
+            assert (await http.authenticate("1" * 10)).status_code == 200
+        with pytest.raises(RateError):
+            await node.authenticate("1" * 10)
+        assert not door.counted("rate_limited")
+        await hammered(door, ["alice"])
+        assert door.counted("rate_limited") == 1
+        assert (await http.authenticate("1" * 10)).status_code == 429
 
 
 async def test_hammering_from_one_station_leaves_the_node_in_service(tmp_path):
