@@ -304,6 +304,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         silent_notices="",
         manager_notices="codes_issued",
         codes_by_message=False,
+        alarm_ends_codes=False,
         backup_recipients="",
     ),
     position=POSITION,

@@ -150,6 +150,7 @@ async def test_a_language_is_chosen_only_by_a_form_of_the_console(desk: Desk):
 
 CORE = (
     "sign_in.html",
+    "not_me.html",
     "sealed_codes.html",
     "sheet.html",
     "emergency_access.html",

@@ -328,6 +328,7 @@ WEAKER: dict[str, Any] = {
     "silent_notices": "codes_issued",
     "manager_notices": "",
     "codes_by_message": True,
+    "alarm_ends_codes": True,
     "issued_sets_per_hour": 10_000,
     "issued_sets_per_day": 10_000,
     "unlocks_per_day": 100,

@@ -3,6 +3,7 @@
 
 import contextlib
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -71,6 +72,11 @@ async def add_alice(
     )
 
 
+def without_links(text: str) -> str:
+    """Return the text of a mail without the links of alarms, which tests judge (N9)."""
+    return re.sub(r"https://[^\s\"<]+/not-me\?[^\s\"<]+", "", text)
+
+
 async def test_a_user_hears_of_codes_issued_in_their_name(
     node: OneNode, server: MailServer
 ) -> None:
@@ -93,7 +99,7 @@ async def test_a_user_hears_of_codes_issued_in_their_name(
         for words in ("Hello Alice A.,", SERIAL, "root", "Call 4711."):
             assert words in text
         assert not [code for code in codes if code in text]
-        assert PIN not in text.replace(SERIAL, "")
+        assert PIN not in without_links(text).replace(SERIAL, "")
     assert waiting(node) == []
 
 
@@ -138,10 +144,11 @@ async def test_no_mail_holds_a_secret(node: OneNode, server: MailServer) -> None
         if part.get_content_type().startswith("text/")
     )
     assert SERIAL in told
+    told = without_links(told)
     for secret in (*codes, *(each.replace("-", "") for each in codes), PASSWORD):
         assert secret.lower() not in told.lower()
     assert PIN not in told.replace(SERIAL, "")
-    assert "http" not in told, "no link signs anyone in, for there is none"
+    assert "http" not in told, "no link but that of the alarm, which signs no one in"
     assert waiting(node) == []
 
 
@@ -355,7 +362,7 @@ async def test_names_and_addresses_inject_nothing(
         html = each.get_body(("html",))
         assert html is not None
         assert "<script>" not in html.get_content()
-        assert "49" not in html.get_content().replace(SERIAL, "")
+        assert "49" not in without_links(html.get_content()).replace(SERIAL, "")
     if email and email != ALICE:
         assert waiting(node)[0][1:] == (True, "the address on file is none")
 
@@ -439,7 +446,7 @@ async def test_a_broken_template_tells_no_secret(
     for name in ("txt", "html"):
         (tmp_path / f"letter.{name}").write_text(template)
     monkeypatch.setattr(
-        letters, "_environment", lambda: broken_environment(str(tmp_path))
+        letters, "environment", lambda: broken_environment(str(tmp_path))
     )
     await add_alice(node)
     await create(node, server.url)

@@ -155,6 +155,9 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db.execute(
         "INSERT INTO sealed_codes VALUES ('C', 'o', x'07', 'a@example.com', 7, 'p')"
     )
+    db.execute(
+        "INSERT INTO alarms VALUES ('u-alice', 'c-1-1', 'codes_issued', 5, 6, 7)"
+    )
     db.execute("INSERT INTO personal_counts VALUES ('u-alice', 'codes_issued', 1, 7)")
     db.execute("INSERT INTO authority_keys VALUES ('n1', 'agents', 'aa', 1)")
     db.execute(

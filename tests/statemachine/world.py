@@ -60,6 +60,7 @@ from sparecode_node.statemachine.commands.agents import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.commands.alarms import RaiseAlarm
 from sparecode_node.statemachine.commands.approvals import Approve, Reject
 from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
@@ -499,6 +500,14 @@ class World:
             case "open-codes":
                 return OpenSealedCodes(
                     opener=arguments["opener"], page=arguments.get("page", "p1")
+                )
+            case "alarm":
+                user = user_tables.find_user_by_name(self.db, fold(arguments["user"]))
+                return RaiseAlarm(
+                    user_id=user.user_id if user else UserId("nobody"),
+                    notice_id=arguments.get("notice", "c-1-1"),
+                    kind=arguments.get("kind", "codes_issued"),
+                    told_at_ms=START_MS,
                 )
             case "note-codes":
                 return NoteSealedCodes(
@@ -1085,6 +1094,7 @@ class World:
                 "pin_letters",
                 "pin_blocklist",
                 "codes_by_message",
+                "alarm_ends_codes",
                 "authorities_due_after_removal",
                 "replace_authorities_after_removal",
             ):
@@ -1357,11 +1367,20 @@ class World:
             ):
                 yield f"{row[0]} used at {span_text(row[1])}"
         yield from self._show_notices(arguments)
+        yield from self._show_alarms("alarms" in arguments)
         if "table" in arguments:
             (count,) = self.db.execute(
                 f"SELECT count(*) FROM {arguments['table']}"  # noqa: S608
             ).fetchone()
             yield f"{count} rows"
+
+    def _show_alarms(self, wanted: bool) -> Iterator[str]:
+        if wanted:
+            for name, kind, raised in self.db.execute(
+                "SELECT username, kind, raised_at_ms FROM alarms "
+                "JOIN users USING (user_id) ORDER BY notice_id"
+            ):
+                yield f"{name} about {kind} at {span_text(raised)}"
 
     def _show_notices(self, arguments: Arguments) -> Iterator[str]:
         if "channels" in arguments:

@@ -72,7 +72,7 @@ from sparecode_node.console.pages import (
     tokens,
     users,
 )
-from sparecode_node.console.public import sealed_codes
+from sparecode_node.console.public import not_me, sealed_codes
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import RemovedError
 from sparecode_node.services.errors import (
@@ -193,6 +193,7 @@ def build_app(site: Site) -> ASGIApp:
         routes=[
             Route(SIGN_IN, _sign_in_endpoint(site), methods=["GET", "POST"]),
             Route(language.PATH, language.choose(site), methods=["POST"]),
+            Route(not_me.PAGE, not_me.page(site), methods=["GET", "POST"]),
             Route(sealed_codes.PAGE, sealed_codes.show(site), methods=["GET"]),
             Route(sealed_codes.OPEN, sealed_codes.open_codes(site), methods=["POST"]),
             Route(passkeys.OPTIONS, passkeys.sign_in_options(site), methods=["GET"]),

@@ -81,7 +81,7 @@ _ACTIONS: dict[EventClass, str] = {
         SaveEmergencyAccess IssueFixedTokencode IssueTokencodesInBulk RequestBulkIssue
         DisableEmergencyAccess ReinstateToken CODES_VOIDED RECOVERED_TOKEN_ACCEPTED
         RECOVERED_TOKEN_REFUSED SET_EXHAUSTED SET_LOW OpenSealedCodes NoteSealedCodes
-        CODES_NOT_OPENED
+        CODES_NOT_OPENED RaiseAlarm
     """,
     EventClass.TOKENS: """
         CreateUser UpdateUser DeleteUser UnlockUser EnrollToken AssignToken

@@ -35,6 +35,7 @@ class PersonalKind(enum.StrEnum):
     RESET_DONE = "reset_done"
     NEW_DEVICE = "new_device"
     APPROVAL_WAITING = "approval_waiting"
+    ALARM_RAISED = "alarm_raised"
     TEST = "test"
     """Sent only by a test of the channel."""
 

@@ -26,7 +26,7 @@ FORMER_ADDRESS_MS = 72 * HOUR_MS
 FORMER_ADDRESSES_MAX = 3
 """Maximum former addresses of a user. The oldest ones stay: they are the owner's."""
 ADMINISTRATORS_MAX = 20
-"""Maximum super administrators that hear of one event."""
+"""Maximum administrators of one role that hear of one event."""
 
 
 class Audience(enum.Enum):
@@ -40,6 +40,8 @@ class Audience(enum.Enum):
     """That administrator, and the super administrators."""
     APPROVERS = enum.auto()
     """The super administrators except the caller."""
+    HELP_DESK = enum.auto()
+    """The administrators of the help desk, and the super administrators."""
 
 
 REPLACED = "new codes issued"
@@ -86,6 +88,7 @@ KINDS: Mapping[str, tuple[PersonalKind, Audience]] = {
         Audience.WITH_SUPER_ADMINISTRATORS,
     ),
     "RESET_IN_FORCE": (PersonalKind.RESET_DONE, Audience.WITH_SUPER_ADMINISTRATORS),
+    "RaiseAlarm": (PersonalKind.ALARM_RAISED, Audience.HELP_DESK),
     "OpenSession": (PersonalKind.NEW_DEVICE, Audience.ADMINISTRATOR),
 }
 """

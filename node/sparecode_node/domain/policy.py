@@ -113,6 +113,10 @@ class Policy:
     codes_by_message: bool = False
     """Whether codes may go to their user as a sealed message."""
 
+    # "This was not me", see N9.
+    alarm_ends_codes: bool = False
+    """Whether a user's alarm about a notice voids the user's live codes."""
+
     # Public keys (age) that backups are encrypted for, separated by spaces; see P1, P3.
     backup_recipients: str = ""
 

@@ -34,6 +34,7 @@ from sparecode_node.services.keys.rotation import Rotation
 from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
+from sparecode_node.services.notices.alarms import AlarmLinks, Alarms
 from sparecode_node.services.notices.channels import Channels
 from sparecode_node.services.notices.delivery import Delivery
 from sparecode_node.services.notices.delivery_counts import DeliveryCounts
@@ -55,6 +56,7 @@ from sparecode_node.services.people.sessions import Sessions
 from sparecode_node.services.people.users import Users
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.alarm_seals import AlarmSeals
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.passkey_checks import PasskeyChecks
@@ -91,6 +93,7 @@ class Services:
     radius_seals: RadiusSeals
     packet_counts: PacketCounts
     channels: Channels
+    alarms: Alarms
     notice_previews: NoticePreviews
     delivery: Delivery
     cluster: Cluster
@@ -163,6 +166,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     packet_counts = packet_counts or PacketCounts()
     radius_seals = RadiusSeals(key_holder.ring)
     channel_seals = ChannelSeals(key_holder.ring)
+    alarm_seals = AlarmSeals(key_holder.ring)
     costly_reads = CostlyReads(rates)
     decisions = Decisions(
         replicator=replicator,
@@ -310,6 +314,17 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
             counts=delivery_counts or DeliveryCounts(),
             folder=event_folder,
+            alarm_links=AlarmLinks(alarm_seals, consoles, replicator.node_id),
+        ),
+        alarms=Alarms(
+            replicator=replicator,
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            seals=alarm_seals,
+            rates=rates,
+            clock=clock,
+            entropy=entropy,
         ),
         cluster=Cluster(
             replicator=replicator,

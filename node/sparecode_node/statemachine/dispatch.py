@@ -10,6 +10,7 @@ from sparecode_node.statemachine.handlers import (
     administrators,
     agent_keys,
     agents,
+    alarms,
     approvals,
     authentication,
     authorities,
@@ -192,6 +193,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return notices.fail_notices(applying, command)
         case commands.SendNoticesAgain() as command:
             return notices.send_notices_again(applying, command)
+        case commands.RaiseAlarm() as command:
+            return alarms.raise_alarm(applying, command)
         case commands.CreateAdministrator() as command:
             return administrators.create_administrator(applying, command)
         case commands.UpdateAdministrator() as command:

@@ -24,6 +24,7 @@ _ENDING = (
     "agent_keys",
     "personal_counts",
     "former_addresses",
+    "alarms",
 )
 """Tables whose ended rows are deleted without an audit event."""
 

@@ -199,6 +199,10 @@ SEALED_CODES = 2
 """From here on, codes can go to their user by message (I13)."""
 
 
+ALARMS = 2
+"""From here on, users can say of a notice that it was not them (N9)."""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

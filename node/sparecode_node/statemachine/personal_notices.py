@@ -153,14 +153,7 @@ def _people(
             if user is not None:
                 yield _user(user)
         return
-    names: list[str] = []
-    if audience is not Audience.APPROVERS:
-        names.append(event.target)
-    if audience is not Audience.ADMINISTRATOR:
-        names += administrator_tables.enabled_of_role(
-            db, Role.SUPER_ADMIN, most=ADMINISTRATORS_MAX
-        )
-    for name in dict.fromkeys(names):
+    for name in _administrators(db, event, audience):
         if audience is Audience.APPROVERS and event.actor == f"administrator:{name}":
             continue
         found = administrator_tables.find_administrator(db, AdministratorName(name))
@@ -169,6 +162,24 @@ def _people(
         user = user_tables.find_user(db, found.user_id)
         if user is not None:
             yield _Person(key=f"administrator:{name}", name=name, user=user)
+
+
+def _administrators(
+    db: sqlite3.Connection, event: AuditEvent, audience: Audience
+) -> Iterator[str]:
+    """Return the names of the administrators that an audience has, each once."""
+    names: list[str] = []
+    if audience not in (Audience.APPROVERS, Audience.HELP_DESK):
+        names.append(event.target)
+    if audience is not Audience.ADMINISTRATOR:
+        names += administrator_tables.enabled_of_role(
+            db, Role.SUPER_ADMIN, most=ADMINISTRATORS_MAX
+        )
+    if audience is Audience.HELP_DESK:
+        names += administrator_tables.enabled_of_role(
+            db, Role.HELP_DESK, most=ADMINISTRATORS_MAX
+        )
+    yield from dict.fromkeys(names)
 
 
 def _user(user: User) -> _Person:

@@ -49,6 +49,9 @@ def target_of(
             sealed = sealed_code_tables.by_opener(db, command.opener)
             found = code_tables.find_set(db, sealed.set_id) if sealed else None
             return found.serial if found else "unknown link"
+        case commands.RaiseAlarm():
+            user = user_tables.find_user(db, command.user_id)
+            return user.name_key if user else "unknown user"
         case commands.TransferPrimary():
             return command.target or ""
         case commands.ActivateKey():

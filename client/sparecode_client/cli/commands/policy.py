@@ -42,6 +42,7 @@ _NONE = (
     "silent_notices",
     "manager_notices",
     "codes_by_message",
+    "alarm_ends_codes",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1

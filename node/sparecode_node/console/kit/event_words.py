@@ -64,6 +64,7 @@ ACTIONS = (
     N_("PIN chosen"),
     N_("Pass barrier"),
     N_("Raise feature level"),
+    N_("Raise alarm"),
     N_("Reauthenticate"),
     N_("Recovered token accepted"),
     N_("Recovered token refused"),

@@ -13,6 +13,7 @@ from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.cluster import Health, health, status_of
 from sparecode_node.console.pages.review import if_not_open
 from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.queries.alarms import AlarmView
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import EmergencyAccessView, Page, UserView
 from sparecode_node.services.access.authorization import SHOW_ACTIVITY
@@ -101,6 +102,14 @@ async def show(visit: Visit) -> Response:
             shown=LOW_SHOWN,
         )
         locked = _excerpt(await _locked(visit))
+    alarms: tuple[AlarmView, ...] = ()
+    if visit.may("UserService/ListUsers"):
+        alarms = await visit.read(
+            "UserService/ListUsers",
+            lambda call, stale_ok: visit.site.services.alarms.recent(
+                call, stale_ok=stale_ok
+            ),
+        )
     events: tuple[AuditRecord, ...] = ()
     if visit.may("AuditService/ListAuditEvents"):
         events = (await _last_events(visit)).items
@@ -108,6 +117,7 @@ async def show(visit: Visit) -> Response:
         "dashboard.html",
         cluster=status,
         review=await if_not_open(visit),
+        alarms=alarms,
         health=condition,
         bundle=bundle_needed(status) if status is not None else "",
         activity=activity,

@@ -241,6 +241,14 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 ),
             ),
             (
+                "alarm_ends_codes",
+                N_("“This was not me” turns emergency access off"),
+                "",
+                N_(
+                    "The link in each notice tells the help desk. With this, it also voids the live codes of the user. Anyone who reads the mailbox can do so."
+                ),
+            ),
+            (
                 "issued_sets_per_hour",
                 N_("Sets an administrator may issue within an hour without approval"),
                 "",

@@ -13,6 +13,7 @@ from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.console.pages import selection
+from sparecode_node.queries.alarms import AlarmView
 from sparecode_node.queries.users import UserOrder
 from sparecode_node.queries.views import Page, TokenView
 
@@ -109,10 +110,17 @@ async def view(visit: Visit) -> Response:
             call, username=username, stale_ok=stale_ok
         ),
     )
+    alarms: tuple[AlarmView, ...] = await visit.read(
+        "UserService/GetUser",
+        lambda call, stale_ok: visit.site.services.alarms.recent(
+            call, username, stale_ok=stale_ok
+        ),
+    )
     explanation = await explanations.of_user(visit, username)
     return visit.page(
         "user.html",
         user=user,
+        alarms=alarms,
         tokens=tokens.items,
         explanation=explanation,
         obstacles=explanations.obstacles(visit, explanation),

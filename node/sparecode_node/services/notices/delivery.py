@@ -28,6 +28,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.notices.alarms import AlarmLinks
 from sparecode_node.services.notices.delivery_counts import DeliveryCounts
 from sparecode_node.services.notices.outcomes import (
     Attempt,
@@ -258,6 +259,7 @@ class Delivery:
         entropy: Entropy,
         counts: DeliveryCounts,
         folder: Path | None = None,
+        alarm_links: AlarmLinks | None = None,
     ) -> None:
         self._replicator = replicator
         self._state = state
@@ -267,6 +269,7 @@ class Delivery:
         self._counts = counts
         self._folder = folder
         """Where this node writes the files of channels; None: nowhere."""
+        self._alarm_links = alarm_links
         self._lanes: dict[NameKey, Lane | StreamLane] = {}
         self._tasks: dict[NameKey, asyncio.Task[None]] = {}
         self._caught_up: int | None = None
@@ -337,6 +340,7 @@ class Delivery:
                 self._seals,
                 node_id=self._replicator.node_id,
                 folder=self._folder,
+                alarm_links=self._alarm_links,
             )
         except KeyAwaitedError as error:
             log.debug("channel %s must wait for a key: %s", channel.name, error)

@@ -20,6 +20,7 @@ class Fact(enum.Enum):
     ADMINISTRATOR = enum.auto()
     ACTOR = enum.auto()
     AGENT = enum.auto()
+    USER = enum.auto()
 
 
 FACTS: Mapping[Fact, str] = {
@@ -27,6 +28,7 @@ FACTS: Mapping[Fact, str] = {
     Fact.ADMINISTRATOR: N_("Administrator"),
     Fact.ACTOR: N_("By"),
     Fact.AGENT: N_("At"),
+    Fact.USER: N_("User"),
 }
 
 
@@ -277,6 +279,18 @@ WORDS: Mapping[PersonalKind, Words] = {
             "approve only what was agreed."
         ),
         facts=(Fact.ACTOR,),
+    ),
+    PersonalKind.ALARM_RAISED: Words(
+        subject=N_("A user says: this was not me"),
+        happened=N_(
+            "A user of Sparecode has got a notice, and says that it was not them. "
+            "Another person may have the user’s token, codes or PIN."
+        ),
+        advice=N_(
+            "Look at the user’s page in the Security Console, and talk to the user by a "
+            "way that you trust."
+        ),
+        facts=(Fact.USER,),
     ),
     PersonalKind.TEST: Words(
         subject=N_("A test of notices by mail"),

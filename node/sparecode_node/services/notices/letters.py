@@ -9,6 +9,7 @@ second one escapes every value. Both get a few named values, and nothing of the 
 import datetime as dt
 import functools
 import gettext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,9 +38,17 @@ class Letter:
 
 
 def write_letter(
-    personal: PersonalNotice, event: AuditEvent, *, contact: str
+    personal: PersonalNotice,
+    event: AuditEvent,
+    *,
+    contact: str,
+    alarm_links: Sequence[str] = (),
 ) -> Letter:
-    """Write the mail of a notice. Raises `TemplateError` for a broken template."""
+    """
+    Write the mail of a notice. Raises `TemplateError` for a broken template.
+
+    *alarm_links*: to the page where the user raises an alarm (N9).
+    """
     language = best_language(personal.language)
     catalogue = catalogue_of(language)
     words = WORDS[personal.kind]
@@ -86,6 +95,7 @@ def write_letter(
             for fact in words.facts
         ],
         "contact": contact,
+        "alarm_links": alarm_links,
         "is_last": personal.is_last,
     }
     return Letter(
@@ -109,7 +119,7 @@ def languages() -> tuple[str, ...]:
 
 def _value(fact: Fact, event: AuditEvent) -> str:
     match fact:
-        case Fact.TOKEN | Fact.ADMINISTRATOR:
+        case Fact.TOKEN | Fact.ADMINISTRATOR | Fact.USER:
             return event.target
         case Fact.ACTOR | Fact.AGENT:
             return event.actor.partition(":")[2] or event.actor

@@ -44,6 +44,7 @@ from sparecode_node.services.notices.addresses import (
     parse_url,
     resolve,
 )
+from sparecode_node.services.notices.alarms import AlarmLinks
 from sparecode_node.services.notices.letters import Letter, write_letter
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 from sparecode_node.services.notices.webhook import (
@@ -103,9 +104,13 @@ class MailSender:
     password: str = field(repr=False)
     contact: str
     turns: asyncio.Semaphore
+    alarm_links: AlarmLinks | None = None
+    """Writes the links by which users raise an alarm; None: mails have none (N9)."""
 
     @classmethod
-    async def open(cls, channel: Channel, password: str) -> Self:
+    async def open(
+        cls, channel: Channel, password: str, alarm_links: AlarmLinks | None = None
+    ) -> Self:
         """Prepare a sender. Raises `ssl.SSLError` and `ValueError` for bad settings."""
         try:
             parts = parse_url(channel.address, *SMTP_PORTS)
@@ -122,6 +127,7 @@ class MailSender:
             password=password,
             contact=channel.contact,
             turns=asyncio.Semaphore(CONNECTIONS),
+            alarm_links=alarm_links,
         )
 
     async def close(self) -> None:
@@ -184,7 +190,12 @@ class MailSender:
         """
         fields.email(personal.recipient)
         return self._written(
-            write_letter(personal, notice.event, contact=self.contact),
+            write_letter(
+                personal,
+                notice.event,
+                contact=self.contact,
+                alarm_links=self.alarm_links.of(notice) if self.alarm_links else (),
+            ),
             recipient=personal.recipient,
             at_ms=notice.event.at_ms,
             mail_id=message_id(notice.notice_id, personal, self.sender),

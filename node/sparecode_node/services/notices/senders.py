@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.queries.notices import StoredNotice
+from sparecode_node.services.notices.alarms import AlarmLinks
 from sparecode_node.services.notices.event_file import EventFile
 from sparecode_node.services.notices.mail import MailSender
 from sparecode_node.services.notices.outcomes import Attempt, Exchange
@@ -40,12 +41,18 @@ class Sender(Protocol):
 
 
 async def open_sender(
-    channel: Channel, seals: ChannelSeals, *, node_id: str, folder: Path | None
+    channel: Channel,
+    seals: ChannelSeals,
+    *,
+    node_id: str,
+    folder: Path | None,
+    alarm_links: AlarmLinks | None = None,
 ) -> Sender | StreamSender:
     """
     Prepare the sender of a channel; nothing is sent. Raises `UnusableError`.
 
     *folder*: where this node writes the files of channels; None: nowhere.
+    *alarm_links*: writes the links of mails; None: they have none (N9).
     """
     try:
         if channel.kind is ChannelKind.FILE:
@@ -60,7 +67,7 @@ async def open_sender(
             channel.channel, channel.sealed_secret, channel.key_id
         )
         if channel.kind is ChannelKind.MAIL:
-            return await MailSender.open(channel, secret)
+            return await MailSender.open(channel, secret, alarm_links)
         return await WebhookSender.open(channel, secret, seals.cluster_id)
     except UnknownKeyError as error:
         raise KeyAwaitedError(str(error)) from error

@@ -29,6 +29,7 @@ from sparecode_node.statemachine.commands.agents import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.commands.alarms import RaiseAlarm
 from sparecode_node.statemachine.commands.approvals import (
     Approve,
     Reject,
@@ -208,6 +209,7 @@ Command = (
     | DisableEmergencyAccess
     | OpenSealedCodes
     | NoteSealedCodes
+    | RaiseAlarm
     | Authenticate
     | ContinueAuthentication
     | RegisterAgent

@@ -60,3 +60,4 @@ class UpdatePolicy:
     silent_notices: str | None = None
     manager_notices: str | None = None
     codes_by_message: bool | None = None
+    alarm_ends_codes: bool | None = None

@@ -50,6 +50,7 @@ FIELD_LEVELS = {
     "silent_notices": feature_level.PERSONAL_NOTICES,
     "manager_notices": feature_level.PERSONAL_NOTICES,
     "codes_by_message": feature_level.SEALED_CODES,
+    "alarm_ends_codes": feature_level.ALARMS,
 }
 """
 The level that began each field that release 0.1.0 does not have.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
+from sparecode_node.statemachine.tables.alarms import ALARM_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.browser_logins import BROWSER_LOGIN_TABLES
@@ -78,6 +79,7 @@ ALTER TABLE audit_events ADD COLUMN
         + ";"
         + schema.AUTHENTICATION_INDEX
         + AGENT_KEY_TABLES
+        + ALARM_TABLES
         + ALLOWANCE_TABLES
         + AUTHORITY_TABLES
         + BROWSER_LOGIN_TABLES
@@ -121,6 +123,7 @@ DROP INDEX audit_events_by_authentication;
 DROP INDEX audit_events_of_decisions;
 ALTER TABLE audit_events DROP COLUMN authentication_id;
 DROP TABLE agent_keys;
+DROP TABLE alarms;
 DROP TABLE former_codes;
 DROP TABLE allowance_counts;
 DROP TABLE authority_keys;

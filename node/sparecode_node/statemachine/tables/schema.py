@@ -10,6 +10,7 @@ Every row is a function of the log. `meta` holds single values: `applied_index`,
 from pathlib import Path
 
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
+from sparecode_node.statemachine.tables.alarms import ALARM_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.browser_logins import BROWSER_LOGIN_TABLES
@@ -434,6 +435,7 @@ CREATE TABLE audit_events (
     + AUTHENTICATION_INDEX
     + AGENT_KEY_TABLES
     + _AGENT_TABLES
+    + ALARM_TABLES
     + ALLOWANCE_TABLES
     + _APPROVAL_TABLES
     + AUTHORITY_TABLES
