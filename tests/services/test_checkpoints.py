@@ -191,6 +191,36 @@ def test_a_log_that_has_lost_copied_frames_is_noticed_at_the_next_start(
             open_page_sums(image / "state.db")
 
 
+def test_a_log_whose_first_frame_is_damaged_is_begun_again(tmp_path: Path) -> None:
+    """SQLite goes on with the same salt: a kill then leaves fewer frames than before."""
+    with opened(tmp_path) as world:
+        create_users(world, 5)
+        until_durable(world.machine, world.index)
+        create_users(world, 40)  # The log is started over.
+        until_durable(world.machine, world.index)
+        image = copy(tmp_path, tmp_path / "image")
+    log = image / "state.db-wal"
+    log.write_bytes(flipped(log.read_bytes(), 32 + 500))
+    before = salt(image)
+    with opened(image) as world:
+        create_users(world, 1)
+        killed = copy(image, tmp_path / "killed")
+    assert salt(killed) == before
+    with opened(killed) as world:
+        create_users(world, 1)
+
+
+def test_checksums_of_another_format_are_made_again(tmp_path: Path) -> None:
+    """Those of no page would be compared with nothing from then on."""
+    with opened(tmp_path) as world:
+        create_users(world, 20)
+    (tmp_path / "state.db-pages").write_bytes(b"SCPAGES9")
+    sums = open_page_sums(tmp_path / "state.db")
+    sums.close()
+    assert None not in [sums.get(page) for page in range(1, len(sums) + 1)]
+    assert len(sums) == (tmp_path / "state.db").stat().st_size // PAGE
+
+
 def test_frames_that_were_not_copied_may_be_lost(tmp_path: Path) -> None:
     """The state is older, and whole; the journal has the entries."""
     with opened(tmp_path) as world:

@@ -86,23 +86,30 @@ class PageSums:
             return None
         return self._sums[page - 1]
 
-    def load(self) -> None:
-        """Read the file up to its first damaged batch: that one was never relied on."""
+    def load(self) -> bool:
+        """
+        Read the file up to its first damaged batch: that one was never relied on.
+
+        Return whether there is a file of this format.
+        """
+        if not self._path.exists():
+            return False
         data = memoryview(self._path.read_bytes())
         if data[: len(MAGIC)] != MAGIC:
-            return
+            return False
         at = len(MAGIC)
         while len(data) - at >= _BATCH.size + _CRC.size:
             pages, count, salt, frames = _BATCH.unpack_from(data, at)
             end = at + _BATCH.size + count * _RECORD.size
             if len(data) < end + _CRC.size:
-                return
+                break
             if zlib.crc32(data[at:end]) != _CRC.unpack_from(data, end)[0]:
-                return
+                break
             records = data[at + _BATCH.size : end]
             self.take(pages, dict(_RECORD.iter_unpack(records)))
             self.copied = Copied(salt, frames)
             at = end + _CRC.size
+        return True
 
     def add(self, pages: int, sums: Mapping[int, int], copied: Copied) -> None:
         """
@@ -161,11 +168,11 @@ def open_page_sums(database: Path) -> PageSums:
     Also write its write-ahead log again, over itself: after a failed sync it may be
     readable and on no disk. Raises `LostWriteError`, `OSError` and `sqlite3.Error`.
 
-    There is nothing to compare with if the file of checksums is missing, or if the
-    write-ahead log is: a node never removes its log, so another program has written.
+    There is nothing to compare with if the file of checksums is missing or of another
+    format, or if the write-ahead log is missing: a node never removes its log, so another
+    program has written.
     """
-    path = database.with_name(f"{database.name}-pages")
-    sums = PageSums(path)
+    sums = PageSums(database.with_name(f"{database.name}-pages"))
     log = database.with_name(f"{database.name}-wal")
     if not database.exists():
         sums.rewrite()
@@ -173,8 +180,7 @@ def open_page_sums(database: Path) -> PageSums:
     found = _read_log(database, log) if log.exists() else None
     if log.exists():
         write_again(log)
-    if found is not None and path.exists():
-        sums.load()
+    if found is not None and sums.load():
         intact, pages = found
         is_same = intact.salt == sums.copied.salt
         # Without any intact frame, nothing of the log is used.
@@ -184,6 +190,8 @@ def open_page_sums(database: Path) -> PageSums:
                 f" and {sums.copied.frames} were on disk. {ADVICE}"
             )
         _compare(database, sums, pages)
+        if not intact.frames:  # SQLite may begin the log again, with the same salt.
+            sums.copied = Copied()
     else:
         sums.take(*_sums_of(database))
     sums.rewrite()
