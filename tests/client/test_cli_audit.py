@@ -379,6 +379,29 @@ def test_a_damaged_archive_is_named_with_its_file(
     assert stranger(*arguments).exit_code == 2
 
 
+def test_a_segment_that_a_node_is_writing_is_left_out(
+    stranger: Cli, files: dict[str, str], archive: Path
+) -> None:
+    """(U2) Its checkpoint comes last. An earlier one without it is a problem."""
+    arguments = ("audit", "verify", "--archive", str(archive))
+    first, second = sorted(archive.glob("*.checkpoint.json"))
+    moved = second.rename(second.with_suffix(".gone"))
+    result = stranger(*arguments, "--public-key", files["keys"])
+    assert result.exit_code == 0
+    assert "Proved: events 1 to 5 are complete" in result.stdout
+    assert "Segment 2 has no checkpoint yet, and was left out." in result.stdout
+    answer = json.loads(stranger(*arguments, "--output", "json").stdout)
+    assert answer["unfinished_segment"] == 2
+    moved.rename(second)
+    first.unlink()
+    assert stranger(*arguments).exit_code == 2
+    for each in archive.glob("00000002-*"):
+        each.unlink()
+    result = stranger(*arguments)
+    assert result.exit_code == 2
+    assert "the only segment has no checkpoint yet" in result.stderr.replace("\n", " ")
+
+
 def test_verify_names_what_was_declared_lost(stranger: Cli, tmp_path: Path) -> None:
     """(U2) In words and in JSON; it is no problem."""
     records = whole()

@@ -7,6 +7,7 @@ Beside each is the checkpoint of its last event. Nodes write both (`[audit] arch
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,3 +56,23 @@ def archived_segments(folder: Path) -> tuple[ArchivedSegment, ...]:
     if not found:
         raise AuditFileError(f"{folder}: holds no segment of an audit log")
     return tuple(found[number] for number in sorted(found))
+
+
+def without_unfinished(
+    segments: Sequence[ArchivedSegment],
+) -> tuple[tuple[ArchivedSegment, ...], int | None]:
+    """
+    Return the segments without one that a node is about to finish, and its number.
+
+    A node writes the checkpoint after the events: only the newest one may lack it.
+
+    Raises:
+        AuditFileError: It is the only one.
+    """
+    if not segments or segments[-1].checkpoint.exists():
+        return tuple(segments), None
+    if len(segments) == 1:
+        raise AuditFileError(
+            f"{segments[0].events}: the only segment has no checkpoint yet"
+        )
+    return tuple(segments[:-1]), segments[-1].number

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.audit.archive import archived_segments
+from sparecode_client.audit.archive import archived_segments, without_unfinished
 from sparecode_client.audit.checkpoints import (
     AuditFileError,
     checkpoint_text,
@@ -200,7 +200,9 @@ def verify_file(
     """
     settings = settings_of(context)
     try:
-        segments = () if archive is None else archived_segments(archive)
+        segments, unfinished = without_unfinished(
+            () if archive is None else archived_segments(archive)
+        )
         paths = [each.events for each in segments] + ([] if path is None else [path])
         files = [*(each.checkpoint for each in segments), *(checkpoint or ())]
         if not paths or not files:
@@ -221,11 +223,16 @@ def verify_file(
                 "proved_up_to": verdict.proved_up_to,
                 "public_key_given": trusted is not None,
                 "lost": verdict.lost,
+                "unfinished_segment": unfinished,
                 "problem": verdict.problem,
             }
         )
     else:
         _say_verdict(settings, verdict)
+        if unfinished is not None:
+            settings.output.say(
+                f"Segment {unfinished} has no checkpoint yet, and was left out."
+            )
         if segments and verdict.first > 1:
             settings.output.say(
                 f"The archive begins with event {verdict.first}: nothing is said of "

@@ -120,7 +120,6 @@ class ClusterStatus:
     """Those that were declared lost, in words."""
     found_segments: str = ""
     """Lost ones that a member has after all: the others fetch them."""
-    """Those that were declared lost, in words."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
