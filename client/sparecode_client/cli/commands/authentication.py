@@ -126,7 +126,12 @@ def authenticate(
                 settings, agent, answer, new_pin_file, next_tokencode_file
             )
     if settings.output.is_json:
-        settings.output.json(answer)
+        settings.output.json(
+            {
+                "decision": answer.decision,
+                "authentication_id": answer.authentication_id,
+            }
+        )
     else:
         settings.output.say(_WORDS[answer.decision])
     if not answer.accepted:
