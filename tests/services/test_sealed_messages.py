@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codes as a sealed message, through a real mail server (I13)."""
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -29,6 +30,7 @@ from sparecode_node.domain.sealed_codes import (
 )
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.context import Anonymous, CallContext
+from sparecode_node.services.emergency import sealed_messages
 from sparecode_node.services.emergency.emergency_access import IssuedCodes, SetTerms
 from sparecode_node.services.emergency.issuing import Lifetime
 from sparecode_node.services.emergency.sealed_messages import OpenedCodes
@@ -431,6 +433,21 @@ async def test_a_repeated_request_sends_no_second_mail(
     assert len(server.mails) == 1
 
 
+async def test_a_repeated_request_is_answered_without_a_channel(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13, Q1) The set is issued, whatever became of the channel since."""
+    request_id = "0a0a0a0a-0b0b-4c0c-8d0d-0e0e0e0e0e0f"
+    first = await send(node, request_id=request_id)
+    await node.channels.remove(node.admin("NoticeService/RemoveChannel"), name="siem")
+    again = await send(node, request_id=request_id)
+    assert again.saved == first.saved
+    assert again.message is not None
+    assert again.message.outcome is MailOutcome.UNKNOWN
+    with pytest.raises(Refused, match="no channel for mail is enabled"):
+        await send(node)
+
+
 async def test_nothing_is_mailed_before_the_commit(
     node: OneNode, server: MailServer
 ) -> None:
@@ -505,3 +522,36 @@ async def test_codes_do_not_go_by_message_for_a_token_without_a_pin(
     assert found is MessageObstacle.NO_PIN
     assert await node.sealed_messages.obstacle(TokenSerial(SERIAL)) is None
     assert server.mails == []
+
+
+async def test_a_call_that_is_canceled_leaves_no_set_without_its_note(
+    node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I13) The mail is tried to its end, and a node that stops waits for it."""
+    monkeypatch.setattr(mail, "COMMAND_S", 0.5)
+    server.answers["RCPT"] = "HANG"
+    call = asyncio.create_task(send(node))
+    async with asyncio.timeout(20):
+        while not server.sign_ins:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await node.sealed_messages.close()
+    assert len(events(node, "NoteSealedCodes")) == 1
+
+
+async def test_codes_whose_mail_cannot_be_written_are_void_at_once(
+    node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I13) A flaw of the node is raised, and leaves no live codes."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sealed_messages, "write_code_letter", broken)
+    with pytest.raises(ZeroDivisionError):
+        await send(node)
+    assert waiting(node) == 0
+    (noted, _) = events(node, "NoteSealedCodes", "CODES_VOIDED")
+    assert "mail not sent: error of the node" in noted[2]

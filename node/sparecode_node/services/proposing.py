@@ -204,9 +204,9 @@ class Proposer:
 
         try:
             return await self.decide(proposal, deadline)
-        except InvalidFieldError:
-            # The current policy refuses it; the policy of the first try may not have
-            # (Q2).
+        except (InvalidFieldError, Refused):
+            # The current policy or this node refuses it; the policy of the first try
+            # may not have (Q2).
             key = request_key(self._sealing, context, _caller(session))
             async with self._state.transaction() as transaction:
                 remembered = await requests.find(transaction, key)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: emergency codes that replace a lost token (I, R)."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.ids import SetId, TokenSerial
+from sparecode_node.domain.notices import Channel
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
@@ -186,7 +187,9 @@ class Emergency:
         *by_message*: they are mailed to their user instead, encrypted (I13).
         """
         if by_message:
-            return await self._issue_by_message(context, serial, count, terms)
+            return await self._messages.finish(
+                self._issue_by_message(context, serial, count, terms)
+            )
         return await self._issue(context, serial, count, terms, terms.saving_set)
 
     @idempotent
@@ -207,8 +210,14 @@ class Emergency:
         count: int | None,
         terms: SetTerms,
         command: Callable[[TokenSerial, User | None, Policy, DrawnSet], Command],
+        check: Callable[[], Awaitable[None]] | None = None,
     ) -> IssuedCodes:
-        """Draw codes, and propose the command that *command* builds from them."""
+        """
+        Draw codes, and propose the command that *command* builds from them.
+
+        *check* raises `Refused` if this node cannot issue them now. A retry gets the
+        first answer all the same.
+        """
         key = fields.serial(serial)
         terms.check()
         deadline = self._proposer.deadline(context)
@@ -217,6 +226,8 @@ class Emergency:
 
         async def prepare() -> Command:
             nonlocal drawn
+            if check is not None:
+                await check()
             _, user, policy = await self._find(key)
             number = issuing.count_of(count, policy)
             # Without a user, apply returns the reason, or the first answer to this
@@ -246,9 +257,13 @@ class Emergency:
     ) -> IssuedCodes:
         """Issue a set whose codes no one sees but the page of the link (I13)."""
         deadline = self._proposer.deadline(context)
-        channel = await self._messages.channel()
+        channel: Channel | None = None
         drawn_for: dict[SetId, tuple[SealedLink, User]] = {}
         recipient = ""
+
+        async def check() -> None:
+            nonlocal channel
+            channel = await self._messages.channel()
 
         def command(
             key: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
@@ -261,10 +276,10 @@ class Emergency:
             recipient = user.email
             return terms.saving_set(key, user, policy, drawn, link)
 
-        issued = await self._issue(context, serial, count, terms, command)
+        issued = await self._issue(context, serial, count, terms, command, check)
         saved = issued.saved
         sealed = drawn_for.get(SetId(saved.set_id))
-        if sealed is None:
+        if sealed is None or channel is None:
             message = self._messages.sent_earlier(saved, recipient)
         else:
             link, user = sealed

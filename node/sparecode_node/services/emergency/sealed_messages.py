@@ -10,8 +10,9 @@ key is gone, and the set is void after an hour.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sparecode_node.domain.ids import SetId, TokenSerial
@@ -53,6 +54,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PAGE = "/codes"
 """The page of a link, on every node's console."""
@@ -63,6 +65,8 @@ MAIL_S_MIN = 5.0
 ANSWER_S = 1.0
 """What sending leaves of the caller's time for the answer."""
 NOTE_S = 5.0
+CLOSE_S = MAIL_S_MIN + NOTE_S
+"""How long a node that stops waits for mails that are being sent."""
 HASHED_MAX = 64
 """Characters of what a page sends: 43 each."""
 
@@ -135,6 +139,27 @@ class SealedMessages:
                 consoles.items(), key=lambda each: each[0] != replicator.node_id
             )
         )[:LINKS_MAX]
+        self._sending: set[asyncio.Task[Any]] = set()
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Run *work* to its end, even if the call that waits for it is canceled.
+
+        A set that is committed needs its mail, and a refused mail voids the set.
+        """
+        task = asyncio.create_task(work, name="codes by message")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait for the mails that are being sent, and cancel those that take too long."""
+        tasks = tuple(self._sending)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_S)
+            for each in late:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def channel(self) -> Channel:
         """
@@ -204,9 +229,27 @@ class SealedMessages:
         A set whose mail was certainly not sent is void at once.
         """
         ends_at_ms = saved.at_ms + WAITING_MS
-        outcome, cause = await self._mail(
-            channel, link, user, serial, saved, ends_at_ms, deadline
+        try:
+            outcome, cause = await self._mail(
+                channel, link, user, serial, saved, ends_at_ms, deadline
+            )
+        except Exception:
+            # Logged here: the call that would raise it may have been canceled.
+            log.exception("a sealed message failed", extra={"set_id": saved.set_id})
+            await self._note(serial, saved, MailOutcome.FAILED, "error of the node")
+            raise
+        await self._note(serial, saved, outcome, cause)
+        return SentMessage(
+            outcome=outcome, recipient=user.email, cause=cause, ends_at_ms=ends_at_ms
         )
+
+    async def _note(
+        self,
+        serial: TokenSerial,
+        saved: EmergencyAccessSaved,
+        outcome: MailOutcome,
+        cause: str,
+    ) -> None:
         note = NoteSealedCodes(
             serial=serial, set_id=_set_id(saved), outcome=outcome, cause=cause
         )
@@ -221,9 +264,6 @@ class SealedMessages:
                 "outcome of a sealed message not recorded",
                 extra={"set_id": saved.set_id, "outcome": outcome, "cause": str(error)},
             )
-        return SentMessage(
-            outcome=outcome, recipient=user.email, cause=cause, ends_at_ms=ends_at_ms
-        )
 
     def sent_earlier(self, saved: EmergencyAccessSaved, recipient: str) -> SentMessage:
         """Return what is known of the message of an earlier call with this request id."""
