@@ -139,7 +139,14 @@ async def test_a_reader_of_links_opens_nothing(desk: Desk, mails: MailServer) ->
     head = await browser.client.head("/codes")
     assert head.status_code == 200
     assert (await browser.client.get("/codes/open")).status_code == 405
-    for body in ("", "{}", "[]", '{"opener": 1, "page": 2}', '{"opener": "x"}'):
+    for body in (
+        "",
+        "{}",
+        "[]",
+        "[" * 60_000,
+        '{"opener": 1, "page": 2}',
+        '{"opener": "x"}',
+    ):
         answer = await browser.client.post("/codes/open", content=body)
         assert answer.status_code == 400
     guess = {"opener": "A" * 43, "page": "B" * 22}

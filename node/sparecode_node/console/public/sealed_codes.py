@@ -38,6 +38,8 @@ METHOD = "SecurityConsole/OpenSealedCodes"
 NOT_NOW, CLOSED, NO_REQUEST = 503, 410, 400
 _SENT = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 
+MALFORMED: Final = (ValueError, TypeError, KeyError, RecursionError)
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -62,7 +64,7 @@ def open_codes(site: Site) -> Endpoint:
             sent = json.loads(await body_of(request))
             opener, page = sent["opener"], sent["page"]
             is_formed = bool(_SENT.fullmatch(opener) and _SENT.fullmatch(page))
-        except (TooLargeError, ClientDisconnect, ValueError, TypeError, KeyError):
+        except (TooLargeError, ClientDisconnect, *MALFORMED):
             return Response(status_code=NO_REQUEST)
         origin = origin_of(request, site.others().values())
         if not is_formed or origin not in (Origin.HERE, Origin.UNKNOWN):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page of a link to sealed codes: opens them at a click, and decrypts them here.
+// The page of a link to sealed codes: its button opens them, and this script decrypts them.
 // services/secrets/sealed_links.py derives the same values from the link.
 "use strict";
 
@@ -101,14 +101,20 @@ function show(content, codes) {
     sheet.querySelector("ol").append(printed);
   });
   document.getElementById("sealed-closed").hidden = true;
-  // The history keeps no link, now that it opens nothing.
+  // The history of this tab loses the link, which opens nothing now. The browser's own
+  // list of visited pages may keep it.
   history.replaceState(null, "", location.pathname);
   say("shown");
   opened.focus();
 }
 
 async function open(secret) {
-  const opener = textOf(await derived(secret, OPENER_INFO));
+  let opener;
+  try {
+    opener = textOf(await derived(secret, OPENER_INFO));
+  } catch {
+    return say("broken");
+  }
   let answer;
   try {
     answer = await fetch(card.dataset.open, {

@@ -170,7 +170,8 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     if issued.voided:
         _note_voided(applying, command.serial, issued.voided, "new codes issued")
     what = "fixed tokencode" if fixed else plural(len(command.codes), "code")
-    way = f", by message to {command.recipient}" if command.opener else ""
+    # The audit log keeps no address: it is kept for years, and goes to other systems.
+    way = ", by message" if command.opener else ""
     applying.detail = f"set {command.set_id}: {what}, {command.recovery}{way}"
     return EmergencyAccessSaved(
         index=applying.index,

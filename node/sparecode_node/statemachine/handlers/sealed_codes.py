@@ -109,7 +109,7 @@ def open_sealed_codes(applying: Applying, command: OpenSealedCodes) -> Rejected 
         applying.db,
         replace(sealed, page=command.page, ends_at_ms=applying.now_ms + OPENED_MS),
     )
-    applying.detail = f"set {sealed.set_id}, mailed to {sealed.recipient}"
+    applying.detail = f"set {sealed.set_id}"
     return None
 
 
@@ -146,7 +146,7 @@ def end_unopened(
             continue
         serial, voided = _void(db, sealed, now_ms)
         events = [
-            (NOT_OPENED, f"set {sealed.set_id}, mailed to {sealed.recipient}"),
+            (NOT_OPENED, f"set {sealed.set_id}"),
             *(
                 [(VOIDED, f"not opened in time: {plural(voided, 'code')}")]
                 * bool(voided)
