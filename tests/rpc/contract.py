@@ -30,8 +30,10 @@ CONTENTS: Mapping[str, Any] = {
     "first_tokencode": "123456",
     "further_code_lengths": "",
     "interval": Duration(seconds=1),
+    "kind": "codes_issued",
     "language": "de",
     "leave_groups": "guests",
+    "manager_email": "boss@example.net",
     "new_password": "fifteen or more",
     "new_pin": "4711",
     "next_tokencode": "654321",
@@ -98,7 +100,7 @@ def well_formed(descriptor: Descriptor) -> Message:
 
 
 def _value(field: FieldDescriptor) -> Any:
-    if field.name in CONTENTS:
+    if field.name in CONTENTS and field.enum_type is None:
         return CONTENTS[field.name]
     if field.message_type and field.message_type.file.package == "google.protobuf":
         return GetMessageClass(field.message_type)(seconds=1_800_000_000)

@@ -5,8 +5,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
-import pytest
-
 from tests.simulation.groups.run import GroupsRun
 
 SEEDS = range(6)
@@ -42,11 +40,3 @@ def test_a_seed_with_clusters_is_a_run() -> None:
         assert one.rules.counts == other.rules.counts
         assert one.rules.accepted == other.rules.accepted
         assert one.table == other.table
-
-
-@pytest.mark.parametrize("promise", ["spent once", "decided by one cluster"])
-def test_rules_notice_a_code_that_two_clusters_accept(promise: str) -> None:
-    with contextlib.closing(GroupsRun(0)) as run:
-        run.rules.violated(promise, "seen")
-        run.rules.violated(promise, "later")
-        assert run.rules.violations == {promise: "seen"}

@@ -87,7 +87,8 @@ def test_no_check_is_left_out_here() -> None:
     text = "".join(
         path.read_text()
         for path in Path(__file__).parent.rglob("*.py")
-        if not path.name.startswith("test_")
+        # Planted bugs show that those of clusters that share users notice.
+        if not path.name.startswith("test_") and path.parent.name != "groups"
     )
     kinds = set(re.findall(r'violated\(\s*"([^"]+)"', text))
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.

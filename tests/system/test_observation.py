@@ -22,6 +22,7 @@ from sparecode_node.daemon.metrics.catalog import (
     NOTICES_OLDEST,
     NOTICES_WAITING,
     RADIUS_PACKETS,
+    SEGMENTS_UNARCHIVED,
     SNAPSHOT_SECONDS,
     Kind,
 )
@@ -33,7 +34,16 @@ from tests.system.estate import PATIENCE, PIN, Estate
 pytestmark = pytest.mark.asyncio
 
 USER, SERIAL = "canaryuser", "serial-canaryuser"
-NOTICE_METRICS = (NOTICE_DELIVERIES, NOTICES_DEAD, NOTICES_OLDEST, NOTICES_WAITING)
+RARE_METRICS = (
+    NOTICE_DELIVERIES,
+    NOTICES_DEAD,
+    NOTICES_OLDEST,
+    NOTICES_WAITING,
+    RADIUS_PACKETS,
+    SEGMENTS_UNARCHIVED,
+    SNAPSHOT_SECONDS,
+)
+"""Shown only if there is a channel, a RADIUS client, an archive or a snapshot."""
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -121,7 +131,7 @@ async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> No
     for metric in CATALOG:
         suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
         # None was here, and there is no channel.
-        rare = metric in (SNAPSHOT_SECONDS, RADIUS_PACKETS, *NOTICE_METRICS)
+        rare = metric in RARE_METRICS
         assert rare or metric.name + suffix in names, metric.name
     labels = json.dumps([sorted(labels) for _, labels in samples])
     for secret in (USER, SERIAL, AGENT, PIN, *holder.codes, cluster.password):
