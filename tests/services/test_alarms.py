@@ -137,6 +137,19 @@ async def test_a_user_tells_the_help_desk(node: OneNode, server: MailServer) -> 
     assert await node.accepts(PIN + codes[0])
 
 
+async def test_one_user_hides_no_alarm_of_another(
+    node: OneNode, server: MailServer
+) -> None:
+    """(N9) For all users, each has one line: that of the newest alarm."""
+    tokens = [(await issued_token(node, server))[0] for _ in range(2)]
+    for token in tokens:
+        assert await raised(node, token)
+    user = node.admin("UserService/GetUser")
+    assert len((await node.services.alarms.recent(user, "alice")).value) == 2
+    (newest,) = (await node.services.alarms.recent(user)).value
+    assert newest == (await node.services.alarms.recent(user, "alice")).value[0]
+
+
 async def test_only_mails_to_users_have_a_link(
     node: OneNode, server: MailServer
 ) -> None:

@@ -410,7 +410,7 @@ async def test_codes_whose_mail_was_perhaps_taken_wait_for_the_hour(
     node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(I13) It is not sent again: no other mail could have the same key."""
-    monkeypatch.setattr(mail, "COMMAND_S", 0.2)
+    monkeypatch.setattr(mail, "COMMAND_S", 2.0)
     server.answers["DATA"] = "HANG"
     issued = await send(node)
     assert issued.message is not None
@@ -528,7 +528,7 @@ async def test_a_call_that_is_canceled_leaves_no_set_without_its_note(
     node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(I13) The mail is tried to its end, and a node that stops waits for it."""
-    monkeypatch.setattr(mail, "COMMAND_S", 0.5)
+    monkeypatch.setattr(mail, "COMMAND_S", 2.0)
     server.answers["RCPT"] = "HANG"
     call = asyncio.create_task(send(node))
     async with asyncio.timeout(20):

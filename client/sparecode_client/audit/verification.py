@@ -34,7 +34,7 @@ from sparecode_client.audit.lost_events import (
 from sparecode_client.values.audit import Checkpoint
 
 GENESIS_HASH = bytes(32)
-LINE_BYTES_MAX = 64 * 1024
+LINE_BYTES_MAX = 4 * 1024 * 1024
 
 _NUMBERS = ("at_ms", "sequence")
 _WORDS = ("action", "actor", "detail", "node", "outcome", "reason", "target")

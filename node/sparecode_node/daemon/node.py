@@ -97,7 +97,7 @@ EXIT_FATAL = 70
 
 HAND_OVER_S = 3.0
 """Time for another node to take over when the primary stops."""
-STOP_MAX_S = 15.0
+STOP_MAX_S = 20.0
 """Limit of the whole stop. Then the process ends, whatever still runs."""
 
 _REFUSALS = (

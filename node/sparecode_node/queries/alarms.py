@@ -40,14 +40,17 @@ async def recent(
     transaction: ReadTransaction, now_ms: int, username: str = ""
 ) -> tuple[AlarmView, ...]:
     """
-    Return the newest alarms, of all users or of one.
+    Return the newest alarms of one user, or the newest one of each.
 
-    *username*: any case; empty: all users.
+    *username*: any case; empty: all users. One user's alarms must not push those of
+    another out of sight.
     """
     rows = await transaction.all(
-        "SELECT username, kind, told_at_ms, raised_at_ms "
+        # SQLite takes the other columns from the row with the greatest value.
+        "SELECT username, kind, told_at_ms, max(raised_at_ms) AS raised_at_ms "
         "FROM alarms JOIN users USING (user_id) WHERE ends_at_ms > :now_ms "
         "AND :name_key IN ('', name_key) "
+        "GROUP BY user_id, CASE :name_key WHEN '' THEN '' ELSE notice_id END "
         "ORDER BY raised_at_ms DESC, notice_id LIMIT :most",
         now_ms=now_ms,
         name_key=fold(username),

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 EVENTS, CHECKPOINT = ".jsonl", ".checkpoint.json"
 _HASHES = frozenset({"previous_hash", "hash"})
 _HASH_DIGITS = 16
-_EVENT_BYTES_MAX = 64 * 1024
+_EVENT_BYTES_MAX = 4 * 1024 * 1024
 """No line of an event is longer."""
 _CHECKPOINT_BYTES_MAX = 4096
 

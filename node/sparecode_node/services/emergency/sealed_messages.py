@@ -65,7 +65,7 @@ MAIL_S_MIN = 5.0
 ANSWER_S = 1.0
 """What sending leaves of the caller's time for the answer."""
 NOTE_S = 5.0
-CLOSE_S = MAIL_S_MIN + NOTE_S
+CLOSE_S = 5.0
 """How long a node that stops waits for mails that are being sent."""
 HASHED_MAX = 64
 """Characters of what a page sends: 43 each."""

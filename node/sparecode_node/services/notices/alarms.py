@@ -21,6 +21,7 @@ from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.context import CallContext, Deadline, Read
+from sparecode_node.services.errors import refusal
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
@@ -107,8 +108,8 @@ class Alarms:
         Raise the alarm of a link, once; a repeat changes nothing, and gets the same answer.
 
         False: the link is none of this cluster, its time has passed, or its user is
-        deleted. Such a link writes nothing, nor does a known alarm. Raises `RateError` and
-        `ProposeError`.
+        deleted. Such a link writes nothing, nor does a known alarm. Raises `RateError`,
+        `Refused` and `ProposeError`.
         """
         self._rates.stranger(context.peer)
         link = self._seals.unseal_link(token)
@@ -133,7 +134,9 @@ class Alarms:
         if not isinstance(result, Rejected):
             return True
         # Another node was told first, or the user was deleted at the same time.
-        return result.reason is Reason.STALE_PARAMETERS
+        if result.reason is Reason.STALE_PARAMETERS:
+            return True
+        raise refusal(result)
 
     async def recent(
         self,
@@ -142,7 +145,7 @@ class Alarms:
         *,
         stale_ok: bool = False,
     ) -> Read[tuple[AlarmView, ...]]:
-        """Return the alarms of the last days, of all users or of one, the newest first."""
+        """Return the last days' alarms of a user, or the newest of each; newest first."""
 
         async def query(
             transaction: ReadTransaction, now_ms: int
