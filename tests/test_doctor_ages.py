@@ -124,7 +124,7 @@ def test_notices_that_wait_too_long_are_found(tmp_path: Path) -> None:
         for name, minutes, dead in (("late", 21, 0), ("new", 1, 0), ("given-up", 9, 1)):
             db.execute(
                 "INSERT INTO notices VALUES (NULL, ?, 'c-1-1', 1, 'tokens', 1, ?, '', "
-                "'', '', '', '', '', '', 0, ?, '', '', '', '', '', 0)",
+                "'', '', '', '', '', '', 0, ?, '', '', '', '', '', 0, '', 0)",
                 (name, ms(dt.timedelta(minutes=minutes)), dead),
             )
         db.commit()

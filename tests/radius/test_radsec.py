@@ -210,7 +210,7 @@ async def test_a_request_with_a_denied_certificate_ends_the_connection(
 
 
 async def test_an_agent_that_is_not_registered_has_no_connection(tls_door):
-    """(A4) Before its first request, and once it is removed."""
+    """(A4) No request is read, and it ends; also once the agent is removed."""
     node = tls_door.door.node
     issued = await node.issue()
     connection = await tls_door.connect("mail")
@@ -228,6 +228,20 @@ async def test_an_agent_that_is_not_registered_has_no_connection(tls_door):
         node.admin("AgentService/RemoveAgent"), name=identity_of("mail")
     )
     assert await connection.reply() == b""
+    await connection.close()
+
+
+async def test_an_agent_whose_registration_comes_late_keeps_its_connection(tls_door):
+    """A node may be asked before it has applied what others have."""
+    connection = await tls_door.connect("mail")
+    async with asyncio.timeout(TIMEOUT_S):
+        while not any(  # noqa: ASYNC110 - it tells no one.
+            each.unknown_checks for each in tls_door.listener._connections
+        ):
+            await asyncio.sleep(0)
+    await register_mail(tls_door)
+    status = request(RADSEC, code=StatusServer)
+    assert await code_of(connection, status) == AccessAccept
     await connection.close()
 
 

@@ -54,6 +54,11 @@ REFRESH_S = 0.5
 HANDSHAKE_S = 10.0
 OF_AGENT_MAX = 32
 """Connections with one identity. One certificate alone cannot take every place."""
+UNKNOWN_CHECKS_MAX = 10
+"""
+Checks, `REFRESH_S` apart, that find no agent until the connection ends: this node may
+have not applied the registration yet.
+"""
 OUTSTANDING_MAX = 64
 """Requests of one connection in progress; the others wait in its buffers."""
 WRITE_BYTES_MAX = 64 * 1024
@@ -168,10 +173,13 @@ class RadsecListener:
         self.exchange.is_open = standing.is_open
         if standing.is_denied:
             connection.deny()
-        elif not standing.name:
-            self._refuse(connection, Reason.AGENT_UNKNOWN.name)
-        else:
+        elif standing.name:
+            connection.unknown_checks = 0
             connection.go_on(standing)
+        else:
+            connection.unknown_checks += 1
+            if connection.unknown_checks == UNKNOWN_CHECKS_MAX:
+                self._refuse(connection, Reason.AGENT_UNKNOWN.name)
 
     def _refuse(self, connection: "Connection", reason: str) -> None:
         """End a connection that its agent may not have."""
@@ -212,6 +220,8 @@ class Connection(Tracked):
         self._transport: asyncio.Transport | None = None
         self.identity = AgentIdentity("")
         self.host = ""
+        self.unknown_checks = 0
+        """Since its agent was last found."""
         self._port = 0
         self._standing: AgentStanding | None = None
         self._unread = bytearray()

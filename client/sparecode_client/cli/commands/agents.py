@@ -254,7 +254,7 @@ def update(
         ),
     ] = None,
 ) -> None:
-    """Change what an agent protects, admits or is told; end its keys."""
+    """Change what an agent protects, admits or is told."""
     settings = settings_of(context)
     with settings.admin() as admin:
         lists = (allow, disallow, allow_group, disallow_group)
